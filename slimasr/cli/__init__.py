@@ -1,0 +1,1 @@
+"""One module per stage: parse the command line, call the library, print."""
