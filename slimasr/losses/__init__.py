@@ -1,0 +1,1 @@
+"""Training losses: transducer (full lattice and pruned) and CTC; tensors in, one sum per utterance out."""

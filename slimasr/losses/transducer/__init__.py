@@ -1,0 +1,41 @@
+"""Transducer losses: k2's six functions, with its argument names, shapes and numbers, with or without k2.
+
+Arguments shared by all losses (B utterances, S symbols, T frames, C output units, blank among them):
+
+- ``symbols`` (B, S) int64, padded with any unit; ``termination_symbol`` is the blank.
+- ``boundary`` (B, 4) int64 rows ``[s_begin, t_begin, s_end, t_end]``, with ``0, 0, S, T`` as default.
+- ``rnnt_type``: ``regular`` (any number of symbols per frame), ``modified`` (a symbol takes a frame) or
+  ``constrained`` (as modified, and the blank after a symbol is paid for on the same frame).
+- ``delay_penalty``: nats per frame by which an earlier symbol is favoured; 0 is off.
+- ``reduction``: ``none`` gives (B,), one sum over alignments per utterance in nats; ``mean`` and ``sum``
+  are over utterances.
+- ``backend``: who runs the lattice recursion. ``auto`` takes k2 where it imports, else torch.
+
+Losses are float32 (float64 for float64 input), also under autocast. An utterance without any alignment,
+such as more symbols than frames when a symbol takes a frame, has loss +inf and zero gradient. All functions
+raise ValueError for an unknown option or a boundary outside of the lattice, and `slimasr.errors.UserError`
+for ``backend="k2"`` without k2.
+"""
+
+from __future__ import annotations
+
+from slimasr.losses.transducer.backend import k2_import_error, resolve_backend
+from slimasr.losses.transducer.rnnt import (
+    do_rnnt_pruning,
+    get_rnnt_prune_ranges,
+    rnnt_loss,
+    rnnt_loss_pruned,
+    rnnt_loss_simple,
+    rnnt_loss_smoothed,
+)
+
+__all__ = [
+    "do_rnnt_pruning",
+    "get_rnnt_prune_ranges",
+    "k2_import_error",
+    "resolve_backend",
+    "rnnt_loss",
+    "rnnt_loss_pruned",
+    "rnnt_loss_simple",
+    "rnnt_loss_smoothed",
+]

@@ -1,0 +1,74 @@
+"""Who runs the lattice recursion: k2's C++ and CUDA where it imports, or our own in torch."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from slimasr.errors import UserError
+from slimasr.losses.transducer.lattice import Occupation, lattice_scores
+
+Backend = Literal["auto", "k2", "torch"]
+
+
+@functools.cache
+def _import_k2() -> ModuleType | str:
+    """k2, or why it does not import (a k2 built for another torch raises OSError)."""
+    try:
+        return importlib.import_module("k2")
+    except (ImportError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def k2_import_error() -> str | None:
+    """Why k2 does not import, or None when it does."""
+    k2 = _import_k2()
+    return k2 if isinstance(k2, str) else None
+
+
+def resolve_backend(backend: Backend) -> Literal["k2", "torch"]:
+    """What ``auto`` means here, and whether ``k2`` can be had.
+
+    Raises:
+        UserError: ``k2`` was asked for and does not import.
+        ValueError: no such backend.
+    """
+    if backend not in ("auto", "k2", "torch"):
+        raise ValueError(f"backend must be auto, k2 or torch, not {backend!r}")
+    reason = k2_import_error()
+    if backend == "auto":
+        return "torch" if reason else "k2"
+    if backend == "k2" and reason:
+        raise UserError(
+            f"loss.backend=k2, but k2 does not import ({reason}): run tools/install_k2.sh or use auto"
+        )
+    return backend
+
+
+def run_recursion(
+    px: Tensor, py: Tensor, boundary: Tensor | None, backend: Backend, return_grad: bool = False
+) -> tuple[Tensor, Occupation | None]:
+    """`lattice_scores` on the chosen backend; same arguments, values and gradients on both."""
+    if resolve_backend(backend) == "torch":
+        return lattice_scores(px, py, boundary, return_grad)
+    k2 = _import_k2()
+    assert isinstance(k2, ModuleType)
+    boundary = None if boundary is None else boundary.to(px.device)
+    if not return_grad:
+        return _drop_missing_paths(k2.mutual_information_recursion(px, py, boundary)), None
+    scores, (px_occupation, py_occupation) = k2.mutual_information_recursion(
+        px, py, boundary, return_grad=True
+    )
+    no_path = (scores == -torch.inf).reshape(-1, 1, 1)
+    occupation = (px_occupation.masked_fill(no_path, 0.0), py_occupation.masked_fill(no_path, 0.0))
+    return _drop_missing_paths(scores), occupation
+
+
+def _drop_missing_paths(scores: Tensor) -> Tensor:
+    """Cut the gradient of utterances without any path: k2 sends it back along one that does not exist."""
+    return scores.masked_fill(scores == -torch.inf, -torch.inf)

@@ -1,0 +1,105 @@
+"""Which positions of the lattice are worth a real joiner: a window of R consecutive positions per frame."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+
+def prune_ranges(px_grad: Tensor, py_grad: Tensor, boundary: Tensor, s_range: int) -> Tensor:
+    """Windows of most occupation probability, made into a band that a path can follow from start to end.
+
+    Args:
+        px_grad: (B, S, T + 1) or (B, S, T) occupation of the symbol arcs.
+        py_grad: (B, S + 1, T) occupation of the blank arcs.
+        boundary: (B, 4) int64.
+        s_range: positions to keep per frame. Cut to S + 1; in the regular topology raised (with a warning)
+            to the least width with which every utterance can reach its last symbol in its frames.
+
+    Returns:
+        (B, T, R) int64: the positions kept. Starts rise by less than R from frame to frame (at most 1 where
+        a symbol takes a frame), begin at 0 and end so that the last position is inside.
+
+    Raises:
+        ValueError: ``s_range`` is below 2 in the regular topology (no path could ever move on) or below 1.
+
+    Source: section 3.2 of Kuang et al. 2022.
+    """
+    batch_size, num_symbols, px_frames = px_grad.shape
+    num_frames = py_grad.shape[2]
+    assert py_grad.shape == (batch_size, num_symbols + 1, num_frames), (px_grad.shape, py_grad.shape)
+    assert boundary.shape == (batch_size, 4), boundary.shape
+    boundary = boundary.to(px_grad.device)
+    s_end, t_end = boundary[:, 2, None], boundary[:, 3, None]
+    regular = px_frames == num_frames + 1
+    width = _window_width(s_range, num_symbols, s_end, t_end, regular)
+
+    # Occupation inside a window: its blank arcs, less the mass that enters its first position by a symbol
+    # from below it (that symbol is scored at the position before, which the window has cut off).
+    inside = py_grad.unfold(1, width, 1).sum(dim=3)  # (B, S + 2 - width, T)
+    if num_symbols:
+        inside[:, 1:] -= px_grad[:, : inside.shape[1] - 1, :num_frames]
+    start = inside.argmax(dim=1)
+
+    frame = torch.arange(num_frames, device=px_grad.device)
+    last_start = (s_end - width + 1).clamp(min=0)
+    start = torch.where(frame < t_end - 1, start, last_start)
+    start = _followable(start, max_rise=width - 1 if regular else 1)
+    return start.unsqueeze(2) + torch.arange(width, device=px_grad.device)
+
+
+def prune_joiner_inputs(am: Tensor, lm: Tensor, ranges: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair each frame with the predictor's output at the positions kept for it.
+
+    Args:
+        am: (B, T, C_am) encoder side of the joiner's input.
+        lm: (B, S + 1, C_lm) predictor side of the joiner's input.
+        ranges: (B, T, R) from `prune_ranges`.
+
+    Returns:
+        (B, T, R, C_am), a view without memory of its own, and (B, T, R, C_lm).
+    """
+    batch_size, num_frames, width = ranges.shape
+    assert am.shape[:2] == (batch_size, num_frames), (am.shape, ranges.shape)
+    assert lm.shape[0] == batch_size, (lm.shape, ranges.shape)
+    am_pruned = am.unsqueeze(2).expand(-1, -1, width, -1)
+    # One flat row index per position: rows are copied whole, and their gradients added whole.
+    first_row = torch.arange(batch_size, device=ranges.device).reshape(-1, 1, 1) * lm.shape[1]
+    rows = (ranges + first_row).reshape(-1)
+    lm_pruned = lm.flatten(0, 1).index_select(0, rows).view(batch_size, num_frames, width, lm.shape[2])
+    return am_pruned, lm_pruned
+
+
+def _window_width(s_range: int, num_symbols: int, s_end: Tensor, t_end: Tensor, regular: bool) -> int:
+    """``s_range`` made possible: wide enough to reach the end, not wider than the lattice."""
+    if s_range < (2 if regular else 1):
+        raise ValueError(f"s_range must be at least {2 if regular else 1} for this lattice, not {s_range}")
+    if regular:
+        needed = int(((s_end - 1).div(t_end.clamp(min=1), rounding_mode="trunc") + 2).max())
+        if s_range < needed:
+            warnings.warn(
+                f"s_range {s_range} is too narrow for an utterance of this batch; using {needed}",
+                stacklevel=2,
+            )
+            s_range = needed
+    return min(s_range, num_symbols + 1)
+
+
+def _followable(start: Tensor, max_rise: int) -> Tensor:
+    """Change (B, T) starts until they begin at 0, never fall and rise by ``max_rise`` at most.
+
+    Falls are smoothed by lowering the frames before them; steep rises by lifting the frames before them,
+    because lowering what follows would lose the last symbol.
+    """
+    rising = _reverse_cummin(start)
+    ramp = max_rise * torch.arange(start.shape[1], device=start.device)
+    # start[t + 1] - start[t] <= max_rise is the same as: ramp - start does not fall.
+    slack = _reverse_cummin(ramp - rising).clamp(min=0)
+    return ramp - slack
+
+
+def _reverse_cummin(values: Tensor) -> Tensor:
+    """Smallest value from each frame on: the largest never-falling sequence below ``values``."""
+    return values.flip(-1).cummin(dim=-1).values.flip(-1)
