@@ -1,0 +1,1 @@
+"""slimasr: train one speech recogniser, ship many sizes of it."""

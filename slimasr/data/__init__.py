@@ -1,0 +1,1 @@
+"""Corpora to lhotse manifests, features, tokens and batches."""

@@ -1,0 +1,64 @@
+"""The batch: what every training step, validation and decoding receives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances of one step, padded on the right.
+
+    Attributes:
+      x: (N, T, F) float32 log-mel features, padded with `LOG_EPSILON`.
+      x_lens: (N,) int64, frames.
+      y: (N, U) int64 token ids, padded with 0 (blank).
+      y_lens: (N,) int64, tokens.
+      ids: utterance ids.
+      texts: reference transcripts.
+      key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
+    """
+
+    x: Tensor
+    x_lens: Tensor
+    y: Tensor
+    y_lens: Tensor
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    key: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all utterances."""
+        return int(self.y_lens.sum())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on ``device``."""
+        return replace(
+            self,
+            x=self.x.to(device),
+            x_lens=self.x_lens.to(device),
+            y=self.y.to(device),
+            y_lens=self.y_lens.to(device),
+        )
+
+    def select(self, rows: Sequence[int]) -> Batch:
+        """The utterances with these indices, padding trimmed to the longest of them."""
+        index = torch.as_tensor(list(rows), device=self.x.device)
+        x_lens, y_lens = self.x_lens[index], self.y_lens[index]
+        return replace(
+            self,
+            x=self.x[index, : int(x_lens.max())],
+            x_lens=x_lens,
+            y=self.y[index, : int(y_lens.max())],
+            y_lens=y_lens,
+            ids=tuple(self.ids[i] for i in rows),
+            texts=tuple(self.texts[i] for i in rows),
+        )

@@ -1,0 +1,69 @@
+"""The Conformer's convolution module, elastic in model width and in channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slimasr.elastic.index import Index, choose, in_groups, scaled, size_of
+from slimasr.elastic.linear import ElasticDepthwiseConv1d, ElasticLinear
+from slimasr.elastic.norm import ElasticBatchNorm, NormMode
+from slimasr.supernet.cost import Count
+from slimasr.supernet.subnet import Units
+
+
+class ElasticConvModule(nn.Module):
+    """``Drop(PW2(Swish(BN(DW(GLU(PW1 x))))))`` (digest 1, section 2), the inner channels being its units.
+
+    PW1's rows are [value half | gate half] and each half is sliced on its own, so that a channel keeps its gate at
+    every size (digest 1, section 3.3).
+    """
+
+    def __init__(
+        self, d_model: int, channels: int, kernel_size: int, widths: Sequence[int], norm: NormMode, dropout: float
+    ) -> None:
+        """``widths``: the residual widths that get their own batch norm."""
+        super().__init__()
+        self.channels = channels
+        self.gated = ElasticLinear(d_model, 2 * channels)
+        self.depthwise = ElasticDepthwiseConv1d(channels, kernel_size)
+        self.norm = ElasticBatchNorm(channels, widths, norm)
+        self.pointwise = ElasticLinear(channels, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def chosen(self, width: float, units: Units | None) -> Index:
+        """Inner channels that run at a width."""
+        return choose(scaled(self.channels, width), units)
+
+    def forward(self, x: Tensor, padding: Tensor, width: float, units: Units | None = None) -> Tensor:
+        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding, which stays out of sums and statistics."""
+        outer, limit, inner = x.shape[-1], scaled(self.channels, width), self.chosen(width, units)
+        x = F.glu(self.gated(x, out=in_groups(inner, 2, self.channels), inp=outer), dim=-1)
+        x = x.masked_fill(padding.unsqueeze(-1), 0.0)
+        x = self.depthwise(x.transpose(1, 2), inner).transpose(1, 2)
+        x = F.silu(self.norm(x, padding, limit, inner))
+        return self.dropout(self.pointwise(x, out=outer, inp=inner))
+
+    def count(self, outer: int, width: float, units: Units | None, frames: int) -> Count:
+        """Size and work on ``frames`` frames."""
+        inner = size_of(self.chosen(width, units))
+        return (
+            self.gated.count(2 * inner, outer, frames)
+            + self.depthwise.count(inner, frames)
+            + self.norm.count(inner)
+            + self.pointwise.count(outer, inner, frames)
+        )
+
+    def extract(self, outer: int, width: float, units: Units | None) -> ElasticConvModule:
+        """A stand-alone module."""
+        limit, inner = scaled(self.channels, width), self.chosen(width, units)
+        size = size_of(inner)
+        kernel = self.depthwise.kernel_size[0]
+        module = ElasticConvModule(outer, size, kernel, (size,), self.norm.mode, self.dropout.p)
+        module.gated = self.gated.extract(in_groups(inner, 2, self.channels), outer)
+        module.depthwise = self.depthwise.extract(inner)
+        module.norm = self.norm.extract(limit, inner)
+        module.pointwise = self.pointwise.extract(outer, inner)
+        return module

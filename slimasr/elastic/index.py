@@ -1,0 +1,68 @@
+"""Which entries of a weight's dimension run: a prefix, or an index set."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from slimasr.supernet.subnet import Units
+
+Index = int | Tensor
+"""The first ``k`` entries (a view, no copy), or an int64 tensor of entries (a copy)."""
+
+
+def scaled(size: int, width: float) -> int:
+    """``size`` channels at a width (digest 1, section 3: n_w = round(w n), a whole number, at least 1).
+
+    Raises:
+      ValueError: ``width * size`` is not a whole number above 0.
+    """
+    exact = size * width
+    whole = round(exact)
+    if whole < 1 or abs(exact - whole) > 1e-6:
+        raise ValueError(f"width {width:g} of {size} channels is {exact:g}, not a whole number above 0")
+    return whole
+
+
+def take(weight: Tensor, index: Index | None, dim: int = 0) -> Tensor:
+    """The entries of one dimension that run, None = all."""
+    if index is None:
+        return weight
+    if isinstance(index, int):
+        return weight if index == weight.shape[dim] else weight.narrow(dim, 0, index)
+    return weight.index_select(dim, index.to(weight.device))
+
+
+def size_of(index: Index) -> int:
+    """How many entries run."""
+    return index if isinstance(index, int) else index.numel()
+
+
+def choose(limit: int, units: Units | None) -> Index:
+    """The units that run out of the first ``limit``.
+
+    Raises:
+      ValueError: a unit beyond the limit.
+    """
+    if units is None:
+        return limit
+    top = units if isinstance(units, int) else max(units, default=-1) + 1
+    if top > limit:
+        raise ValueError(f"unit {top - 1} chosen where only {limit} run")
+    return units if isinstance(units, int) else torch.tensor(units, dtype=torch.int64)
+
+
+def in_blocks(index: Index, block: int, kept: int) -> Index:
+    """Channels of the chosen blocks of ``block`` channels, the first ``kept`` of each block."""
+    if isinstance(index, int) and kept == block:
+        return index * block
+    blocks = torch.arange(index) if isinstance(index, int) else index
+    return (blocks.unsqueeze(1) * block + torch.arange(kept)).flatten()
+
+
+def in_groups(index: Index, groups: int, group_size: int) -> Index:
+    """The same entries in each of ``groups`` stacked groups, as in the two halves of a GLU or in [q | k | v]."""
+    if isinstance(index, int) and index == group_size:
+        return groups * group_size
+    entries = torch.arange(index) if isinstance(index, int) else index
+    return (torch.arange(groups).unsqueeze(1) * group_size + entries).flatten()

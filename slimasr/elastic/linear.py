@@ -1,0 +1,95 @@
+"""Linear and convolution layers whose weights are sliced at every call."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slimasr.elastic.index import Index, size_of, take
+from slimasr.supernet.cost import Count
+
+
+class ElasticLinear(nn.Linear):
+    """``y = W[out, inp] x + b[out]``. Weights outside the slice get exactly zero gradient."""
+
+    def forward(self, input: Tensor, out: Index | None = None, inp: Index | None = None) -> Tensor:
+        """(..., inp) -> (..., out); None = the full size."""
+        weight = take(take(self.weight, out, 0), inp, 1)
+        return F.linear(input, weight, None if self.bias is None else take(self.bias, out))
+
+    def count(self, out: int, inp: int, calls: int) -> Count:
+        """Size of the slice, and MACs of ``calls`` input vectors."""
+        bias = 0 if self.bias is None else out
+        return Count(params=out * inp + bias, quantized=out * inp, scales=out, macs=calls * out * inp)
+
+    def extract(self, out: Index | None = None, inp: Index | None = None) -> ElasticLinear:
+        """A stand-alone layer holding a copy of the slice."""
+        weight = take(take(self.weight, out, 0), inp, 1)
+        layer = ElasticLinear(weight.shape[1], weight.shape[0], bias=self.bias is not None)
+        _copy(layer.weight, weight)
+        if self.bias is not None:
+            _copy(layer.bias, take(self.bias, out))
+        return layer
+
+
+class ElasticConv2d(nn.Conv2d):
+    """Square-kernel convolution without padding, sliced in output and input channels."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride)
+
+    def forward(self, input: Tensor, out: Index | None = None, inp: Index | None = None) -> Tensor:
+        """(N, inp, T, F) -> (N, out, T', F')."""
+        weight = take(take(self.weight, out, 0), inp, 1)
+        assert self.bias is not None
+        return F.conv2d(input, weight, take(self.bias, out), self.stride)
+
+    def output_size(self, size: int) -> int:
+        """Frames (or bins) left of ``size``."""
+        return (size - self.kernel_size[0]) // self.stride[0] + 1
+
+    def count(self, out: int, inp: int, positions: int) -> Count:
+        """Size of the slice, and MACs for ``positions`` output positions."""
+        weights = out * inp * self.kernel_size[0] * self.kernel_size[1]
+        return Count(params=weights + out, macs=positions * weights)
+
+    def extract(self, out: Index | None = None, inp: Index | None = None) -> ElasticConv2d:
+        """A stand-alone layer holding a copy of the slice."""
+        weight = take(take(self.weight, out, 0), inp, 1)
+        layer = ElasticConv2d(weight.shape[1], weight.shape[0], self.kernel_size[0], self.stride[0])
+        assert self.bias is not None and layer.bias is not None
+        _copy(layer.weight, weight)
+        _copy(layer.bias, take(self.bias, out))
+        return layer
+
+
+class ElasticDepthwiseConv1d(nn.Conv1d):
+    """One filter per channel over time, frames kept (odd kernel, zero padding)."""
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+
+    def forward(self, input: Tensor, units: Index | None = None) -> Tensor:
+        """(N, C, T) -> (N, C, T) with the filters of the channels that run."""
+        assert self.bias is not None
+        weight, bias = take(self.weight, units), take(self.bias, units)
+        return F.conv1d(input, weight, bias, padding=self.padding, groups=weight.shape[0])
+
+    def count(self, channels: int, frames: int) -> Count:
+        """Size of the slice, and MACs for ``frames`` frames."""
+        weights = channels * self.kernel_size[0]
+        return Count(params=weights + channels, macs=frames * weights)
+
+    def extract(self, units: Index) -> ElasticDepthwiseConv1d:
+        """A stand-alone layer holding a copy of the slice."""
+        layer = ElasticDepthwiseConv1d(size_of(units), self.kernel_size[0])
+        assert self.bias is not None and layer.bias is not None
+        _copy(layer.weight, take(self.weight, units))
+        _copy(layer.bias, take(self.bias, units))
+        return layer
+
+
+def _copy(target: Tensor, source: Tensor) -> None:
+    with torch.no_grad():
+        target.copy_(source)

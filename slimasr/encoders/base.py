@@ -1,0 +1,89 @@
+"""What every encoder promises to models and methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from slimasr.supernet.cost import Count
+from slimasr.supernet.subnet import Subnet
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """Encoder result.
+
+    Attributes:
+      out: (N, T', C) hidden states; C is the residual width of the subnet that ran.
+      lens: (N,) int64, frames of ``out``.
+      taps: layer id -> (N, T', C) hidden state after that layer, for the layers asked for.
+    """
+
+    out: Tensor
+    lens: Tensor
+    taps: dict[int, Tensor] = field(default_factory=dict)
+
+    def detach(self) -> EncoderOutput:
+        """The same values outside the graph."""
+        return EncoderOutput(self.out.detach(), self.lens, {k: v.detach() for k, v in self.taps.items()})
+
+
+class Encoder(nn.Module, ABC):
+    """Layers on top of a front end, run whole (`forward`) or in parts (`embed`, then `run_layers` per path).
+
+    Layers are numbered from 0. ``subnet=None`` is the max subnet. No call changes any state but the running
+    statistics of the norms it uses in training mode.
+    """
+
+    num_layers: int
+
+    @abstractmethod
+    def width_of(self, subnet: Subnet | None) -> int:
+        """Residual width (channels of ``out``) of a subnet."""
+
+    @abstractmethod
+    def output_lens(self, x_lens: Tensor) -> Tensor:
+        """(N,) frames of the output for (N,) frames of the input."""
+
+    @abstractmethod
+    def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
+        """Front end: (N, T, F) features -> (N, T', C) input of layer 0."""
+
+    @abstractmethod
+    def run_layers(
+        self, hidden: EncoderOutput, layers: Sequence[int], subnet: Subnet | None = None, taps: Sequence[int] = ()
+    ) -> EncoderOutput:
+        """Run these layers in this order; taps join the ones already collected."""
+
+    def forward(
+        self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None, taps: Sequence[int] = ()
+    ) -> EncoderOutput:
+        """Encode (N, T, F) features with a subnet's whole path."""
+        return self.run_layers(self.embed(x, x_lens, subnet), self.path_of(subnet), subnet, taps)
+
+    def path_of(self, subnet: Subnet | None) -> tuple[int, ...]:
+        """Layer ids that a subnet runs, in order."""
+        if subnet is None or subnet.path is None:
+            return tuple(range(self.num_layers))
+        return subnet.path
+
+    @abstractmethod
+    def unit_groups(self) -> dict[str, int]:
+        """``"<layer>.<module>"`` -> number of units at width 1: what `Subnet.units` may choose from."""
+
+    @abstractmethod
+    def count(self, subnet: Subnet | None, num_frames: int) -> Count:
+        """Parameters of the stand-alone subnet, and MACs for ``num_frames`` input frames."""
+
+    @abstractmethod
+    def extract(self, subnet: Subnet) -> Encoder:
+        """A stand-alone encoder of the same class with the subnet's weights, equal in output."""
+
+
+def padding_mask(lens: Tensor, num_frames: int) -> Tensor:
+    """(N, T) bool, True on padding."""
+    return torch.arange(num_frames, device=lens.device) >= lens.unsqueeze(1)

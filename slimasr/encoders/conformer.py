@@ -1,0 +1,234 @@
+"""The elastic Conformer encoder (digest 1, section 2; slimming rules of section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from slimasr.config.schema import ConformerConfig, FrontendConfig, LayerSizes
+from slimasr.elastic.attention import ElasticAttention
+from slimasr.elastic.conv_module import ElasticConvModule
+from slimasr.elastic.feed_forward import ElasticFeedForward
+from slimasr.elastic.index import scaled, size_of
+from slimasr.elastic.norm import ElasticLayerNorm
+from slimasr.encoders.base import Encoder, EncoderOutput, padding_mask
+from slimasr.encoders.frontend import ConvFrontend, sinusoids
+from slimasr.supernet.cost import Count
+from slimasr.supernet.subnet import Subnet, Units
+
+MODULES = ("ffn1", "heads", "conv", "ffn2")
+"""What `Subnet.units` may choose from in every layer: hidden channels, heads, inner channels, hidden channels."""
+
+MAX = Subnet()
+
+
+class ConformerLayer(nn.Module):
+    """One block; a module whose size is 0 is absent.
+
+    x <- x + FFN1(x) / 2;  x <- x + MHSA(x);  x <- x + Conv(x);  x <- LayerNorm(x + FFN2(x) / 2), all pre-norm.
+    """
+
+    def __init__(self, config: ConformerConfig, sizes: LayerSizes, widths: Sequence[int]) -> None:
+        """``widths``: residual widths that get their own norms."""
+        super().__init__()
+        d, p, mode = config.d_model, config.dropout, config.norm
+        position_dim = config.position_dim or d
+        self.sizes = sizes
+        self.norms = nn.ModuleDict()
+        self.parts = nn.ModuleDict()
+        if sizes.ffn1:
+            self.parts["ffn1"] = ElasticFeedForward(d, sizes.ffn1, p)
+        if sizes.heads:
+            relative = position_dim if config.attention == "relative" else None
+            self.parts["heads"] = ElasticAttention(d, sizes.heads, config.head_dim, relative, config.slimming, p)
+        if sizes.conv:
+            inner = [round(sizes.conv * width / d) for width in widths]
+            self.parts["conv"] = ElasticConvModule(d, sizes.conv, config.kernel_size, inner, mode, p)
+        if sizes.ffn2:
+            self.parts["ffn2"] = ElasticFeedForward(d, sizes.ffn2, p)
+        for name in self.parts:
+            self.norms[name] = ElasticLayerNorm(d, widths, mode)
+        self.norms["out"] = ElasticLayerNorm(d, widths, mode)
+
+    def forward(
+        self, x: Tensor, padding: Tensor, positions: Tensor | None, width: float, units: dict[str, Units | None]
+    ) -> Tensor:
+        """(N, T, C) -> (N, T, C).
+
+        Args:
+          padding: (N, T), True on padding.
+          positions: see `ElasticAttention.forward`.
+          width: fraction of channels that run.
+          units: module -> units that run, None = all that the width allows, 0 = leave the module out.
+        """
+        for name in self.running(units):
+            part, normed, chosen = self.parts[name], self.norms[name](x), units[name]
+            if name == "heads":
+                x = x + part(normed, padding, positions, width, chosen)
+            elif name == "conv":
+                x = x + part(normed, padding, width, chosen)
+            else:
+                x = x + 0.5 * part(normed, width, chosen)
+        return cast(Tensor, self.norms["out"](x))
+
+    def running(self, units: dict[str, Units | None]) -> list[str]:
+        """The modules that run, in order."""
+        return [name for name in MODULES if name in self.parts and units[name] not in (0, ())]
+
+    def count(self, channels: int, width: float, units: dict[str, Units | None], frames: int) -> Count:
+        """Size and work on one utterance of ``frames`` frames."""
+        total = cast(ElasticLayerNorm, self.norms["out"]).count(channels)
+        for name in self.running(units):
+            part = cast(ElasticFeedForward, self.parts[name])
+            total += part.count(channels, width, units[name], frames)
+            total += cast(ElasticLayerNorm, self.norms[name]).count(channels)
+        return total
+
+    def chosen_sizes(self, width: float, units: dict[str, Units | None]) -> LayerSizes:
+        """Sizes of the stand-alone layer."""
+        sizes = dict.fromkeys(MODULES, 0)
+        for name in self.running(units):
+            chosen = cast(ElasticFeedForward | ElasticAttention, self.parts[name]).chosen(width, units[name])
+            sizes[name] = size_of(chosen) if not hasattr(chosen, "number") else chosen.number
+        return LayerSizes(**sizes)
+
+    def extract(
+        self, config: ConformerConfig, channels: int, width: float, units: dict[str, Units | None]
+    ) -> ConformerLayer:
+        """A stand-alone layer; ``config`` is that of the stand-alone encoder."""
+        layer = ConformerLayer(config, self.chosen_sizes(width, units), (channels,))
+        for name in self.running(units):
+            part = cast(ElasticFeedForward, self.parts[name])
+            layer.parts[name] = part.extract(channels, width, units[name])
+        for name in layer.norms:
+            layer.norms[name] = cast(ElasticLayerNorm, self.norms[name]).extract(channels)
+        return layer
+
+
+class Conformer(Encoder):
+    """Front end and Conformer layers at any width of the space, any path, any choice of units."""
+
+    def __init__(
+        self, config: ConformerConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
+    ) -> None:
+        """``widths``: the fractions that get their own norms.
+
+        Raises:
+          ValueError: a width at which some channel number is not whole.
+        """
+        super().__init__()
+        self.config = config
+        self.num_layers = config.num_layers
+        self.num_mel_bins = num_mel_bins
+        residual = [scaled(config.d_model, width) for width in widths]
+        self.frontend = ConvFrontend(num_mel_bins, frontend.channels, config.d_model, config.dropout)
+        self.layers = nn.ModuleList(ConformerLayer(config, sizes, residual) for sizes in layer_sizes(config))
+        for width in widths:
+            self.count(Subnet(width), 100)
+
+    def width_of(self, subnet: Subnet | None) -> int:
+        return scaled(self.config.d_model, (subnet or MAX).width)
+
+    def output_lens(self, x_lens: Tensor) -> Tensor:
+        return self.frontend.output_lens(x_lens)
+
+    def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
+        out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
+        if self.config.attention == "plain":
+            frames = torch.arange(out.shape[1], device=out.device)
+            out = out * math.sqrt(self._position_dim) + sinusoids(frames, self._position_dim)[:, : out.shape[2]]
+        return EncoderOutput(out, self.output_lens(x_lens))
+
+    def run_layers(
+        self, hidden: EncoderOutput, layers: Sequence[int], subnet: Subnet | None = None, taps: Sequence[int] = ()
+    ) -> EncoderOutput:
+        subnet, out, collected = subnet or MAX, hidden.out, dict(hidden.taps)
+        frames = out.shape[1]
+        padding = padding_mask(hidden.lens, frames)
+        positions = None
+        if self.config.attention == "relative":
+            distances = torch.arange(frames - 1, -frames, -1, device=out.device)
+            positions = sinusoids(distances, self._position_dim)
+        for index in layers:
+            out = self.layers[index](out, padding, positions, subnet.width, layer_units(subnet, index))
+            if index in taps:
+                collected[index] = out
+        return replace(hidden, out=out, taps=collected)
+
+    @property
+    def _position_dim(self) -> int:
+        return self.config.position_dim or self.config.d_model
+
+    def unit_groups(self) -> dict[str, int]:
+        return {
+            f"{index}.{name}": getattr(sizes, name)
+            for index, sizes in enumerate(layer_sizes(self.config))
+            for name in MODULES
+        }
+
+    def count(self, subnet: Subnet | None, num_frames: int) -> Count:
+        subnet, channels = subnet or MAX, self.width_of(subnet)
+        frames = int(self.output_lens(torch.tensor(num_frames)))
+        total = self.frontend.count(subnet.width, channels, num_frames)
+        for index in self.path_of(subnet):
+            layer = cast(ConformerLayer, self.layers[index])
+            total += layer.count(channels, subnet.width, layer_units(subnet, index), frames)
+        return total
+
+    def extract(self, subnet: Subnet) -> Conformer:
+        channels, config = self.width_of(subnet), shrink(self.config, subnet)
+        frontend = FrontendConfig(channels=scaled(self.frontend.channels, subnet.width))
+        encoder = Conformer(config, frontend, self.num_mel_bins, (1.0,))
+        encoder.frontend = self.frontend.extract(subnet.width, channels)
+        encoder.layers = nn.ModuleList(
+            cast(ConformerLayer, self.layers[i]).extract(config, channels, subnet.width, layer_units(subnet, i))
+            for i in self.path_of(subnet)
+        )
+        return encoder
+
+
+def layer_sizes(config: ConformerConfig) -> list[LayerSizes]:
+    """Sizes of all layers at width 1."""
+    if config.layers is not None:
+        return list(config.layers)
+    sizes = LayerSizes(ffn1=config.ffn_dim, heads=config.num_heads, conv=config.d_model, ffn2=config.ffn_dim)
+    return [sizes] * config.num_layers
+
+
+def layer_units(subnet: Subnet, layer: int) -> dict[str, Units | None]:
+    """Module -> units that run in one layer."""
+    return {name: subnet.units_of(layer, name) for name in MODULES}
+
+
+def shrink(config: ConformerConfig, subnet: Subnet) -> ConformerConfig:
+    """The configuration of the stand-alone encoder that a subnet is cut out to be."""
+    width, all_sizes = subnet.width, layer_sizes(config)
+    path = subnet.path if subnet.path is not None else range(config.num_layers)
+    by_count = config.slimming == "head_count"
+    changes: dict[str, object] = {
+        "d_model": scaled(config.d_model, width),
+        "num_layers": len(path),
+        "num_heads": scaled(config.num_heads, width) if by_count else config.num_heads,
+        "head_dim": config.head_dim if by_count else scaled(config.head_dim, width),
+        "ffn_dim": scaled(config.ffn_dim, width),
+        "position_dim": config.position_dim or config.d_model,
+        "layers": None,
+    }
+    if config.layers is not None or subnet.units:
+        changes["layers"] = [_shrink_layer(all_sizes[i], width, by_count, layer_units(subnet, i)) for i in path]
+    return config.model_copy(update=changes)
+
+
+def _shrink_layer(sizes: LayerSizes, width: float, by_count: bool, units: dict[str, Units | None]) -> LayerSizes:
+    chosen = {}
+    for name in MODULES:
+        size, unit = getattr(sizes, name), units[name]
+        at_width = size if size == 0 or (name == "heads" and not by_count) else scaled(size, width)
+        number = at_width if unit is None else unit if isinstance(unit, int) else len(unit)
+        chosen[name] = min(number, at_width)
+    return LayerSizes(**chosen)

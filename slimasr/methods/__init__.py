@@ -1,0 +1,16 @@
+"""Training methods, one module each, and the table that finds them by name."""
+
+from __future__ import annotations
+
+from slimasr.config.schema import Config
+from slimasr.methods.base import Method
+from slimasr.methods.objective import loss_weights
+from slimasr.methods.separate import Separate
+from slimasr.methods.slimmable import Slimmable
+from slimasr.supernet.space import SearchSpace
+
+
+def build_method(config: Config, space: SearchSpace) -> Method:
+    """The method that a recipe names under ``method.kind``."""
+    methods: dict[str, type[Method]] = {"slimmable": Slimmable, "separate": Separate}
+    return methods[config.method.kind](space, loss_weights(config.loss))

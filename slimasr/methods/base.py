@@ -1,0 +1,183 @@
+"""The Method protocol: a training method is a plan for each step, plus what it hooks into.
+
+The trainer calls a method at fixed points and knows none by name; a method never sees the trainer. A new paper is
+one module beside this one that overrides what it needs.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from slimasr.config.schema import OptimizerConfig
+from slimasr.data.batch import Batch
+from slimasr.methods.objective import Objective, PassOutput
+from slimasr.supernet.space import SearchSpace
+from slimasr.supernet.subnet import Subnet
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward and backward of a step.
+
+    Attributes:
+      subnet: what runs.
+      losses: loss name (`Objective` lists them) -> weight.
+      rows: indices of the batch's utterances, None = all.
+      teacher: index of an earlier pass of the plan whose detached output this one learns from.
+      taps: encoder layers whose hidden states the losses need.
+    """
+
+    subnet: Subnet
+    losses: Mapping[str, float]
+    rows: tuple[int, ...] | None = None
+    teacher: int | None = None
+    taps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where the run is. ``rng`` is seeded by run seed and step: equal on all ranks and after a resume."""
+
+    step: int
+    epoch: int
+    total_steps: int
+    rng: random.Random
+
+    @property
+    def progress(self) -> float:
+        """Share of all optimiser steps already done, in [0, 1)."""
+        return self.step / max(1, self.total_steps)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters of the method itself, and how the optimiser treats them."""
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    lr_scale: float = 1.0
+    weight_decay: float = 0.0
+    maximize: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with its own optimiser; a change of name makes the trainer build a new one."""
+
+    name: str = "main"
+    optimizer: OptimizerConfig | None = None
+    lr_scale: float = 1.0
+
+
+@dataclass
+class StepReport:
+    """Sums over one step's passes, for logs: ``losses["w0.5/transducer"]`` and what normalises them."""
+
+    losses: dict[str, float] = field(default_factory=dict)
+    tokens: float = 0.0
+    nonfinite: list[str] = field(default_factory=list)
+
+
+class Method(nn.Module, ABC):
+    """How subnets are trained. Its parameters, buffers and state travel in the checkpoint as any module's."""
+
+    def __init__(self, space: SearchSpace, losses: Mapping[str, float]) -> None:
+        """``losses``: loss names and weights of the recipe, as `objective.loss_weights` gives them."""
+        super().__init__()
+        self.space = space
+        self.losses = dict(losses)
+
+    @abstractmethod
+    def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
+        """The passes of this step, in running order."""
+
+    def evaluated(self) -> list[Subnet]:
+        """Subnets validated each epoch and calibrated at the end."""
+        return list(self.space)
+
+    def normalizer(self, batch: Batch) -> float:
+        """What this batch adds to the divisor of the step's summed losses; default: its tokens."""
+        return float(max(1, batch.num_tokens))
+
+    def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:
+        """Tensors that stand in for the objective's parameters in this pass (``functional_call``); default none."""
+        return {}
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The method's own trainable parameters; default none."""
+        return []
+
+    def batch_key(self) -> str | None:
+        """Supervision field (``language``, ``speaker``) that all cuts of a batch must share; None = mixed."""
+        return None
+
+    def phase(self, epoch: int) -> Phase:
+        """The optimiser phase of an epoch (counted from 1)."""
+        return Phase()
+
+    def after_backward(self, objective: Objective, context: StepContext) -> None:
+        """Called when all gradients of the step are summed and reduced, before clipping."""
+
+    def update_masks(self, objective: Objective, context: StepContext) -> dict[str, Tensor]:
+        """Parameter name -> bool mask of the weights this step may change.
+
+        Weights outside keep value and optimiser state bit for bit: neither momentum nor decay moves them.
+        """
+        return {}
+
+    def after_step(self, objective: Objective, context: StepContext) -> None:
+        """Called after the optimiser step: pruning, rewinding, freezing."""
+
+    def run(
+        self,
+        objective: Objective,
+        batch: Batch,
+        context: StepContext,
+        normalizer: float,
+        backward: Callable[[Tensor], None],
+    ) -> StepReport:
+        """Run the step's passes, each one forward and one backward, so that memory holds one graph at a time.
+
+        Override it when passes share computation. ``backward`` scales for mixed precision and accumulates.
+
+        Args:
+          normalizer: divisor of all summed losses, over all ranks and accumulated batches.
+        """
+        report, outputs = StepReport(tokens=float(batch.num_tokens)), list[PassOutput]()
+        plan = self.plan(batch, context)
+        teachers = {item.teacher for item in plan}
+        for number, item in enumerate(plan):
+            part = batch if item.rows is None else batch.select(item.rows)
+            output = self.forward_pass(objective, item, part, context, outputs)
+            backward(weigh(output, item, part, report) / normalizer)
+            outputs.append(output.detach() if number in teachers else output.without_tensors())
+        return report
+
+    def forward_pass(
+        self, objective: Objective, item: Pass, part: Batch, context: StepContext, outputs: Sequence[PassOutput]
+    ) -> PassOutput:
+        """The losses of one pass, through `substitutes` where the method has any."""
+        args = (part, item.subnet, tuple(item.losses), context.progress)
+        teacher = None if item.teacher is None else outputs[item.teacher]
+        options = {"taps": item.taps, "teacher": teacher}
+        stand_ins = self.substitutes(objective, item, part, context)
+        if not stand_ins:
+            return objective(*args, **options)
+        return torch.func.functional_call(objective, stand_ins, args, options)
+
+
+def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:
+    """The weighted sum of one pass's losses, a scalar, noted in the report with the ids of non-finite utterances."""
+    total = output.total(item.losses)
+    for name, values in output.losses.items():
+        key = f"{item.subnet.id}/{name}"
+        report.losses[key] = report.losses.get(key, 0.0) + float(values.detach().sum())
+    bad = ~torch.isfinite(total.detach())
+    report.nonfinite.extend(part.ids[i] for i in bad.nonzero().flatten().tolist())
+    return total.sum()

@@ -1,0 +1,16 @@
+"""Slimmable training: every step runs every subnet on the whole batch and sums their losses.
+
+S. Kumar, V. Chemudupati, "Investigating slimmable networks for transformer-based models in ASR" (2023), section 3.
+"""
+
+from __future__ import annotations
+
+from slimasr.data.batch import Batch
+from slimasr.methods.base import Method, Pass, StepContext
+
+
+class Slimmable(Method):
+    """Equal weights for all subnets of the space; one optimiser step for their summed gradient."""
+
+    def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
+        return [Pass(subnet, self.losses) for subnet in self.space]

@@ -1,0 +1,1 @@
+"""Models: an encoder and named heads."""

@@ -1,0 +1,25 @@
+"""From a recipe's configuration to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slimasr.config.schema import LossConfig, ModelConfig
+from slimasr.errors import UserError
+from slimasr.models.transducer import Transducer, shrink_model_config
+
+__all__ = ["build_model", "shrink_model_config"]
+
+
+def build_model(
+    config: ModelConfig, loss: LossConfig | None, vocab_size: int, widths: Sequence[float]
+) -> Transducer:
+    """A model with random weights; ``loss=None`` leaves the training-only heads out.
+
+    Raises:
+      UserError: a width at which some channel number is not whole.
+    """
+    try:
+        return Transducer(config, vocab_size, widths, loss)
+    except ValueError as error:
+        raise UserError(f"space.widths: {error}; change the width or the model's sizes") from None

@@ -1,0 +1,132 @@
+"""Predictors: the network over the labels emitted so far. Never slimmed, shared by all subnets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slimasr.config.schema import LstmPredictorConfig, StatelessPredictorConfig
+from slimasr.supernet.cost import Count
+
+
+@dataclass(frozen=True)
+class PredictorState:
+    """What a predictor remembers of ``n`` hypotheses: tensors of shape (n, ...)."""
+
+    tensors: tuple[Tensor, ...]
+
+    def select(self, index: Tensor) -> PredictorState:
+        """The hypotheses with these (m,) indices."""
+        return PredictorState(tuple(t.index_select(0, index) for t in self.tensors))
+
+    @staticmethod
+    def where(mask: Tensor, new: PredictorState, old: PredictorState) -> PredictorState:
+        """``new`` where the (n,) mask is True, else ``old``."""
+
+        def pick(a: Tensor, b: Tensor) -> Tensor:
+            return torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+        return PredictorState(tuple(map(pick, new.tensors, old.tensors)))
+
+
+class Predictor(nn.Module, ABC):
+    """Two twins with equal results: `forward` over whole label sequences, `step` one label at a time."""
+
+    dim: int
+
+    @abstractmethod
+    def forward(self, y: Tensor) -> Tensor:
+        """(N, U) labels -> (N, U + 1, dim); row u has seen blank and the first u labels."""
+
+    @abstractmethod
+    def init_state(self, n: int, device: torch.device) -> PredictorState:
+        """The state before anything, for ``n`` hypotheses. The first `step` takes blank (0)."""
+
+    @abstractmethod
+    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        """(n,) labels and a state -> (n, dim) and the next state."""
+
+    @abstractmethod
+    def count(self) -> Count:
+        """Parameters, and MACs of one step."""
+
+
+class StatelessPredictor(Predictor):
+    """Embedding, then a grouped convolution over the last ``context_size`` labels and a ReLU.
+
+    It sees a finite history, which is what device runtimes load. A label of -1 means "nothing here yet" and counts
+    as a zero embedding.
+    """
+
+    def __init__(self, config: StatelessPredictorConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.dim = config.dim
+        self.context_size = config.context_size
+        self.embedding = nn.Embedding(vocab_size, config.dim)
+        groups = config.dim // 4 if config.dim % 4 == 0 else 1
+        self.conv = nn.Conv1d(config.dim, config.dim, config.context_size, groups=groups, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, y: Tensor) -> Tensor:
+        history = F.pad(F.pad(y, (1, 0), value=0), (self.context_size - 1, 0), value=-1)
+        return self._over_history(history)
+
+    def _over_history(self, history: Tensor) -> Tensor:
+        """(N, L) labels -> (N, L - context_size + 1, dim)."""
+        embedded = self.embedding(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
+        out = self.conv(self.dropout(embedded).transpose(1, 2)).transpose(1, 2)
+        return F.relu(out)
+
+    def init_state(self, n: int, device: torch.device) -> PredictorState:
+        return PredictorState((torch.full((n, self.context_size), -1, dtype=torch.int64, device=device),))
+
+    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        history = torch.cat([state.tensors[0][:, 1:], labels.unsqueeze(1)], dim=1)
+        return self._over_history(history).squeeze(1), PredictorState((history,))
+
+    def count(self) -> Count:
+        table, filters = self.embedding.weight.numel(), self.conv.weight.numel()
+        return Count(params=table + filters, quantized=table, scales=self.embedding.num_embeddings, macs=filters)
+
+
+class LstmPredictor(Predictor):
+    """Embedding, then an LSTM over the whole label history (digest 1, section 2)."""
+
+    def __init__(self, config: LstmPredictorConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.dim = config.dim
+        self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
+        self.dropout = nn.Dropout(config.dropout)
+        between = config.dropout if config.num_layers > 1 else 0.0
+        self.lstm = nn.LSTM(config.embedding_dim, config.dim, config.num_layers, batch_first=True, dropout=between)
+
+    def forward(self, y: Tensor) -> Tensor:
+        out, _ = self.lstm(self.dropout(self.embedding(F.pad(y, (1, 0), value=0))))
+        return self.dropout(out)
+
+    def init_state(self, n: int, device: torch.device) -> PredictorState:
+        shape = (n, self.lstm.num_layers, self.dim)
+        return PredictorState((torch.zeros(shape, device=device), torch.zeros(shape, device=device)))
+
+    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        h, c = (t.transpose(0, 1).contiguous() for t in state.tensors)
+        out, (h, c) = self.lstm(self.embedding(labels).unsqueeze(1), (h, c))
+        return out.squeeze(1), PredictorState((h.transpose(0, 1), c.transpose(0, 1)))
+
+    def count(self) -> Count:
+        table = self.embedding.weight.numel()
+        weights = sum(p.numel() for name, p in self.lstm.named_parameters() if name.startswith("weight"))
+        params = table + sum(p.numel() for p in self.lstm.parameters())
+        scales = self.embedding.num_embeddings + 8 * self.dim * self.lstm.num_layers
+        return Count(params=params, quantized=table + weights, scales=scales, macs=weights)
+
+
+def build_predictor(config: StatelessPredictorConfig | LstmPredictorConfig, vocab_size: int) -> Predictor:
+    """The predictor that a recipe names under ``model.predictor.kind``."""
+    builders: dict[str, Callable[..., Predictor]] = {"stateless": StatelessPredictor, "lstm": LstmPredictor}
+    return builders[config.kind](config, vocab_size)

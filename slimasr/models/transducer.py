@@ -1,0 +1,137 @@
+"""The transducer: encoder, predictor, joiner, and the heads that only training needs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from slimasr.config.schema import LossConfig, ModelConfig
+from slimasr.elastic.index import scaled
+from slimasr.elastic.linear import ElasticLinear
+from slimasr.encoders.base import EncoderOutput
+from slimasr.encoders.conformer import Conformer, shrink
+from slimasr.models.joiner import Joiner
+from slimasr.models.predictor import build_predictor
+from slimasr.supernet.cost import Cost
+from slimasr.supernet.subnet import Subnet
+
+COST_SECONDS = 10
+FRAMES_PER_SECOND = 100
+
+
+class Transducer(nn.Module):
+    """RNN-T whose encoder runs at any subnet of the space. Predictor and joiner are shared by all (digest 1, 3.7).
+
+    Global mean and variance normalisation of the features is part of the model, so that any front end computing plain
+    log-mel filter banks can feed it.
+    """
+
+    blank_id = 0
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, widths: Sequence[float] = (1.0,), loss: LossConfig | None = None
+    ) -> None:
+        """A model with random weights.
+
+        Args:
+          vocab_size: number of tokens, blank included.
+          widths: fractions that get their own norms.
+          loss: decides which training-only heads exist; None = none of them.
+
+        Raises:
+          ValueError: a width at which some channel number is not whole.
+        """
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        self.widths = tuple(widths)
+        self.register_buffer("feature_mean", torch.zeros(config.num_mel_bins))
+        self.register_buffer("feature_std", torch.ones(config.num_mel_bins))
+        self.encoder = Conformer(config.encoder, config.frontend, config.num_mel_bins, widths)
+        self.predictor = build_predictor(config.predictor, vocab_size)
+        encoder_dim = config.encoder.d_model
+        self.joiner = Joiner(config.joiner, encoder_dim, self.predictor.dim, vocab_size)
+        if loss is not None and loss.transducer == "pruned":
+            self.simple_am_head = ElasticLinear(encoder_dim, vocab_size)
+            self.simple_lm_head = ElasticLinear(self.predictor.dim, vocab_size)
+        if loss is not None and loss.ctc_weight > 0:
+            self.ctc_head = ElasticLinear(encoder_dim, vocab_size)
+
+    @property
+    def subsampling_factor(self) -> int:
+        """Feature frames per encoder frame."""
+        return self.encoder.frontend.subsampling_factor
+
+    def set_feature_stats(self, mean: Tensor, std: Tensor) -> None:
+        """Set the (F,) mean and standard deviation of training features."""
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(std.clamp(min=1e-5))
+
+    def width_of(self, subnet: Subnet | None) -> int:
+        """Channels of the encoder output at a subnet."""
+        return self.encoder.width_of(subnet)
+
+    def encode(
+        self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None, taps: Sequence[int] = ()
+    ) -> EncoderOutput:
+        """(N, T, F) log-mel features, (N,) frames -> encoder output of a subnet."""
+        return cast(EncoderOutput, self.encoder(self.normalize(x), x_lens, subnet, taps))
+
+    forward = encode
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Features with zero mean and unit variance over the training set."""
+        return (x - self.feature_mean) / self.feature_std
+
+    def simple_am(self, encoder_out: Tensor, width: int) -> Tensor:
+        """(N, T, width) -> (N, T, V): the encoder's side of the simple (additive) joiner."""
+        return cast(Tensor, self.simple_am_head(encoder_out, inp=width))
+
+    def simple_lm(self, predictor_out: Tensor) -> Tensor:
+        """(N, U + 1, P) -> (N, U + 1, V): the predictor's side of the simple joiner."""
+        return cast(Tensor, self.simple_lm_head(predictor_out))
+
+    def ctc_logits(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
+        """(N, T, C) -> (N, T, V) scores of the auxiliary CTC head."""
+        return cast(Tensor, self.ctc_head(encoder_out, inp=self.width_of(subnet)))
+
+    def count(self, subnet: Subnet | None = None) -> Cost:
+        """What the stand-alone subnet costs, without training-only heads."""
+        frames = COST_SECONDS * FRAMES_PER_SECOND
+        encoder_frames = int(self.encoder.output_lens(torch.tensor(frames)))
+        predictor = self.predictor.count()
+        work = self.encoder.count(subnet, frames) + self.joiner.count(self.width_of(subnet), encoder_frames)
+        projection = self.joiner.predictor_proj.weight.numel()
+        return Cost(
+            params=work.params + predictor.params,
+            int8_bytes=work.int8_bytes + predictor.int8_bytes,
+            paper_size=work.params + predictor.params,
+            macs=work.macs / COST_SECONDS,
+            predictor_macs=predictor.macs + projection,
+        )
+
+    def extract(self, subnet: Subnet) -> Transducer:
+        """A stand-alone model of one subnet: equal output, only its weights, no training-only heads."""
+        model = Transducer(shrink_model_config(self.config, subnet), self.vocab_size)
+        model.encoder = self.encoder.extract(subnet)
+        model.joiner = self.joiner.extract(self.width_of(subnet))
+        model.predictor = copy.deepcopy(self.predictor)
+        model.set_feature_stats(self.feature_mean, self.feature_std)
+        return model.to(self.feature_mean.device).train(self.training)
+
+
+def shrink_model_config(config: ModelConfig, subnet: Subnet) -> ModelConfig:
+    """The configuration of the stand-alone model that a subnet is cut out to be."""
+    channels = scaled(config.frontend.channels, subnet.width)
+    return config.model_copy(
+        update={
+            "frontend": config.frontend.model_copy(update={"channels": channels}),
+            "encoder": shrink(config.encoder, subnet),
+        }
+    )

@@ -1,0 +1,54 @@
+"""Costs of a subnet as a device sees them, added up from what every layer says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Count:
+    """Size and work of a part of a network; parts add up with ``+``.
+
+    Attributes:
+      params: parameters, float or not.
+      quantized: how many of them int8 export stores in one byte (weights of linear layers and embeddings).
+      scales: float32 scales that come with them, one per output channel.
+      macs: multiply-accumulates of the call that was counted.
+    """
+
+    params: int = 0
+    quantized: int = 0
+    scales: int = 0
+    macs: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(
+            self.params + other.params,
+            self.quantized + other.quantized,
+            self.scales + other.scales,
+            self.macs + other.macs,
+        )
+
+    @property
+    def int8_bytes(self) -> int:
+        """Bytes on a device: quantised weights x 1, float parameters and scales x 4."""
+        return self.quantized + 4 * (self.params - self.quantized + self.scales)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a subnet costs (design: params, int8_bytes, paper_size, macs; measured figures are added by the search).
+
+    Attributes:
+      params: parameters of the stand-alone model.
+      int8_bytes: see `Count.int8_bytes`.
+      paper_size: params x 1 byte, as papers count "model size".
+      macs: per second of audio, counted on 10 s; encoder, and joiner once per encoder frame.
+      predictor_macs: per emitted token, apart.
+    """
+
+    params: int
+    int8_bytes: int
+    paper_size: int
+    macs: float
+    predictor_macs: int

@@ -1,0 +1,100 @@
+"""A subnet is plain data: frozen, hashable, comparable, JSON in and out, with a short stable id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Units = int | tuple[int, ...]
+"""Which units of a layer run: the first ``k``, or the ones with these indices (sorted)."""
+
+
+@dataclass(frozen=True, order=True)
+class Subnet:
+    """Which part of the shared weights runs, by three genes.
+
+    Attributes:
+      width: fraction of every channel number kept, ``0 < width <= 1`` (prefix slices).
+      path: encoder layer ids in running order; None = all layers. A prefix is a depth; shared low layers
+        followed by other ids are a branch.
+      units: ``("<layer id>.<module>", units)`` pairs, sorted: the FFN channels, heads or modules that run in one
+        layer, on top of what the width allows. 0 or ``()`` leaves the module out.
+
+    Genes of layers outside ``path`` are dropped at construction, so equal networks are equal subnets.
+    """
+
+    width: float = 1.0
+    path: tuple[int, ...] | None = None
+    units: tuple[tuple[str, Units], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.width <= 1.0:
+            raise ValueError(f"width: must be above 0 and at most 1, got {self.width}")
+        kept = [(k, _canonical(u)) for k, u in self.units if self._runs(int(k.split(".", 1)[0]))]
+        object.__setattr__(self, "units", tuple(sorted(kept, key=lambda item: _layer_first(item[0]))))
+
+    def _runs(self, layer: int) -> bool:
+        return self.path is None or layer in self.path
+
+    def units_of(self, layer: int, module: str) -> Units | None:
+        """Units chosen for one module of one layer, None = all that the width allows."""
+        return dict(self.units).get(f"{layer}.{module}")
+
+    @property
+    def id(self) -> str:
+        """Short stable name, fit for paths and tables: ``w0.5``, ``w1-l9``, ``w1-l9-3fa2c1d0``."""
+        parts = [f"w{self.width:g}"]
+        if self.path is not None:
+            parts.append(f"l{len(self.path)}")
+        prefix = None if self.path is None else tuple(range(len(self.path)))
+        if self.units or self.path != prefix:
+            parts.append(hashlib.sha256(self.to_json().encode()).hexdigest()[:8])
+        return "-".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data; genes that keep everything are left out."""
+        data: dict[str, Any] = {"width": self.width}
+        if self.path is not None:
+            data["path"] = list(self.path)
+        if self.units:
+            data["units"] = {k: u if isinstance(u, int) else list(u) for k, u in self.units}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Subnet:
+        """Inverse of `to_dict`.
+
+        Raises:
+          ValueError: unknown key, or a width outside (0, 1].
+        """
+        unknown = set(data) - {"width", "path", "units"}
+        if unknown:
+            raise ValueError(f"unknown subnet key {sorted(unknown)[0]!r}; known: width, path, units")
+        path = data.get("path")
+        units = {k: u if isinstance(u, int) else tuple(u) for k, u in data.get("units", {}).items()}
+        return cls(float(data.get("width", 1.0)), None if path is None else tuple(path), tuple(units.items()))
+
+    def to_json(self) -> str:
+        """One line of JSON, keys sorted: equal subnets give equal strings."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Subnet:
+        """Inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+
+def _canonical(units: Units) -> Units:
+    """Index sets sorted; an index set that is a prefix becomes its length."""
+    if isinstance(units, int):
+        return units
+    ordered = tuple(sorted(set(units)))
+    return len(ordered) if ordered == tuple(range(len(ordered))) else ordered
+
+
+def _layer_first(key: str) -> tuple[int, str]:
+    layer, module = key.split(".", 1)
+    return int(layer), module
