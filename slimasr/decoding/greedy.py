@@ -1,0 +1,68 @@
+"""Batched greedy search of a transducer.
+
+With ``max_symbols_per_frame=1`` this is what sherpa-onnx runs on a device: per frame the best symbol, and
+never ``<unk>``, which counts as blank.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from slimasr.models.predictor import PredictorState
+from slimasr.models.transducer import Transducer
+
+UNK_ID = 2
+
+
+@torch.no_grad()
+def greedy_search(
+    model: Transducer,
+    encoder_out: Tensor,
+    encoder_out_lens: Tensor,
+    width: int,
+    max_symbols_per_frame: int = 1,
+) -> list[list[int]]:
+    """The label sequence that takes the best symbol at every step, for all utterances at once.
+
+    The only loops are over frames and over symbols within a frame; the predictor runs only when some
+    utterance emitted, and then for those utterances alone.
+
+    Args:
+      model: the transducer, in eval mode.
+      encoder_out: (N, T, C) encoder output of the subnet.
+      encoder_out_lens: (N,) int64, frames of it.
+      width: residual width C of the subnet (`Transducer.width_of`).
+      max_symbols_per_frame: after so many symbols the search moves to the next frame.
+
+    Returns:
+      Token ids per utterance, without blank and ``<unk>``.
+    """
+    assert encoder_out.ndim == 3, encoder_out.shape
+    assert encoder_out_lens.shape == encoder_out.shape[:1], encoder_out_lens.shape
+    num_utterances, num_frames = encoder_out.shape[0], int(encoder_out_lens.max())
+    joiner, predictor = model.joiner, model.predictor
+    am = joiner.project_encoder(encoder_out[:, :num_frames], width)
+    running = torch.arange(num_frames, device=am.device).unsqueeze(1) < encoder_out_lens.to(am.device)
+    state = predictor.init_state(num_utterances, am.device)
+    blank = torch.full((num_utterances,), model.blank_id, dtype=torch.int64, device=am.device)
+    out, state = predictor.step(blank, state)
+    lm = joiner.project_predictor(out)
+    emitted_symbols: list[Tensor] = []
+    for t in range(num_frames):
+        emits = running[t]
+        for _ in range(max_symbols_per_frame):
+            symbols = joiner(am[:, t], lm).argmax(-1)
+            emits = emits & (symbols != model.blank_id) & (symbols != UNK_ID)
+            rows = emits.nonzero().squeeze(1)
+            if not len(rows):
+                break
+            emitted_symbols.append(symbols.where(emits, blank))
+            out, stepped = predictor.step(symbols[rows], state.select(rows))
+            # Every row takes some stepped row, `where` keeps only those of the rows that emitted.
+            spread = (emits.cumsum(0) - 1).clamp(min=0)
+            state = PredictorState.where(emits, stepped.select(spread), state)
+            lm = lm.index_copy(0, rows, joiner.project_predictor(out))
+    if not emitted_symbols:
+        return [[] for _ in range(num_utterances)]
+    return [row[row != model.blank_id].tolist() for row in torch.stack(emitted_symbols, dim=1).cpu()]

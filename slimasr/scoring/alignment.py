@@ -1,0 +1,93 @@
+"""Words of a reference aligned with words of a hypothesis, and the edits counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import kaldialign
+
+# A word never holds a space, so this cannot be mistaken for one, whatever the transcripts contain.
+_NO_WORD = " "
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What was said and what was recognised, as words."""
+
+    id: str
+    ref: tuple[str, ...]
+    hyp: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EditCounts:
+    """Edits that turn references into hypotheses; counts of several utterances add up with ``+``."""
+
+    correct: int = 0
+    substitutions: int = 0
+    insertions: int = 0
+    deletions: int = 0
+
+    def __add__(self, other: EditCounts) -> EditCounts:
+        return EditCounts(
+            self.correct + other.correct,
+            self.substitutions + other.substitutions,
+            self.insertions + other.insertions,
+            self.deletions + other.deletions,
+        )
+
+    @property
+    def words(self) -> int:
+        """Words of the reference."""
+        return self.correct + self.substitutions + self.deletions
+
+    @property
+    def errors(self) -> int:
+        """All edits but the correct words."""
+        return self.substitutions + self.insertions + self.deletions
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """An utterance's words side by side.
+
+    Attributes:
+      id: utterance id.
+      pairs: (reference word, hypothesis word); None on the left is an insertion, on the right a deletion.
+    """
+
+    id: str
+    pairs: tuple[tuple[str | None, str | None], ...]
+
+    def operations(self) -> tuple[str, ...]:
+        """``C``, ``S``, ``I`` or ``D`` per pair."""
+        return tuple(_operation(ref, hyp) for ref, hyp in self.pairs)
+
+    def counts(self) -> EditCounts:
+        """The edits of this utterance."""
+        operations = self.operations()
+        return EditCounts(*(operations.count(name) for name in "CSID"))
+
+
+def align(utterance: Utterance) -> Alignment:
+    """The alignment with the fewest edits (Levenshtein distance with equal costs, as in Kaldi)."""
+    pairs = kaldialign.align(utterance.ref, utterance.hyp, _NO_WORD)
+    return Alignment(utterance.id, tuple((_word(ref), _word(hyp)) for ref, hyp in pairs))
+
+
+def total(alignments: Iterable[Alignment]) -> EditCounts:
+    """The edits of all utterances together."""
+    return sum((a.counts() for a in alignments), EditCounts())
+
+
+def _word(symbol: str) -> str | None:
+    return None if symbol == _NO_WORD else symbol
+
+
+def _operation(ref: str | None, hyp: str | None) -> str:
+    if ref is None:
+        return "I"
+    if hyp is None:
+        return "D"
+    return "C" if ref == hyp else "S"

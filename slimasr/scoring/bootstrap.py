@@ -1,0 +1,109 @@
+"""How sure a word error rate is, and whether one system is better than another.
+
+Utterances are drawn with replacement, as in Bisani and Ney, "Bootstrap estimates for confidence intervals in
+ASR performance evaluation" (ICASSP 2004).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import kaldialign
+import numpy as np
+
+from slimasr.errors import UserError
+from slimasr.scoring.alignment import Utterance, align
+
+REPLICATIONS = 10_000
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Two systems on the same utterances; rates and differences in percent points.
+
+    Attributes:
+      wer1: WER of the first system.
+      wer2: WER of the second system.
+      difference: ``wer2 - wer1``; negative where the second system is better.
+      ci95: 95 % interval of the difference (percentiles over the resampled sets).
+      probability: share of resampled sets on which the second system makes fewer errors.
+    """
+
+    wer1: float
+    wer2: float
+    difference: float
+    ci95: tuple[float, float]
+    probability: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {**asdict(self), "ci95": list(self.ci95)}
+
+
+def wer_interval(
+    utterances: Sequence[Utterance], *, replications: int = REPLICATIONS, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % interval of the WER in percent (normal approximation, cut at 0), None where it does not exist.
+
+    It does not exist without words in the reference, nor where a resampled set may have none.
+    """
+    if not any(u.ref for u in utterances):
+        return None
+    refs, hyps = [u.ref for u in utterances], [u.hyp for u in utterances]
+    interval = kaldialign.bootstrap_wer_ci(refs, hyps, replications=replications, seed=seed)
+    low, high = 100 * interval["ci95min"], 100 * interval["ci95max"]
+    return (max(0.0, low), high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def compare(
+    first: Sequence[Utterance],
+    second: Sequence[Utterance],
+    *,
+    replications: int = REPLICATIONS,
+    seed: int = 0,
+) -> PairedComparison:
+    """Compare two systems on the same utterances, resampling both together.
+
+    Raises:
+      UserError: the systems were not run on the same utterances and references, or no reference has a word.
+    """
+    partner = {u.id: u for u in second}
+    for u in first:
+        if u.id not in partner or partner[u.id].ref != u.ref:
+            raise UserError(f"utterance {u.id}: the two systems need the same utterances and references")
+    if len(partner) != len(first):
+        raise UserError("the two systems need the same utterances: the second one has more")
+    pairs = [(u, partner[u.id]) for u in first]
+    words = np.array([len(u.ref) for u in first])
+    if not words.sum():
+        raise UserError("no reference has a word: the word error rate is undefined")
+    errors = np.array([[align(u).counts().errors for u in pair] for pair in pairs])
+    wer1, wer2 = (100.0 * errors.sum(0) / words.sum()).tolist()
+    low, high = _difference_interval(errors[:, 1] - errors[:, 0], words, replications, seed)
+    both = kaldialign.bootstrap_wer_ci(
+        [a.ref for a, _ in pairs],
+        [a.hyp for a, _ in pairs],
+        [b.hyp for _, b in pairs],
+        replications=replications,
+        seed=seed,
+    )
+    return PairedComparison(wer1, wer2, wer2 - wer1, (low, high), float(both["p_s2_improv_over_s1"]))
+
+
+def _difference_interval(
+    more_errors: np.ndarray, words: np.ndarray, replications: int, seed: int
+) -> tuple[float, float]:
+    """2.5 and 97.5 percentiles of the WER difference, which kaldialign does not offer."""
+    rng = np.random.default_rng(seed)
+    differences = []
+    for start in range(0, replications, _CHUNK):
+        drawn = rng.integers(len(words), size=(min(_CHUNK, replications - start), len(words)))
+        drawn_words = words[drawn].sum(1)
+        kept = drawn_words > 0
+        differences.append(100.0 * more_errors[drawn].sum(1)[kept] / drawn_words[kept])
+    low, high = np.percentile(np.concatenate(differences), [2.5, 97.5])
+    return float(low), float(high)

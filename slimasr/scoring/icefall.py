@@ -1,0 +1,115 @@
+"""``recogs`` and ``errs`` files in icefall's layout, so that its users and scripts find what they know."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from slimasr.errors import UserError
+from slimasr.scoring.alignment import Alignment, Utterance, total
+from slimasr.scoring.wer import summarize
+
+_NOTHING = "*"
+
+
+def recogs(utterances: Sequence[Utterance]) -> str:
+    """Two lines per utterance, its reference and its hypothesis as lists of words, sorted by id."""
+    return "".join(
+        f"{u.id}:\tref={list(u.ref)}\n{u.id}:\thyp={list(u.hyp)}\n"
+        for u in sorted(utterances, key=lambda u: u.id)
+    )
+
+
+def read_recogs(path: Path) -> list[Utterance]:
+    """The utterances of a ``recogs`` file.
+
+    Raises:
+      UserError: missing or unreadable file, a line of another layout, an id that comes twice, no utterance.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}") from None
+    if len(lines) % 2:
+        raise UserError(f"{path}: expected two lines (ref, hyp) per utterance; decode again")
+    utterances = {}
+    for number in range(0, len(lines), 2):
+        ref_id, ref = _parse(lines[number], "ref", f"{path}:{number + 1}")
+        hyp_id, hyp = _parse(lines[number + 1], "hyp", f"{path}:{number + 2}")
+        if ref_id != hyp_id or ref_id in utterances:
+            raise UserError(f"{path}:{number + 2}: utterance {hyp_id} is out of place or comes twice")
+        utterances[ref_id] = Utterance(ref_id, ref, hyp)
+    return list(utterances.values())
+
+
+def errs(alignments: Sequence[Alignment]) -> str:
+    """WER, every utterance with its errors marked, and what was confused, deleted and inserted how often.
+
+    Raises:
+      UserError: no word in any reference.
+    """
+    counts, wer = total(alignments), summarize(alignments).wer
+    lines = [
+        f"%WER = {wer:.2f}",
+        f"Errors: {counts.insertions} insertions, {counts.deletions} deletions, {counts.substitutions} "
+        f"substitutions, over {counts.words} reference words ({counts.correct} correct)",
+        "Search below for sections starting with PER-UTT DETAILS:, SUBSTITUTIONS:, DELETIONS:, INSERTIONS:, "
+        "PER-WORD STATS:",
+        "",
+        "PER-UTT DETAILS: corr or (ref->hyp)  ",
+        *(f"{a.id}:\t{' '.join(_marked(a))}" for a in alignments),
+        *_confusions(alignments),
+        "",
+        "PER-WORD STATS: word  corr tot_errs count_in_ref count_in_hyp",
+        *_word_statistics(alignments),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _parse(line: str, kind: str, where: str) -> tuple[str, tuple[str, ...]]:
+    utterance, _, words = line.partition(f":\t{kind}=")
+    try:
+        parsed = ast.literal_eval(words)
+    except (ValueError, SyntaxError):
+        parsed = None
+    if not utterance or not isinstance(parsed, list) or not all(isinstance(word, str) for word in parsed):
+        raise UserError(f"{where}: expected '<utterance id>:<tab>{kind}=[...]'; decode again")
+    return utterance, tuple(parsed)
+
+
+def _marked(alignment: Alignment) -> Iterator[str]:
+    """Words as they are where correct; neighbouring errors together as ``(ref->hyp)``, ``*`` for nothing."""
+    for correct, group in groupby(alignment.pairs, key=lambda pair: pair[0] == pair[1]):
+        refs, hyps = zip(*group, strict=True)
+        words = [word for word in refs if word is not None]
+        if correct:
+            yield from words
+        else:
+            said = [word for word in hyps if word is not None]
+            yield f"({' '.join(words) or _NOTHING}->{' '.join(said) or _NOTHING})"
+
+
+def _confusions(alignments: Sequence[Alignment]) -> list[str]:
+    edits = Counter(pair for a in alignments for pair in a.pairs if pair[0] != pair[1])
+    sections: tuple[tuple[str, dict[str, int]], ...] = (
+        ("SUBSTITUTIONS: count ref -> hyp", {f"{r} -> {h}": n for (r, h), n in edits.items() if r and h}),
+        ("DELETIONS: count ref", {str(r): n for (r, h), n in edits.items() if h is None}),
+        ("INSERTIONS: count hyp", {str(h): n for (r, h), n in edits.items() if r is None}),
+    )
+    lines: list[str] = []
+    for title, counts in sections:
+        ranked = sorted(((n, what) for what, n in counts.items()), reverse=True)
+        lines += ["", title, *(f"{n}   {what}" for n, what in ranked)]
+    return lines
+
+
+def _word_statistics(alignments: Sequence[Alignment]) -> Iterator[str]:
+    pairs = [pair for a in alignments for pair in a.pairs]
+    correct = Counter(r for r, h in pairs if r == h)
+    in_ref, in_hyp = Counter(r for r, _ in pairs if r), Counter(h for _, h in pairs if h)
+    errors = {word: in_ref[word] + in_hyp[word] - 2 * correct[word] for word in in_ref | in_hyp}
+    for number, word in sorted(((n, word) for word, n in errors.items()), reverse=True):
+        yield f"{word}   {correct[word]} {number} {in_ref[word]} {in_hyp[word]}"

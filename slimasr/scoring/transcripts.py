@@ -1,0 +1,92 @@
+"""Transcripts of others: Kaldi's ``text`` and ``utt2spk`` files, and references paired with hypotheses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slimasr.errors import UserError
+from slimasr.scoring.alignment import Utterance
+
+# Words end at ASCII white space alone, as in Kaldi: other scripts' spaces may be part of a word.
+_WORD = re.compile(r"[^ \t\r\f\v]+")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """References with their hypotheses.
+
+    Attributes:
+      utterances: one per reference, in the references' order.
+      missing: ids without a hypothesis, scored as empty.
+      extra: ids of hypotheses without a reference, not scored.
+    """
+
+    utterances: tuple[Utterance, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+def pair(
+    refs: Mapping[str, tuple[str, ...]], hyps: Mapping[str, tuple[str, ...]], *, allow_missing: bool = False
+) -> Paired:
+    """Bring references and hypotheses of the same utterances together.
+
+    Raises:
+      UserError: a reference has no hypothesis and ``allow_missing`` is not set.
+    """
+    missing = tuple(utterance for utterance in refs if utterance not in hyps)
+    if missing and not allow_missing:
+        raise UserError(
+            f"utterance {missing[0]} has no hypothesis ({len(missing)} of {len(refs)} have none); decode it, "
+            "or score such utterances as empty with --allow-missing"
+        )
+    utterances = tuple(Utterance(utterance, ref, hyps.get(utterance, ())) for utterance, ref in refs.items())
+    return Paired(utterances, missing, tuple(utterance for utterance in hyps if utterance not in refs))
+
+
+def read_text(path: Path) -> dict[str, tuple[str, ...]]:
+    """Words per utterance of a Kaldi ``text`` file; a line with an id alone is an empty transcript.
+
+    Raises:
+      UserError: missing or unreadable file, an empty line, or an utterance id that comes twice.
+    """
+    transcripts: dict[str, tuple[str, ...]] = {}
+    for number, fields in _read_fields(path, "<utterance id> <word> <word> ..."):
+        if fields[0] in transcripts:
+            raise UserError(f"{path}:{number}: utterance {fields[0]} comes twice; keep one of them")
+        transcripts[fields[0]] = tuple(fields[1:])
+    if not transcripts:
+        raise UserError(f"{path}: is empty, expected lines '<utterance id> <word> <word> ...'")
+    return transcripts
+
+
+def read_utt2spk(path: Path) -> dict[str, str]:
+    """Speaker per utterance of a Kaldi ``utt2spk`` file.
+
+    Raises:
+      UserError: missing or unreadable file, or a line that is not ``<utterance id> <speaker id>``.
+    """
+    speakers: dict[str, str] = {}
+    for number, fields in _read_fields(path, "<utterance id> <speaker id>"):
+        if len(fields) != 2:
+            raise UserError(f"{path}:{number}: expected '<utterance id> <speaker id>'")
+        speakers[fields[0]] = fields[1]
+    return speakers
+
+
+def _read_fields(path: Path, layout: str) -> list[tuple[int, list[str]]]:
+    """Line numbers (from 1) and whitespace-separated fields, at least one per line."""
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text, expected lines '{layout}'") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    rows = [(number, _WORD.findall(line)) for number, line in enumerate(lines, start=1)]
+    for number, fields in rows:
+        if not fields:
+            raise UserError(f"{path}:{number}: empty line, expected '{layout}'")
+    return rows
