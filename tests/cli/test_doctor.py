@@ -1,0 +1,74 @@
+"""The doctor tells the truth about this environment and about a broken or missing k2."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from slimasr.cli.doctor import Finding, examine
+from slimasr.cli.main import STAGES, main_app
+
+
+def _finding(name: str) -> Finding:
+    return next(f for f in examine() if f.what == name)
+
+
+@pytest.fixture
+def without_k2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No k2 imported so far, none found but on a path that the test adds."""
+    for name in [n for n in sys.modules if n == "k2" or n.startswith("k2.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not (Path(p) / "k2").exists()])
+    importlib.invalidate_caches()
+
+
+def test_reports_this_environment() -> None:
+    result = CliRunner().invoke(main_app(), ["doctor"])
+    assert result.exit_code == 0
+    assert torch.__version__ in result.stdout
+    assert "device" in result.stdout
+    assert _finding("torch") == Finding("torch", torch.__version__)
+
+
+def test_names_what_installs_k2(without_k2: None) -> None:
+    finding = _finding("k2")
+    assert finding.state == "not installed"
+    assert "tools/install_k2.sh" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise ImportError('libtorch.so: undefined symbol')", "libtorch.so: undefined symbol"),
+        ("import _k2_of_another_torch", "_k2_of_another_torch"),
+        ("__version__ = '1.0'", "1.0 lacks rnnt_loss_pruned"),
+    ],
+)
+def test_says_why_k2_does_not_work(
+    without_k2: None, source: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "k2.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    finding = _finding("k2")
+    sys.modules.pop("k2", None)
+    assert reason in finding.state
+    assert "tools/install_k2.sh" in finding.advice
+
+
+def test_help_lists_every_stage_without_importing_torch() -> None:
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from slimasr.cli.main import main_app\n"
+        "print(CliRunner().invoke(main_app(), ['--help']).stdout)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"  {stage} " in done.stdout for stage in (*STAGES, "doctor"))
