@@ -106,15 +106,15 @@ class ElasticBatchNorm(_ElasticNorm):
         self.stats = nn.ModuleDict({str(n): RunningStats(n) for n in sizes})
 
     def forward(self, x: Tensor, padding: Tensor, width: int, units: Index | None = None) -> Tensor:
-        """(N, T, C) -> (N, T, C) float32; ``padding`` (N, T) is True on padding.
+        """(N, T, C) -> (N, T, C) in the statistics' precision, also under autocast; ``padding`` (N, T) is True on padding.
 
         Args:
           width: residual width of the subnet.
           units: the C of ``width`` channels that run, None = all.
         """
-        x = x.float()
         index = width if units is None else units
         stats = cast(RunningStats, _entry(self.stats, width, self.size))
+        x = x.to(stats.mean.dtype)
         if self.training:
             mean, var = self._batch_moments(x, padding, stats, index)
         else:

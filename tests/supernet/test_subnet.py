@@ -1,0 +1,43 @@
+"""A subnet is plain data with one canonical form."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from slimasr.supernet.subnet import Subnet
+
+RICH = Subnet(0.5, (0, 1, 3), (("1.ffn1", 8), ("0.heads", (2, 0)), ("3.conv", (0, 1, 2))))
+
+
+@pytest.mark.parametrize("subnet", [Subnet(), Subnet(0.25), Subnet(1.0, (0, 1)), RICH])
+def test_json_round_trip(subnet: Subnet) -> None:
+    again = Subnet.from_json(subnet.to_json())
+    assert again == subnet and hash(again) == hash(subnet) and again.id == subnet.id
+
+
+def test_equal_networks_are_equal_subnets() -> None:
+    assert Subnet(0.5, (0, 1), (("1.ffn1", 8), ("2.ffn1", 4))) == Subnet(0.5, (0, 1), (("1.ffn1", 8),))
+    assert Subnet(units=(("0.heads", (1, 0)),)) == Subnet(units=(("0.heads", 2),))
+    assert Subnet(units=(("10.ffn1", 1), ("2.ffn1", 1))) == Subnet(units=(("2.ffn1", 1), ("10.ffn1", 1)))
+    assert RICH.units_of(0, "heads") == (0, 2) and RICH.units_of(3, "conv") == 3 and RICH.units_of(1, "conv") is None
+
+
+def test_ids_differ_and_are_stable_across_processes() -> None:
+    subnets = [Subnet(), Subnet(0.5), Subnet(0.5, (0, 1)), Subnet(0.5, (0, 2)), RICH, Subnet(1.0, units=(("0.conv", 0),))]
+    assert len({s.id for s in subnets}) == len(subnets)
+    assert Subnet(0.5).id == "w0.5" and Subnet(1.0, (0, 1, 2)).id == "w1-l3"
+    code = f"from slimasr.supernet.subnet import Subnet; print(Subnet.from_json({RICH.to_json()!r}).id)"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == RICH.id
+
+
+def test_wrong_data_is_named() -> None:
+    with pytest.raises(ValueError, match="widht"):
+        Subnet.from_dict({"widht": 0.5})
+    with pytest.raises(ValueError, match="width"):
+        Subnet(0.0)
+    assert json.loads(Subnet(0.5).to_json()) == {"width": 0.5}
