@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# CMU AN4: spelled names, numbers, commands. See --help and README.md.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+recipe=an4
+corpora=an4
+
+. ../../tools/recipe.sh
+recipe_main "$@"

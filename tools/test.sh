@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets up, then lint, types and all tests. Arguments go to pytest: tools/test.sh tests/losses -k ctc
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/tools/setup.sh" --extras dev,demo
+cd "$root"
+export PATH="$root/.venv/bin:$PATH" OMP_NUM_THREADS=1
+
+ruff check slimasr tests tools
+mypy
+# Two workers with one thread each: the tests are many and small.
+exec pytest -q -n 2 "$@"
