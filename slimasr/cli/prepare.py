@@ -1,0 +1,37 @@
+"""Stages 0 and 1: find or fetch the corpus, write its manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, progress
+from slimasr.config.load import load_config
+from slimasr.data.manifests import prepare
+
+CorpusDirOption = Annotated[Path | None, typer.Option("--corpus-dir", help="Where the corpus lies.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Download the corpus if it is nowhere.")]
+
+
+def run(
+    config: ConfigOption,
+    data: DataOption = Path("data"),
+    corpus_dir: CorpusDirOption = None,
+    download: DownloadOption = False,
+    overrides: SetOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Read a corpus into manifests.
+
+    Looks in --corpus-dir, then in $SLIMASR_CORPORA, then in what was downloaded before.
+    """
+    counts = prepare(load_config(config, overrides or ()).data, data, corpus_dir, download, progress)
+    for name, count in counts.items():
+        typer.echo(f"{name}: {count} utterances")
+
+
+def main() -> None:
+    """Console script ``slimasr-prepare``."""
+    entry(run)

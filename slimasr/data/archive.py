@@ -1,0 +1,60 @@
+"""Unpack archives only after every member has been looked at."""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import zipfile
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from slimasr.errors import UserError
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a tar (any compression) or zip file into ``target``.
+
+    Nothing is written before all members are checked: plain files and folders with relative paths that stay inside.
+
+    Raises:
+      UserError: not an archive, damaged, or a member that is absolute, climbs out, links, or is a device.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        if zipfile.is_zipfile(archive):
+            _unpack_zip(archive, target)
+        else:
+            _unpack_tar(archive, target)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise UserError(f"{archive}: not an undamaged tar or zip archive ({error}); fetch it again") from error
+
+
+def _unpack_tar(archive: Path, target: Path) -> None:
+    with tarfile.open(archive) as tar:
+        members = tar.getmembers()
+        for member in members:
+            _check_path(archive, member.name)
+            if not (member.isreg() or member.isdir()):
+                raise UserError(f"{archive}: refused: member {member.name!r} is a link or a device")
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(target, members, filter="data")
+        else:
+            tar.extractall(target, members)
+
+
+def _unpack_zip(archive: Path, target: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            # ``filename`` has been cleaned by the library; the check needs what the archive says.
+            _check_path(archive, member.orig_filename)
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise UserError(f"{archive}: refused: member {member.filename!r} is a link or a device")
+        file.extractall(target)
+
+
+def _check_path(archive: Path, name: str) -> None:
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    if posix.is_absolute() or windows.is_absolute() or windows.drive or windows.root:
+        raise UserError(f"{archive}: refused: member {name!r} has an absolute path")
+    if ".." in posix.parts or ".." in windows.parts:
+        raise UserError(f"{archive}: refused: member {name!r} climbs out of its folder")

@@ -1,0 +1,86 @@
+"""AN4, the CMU census database: spelled names, numbers and commands (948 + 130 utterances, 16 kHz).
+
+Native layout: ``etc/an4_{train,test}.{fileids,transcription}`` and ``wav/<fileid>.{sph,wav,flac}``. The folder above
+an utterance is its speaker.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slimasr.data.corpora.base import Corpus, Options, Utterance, only_sets, parse_options
+from slimasr.errors import UserError
+
+SUFFIXES = (".sph", ".wav", ".flac")
+# Every ninth speaker from the fifth on, in alphabetical order: 8 of 74, women and men (f..., m...) as in the whole.
+DEV_FIRST, DEV_EVERY = 4, 9
+TRANSCRIPT = re.compile(r"^(?P<text>.*)\((?P<id>[^()]+)\)\s*$")
+
+
+@dataclass(frozen=True)
+class An4Options:
+    """AN4 has no options."""
+
+
+def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
+    """Sets ``train`` and ``dev`` (held-out train speakers), and ``test``."""
+    parse_options(An4Options, options, "an4")
+    listed = _read_part(corpus_dir, "train")
+    held_out = dev_speakers({item.speaker for item in listed})
+    return only_sets(
+        {
+            "train": [item for item in listed if item.speaker not in held_out],
+            "dev": [item for item in listed if item.speaker in held_out],
+            "test": _read_part(corpus_dir, "test"),
+        },
+        sets,
+        "an4",
+    )
+
+
+def dev_speakers(speakers: set[str]) -> set[str]:
+    """The train speakers held out for dev. Names that differ in a digit only (mdcs, mdcs2) stay together."""
+    people = sorted({speaker.rstrip("0123456789") for speaker in speakers})
+    chosen = set(people[DEV_FIRST::DEV_EVERY])
+    return {speaker for speaker in speakers if speaker.rstrip("0123456789") in chosen}
+
+
+def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
+    fileids, transcription = (corpus_dir / "etc" / f"an4_{part}.{end}" for end in ("fileids", "transcription"))
+    texts = dict(_parse_line(line, transcription) for line in _read_lines(transcription))
+    utterances = []
+    for fileid in _read_lines(fileids):
+        stem = Path(fileid)
+        audio = _find_audio(corpus_dir / "wav", fileid)
+        utterances.append(Utterance(stem.name, audio, texts.get(stem.name, ""), stem.parent.name))
+    return utterances
+
+
+def _read_lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing: this is not a complete AN4")
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _parse_line(line: str, path: Path) -> tuple[str, str]:
+    match = TRANSCRIPT.match(line)
+    if match is None:
+        raise UserError(f"{path}: a line without '(utterance id)' at its end: {line!r}")
+    # Train lines are wrapped in <s> </s>, test lines are not.
+    words = [word for word in match["text"].split() if word not in ("<s>", "</s>")]
+    return match["id"], " ".join(words)
+
+
+def _find_audio(wav_dir: Path, fileid: str) -> Path:
+    candidates = [wav_dir / f"{fileid}{suffix}" for suffix in SUFFIXES]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def _archives(sets: Sequence[str]) -> list[str]:
+    return ["http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"]
+
+
+AN4 = Corpus("an4", ("an4",), "etc/an4_train.fileids", list_utterances, _archives)

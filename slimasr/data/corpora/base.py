@@ -1,0 +1,81 @@
+"""What a corpus module hands to the manifest builder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TypeVar
+
+from slimasr.errors import UserError
+
+OptionValue = int | float | str | bool
+Options = Mapping[str, OptionValue]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One listed utterance; whether its audio is there is checked later."""
+
+    id: str
+    audio: Path
+    text: str
+    speaker: str
+    language: str = "en"
+
+
+ListUtterances = Callable[[Path, Sequence[str], Options], dict[str, list[Utterance]]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """How to find and read a corpus.
+
+    Attributes:
+      name: as in ``data.corpus``.
+      folders: where it may lie below a corpora folder; "." is the folder itself.
+      marker: glob pattern that exists in the corpus's own folder.
+      list_utterances: (corpus folder, set names, options) -> set name -> utterances.
+      archives: set names -> addresses of the archives to download, or None where there is nothing to download.
+      generate: (corpus folder, options) makes the corpus, or None for recorded ones.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    marker: str
+    list_utterances: ListUtterances
+    archives: Callable[[Sequence[str]], list[str]] | None = None
+    generate: Callable[[Path, Options], None] | None = None
+
+    def locate(self, parent: Path) -> Path | None:
+        """The corpus's own folder at or below ``parent``."""
+        for folder in (".", *self.folders):
+            if any((parent / folder).glob(self.marker)):
+                return (parent / folder).resolve()
+        return None
+
+
+def parse_options(kind: type[T], options: Options, corpus: str) -> T:
+    """``data.options`` as a dataclass of a corpus; unknown keys and wrong types are `UserError`."""
+    known = {item.name: type(item.default) for item in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, OptionValue] = {}
+    for key, value in options.items():
+        if key not in known:
+            raise UserError(
+                f"data.options.{key}: unknown for corpus {corpus}; known: {', '.join(known) or 'none'}"
+            )
+        if known[key] is float and type(value) is int:
+            value = float(value)
+        if type(value) is not known[key]:
+            raise UserError(f"data.options.{key}: needs {known[key].__name__}, not {value!r}")
+        values[key] = value
+    return kind(**values)
+
+
+def only_sets(utterances: dict[str, list[Utterance]], sets: Sequence[str], corpus: str) -> dict[str, list[Utterance]]:
+    """The wanted sets; an unknown name is a `UserError` that lists the known ones."""
+    for name in sets:
+        if name not in utterances:
+            raise UserError(f"data: corpus {corpus} has no set {name!r}; it has {', '.join(sorted(utterances))}")
+    return {name: utterances[name] for name in sets}

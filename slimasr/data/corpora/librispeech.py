@@ -1,0 +1,70 @@
+"""LibriSpeech and mini LibriSpeech; sets are the corpus's own parts (``train-clean-100``, ``dev-clean``, ...).
+
+Native layout: ``PART/SPEAKER/CHAPTER/UTTERANCE.flac`` and ``SPEAKER-CHAPTER.trans.txt``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slimasr.data.corpora.base import Corpus, Options, Utterance, parse_options
+from slimasr.errors import UserError
+
+FULL_PARTS = (
+    "train-clean-100",
+    "train-clean-360",
+    "train-other-500",
+    "dev-clean",
+    "dev-other",
+    "test-clean",
+    "test-other",
+)
+MINI_PARTS = ("train-clean-5", "dev-clean-2")
+
+
+@dataclass(frozen=True)
+class LibriSpeechOptions:
+    """LibriSpeech has no options: ``data.train``, ``data.dev`` and ``data.test`` name its parts."""
+
+
+def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
+    """The wanted parts, utterances in the order of their ids."""
+    parse_options(LibriSpeechOptions, options, "librispeech")
+    return {part: _read_part(corpus_dir, part) for part in sets}
+
+
+def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
+    known = (*FULL_PARTS, *MINI_PARTS)
+    if part not in known:
+        raise UserError(f"data: librispeech has no part {part!r}; its parts are {', '.join(known)}")
+    utterances = [
+        utterance
+        for path in sorted((corpus_dir / part).glob("*/*/*.trans.txt"))
+        for utterance in _read_chapter(path)
+    ]
+    if not utterances:
+        raise UserError(f"{corpus_dir / part}: no transcripts; the part {part} is missing")
+    return sorted(utterances, key=lambda item: item.id)
+
+
+def _read_chapter(path: Path) -> Iterator[Utterance]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip():
+            name, _, text = line.strip().partition(" ")
+            yield Utterance(name, path.parent / f"{name}.flac", text.strip(), path.parent.parent.name)
+
+
+def _archives(sets: Sequence[str]) -> list[str]:
+    numbers = {part: 12 if part in FULL_PARTS else 31 for part in sets}
+    return [f"https://www.openslr.org/resources/{numbers[part]}/{part}.tar.gz" for part in sets]
+
+
+LIBRISPEECH = Corpus(
+    "librispeech",
+    ("LibriSpeech", "librispeech/LibriSpeech", "librispeech", "librispeech_mini/LibriSpeech"),
+    "*/*/*/*.trans.txt",
+    list_utterances,
+    _archives,
+)

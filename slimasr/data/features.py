@@ -1,0 +1,135 @@
+"""Stage 2: log-mel filter banks of every set and training speed, and the statistics of the training data.
+
+Work is cut into shards of at most `SHARD_CUTS` cuts (``shards.py``). A shard counts as done once its result file has
+been renamed into place, so a run that was killed goes on with the shards that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse import CutSet
+
+from slimasr.config.schema import Config
+from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
+from slimasr.data.manifests import set_names
+from slimasr.data.musan import MUSAN_SET
+from slimasr.data.shards import Shard, ShardResult, compute_shard, make_shards, read_result
+from slimasr.errors import UserError
+from slimasr.files import write_json_atomic
+
+# Bound on one bin's spread, so that a constant bin (band-limited audio) is not blown up.
+MIN_STD = 1e-2
+
+Progress = Callable[[Iterable[Shard], int, str], Iterable[Shard]]
+
+
+def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Progress) -> dict[str, int]:
+    """Write ``features/cuts_<set>[_sp<speed>].jsonl.gz``, ``bad_<set>.json`` and ``stats.json``.
+
+    With ``data.storage: on_the_fly`` all audio is read once, for the checks and the statistics, and nothing is stored.
+
+    Returns:
+      Manifest name -> number of cuts.
+
+    Raises:
+      UserError: stage 1 has not run, unusable audio in dev or test, or too much of it in train.
+    """
+    folder = DataFolder(data_dir)
+    shards_of: dict[tuple[str, float], list[Shard]] = {}
+    for set_name in set_names(config.data) + ([MUSAN_SET] if config.data.musan else []):
+        for speed in _speeds(config, set_name):
+            shards_of[set_name, speed] = make_shards(config, folder, set_name, speed)
+    missing = [shard for shards in shards_of.values() for shard in shards if not shard.done]
+    for _ in progress(_run(missing, num_jobs), len(missing), "features"):
+        pass
+    counts: dict[str, int] = {}
+    results: list[ShardResult] = []
+    for (set_name, speed), shards in shards_of.items():
+        found = [read_result(shard) for shard in shards]
+        _check_bad(config, set_name, found)
+        write_bad(folder.bad(set_name), [item for result in found for item in result.bad])
+        write_cuts(folder.cuts(set_name, speed), (cut for s in shards for cut in CutSet.from_jsonl_lazy(s.manifest)))
+        counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
+        results += found if set_name in config.data.train else []
+    write_json_atomic(folder.stats, _statistics(config, results))
+    _remove_stale(folder, [shards for shards in shards_of.values()])
+    return counts
+
+
+def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation per mel bin over the training data, (F,) float32 each.
+
+    Raises:
+      UserError: stage 2 has not run, or ran with other features than the configuration asks for.
+    """
+    folder = DataFolder(data_dir)
+    if not folder.stats.is_file():
+        raise UserError(f"{folder.stats} is missing: run stage 2 (slimasr-features) first")
+    stats = json.loads(folder.stats.read_text(encoding="utf-8"))
+    for key, value in _settings(config).items():
+        if stats[key] != value:
+            raise UserError(f"{key} is {value}, but {folder.features} was made with {stats[key]}: run stage 2 again")
+    return torch.tensor(stats["mean"]), torch.tensor(stats["std"])
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return {
+        "features.num_mel_bins": config.features.num_mel_bins,
+        "data.sampling_rate": config.data.sampling_rate,
+        "data.storage": config.data.storage,
+    }
+
+
+def _speeds(config: Config, set_name: str) -> list[float]:
+    """Speeds whose features are computed ahead; evaluation runs at the natural speed only."""
+    ahead = set_name in config.data.train and config.data.storage == "precomputed"
+    return config.data.speeds if ahead else [1.0]
+
+
+def _run(shards: Sequence[Shard], num_jobs: int) -> Iterator[Shard]:
+    """Compute shards, in this process or in ``num_jobs`` others, and yield each one that is done."""
+    if num_jobs <= 1 or len(shards) <= 1:
+        yield from map(compute_shard, shards)
+        return
+    # A forked child would inherit torch's locked thread pool.
+    context = multiprocessing.get_context("spawn")
+    workers = min(num_jobs, len(shards))
+    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(compute_shard, shards)
+
+
+def _check_bad(config: Config, set_name: str, results: Sequence[ShardResult]) -> None:
+    bad: list[BadUtterance] = [item for result in results for item in result.bad]
+    if bad and set_name not in config.data.train:
+        raise UserError(f"{set_name}: {bad[0].id}: {bad[0].reason}")
+    num_listed = len(bad) + sum(result.num_cuts for result in results)
+    check_bad_share(bad, num_listed, config.data.max_bad_share, set_name)
+
+
+def _statistics(config: Config, results: Sequence[ShardResult]) -> dict[str, Any]:
+    frames = sum(result.num_frames for result in results)
+    if frames == 0:
+        raise UserError("the training sets hold no audio: no feature statistics")
+    mean = np.sum([result.total for result in results], axis=0) / frames
+    square = np.sum([result.total_square for result in results], axis=0) / frames
+    std = np.sqrt(np.maximum(square - mean**2, MIN_STD**2))
+    return {**_settings(config), "frames": frames, "mean": mean.tolist(), "std": std.tolist()}
+
+
+def _remove_stale(folder: DataFolder, groups: Sequence[Sequence[Shard]]) -> None:
+    """Remove shards of these sets and speeds that other settings or other cuts had made."""
+    for shards in groups:
+        current = shards[0].stem.parent
+        prefix = current.name.rpartition("-")[0]
+        for place in current.parent.glob(f"{prefix}-*"):
+            if place != current and place.name.rpartition("-")[0] == prefix:
+                shutil.rmtree(place)

@@ -1,0 +1,79 @@
+"""Which training utterances a model can learn from, and why the others cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from slimasr.config.schema import Config, DataConfig, LossConfig
+from slimasr.data.files import BadUtterance
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.files import write_atomic
+
+FRAME_SHIFT = 0.01
+EncoderFrames = Callable[[int], int]
+
+
+def conv_encoder_frames(num_frames: int) -> int:
+    """Encoder frames for feature frames behind two unpadded convolutions of kernel 3 and stride 2."""
+    return max(0, ((num_frames - 1) // 2 - 1) // 2)
+
+
+def feature_frames(seconds: float) -> int:
+    """Frames of a cut (no edges snipped: rounded, halves up)."""
+    return int(seconds / FRAME_SHIFT + 0.5)
+
+
+def unusable(
+    seconds: float,
+    text: str,
+    ids: Sequence[int],
+    config: Config,
+    tokenizer: Tokenizer,
+    encoder_frames: EncoderFrames = conv_encoder_frames,
+) -> str | None:
+    """Why an utterance cannot be trained on, or None.
+
+    Args:
+      seconds: duration at the training speed in question.
+      ids: the transcript's tokens.
+    """
+    if not text.strip() or not ids:
+        return "empty transcript"
+    if tokenizer.unk_id in ids:
+        return f"transcript has characters the tokenizer does not know: {text!r}"
+    return _wrong_length(seconds, config.data) or _infeasible(
+        encoder_frames(feature_frames(seconds)), ids, config.loss
+    )
+
+
+def _wrong_length(seconds: float, config: DataConfig) -> str | None:
+    if seconds < config.min_cut_seconds:
+        return f"{seconds:.2f} s, shorter than data.min_cut_seconds {config.min_cut_seconds:g}"
+    if seconds > config.max_cut_seconds:
+        return f"{seconds:.2f} s, longer than data.max_cut_seconds {config.max_cut_seconds:g}"
+    return None
+
+
+def _infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None:
+    """A reason when no alignment of these tokens fits into this many encoder frames."""
+    tokens = len(ids)
+    if frames < 1:
+        return "shorter than one encoder frame"
+    if loss.rnnt_type != "regular" and tokens > frames:
+        return f"{tokens} tokens in {frames} encoder frames: no {loss.rnnt_type} alignment"
+    if loss.transducer == "pruned" and tokens + 1 > frames * (loss.prune_range - 1) + 1:
+        # A band of prune_range symbols moves up by at most prune_range - 1 per frame.
+        return f"{tokens} tokens in {frames} encoder frames: outside loss.prune_range {loss.prune_range}"
+    # CTC needs a blank between equal neighbours.
+    repeats = sum(a == b for a, b in zip(ids[:-1], ids[1:], strict=True))
+    if loss.ctc_weight > 0 and tokens + repeats > frames:
+        return f"{tokens} tokens in {frames} encoder frames: no CTC alignment"
+    return None
+
+
+def write_bad_utterances(path: Path, bad: Sequence[BadUtterance]) -> None:
+    """List left-out utterances, one JSON object per line."""
+    write_atomic(path, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in bad))

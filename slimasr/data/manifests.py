@@ -1,0 +1,122 @@
+"""Stage 1: a corpus's listed utterances to checked lhotse cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lhotse import MonoCut, SupervisionSegment
+from lhotse.cut import Cut
+
+from slimasr.config.schema import DataConfig
+from slimasr.data.audio import AudioError, read_recording
+from slimasr.data.corpora import CORPORA, Utterance, find_corpus
+from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
+from slimasr.data.musan import prepare_musan_cuts
+from slimasr.errors import UserError
+
+NUM_THREADS = 8
+Progress = Callable[[Iterable[Utterance], int, str], Iterable[Utterance]]
+
+
+def set_names(config: DataConfig) -> list[str]:
+    """All sets of the recipe, each once: train, dev, test."""
+    return list(dict.fromkeys([*config.train, config.dev, *config.test]))
+
+
+def prepare(
+    config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress
+) -> dict[str, int]:
+    """Find the corpus and write ``manifests/cuts_<set>.jsonl.gz`` for every set of the recipe.
+
+    Training utterances without usable audio or text are listed in ``manifests/bad_<set>.json``; in other sets they
+    are errors.
+
+    Returns:
+      Set name -> number of cuts.
+    """
+    folder = DataFolder(data_dir)
+    corpus, sets = CORPORA[config.corpus], set_names(config)
+    own_dir = data_dir / "corpora"
+    source = find_corpus(corpus, corpus_dir, own_dir, sets, config.options, download)
+    counts = {}
+    for name, utterances in corpus.list_utterances(source, sets, config.options).items():
+        cuts, bad = build_cuts(progress(utterances, len(utterances), f"{config.corpus} {name}"), config)
+        if bad and name not in config.train:
+            raise UserError(f"{name}: {bad[0].id}: {bad[0].reason}")
+        check_bad_share(bad, len(utterances), config.max_bad_share, name)
+        if not cuts:
+            raise UserError(f"{source}: set {name} of corpus {config.corpus} has no utterances")
+        write_cuts(folder.raw_cuts(name), cuts)
+        write_bad(folder.raw_bad(name), bad)
+        counts[name] = len(cuts)
+    if config.musan is not None:
+        prepare_musan_cuts(config, folder, corpus_dir, own_dir, download)
+    return counts
+
+
+def build_cuts(utterances: Iterable[Utterance], config: DataConfig) -> tuple[list[Cut], list[BadUtterance]]:
+    """One cut per utterance whose audio header and transcript are usable, and the others with the reason.
+
+    Raises:
+      UserError: another sampling rate than ``data.sampling_rate`` and no ``data.resample``; an id listed twice.
+    """
+    cuts: list[Cut] = []
+    bad: list[BadUtterance] = []
+    seen: set[str] = set()
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        for utterance, result in _in_order(pool, utterances):
+            if utterance.id in seen:
+                raise UserError(f"{utterance.audio}: utterance id {utterance.id} is listed twice")
+            seen.add(utterance.id)
+            if isinstance(result, BadUtterance):
+                bad.append(result)
+            else:
+                cuts.append(_match_rate(result, utterance, config))
+    return cuts, bad
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, utterances: Iterable[Utterance]
+) -> Iterator[tuple[Utterance, Cut | BadUtterance]]:
+    listed = list(utterances)
+    yield from zip(listed, pool.map(_build_cut, listed), strict=True)
+
+
+def _build_cut(utterance: Utterance) -> Cut | BadUtterance:
+    text = " ".join(utterance.text.split())
+    if not text:
+        return BadUtterance(utterance.id, f"{utterance.audio}: empty transcript")
+    try:
+        recording = read_recording(utterance.audio, utterance.id)
+    except AudioError as error:
+        return BadUtterance(utterance.id, str(error))
+    supervision = SupervisionSegment(
+        id=utterance.id,
+        recording_id=utterance.id,
+        start=0.0,
+        duration=recording.duration,
+        text=text,
+        speaker=utterance.speaker,
+        language=utterance.language,
+    )
+    return MonoCut(
+        id=utterance.id,
+        start=0.0,
+        duration=recording.duration,
+        channel=0,
+        supervisions=[supervision],
+        recording=recording,
+    )
+
+
+def _match_rate(cut: Cut, utterance: Utterance, config: DataConfig) -> Cut:
+    if cut.sampling_rate == config.sampling_rate:
+        return cut
+    if not config.resample:
+        raise UserError(
+            f"{utterance.audio}: sampling rate {cut.sampling_rate} differs from data.sampling_rate "
+            f"{config.sampling_rate}; set data.resample to true to allow it"
+        )
+    return cut.resample(config.sampling_rate)

@@ -1,0 +1,55 @@
+"""MUSAN noise for training: found, cut into pieces, mixed in by lhotse's ``CutMix``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lhotse import MonoCut
+from lhotse.cut import Cut
+
+from slimasr.config.schema import DataConfig
+from slimasr.data.audio import AudioError, read_recording
+from slimasr.data.corpora import CORPORA_VARIABLE
+from slimasr.data.download import download_archives
+from slimasr.data.files import DataFolder, write_cuts
+from slimasr.errors import UserError
+
+MUSAN_SET = "musan"
+ADDRESS = "https://www.openslr.org/resources/17/musan.tar.gz"
+# Long pieces of music are cut so that features are read in small parts.
+PIECE_SECONDS = 10.0
+
+
+def prepare_musan_cuts(
+    config: DataConfig, folder: DataFolder, corpus_dir: Path | None, own_dir: Path, download: bool
+) -> int:
+    """Write ``manifests/cuts_musan.jsonl.gz``: noise, music and speech in pieces of 10 s; returns their number."""
+    source = _find(corpus_dir, own_dir, download)
+    pieces: list[Cut] = []
+    for path in sorted(source.glob("*/**/*.wav")):
+        try:
+            recording = read_recording(path.resolve(), path.stem)
+        except AudioError as error:
+            raise UserError(str(error)) from error
+        cut: Cut = MonoCut(path.stem, 0.0, recording.duration, 0, recording=recording)
+        if cut.sampling_rate != config.sampling_rate:
+            cut = cut.resample(config.sampling_rate)
+        windows = cut.cut_into_windows(PIECE_SECONDS)
+        pieces.extend(piece.with_id(f"{path.stem}-{number}") for number, piece in enumerate(windows))
+    write_cuts(folder.raw_cuts(MUSAN_SET), pieces)
+    return len(pieces)
+
+
+def _find(corpus_dir: Path | None, own_dir: Path, download: bool) -> Path:
+    parents = [parent for parent in (corpus_dir, os.environ.get(CORPORA_VARIABLE), own_dir) if parent]
+    for parent in parents:
+        if any((Path(parent) / MUSAN_SET / "noise").glob("**/*.wav")):
+            return Path(parent) / MUSAN_SET
+    if not download:
+        raise UserError(
+            f"data.musan is set but MUSAN was not found: put musan/ into --corpus-dir or {CORPORA_VARIABLE}, "
+            "allow --download, or remove data.musan"
+        )
+    download_archives([ADDRESS], own_dir)
+    return _find(corpus_dir, own_dir, download=False)

@@ -1,0 +1,183 @@
+"""One shard of the feature stage: a piece of work that is done whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from lhotse import CutSet, Fbank, FbankConfig, Features, LilcomChunkyWriter
+from lhotse.cut import Cut
+from lhotse.utils import fastcopy
+
+from slimasr.config.schema import Config
+from slimasr.data.audio import AudioError, audio_path, load_samples
+from slimasr.data.files import (
+    BadUtterance,
+    DataFolder,
+    read_cuts,
+    speed_suffix,
+    write_cuts,
+)
+from slimasr.files import write_json_atomic
+
+SHARD_CUTS = 250
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of one set at one speed.
+
+    Attributes:
+      stem: files of the shard, without their endings.
+      root: the features folder, to which paths in manifests are relative.
+      store: whether features are written, or only checked and summed.
+    """
+
+    stem: Path
+    root: Path
+    speed: float
+    sampling_rate: int
+    num_mel_bins: int
+    store: bool
+
+    @property
+    def cuts(self) -> Path:
+        """The shard's cuts, as stage 1 made them."""
+        return self.stem.with_name(f"{self.stem.name}.raw.jsonl.gz")
+
+    @property
+    def manifest(self) -> Path:
+        """The shard's usable cuts, with features."""
+        return self.stem.with_name(f"{self.stem.name}.jsonl.gz")
+
+    @property
+    def result(self) -> Path:
+        """`ShardResult` as JSON, written last."""
+        return self.stem.with_name(f"{self.stem.name}.json")
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do; a shard with bad audio is tried again, since files get repaired."""
+        return self.result.is_file() and not read_result(self).bad
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """Sums over a shard's frames, per mel bin, and what could not be used."""
+
+    num_cuts: int
+    num_frames: int
+    total: list[float]
+    total_square: list[float]
+    bad: list[BadUtterance]
+
+
+def make_extractor(num_mel_bins: int, sampling_rate: int) -> Fbank:
+    """lhotse's filter banks with their defaults: what device runtimes compute."""
+    return Fbank(FbankConfig(sampling_rate=sampling_rate, num_mel_bins=num_mel_bins))
+
+
+def at_speed(cut: Cut, speed: float) -> Cut:
+    """The cut played ``speed`` times as fast, under the same id."""
+    return cut if speed == 1.0 else cut.perturb_speed(speed, affix_id=False)
+
+
+def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float) -> list[Shard]:
+    """Split a set's raw cuts. The folder's name holds a digest of cuts and settings: other ones, other shards."""
+    cuts = list(read_cuts(folder.raw_cuts(set_name), "stage 1 (slimasr-prepare)"))
+    settings = [config.features.model_dump(), config.data.sampling_rate, config.data.storage, speed]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for cut in cuts:
+        digest.update(json.dumps(cut.to_dict(), sort_keys=True, default=str).encode())
+    place = folder.features / "shards" / f"{set_name}{speed_suffix(speed)}-{digest.hexdigest()[:10]}"
+    shards = []
+    for number, start in enumerate(range(0, len(cuts), SHARD_CUTS)):
+        shard = Shard(
+            stem=place / f"{number:05d}",
+            root=folder.features,
+            speed=speed,
+            sampling_rate=config.data.sampling_rate,
+            num_mel_bins=config.features.num_mel_bins,
+            store=config.data.storage == "precomputed",
+        )
+        if not shard.cuts.is_file():
+            write_cuts(shard.cuts, cuts[start : start + SHARD_CUTS])
+        shards.append(shard)
+    return shards
+
+
+def compute_shard(shard: Shard) -> Shard:
+    """Compute a shard's features and write features, manifest and result, in this order; returns the shard."""
+    bad: list[BadUtterance] = []
+    total, total_square = np.zeros(shard.num_mel_bins), np.zeros(shard.num_mel_bins)
+    num_frames = 0
+    usable: list[Cut] = []
+    for cut, features in _extract_all(shard, bad):
+        total += features.sum(axis=0, dtype=np.float64)
+        total_square += np.square(features, dtype=np.float64).sum(axis=0)
+        num_frames += len(features)
+        usable.append(cut)
+    write_cuts(shard.manifest, usable)
+    result = ShardResult(len(usable), num_frames, total.tolist(), total_square.tolist(), bad)
+    write_json_atomic(shard.result, asdict(result))
+    return shard
+
+
+def read_result(shard: Shard) -> ShardResult:
+    """What `compute_shard` found."""
+    content = json.loads(shard.result.read_text(encoding="utf-8"))
+    bad = [BadUtterance(**item) for item in content.pop("bad")]
+    return ShardResult(bad=bad, **content)
+
+
+def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, np.ndarray]]:
+    """Usable cuts (with stored features where asked) and their (T, F) features; the others go to ``bad``."""
+    extractor = make_extractor(shard.num_mel_bins, shard.sampling_rate)
+    cuts = CutSet.from_jsonl_lazy(shard.cuts)
+    if not shard.store:
+        for cut in cuts:
+            features = _extract(extractor, cut, bad)
+            if features is not None:
+                yield cut, features
+        return
+    with LilcomChunkyWriter(str(shard.stem)) as writer:
+        for cut in cuts:
+            spoken = at_speed(cut, shard.speed)
+            features = _extract(extractor, spoken, bad)
+            if features is not None:
+                yield _store(extractor, writer, spoken, features, shard.root), features
+
+
+def _extract(extractor: Fbank, cut: Cut, bad: list[BadUtterance]) -> np.ndarray | None:
+    try:
+        features: np.ndarray = extractor.extract(load_samples(cut), cut.sampling_rate)
+    except AudioError as error:
+        bad.append(BadUtterance(cut.id, str(error)))
+        return None
+    if len(features) == 0:
+        bad.append(BadUtterance(cut.id, f"{audio_path(cut)}: shorter than one frame"))
+        return None
+    return features
+
+
+def _store(extractor: Fbank, writer: LilcomChunkyWriter, cut: Cut, features: np.ndarray, root: Path) -> Cut:
+    """Write features and attach them to the cut, with a path relative to ``root``."""
+    manifest = Features(
+        start=cut.start,
+        duration=cut.duration,
+        type=extractor.name,
+        num_frames=features.shape[0],
+        num_features=features.shape[1],
+        frame_shift=extractor.frame_shift,
+        sampling_rate=cut.sampling_rate,
+        channels=0,
+        storage_type=writer.name,
+        storage_path=str(Path(writer.storage_path).relative_to(root)),
+        storage_key=writer.write(cut.id, features),
+        recording_id=cut.recording.id,
+    )
+    return fastcopy(cut, features=manifest)

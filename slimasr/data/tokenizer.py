@@ -1,0 +1,142 @@
+"""Stage 3 and its product: SentencePiece units; ids 0, 1, 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+
+from slimasr.config.schema import Config, TokenizerConfig
+from slimasr.data.files import DataFolder, read_cuts
+from slimasr.errors import UserError
+from slimasr.files import write_atomic
+
+BLANK, SOS_EOS, UNK = "<blk>", "<sos/eos>", "<unk>"
+MODEL_FILE, VOCAB_FILE, TOKENS_FILE = "bpe.model", "bpe.vocab", "tokens.txt"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to token ids and back.
+
+    Attributes:
+      processor: the SentencePiece model.
+      tokens: id -> piece.
+    """
+
+    processor: sentencepiece.SentencePieceProcessor
+    tokens: tuple[str, ...]
+    blank_id: int = 0
+    unk_id: int = 2
+
+    @classmethod
+    def load(cls, lang_dir: Path) -> Tokenizer:
+        """Read a folder that `train_tokenizer` wrote, or a copy of it.
+
+        Raises:
+          UserError: the model is missing or damaged, or its first ids are not the three special tokens.
+        """
+        path = lang_dir / MODEL_FILE
+        if not path.is_file():
+            raise UserError(f"{path} is missing: run stage 3 (slimasr-bpe) first")
+        processor = sentencepiece.SentencePieceProcessor()
+        try:
+            processor.LoadFromSerializedProto(path.read_bytes())
+            tokens = tuple(processor.IdToPiece(i) for i in range(processor.GetPieceSize()))
+        except (RuntimeError, OSError) as error:
+            raise UserError(f"{path}: not a SentencePiece model; run stage 3 (slimasr-bpe) again") from error
+        if tokens[:3] != (BLANK, SOS_EOS, UNK):
+            raise UserError(f"{path}: tokens 0, 1, 2 are {tokens[:3]}, need to be {BLANK}, {SOS_EOS}, {UNK}")
+        return cls(processor, tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, the special ones included."""
+        return len(self.tokens)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a transcript; characters never seen in training become ``<unk>``."""
+        ids: list[int] = self.processor.EncodeAsIds(text)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids; blanks and sentence marks have none."""
+        text: str = self.processor.DecodeIds([i for i in ids if i not in (self.blank_id, 1)])
+        return text
+
+
+def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
+    """Train on the transcripts of the training sets and write ``lang_<kind>_<size>/``.
+
+    The same transcripts give the same model. ``tokens.txt`` lists ``piece id``, as icefall and device runtimes read it.
+    """
+    folder = DataFolder(data_dir)
+    texts = [
+        cut.supervisions[0].text
+        for name in config.data.train
+        for cut in read_cuts(folder.raw_cuts(name), "stage 1 (slimasr-prepare)")
+    ]
+    lang_dir = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
+    model = train_model(texts, config.tokenizer)
+    processor = sentencepiece.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(model)
+    pieces = [processor.IdToPiece(i) for i in range(processor.GetPieceSize())]
+    scores = [processor.GetScore(i) for i in range(len(pieces))]
+    vocab = "".join(f"{piece}\t{score:g}\n" for piece, score in zip(pieces, scores, strict=True))
+    write_atomic(lang_dir / VOCAB_FILE, vocab)
+    tokens = "".join(f"{piece} {number}\n" for number, piece in enumerate(pieces))
+    write_atomic(lang_dir / TOKENS_FILE, tokens)
+    # The model last: it is what says that the folder is complete.
+    write_atomic(lang_dir / MODEL_FILE, model)
+    return Tokenizer.load(lang_dir)
+
+
+def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
+    """Train a SentencePiece model; returns it serialised.
+
+    Raises:
+      UserError: no text, or a vocabulary size that this text cannot have; the message says which it can.
+    """
+    sentences = [text for text in texts if text.strip()]
+    if not sentences:
+        raise UserError("the training sets hold no text: no tokenizer")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            model_type=config.kind,
+            vocab_size=config.vocab_size,
+            hard_vocab_limit=config.kind != "char",
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            # As control symbols these cannot come out of a text that happens to spell them.
+            pad_id=0,
+            pad_piece=BLANK,
+            bos_id=1,
+            bos_piece=SOS_EOS,
+            unk_id=2,
+            unk_piece=UNK,
+            eos_id=-1,
+            num_threads=1,
+            max_sentence_length=1 << 16,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise UserError(f"tokenizer.vocab_size {config.vocab_size}: {_reason(str(error))}") from error
+    return model.getvalue()
+
+
+def _reason(message: str) -> str:
+    """SentencePiece's complaint about a size, in our words."""
+    at_most = re.search(r"value <= (\d+)", message)
+    if at_most is not None:
+        return f"too large for the training text, at most {at_most[1]}"
+    at_least = re.search(r"required_chars\.?\s*\d+ vs (\d+)", message) or re.search(r"(\d+) vs (\d+)", message)
+    if at_least is not None:
+        return f"too small for the training text, at least {at_least[at_least.lastindex or 1]}"
+    return message.splitlines()[-1]

@@ -1,0 +1,119 @@
+"""The training utterances a recipe can use, at every speed it hears them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from slimasr.config.schema import Config
+from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, read_bad, read_cuts
+from slimasr.data.filters import EncoderFrames, unusable
+from slimasr.data.sampling import speed_of
+from slimasr.data.shards import at_speed
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.errors import UserError
+
+
+
+@dataclass(frozen=True)
+class TrainingCuts:
+    """Usable training cuts.
+
+    Attributes:
+      ids: utterances in the order of the manifests.
+      speeds: ``data.speeds``.
+      stored: speed -> utterance id -> cut; with on-the-fly features, the natural speed alone.
+      bad: utterances left out by any stage so far.
+    """
+
+    ids: tuple[str, ...]
+    speeds: tuple[float, ...]
+    stored: dict[float, dict[str, Cut]]
+    bad: tuple[BadUtterance, ...]
+
+    def at(self, cut_id: str, speed: float) -> Cut:
+        """An utterance at a speed."""
+        cuts = self.stored.get(speed)
+        return at_speed(self.stored[1.0][cut_id], speed) if cuts is None else cuts[cut_id]
+
+    def of_epoch(self, seed: int, epoch: int) -> list[Cut]:
+        """Every utterance once, each at the speed that this epoch chose for it."""
+        return [self.at(cut_id, speed_of(cut_id, self.speeds, seed, epoch)) for cut_id in self.ids]
+
+    def slowest(self) -> list[Cut]:
+        """Every utterance once, as long as it gets."""
+        return [self.at(cut_id, min(self.speeds)) for cut_id in self.ids]
+
+
+def read_training_cuts(
+    config: Config, folder: DataFolder, tokenizer: Tokenizer, encoder_frames: EncoderFrames
+) -> TrainingCuts:
+    """Read what stage 2 wrote and leave out what cannot be trained on at one of the speeds.
+
+    Raises:
+      UserError: stage 2 has not run, no utterance is usable, or more than ``data.max_bad_share`` is not.
+    """
+    data = config.data
+    ids: list[str] = []
+    bad: list[BadUtterance] = []
+    stored: dict[float, dict[str, Cut]] = {}
+    for name in data.train:
+        by_speed = _read_set(config, folder, name)
+        listed = _in_all(by_speed)
+        good, rejected = _select(listed, by_speed, config, tokenizer, encoder_frames)
+        left_out = [*read_bad(folder.raw_bad(name)), *read_bad(folder.bad(name)), *rejected]
+        check_bad_share(left_out, len(left_out) + len(good), data.max_bad_share, name)
+        ids.extend(good)
+        bad.extend(left_out)
+        for speed, cuts in by_speed.items():
+            stored.setdefault(speed, {}).update((cut_id, cuts[cut_id]) for cut_id in good)
+    if not ids:
+        raise UserError(f"{folder.features}: no usable training utterance in {', '.join(data.train)}")
+    if len(set(ids)) != len(ids):
+        raise UserError(f"data.train: the sets {', '.join(data.train)} share utterances")
+    return TrainingCuts(tuple(ids), tuple(data.speeds), stored, tuple(bad))
+
+
+def read_feature_cuts(folder: DataFolder, set_name: str, speed: float = 1.0) -> CutSet:
+    """Cuts as stage 2 wrote them, with the paths of their features made whole."""
+    cuts = read_cuts(folder.cuts(set_name, speed), "stage 2 (slimasr-features)")
+    return CutSet.from_cuts(c.with_features_path_prefix(folder.features) if c.has_features else c for c in cuts)
+
+
+def _read_set(config: Config, folder: DataFolder, name: str) -> dict[float, dict[str, Cut]]:
+    speeds = config.data.speeds if config.data.storage == "precomputed" else [1.0]
+    return {speed: {cut.id: cut for cut in read_feature_cuts(folder, name, speed)} for speed in speeds}
+
+
+def _in_all(by_speed: dict[float, dict[str, Cut]]) -> list[str]:
+    """Ids that every speed has, in the first one's order."""
+    first, *others = by_speed.values()
+    return [cut_id for cut_id in first if all(cut_id in cuts for cuts in others)]
+
+
+def _select(
+    listed: list[str],
+    by_speed: dict[float, dict[str, Cut]],
+    config: Config,
+    tokenizer: Tokenizer,
+    encoder_frames: EncoderFrames,
+) -> tuple[list[str], list[BadUtterance]]:
+    """Ids usable at every speed, and the others with the reason."""
+    good: list[str] = []
+    bad: list[BadUtterance] = []
+    stored_speed, cuts = next(iter(by_speed.items()))
+    extremes = (min(config.data.speeds), max(config.data.speeds))
+    for cut_id in listed:
+        cut = cuts[cut_id]
+        text = cut.supervisions[0].text
+        ids = tokenizer.encode(text)
+        durations = [cut.duration * stored_speed / speed for speed in extremes]
+        reasons = (unusable(seconds, text, ids, config, tokenizer, encoder_frames) for seconds in durations)
+        reason = next((found for found in reasons if found is not None), None)
+        if reason is None:
+            good.append(cut_id)
+        else:
+            bad.append(BadUtterance(cut_id, reason))
+    return good, bad
