@@ -54,15 +54,35 @@ def greedy_search(
         for _ in range(max_symbols_per_frame):
             symbols = joiner(am[:, t], lm).argmax(-1)
             emits = emits & (symbols != model.blank_id) & (symbols != UNK_ID)
-            rows = emits.nonzero().squeeze(1)
-            if not len(rows):
+            if not emits.any():
                 break
             emitted_symbols.append(symbols.where(emits, blank))
-            out, stepped = predictor.step(symbols[rows], state.select(rows))
-            # Every row takes some stepped row, `where` keeps only those of the rows that emitted.
-            spread = (emits.cumsum(0) - 1).clamp(min=0)
-            state = PredictorState.where(emits, stepped.select(spread), state)
-            lm = lm.index_copy(0, rows, joiner.project_predictor(out))
+            lm, state = step_emitting(model, symbols, emits, lm, state)
     if not emitted_symbols:
         return [[] for _ in range(num_utterances)]
     return [row[row != model.blank_id].tolist() for row in torch.stack(emitted_symbols, dim=1).cpu()]
+
+
+def step_emitting(
+    model: Transducer, symbols: Tensor, emits: Tensor, lm: Tensor, state: PredictorState
+) -> tuple[Tensor, PredictorState]:
+    """Feed the predictor the symbols of the hypotheses that emitted one; the others keep what they have.
+
+    Args:
+      model: the transducer.
+      symbols: (n,) token ids.
+      emits: (n,) bool.
+      lm: (n, J) projected predictor output so far.
+      state: of n hypotheses.
+
+    Returns:
+      The next ``lm`` and ``state``.
+    """
+    rows = emits.nonzero().squeeze(1)
+    if not len(rows):
+        return lm, state
+    out, stepped = model.predictor.step(symbols[rows], state.select(rows))
+    # Every row takes some stepped row, `where` keeps only those of the rows that emitted.
+    spread = (emits.cumsum(0) - 1).clamp(min=0)
+    state = PredictorState.where(emits, stepped.select(spread), state)
+    return lm.index_copy(0, rows, model.joiner.project_predictor(out)), state

@@ -26,7 +26,7 @@ PREDICTORS: dict[str, StatelessPredictorConfig | LstmPredictorConfig] = {
 
 @pytest.fixture
 def make_transducer() -> Callable[..., Transducer]:
-    """``make_transducer(predictor, vocab_size, blank_bias)``: random weights, large enough to make choices differ."""
+    """Make transducers with random weights that are large enough to make choices differ."""
 
     def make(predictor: str = "stateless", vocab_size: int = 9, blank_bias: float = 1.0) -> Transducer:
         torch.manual_seed(7)
