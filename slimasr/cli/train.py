@@ -1,0 +1,29 @@
+"""Stage 4: train a recipe's supernet (or one of its baselines)."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from slimasr.cli.common import ConfigOption, DataOption, DebugOption, ExpOption, SetOption, entry, progress
+from slimasr.config.load import load_config
+
+
+def run(
+    config: ConfigOption,
+    exp: ExpOption,
+    data: DataOption = Path("data"),
+    overrides: SetOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Train; run again to go on where a run was interrupted."""
+    from slimasr.training.trainer import train  # imports torch and lhotse: not needed to print the help
+
+    command = shlex.join(["slimasr-train", *sys.argv[1:]])
+    train(load_config(config, overrides or ()), data, exp, command=command, progress=progress)
+
+
+def main() -> None:
+    """Console entry point."""
+    entry(run)

@@ -1,0 +1,1 @@
+"""The recipe's typed schema, and reading it from YAML."""

@@ -1,0 +1,222 @@
+"""From a YAML file and ``--set`` overrides to a checked `Config`, and back to a file.
+
+A file may build on another one of its folder: ``include: base.yaml``; its own keys then win. A section whose
+``kind`` names another choice than the one below it starts anew, as the keys of one kind mean nothing to another.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from slimasr.config.schema import Config, Section
+from slimasr.errors import UserError
+from slimasr.files import write_atomic
+
+Tree = dict[str, Any]
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read one experiment.
+
+    Args:
+      path: YAML file.
+      overrides: ``key=value`` strings; the value is read as YAML. A leading section name that occurs once in the
+        schema stands for its full path: ``encoder.num_layers=6`` means ``model.encoder.num_layers=6``.
+
+    Raises:
+      UserError: the file is missing or not YAML, or a key is unknown, of the wrong type or impossible.
+    """
+    tree = _read_tree(path, ())
+    for override in overrides:
+        tree = _merge(_with_default_kinds(tree, Config), _override_tree(override), Config)
+    try:
+        return Config.model_validate(_with_default_kinds(tree, Config))
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe_validation(error)}") from None
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write every key of the resolved configuration, atomically."""
+    write_atomic(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def first_difference(a: Config, b: Config) -> str | None:
+    """The first key whose value differs, with both values; None when the configurations are equal."""
+    return _first_difference(a.model_dump(mode="json"), b.model_dump(mode="json"), "")
+
+
+def describe_validation(error: ValidationError) -> str:
+    """All findings in one line, each named by its key in the YAML."""
+    return "; ".join(_describe(dict(item)) for item in error.errors(include_url=False))
+
+
+def _describe(item: Mapping[str, Any]) -> str:
+    location = tuple(item["loc"])
+    keys, known = _walk(location)
+    name = ".".join(map(str, keys))
+    if item["type"] == "extra_forbidden":
+        return f"{name}: unknown key{_did_you_mean(str(keys[-1]), known)}"
+    if item["type"] == "missing":
+        return f"{name}: this key is needed"
+    if item["type"] == "union_tag_invalid":
+        return f"{name}.kind: must be one of {item['ctx']['expected_tags']}, got {item['ctx']['tag']!r}"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{name}.{message}" if name else message
+    return f"{name}: {message[:1].lower()}{message[1:]}, got {item['input']!r}"
+
+
+def _walk(location: Sequence[str | int]) -> tuple[list[str | int], list[str]]:
+    """YAML keys of a pydantic location (which also holds the kinds of unions), and the keys known where it ends."""
+    keys: list[str | int] = []
+    known = list(Config.model_fields)
+    choices: list[type[Section]] = [Config]
+    for part in location:
+        if len(choices) > 1 and part in _kinds(choices):
+            choices = [_kinds(choices)[str(part)]]
+            known = list(choices[0].model_fields)
+            continue
+        keys.append(part)
+        if isinstance(part, str):
+            known = [key for choice in choices for key in choice.model_fields]
+            annotations = [c.model_fields[part].annotation for c in choices if part in c.model_fields]
+            choices = [
+                section for annotation in annotations for section in _sections(annotation, in_lists=True)
+            ]
+    return keys, known
+
+
+def _did_you_mean(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _sections(annotation: Any, *, in_lists: bool = False) -> list[type[Section]]:
+    """The section classes that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation] if issubclass(annotation, Section) else []
+    if get_origin(annotation) in (Union, UnionType) or (in_lists and get_origin(annotation) is list):
+        return [s for part in get_args(annotation) for s in _sections(part, in_lists=in_lists)]
+    return []
+
+
+def _kinds(choices: Sequence[type[Section]]) -> dict[str, type[Section]]:
+    return {
+        choice.model_fields["kind"].default: choice for choice in choices if "kind" in choice.model_fields
+    }
+
+
+def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:
+    if path.resolve() in including:
+        raise UserError(f"{path}: include: the files include each other")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: holds no keys; see the recipes' conf folders for examples")
+    base = tree.pop("include", None)
+    if base is None:
+        return tree
+    below = _read_tree(path.parent / str(base), (*including, path.resolve()))
+    return _merge(_with_default_kinds(below, Config), tree, Config)
+
+
+def _override_tree(override: str) -> Tree:
+    """``a.b=value`` as nested mappings, its key completed and checked against the schema."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}: must look like key=value, e.g. encoder.num_layers=6")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not valid YAML") from None
+    for part in reversed(_complete(key.strip().split("."), override)):
+        value = {part: value}
+    return dict(value)
+
+
+def _complete(parts: list[str], override: str) -> list[str]:
+    """The full path of a key whose leading sections may be left out."""
+    if parts[0] not in Config.model_fields:
+        found = [path for path in _section_paths(Config) if path[-1] == parts[0]]
+        if len(found) > 1:
+            names = ", ".join(".".join(path) for path in found)
+            raise UserError(f"--set {override}: {parts[0]} may mean {names}; write it in full")
+        if not found:
+            known = [*Config.model_fields, *(path[-1] for path in _section_paths(Config))]
+            raise UserError(f"--set {override}: unknown key {parts[0]}{_did_you_mean(parts[0], known)}")
+        parts = [*found[0], *parts[1:]]
+    choices: list[type[Section]] = [Config]
+    for part in parts:
+        if not choices:
+            break
+        known = [key for choice in choices for key in choice.model_fields]
+        if part not in known:
+            raise UserError(f"--set {override}: unknown key {part}{_did_you_mean(part, known)}")
+        holders = [choice for choice in choices if part in choice.model_fields]
+        choices = [s for holder in holders for s in _sections(holder.model_fields[part].annotation)]
+    return parts
+
+
+def _section_paths(section: type[Section], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Paths of all sections below one, each once."""
+    paths: list[tuple[str, ...]] = []
+    for name, field in section.model_fields.items():
+        choices = _sections(field.annotation)
+        if choices:
+            paths.append((*prefix, name))
+        for choice in choices:
+            paths.extend(_section_paths(choice, (*prefix, name)))
+    return list(dict.fromkeys(paths))
+
+
+def _merge(base: Tree, over: Tree, section: type[Section] | None) -> Tree:
+    """``base`` with the keys of ``over``; mappings are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        field = section.model_fields.get(key) if section is not None else None
+        choices = [] if field is None else _sections(field.annotation)
+        if isinstance(value, dict) and isinstance(below, dict) and not _other_kind(choices, below, value):
+            merged[key] = _merge(below, value, choices[0] if len(choices) == 1 else None)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _other_kind(choices: Sequence[type[Section]], below: Tree, value: Tree) -> bool:
+    return len(_kinds(choices)) > 1 and "kind" in value and value["kind"] != below.get("kind")
+
+
+def _with_default_kinds(tree: Tree, section: type[Section]) -> Tree:
+    """``tree`` with the default ``kind`` written into sections that leave it out."""
+    filled = dict(tree)
+    for name, field in section.model_fields.items():
+        value, choices = filled.get(name), _sections(field.annotation)
+        if not isinstance(value, dict) or not choices:
+            continue
+        if len(_kinds(choices)) > 1 and "kind" not in value:
+            value = {"kind": field.get_default(call_default_factory=True).kind, **value}
+        choice = choices[0] if len(choices) == 1 else _kinds(choices).get(str(value["kind"]))
+        filled[name] = value if choice is None else _with_default_kinds(value, choice)
+    return filled
+
+
+def _first_difference(a: Any, b: Any, name: str) -> str | None:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in [*a, *(key for key in b if key not in a)]:
+            found = _first_difference(a.get(key), b.get(key), f"{name}.{key}" if name else str(key))
+            if found is not None:
+                return found
+        return None
+    return None if a == b else f"{name}: {a!r} against {b!r}"

@@ -1,0 +1,47 @@
+"""Writing files so that a crash leaves either the old or the new content, never half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from slimasr.errors import UserError
+
+
+def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
+    """Write to a temporary name in the same folder, flush to disk, rename.
+
+    Raises:
+      UserError: the file cannot be written (disk full, no permission); what was there before is untouched.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); what was there before is kept"
+        ) from error
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """`write_atomic` for JSON, indented, so that a change is readable in a diff."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,104 @@
+"""Checkpoints: written whole or not at all, found again newest first, damaged ones passed over.
+
+``epoch-003.pt`` is the state after three epochs, ``epoch-003-step-00000120.pt`` one inside the fourth, at optimiser
+step 120.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slimasr.errors import UserError
+from slimasr.experiment import load_checkpoint
+from slimasr.files import write_atomic
+
+NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
+
+
+@dataclass
+class RunState:
+    """Where a run is, beside weights and optimiser. All plain values: it travels in the checkpoint as it is.
+
+    Attributes:
+      epoch: epochs finished.
+      batch: batches of the running epoch already used, per process.
+      step: optimiser steps done, skipped ones included.
+      seconds: time spent training, over all resumes.
+      sums, tokens: training losses of the running epoch by name, and the tokens they were summed over.
+      nonfinite: steps skipped for a non-finite loss or gradient, in the whole run.
+      nonfinite_row: how many of them just now, one after another.
+      best: lowest (mean WER, mean loss) on dev so far.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, float] = field(default_factory=dict)
+    nonfinite: int = 0
+    nonfinite_row: int = 0
+    best: list[float] | None = None
+
+    @property
+    def checkpoint_name(self) -> str:
+        """File name for this position."""
+        return (
+            f"epoch-{self.epoch:03d}.pt"
+            if self.batch == 0
+            else f"epoch-{self.epoch:03d}-step-{self.step:08d}.pt"
+        )
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values.
+
+    Raises:
+      UserError: the file cannot be written; the checkpoints before it are untouched.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    write_atomic(path, buffer.getbuffer())
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Resumable checkpoints, oldest first."""
+    found = [
+        (int(m[1]), int(m[2] or 0), path) for path in folder.glob("*.pt") if (m := NAME.fullmatch(path.name))
+    ]
+    return [path for _, _, path in sorted(found)]
+
+
+def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest readable checkpoint, None when the run has none yet; damaged ones are reported.
+
+    Raises:
+      UserError: there are checkpoints, but none can be read.
+    """
+    paths = list_checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            saved = load_checkpoint(path)
+        except UserError as error:
+            report(f"{error}: passed over")
+            continue
+        report(f"going on from {path.name}")
+        return saved
+    if paths:
+        raise UserError(
+            f"{folder}: every checkpoint is damaged; remove the folder to train from the beginning"
+        )
+    return None
+
+
+def prune_checkpoints(folder: Path, keep: int) -> None:
+    """Remove all but the newest ``keep``; ``best.pt`` is no resumable checkpoint and stays."""
+    for path in list_checkpoints(folder)[:-keep]:
+        path.unlink(missing_ok=True)

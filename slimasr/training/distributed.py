@@ -1,0 +1,95 @@
+"""One process or many: what the trainer needs to know of ``torchrun``, in one object.
+
+Gradients are reduced once per step, after all backward passes, in one flat buffer: a wrapper that reduces during
+backward would do it once per subnet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all of the run's."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and logs."""
+        return self.rank == 0
+
+    def sum(self, value: float) -> float:
+        """Sum of one number over all processes."""
+        if self.size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return float(total)
+
+    def sum_by_key(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Key by key sums over all processes; processes may hold different keys."""
+        total: dict[str, float] = {}
+        for part in self.gather(dict(values)):
+            for key, value in part.items():
+                total[key] = total.get(key, 0.0) + value
+        return total
+
+    def gather(self, value: Any) -> list[Any]:
+        """One plain value of every process, in rank order."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def process_group() -> Iterator[World]:
+    """Join the processes that ``torchrun`` started; alone without it. NCCL on GPUs, else gloo."""
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World(device=device)
+        return
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()
+
+
+def reduce_gradients(parameters: Sequence[nn.Parameter], failures: int, world: World) -> int:
+    """Sum the gradients of all processes in one all-reduce, and with them how many of their losses failed.
+
+    A parameter that no process used keeps ``grad`` None; one that any process used gets a gradient on all.
+    """
+    if world.size == 1:
+        return failures
+    flags = [float(failures), *(float(p.grad is not None) for p in parameters)]
+    pieces = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
+    flat = torch.cat([torch.tensor(flags, device=world.device), *pieces])
+    dist.all_reduce(flat)
+    counts, *sums = flat.split([len(flags), *(p.numel() for p in parameters)])
+    failed, *used = counts.tolist()
+    for parameter, users, total in zip(parameters, used, sums, strict=True):
+        parameter.grad = total.view_as(parameter).clone() if users else None
+    return int(failed)

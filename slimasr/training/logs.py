@@ -1,0 +1,93 @@
+"""What a run leaves to read: train.log for people, train_log.jsonl for reports, tensorboard for curves."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from slimasr.files import write_atomic
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Passes items on and shows how far they are."""
+
+    def __call__(self, items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]: ...
+
+
+def silent(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:
+    """Progress that shows nothing."""
+    return iter(items)
+
+
+class RunLog:
+    """The run's logs; in processes other than the main one every method does nothing."""
+
+    def __init__(self, exp: Path, *, active: bool) -> None:
+        self.exp = exp
+        self.active = active
+        self._writer: Any = None
+
+    def say(self, text: str) -> None:
+        """One line to stderr and, with the time, to train.log."""
+        if not self.active:
+            return
+        print(text, file=sys.stderr, flush=True)
+        with open(self.exp / "train.log", "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def begin(self, epoch: int, step: int) -> None:
+        """Start or go on after ``epoch`` finished epochs: what a killed run logged beyond that is taken back."""
+        if not self.active:
+            return
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+
+        path = self.exp / "train_log.jsonl"
+        if path.exists():
+            lines = [
+                line for line in path.read_text(encoding="utf-8").splitlines() if _epoch_of(line) <= epoch
+            ]
+            write_atomic(path, "".join(f"{line}\n" for line in lines))
+        self._writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+
+    def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+        """Points of tensorboard curves ``group/name``."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """One line of train_log.jsonl, and the same for people."""
+        if not self.active:
+            return
+        with open(self.exp / "train_log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        for group in ("train", "dev"):
+            self.scalars(group, record[group], record["step"])
+        parts = [f"{g} {_figures(record[g])}" for g in ("train", "dev") if record[g]]
+        self.say(f"epoch {record['epoch']}, step {record['step']}, lr {record['lr']:.3g}: {'; '.join(parts)}")
+
+    def close(self) -> None:
+        """Flush tensorboard."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _figures(values: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name} {value:.2f}" if name.endswith("/wer") else f"{name} {value:.4f}"
+        for name, value in values.items()
+    )
+
+
+def _epoch_of(line: str) -> float:
+    """Epoch of a log line; a line cut short by a kill belongs to no finished epoch."""
+    try:
+        return float(json.loads(line)["epoch"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")

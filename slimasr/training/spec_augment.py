@@ -1,0 +1,50 @@
+"""SpecAugment: frequency and time masks on training features (Park et al. 2019; digests, README)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from slimasr.config.schema import SpecAugmentConfig
+from slimasr.data.batch import Batch
+
+
+def spec_augment(batch: Batch, config: SpecAugmentConfig, fill: Tensor, generator: torch.Generator) -> Batch:
+    """The batch with masked features.
+
+    Each utterance gets its own masks: ``f ~ U{0..F}`` bins from ``U{0..n_mels - f}``, and ``t ~ U{0..min(T, p len)}``
+    frames from ``U{0..len - t}``.
+
+    Args:
+      fill: (F,) what masked cells become. Features are not normalised, so it is their mean, which the model
+        turns into 0.
+      generator: on the CPU; the masks depend on nothing else, whatever the device.
+    """
+    num_frames, num_bins = batch.x.shape[1:]
+    lens = batch.x_lens.cpu()
+    bins = torch.full_like(lens, num_bins)
+    max_bins = bins.clamp(max=config.max_freq_bins)
+    max_frames = (lens * config.max_time_share).long().clamp(max=config.max_time_frames)
+    freq = _spans(config.num_freq_masks, max_bins, bins, num_bins, generator)
+    time = _spans(config.num_time_masks, max_frames, lens, num_frames, generator)
+    masked = (freq.unsqueeze(1) | time.unsqueeze(2)).to(batch.x.device)
+    return replace(batch, x=torch.where(masked, fill.to(batch.x.dtype), batch.x))
+
+
+def _spans(count: int, longest: Tensor, size: Tensor, total: int, generator: torch.Generator) -> Tensor:
+    """(N, total) bool: the union of ``count`` random spans per row, each inside the row's first ``size`` places."""
+    positions = torch.arange(total)
+    covered = torch.zeros(len(size), total, dtype=torch.bool)
+    for _ in range(count):
+        length = _uniform(longest, generator)
+        start = _uniform(size - length, generator)
+        covered |= (positions >= start.unsqueeze(1)) & (positions < (start + length).unsqueeze(1))
+    return covered
+
+
+def _uniform(upper: Tensor, generator: torch.Generator) -> Tensor:
+    """Integers drawn uniformly from {0..upper}, one per entry."""
+    drawn = torch.rand(upper.shape, generator=generator, dtype=torch.float64)
+    return (drawn * (upper + 1)).long()

@@ -1,0 +1,175 @@
+"""One optimiser step: from batches to gradients, from gradients to new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slimasr.config.schema import TrainingConfig
+from slimasr.data.batch import Batch
+from slimasr.elastic.norm import norm_parameters
+from slimasr.methods.base import Method, Phase, StepContext, StepReport
+from slimasr.methods.objective import Objective
+from slimasr.training.distributed import World, reduce_gradients
+from slimasr.training.guards import BufferSnapshot
+from slimasr.training.optimizer import (
+    build_optimizer,
+    fill_missing_gradients,
+    mask_gradients,
+    protected,
+    set_learning_rate,
+)
+from slimasr.training.schedule import learning_rate_scale, progress_of
+from slimasr.training.seeding import derive_seed, seed_all
+from slimasr.training.spec_augment import spec_augment
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did.
+
+    Attributes:
+      report: losses of this process's batches.
+      lr: learning rate of groups with scale 1.
+      grad_norm: of the objective's parameters, before clipping; NaN when not finite.
+      skipped: nothing was updated, a loss or gradient being non-finite.
+      overflow: it was fp16 that overflowed; its loss scale has been lowered, and nothing is wrong.
+    """
+
+    report: StepReport
+    lr: float
+    grad_norm: float
+    skipped: bool = False
+    overflow: bool = False
+
+
+class Stepper:
+    """Runs a method's steps on an objective. Owns the optimiser, and the loss scale of fp16."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        method: Method,
+        config: TrainingConfig,
+        seed: int,
+        total_steps: int,
+        world: World,
+    ) -> None:
+        self.objective = objective
+        self.method = method
+        self.config = config
+        self.seed = seed
+        self.total_steps = total_steps
+        self.world = world
+        self.weights = {n: p for n, p in objective.named_parameters() if p.requires_grad}
+        self.own = {f"method.{n}": p for n, p in method.named_parameters() if p.requires_grad}
+        self.norms = norm_parameters(objective)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
+        self.phase: Phase | None = None
+        self.optimizer: torch.optim.Optimizer
+
+    def enter_phase(self, epoch: int) -> None:
+        """Follow the method into its phase of an epoch; a phase of another name starts with a new optimiser."""
+        phase = self.method.phase(epoch)
+        if self.phase is None or phase.name != self.phase.name:
+            config = phase.optimizer or self.config.optimizer
+            self.optimizer = build_optimizer(self.objective, self.method.parameter_groups(), config)
+        self.phase = phase
+
+    def step(self, batches: Sequence[Batch], context: StepContext) -> StepResult:
+        """Update the weights from the gradient of all these batches, and those of the other processes, together."""
+        before = BufferSnapshot(self.objective, self.method)
+        lr = self.set_rate(context.step)
+        report = self.gradients(batches, context)
+        everything = {**self.weights, **self.own}
+        failures = reduce_gradients(list(everything.values()), len(report.nonfinite), self.world)
+        fill_missing_gradients(everything, keep=self.norms)
+        self.scaler.unscale_(self.optimizer)
+        if failures or not gradients_are_finite(everything.values()):
+            before.restore()
+            overflow = not failures and self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
+            self.scaler.update()
+            return StepResult(report, lr, float("nan"), skipped=True, overflow=overflow)
+        self.method.after_backward(self.objective, context)
+        grad_norm = self.update(context)
+        self.method.after_step(self.objective, context)
+        return StepResult(report, lr, grad_norm)
+
+    def gradients(self, batches: Sequence[Batch], context: StepContext) -> StepReport:
+        """Run all passes and accumulate their gradients, divided by one normaliser over batches and processes."""
+        seed_all(derive_seed(self.seed, "step", context.step, self.world.rank))
+        for parameter in (*self.weights.values(), *self.own.values()):
+            parameter.grad = None
+        normalizer = self.world.sum(sum(self.method.normalizer(batch) for batch in batches))
+        total = StepReport()
+        for index, batch in enumerate(batches):
+            prepared = self.prepare(batch, index, context)
+            with self.autocast(enabled=self.config.precision != "float32"):
+                part = self.method.run(self.objective, prepared, context, normalizer, self.backward)
+            add_report(total, part)
+        return total
+
+    def prepare(self, batch: Batch, index: int, context: StepContext) -> Batch:
+        """The batch on its device, with SpecAugment; its masks follow from seed, step, process and index alone."""
+        batch = batch.to(self.world.device)
+        if self.config.spec_augment is None:
+            return batch
+        generator = torch.Generator()
+        generator.manual_seed(derive_seed(self.seed, "spec_augment", context.step, self.world.rank, index))
+        return spec_augment(batch, self.config.spec_augment, self.objective.model.feature_mean, generator)
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of one pass. Backward operations take the types of their forward ones by themselves."""
+        with self.autocast(enabled=False):
+            self.scaler.scale(loss).backward()
+
+    def autocast(self, *, enabled: bool) -> torch.autocast:
+        """Mixed precision for forward passes."""
+        return torch.autocast(self.world.device.type, DTYPES[self.config.precision], enabled=enabled)
+
+    def update(self, context: StepContext) -> float:
+        """Clip and take the optimiser step; gives the gradient norm before clipping."""
+        masks = self.method.update_masks(self.objective, context)
+        mask_gradients(self.weights, masks)
+        grad_norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.clip_norm)
+        with protected(self.optimizer, self.weights, masks):
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return float(grad_norm)
+
+    def set_rate(self, step: int) -> float:
+        """Set the learning rate of a step."""
+        assert self.phase is not None, "enter_phase comes first"
+        config = self.phase.optimizer or self.config.optimizer
+        scale = learning_rate_scale(self.config.schedule, progress_of(step, self.total_steps))
+        lr = config.lr * self.phase.lr_scale * scale
+        set_learning_rate(self.optimizer, lr)
+        return lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimiser and loss scale, for the checkpoint."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`; `enter_phase` of the same epoch comes first."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def gradients_are_finite(parameters: Any) -> bool:
+    """Whether the norm of all gradients is a finite number."""
+    return bool(torch.isfinite(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])))
+
+
+def add_report(total: StepReport, part: StepReport) -> None:
+    """Add one batch's report to the step's."""
+    for name, value in part.losses.items():
+        total.losses[name] = total.losses.get(name, 0.0) + value
+    total.tokens += part.tokens
+    total.nonfinite.extend(part.nonfinite)
