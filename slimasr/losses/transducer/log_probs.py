@@ -6,6 +6,7 @@ topology. B utterances, S symbols, T frames, C output units with the termination
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -31,14 +32,9 @@ def simple_log_probs(lm: Tensor, am: Tensor, symbols: Tensor, termination_symbol
 
     Source: section 3.1 of Kuang et al. 2022, "Pruned RNN-T for fast, memory-efficient ASR training".
     """
-    _check_simple_shapes(lm, am, symbols)
-    lm_exp, lm_max = _scaled_exp(lm)
-    am_exp, am_max = _scaled_exp(am)
-    normaliser = _log(lm_exp @ am_exp.transpose(1, 2)) + lm_max + am_max.transpose(1, 2)  # (B, S + 1, T)
-    symbol_am, symbol_lm = _symbol_columns(lm, am, symbols)
-    px = symbol_am + symbol_lm - normaliser[:, :-1]
-    py = am[:, None, :, termination_symbol] + lm[:, :, termination_symbol, None] - normaliser
-    return px, py
+    am_scores = _AmScores.of(am, lm, symbols, termination_symbol)
+    lm_log_probs = lm.log_softmax(dim=-1)  # a constant per position changes nothing, so normalise
+    return am_scores.mixed_with(lm_log_probs.exp(), *_arcs_of(lm_log_probs, symbols, termination_symbol))
 
 
 def smoothed_log_probs(
@@ -56,19 +52,17 @@ def smoothed_log_probs(
 
     Source: section 3.1.1 of Kuang et al. 2022.
     """
-    px, py = simple_log_probs(lm, am, symbols, termination_symbol)
-    batch_size, num_symbols = symbols.shape
-    lm_log_probs = lm.log_softmax(dim=-1)  # (B, S + 1, C)
-    px_lm = lm_log_probs[:, :-1].gather(2, symbols.unsqueeze(2))  # (B, S, 1)
-    py_lm = lm_log_probs[:, :, termination_symbol, None]  # (B, S + 1, 1)
+    am_scores = _AmScores.of(am, lm, symbols, termination_symbol)
+    lm_log_probs = lm.log_softmax(dim=-1)
+    lm_probs = lm_log_probs.exp()
+    px_lm, py_lm = _arcs_of(lm_log_probs, symbols, termination_symbol)
+    px, py = am_scores.mixed_with(lm_probs, px_lm, py_lm)
 
-    unigram = lm_log_probs.exp().mean(dim=(0, 1)) + torch.finfo(lm.dtype).tiny  # (C,)
-    am_exp, am_max = _scaled_exp(am)
-    am_normaliser = (_log(am_exp @ unigram).unsqueeze(2) + am_max).transpose(1, 2)  # (B, 1, T)
-    log_unigram = unigram.log()
-    symbol_am, _ = _symbol_columns(lm, am, symbols)
-    px_am = symbol_am + log_unigram[symbols].view(batch_size, num_symbols, 1) - am_normaliser
-    py_am = am[:, None, :, termination_symbol] + log_unigram[termination_symbol] - am_normaliser  # (B, 1, T)
+    unigram = lm_probs.mean(dim=(0, 1), keepdim=True) + torch.finfo(lm.dtype).tiny  # (1, 1, C)
+    log_unigram = unigram.log().expand_as(lm)
+    px_am, py_am = am_scores.mixed_with(
+        unigram.expand(lm.shape[0], 1, -1), *_arcs_of(log_unigram, symbols, termination_symbol)
+    )
 
     combined_scale = 1.0 - lm_only_scale - am_only_scale
     px = combined_scale * px + lm_only_scale * px_lm + am_only_scale * px_am
@@ -154,25 +148,49 @@ def with_topology(
     return px, py
 
 
-def _check_simple_shapes(lm: Tensor, am: Tensor, symbols: Tensor) -> None:
-    assert lm.ndim == am.ndim == 3, (lm.shape, am.shape)
-    assert lm.shape[::2] == am.shape[::2], (lm.shape, am.shape)
-    assert symbols.shape == (lm.shape[0], lm.shape[1] - 1), (symbols.shape, lm.shape)
+@dataclass(frozen=True)
+class _AmScores:
+    """The encoder's part of additive logits, ready to be mixed with a predictor's distributions.
+
+    ``exp`` (B, T, C) is the exponential of the logits less ``maximum`` (B, T, 1), which carries no gradient
+    because it cancels out; ``symbol`` is (B, S, T) and ``blank`` (B, 1, T).
+    """
+
+    exp: Tensor
+    maximum: Tensor
+    symbol: Tensor
+    blank: Tensor
+
+    @classmethod
+    def of(cls, am: Tensor, lm: Tensor, symbols: Tensor, termination_symbol: int) -> _AmScores:
+        """From (B, T, C) ``am``, after checking all shapes."""
+        assert lm.ndim == am.ndim == 3, (lm.shape, am.shape)
+        assert lm.shape[::2] == am.shape[::2], (lm.shape, am.shape)
+        assert symbols.shape == (lm.shape[0], lm.shape[1] - 1), (symbols.shape, lm.shape)
+        maximum = am.detach().amax(dim=2, keepdim=True)
+        every_frame = symbols.unsqueeze(1).expand(-1, am.shape[1], -1)
+        return cls(
+            exp=(am - maximum).exp(),
+            maximum=maximum,
+            symbol=am.gather(2, every_frame).transpose(1, 2),
+            blank=am[:, None, :, termination_symbol],
+        )
+
+    def mixed_with(self, lm_probs: Tensor, lm_symbol: Tensor, lm_blank: Tensor) -> ArcScores:
+        """Log-probabilities of the arcs under softmax(am + log lm).
+
+        Args:
+            lm_probs: (B, S + 1, C), or (B, 1, C) for one distribution at all positions.
+            lm_symbol: (B, S, 1) log-probabilities of the symbols in ``lm_probs``.
+            lm_blank: (B, S + 1, 1) log-probabilities of the blank.
+        """
+        total = lm_probs @ self.exp.transpose(1, 2)
+        # A sum of exponentials may underflow to 0.
+        normaliser = (total + torch.finfo(total.dtype).tiny).log() + self.maximum.transpose(1, 2)
+        px = self.symbol + lm_symbol - normaliser[:, : self.symbol.shape[1]]
+        return px, self.blank + lm_blank - normaliser
 
 
-def _scaled_exp(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """``exp(logits - max)`` and the maximum over units: no gradient, it cancels out of the normalisers."""
-    maximum = logits.detach().amax(dim=2, keepdim=True)
-    return (logits - maximum).exp(), maximum
-
-
-def _log(total: Tensor) -> Tensor:
-    """Logarithm of a sum of exponentials that may have underflown to 0."""
-    return (total + torch.finfo(total.dtype).tiny).log()
-
-
-def _symbol_columns(lm: Tensor, am: Tensor, symbols: Tensor) -> ArcScores:
-    """Logits of each position's next symbol: (B, S, T) from ``am`` and (B, S, 1) from ``lm``."""
-    symbol_am = am.transpose(1, 2).gather(1, symbols.unsqueeze(2).expand(*symbols.shape, am.shape[1]))
-    symbol_lm = lm[:, :-1].gather(2, symbols.unsqueeze(2))
-    return symbol_am, symbol_lm
+def _arcs_of(lm_log_probs: Tensor, symbols: Tensor, termination_symbol: int) -> ArcScores:
+    """Next symbol's and blank's entry of (B, S + 1, C) log-probabilities: (B, S, 1) and (B, S + 1, 1)."""
+    return lm_log_probs[:, :-1].gather(2, symbols.unsqueeze(2)), lm_log_probs[:, :, termination_symbol, None]

@@ -1,0 +1,159 @@
+"""Pruned transducer loss against the full lattice (time and peak memory), and against k2 where it imports.
+
+N 8, T 250, U 50, V 500, J 512, range 5, float32, forward and backward. The pruned side is all that pruning
+takes: two simple projections, the smoothed loss, ranges, pruning, joiner and pruned loss. Peak memory is that
+of the process above what it held before, each side in a fresh process of its own (Linux).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from common import median_seconds, report
+from torch import Tensor, nn
+
+from slimasr.losses import transducer
+
+BATCH, FRAMES, SYMBOLS, UNITS, JOINER_DIM, PRUNE_RANGE = 8, 250, 50, 500, 512, 5
+BLANK = 0
+
+
+class Inputs:
+    """Encoder and predictor outputs, labels and the layers between them and the losses."""
+
+    def __init__(self, frames: int = FRAMES, symbols: int = SYMBOLS) -> None:
+        torch.manual_seed(0)
+        self.am = torch.randn(BATCH, frames, JOINER_DIM).requires_grad_()
+        self.lm = torch.randn(BATCH, symbols + 1, JOINER_DIM).requires_grad_()
+        self.symbols = torch.randint(1, UNITS, (BATCH, symbols))
+        self.boundary = torch.tensor([[0, 0, symbols, frames]]).repeat(BATCH, 1)
+        self.joiner_output = nn.Linear(JOINER_DIM, UNITS)
+        self.simple_am = nn.Linear(JOINER_DIM, UNITS)
+        self.simple_lm = nn.Linear(JOINER_DIM, UNITS)
+
+    def joiner(self, am: Tensor, lm: Tensor) -> Tensor:
+        return self.joiner_output(torch.tanh(am + lm))
+
+
+def full_loss(inputs: Inputs) -> Tensor:
+    """The loss on the full lattice."""
+    logits = inputs.joiner(inputs.am.unsqueeze(2), inputs.lm.unsqueeze(1))
+    return transducer.rnnt_loss(logits, inputs.symbols, BLANK, inputs.boundary, backend="torch")
+
+
+def pruned_loss(inputs: Inputs) -> Tensor:
+    """Everything that pruned training needs in place of `full_loss`."""
+    simple, occupation = transducer.rnnt_loss_smoothed(
+        inputs.simple_lm(inputs.lm),
+        inputs.simple_am(inputs.am),
+        inputs.symbols,
+        BLANK,
+        boundary=inputs.boundary,
+        return_grad=True,
+        backend="torch",
+    )
+    ranges = transducer.get_rnnt_prune_ranges(*occupation, inputs.boundary, PRUNE_RANGE, backend="torch")
+    logits = inputs.joiner(*transducer.do_rnnt_pruning(inputs.am, inputs.lm, ranges, backend="torch"))
+    pruned = transducer.rnnt_loss_pruned(
+        logits, inputs.symbols, ranges, BLANK, inputs.boundary, backend="torch"
+    )
+    return simple + pruned
+
+
+LOSSES: dict[str, Callable[[Inputs], Tensor]] = {"full": full_loss, "pruned": pruned_loss}
+
+
+def added_peak_bytes(side: str) -> int:
+    """Peak resident memory that one step adds, to be called once in a process of its own."""
+    inputs = Inputs()
+    LOSSES[side](Inputs(frames=8, symbols=2)).backward()  # libraries and thread pools do not count
+    before = resident_bytes("VmRSS")
+    LOSSES[side](inputs).backward()
+    return resident_bytes("VmHWM") - before
+
+
+def resident_bytes(field: str) -> int:
+    """Resident memory of this process now (``VmRSS``) or at most (``VmHWM``).
+
+    getrusage's peak would not do: a child process starts with its parent's.
+    """
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[field].split()[0]) * 1024
+
+
+def added_peak_megabytes(side: str) -> float:
+    """`added_peak_bytes` measured in a fresh process, in units of 10^6 bytes.
+
+    There the C library is told to return freed tensors at once, so that the peak is that of living tensors on
+    both sides and not of what its heap had kept of the smaller ones.
+    """
+    command = [sys.executable, __file__, "--peak-bytes-of", side]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    child = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return int(child.stdout) / 1e6
+
+
+def loss_step(
+    library: ModuleType, inputs: Inputs, lm: Tensor, am: Tensor, logits: Tensor, **options: str
+) -> None:
+    """Smoothed loss, ranges and pruned loss with their backward passes, without any layer between them."""
+    simple, occupation = library.rnnt_loss_smoothed(
+        lm, am, inputs.symbols, BLANK, boundary=inputs.boundary, return_grad=True, **options
+    )
+    ranges = library.get_rnnt_prune_ranges(*occupation, inputs.boundary, PRUNE_RANGE, **options)
+    pruned = library.rnnt_loss_pruned(logits, inputs.symbols, ranges, BLANK, inputs.boundary, **options)
+    (simple + pruned).backward()
+
+
+def compare_with_k2() -> None:
+    """The whole loss without layers: our torch backend against k2's functions on the CPU."""
+    import k2
+
+    inputs = Inputs()
+    lm = torch.randn(BATCH, SYMBOLS + 1, UNITS).requires_grad_()
+    am = torch.randn(BATCH, FRAMES, UNITS).requires_grad_()
+    logits = torch.randn(BATCH, FRAMES, PRUNE_RANGE, UNITS).requires_grad_()
+    ours = median_seconds(lambda: loss_step(transducer, inputs, lm, am, logits, backend="torch"))
+    other = median_seconds(lambda: loss_step(k2, inputs, lm, am, logits))
+    report("whole pruned loss, torch backend against k2, seconds", ours, other, ours / other, 2.0)
+
+
+def main() -> None:
+    """Run the comparisons, or one memory measurement in a child process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--peak-bytes-of", choices=LOSSES, help="print the memory one step adds, and nothing else"
+    )
+    side = parser.parse_args().peak_bytes_of
+    if side:
+        print(added_peak_bytes(side))
+        return
+    inputs = Inputs()
+    ours = median_seconds(lambda: pruned_loss(inputs).backward())
+    other = median_seconds(lambda: full_loss(inputs).backward())
+    ours_mb, other_mb = added_peak_megabytes("pruned"), added_peak_megabytes("full")
+    report(
+        "pruned against full-lattice loss with joiner, seconds",
+        ours,
+        other,
+        ours / other,
+        1 / 4,
+        ours_peak_mb=ours_mb,
+        other_peak_mb=other_mb,
+        peak_ratio=ours_mb / other_mb,
+        peak_target=1 / 8,
+    )
+    if importlib.util.find_spec("k2"):
+        compare_with_k2()
+
+
+if __name__ == "__main__":
+    main()
