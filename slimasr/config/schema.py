@@ -164,9 +164,13 @@ class WidthSpaceConfig(Section):
 
 
 class SlimmableConfig(Section):
-    """Every step sums the losses of all subnets of the space (digest 1, section 3)."""
+    """Every step sums the losses of all subnets of the space (digest 1, section 3).
+
+    ``share_predictor`` runs the predictor once per step, with one dropout mask for all subnets.
+    """
 
     kind: Literal["slimmable"] = "slimmable"
+    share_predictor: bool = True
 
 
 class SeparateConfig(Section):

@@ -97,8 +97,7 @@ class ElasticAttention(nn.Module):
             assert positions is not None and positions.shape[0] == 2 * frames - 1, "needs one row per distance"
             scores = self._relative_scores(q, k, positions, heads)
         scores = (scores / math.sqrt(heads.head_dim)).masked_fill(padding[:, None, None, :], float("-inf"))
-        weights = self.dropout(scores.softmax(dim=-1))
-        context = (weights @ v).transpose(1, 2).reshape(n, frames, heads.total)
+        context = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, frames, heads.total)
         return self.dropout(self.out_proj(context, out=outer, inp=heads.channels))
 
     def _relative_scores(self, q: Tensor, k: Tensor, positions: Tensor, heads: Heads) -> Tensor:

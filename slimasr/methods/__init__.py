@@ -12,5 +12,7 @@ from slimasr.supernet.space import SearchSpace
 
 def build_method(config: Config, space: SearchSpace) -> Method:
     """The method that a recipe names under ``method.kind``."""
-    methods: dict[str, type[Method]] = {"slimmable": Slimmable, "separate": Separate}
-    return methods[config.method.kind](space, loss_weights(config.loss))
+    losses = loss_weights(config.loss)
+    if config.method.kind == "slimmable":
+        return Slimmable(space, losses, config.method.share_predictor)
+    return Separate(space, losses)

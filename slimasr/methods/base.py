@@ -87,11 +87,18 @@ class StepReport:
 class Method(nn.Module, ABC):
     """How subnets are trained. Its parameters, buffers and state travel in the checkpoint as any module's."""
 
-    def __init__(self, space: SearchSpace, losses: Mapping[str, float]) -> None:
-        """``losses``: loss names and weights of the recipe, as `objective.loss_weights` gives them."""
+    def __init__(self, space: SearchSpace, losses: Mapping[str, float], share_predictor: bool = False) -> None:
+        """A method on a search space.
+
+        Args:
+          losses: loss names and weights of the recipe, as `objective.loss_weights` gives them.
+          share_predictor: run the predictor once per step for all passes, one dropout mask for all (digest 1,
+            section 3). Not for methods with `substitutes` in the predictor.
+        """
         super().__init__()
         self.space = space
         self.losses = dict(losses)
+        self.share_predictor = share_predictor
 
     @abstractmethod
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
@@ -152,24 +159,53 @@ class Method(nn.Module, ABC):
         report, outputs = StepReport(tokens=float(batch.num_tokens)), list[PassOutput]()
         plan = self.plan(batch, context)
         teachers = {item.teacher for item in plan}
+        shared = SharedPredictor(objective, batch) if self.share_predictor else None
         for number, item in enumerate(plan):
             part = batch if item.rows is None else batch.select(item.rows)
-            output = self.forward_pass(objective, item, part, context, outputs)
+            predictor_out = None if shared is None else shared.select(item.rows, part)
+            output = self.forward_pass(objective, item, part, context, outputs, predictor_out)
             backward(weigh(output, item, part, report) / normalizer)
             outputs.append(output.detach() if number in teachers else output.without_tensors())
+        if shared is not None:
+            shared.backward()
         return report
 
     def forward_pass(
-        self, objective: Objective, item: Pass, part: Batch, context: StepContext, outputs: Sequence[PassOutput]
+        self,
+        objective: Objective,
+        item: Pass,
+        part: Batch,
+        context: StepContext,
+        outputs: Sequence[PassOutput],
+        predictor_out: Tensor | None = None,
     ) -> PassOutput:
         """The losses of one pass, through `substitutes` where the method has any."""
         args = (part, item.subnet, tuple(item.losses), context.progress)
         teacher = None if item.teacher is None else outputs[item.teacher]
-        options = {"taps": item.taps, "teacher": teacher}
+        options = {"taps": item.taps, "teacher": teacher, "predictor_out": predictor_out}
         stand_ins = self.substitutes(objective, item, part, context)
         if not stand_ins:
             return objective(*args, **options)
         return torch.func.functional_call(objective, stand_ins, args, options)
+
+
+class SharedPredictor:
+    """One predictor forward and backward for all passes of a step; in between, its output is a leaf that gathers
+    their gradients."""
+
+    def __init__(self, objective: Objective, batch: Batch) -> None:
+        self.out: Tensor = objective.model.predictor(batch.y)
+        self.leaf = self.out.detach().requires_grad_()
+
+    def select(self, rows: Sequence[int] | None, part: Batch) -> Tensor:
+        """(N, U + 1, P) for the utterances of one pass."""
+        chosen = self.leaf if rows is None else self.leaf[list(rows)]
+        return chosen[:, : part.y.shape[1] + 1]
+
+    def backward(self) -> None:
+        """Pass the gathered gradient on into the predictor."""
+        if self.leaf.grad is not None:
+            self.out.backward(self.leaf.grad)
 
 
 def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:

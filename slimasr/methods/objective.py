@@ -58,6 +58,7 @@ class Objective(nn.Module):
         taps: Sequence[int] = (),
         teacher: PassOutput | None = None,
         encoder: EncoderOutput | None = None,
+        predictor_out: Tensor | None = None,
     ) -> PassOutput:
         """Losses by name, each (N,) float32 and summed over an utterance.
 
@@ -66,29 +67,33 @@ class Objective(nn.Module):
           taps: encoder layers whose hidden states are handed back.
           teacher: detached output of the pass that teaches this one.
           encoder: output already computed by a method that shares it between passes.
+          predictor_out: (N, U + 1, P), likewise.
         """
         if encoder is None:
             encoder = self.model.encode(batch.x, batch.x_lens, subnet, taps)
         losses: dict[str, Tensor] = {}
         if "transducer" in names:
-            losses["transducer"] = self._transducer(encoder, batch, subnet, progress)
+            predictor_out = self.model.predictor(batch.y) if predictor_out is None else predictor_out
+            losses["transducer"] = self._transducer(encoder, predictor_out, batch, subnet, progress)
         if "ctc" in names:
             logits = self.model.ctc_logits(encoder.out, subnet)
             losses["ctc"] = ctc_loss(logits, encoder.lens, batch.y, batch.y_lens)
         return PassOutput(losses, encoder)
 
-    def _transducer(self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None, progress: float) -> Tensor:
+    def _transducer(
+        self, encoder: EncoderOutput, predictor_out: Tensor, batch: Batch, subnet: Subnet | None, progress: float
+    ) -> Tensor:
         if self.config.transducer == "full":
-            return self._full(encoder, batch, subnet)
-        simple, pruned = self._pruned(encoder, batch, subnet)
+            return self._full(encoder, predictor_out, batch, subnet)
+        simple, pruned = self._pruned(encoder, predictor_out, batch, subnet)
         faded = 1.0 if self.config.warmup == 0 else min(1.0, progress / self.config.warmup)
         simple_scale = 1.0 - faded * (1.0 - self.config.simple_scale)
         return simple_scale * simple + (0.1 + 0.9 * faded) * pruned
 
-    def _full(self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None) -> Tensor:
+    def _full(self, encoder: EncoderOutput, predictor_out: Tensor, batch: Batch, subnet: Subnet | None) -> Tensor:
         model, config = self.model, self.config
         am = model.joiner.project_encoder(encoder.out, model.width_of(subnet))
-        lm = model.joiner.project_predictor(model.predictor(batch.y))
+        lm = model.joiner.project_predictor(predictor_out)
         logits = model.joiner(am.unsqueeze(2), lm.unsqueeze(1))
         return transducer.rnnt_loss(
             logits,
@@ -101,9 +106,10 @@ class Objective(nn.Module):
             backend=config.backend,
         )
 
-    def _pruned(self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None) -> tuple[Tensor, Tensor]:
+    def _pruned(
+        self, encoder: EncoderOutput, predictor_out: Tensor, batch: Batch, subnet: Subnet | None
+    ) -> tuple[Tensor, Tensor]:
         model, config, width = self.model, self.config, self.model.width_of(subnet)
-        predictor_out = model.predictor(batch.y)
         limits = boundary(encoder.lens, batch.y_lens)
         simple, (px_grad, py_grad) = transducer.rnnt_loss_smoothed(
             model.simple_lm(predictor_out).float(),

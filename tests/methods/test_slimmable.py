@@ -37,10 +37,11 @@ def grads(target: Objective) -> dict[str, torch.Tensor]:
     return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in target.named_parameters()}
 
 
+@pytest.mark.parametrize("share_predictor", [False, True])
 @pytest.mark.parametrize("loss", [FULL_LOSS, PRUNED])
-def test_gradient_is_the_sum_over_widths(loss: LossConfig) -> None:
+def test_gradient_is_the_sum_over_widths(loss: LossConfig, share_predictor: bool) -> None:
     target, data = objective(loss), batch()
-    report = run(Slimmable(WidthSpace(WIDTHS), loss_weights(loss)), target, data)
+    report = run(Slimmable(WidthSpace(WIDTHS), loss_weights(loss), share_predictor), target, data)
     together, alone = grads(target), {}
     for width in WIDTHS:
         run(Separate(WidthSpace((width,)), loss_weights(loss)), target, data)
@@ -97,6 +98,19 @@ def test_warm_up_fades_the_simple_loss() -> None:
     early, half, late = at(0.0), at(0.05), at(0.1)
     torch.testing.assert_close(half, (early + late) / 2)
     torch.testing.assert_close(at(0.7), late)
+
+
+def test_a_shared_predictor_serves_passes_on_part_of_the_batch() -> None:
+    class Parts(Slimmable):
+        def plan(self, data: Batch, context: StepContext) -> list[Pass]:
+            return [Pass(self.space.max, self.losses), Pass(self.space.min, self.losses, rows=(2, 1))]
+
+    target, data, results = objective(), batch(), []
+    for share in (False, True):
+        run(Parts(WidthSpace(WIDTHS), loss_weights(FULL_LOSS), share), target, data)
+        results.append(grads(target))
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, atol=1e-6, rtol=1e-4)
 
 
 class HalfAndHalf(Method):
