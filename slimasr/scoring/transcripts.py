@@ -58,8 +58,6 @@ def read_text(path: Path) -> dict[str, tuple[str, ...]]:
         if fields[0] in transcripts:
             raise UserError(f"{path}:{number}: utterance {fields[0]} comes twice; keep one of them")
         transcripts[fields[0]] = tuple(fields[1:])
-    if not transcripts:
-        raise UserError(f"{path}: is empty, expected lines '<utterance id> <word> <word> ...'")
     return transcripts
 
 
@@ -85,6 +83,8 @@ def _read_fields(path: Path, layout: str) -> list[tuple[int, list[str]]]:
         raise UserError(f"{path}: is not UTF-8 text, expected lines '{layout}'") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    if lines == [""]:
+        raise UserError(f"{path}: is empty, expected lines '{layout}'")
     rows = [(number, _WORD.findall(line)) for number, line in enumerate(lines, start=1)]
     for number, fields in rows:
         if not fields:
