@@ -1,15 +1,26 @@
-"""What the trainer asks of a source of batches; `slimasr.data.dataloading.BatchSource` is the recipe's."""
+"""What the trainer reads: training batches, the dev set, and the tokenizer that made their labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
+import torch
+
+from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
+from slimasr.data.dataloading import BatchSource, eval_batches
+from slimasr.data.filters import write_bad_utterances
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.encoders.base import Encoder
+from slimasr.training.distributed import World
 
 
-class Batches(Protocol):
-    """All follows from seed, epoch and process; every process gets equally many training batches."""
+class TrainingBatches(Protocol):
+    """All follows from seed, epoch and process; every process gets equally many batches."""
 
     def num_train_batches(self, epoch: int) -> int:
         """Batches of an epoch (counted from 1) per process."""
@@ -17,8 +28,52 @@ class Batches(Protocol):
     def train_batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The epoch's batches after the first ``skip``."""
 
-    def eval_batches(self, set_name: str, max_seconds: float) -> Iterator[Batch]:
-        """A whole set, equal on all processes."""
-
     def worst_batches(self) -> list[Batch]:
         """The largest batches that training will meet."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Data of one run.
+
+    Attributes:
+      train: this process's training batches.
+      dev: starts an iteration over the whole dev set, equal on all processes.
+      tokenizer: labels back to words.
+      left_out: number of training utterances that cannot be used.
+    """
+
+    train: TrainingBatches
+    dev: Callable[[], Iterator[Batch]]
+    tokenizer: Tokenizer
+    left_out: int = 0
+
+
+def open_data(
+    config: Config,
+    data_dir: Path,
+    exp: Path,
+    tokenizer: Tokenizer,
+    encoder: Encoder,
+    key: str | None,
+    world: World,
+) -> TrainingData:
+    """Open what stages 1 to 3 made; utterances that cannot be trained on go to ``bad_utterances.jsonl``.
+
+    Args:
+      encoder: says how many frames an utterance has left for its labels.
+      key: supervision field that all utterances of a batch share (`Method.batch_key`).
+    """
+    source = BatchSource(
+        config,
+        data_dir,
+        tokenizer,
+        rank=world.rank,
+        world_size=world.size,
+        key=key,
+        encoder_frames=lambda frames: int(encoder.output_lens(torch.tensor(frames))),
+    )
+    if world.is_main:
+        write_bad_utterances(exp / "bad_utterances.jsonl", source.bad_utterances)
+    dev = partial(eval_batches, config, data_dir, config.data.dev, tokenizer, config.decoding.batch_seconds)
+    return TrainingData(source, dev, tokenizer, len(source.bad_utterances))

@@ -18,10 +18,8 @@ import torch
 from slimasr.config.load import first_difference, load_config
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.data.dataloading import BatchSource
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
-from slimasr.data.filters import write_bad_utterances
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import resolve_separate, update_results, write_record
@@ -29,10 +27,9 @@ from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
 from slimasr.methods.objective import Objective
 from slimasr.models.build import build_model
-from slimasr.models.transducer import Transducer
 from slimasr.supernet.space import build_space
 from slimasr.training.average import RunningAverage, calibrate
-from slimasr.training.batches import Batches
+from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
 from slimasr.training.distributed import World, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite, untouched
@@ -73,10 +70,10 @@ def train(
         model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths)
         model.set_feature_stats(*read_stats(config, data_dir))
         method = build_method(config, space)
-        batches = open_batches(config, data_dir, tokenizer, model, method, exp, world, log)
-        Trainer(
-            config, exp, batches, tokenizer, Objective(model, config.loss), method, world, log, progress
-        ).run()
+        data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world)
+        if data.left_out:
+            log.say(f"{data.left_out} training utterances left out, see {exp / 'bad_utterances.jsonl'}")
+        Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress).run()
 
 
 def begin_record(exp: Path, config: Config, lang: Path, facts: dict[str, str | None], world: World) -> None:
@@ -100,35 +97,6 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: dict[str, str | N
     world.barrier()
 
 
-def open_batches(
-    config: Config,
-    data_dir: Path,
-    tokenizer: Tokenizer,
-    model: Transducer,
-    method: Method,
-    exp: Path,
-    world: World,
-    log: RunLog,
-) -> BatchSource:
-    """This process's batches; utterances that cannot be trained on are listed in the experiment folder."""
-    source = BatchSource(
-        config,
-        data_dir,
-        tokenizer,
-        rank=world.rank,
-        world_size=world.size,
-        key=method.batch_key(),
-        encoder_frames=lambda frames: int(model.encoder.output_lens(torch.tensor(frames))),
-    )
-    if world.is_main:
-        write_bad_utterances(exp / "bad_utterances.jsonl", source.bad_utterances)
-        if source.bad_utterances:
-            log.say(
-                f"{len(source.bad_utterances)} training utterances left out, see {exp / 'bad_utterances.jsonl'}"
-            )
-    return source
-
-
 class Trainer:
     """Runs a method's epochs. Knows no method by name, and keeps no state that a checkpoint lacks."""
 
@@ -136,8 +104,7 @@ class Trainer:
         self,
         config: Config,
         exp: Path,
-        batches: Batches,
-        tokenizer: Tokenizer,
+        data: TrainingData,
         objective: Objective,
         method: Method,
         world: World,
@@ -146,8 +113,7 @@ class Trainer:
     ) -> None:
         self.config = config
         self.exp = exp
-        self.batches = batches
-        self.tokenizer = tokenizer
+        self.data = data
         self.objective = objective.to(world.device)
         self.method = method.to(world.device)
         self.world = world
@@ -190,13 +156,13 @@ class Trainer:
     def groups(self, epoch: int) -> Iterator[list[Batch]]:
         """The batches of each step left in the epoch."""
         seed_all(derive_seed(self.config.seed, "epoch", epoch, self.world.rank))
-        batches = self.batches.train_batches(epoch, skip=self.state.batch)
+        batches = self.data.train.train_batches(epoch, skip=self.state.batch)
         while group := list(islice(batches, self.config.training.accumulate)):
             yield group
 
     def num_steps(self, epoch: int) -> int:
         """Optimiser steps of an epoch."""
-        return math.ceil(self.batches.num_train_batches(epoch) / self.config.training.accumulate)
+        return math.ceil(self.data.train.num_train_batches(epoch) / self.config.training.accumulate)
 
     def context(self) -> StepContext:
         """Where the run is; its random numbers are the same on all processes."""
@@ -244,19 +210,16 @@ class Trainer:
 
     def validate(self, epoch: int) -> dict[str, float]:
         """Losses and WER of every evaluated subnet on dev."""
-        decoding = self.config.decoding
-        source = self.batches.eval_batches(self.config.data.dev, decoding.batch_seconds)
-        batches = self.progress(source, None, f"validation {epoch}")
-        return validate(
-            self.objective, self.method, batches, self.tokenizer, decoding, self.context(), self.world
-        )
+        dev, decoding = self.progress(self.data.dev(), None, f"validation {epoch}"), self.config.decoding
+        tokenizer = self.data.tokenizer
+        return validate(self.objective, self.method, dev, tokenizer, decoding, self.context(), self.world)
 
     def scan_worst_batches(self) -> None:
         """Run the largest batches forward and backward, so that running out of memory shows now; changes nothing."""
         self.stepper.enter_phase(self.state.epoch + 1)
         self.objective.train()
         with untouched(self.objective, self.method):
-            for batch in self.batches.worst_batches():
+            for batch in self.data.train.worst_batches():
                 seconds = float(batch.x_lens.sum()) / 100
                 with explained_out_of_memory(f"largest batch ({len(batch)} utterances, {seconds:.0f} s)"):
                     self.stepper.gradients([batch], self.context())
@@ -267,7 +230,7 @@ class Trainer:
         self.average.copy_to(model)
         seed_all(derive_seed(self.config.seed, "calibration", self.world.rank))
         count = math.ceil(config.calibration_batches / self.world.size)
-        source = islice(self.batches.train_batches(config.num_epochs + 1), count)
+        source = islice(self.data.train.train_batches(config.num_epochs + 1), count)
         batches = self.progress((batch.to(self.world.device) for batch in source), count, "batch norms")
         calibrate(self.objective, self.method, self.method.evaluated(), batches, self.context())
         dev = self.validate(self.state.epoch)
