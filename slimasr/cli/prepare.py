@@ -9,10 +9,14 @@ import typer
 
 from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, progress
 from slimasr.config.load import load_config
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests import get_corpus, prepare
 
 CorpusDirOption = Annotated[Path | None, typer.Option("--corpus-dir", help="Where the corpus lies.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download the corpus if it is nowhere.")]
+
+OnlyCorpusOption = Annotated[
+    bool, typer.Option("--only-corpus", help="Stop when the corpus is there (stage 0).")
+]
 
 
 def run(
@@ -20,6 +24,7 @@ def run(
     data: DataOption = Path("data"),
     corpus_dir: CorpusDirOption = None,
     download: DownloadOption = False,
+    only_corpus: OnlyCorpusOption = False,
     overrides: SetOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -27,7 +32,11 @@ def run(
 
     Looks in --corpus-dir, then in $SLIMASR_CORPORA, then in what was downloaded before.
     """
-    counts = prepare(load_config(config, overrides or ()).data, data, corpus_dir, download, progress)
+    wanted = load_config(config, overrides or ()).data
+    if only_corpus:
+        typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download)}")
+        return
+    counts = prepare(wanted, data, corpus_dir, download, progress)
     for name, count in counts.items():
         typer.echo(f"{name}: {count} utterances")
 

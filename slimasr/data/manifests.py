@@ -25,6 +25,16 @@ def set_names(config: DataConfig) -> list[str]:
     return list(dict.fromkeys([*config.train, config.dev, *config.test]))
 
 
+def get_corpus(config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool) -> Path:
+    """Stage 0: the corpus's folder; generated corpora are made, absent ones downloaded if that is allowed."""
+    corpus = CORPORA[config.corpus]
+    return find_corpus(corpus, corpus_dir, _own_dir(data_dir), set_names(config), config.options, download)
+
+
+def _own_dir(data_dir: Path) -> Path:
+    return data_dir / "corpora"
+
+
 def prepare(
     config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress
 ) -> dict[str, int]:
@@ -38,8 +48,7 @@ def prepare(
     """
     folder = DataFolder(data_dir)
     corpus, sets = CORPORA[config.corpus], set_names(config)
-    own_dir = data_dir / "corpora"
-    source = find_corpus(corpus, corpus_dir, own_dir, sets, config.options, download)
+    source = get_corpus(config, data_dir, corpus_dir, download)
     counts = {}
     for name, utterances in corpus.list_utterances(source, sets, config.options).items():
         cuts, bad = build_cuts(progress(utterances, len(utterances), f"{config.corpus} {name}"), config)
@@ -52,7 +61,7 @@ def prepare(
         write_bad(folder.raw_bad(name), bad)
         counts[name] = len(cuts)
     if config.musan is not None:
-        prepare_musan_cuts(config, folder, corpus_dir, own_dir, download)
+        prepare_musan_cuts(config, folder, corpus_dir, _own_dir(data_dir), download)
     return counts
 
 

@@ -1,0 +1,41 @@
+"""Runs recipes as their users do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+EGS = Path(__file__).parents[2] / "egs"
+# Small enough for seconds; every part of the real thing is there.
+TINY_MODEL = (
+    "--set=frontend.channels=4",
+    "--set=encoder.d_model=16",
+    "--set=encoder.num_layers=1",
+    "--set=encoder.head_dim=4",
+    "--set=encoder.ffn_dim=16",
+    "--set=encoder.kernel_size=3",
+    "--set=predictor.dim=8",
+    "--set=joiner.dim=16",
+    "--set=training.num_epochs=1",
+    "--set=training.calibration_batches=1",
+    "--set=search.rtf_seconds=1",
+)
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def recipe() -> Run:
+    """``recipe("an4", "--stage", "1", ...)`` runs ``egs/an4/run.sh`` and gives its outcome."""
+
+    def run(name: str, *options: str | int | Path) -> subprocess.CompletedProcess[str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+        command = [str(EGS / name / "run.sh"), *map(str, options)]
+        return subprocess.run(command, cwd=EGS, env=environment, capture_output=True, text=True)
+
+    return run

@@ -1,0 +1,43 @@
+"""Every configuration of every recipe is valid and builds the model it claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slimasr.config.load import load_config
+from slimasr.models.build import build_model
+from slimasr.supernet.space import build_space
+from tests.recipes.conftest import EGS
+
+CONFIGS = sorted(EGS.glob("*/conf/*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_builds_at_every_width(path: Path) -> None:
+    config = load_config(path)
+    space = build_space(config.space)
+    model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
+    params = [model.count(subnet).params for subnet in space]
+    assert params == sorted(params, reverse=True)
+    assert len(set(params)) == space.count() == 4
+
+
+def test_names_are_unique_within_a_recipe() -> None:
+    names = [load_config(path).name for path in CONFIGS]
+    assert len(set(names)) == len(names)
+
+
+def test_the_papers_model_has_the_papers_size() -> None:
+    """Digest 1, section 2: 30 M in all, 4 M of them in the predictor, 24 M in the encoder."""
+    config = load_config(EGS / "librispeech" / "conf" / "slimmable_30M.yaml")
+    model = build_model(config.model, None, config.tokenizer.vocab_size, (1.0,))
+    sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
+    assert sum(sizes.values()) == pytest.approx(30, rel=0.06)
+    assert sizes["encoder"] == pytest.approx(25.4, rel=0.05)
+
+
+def test_the_960_hour_preset_covers_all_of_librispeech() -> None:
+    config = load_config(EGS / "librispeech" / "conf" / "slimmable_30M_960h.yaml")
+    assert config.data.train == ["train-clean-100", "train-clean-360", "train-other-500"]

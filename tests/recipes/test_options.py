@@ -1,0 +1,71 @@
+"""The shared option parser and the stages' names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.recipes.conftest import EGS, Run
+
+RECIPES = ("digits", "an4", "librispeech")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_help_lists_stages_and_options(recipe: Run, name: str) -> None:
+    done = recipe(name, "--help")
+    assert done.returncode == 0, done.stderr
+    for stage in (
+        "0 corpus",
+        "1 prepare",
+        "2 features",
+        "3 bpe",
+        "4 train",
+        "5 search",
+        "6 decode",
+        "7 score",
+    ):
+        assert f"  {stage}" in done.stdout
+    for option in ("--stage", "--stop-stage", "--config", "--corpus-dir", "--data", "--exp", "--set", "--nj"):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--no-such", "1"], "unknown option --no-such"),
+        (["--stage"], "--stage needs a value"),
+        (["--stage", "two"], "'two' is not a number"),
+        (["--corpus", "fsdd"], "--corpus fsdd: must be one of: an4"),
+        (["--config", "conf/none.yaml"], "--config conf/none.yaml: no such file"),
+    ],
+)
+def test_wrong_options_are_named(recipe: Run, options: list[str], message: str) -> None:
+    done = recipe("an4", *options)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "maker"),
+    [(2, "stage 1"), (3, "stage 1"), (4, "stage 3"), (5, "stage 4"), (6, "stage 4"), (7, "stage 6")],
+)
+def test_a_missing_input_names_the_stage_that_makes_it(
+    recipe: Run, tmp_path: Path, stage: int, maker: str
+) -> None:
+    options = ("--stop-stage", stage, "--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    done = recipe("an4", "--stage", stage, *options)
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert f"run {maker}" in error
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_share_their_code(name: str) -> None:
+    for script in ("run.sh", "path.sh", "cmd.sh"):
+        text = (EGS / name / script).read_text()
+        assert "../../tools/" in text
+        assert len(text.splitlines()) < 25
