@@ -155,15 +155,13 @@ class _DiagonalLattice:
         """Occupation probabilities of the arcs, in px's and py's layout. Uses ``arcs`` up."""
         symbol_share, blank_share = self.arcs[:, 0], self.arcs[:, 1]
         # A node's mass goes to its two incoming arcs in proportion to their scores. Nodes that no path
-        # reaches (-inf minus -inf) and padding have no mass to share; their NaN would spread through 0 *
-        # NaN.
+        # reaches (-inf minus -inf) and padding have no mass to share; their NaN would spread as 0 * NaN.
         torch.sub(symbol_share, blank_share, out=symbol_share).sigmoid_().nan_to_num_(nan=0.0)
         torch.sub(1.0, symbol_share, out=blank_share)
 
         mass = self.arcs.new_zeros(self.steps + 1, self.rows, self.batch_size)
-        seed = torch.where(
-            scores == float("-inf"), 0.0, 1.0 + 0.0 * scores
-        )  # no path, no mass; NaN stays NaN
+        # Without a path there is no mass; a NaN score keeps its NaN.
+        seed = torch.where(scores == float("-inf"), 0.0, 1.0 + 0.0 * scores)
         mass[self.end_distance, self.end_row, self.utterance] = seed
         node, above = mass.unbind(0), mass[:, 1:].unbind(0)
         below = mass[:, :-1].unbind(0)
