@@ -34,7 +34,7 @@ def run(
     """
     wanted = load_config(config, overrides or ()).data
     if only_corpus:
-        typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download)}")
+        typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download, progress)}")
         return
     counts = prepare(wanted, data, corpus_dir, download, progress)
     for name, count in counts.items():

@@ -13,7 +13,7 @@ from slimasr.errors import UserError
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a tar (any compression) or zip file into ``target``.
 
-    Nothing is written before all members are checked: plain files and folders with relative paths that stay inside.
+    Nothing is written before all members are checked: files and folders on relative paths that stay inside.
 
     Raises:
       UserError: not an archive, damaged, or a member that is absolute, climbs out, links, or is a device.
@@ -25,7 +25,9 @@ def unpack(archive: Path, target: Path) -> None:
         else:
             _unpack_tar(archive, target)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{archive}: not an undamaged tar or zip archive ({error}); fetch it again") from error
+        raise UserError(
+            f"{archive}: not an undamaged tar or zip archive ({error}); fetch it again"
+        ) from error
 
 
 def _unpack_tar(archive: Path, target: Path) -> None:

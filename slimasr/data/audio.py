@@ -11,7 +11,7 @@ from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.audio.backend import audio_backend
 from lhotse.cut import Cut
 
-# libsndfile reads wav, flac, ogg, mp3 and NIST SPHERE; lhotse's default would call an external program for the last.
+# libsndfile reads wav, flac, ogg, mp3 and NIST SPHERE; lhotse's default would call a program for the last.
 BACKEND = "LibsndfileBackend"
 
 
@@ -54,9 +54,18 @@ def load_samples(cut: Cut) -> np.ndarray:
     try:
         with audio_backend(BACKEND):
             samples: np.ndarray = cut.load_audio()
-    except (AudioLoadingError, DurationMismatchError, OSError, RuntimeError, ValueError, AssertionError) as error:
+    except (
+        AudioLoadingError,
+        DurationMismatchError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        AssertionError,
+    ) as error:
         reason = str(error).strip().splitlines()
-        raise AudioError(f"{source}: cannot be decoded ({reason[0] if reason else type(error).__name__})") from error
+        raise AudioError(
+            f"{source}: cannot be decoded ({reason[0] if reason else type(error).__name__})"
+        ) from error
     if not np.isfinite(samples).all():
         raise AudioError(f"{source}: holds samples that are not finite")
     return samples

@@ -1,7 +1,7 @@
 """Stage 2: log-mel filter banks of every set and training speed, and the statistics of the training data.
 
-Work is cut into shards of at most `SHARD_CUTS` cuts (``shards.py``). A shard counts as done once its result file has
-been renamed into place, so a run that was killed goes on with the shards that are missing.
+Work is cut into shards (``shards.py``). A shard counts as done once its result file has been renamed into
+place, so a run that was killed goes on with the shards that are missing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from lhotse import CutSet
 
 from slimasr.config.schema import Config
+from slimasr.data.corpora import Progress
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
 from slimasr.data.manifests import set_names
 from slimasr.data.musan import MUSAN_SET
@@ -29,13 +30,11 @@ from slimasr.files import write_json_atomic
 # Bound on one bin's spread, so that a constant bin (band-limited audio) is not blown up.
 MIN_STD = 1e-2
 
-Progress = Callable[[Iterable[Shard], int, str], Iterable[Shard]]
-
 
 def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Progress) -> dict[str, int]:
     """Write ``features/cuts_<set>[_sp<speed>].jsonl.gz``, ``bad_<set>.json`` and ``stats.json``.
 
-    With ``data.storage: on_the_fly`` all audio is read once, for the checks and the statistics, and nothing is stored.
+    With ``data.storage: on_the_fly`` all audio is read once, for checks and statistics; nothing is stored.
 
     Returns:
       Manifest name -> number of cuts.
@@ -57,11 +56,13 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
         found = [read_result(shard) for shard in shards]
         _check_bad(config, set_name, found)
         write_bad(folder.bad(set_name), [item for result in found for item in result.bad])
-        write_cuts(folder.cuts(set_name, speed), (cut for s in shards for cut in CutSet.from_jsonl_lazy(s.manifest)))
+        write_cuts(
+            folder.cuts(set_name, speed), (cut for s in shards for cut in CutSet.from_jsonl_lazy(s.manifest))
+        )
         counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
         results += found if set_name in config.data.train else []
     write_json_atomic(folder.stats, _statistics(config, results))
-    _remove_stale(folder, [shards for shards in shards_of.values()])
+    _remove_stale(list(shards_of.values()))
     return counts
 
 
@@ -77,7 +78,9 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
     stats = json.loads(folder.stats.read_text(encoding="utf-8"))
     for key, value in _settings(config).items():
         if stats[key] != value:
-            raise UserError(f"{key} is {value}, but {folder.features} was made with {stats[key]}: run stage 2 again")
+            raise UserError(
+                f"{key} is {value}, but {folder.features} was made with {stats[key]}: run stage 2 again"
+            )
     return torch.tensor(stats["mean"]), torch.tensor(stats["std"])
 
 
@@ -90,9 +93,11 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _speeds(config: Config, set_name: str) -> list[float]:
-    """Speeds whose features are computed ahead; evaluation runs at the natural speed only."""
-    ahead = set_name in config.data.train and config.data.storage == "precomputed"
-    return config.data.speeds if ahead else [1.0]
+    """Speeds whose features are computed ahead; evaluation needs the natural speed."""
+    if set_name not in config.data.train or config.data.storage == "on_the_fly":
+        return [1.0]
+    evaluated = set_name in (config.data.dev, *config.data.test)
+    return sorted({*config.data.speeds, 1.0} if evaluated else set(config.data.speeds))
 
 
 def _run(shards: Sequence[Shard], num_jobs: int) -> Iterator[Shard]:
@@ -125,7 +130,7 @@ def _statistics(config: Config, results: Sequence[ShardResult]) -> dict[str, Any
     return {**_settings(config), "frames": frames, "mean": mean.tolist(), "std": std.tolist()}
 
 
-def _remove_stale(folder: DataFolder, groups: Sequence[Sequence[Shard]]) -> None:
+def _remove_stale(groups: Sequence[Sequence[Shard]]) -> None:
     """Remove shards of these sets and speeds that other settings or other cuts had made."""
     for shards in groups:
         current = shards[0].stem.parent

@@ -109,6 +109,6 @@ def check_bad_share(bad: list[BadUtterance], num_listed: int, max_share: float, 
     if not bad or len(bad) <= max_share * num_listed:
         return
     raise UserError(
-        f"{set_name}: {len(bad)} of {num_listed} training utterances cannot be used, above data.max_bad_share "
-        f"{max_share:g}; first: {bad[0].id}: {bad[0].reason}"
+        f"{set_name}: {len(bad)} of {num_listed} training utterances cannot be used, above "
+        f"data.max_bad_share {max_share:g}; first: {bad[0].id}: {bad[0].reason}"
     )

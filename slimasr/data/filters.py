@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 from slimasr.config.schema import Config, DataConfig, LossConfig
@@ -68,7 +69,7 @@ def _infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None
         # A band of prune_range symbols moves up by at most prune_range - 1 per frame.
         return f"{tokens} tokens in {frames} encoder frames: outside loss.prune_range {loss.prune_range}"
     # CTC needs a blank between equal neighbours.
-    repeats = sum(a == b for a, b in zip(ids[:-1], ids[1:], strict=True))
+    repeats = sum(a == b for a, b in pairwise(ids))
     if loss.ctc_weight > 0 and tokens + repeats > frames:
         return f"{tokens} tokens in {frames} encoder frames: no CTC alignment"
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,13 +11,12 @@ from lhotse.cut import Cut
 
 from slimasr.config.schema import DataConfig
 from slimasr.data.audio import AudioError, read_recording
-from slimasr.data.corpora import CORPORA, Utterance, find_corpus
+from slimasr.data.corpora import CORPORA, Progress, Utterance, find_corpus
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
 from slimasr.data.musan import prepare_musan_cuts
 from slimasr.errors import UserError
 
 NUM_THREADS = 8
-Progress = Callable[[Iterable[Utterance], int, str], Iterable[Utterance]]
 
 
 def set_names(config: DataConfig) -> list[str]:
@@ -25,32 +24,35 @@ def set_names(config: DataConfig) -> list[str]:
     return list(dict.fromkeys([*config.train, config.dev, *config.test]))
 
 
-def get_corpus(config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool) -> Path:
-    """Stage 0: the corpus's folder; generated corpora are made, absent ones downloaded if that is allowed."""
-    corpus = CORPORA[config.corpus]
-    return find_corpus(corpus, corpus_dir, _own_dir(data_dir), set_names(config), config.options, download)
+def get_corpus(
+    config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress
+) -> Path:
+    """Stage 0: the corpus's folder; found, made or (where allowed) downloaded.
 
-
-def _own_dir(data_dir: Path) -> Path:
-    return data_dir / "corpora"
+    Raises:
+      UserError: it is nowhere, or an archive is refused.
+    """
+    corpus, own_dir = CORPORA[config.corpus], data_dir / "corpora"
+    return find_corpus(corpus, corpus_dir, own_dir, set_names(config), config.options, progress, download)
 
 
 def prepare(
     config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress
 ) -> dict[str, int]:
-    """Find the corpus and write ``manifests/cuts_<set>.jsonl.gz`` for every set of the recipe.
+    """Stage 1: write ``manifests/cuts_<set>.jsonl.gz`` for every set of the recipe.
 
-    Training utterances without usable audio or text are listed in ``manifests/bad_<set>.json``; in other sets they
-    are errors.
+    Training utterances without usable audio or text are listed in ``manifests/bad_<set>.json``; in other sets
+    they are errors.
 
     Returns:
       Set name -> number of cuts.
     """
     folder = DataFolder(data_dir)
-    corpus, sets = CORPORA[config.corpus], set_names(config)
-    source = get_corpus(config, data_dir, corpus_dir, download)
+    source = get_corpus(config, data_dir, corpus_dir, download, progress)
     counts = {}
-    for name, utterances in corpus.list_utterances(source, sets, config.options).items():
+    for name, utterances in (
+        CORPORA[config.corpus].list_utterances(source, set_names(config), config.options).items()
+    ):
         cuts, bad = build_cuts(progress(utterances, len(utterances), f"{config.corpus} {name}"), config)
         if bad and name not in config.train:
             raise UserError(f"{name}: {bad[0].id}: {bad[0].reason}")
@@ -61,7 +63,7 @@ def prepare(
         write_bad(folder.raw_bad(name), bad)
         counts[name] = len(cuts)
     if config.musan is not None:
-        prepare_musan_cuts(config, folder, corpus_dir, _own_dir(data_dir), download)
+        prepare_musan_cuts(config, folder, corpus_dir, data_dir / "corpora", download)
     return counts
 
 
@@ -69,7 +71,7 @@ def build_cuts(utterances: Iterable[Utterance], config: DataConfig) -> tuple[lis
     """One cut per utterance whose audio header and transcript are usable, and the others with the reason.
 
     Raises:
-      UserError: another sampling rate than ``data.sampling_rate`` and no ``data.resample``; an id listed twice.
+      UserError: sampling rate other than ``data.sampling_rate`` without ``data.resample``; id listed twice.
     """
     cuts: list[Cut] = []
     bad: list[BadUtterance] = []

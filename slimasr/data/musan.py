@@ -24,7 +24,7 @@ PIECE_SECONDS = 10.0
 def prepare_musan_cuts(
     config: DataConfig, folder: DataFolder, corpus_dir: Path | None, own_dir: Path, download: bool
 ) -> int:
-    """Write ``manifests/cuts_musan.jsonl.gz``: noise, music and speech in pieces of 10 s; returns their number."""
+    """Write ``manifests/cuts_musan.jsonl.gz``: all of it in pieces of 10 s; returns how many."""
     source = _find(corpus_dir, own_dir, download)
     pieces: list[Cut] = []
     for path in sorted(source.glob("*/**/*.wav")):

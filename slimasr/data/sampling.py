@@ -32,7 +32,7 @@ class PlannedBatch:
 
 
 def speed_of(cut_id: str, speeds: Sequence[float], seed: int, epoch: int) -> float:
-    """The speed at which an utterance is heard in an epoch: uniform, the same in every process and after a resume."""
+    """An utterance's speed in an epoch: uniform, equal in all processes and after a resume."""
     if len(speeds) == 1:
         return speeds[0]
     digest = hashlib.blake2b(f"{seed}/{epoch}/{cut_id}".encode(), digest_size=8).digest()
@@ -40,11 +40,16 @@ def speed_of(cut_id: str, speeds: Sequence[float], seed: int, epoch: int) -> flo
 
 
 def plan_epoch(
-    cuts: Sequence[Cut], config: DataConfig, seed: int, epoch: int, place: Place = Place(), key: str | None = None
+    cuts: Sequence[Cut],
+    config: DataConfig,
+    seed: int,
+    epoch: int,
+    place: Place = Place(),
+    key: str | None = None,
 ) -> list[PlannedBatch]:
     """All batches of one epoch for one process, in order; every process gets equally many.
 
-    With a batch key, each batch holds cuts of one value of it, and all processes see the same value in a step.
+    With a batch key, each batch holds cuts of one value of it, the same one in all processes in a step.
 
     Args:
       key: field of the cuts' supervisions, e.g. ``speaker``.
@@ -62,7 +67,7 @@ def plan_epoch(
 
 
 def pack(cuts: Sequence[Cut], max_seconds: float, max_cuts: int | None = None) -> list[CutSet]:
-    """Pack cuts, longest first, into batches whose padded duration is at most ``max_seconds`` (one cut may exceed it)."""
+    """Pack cuts, longest first, into batches of at most ``max_seconds`` with padding, or of one cut."""
     batches: list[list[Cut]] = []
     limit = 0
     for cut in sorted(cuts, key=lambda item: (-item.duration, item.id)):
@@ -81,7 +86,9 @@ def key_value(cut: Cut, key: str) -> str:
       UserError: the utterance has none.
     """
     supervision = cut.supervisions[0]
-    value = getattr(supervision, key, None) if hasattr(supervision, key) else (supervision.custom or {}).get(key)
+    value = (
+        getattr(supervision, key, None) if hasattr(supervision, key) else (supervision.custom or {}).get(key)
+    )
     if value is None:
         raise UserError(f"{cut.id}: has no {key!r}, by which this method groups its batches")
     return str(value)

@@ -87,7 +87,7 @@ def at_speed(cut: Cut, speed: float) -> Cut:
 
 
 def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float) -> list[Shard]:
-    """Split a set's raw cuts. The folder's name holds a digest of cuts and settings: other ones, other shards."""
+    """Split a set's raw cuts. The folder's name holds a digest of cuts and settings: others, elsewhere."""
     cuts = list(read_cuts(folder.raw_cuts(set_name), "stage 1 (slimasr-prepare)"))
     settings = [config.features.model_dump(), config.data.sampling_rate, config.data.storage, speed]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
@@ -111,7 +111,7 @@ def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float)
 
 
 def compute_shard(shard: Shard) -> Shard:
-    """Compute a shard's features and write features, manifest and result, in this order; returns the shard."""
+    """Compute a shard: write features, then the manifest, then the result; returns the shard."""
     bad: list[BadUtterance] = []
     total, total_square = np.zeros(shard.num_mel_bins), np.zeros(shard.num_mel_bins)
     num_frames = 0

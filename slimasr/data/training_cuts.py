@@ -16,7 +16,6 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 
 
-
 @dataclass(frozen=True)
 class TrainingCuts:
     """Usable training cuts.
@@ -79,7 +78,9 @@ def read_training_cuts(
 def read_feature_cuts(folder: DataFolder, set_name: str, speed: float = 1.0) -> CutSet:
     """Cuts as stage 2 wrote them, with the paths of their features made whole."""
     cuts = read_cuts(folder.cuts(set_name, speed), "stage 2 (slimasr-features)")
-    return CutSet.from_cuts(c.with_features_path_prefix(folder.features) if c.has_features else c for c in cuts)
+    return CutSet.from_cuts(
+        c.with_features_path_prefix(folder.features) if c.has_features else c for c in cuts
+    )
 
 
 def _read_set(config: Config, folder: DataFolder, name: str) -> dict[float, dict[str, Cut]]:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slimasr.data.corpora.an4 import AN4
-from slimasr.data.corpora.base import Corpus, Options, Utterance
+from slimasr.data.corpora.base import Corpus, Options, Progress, Utterance
 from slimasr.data.corpora.digits import DIGITS
 from slimasr.data.corpora.fsdd import FSDD
 from slimasr.data.corpora.librispeech import LIBRISPEECH
 from slimasr.data.download import download_archives
 from slimasr.errors import UserError
 
-__all__ = ["CORPORA", "CORPORA_VARIABLE", "Corpus", "Options", "Utterance", "find_corpus"]
+__all__ = ["CORPORA", "CORPORA_VARIABLE", "Corpus", "Options", "Progress", "Utterance", "find_corpus"]
 
 CORPORA = {corpus.name: corpus for corpus in (DIGITS, FSDD, AN4, LIBRISPEECH)}
 CORPORA_VARIABLE = "SLIMASR_CORPORA"
@@ -26,6 +26,7 @@ def find_corpus(
     own_dir: Path,
     sets: Sequence[str],
     options: Options,
+    progress: Progress,
     download: bool = False,
 ) -> Path:
     """The corpus's folder: given, below ``$SLIMASR_CORPORA``, made or downloaded before, or now.
@@ -40,7 +41,7 @@ def find_corpus(
     """
     if corpus.generate is not None:
         target = corpus_dir or own_dir / corpus.name
-        corpus.generate(target, options)
+        corpus.generate(target, options, progress)
         return target.resolve()
     if corpus_dir is not None:
         found = corpus.locate(corpus_dir)
@@ -60,5 +61,7 @@ def find_corpus(
     download_archives(corpus.archives(sets), own_dir / corpus.name)
     found = corpus.locate(own_dir / corpus.name)
     if found is None:
-        raise UserError(f"{own_dir / corpus.name}: the downloaded archive holds no {corpus.name} ({corpus.marker})")
+        raise UserError(
+            f"{own_dir / corpus.name}: the downloaded archive holds no {corpus.name} ({corpus.marker})"
+        )
     return found

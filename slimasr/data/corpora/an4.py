@@ -1,7 +1,7 @@
 """AN4, the CMU census database: spelled names, numbers and commands (948 + 130 utterances, 16 kHz).
 
-Native layout: ``etc/an4_{train,test}.{fileids,transcription}`` and ``wav/<fileid>.{sph,wav,flac}``. The folder above
-an utterance is its speaker.
+Native layout: ``etc/an4_{train,test}.{fileids,transcription}`` and ``wav/<fileid>.{sph,wav,flac}``. The
+folder above an utterance is its speaker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from slimasr.data.corpora.base import Corpus, Options, Utterance, only_sets, par
 from slimasr.errors import UserError
 
 SUFFIXES = (".sph", ".wav", ".flac")
-# Every ninth speaker from the fifth on, in alphabetical order: 8 of 74, women and men (f..., m...) as in the whole.
+# Every ninth speaker from the fifth on, in alphabetical order, so women and men (f..., m...) as in the whole.
 DEV_FIRST, DEV_EVERY = 4, 9
 TRANSCRIPT = re.compile(r"^(?P<text>.*)\((?P<id>[^()]+)\)\s*$")
 
@@ -49,7 +49,9 @@ def dev_speakers(speakers: set[str]) -> set[str]:
 
 
 def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
-    fileids, transcription = (corpus_dir / "etc" / f"an4_{part}.{end}" for end in ("fileids", "transcription"))
+    fileids, transcription = (
+        corpus_dir / "etc" / f"an4_{part}.{end}" for end in ("fileids", "transcription")
+    )
     texts = dict(_parse_line(line, transcription) for line in _read_lines(transcription))
     utterances = []
     for fileid in _read_lines(fileids):

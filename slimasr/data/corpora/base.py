@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from slimasr.errors import UserError
 
@@ -25,6 +25,8 @@ class Utterance:
     language: str = "en"
 
 
+# (items, how many, label) -> the same items, shown as they pass.
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 ListUtterances = Callable[[Path, Sequence[str], Options], dict[str, list[Utterance]]]
 
 
@@ -37,8 +39,8 @@ class Corpus:
       folders: where it may lie below a corpora folder; "." is the folder itself.
       marker: glob pattern that exists in the corpus's own folder.
       list_utterances: (corpus folder, set names, options) -> set name -> utterances.
-      archives: set names -> addresses of the archives to download, or None where there is nothing to download.
-      generate: (corpus folder, options) makes the corpus, or None for recorded ones.
+      archives: set names -> addresses of the archives to download, or None where there are none.
+      generate: (corpus folder, options, progress) makes the corpus, or None for recorded ones.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Corpus:
     marker: str
     list_utterances: ListUtterances
     archives: Callable[[Sequence[str]], list[str]] | None = None
-    generate: Callable[[Path, Options], None] | None = None
+    generate: Callable[[Path, Options, Progress], None] | None = None
 
     def locate(self, parent: Path) -> Path | None:
         """The corpus's own folder at or below ``parent``."""
@@ -73,9 +75,13 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
     return kind(**values)
 
 
-def only_sets(utterances: dict[str, list[Utterance]], sets: Sequence[str], corpus: str) -> dict[str, list[Utterance]]:
+def only_sets(
+    utterances: dict[str, list[Utterance]], sets: Sequence[str], corpus: str
+) -> dict[str, list[Utterance]]:
     """The wanted sets; an unknown name is a `UserError` that lists the known ones."""
     for name in sets:
         if name not in utterances:
-            raise UserError(f"data: corpus {corpus} has no set {name!r}; it has {', '.join(sorted(utterances))}")
+            raise UserError(
+                f"data: corpus {corpus} has no set {name!r}; it has {', '.join(sorted(utterances))}"
+            )
     return {name: utterances[name] for name in sets}

@@ -1,4 +1,4 @@
-"""LibriSpeech and mini LibriSpeech; sets are the corpus's own parts (``train-clean-100``, ``dev-clean``, ...).
+"""LibriSpeech and mini LibriSpeech; sets are the corpus's parts (``train-clean-100``, ``dev-clean``, ...).
 
 Native layout: ``PART/SPEAKER/CHAPTER/UTTERANCE.flac`` and ``SPEAKER-CHAPTER.trans.txt``.
 """
@@ -26,13 +26,15 @@ MINI_PARTS = ("train-clean-5", "dev-clean-2")
 
 @dataclass(frozen=True)
 class LibriSpeechOptions:
-    """LibriSpeech has no options: ``data.train``, ``data.dev`` and ``data.test`` name its parts."""
+    """``first`` keeps that many utterances of each part; 0 = all."""
+
+    first: int = 0
 
 
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
     """The wanted parts, utterances in the order of their ids."""
-    parse_options(LibriSpeechOptions, options, "librispeech")
-    return {part: _read_part(corpus_dir, part) for part in sets}
+    first = parse_options(LibriSpeechOptions, options, "librispeech").first
+    return {part: _read_part(corpus_dir, part)[: first or None] for part in sets}
 
 
 def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
