@@ -54,6 +54,9 @@ def load_samples(cut: Cut) -> np.ndarray:
     try:
         with audio_backend(BACKEND):
             samples: np.ndarray = cut.load_audio()
+    except TypeError as error:
+        # lhotse puts its message in the place of libsndfile's error code, and the result cannot be printed.
+        raise AudioError(f"{source}: cannot be decoded (corrupt or cut short)") from error
     except (
         AudioLoadingError,
         DurationMismatchError,
