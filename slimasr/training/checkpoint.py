@@ -30,6 +30,7 @@ class RunState:
       epoch: epochs finished.
       batch: batches of the running epoch already used, per process.
       step: optimiser steps done, skipped ones included.
+      lr: learning rate of the last step.
       seconds: time spent training, over all resumes.
       sums, tokens: training losses of the running epoch by name, and the tokens they were summed over.
       nonfinite: steps skipped for a non-finite loss or gradient, in the whole run.
@@ -40,6 +41,7 @@ class RunState:
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    lr: float = 0.0
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     tokens: dict[str, float] = field(default_factory=dict)

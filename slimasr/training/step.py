@@ -71,16 +71,20 @@ class Stepper:
         self.own = {f"method.{n}": p for n, p in method.named_parameters() if p.requires_grad}
         self.norms = norm_parameters(objective)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
-        self.phase: Phase | None = None
-        self.optimizer: torch.optim.Optimizer
+        self.phase = method.phase(1)
+        self.optimizer = self.new_optimizer(self.phase)
 
     def enter_phase(self, epoch: int) -> None:
-        """Follow the method into its phase of an epoch; a phase of another name starts with a new optimiser."""
+        """Follow the method into its phase; one of another name starts with a new optimiser."""
         phase = self.method.phase(epoch)
-        if self.phase is None or phase.name != self.phase.name:
-            config = phase.optimizer or self.config.optimizer
-            self.optimizer = build_optimizer(self.objective, self.method.parameter_groups(), config)
+        if phase.name != self.phase.name:
+            self.optimizer = self.new_optimizer(phase)
         self.phase = phase
+
+    def new_optimizer(self, phase: Phase) -> torch.optim.Optimizer:
+        """An optimiser without history."""
+        config = phase.optimizer or self.config.optimizer
+        return build_optimizer(self.objective, self.method.parameter_groups(), config)
 
     def step(self, batches: Sequence[Batch], context: StepContext) -> StepResult:
         """Update the weights from the gradient of all these batches, and those of the other processes, together."""
@@ -145,7 +149,6 @@ class Stepper:
 
     def set_rate(self, step: int) -> float:
         """Set the learning rate of a step."""
-        assert self.phase is not None, "enter_phase comes first"
         config = self.phase.optimizer or self.config.optimizer
         scale = learning_rate_scale(self.config.schedule, progress_of(step, self.total_steps))
         lr = config.lr * self.phase.lr_scale * scale
@@ -153,12 +156,14 @@ class Stepper:
         return lr
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimiser and loss scale, for the checkpoint."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        """Optimiser, its phase and the loss scale, for the checkpoint."""
+        optimizer, scaler = self.optimizer.state_dict(), self.scaler.state_dict()
+        return {"phase": self.phase.name, "optimizer": optimizer, "scaler": scaler}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`; `enter_phase` of the same epoch comes first."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Inverse of `state_dict`; `enter_phase` comes first. An optimiser of a phase just left is of no use."""
+        if state["phase"] == self.phase.name:
+            self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
 

@@ -122,6 +122,8 @@ class Trainer:
         self.state = RunState()
         self.average = RunningAverage()
         self.steps = [self.num_steps(epoch) for epoch in range(1, config.training.num_epochs + 1)]
+        if not sum(self.steps):
+            raise UserError("the training sets hold no usable utterance; see bad_utterances.jsonl")
         self.stepper = Stepper(objective, method, config.training, config.seed, sum(self.steps), world)
         self.ticked = self.saved = time.monotonic()
 
@@ -139,13 +141,13 @@ class Trainer:
     def run_epoch(self) -> None:
         """One epoch, or what is left of it; then validation and a checkpoint."""
         epoch = self.state.epoch + 1
-        self.stepper.enter_phase(epoch)
         self.objective.train()
         self.method.train()
         left = self.steps[epoch - 1] - math.ceil(self.state.batch / self.config.training.accumulate)
         for batches in self.progress(
             self.groups(epoch), left, f"epoch {epoch}/{self.config.training.num_epochs}"
         ):
+            self.stepper.enter_phase(epoch)
             with explained_out_of_memory(f"step {self.state.step}"):
                 result = self.stepper.step(batches, self.context())
             self.note(result, batches)
@@ -181,6 +183,7 @@ class Trainer:
             for name, value in result.report.losses.items():
                 state.sums[name] = state.sums.get(name, 0.0) + value
                 state.tokens[name] = state.tokens.get(name, 0.0) + result.report.tokens
+        state.lr = result.lr
         state.batch += len(batches)
         state.step += 1
         if state.step >= config.average_start * sum(self.steps) and state.step % config.average_period == 0:
@@ -200,8 +203,7 @@ class Trainer:
         due = epoch % config.validate_every == 0 or epoch == config.num_epochs
         dev = self.validate(epoch) if due else {}
         state.sums, state.tokens = {}, {}
-        lr = self.stepper.optimizer.param_groups[0]["lr"]
-        record = {"epoch": epoch, "step": state.step, "minutes": self.minutes(), "lr": lr}
+        record = {"epoch": epoch, "step": state.step, "minutes": self.minutes(), "lr": state.lr}
         self.log.epoch({**record, "nonfinite": state.nonfinite, "train": train_losses, "dev": dev})
         if dev and (state.best is None or dev_metric(dev) < state.best):
             state.best = dev_metric(dev)
@@ -215,8 +217,7 @@ class Trainer:
         return validate(self.objective, self.method, dev, tokenizer, decoding, self.context(), self.world)
 
     def scan_worst_batches(self) -> None:
-        """Run the largest batches forward and backward, so that running out of memory shows now; changes nothing."""
-        self.stepper.enter_phase(self.state.epoch + 1)
+        """Run the largest batches forward and backward: running out of memory shows now. Changes nothing."""
         self.objective.train()
         with untouched(self.objective, self.method):
             for batch in self.data.train.worst_batches():
@@ -282,6 +283,5 @@ class Trainer:
         if not self.world.is_main:
             self.state.sums, self.state.tokens = {}, {}
         self.average.load_state_dict(saved["average"], self.world.device)
-        running = self.state.epoch + (1 if self.state.batch else 0)
-        self.stepper.enter_phase(running)
+        self.stepper.enter_phase(self.state.epoch + 1)
         self.stepper.load_state_dict(saved)
