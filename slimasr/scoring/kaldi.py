@@ -14,6 +14,8 @@ from slimasr.errors import UserError
 from slimasr.scoring.alignment import Alignment, EditCounts
 from slimasr.scoring.wer import WerResult
 
+FILES = ("wer", "per_utt", "per_spk", "ops")
+"""Names of the files, as Kaldi's scoring folders have them."""
 EPSILON = "<eps>"
 _SPEAKER_WIDTH = 15
 _MAX_WORD_WIDTH = 16

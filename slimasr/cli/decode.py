@@ -1,0 +1,63 @@
+"""Stage 6: recognise sets with chosen subnets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
+
+SubnetsOption = Annotated[
+    list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON or all; repeatable.")
+]
+SetsOption = Annotated[
+    list[str] | None, typer.Option("--set-name", help="Repeatable (default: dev and test sets).")
+]
+MethodOption = Annotated[
+    Literal["greedy", "modified_beam"] | None, typer.Option(help="Default: the configuration's.")
+]
+
+
+def run(
+    exp: ExpArgument,
+    data: DataOption = Path("data"),
+    subnets: SubnetsOption = None,
+    set_names: SetsOption = None,
+    method: MethodOption = None,
+    beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept by modified_beam.")] = None,
+    max_symbols: Annotated[
+        int | None, typer.Option("--max-symbols-per-frame", min=1, help="For greedy search.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="final, best or one of checkpoints/.")] = "final",
+    debug: DebugOption = False,
+) -> None:
+    """Recognise sets and write decode/<subnet>/<set>/{recogs,errs,utt2spk,decode.json}."""
+    # These import torch and lhotse: not needed to print the help.
+    from slimasr.data.dataloading import eval_batches
+    from slimasr.decoding.decode import decode_batches, default_device, describe, override
+    from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
+    from slimasr.experiment import Experiment
+
+    experiment = Experiment.open(exp, checkpoint)
+    config, space, tokenizer = experiment.config, experiment.space, experiment.tokenizer
+    model, decoding = (
+        experiment.model.to(default_device()),
+        override(config.decoding, method, beam, max_symbols),
+    )
+    chosen = [s for text in subnets or ["all"] for s in (space if text == "all" else [space.parse(text)])]
+    for subnet in dict.fromkeys(chosen):
+        for set_name in set_names or [config.data.dev, *config.data.test]:
+            speakers = read_speakers(data, set_name)
+            batches = eval_batches(config, data, set_name, tokenizer, decoding.batch_seconds)
+            shown = progress(batches, None, f"{subnet.id} {set_name}")
+            utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
+            result = DecodedSet(subnet, utterances, speakers, experiment.checkpoint, describe(decoding))
+            folder = write_decoded(exp, set_name, result)
+            typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
+
+
+def main() -> None:
+    """Console script ``slimasr-decode``."""
+    entry(run)

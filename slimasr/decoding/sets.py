@@ -1,0 +1,71 @@
+"""Decoded sets in the experiment folder.
+
+::
+
+    exp/<name>/decode/<subnet id>/<set>/recogs        references and hypotheses (icefall's layout)
+                                        errs          errors marked (icefall's layout)
+                                        utt2spk       speakers (Kaldi's layout)
+                                        decode.json   subnet, checkpoint, search
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slimasr.data.files import DataFolder, read_cuts
+from slimasr.files import write_atomic, write_json_atomic
+from slimasr.scoring import Utterance, align
+from slimasr.scoring.icefall import errs, recogs
+from slimasr.scoring.kaldi import FILES
+from slimasr.supernet.subnet import Subnet
+
+
+@dataclass(frozen=True)
+class DecodedSet:
+    """A set recognised by one subnet.
+
+    Attributes:
+      subnet: what recognised it.
+      utterances: reference and hypothesis words.
+      utt2spk: utterance id -> speaker.
+      checkpoint: where the weights came from.
+      decoding: the search in words (`slimasr.decoding.decode.describe`).
+    """
+
+    subnet: Subnet
+    utterances: tuple[Utterance, ...]
+    utt2spk: Mapping[str, str]
+    checkpoint: str
+    decoding: str
+
+
+def read_speakers(data_dir: Path, set_name: str) -> dict[str, str]:
+    """Speaker of every utterance of a set; one without a speaker is its own, as in Kaldi.
+
+    Raises:
+      UserError: stage 1 has not run.
+    """
+    cuts = read_cuts(DataFolder(data_dir).raw_cuts(set_name), "stage 1 (slimasr-prepare)")
+    return {cut.id: cut.supervisions[0].speaker or cut.id for cut in cuts}
+
+
+def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
+    """Keep a decoded set; gives its folder. Scores of an earlier decoding are removed.
+
+    Raises:
+      UserError: a file cannot be written, or the references have no word.
+    """
+    folder = exp / "decode" / decoded.subnet.id / set_name
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    how = {"subnet": decoded.subnet.to_dict(), "checkpoint": decoded.checkpoint, "decoding": decoded.decoding}
+    write_json_atomic(folder / "decode.json", how)
+    utterances = sorted(decoded.utterances, key=lambda u: u.id)
+    speakers = (f"{u.id} {decoded.utt2spk[u.id]}\n" for u in utterances)
+    write_atomic(folder / "utt2spk", "".join(speakers))
+    write_atomic(folder / "errs", errs([align(u) for u in utterances]))
+    # Last: whoever finds it finds the rest.
+    write_atomic(folder / "recogs", recogs(utterances))
+    return folder

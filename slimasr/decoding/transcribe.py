@@ -1,0 +1,59 @@
+"""From audio files to text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+
+from slimasr.data.shards import make_extractor
+from slimasr.decoding.audio import read_pieces
+from slimasr.decoding.decode import search_labels
+from slimasr.experiment import Experiment
+from slimasr.supernet.subnet import Subnet
+
+MAX_WINDOW_SECONDS = 30.0
+
+
+def transcribe(
+    experiment: Experiment,
+    paths: Iterable[Path | str],
+    subnet: Subnet | None = None,
+    window_seconds: float | None = None,
+) -> Iterator[str]:
+    """The text of each audio file, one after the other as they are recognised.
+
+    Any format that libsndfile reads, any sampling rate and number of channels. Audio longer than the window
+    is recognised in pieces that are cut at pauses and whose texts are joined by spaces; memory is bounded by
+    one piece.
+
+    Args:
+      experiment: model, tokenizer and configuration (features, search).
+      paths: audio files.
+      subnet: what recognises them, None = the max subnet.
+      window_seconds: longest piece; by default the longest training utterance (``data.max_cut_seconds``), and
+        30 s at most.
+
+    Raises:
+      UserError: a file is missing, unreadable, truncated or empty.
+    """
+    config = experiment.config
+    window = window_seconds or min(MAX_WINDOW_SECONDS, config.data.max_cut_seconds)
+    extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
+    for path in paths:
+        texts = []
+        for samples in read_pieces(Path(path), config.data.sampling_rate, window):
+            features = torch.from_numpy(extractor.extract(samples, config.data.sampling_rate))
+            texts.append(_recognize(experiment, features, subnet))
+        yield " ".join(text for text in texts if text)
+
+
+@torch.no_grad()
+def _recognize(experiment: Experiment, features: torch.Tensor, subnet: Subnet | None) -> str:
+    """The text of (T, F) features."""
+    model = experiment.model
+    x = features.to(model.feature_mean.device).unsqueeze(0)
+    encoder = model.encode(x, torch.tensor([len(features)], device=x.device), subnet)
+    (labels,) = search_labels(model, encoder, subnet, experiment.config.decoding)
+    return experiment.tokenizer.decode(labels).strip()
