@@ -174,7 +174,12 @@ class SlimmableConfig(Section):
 
 
 class SeparateConfig(Section):
-    """One subnet of the space, built as a stand-alone model and trained alone: the baseline."""
+    """One subnet of the space, built as a stand-alone model and trained alone: the baseline.
+
+    ``subnet`` is a width, an id or JSON; YAML reads a bare width as a number, which is as good.
+    """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     kind: Literal["separate"] = "separate"
     subnet: str = "1.0"
