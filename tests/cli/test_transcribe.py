@@ -1,0 +1,109 @@
+"""Text of audio files, against features and search run by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import Result
+from lhotse import Fbank, FbankConfig
+from typer.testing import CliRunner
+
+from slimasr.cli.common import command_app
+from slimasr.cli.transcribe import run
+from slimasr.decoding.audio import read_pieces
+from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.transcribe import transcribe
+from slimasr.experiment import Experiment
+from tests.decoding.made_up import RATE, config, noise, write_data, write_experiment
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("transcribe")
+    return write_experiment(root, config(), write_data(root, config()))
+
+
+def call(exp: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(command_app(run), [str(exp), *map(str, arguments)])
+
+
+@torch.no_grad()
+def by_hand(exp: Path, samples: np.ndarray, width: str) -> str:
+    experiment = Experiment.open(exp)
+    subnet, model = experiment.space.parse(width), experiment.model
+    features = torch.from_numpy(Fbank(FbankConfig(sampling_rate=RATE)).extract(samples, RATE))
+    encoder = model.encode(features.unsqueeze(0), torch.tensor([len(features)]), subnet)
+    (tokens,) = greedy_search(model, encoder.out, encoder.lens, model.width_of(subnet))
+    return experiment.tokenizer.decode(tokens).strip()
+
+
+@pytest.mark.parametrize("width", ["0.5", "1.0"])
+def test_text_of_one_file(exp: Path, tmp_path: Path, width: str) -> None:
+    samples = noise(2.0, seed=3)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    expected = by_hand(exp, samples, width)
+    assert len(expected) > 3
+    for named in (["--width", width], ["--subnet", width]):
+        result = call(exp, *named, tmp_path / "a.wav")
+        assert result.exit_code == 0, result.output
+        assert result.stdout == f"{expected}\n"
+
+
+def test_the_largest_subnet_is_the_default(exp: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(2.0, seed=3), RATE, subtype="FLOAT")
+    assert call(exp, tmp_path / "a.wav").stdout == call(exp, "--width", 1, tmp_path / "a.wav").stdout
+
+
+def test_several_files_of_several_kinds(exp: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", noise(0.5, seed=1), RATE)
+    soundfile.write(tmp_path / "b.wav", np.stack([noise(0.6, seed=2, rate=8000)] * 2, axis=1), 8000)
+    soundfile.write(tmp_path / "c.ogg", noise(0.7, seed=3, rate=44100), 44100)
+    soundfile.write(tmp_path / "d.wav", np.zeros(5), RATE)
+    files = [tmp_path / name for name in ("a.flac", "b.wav", "c.ogg", "d.wav")]
+    result = call(exp, "--width", 0.5, *files)
+    assert result.exit_code == 0, result.output
+    assert [line.split(": ")[0] for line in result.stdout.splitlines()] == [str(file) for file in files]
+
+
+def test_long_audio_is_the_texts_of_its_pieces(exp: Path, tmp_path: Path) -> None:
+    pause = np.zeros(RATE // 4, np.float32)
+    speech = np.concatenate([part for seed in range(4) for part in (noise(1.6, seed), pause)])
+    soundfile.write(tmp_path / "long.wav", speech, RATE, subtype="FLOAT")
+    texts = [by_hand(exp, piece, "1.0") for piece in read_pieces(tmp_path / "long.wav", RATE, 2.0)]
+    assert len([text for text in texts if text]) >= 4
+    result = call(exp, "--width", 1, "--window-seconds", 2, tmp_path / "long.wav")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == " ".join(text for text in texts if text) + "\n"
+    assert call(exp, "--width", 1, tmp_path / "long.wav").stdout == by_hand(exp, speech, "1.0") + "\n"
+
+
+def test_from_python(exp: Path, tmp_path: Path) -> None:
+    experiment = Experiment.open(exp)
+    paths = [tmp_path / "a.wav", str(tmp_path / "b.wav")]
+    for seed, path in enumerate(paths):
+        soundfile.write(path, noise(1.0, seed=seed), RATE, subtype="FLOAT")
+    texts = transcribe(experiment, paths, experiment.space.parse("0.5"))
+    assert [next(texts), next(texts)] == [by_hand(exp, noise(1.0, seed=seed), "0.5") for seed in (0, 1)]
+
+
+def test_wrong_requests(exp: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_text("no audio")
+    soundfile.write(tmp_path / "good.wav", noise(0.5, seed=0), RATE)
+    for arguments, message in (
+        (["--width", 0.3, tmp_path / "good.wav"], "subnet '0.3' is not in the search space"),
+        (["--width", 1, "--subnet", "max", tmp_path / "good.wav"], "not by both"),
+        ([tmp_path / "good.wav", tmp_path / "bad.wav"], "bad.wav: is not a readable audio file"),
+        ([tmp_path / "none.wav"], "none.wav: no such audio file"),
+    ):
+        result = call(exp, *arguments)
+        assert result.exit_code == 1
+        assert result.stderr.count("\n") == 1
+        assert message in result.stderr
+    assert "good.wav: " in call(exp, tmp_path / "good.wav", tmp_path / "bad.wav").stdout
+    missing = call(tmp_path / "nothing", tmp_path / "good.wav")
+    assert missing.exit_code == 1
+    assert "run stage 4 (slimasr-train) first" in missing.stderr
