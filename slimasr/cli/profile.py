@@ -1,0 +1,62 @@
+"""Parameters, bytes, MACs, time and memory of every subnet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimasr.cli.common import DebugOption, SetOption, progress
+from slimasr.cli.common import entry as run_command
+from slimasr.config.load import load_config
+from slimasr.config.schema import Config
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment
+from slimasr.models.transducer import Transducer
+from slimasr.report.tables import profile_table
+from slimasr.report.terminal import print_table
+from slimasr.search.profile import profile, untrained
+from slimasr.supernet.space import SearchSpace
+
+
+def run(
+    exp: Annotated[
+        Path | None, typer.Argument(help="Experiment folder, exp/<name>.", show_default=False)
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Instead: the YAML of an untrained experiment.")] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(min=2, help="With --config; default: the tokenizer's size.")
+    ] = None,
+    overrides: SetOption = None,
+    rtf: Annotated[bool, typer.Option("--rtf/--no-rtf", help="Also measure time and memory.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """List what every subnet costs as a stand-alone model."""
+    resolved, model, space = _model(exp, config, vocab_size, overrides or [])
+    profiles = list(progress(profile(model, space, resolved, measure=rtf), space.count(), "profile"))
+    if as_json:
+        typer.echo(
+            json.dumps({p.subnet.id: {"subnet": p.subnet.to_dict(), "costs": p.costs} for p in profiles})
+        )
+        return
+    print_table(profile_table(profiles, resolved.name))
+
+
+def main() -> None:
+    """Console script ``slimasr-profile``."""
+    run_command(run)
+
+
+def _model(
+    exp: Path | None, config: Path | None, vocab_size: int | None, overrides: list[str]
+) -> tuple[Config, Transducer, SearchSpace]:
+    if exp is not None and config is None:
+        experiment = Experiment.open(exp)
+        return experiment.config, experiment.model, experiment.space
+    if exp is not None or config is None:
+        raise UserError("name either an experiment folder or --config conf/x.yaml")
+    resolved = load_config(config, overrides)
+    return resolved, *untrained(resolved, vocab_size or resolved.tokenizer.vocab_size)

@@ -1,0 +1,1 @@
+"""Reports: one HTML page, pictures and RESULTS.md, all made from what the exp folders hold."""

@@ -1,0 +1,109 @@
+"""The report: one HTML file that needs no network, made of tables and interactive plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import plotly.offline
+
+from slimasr.report.claims import Finding
+from slimasr.report.plots import Plot
+from slimasr.report.tables import Table
+
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1100px; padding: 1rem 1.25rem 3rem; color: #222; background: #fff;
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: .5rem 0 .25rem; line-height: 1.2; }
+h2 { font-size: 1.2rem; margin: 2.25rem 0 .5rem; border-bottom: 1px solid #ddd; padding-bottom: .25rem; }
+h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
+p { margin: .25rem 0 .75rem; max-width: 70ch; }
+.note { color: #666; font-size: .875rem; }
+.scroll { overflow-x: auto; margin: .5rem 0 1rem; }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .75rem .35rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid
+#eee; } th { color: #555; font-weight: 600; border-bottom: 1px solid #bbb; vertical-align: bottom; }
+th.text, td.text { text-align: left; }
+td.text:first-child, th.text:first-child { position: sticky; left: 0; background: #fff; }
+tr.front td { font-weight: 600; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 0 2rem; }
+.grid > section { min-width: 0; }
+.plot { width: 100%; height: 420px; }
+.verdict { font-weight: 600; white-space: nowrap; }
+.held { color: #00664a; } .not-held { color: #b23c00; } .not-resolved, .not-tested { color: #666; }
+li { margin: .25rem 0; }
+"""
+
+# Drawn once the page is laid out: a plot drawn earlier would keep the width its place had then.
+_DRAW = """
+for (const place of document.querySelectorAll(".plot")) {
+  const figure = JSON.parse(place.nextElementSibling.textContent);
+  Plotly.newPlot(place, figure.data, figure.layout, {displayModeBar: false});
+  new ResizeObserver(() => Plotly.Plots.resize(place)).observe(place);
+}
+"""
+
+
+def render_page(
+    title: str, lead: str, tables: Sequence[Table], plots: Sequence[Plot], findings: Sequence[Finding]
+) -> str:
+    """The whole page. Everything it shows is inside the file, the plot library too."""
+    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(lead)}</p>"]
+    parts += [_table(table) for table in tables if table.place == "top"]
+    if plots:
+        parts.append('<h2>Plots</h2><p class="note">Touch or point at a subnet for its name and costs.</p>')
+        parts.append(f'<div class="grid">{"".join(_plot(plot) for plot in plots)}</div>')
+    parts += [_table(table) for table in tables if table.place == "middle"]
+    if findings:
+        parts.append(_findings(findings))
+    parts += [_table(table) for table in tables if table.place == "bottom"]
+    if plots:
+        parts.append(f"<script>{_DRAW}</script>")
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+        f"<script>{plotly.offline.get_plotlyjs() if plots else ''}</script>"
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{"".join(parts)}</body></html>\n'
+
+
+def _table(table: Table) -> str:
+    kinds = ["text" if text else "" for text in table.text_columns()]
+    head = "".join(_cell("th", kind, name) for kind, name in zip(kinds, table.columns, strict=True))
+    rows = "".join(
+        f'<tr class="{"front" if number in table.marked else ""}">'
+        + "".join(_cell("td", kind, cell) for kind, cell in zip(kinds, row, strict=True))
+        + "</tr>"
+        for number, row in enumerate(table.rows)
+    )
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    return (
+        f'<h2>{escape(table.title)}</h2>{note}<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cell(tag: str, kind: str, text: str) -> str:
+    return f'<{tag} class="{kind}">{escape(text)}</{tag}>'
+
+
+def _plot(plot: Plot) -> str:
+    figure = plot.figure.to_json().replace("</", "<\\/")
+    return (
+        f'<section><h3>{escape(plot.title)}</h3><p class="note">{escape(plot.note)}</p>'
+        f'<div class="plot"></div><script type="application/json">{figure}</script></section>'
+    )
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    items = []
+    for finding in findings:
+        css = finding.verdict.value.replace(" ", "-")
+        evidence = "".join(f"<li>{escape(line)}</li>" for line in finding.evidence)
+        items.append(
+            f'<h3>{finding.claim}: <span class="verdict {css}">{finding.verdict.value}</span></h3>'
+            f'<p>{escape(finding.text)}</p><ul class="note">{evidence}</ul>'
+        )
+    return f"<h2>Claims</h2>{''.join(items)}"

@@ -1,0 +1,206 @@
+"""Typed view of a recipe's ``results.json``: what tables, plots and verdicts read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slimasr.errors import UserError
+
+
+@dataclass(frozen=True)
+class Wer:
+    """WER of one subnet on one set, in percent, with its 95 % bootstrap interval, if there is one."""
+
+    wer: float
+    interval: tuple[float, float] | None
+    errors: int
+    words: int
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval, the WER itself without one."""
+        return self.wer if self.interval is None else self.interval[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval, the WER itself without one."""
+        return self.wer if self.interval is None else self.interval[1]
+
+    def __str__(self) -> str:
+        if self.interval is None:
+            return f"{self.wer:.2f}"
+        return f"{self.wer:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True)
+class SubnetRecord:
+    """One measured subnet. ``costs`` and ``wer`` (by set) hold what has been measured so far."""
+
+    id: str
+    width: float
+    costs: Mapping[str, float]
+    wer: Mapping[str, Wer]
+    dev_loss: float | None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One epoch, on dev: ``values["w0.5/wer"]`` (percent), ``values["w0.5/transducer"]`` (per token)."""
+
+    epoch: int
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment.
+
+    Attributes:
+      name: folder name, unique in a report.
+      role: what it stands for: ``slimmable``, ``slimmable, head size``, ``slimmable, shared norm``,
+        ``separate``, ...
+      separate_of: id of the subnet that a separate model is the stand-in for, else None.
+      slices: untrained slices of a separate full-width model (claim C1.4).
+    """
+
+    name: str
+    role: str
+    separate_of: str | None
+    seed: int
+    epochs: int
+    steps: int
+    train_minutes: float | None
+    hardware: str
+    revision: str
+    command: str
+    subnets: tuple[SubnetRecord, ...]
+    slices: tuple[SubnetRecord, ...]
+    curve: tuple[CurvePoint, ...]
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether this is a model of one size trained alone."""
+        return self.separate_of is not None
+
+    def subnet(self, subnet_id: str) -> SubnetRecord | None:
+        """The record that stands for a subnet of the space: a separate model answers for its own size."""
+        if self.is_separate:
+            return self.subnets[0] if self.subnets and subnet_id == self.separate_of else None
+        return next((s for s in self.subnets if s.id == subnet_id), None)
+
+    def label(self, record: SubnetRecord) -> str:
+        """The id that joins records of one size: its own, or the subnet a separate model stands for."""
+        return self.separate_of if self.separate_of is not None else record.id
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on the same utterances: ``delta`` = WER of ``a`` minus WER of ``b``, in points.
+
+    ``a`` and ``b`` are (role, subnet id); seeds that both have are pooled; ``low`` and ``high`` are the ends
+    of the 95 % interval of the paired bootstrap.
+    """
+
+    a: tuple[str, str]
+    b: tuple[str, str]
+    sets: tuple[str, ...]
+    seeds: tuple[int, ...]
+    words: int
+    wer_a: float
+    wer_b: float
+    delta: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything one recipe's results hold."""
+
+    recipe: str
+    runs: tuple[Run, ...]
+    comparisons: tuple[Comparison, ...]
+
+    def with_role(self, role: str) -> list[Run]:
+        """The runs of one role, one per seed."""
+        return [run for run in self.runs if run.role == role]
+
+    def compare(self, a: tuple[str, str], b: tuple[str, str]) -> Comparison | None:
+        """The comparison of two systems, if both were decoded."""
+        return next((c for c in self.comparisons if (c.a, c.b) == (a, b)), None)
+
+
+def read_study(data: Mapping[str, Any]) -> Study:
+    """Parse the plain data of a recipe's ``results.json``.
+
+    Raises:
+      UserError: a key is missing, i.e. the file was not written by ``slimasr-report --json``.
+    """
+    try:
+        runs = tuple(_run(name, entry) for name, entry in data["experiments"].items())
+        comparisons = tuple(_comparison(entry) for entry in data["comparisons"])
+        return Study(data["recipe"], runs, comparisons)
+    except KeyError as error:
+        raise UserError(
+            f"results: key {error} is missing; write the file with slimasr-report --json"
+        ) from None
+
+
+def _run(name: str, entry: Mapping[str, Any]) -> Run:
+    curve = (CurvePoint(int(p["epoch"]), int(p["step"]), p["dev"]) for p in entry["curve"])
+    return Run(
+        name=name,
+        role=entry["role"],
+        separate_of=entry.get("separate_of"),
+        seed=entry.get("seed", 0),
+        epochs=entry.get("epochs", 0),
+        steps=entry.get("steps", 0),
+        train_minutes=entry.get("train_minutes"),
+        hardware=entry.get("hardware", ""),
+        revision=entry.get("revision", ""),
+        command=entry.get("command", ""),
+        subnets=_subnets(entry.get("subnets", {})),
+        slices=_subnets(entry.get("slices", {})),
+        curve=tuple(curve),
+    )
+
+
+def _subnets(entries: Mapping[str, Any]) -> tuple[SubnetRecord, ...]:
+    """Records, widest first."""
+    records = [_subnet(subnet_id, entry) for subnet_id, entry in entries.items()]
+    return tuple(sorted(records, key=lambda s: (-s.width, s.id)))
+
+
+def _subnet(subnet_id: str, entry: Mapping[str, Any]) -> SubnetRecord:
+    return SubnetRecord(
+        id=subnet_id,
+        width=float(entry["subnet"].get("width", 1.0)),
+        costs=entry.get("costs", {}),
+        wer={name: _wer(value) for name, value in entry.get("wer", {}).items()},
+        dev_loss=entry.get("dev_loss"),
+    )
+
+
+def _wer(entry: Mapping[str, Any]) -> Wer:
+    interval = entry["ci95"]
+    ends = None if interval is None else (interval[0], interval[1])
+    return Wer(entry["wer"], ends, entry["errors"], entry["words"])
+
+
+def _comparison(entry: Mapping[str, Any]) -> Comparison:
+    low, high = entry["ci95"]
+    return Comparison(
+        a=(entry["a"]["role"], entry["a"]["subnet"]),
+        b=(entry["b"]["role"], entry["b"]["subnet"]),
+        sets=tuple(entry["sets"]),
+        seeds=tuple(entry["seeds"]),
+        words=entry["words"],
+        wer_a=entry["wer_a"],
+        wer_b=entry["wer_b"],
+        delta=entry["delta"],
+        low=low,
+        high=high,
+    )

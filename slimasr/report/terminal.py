@@ -1,0 +1,42 @@
+"""Tables on a terminal: drawn by rich there, aligned plain text elsewhere."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from slimasr.report.tables import Table
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Print a table on standard output. Marked rows are bold on a terminal and end in ``*`` elsewhere."""
+    console = console or Console()
+    if not console.is_terminal:
+        print(plain_table(table), file=console.file)
+        return
+    drawn = RichTable(
+        title=Text(table.title), box=box.SIMPLE_HEAD, title_justify="left", caption=Text(table.note)
+    )
+    for name, text in zip(table.columns, table.text_columns(), strict=True):
+        drawn.add_column(name, justify="left" if text else "right")
+    for number, row in enumerate(table.rows):
+        drawn.add_row(*map(Text, row), style="bold" if number in table.marked else None)
+    console.print(drawn)
+
+
+def plain_table(table: Table) -> str:
+    """The table as aligned text, one line per row."""
+    rows = [table.columns, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    texts = table.text_columns()
+    lines = [table.title]
+    for number, row in enumerate(rows):
+        cells = (
+            cell.ljust(width) if text else cell.rjust(width)
+            for cell, width, text in zip(row, widths, texts, strict=True)
+        )
+        mark = " *" if number - 1 in table.marked else ""
+        lines.append(("  ".join(cells) + mark).rstrip())
+    return "\n".join([*lines, table.note] if table.note else lines)

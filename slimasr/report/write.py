@@ -1,0 +1,53 @@
+"""Write the report's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slimasr.files import write_atomic
+from slimasr.report import tables
+from slimasr.report.claims import Finding, Verdict, judge
+from slimasr.report.collect import fronts_of
+from slimasr.report.page import render_page
+from slimasr.report.pictures import write_pictures
+from slimasr.report.plots import cost_plots, curve_plots
+from slimasr.report.records import Study, read_study
+from slimasr.report.results_md import all_tables
+
+
+def write_report(data: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write the page and, beside it, its pictures; returns all paths.
+
+    Args:
+      data: merged results, as `collect` gives them.
+      out: the HTML file.
+    """
+    study = read_study(data)
+    set_name = shown_set(study)
+    plots = cost_plots(study, set_name) + curve_plots(study)
+    shown = [table for table in all_tables(study, fronts_of(data)) if table.rows]
+    write_atomic(out, render_page(f"Report: {study.recipe}", _lead(study), shown, plots, _tested(study)))
+    return [out, *write_pictures(study, set_name, out.parent, out.stem)]
+
+
+def shown_set(study: Study) -> str:
+    """The set that plots show: the last one scored for every run, dev if there is no other."""
+    names = tables.set_names(study)
+    common = [name for name in names if all(any(name in s.wer for s in run.subnets) for run in study.runs)]
+    return (common or names or ["dev"])[-1]
+
+
+def _lead(study: Study) -> str:
+    joint = [run for run in study.runs if not run.is_separate]
+    separate = len(study.runs) - len(joint)
+    subnets = sum(len(run.subnets) for run in joint)
+    text = f"{len(joint)} supernet run{'s' if len(joint) != 1 else ''} with {subnets} measured subnets"
+    return text + (f", beside {separate} separately trained models." if separate else ".")
+
+
+def _tested(study: Study) -> list[Finding]:
+    """Verdicts, where at least one claim could be tested: a lone supernet has nothing to be compared with."""
+    findings = judge(study)
+    return findings if any(f.verdict is not Verdict.NOT_TESTED for f in findings) else []

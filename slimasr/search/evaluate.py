@@ -1,0 +1,112 @@
+"""The evaluator: WER and loss of one subnet on a set, and everything the subnet costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slimasr.config.schema import DecodingConfig, LossConfig, SearchConfig
+from slimasr.data.batch import Batch
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.decoding.greedy import greedy_search
+from slimasr.errors import UserError
+from slimasr.methods.objective import Objective
+from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
+from slimasr.scoring import Utterance, WerResult, score
+from slimasr.search.runtime import measure_runtime
+from slimasr.supernet.subnet import Subnet
+
+Batches = Callable[[], Iterable[Batch]]
+"""Gives a set's batches anew at every call, so that no set need fit into memory."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a subnet does on one set: ``loss`` is the transducer loss per reference token."""
+
+    wer: WerResult
+    loss: float
+
+
+@torch.inference_mode()
+def measure_quality(
+    model: Transducer,
+    subnet: Subnet,
+    batches: Iterable[Batch],
+    tokenizer: Tokenizer,
+    loss: LossConfig,
+    decoding: DecodingConfig,
+) -> Quality:
+    """Greedy WER with its bootstrap interval, and loss; the encoder runs once for both.
+
+    A model without training-only heads is given the full-lattice loss.
+
+    Raises:
+      UserError: the set is empty or has no word.
+    """
+    objective = Objective(model, _loss_for(model, loss)).eval()
+    utterances, total, tokens = list[Utterance](), 0.0, 0
+    for batch in batches:
+        encoder = model.encode(batch.x, batch.x_lens, subnet)
+        output = objective(batch, subnet, ("transducer",), encoder=encoder)
+        total += float(output.losses["transducer"].sum())
+        tokens += batch.num_tokens
+        hypotheses = greedy_search(
+            model, encoder.out, encoder.lens, model.width_of(subnet), decoding.max_symbols_per_frame
+        )
+        for name, text, hypothesis in zip(batch.ids, batch.texts, hypotheses, strict=True):
+            words = tokenizer.decode(hypothesis).split()
+            utterances.append(Utterance(name, tuple(text.split()), tuple(words)))
+    return Quality(score(utterances), total / max(1, tokens))
+
+
+def measure_costs(
+    model: Transducer, subnet: Subnet, features: Tensor, search: SearchConfig, decoding: DecodingConfig
+) -> dict[str, float]:
+    """Counted and measured costs of one subnet.
+
+    Args:
+      features: (T, F) features of ``search.rtf_seconds`` of audio, on which time and memory are measured.
+    """
+    runtime = measure_runtime(
+        model.extract(subnet),
+        features,
+        threads=search.rtf_threads,
+        max_symbols_per_frame=decoding.max_symbols_per_frame,
+    )
+    return asdict(model.count(subnet)) | runtime.to_dict()
+
+
+def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
+    """(T, F): real utterances one after the other, over and over if need be, cut to ``seconds``.
+
+    Raises:
+      UserError: the set is empty.
+    """
+    wanted = round(seconds * FRAMES_PER_SECOND)
+    pieces, frames = list[Tensor](), 0
+    for batch in batches:
+        for row, length in zip(batch.x, batch.x_lens.tolist(), strict=True):
+            pieces.append(row[:length])
+            frames += length
+            if frames >= wanted:
+                return torch.cat(pieces)[:wanted].clone()
+    if not frames:
+        raise UserError("the dev set has no utterance to time the subnets on")
+    return torch.cat(pieces).repeat(-(-wanted // frames), 1)[:wanted].clone()
+
+
+def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig) -> dict[str, Any]:
+    """The entry of a set in ``results.json``."""
+    how = f"greedy, at most {decoding.max_symbols_per_frame} per frame"
+    return quality.wer.to_dict() | {"checkpoint": checkpoint, "decoding": how}
+
+
+def _loss_for(model: Transducer, loss: LossConfig) -> LossConfig:
+    if loss.transducer == "pruned" and not hasattr(model, "simple_am_head"):
+        return loss.model_copy(update={"transducer": "full"})
+    return loss

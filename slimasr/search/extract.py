@@ -1,0 +1,53 @@
+"""A subnet as an experiment folder of its own, which every other command accepts."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import torch
+
+from slimasr.config.load import save_config
+from slimasr.config.schema import SeparateConfig, WidthSpaceConfig
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment, update_results, write_atomic
+from slimasr.supernet.cost import Cost
+from slimasr.supernet.subnet import Subnet
+
+
+def extract_experiment(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
+    """Write ``config.yaml``, ``final.pt``, ``lang/`` and ``results.json`` of one subnet as a stand-alone
+    model.
+
+    Its space has one width, 1.0, and its weights are those of the subnet alone; training-only heads are gone.
+
+    Returns:
+      What the stand-alone model costs.
+
+    Raises:
+      UserError: ``out`` is an experiment already.
+    """
+    if (out / "config.yaml").exists():
+        raise UserError(f"{out} holds an experiment already: choose another folder for --out")
+    model = experiment.model.extract(subnet)
+    name = f"{experiment.config.name}-{subnet.id}"
+    changes = {
+        "name": name,
+        "model": model.config,
+        "space": WidthSpaceConfig(widths=[1.0]),
+        "method": SeparateConfig(subnet="1.0"),
+    }
+    content = io.BytesIO()
+    torch.save({"model": model.state_dict(), "training_heads": False}, content)
+    write_atomic(out / "final.pt", content.getbuffer())
+    shutil.copytree(experiment.dir / "lang", out / "lang", dirs_exist_ok=True)
+    origin = {
+        "experiment": experiment.config.name,
+        "checkpoint": experiment.checkpoint,
+        "subnet": subnet.to_dict(),
+    }
+    update_results(out, {"name": name, "extracted_from": origin})
+    # Last, as in training: a folder that has its configuration has the rest.
+    save_config(experiment.config.model_copy(update=changes), out / "config.yaml")
+    return model.count()

@@ -1,0 +1,136 @@
+"""Fronts and limits: which measured subnets are worth deploying, and which one fits a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from slimasr.errors import UserError
+from slimasr.supernet.subnet import Subnet
+
+MEGABYTE = 1e6
+COST_UNITS = {
+    "params": "parameters",
+    "int8_bytes": "bytes in int8",
+    "macs": "MACs per second of audio",
+    "rtf": "real-time factor",
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One subnet as the search knows it.
+
+    Attributes:
+      subnet: what was measured.
+      wer: dev WER in percent.
+      dev_loss: transducer loss per reference token on dev.
+      costs: cost name -> value; lower is better for all of them.
+    """
+
+    subnet: Subnet
+    wer: float
+    dev_loss: float
+    costs: Mapping[str, float]
+
+    def cost(self, name: str) -> float:
+        """One cost.
+
+        Raises:
+          UserError: it has not been measured.
+        """
+        if name not in self.costs:
+            raise UserError(f"subnet {self.subnet.id} has no measured {name}: run stage 5 (slimasr-search)")
+        return self.costs[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data, as ``search/front.json`` holds it."""
+        return {
+            "id": self.subnet.id,
+            "subnet": self.subnet.to_dict(),
+            "wer": self.wer,
+            "dev_loss": self.dev_loss,
+            "costs": dict(self.costs),
+        }
+
+
+def find_front(measurements: Iterable[Measurement], cost: str) -> list[Measurement]:
+    """The non-dominated subnets, cheapest first.
+
+    A subnet is dominated when another one is no worse in dev WER and cost and better in at least one of the
+    two; subnets equal in both stay together.
+    """
+    front: list[Measurement] = []
+    for item in sorted(measurements, key=lambda m: (m.cost(cost), m.wer, m.dev_loss)):
+        better = not front or item.wer < front[-1].wer
+        if better or (item.wer, item.cost(cost)) == (front[-1].wer, front[-1].cost(cost)):
+            front.append(item)
+    return front
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds of a device; None = no bound. Units are those of the costs of the same name."""
+
+    params: float | None = None
+    int8_bytes: float | None = None
+    macs: float | None = None
+    rtf: float | None = None
+
+    @classmethod
+    def from_options(
+        cls,
+        max_params: float | None,
+        max_int8_mb: float | None,
+        max_macs: float | None,
+        max_rtf: float | None,
+    ) -> Limits:
+        """The limits that the command-line options name (a megabyte is 1e6 bytes)."""
+        return cls(max_params, None if max_int8_mb is None else max_int8_mb * MEGABYTE, max_macs, max_rtf)
+
+    @property
+    def given(self) -> dict[str, float]:
+        """Cost name -> bound, for the bounds that are set."""
+        bounds = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def excess(self, measurement: Measurement) -> float:
+        """The largest ratio of cost to bound: at most 1 when all limits hold."""
+        ratios = (_ratio(measurement.cost(name), bound) for name, bound in self.given.items())
+        return max(ratios, default=0.0)
+
+
+def best_under(measurements: Sequence[Measurement], limits: Limits) -> Measurement:
+    """The subnet of lowest dev WER among those within the limits; dev loss, then size, break ties.
+
+    Raises:
+      UserError: no subnet meets the limits; names the one that misses them least.
+    """
+    if not measurements:
+        raise UserError("no subnet has been measured yet: run stage 5 (slimasr-search) first")
+    fitting = [m for m in measurements if limits.excess(m) <= 1.0]
+    if not fitting:
+        raise UserError(_nearest(measurements, limits))
+    return min(fitting, key=lambda m: (m.wer, m.dev_loss, m.cost("params")))
+
+
+def _nearest(measurements: Sequence[Measurement], limits: Limits) -> str:
+    nearest = min(measurements, key=lambda m: (limits.excess(m), m.cost("params")))
+    asked = ", ".join(f"{name} <= {_figure(bound)}" for name, bound in limits.given.items())
+    has = ", ".join(
+        f"{_figure(nearest.cost(name))} {COST_UNITS[name]}"
+        for name, bound in limits.given.items()
+        if nearest.cost(name) > bound
+    )
+    return f"no subnet meets {asked}: the nearest is {nearest.subnet.id} with {has}"
+
+
+def _ratio(cost: float, bound: float) -> float:
+    if bound <= 0:
+        return 1.0 if cost <= bound else float("inf")
+    return cost / bound
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,173 @@
+"""Real-time factor and peak memory of a stand-alone model, measured in a process of their own.
+
+A fresh process gives one thread without touching the caller's thread count, and a memory peak that nothing
+else in the caller has raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slimasr.config.schema import ModelConfig
+from slimasr.decoding.greedy import greedy_search
+from slimasr.errors import UserError
+from slimasr.models.build import build_model
+from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
+
+REPEATS = 7
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Speed and memory of encoder and greedy search at batch 1; features are computed beforehand.
+
+    Attributes:
+      rtf: seconds of computing per second of audio, median over the repeats.
+      rtf_p90: 90th percentile over the repeats.
+      peak_memory: bytes: the highest resident memory while audio is recognised, less that of the same
+        process warmed up but without the model: weights, activations and what the allocator keeps. The
+        library itself is not in it.
+    """
+
+    rtf: float
+    rtf_p90: float
+    peak_memory: int
+
+    def to_dict(self) -> dict[str, float]:
+        """As costs of a subnet."""
+        return {"rtf": self.rtf, "rtf_p90": self.rtf_p90, "peak_memory": self.peak_memory}
+
+
+def measure_runtime(
+    model: Transducer,
+    features: Tensor,
+    *,
+    threads: int = 1,
+    max_symbols_per_frame: int = 1,
+    repeats: int = REPEATS,
+) -> Runtime:
+    """Measure a stand-alone model.
+
+    Args:
+      model: as `Transducer.extract` gives it.
+      features: (T, F) log-mel features; their length is the audio's.
+
+    Raises:
+      UserError: the measuring process failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="slimasr-") as folder:
+        path = Path(folder) / "model.pt"
+        payload = {
+            "config": model.config.model_dump(mode="json"),
+            "vocab_size": model.vocab_size,
+            "model": model.state_dict(),
+            "features": features,
+            "max_symbols_per_frame": max_symbols_per_frame,
+            "repeats": repeats,
+        }
+        torch.save(payload, path)
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        command = [sys.executable, "-m", "slimasr.search.runtime", str(path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise UserError(f"RTF could not be measured: {reason}")
+    return Runtime(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def noise_features(model: Transducer, seconds: float) -> Tensor:
+    """(T, F) random features with the mean and variance the model expects, for timing without data."""
+    frames = round(seconds * FRAMES_PER_SECOND)
+    noise = torch.randn(frames, model.config.num_mel_bins, generator=torch.Generator().manual_seed(0))
+    return noise * model.feature_std.cpu() + model.feature_mean.cpu()
+
+
+def _measure(path: Path) -> dict[str, float]:
+    """What the measuring process does: warm up on a tiny model, then load, run and time the real one."""
+    _recognise(build_model(_tiny_model(), None, 8, (1.0,)).eval(), torch.zeros(FRAMES_PER_SECOND, 80), 1)
+    before = _memory("VmRSS")
+    payload = torch.load(path, weights_only=True, mmap=True)
+    model, features = _load(payload), payload["features"].clone()
+    symbols, repeats = payload["max_symbols_per_frame"], payload["repeats"]
+    del payload
+    _forget_peak()
+    _recognise(model, features, symbols)
+    times = sorted(_timed(model, features, symbols) for _ in range(repeats))
+    seconds = features.shape[0] / FRAMES_PER_SECOND
+    p90 = times[round(0.9 * (len(times) - 1))]
+    return {
+        "rtf": statistics.median(times) / seconds,
+        "rtf_p90": p90 / seconds,
+        "peak_memory": max(0, _memory("VmHWM") - before),
+    }
+
+
+def _load(payload: dict[str, Any]) -> Transducer:
+    """The model; its weights are copied out of the mapped file, so that memory holds them once."""
+    model = build_model(ModelConfig.model_validate(payload["config"]), None, payload["vocab_size"], (1.0,))
+    model.load_state_dict(payload["model"])
+    return model.eval()
+
+
+@torch.inference_mode()
+def _recognise(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> None:
+    output = model.encode(features.unsqueeze(0), torch.tensor([features.shape[0]]))
+    greedy_search(model, output.out, output.lens, model.width_of(None), max_symbols_per_frame)
+
+
+def _timed(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> float:
+    start = time.perf_counter()
+    _recognise(model, features, max_symbols_per_frame)
+    return time.perf_counter() - start
+
+
+def _tiny_model() -> ModelConfig:
+    """Just large enough that every kernel the real model needs is loaded before memory is measured."""
+    encoder = {"d_model": 8, "num_layers": 1, "num_heads": 1, "head_dim": 8, "ffn_dim": 8, "kernel_size": 3}
+    return ModelConfig.model_validate(
+        {
+            "frontend": {"channels": 4},
+            "encoder": {"kind": "conformer", **encoder},
+            "predictor": {"kind": "stateless", "dim": 8},
+            "joiner": {"dim": 8},
+        }
+    )
+
+
+def _forget_peak() -> None:
+    """Make the kernel's high-water mark of resident memory start again from what is resident now (Linux)."""
+    try:
+        _CLEAR_REFS.write_text("5")
+    except OSError:
+        return
+
+
+def _memory(field: str) -> int:
+    """Bytes resident now (``VmRSS``) or at the peak (``VmHWM``); the peak for both where /proc is missing."""
+    if _STATUS.exists():
+        found = re.search(rf"{field}:\s+(\d+) kB", _STATUS.read_text())
+        if found:
+            return int(found.group(1)) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    print(json.dumps(_measure(Path(sys.argv[1]))))

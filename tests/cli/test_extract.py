@@ -1,0 +1,97 @@
+"""A subnet extracted through the command line is an experiment like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from slimasr.cli.common import command_app
+from slimasr.cli.extract import run
+from slimasr.config.load import load_config
+from slimasr.experiment import Experiment, read_results, update_results
+from slimasr.search.run import fingerprint
+from slimasr.supernet.subnet import Subnet
+from tests.search.untrained import make_data, make_experiment
+
+PARAMS = {"w1": 2000.0, "w0.5": 1000.0}
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained supernet with made-up search results: the wide subnet has the lower WER."""
+    root = tmp_path_factory.mktemp("extract")
+    folder = make_experiment(root / "supernet", make_data(root), [0.5, 1.0])
+    weights = fingerprint(folder / "final.pt")
+    entries = {
+        subnet: {
+            "subnet": {"width": float(subnet[1:])},
+            "costs": {"params": params},
+            "search": {"wer": 3000.0 / params, "dev_loss": 1.0, "weights": weights},
+        }
+        for subnet, params in PARAMS.items()
+    }
+    update_results(folder, {"subnets": entries})
+    return folder
+
+
+def extract(experiment: Path, out: Path, *options: str) -> Result:
+    return CliRunner().invoke(command_app(run), [str(experiment), "--out", str(out), *options])
+
+
+def test_extracted_experiment_opens_and_computes_the_same(experiment: Path, tmp_path: Path) -> None:
+    result = extract(experiment, tmp_path / "half", "--subnet", "0.5")
+    assert result.exit_code == 0, result.output
+    supernet, half = Experiment.open(experiment), Experiment.open(tmp_path / "half")
+    assert half.space.count() == 1
+    assert half.tokenizer.tokens == supernet.tokenizer.tokens
+    x, x_lens = torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(1)), torch.tensor([60, 41])
+    with torch.no_grad():
+        expected, got = supernet.model(x, x_lens, Subnet(0.5)), half.model(x, x_lens)
+    torch.testing.assert_close(got.out[0], expected.out[0], atol=1e-5, rtol=1e-5)
+    valid = int(expected.lens[1])
+    torch.testing.assert_close(got.out[1, :valid], expected.out[1, :valid], atol=1e-5, rtol=1e-5)
+    number = sum(p.numel() for p in half.model.parameters())
+    assert number == supernet.model.count(Subnet(0.5)).params
+    assert f"{number:,} parameters" in result.output
+
+
+def test_extracted_sizes_are_written_out(experiment: Path, tmp_path: Path) -> None:
+    assert extract(experiment, tmp_path / "half", "--subnet", "w0.5").exit_code == 0
+    config = load_config(tmp_path / "half" / "config.yaml")
+    assert config.model.encoder.d_model == 8
+    assert config.space.widths == [1.0]
+    assert read_results(tmp_path / "half")["extracted_from"]["subnet"] == {"width": 0.5}
+
+
+@pytest.mark.parametrize(("limit", "d_model"), [("1500", 8), ("2e6", 16)])
+def test_limits_choose(experiment: Path, tmp_path: Path, limit: str, d_model: int) -> None:
+    result = extract(experiment, tmp_path / "best", "--max-params", limit)
+    assert result.exit_code == 0, result.output
+    assert load_config(tmp_path / "best" / "config.yaml").model.encoder.d_model == d_model
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--subnet", "0.3"], "choose one of: w1, w0.5"),
+        (["--max-params", "10"], "nearest is w0.5 with 1,000 parameters"),
+        ([], "name either --subnet or limits"),
+        (["--subnet", "0.5", "--max-params", "10"], "name either --subnet or limits"),
+    ],
+)
+def test_impossible_wishes(experiment: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    result = extract(experiment, tmp_path / "out", *options)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_experiment_is_not_overwritten(experiment: Path) -> None:
+    before = (experiment / "final.pt").read_bytes()
+    result = extract(experiment, experiment, "--subnet", "0.5")
+    assert result.exit_code == 1
+    assert "holds an experiment already" in result.output
+    assert (experiment / "final.pt").read_bytes() == before

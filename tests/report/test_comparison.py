@@ -1,0 +1,68 @@
+"""The paired bootstrap against the scoring room's, and what pooling seeds does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slimasr.report.collect import collect
+from slimasr.report.comparison import paired_interval
+from slimasr.report.records import read_study
+from slimasr.scoring import compare
+from slimasr.scoring.icefall import read_recogs
+from tests.report.made_up import write_experiment
+
+
+def test_one_seed_agrees_with_the_scoring_room(tmp_path: Path) -> None:
+    joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
+    alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
+    study = read_study(collect([joint, alone], "made up", tmp_path))
+    found = study.compare(("slimmable", "w0.5"), ("separate", "w0.5"))
+    assert found is not None
+    assert found.sets == ("dev", "test")
+    pooled = [
+        [u for name in found.sets for u in read_recogs(folder / "decode" / subnet / name / "recogs")]
+        for folder, subnet in ((alone, "w1"), (joint, "w0.5"))
+    ]
+    reference = compare(*pooled)
+    assert found.wer_a == pytest.approx(reference.wer2)
+    assert found.wer_b == pytest.approx(reference.wer1)
+    assert found.delta == pytest.approx(reference.difference)
+    assert (found.low, found.high) == pytest.approx(reference.ci95, abs=0.3)
+
+
+def test_seeds_are_paired_and_pooled(tmp_path: Path) -> None:
+    folders = [write_experiment(tmp_path / f"joint{seed}", {1.0: 0.1}, seed=seed) for seed in (1, 2, 3)]
+    folders += [
+        write_experiment(tmp_path / f"alone{seed}", {1.0: 0.2}, separate_of=1.0, seed=seed) for seed in (1, 2)
+    ]
+    found = read_study(collect(folders, "made up", tmp_path)).compare(("slimmable", "w1"), ("separate", "w1"))
+    assert found is not None
+    assert found.seeds == (1, 2)
+    words = sum(len(u.ref) for name in ("dev", "test") for u in _read(folders[0], "w1", name))
+    assert found.words == 2 * words
+
+
+def test_interval_agrees_with_the_normal_law() -> None:
+    rng = np.random.default_rng(7)
+    words = np.full(4000, 10)
+    more_errors = rng.poisson(3.0, 4000) - rng.poisson(2.0, 4000)
+    low, high = paired_interval(more_errors, words, replications=2000)
+    # The difference of two Poisson variables has mean 1 and variance 5; in percent of 10 words per utterance.
+    half = 1.96 * 100 * np.sqrt(5 / 4000) / 10
+    assert (high - low) / 2 == pytest.approx(half, rel=0.1)
+    assert (high + low) / 2 == pytest.approx(100 * more_errors.mean() / 10, abs=0.1)
+
+
+def test_undecoded_systems_are_not_compared(tmp_path: Path) -> None:
+    joint = write_experiment(tmp_path / "joint", {1.0: 0.1})
+    alone = write_experiment(tmp_path / "alone", {1.0: 0.3}, separate_of=1.0)
+    for recogs in alone.glob("decode/*/*/recogs"):
+        recogs.unlink()
+    assert read_study(collect([joint, alone], "made up", tmp_path)).comparisons == ()
+
+
+def _read(folder: Path, subnet: str, set_name: str) -> list:
+    return read_recogs(folder / "decode" / subnet / set_name / "recogs")

@@ -1,0 +1,87 @@
+"""Fronts against brute-force dominance; limits."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from slimasr.config.schema import SearchConfig
+from slimasr.errors import UserError
+from slimasr.search.front import Limits, Measurement, best_under, find_front
+from slimasr.search.generators import build_generator
+from slimasr.supernet.space import WidthSpace
+from slimasr.supernet.subnet import Subnet
+
+
+def point(number: int, wer: float, params: float, loss: float = 1.0, **costs: float) -> Measurement:
+    return Measurement(Subnet(width=1.0 / (1 + number)), wer, loss, {"params": params, **costs})
+
+
+def dominated(item: Measurement, others: list[Measurement]) -> bool:
+    """By the definition, pair by pair."""
+    a = (item.wer, item.costs["params"])
+    return any(
+        all(x <= y for x, y in zip(b, a, strict=True)) and b != a
+        for b in ((o.wer, o.costs["params"]) for o in others)
+    )
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("levels", [4, 1000])
+def test_front_is_what_nothing_dominates(seed: int, levels: int) -> None:
+    """Few levels make ties frequent."""
+    rng = random.Random(seed)
+    points = [point(n, rng.randrange(levels), rng.randrange(levels)) for n in range(40)]
+    front = find_front(points, "params")
+    expected = {p.subnet for p in points if not dominated(p, points)}
+    assert {p.subnet for p in front} == expected
+    assert [p.costs["params"] for p in front] == sorted(p.costs["params"] for p in front)
+
+
+def test_best_under_limits_is_the_best_of_those_that_fit() -> None:
+    rng = random.Random(3)
+    points = [point(n, rng.random(), rng.random(), macs=rng.random(), rtf=rng.random()) for n in range(200)]
+    limits = Limits(params=0.6, macs=0.5, rtf=0.7)
+    fitting = [
+        p for p in points if p.costs["params"] <= 0.6 and p.costs["macs"] <= 0.5 and p.costs["rtf"] <= 0.7
+    ]
+    assert best_under(points, limits).wer == min(p.wer for p in fitting)
+    assert best_under(points, Limits()).wer == min(p.wer for p in points)
+
+
+def test_equal_wer_is_decided_by_loss_then_size() -> None:
+    points = [point(0, 5.0, 100, loss=0.3), point(1, 5.0, 300, loss=0.2), point(2, 5.0, 200, loss=0.2)]
+    assert best_under(points, Limits()) is points[2]
+
+
+def test_a_limit_may_be_met_exactly() -> None:
+    assert best_under([point(0, 5.0, 100)], Limits(params=100)).wer == 5.0
+
+
+def test_megabytes_are_a_million_bytes() -> None:
+    assert Limits.from_options(None, 1.5, None, None).given == {"int8_bytes": 1_500_000}
+
+
+def test_a_limit_nothing_meets_names_the_nearest() -> None:
+    points = [point(1, 9.0, 2000, rtf=0.5), point(3, 20.0, 1000, rtf=0.4)]
+    with pytest.raises(UserError, match=r"params <= 900: the nearest is w0.25 with 1,000 parameters"):
+        best_under(points, Limits(params=900))
+    with pytest.raises(UserError, match=r"nearest is w0.5 with 2,000 parameters$"):
+        best_under([points[0]], Limits(params=1500, rtf=0.6))
+
+
+def test_limits_need_a_search() -> None:
+    with pytest.raises(UserError, match="slimasr-search"):
+        best_under([], Limits(params=1))
+    with pytest.raises(UserError, match="no measured rtf"):
+        best_under([point(0, 5.0, 100)], Limits(rtf=1.0))
+
+
+def test_exhaustive_generator_proposes_each_subnet_once() -> None:
+    generator = build_generator(SearchConfig(), WidthSpace((1.0, 0.5, 0.25)))
+    assert generator.total() == 3
+    archive = {"w0.5": point(1, 5.0, 100)}
+    assert [s.id for s in generator.propose(archive)] == ["w1", "w0.25"]
+    archive |= {"w1": point(0, 5.0, 100), "w0.25": point(3, 5.0, 100)}
+    assert generator.propose(archive) == []

@@ -1,0 +1,82 @@
+"""An experiment with random weights on a corpus of noise: real files, made in seconds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from lhotse import MonoCut, Recording, SupervisionSegment
+
+from slimasr.config.schema import Config
+from slimasr.data.features import compute_features
+from slimasr.data.files import DataFolder, write_cuts
+from slimasr.data.tokenizer import train_tokenizer
+from slimasr.experiment import write_record
+from slimasr.models.build import build_model
+from slimasr.supernet.space import build_space
+from tests.tiny import model_config, randomize
+
+TEXTS = ("yes no", "no", "yes yes no", "no yes")
+SETS = {"train": 4, "dev": 5, "test": 3}
+
+
+def make_config(name: str, widths: list[float], transducer: str = "full") -> Config:
+    """A tiny recipe; one width makes a separate model."""
+    model = model_config().model_dump(mode="json") | {"num_mel_bins": 80}
+    kind = "separate" if widths == [1.0] else "slimmable"
+    return Config.model_validate(
+        {
+            "name": name,
+            "data": {"corpus": "digits"},
+            "tokenizer": {"kind": "char", "vocab_size": 10},
+            "model": model,
+            "space": {"widths": widths},
+            "method": {"kind": kind},
+            "loss": {"transducer": transducer, "ctc_weight": 0.5},
+            "search": {"rtf_seconds": 0.5},
+        }
+    )
+
+
+def make_data(root: Path) -> Path:
+    """A recipe's data folder after stages 1 to 3."""
+    rng = np.random.default_rng(0)
+    folder = DataFolder(root / "data")
+    config = make_config("data", [1.0])
+    for name, number in SETS.items():
+        cuts = []
+        for index in range(number):
+            path = root / "audio" / f"{name}-{index}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            seconds = 0.6 + 0.1 * index
+            soundfile.write(path, 0.1 * rng.standard_normal(int(16000 * seconds)), 16000)
+            recording = Recording.from_file(path)
+            text = TEXTS[index % len(TEXTS)]
+            said = SupervisionSegment(path.stem, recording.id, 0.0, recording.duration, text=text)
+            cuts.append(MonoCut(path.stem, 0.0, recording.duration, 0, [said], recording=recording))
+        write_cuts(folder.raw_cuts(name), cuts)
+    compute_features(config, folder.root, 1, lambda items, *_: items)
+    train_tokenizer(config, folder.root)
+    return folder.root
+
+
+def make_experiment(root: Path, data: Path, widths: list[float], seed: int = 0, **options: str) -> Path:
+    """An experiment folder as training leaves it, but for what training learns."""
+    config = make_config(root.name, widths, **options)
+    lang = DataFolder(data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
+    write_record(root, config, lang, {"separate_of": "w1" if widths == [1.0] else None})
+    vocab_size = len((lang / "tokens.txt").read_text(encoding="utf-8").splitlines())
+    torch.manual_seed(seed)
+    space = build_space(config.space)
+    model = randomize(build_model(config.model, config.loss, vocab_size, space.widths), seed)
+    torch.save({"model": model.state_dict()}, root / "final.pt")
+    return root
+
+
+def copy_of(experiment: Path, target: Path) -> Path:
+    """A copy that a test may write into."""
+    shutil.copytree(experiment, target)
+    return target
