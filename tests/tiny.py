@@ -16,9 +16,7 @@ from slimasr.data.batch import Batch
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 FULL_LOSS = LossConfig(transducer="full", ctc_weight=1.0)
-ENCODER = ConformerConfig(
-    d_model=16, num_layers=3, num_heads=4, head_dim=4, ffn_dim=32, kernel_size=3, dropout=0.0
-)
+ENCODER = ConformerConfig(d_model=16, num_layers=3, num_heads=4, head_dim=4, ffn_dim=32, kernel_size=3, dropout=0.0)
 MODEL = ModelConfig(
     num_mel_bins=20,
     frontend=FrontendConfig(channels=4),

@@ -86,7 +86,7 @@ class LayerSizes(Section):
 
 
 class ConformerConfig(Section):
-    """Elastic Conformer (digest 1, section 2)."""
+    """Elastic Conformer (paper 1)."""
 
     kind: Literal["conformer"] = "conformer"
     d_model: Positive = 256
@@ -151,7 +151,7 @@ class ModelConfig(Section):
 
 
 class WidthSpaceConfig(Section):
-    """All subnets differ in width only (digest 1, section 3)."""
+    """All subnets differ in width only (paper 1)."""
 
     kind: Literal["widths"] = "widths"
     widths: list[Annotated[float, Field(gt=0.0, le=1.0)]] = [0.25, 0.5, 0.75, 1.0]
@@ -164,7 +164,7 @@ class WidthSpaceConfig(Section):
 
 
 class SlimmableConfig(Section):
-    """Every step sums the losses of all subnets of the space (digest 1, section 3).
+    """Every step sums the losses of all subnets of the space (paper 1).
 
     ``share_predictor`` runs the predictor once per step, with one dropout mask for all subnets.
     """
@@ -231,7 +231,7 @@ class ScheduleConfig(Section):
 
 
 class SpecAugmentConfig(Section):
-    """Frequency and time masks filled with the feature mean (digests, README)."""
+    """Frequency and time masks filled with the feature mean."""
 
     num_freq_masks: Annotated[int, Field(ge=0)] = 2
     max_freq_bins: Annotated[int, Field(ge=0)] = 27

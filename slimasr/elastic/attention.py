@@ -38,7 +38,7 @@ class Heads:
 
 
 class ElasticAttention(nn.Module):
-    """Self-attention with Transformer-XL relative positions or without any (digest 1, sections 2 and 3.4).
+    """Self-attention with Transformer-XL relative positions or without any (paper 1).
 
     A width keeps the first heads whole (``head_count``) or the first channels of every head (``head_size``); the
     score scale follows the current head size. With ``position_dim`` given,
@@ -122,9 +122,7 @@ class ElasticAttention(nn.Module):
     def extract(self, outer: int, width: float, units: Units | None) -> ElasticAttention:
         """A stand-alone module."""
         heads = self.chosen(width, units)
-        module = ElasticAttention(
-            outer, heads.number, heads.head_dim, self.position_dim, self.slimming, self.dropout.p
-        )
+        module = ElasticAttention(outer, heads.number, heads.head_dim, self.position_dim, self.slimming, self.dropout.p)
         rows = in_groups(heads.channels, 3, self.num_heads * self.head_dim)
         module.in_proj = self.in_proj.extract(rows, outer)
         module.out_proj = self.out_proj.extract(outer, heads.channels)

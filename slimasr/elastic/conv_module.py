@@ -15,14 +15,20 @@ from slimasr.supernet.subnet import Units
 
 
 class ElasticConvModule(nn.Module):
-    """``Drop(PW2(Swish(BN(DW(GLU(PW1 x))))))`` (digest 1, section 2), the inner channels being its units.
+    """``Drop(PW2(Swish(BN(DW(GLU(PW1 x))))))`` (paper 1), the inner channels being its units.
 
     PW1's rows are [value half | gate half] and each half is sliced on its own, so that a channel keeps its gate at
-    every size (digest 1, section 3.3).
+    every size (paper 1).
     """
 
     def __init__(
-        self, d_model: int, channels: int, kernel_size: int, widths: Sequence[int], norm: NormMode, dropout: float
+        self,
+        d_model: int,
+        channels: int,
+        kernel_size: int,
+        widths: Sequence[int],
+        norm: NormMode,
+        dropout: float,
     ) -> None:
         """``widths``: the residual widths that get their own batch norm."""
         super().__init__()

@@ -12,7 +12,7 @@ from slimasr.supernet.subnet import Units
 
 
 class ElasticFeedForward(nn.Module):
-    """``Drop(W2 Drop(Swish(W1 x)))`` (digest 1, section 2), the hidden channels being its units."""
+    """``Drop(W2 Drop(Swish(W1 x)))`` (paper 1), the hidden channels being its units."""
 
     def __init__(self, d_model: int, hidden: int, dropout: float) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ Index = int | Tensor
 
 
 def scaled(size: int, width: float) -> int:
-    """``size`` channels at a width (digest 1, section 3: n_w = round(w n), a whole number, at least 1).
+    """``size`` channels at a width (paper 1: n_w = round(w n), a whole number, at least 1).
 
     Raises:
       ValueError: ``width * size`` is not a whole number above 0.

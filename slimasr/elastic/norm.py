@@ -1,6 +1,6 @@
 """Normalisation with its own parameters and statistics for every residual width.
 
-A norm is looked up by the residual width it serves (digest 1, section 3.5), so depth and inner sizes share it. Modes:
+A norm is looked up by the residual width it serves (paper 1), so depth and inner sizes share it. Modes:
 
 - ``per_width``: own affine parameters and own running statistics per width (switchable norms);
 - ``shared``: one set for all widths, sliced by prefix (ablation);
@@ -106,9 +106,10 @@ class ElasticBatchNorm(_ElasticNorm):
         self.stats = nn.ModuleDict({str(n): RunningStats(n) for n in sizes})
 
     def forward(self, x: Tensor, padding: Tensor, width: int, units: Index | None = None) -> Tensor:
-        """(N, T, C) -> (N, T, C) in the statistics' precision, also under autocast; ``padding`` (N, T) is True on padding.
+        """(N, T, C) -> (N, T, C) in the statistics' precision, also under autocast.
 
         Args:
+          padding: (N, T), True on padding.
           width: residual width of the subnet.
           units: the C of ``width`` channels that run, None = all.
         """

@@ -55,7 +55,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def run_layers(
-        self, hidden: EncoderOutput, layers: Sequence[int], subnet: Subnet | None = None, taps: Sequence[int] = ()
+        self,
+        hidden: EncoderOutput,
+        layers: Sequence[int],
+        subnet: Subnet | None = None,
+        taps: Sequence[int] = (),
     ) -> EncoderOutput:
         """Run these layers in this order; taps join the ones already collected."""
 

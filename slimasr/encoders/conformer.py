@@ -1,4 +1,4 @@
-"""The elastic Conformer encoder (digest 1, section 2; slimming rules of section 3)."""
+"""The elastic Conformer encoder (paper 1, its slimming rules included)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,12 @@ class ConformerLayer(nn.Module):
         self.norms["out"] = ElasticLayerNorm(d, widths, mode)
 
     def forward(
-        self, x: Tensor, padding: Tensor, positions: Tensor | None, width: float, units: dict[str, Units | None]
+        self,
+        x: Tensor,
+        padding: Tensor,
+        positions: Tensor | None,
+        width: float,
+        units: dict[str, Units | None],
     ) -> Tensor:
         """(N, T, C) -> (N, T, C).
 
@@ -145,7 +150,11 @@ class Conformer(Encoder):
         return EncoderOutput(out, self.output_lens(x_lens))
 
     def run_layers(
-        self, hidden: EncoderOutput, layers: Sequence[int], subnet: Subnet | None = None, taps: Sequence[int] = ()
+        self,
+        hidden: EncoderOutput,
+        layers: Sequence[int],
+        subnet: Subnet | None = None,
+        taps: Sequence[int] = (),
     ) -> EncoderOutput:
         subnet, out, collected = subnet or MAX, hidden.out, dict(hidden.taps)
         frames = out.shape[1]

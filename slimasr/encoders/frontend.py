@@ -14,7 +14,7 @@ from slimasr.supernet.cost import Count
 
 
 class ConvFrontend(nn.Module):
-    """Two 3x3 convolutions of stride 2, then a linear layer: time reduced 4 times (digest 1, sections 2 and 3.6).
+    """Two 3x3 convolutions of stride 2, then a linear layer: time reduced 4 times (paper 1).
 
     No padding: an output frame inside ``output_lens`` sees valid frames alone, so padding cannot leak in. Channels
     are the slow index when flattened, so a channel slice is a prefix.

@@ -92,8 +92,8 @@ class Method(nn.Module, ABC):
 
         Args:
           losses: loss names and weights of the recipe, as `objective.loss_weights` gives them.
-          share_predictor: run the predictor once per step for all passes, one dropout mask for all (digest 1,
-            section 3). Not for methods with `substitutes` in the predictor.
+          share_predictor: run the predictor once per step for all passes, one dropout mask for all (paper
+            1). Not for methods with `substitutes` in the predictor.
         """
         super().__init__()
         self.space = space

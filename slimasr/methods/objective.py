@@ -81,7 +81,12 @@ class Objective(nn.Module):
         return PassOutput(losses, encoder)
 
     def _transducer(
-        self, encoder: EncoderOutput, predictor_out: Tensor, batch: Batch, subnet: Subnet | None, progress: float
+        self,
+        encoder: EncoderOutput,
+        predictor_out: Tensor,
+        batch: Batch,
+        subnet: Subnet | None,
+        progress: float,
     ) -> Tensor:
         if self.config.transducer == "full":
             return self._full(encoder, predictor_out, batch, subnet)

@@ -11,9 +11,7 @@ from slimasr.models.transducer import Transducer, shrink_model_config
 __all__ = ["build_model", "shrink_model_config"]
 
 
-def build_model(
-    config: ModelConfig, loss: LossConfig | None, vocab_size: int, widths: Sequence[float]
-) -> Transducer:
+def build_model(config: ModelConfig, loss: LossConfig | None, vocab_size: int, widths: Sequence[float]) -> Transducer:
     """A model with random weights; ``loss=None`` leaves the training-only heads out.
 
     Raises:

@@ -14,7 +14,7 @@ from slimasr.supernet.cost import Count
 
 
 class Joiner(nn.Module):
-    """``W act(A encoder_out + B predictor_out)`` (digest 1, section 2, joint network).
+    """``W act(A encoder_out + B predictor_out)`` (paper 1, joint network).
 
     The projections A and B are calls of their own, so that search loops and pruned losses run each only once per
     frame or label.

@@ -95,7 +95,7 @@ class StatelessPredictor(Predictor):
 
 
 class LstmPredictor(Predictor):
-    """Embedding, then an LSTM over the whole label history (digest 1, section 2)."""
+    """Embedding, then an LSTM over the whole label history (paper 1)."""
 
     def __init__(self, config: LstmPredictorConfig, vocab_size: int) -> None:
         super().__init__()

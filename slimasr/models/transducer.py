@@ -24,7 +24,7 @@ FRAMES_PER_SECOND = 100
 
 
 class Transducer(nn.Module):
-    """RNN-T whose encoder runs at any subnet of the space. Predictor and joiner are shared by all (digest 1, 3.7).
+    """RNN-T whose encoder runs at any subnet of the space. Predictor and joiner are shared by all (paper 1).
 
     Global mean and variance normalisation of the features is part of the model, so that any front end computing plain
     log-mel filter banks can feed it.
@@ -35,7 +35,11 @@ class Transducer(nn.Module):
     feature_std: Tensor
 
     def __init__(
-        self, config: ModelConfig, vocab_size: int, widths: Sequence[float] = (1.0,), loss: LossConfig | None = None
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        widths: Sequence[float] = (1.0,),
+        loss: LossConfig | None = None,
     ) -> None:
         """A model with random weights.
 

@@ -84,7 +84,7 @@ class SearchSpace(ABC):
 
 @dataclass(frozen=True)
 class WidthSpace(SearchSpace):
-    """Subnets that differ in width alone (digest 1, section 3)."""
+    """Subnets that differ in width alone (paper 1)."""
 
     choices: tuple[float, ...]
 

@@ -30,7 +30,7 @@ def test_parameter_counts_of_the_paper() -> None:
     for width, millions in PAPER_PLAIN.items():
         assert abs(paper_params("plain", width) - millions) < 0.06, width
     for width, millions in PAPER.items():
-        # The digest's figures let W_R shrink on both sides; here R keeps its 256 dimensions (section 3.4).
+        # Counted with W_R shrinking on both sides; here R keeps its 256 dimensions at every width.
         kept_columns = 16 * (256 * width) * (256 - 256 * width) / 1e6
         assert abs(paper_params("relative", width) - kept_columns - millions) < 0.06, width
 

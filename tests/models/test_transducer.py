@@ -87,7 +87,7 @@ def test_predictor_counts() -> None:
 
 
 def test_paper_sizes() -> None:
-    """30 M / 17 M / 10 M / 7 M of the paper's Table 1, within what it leaves open (digest 1, section 9)."""
+    """30 M / 17 M / 10 M / 7 M of the paper's Table 1, within what it leaves open (paper 1)."""
     model = Transducer(ModelConfig(predictor=LstmPredictorConfig()), 1000, WIDTHS)
     millions = {w: model.count(Subnet(w)).params / 1e6 for w in WIDTHS}
     assert millions == pytest.approx({1.0: 31.4, 0.75: 20.3, 0.5: 12.3, 0.25: 7.4}, abs=0.1)
@@ -96,7 +96,7 @@ def test_paper_sizes() -> None:
 def test_int8_bytes_by_hand() -> None:
     model = Transducer(MODEL, VOCAB_SIZE)
     one_byte = scales = 0
-    for name, module in model.named_modules():
+    for module in model.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
             one_byte += module.weight.numel()
             scales += module.weight.shape[0]

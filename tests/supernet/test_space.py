@@ -30,7 +30,8 @@ def test_samples_reach_everything_and_stay_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "width"), [("0.5", 0.5), (".5", 0.5), ("w0.5", 0.5), ("max", 1.0), ("min", 0.25), ('{"width": 0.75}', 0.75)]
+    ("text", "width"),
+    [("0.5", 0.5), (".5", 0.5), ("w0.5", 0.5), ("max", 1.0), ("min", 0.25), ('{"width": 0.75}', 0.75)],
 )
 def test_parse(text: str, width: float) -> None:
     assert SPACE.parse(text) == Subnet(width)

@@ -27,7 +27,14 @@ def test_equal_networks_are_equal_subnets() -> None:
 
 
 def test_ids_differ_and_are_stable_across_processes() -> None:
-    subnets = [Subnet(), Subnet(0.5), Subnet(0.5, (0, 1)), Subnet(0.5, (0, 2)), RICH, Subnet(1.0, units=(("0.conv", 0),))]
+    subnets = [
+        Subnet(),
+        Subnet(0.5),
+        Subnet(0.5, (0, 1)),
+        Subnet(0.5, (0, 2)),
+        RICH,
+        Subnet(1.0, units=(("0.conv", 0),)),
+    ]
     assert len({s.id for s in subnets}) == len(subnets)
     assert Subnet(0.5).id == "w0.5" and Subnet(1.0, (0, 1, 2)).id == "w1-l3"
     code = f"from slimasr.supernet.subnet import Subnet; print(Subnet.from_json({RICH.to_json()!r}).id)"

@@ -1,0 +1,68 @@
+"""The same from Python: load a run, choose a subnet, transcribe, extract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slimasr.decoding.transcribe import transcribe
+from slimasr.experiment import Experiment
+from slimasr.search.extract import extract_experiment
+from slimasr.search.front import Limits, best_under
+from slimasr.search.run import read_archive
+from slimasr.supernet.subnet import Subnet
+
+
+class Recognizer:
+    """A trained supernet, or a stand-alone model cut out of one.
+
+    >>> asr = slimasr.load("exp/slimmable")                     # doctest: +SKIP
+    >>> small = asr.choose(max_int8_mb=0.5)                     # doctest: +SKIP
+    >>> asr.transcribe("a.wav", small)                          # doctest: +SKIP
+    'SEVEN FOUR'
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+
+    @property
+    def subnets(self) -> list[Subnet]:
+        """All subnets, largest first."""
+        return list(self.experiment.space)
+
+    def choose(
+        self,
+        name: str | float | None = None,
+        *,
+        max_params: float | None = None,
+        max_int8_mb: float | None = None,
+        max_macs: float | None = None,
+        max_rtf: float | None = None,
+    ) -> Subnet:
+        """The subnet of a name (a width, an id, ``max``, ``min``), or the best one measured under limits.
+
+        Raises:
+          UserError: no such subnet, no search has been run, or none meets the limits (the nearest is named).
+        """
+        if name is not None:
+            return self.experiment.space.parse(str(name))
+        limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
+        return best_under(read_archive(self.experiment.dir), limits).subnet
+
+    def transcribe(self, path: Path | str, subnet: Subnet | str | float = "max") -> str:
+        """The text of an audio file of any sampling rate and length.
+
+        Raises:
+          UserError: the file is missing, unreadable or empty.
+        """
+        chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
+        return next(transcribe(self.experiment, [path], chosen))
+
+    def extract(self, subnet: Subnet | str | float, out: Path | str) -> Recognizer:
+        """Write one subnet as a stand-alone experiment to the folder ``out``, and open it.
+
+        Raises:
+          UserError: ``out`` holds an experiment already.
+        """
+        chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
+        extract_experiment(self.experiment, chosen, Path(out))
+        return Recognizer(Experiment.open(Path(out)))
