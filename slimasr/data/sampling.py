@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.dataset import DynamicBucketingSampler
+from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
+from lhotse.dataset.sampling.base import CutSampler
 
 from slimasr.config.schema import DataConfig
 from slimasr.errors import UserError
@@ -103,24 +104,29 @@ def _group(cuts: Sequence[Cut], key: str | None) -> list[tuple[str | None, list[
     return [(value, groups[value]) for value in sorted(groups)]
 
 
-def _sampler(
-    cuts: list[Cut], config: DataConfig, seed: int, epoch: int, place: Place
-) -> DynamicBucketingSampler:
+def _sampler(cuts: list[Cut], config: DataConfig, seed: int, epoch: int, place: Place) -> CutSampler:
     # The sampler shuffles within its buffer only: a large corpus needs this too.
     order = list(cuts)
     random.Random(f"order/{seed}/{epoch}").shuffle(order)
     num_buckets = min(config.num_buckets, len(order))
-    sampler = DynamicBucketingSampler(
-        order,
-        max_duration=config.batch_seconds,
-        max_cuts=config.max_cuts,
-        num_buckets=num_buckets,
-        duration_bins=[] if num_buckets == 1 else None,
-        shuffle=True,
-        drop_last=False,
-        rank=place.rank,
-        world_size=place.world_size,
-        seed=seed,
-    )
+    if num_buckets == 1:
+        sampler: CutSampler = DynamicCutSampler(
+            order,
+            max_duration=config.batch_seconds,
+            max_cuts=config.max_cuts,
+            rank=place.rank,
+            world_size=place.world_size,
+        )
+    else:
+        sampler = DynamicBucketingSampler(
+            order,
+            max_duration=config.batch_seconds,
+            max_cuts=config.max_cuts,
+            num_buckets=num_buckets,
+            shuffle=True,
+            rank=place.rank,
+            world_size=place.world_size,
+            seed=seed,
+        )
     sampler.set_epoch(epoch)
     return sampler

@@ -1,7 +1,7 @@
 """Synthetic digit strings by espeak-ng: many voices, rates and pitches, light noise and reverberation.
 
-Made offline from a seed: ``wav/<utterance>.flac`` (16 kHz), ``digits.tsv`` (set, id, voice, text) and, written last, its
-``options.json``. No timbre of dev or test is heard in train.
+Made offline from a seed: ``wav/<utterance>.flac`` (16 kHz), ``digits.tsv`` (set, id, voice, text) and,
+written last, ``options.json``. No timbre of dev or test is heard in train.
 """
 
 from __future__ import annotations
@@ -16,17 +16,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import soundfile
-from scipy.signal import fftconvolve, lfilter, resample_poly
-
 from slimasr.data.corpora.base import Corpus, Options, Progress, Utterance, only_sets, parse_options
 from slimasr.data.corpora.fsdd import WORDS
-from slimasr.data.espeak import Espeak, Voice
+from slimasr.data.digit_speech import Recording, record_all
+from slimasr.data.espeak import Voice
 from slimasr.errors import UserError
 from slimasr.files import write_atomic, write_json_atomic
 
-SAMPLING_RATE = 16000
 ACCENTS = (
     "en",
     "en-us",
@@ -93,33 +89,6 @@ class DigitsOptions:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Recording:
-    """How one utterance is made.
-
-    Attributes:
-      pauses: whether the digits are read as a list, with commas.
-      snr: of the noise, in dB.
-      reverberation: seconds in which the echo falls by 60 dB; 0 = none.
-      direct_ratio: energy of the direct sound over that of the echo, in dB.
-      lead, tail: seconds of noise alone before and after.
-      peak: largest sample.
-    """
-
-    id: str
-    set: str
-    text: str
-    voice: Voice
-    pauses: bool
-    snr: float
-    reverberation: float
-    direct_ratio: float
-    lead: float
-    tail: float
-    peak: float
-    seed: int
-
-
 def generate(target: Path, options: Options, progress: Progress) -> None:
     """Make the corpus in ``target``, unless it is there with these options. Run again after an interruption.
 
@@ -139,7 +108,7 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
     chunks = [(plan[start : start + CHUNK], target / "wav") for start in range(0, len(plan), CHUNK)]
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(os.cpu_count() or 1, len(chunks)), maxtasksperchild=1) as pool:
-        for _ in progress(pool.imap(_record_all, chunks), len(chunks), "digits"):
+        for _ in progress(pool.imap(record_all, chunks), len(chunks), "digits"):
             pass
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
@@ -188,43 +157,6 @@ def _plan_one(name: str, number: int, options: DigitsOptions, rng: random.Random
         peak=rng.uniform(0.1, 0.9),
         seed=rng.randrange(2**31),
     )
-
-
-def _record_all(chunk: tuple[Sequence[Recording], Path]) -> None:
-    plan, folder = chunk
-    with Espeak() as espeak:
-        for item in plan:
-            text = item.text.replace(" ", ", ") if item.pauses else item.text
-            clean = espeak.say(text, item.voice, item.seed)
-            samples = make_audio(clean, espeak.sampling_rate, item)
-            soundfile.write(folder / f"{item.id}.flac", samples, SAMPLING_RATE, subtype="PCM_16")
-
-
-def make_audio(speech: np.ndarray, sampling_rate: int, item: Recording) -> np.ndarray:
-    """Clean speech (num_samples,) at any rate -> the recording at 16 kHz: in a room, in noise, scaled."""
-    rng = np.random.default_rng(item.seed)
-    divisor = np.gcd(SAMPLING_RATE, sampling_rate)
-    audio = resample_poly(speech, SAMPLING_RATE // divisor, sampling_rate // divisor)
-    audio = np.pad(audio, [int(seconds * SAMPLING_RATE) for seconds in (item.lead, item.tail)])
-    if item.reverberation > 0:
-        room = impulse_response(item.reverberation, item.direct_ratio, rng)
-        audio = fftconvolve(audio, room)[: len(audio)]
-    # One pole at a random place: noise from white to dark.
-    noise = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.95)], rng.standard_normal(len(audio)))
-    power = np.mean(np.square(audio)) / max(np.mean(np.square(noise)), 1e-12)
-    audio = audio + noise * np.sqrt(power * 10 ** (-item.snr / 10))
-    scaled: np.ndarray = (audio * (item.peak / np.abs(audio).max())).astype(np.float32)
-    return scaled
-
-
-def impulse_response(reverberation: float, direct_ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """A room's response: the direct sound, then noise that falls by 60 dB in ``reverberation`` seconds."""
-    times = np.arange(int(reverberation * SAMPLING_RATE)) / SAMPLING_RATE
-    echo = rng.standard_normal(len(times)) * 10 ** (-3 * times / reverberation)
-    echo[0] = 0.0
-    echo *= np.sqrt(10 ** (-direct_ratio / 10) / np.sum(np.square(echo)))
-    echo[0] = 1.0
-    return echo
 
 
 DIGITS = Corpus("digits", ("digits",), RECEIPT, list_utterances, generate=generate)

@@ -1,0 +1,83 @@
+"""The samples of one synthetic recording: spoken by espeak-ng, in a room, in noise.
+
+Apart from the corpus's listing, as the processes that speak import this module alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from scipy.signal import fftconvolve, lfilter, resample_poly
+
+from slimasr.data.espeak import Espeak, Voice
+
+SAMPLING_RATE = 16000
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How one utterance is made.
+
+    Attributes:
+      pauses: whether the digits are read as a list, with commas.
+      snr: of the noise, in dB.
+      reverberation: seconds in which the echo falls by 60 dB; 0 = none.
+      direct_ratio: energy of the direct sound over that of the echo, in dB.
+      lead, tail: seconds of noise alone before and after.
+      peak: largest sample.
+    """
+
+    id: str
+    set: str
+    text: str
+    voice: Voice
+    pauses: bool
+    snr: float
+    reverberation: float
+    direct_ratio: float
+    lead: float
+    tail: float
+    peak: float
+    seed: int
+
+
+def record_all(chunk: tuple[Sequence[Recording], Path]) -> None:
+    """Write every planned recording of a chunk into a folder; one chunk per process."""
+    plan, folder = chunk
+    with Espeak() as espeak:
+        for item in plan:
+            text = item.text.replace(" ", ", ") if item.pauses else item.text
+            clean = espeak.say(text, item.voice, item.seed)
+            samples = make_audio(clean, espeak.sampling_rate, item)
+            soundfile.write(folder / f"{item.id}.flac", samples, SAMPLING_RATE, subtype="PCM_16")
+
+
+def make_audio(speech: np.ndarray, sampling_rate: int, item: Recording) -> np.ndarray:
+    """Clean speech (num_samples,) at any rate -> the recording at 16 kHz: in a room, in noise, scaled."""
+    rng = np.random.default_rng(item.seed)
+    divisor = np.gcd(SAMPLING_RATE, sampling_rate)
+    audio = resample_poly(speech, SAMPLING_RATE // divisor, sampling_rate // divisor)
+    audio = np.pad(audio, [int(seconds * SAMPLING_RATE) for seconds in (item.lead, item.tail)])
+    if item.reverberation > 0:
+        room = impulse_response(item.reverberation, item.direct_ratio, rng)
+        audio = fftconvolve(audio, room)[: len(audio)]
+    # One pole at a random place: noise from white to dark.
+    noise = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.95)], rng.standard_normal(len(audio)))
+    power = np.mean(np.square(audio)) / max(np.mean(np.square(noise)), 1e-12)
+    audio = audio + noise * np.sqrt(power * 10 ** (-item.snr / 10))
+    scaled: np.ndarray = (audio * (item.peak / np.abs(audio).max())).astype(np.float32)
+    return scaled
+
+
+def impulse_response(reverberation: float, direct_ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """A room's response: the direct sound, then noise that falls by 60 dB in ``reverberation`` seconds."""
+    times = np.arange(int(reverberation * SAMPLING_RATE)) / SAMPLING_RATE
+    echo = rng.standard_normal(len(times)) * 10 ** (-3 * times / reverberation)
+    echo[0] = 0.0
+    echo *= np.sqrt(10 ** (-direct_ratio / 10) / np.sum(np.square(echo)))
+    echo[0] = 1.0
+    return echo

@@ -1,0 +1,148 @@
+"""Corpora in their native layouts: counts, splits, transcripts; where they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lhotse.recipes import prepare_librispeech
+
+from slimasr.data.corpora import CORPORA, find_corpus
+from slimasr.data.corpora.an4 import dev_speakers
+from slimasr.data.corpora.base import Utterance
+from slimasr.errors import UserError
+from tests.data.corpus import SPEAKERS, make_an4, quiet
+
+SETS = ("train", "dev", "test")
+Find = Callable[[str], Path]
+
+
+def _list(
+    name: str, folder: Path, sets: tuple[str, ...] = SETS, **options: int
+) -> dict[str, list[Utterance]]:
+    return CORPORA[name].list_utterances(folder, sets, options)
+
+
+def _speakers(utterances: list[Utterance]) -> set[str]:
+    return {utterance.speaker for utterance in utterances}
+
+
+def test_real_an4_is_complete_and_no_speaker_is_in_two_sets(corpus: Find) -> None:
+    sets = _list("an4", corpus("an4"))
+    assert len(sets["train"]) + len(sets["dev"]) == 948
+    assert len(sets["test"]) == 130
+    assert sum(len(utterance.text.split()) for utterance in sets["test"]) == 773
+    speakers = [_speakers(utterances) for utterances in sets.values()]
+    assert [len(found) for found in speakers] == [66, 8, 10]
+    assert len(set().union(*speakers)) == 84
+    assert all(utterance.audio.is_file() for found in sets.values() for utterance in found)
+    texts = {utterance.id: utterance.text for found in sets.values() for utterance in found}
+    assert texts["an251-fash-b"] == "YES"
+    assert texts["an406-fcaw-b"] == "RUBOUT G M E F THREE NINE"
+    assert not any("<" in text or "(" in text for text in texts.values())
+
+
+def test_real_an4_dev_holds_women_and_men_about_a_tenth(corpus: Find) -> None:
+    sets = _list("an4", corpus("an4"))
+    chosen = _speakers(sets["dev"])
+    assert {speaker[0] for speaker in chosen} == {"f", "m"}
+    assert 0.09 < len(sets["dev"]) / 948 < 0.13
+
+
+def test_an4_dev_speakers_follow_from_the_names_alone() -> None:
+    names = {f"m{letter}" for letter in "abcdefghijklmnop"}
+    assert dev_speakers(names) == {"me", "mn"}
+    assert dev_speakers(names | {"me2"}) == {"me", "me2", "mn"}, "one person under two names"
+
+
+@pytest.mark.parametrize("suffix", [".sph", ".wav", ".flac"])
+def test_an4_audio_may_have_any_of_its_formats(tmp_path: Path, suffix: str) -> None:
+    sets = _list("an4", make_an4(tmp_path / "an4", utterances_per_speaker=1, suffix=suffix))
+    assert [len(sets[name]) for name in SETS] == [9, 1, 1]
+    assert all(utterance.audio.suffix == suffix for found in sets.values() for utterance in found)
+    assert _speakers(sets["dev"]) == {SPEAKERS[4]}
+
+
+def test_an4_without_a_listing_names_it(an4: Path) -> None:
+    (an4 / "etc" / "an4_test.transcription").unlink()
+    with pytest.raises(UserError, match=r"an4_test\.transcription"):
+        _list("an4", an4)
+
+
+def test_real_fsdd_follows_its_index_rule(corpus: Find) -> None:
+    sets = _list("fsdd", corpus("fsdd"))
+    assert [len(sets[name]) for name in SETS] == [2400, 300, 300]
+    assert all(int(utterance.id.rsplit("_", 1)[1]) < 5 for utterance in sets["test"])
+    assert all(len(_speakers(found)) == 6 for found in sets.values())
+    assert {u.text for u in sets["test"] if u.id.startswith("7_")} == {"seven"}
+
+
+def test_fsdd_names_a_foreign_file(tmp_path: Path) -> None:
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / "seven.wav").touch()
+    with pytest.raises(UserError, match=r"seven\.wav"):
+        _list("fsdd", tmp_path)
+
+
+def test_real_librispeech_lists_what_lhotse_lists(corpus: Find) -> None:
+    folder = corpus("librispeech_mini") / "LibriSpeech"
+    parts = ("train-clean-5", "dev-clean", "test-clean")
+    ours = _list("librispeech", folder, parts)
+    theirs = prepare_librispeech(folder, dataset_parts=parts)
+    for part in parts:
+        expected = {
+            (
+                segment.id,
+                segment.text,
+                segment.speaker,
+                theirs[part]["recordings"][segment.id].sources[0].source,
+            )
+            for segment in theirs[part]["supervisions"]
+        }
+        assert {(u.id, u.text, u.speaker, str(u.audio)) for u in ours[part]} == expected
+    assert [len(ours[part]) for part in parts] == [271, 3, 5]
+
+
+def test_librispeech_first_keeps_that_many(corpus: Find) -> None:
+    folder = corpus("librispeech_mini") / "LibriSpeech"
+    whole = _list("librispeech", folder, ("train-clean-5",))["train-clean-5"]
+    assert _list("librispeech", folder, ("train-clean-5",), first=10)["train-clean-5"] == whole[:10]
+
+
+def test_librispeech_names_an_unknown_and_an_absent_part(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train-clean-200"):
+        _list("librispeech", tmp_path, ("train-clean-200",))
+    with pytest.raises(UserError, match=r"train-clean-100.*missing"):
+        _list("librispeech", tmp_path, ("train-clean-100",))
+
+
+def test_unknown_sets_and_options_are_named(an4: Path) -> None:
+    with pytest.raises(UserError, match=r"'eval'.*dev, test, train"):
+        _list("an4", an4, ("eval",))
+    with pytest.raises(UserError, match=r"data\.options\.speakers: unknown"):
+        _list("an4", an4, speakers=3)
+    with pytest.raises(UserError, match=r"data\.options\.first: needs int"):
+        CORPORA["librispeech"].list_utterances(an4, ("dev-clean",), {"first": "ten"})
+
+
+def test_a_corpus_is_found_where_it_may_lie(
+    an4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(given: Path | None, own: Path) -> Path:
+        return find_corpus(CORPORA["an4"], given, own, SETS, {}, quiet)
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.delenv("SLIMASR_CORPORA", raising=False)
+    assert find(an4, empty) == find(an4.parent, empty) == an4.resolve()
+    with pytest.raises(UserError, match="--download"):
+        find(None, empty)
+    with pytest.raises(UserError, match="empty"):
+        find(empty, tmp_path)
+    monkeypatch.setenv("SLIMASR_CORPORA", str(an4.parent))
+    assert find(None, empty) == an4.resolve()
+    monkeypatch.delenv("SLIMASR_CORPORA")
+    (empty / "an4").mkdir()
+    an4.rename(empty / "an4" / "an4")
+    assert find(None, empty) == (empty / "an4" / "an4").resolve(), "downloaded before"
