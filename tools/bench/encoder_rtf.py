@@ -1,0 +1,63 @@
+"""The encoder of an extracted model at width 0.25 against width 1.0: one thread, 10 s of audio, batch 1.
+
+Sizes are those of the 30 M preset of LibriSpeech and of the preset of AN4; weights are random, as time does not
+depend on them. MACs are those of the whole model.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from common import median_seconds, report
+
+from slimasr.config.load import load_config
+from slimasr.models.build import build_model
+from slimasr.models.transducer import Transducer
+from slimasr.search.runtime import noise_features
+from slimasr.supernet.subnet import Subnet
+
+EGS = Path(__file__).resolve().parents[2] / "egs"
+NARROW, WIDE = 0.25, 1.0
+SECONDS = 10.0
+REPEATS = 9
+TARGET_30M = 0.2
+
+
+def encode(model: Transducer) -> None:
+    """Run the encoder once."""
+    features = noise_features(model, SECONDS)
+    with torch.inference_mode():
+        model.encode(features.unsqueeze(0), torch.tensor([len(features)]))
+
+
+def measure(name: str, preset: Path, target: float | None) -> None:
+    """Time both widths and print the result."""
+    config = load_config(preset)
+    torch.manual_seed(0)
+    model = build_model(config.model, None, config.tokenizer.vocab_size, config.space.widths).eval()
+    rtf = {
+        width: median_seconds(partial(encode, model.extract(Subnet(width))), REPEATS, warm_ups=2) / SECONDS
+        for width in (NARROW, WIDE)
+    }
+    macs = model.count(Subnet(NARROW)).macs / model.count(Subnet(WIDE)).macs
+    report(
+        f"encoder RTF at width {NARROW} against {WIDE:g}, {name}",
+        rtf[NARROW],
+        rtf[WIDE],
+        rtf[NARROW] / rtf[WIDE],
+        target,
+        macs_ratio=macs,
+    )
+
+
+def main() -> None:
+    """Both presets."""
+    torch.set_num_threads(1)
+    measure("30 M preset", EGS / "librispeech/conf/slimmable_30M.yaml", TARGET_30M)
+    measure("AN4 preset", EGS / "an4/conf/slimmable.yaml", None)
+
+
+if __name__ == "__main__":
+    main()

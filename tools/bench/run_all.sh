@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Run every benchmark, one after the other; each prints lines of JSON. Leave the machine alone meanwhile.
+#   PYTHON=path/to/python tools/bench/run_all.sh [name ...]      (default: all)
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$(dirname "$here")")
+python=${PYTHON:-$root/.venv/bin/python}
+[ -x "$python" ] || python=$(command -v python3)
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+names=("$@")
+if [ ${#names[@]} -eq 0 ]; then
+  for file in "$here"/*.py; do
+    [ "$(basename "$file")" = common.py ] || names+=("$(basename "$file" .py)")
+  done
+fi
+failed=0
+for name in "${names[@]}"; do
+  "$python" "$here/$name.py" || { echo "$name failed" >&2; failed=1; }
+done
+exit $failed
