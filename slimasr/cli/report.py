@@ -12,8 +12,11 @@ from slimasr.cli.common import DebugOption
 from slimasr.cli.common import entry as run_command
 from slimasr.errors import UserError
 from slimasr.files import write_atomic, write_json_atomic
-from slimasr.report.collect import collect
+from slimasr.report.collect import collect, fronts_of
+from slimasr.report.records import read_study
 from slimasr.report.results_md import render_results
+from slimasr.report.tables import subnet_table
+from slimasr.report.terminal import print_table
 from slimasr.report.write import write_report
 
 
@@ -42,7 +45,9 @@ def run(
         write_atomic(results_md, render_results(merged, json_path.name))
         typer.echo(f"wrote {results_md}")
     if out is not None:
-        for path in write_report(data, out):
+        print_table(subnet_table(read_study(data), fronts_of(data)))
+        page, *pictures = write_report(data, out)
+        for path in (*pictures, page):
             typer.echo(f"wrote {path}")
 
 
