@@ -22,13 +22,9 @@ from slimasr.supernet.space import SearchSpace
 
 
 def run(
-    exp: Annotated[
-        Path | None, typer.Argument(help="Experiment folder, exp/<name>.", show_default=False)
-    ] = None,
+    exp: Annotated[Path | None, typer.Argument(help="Experiment folder, exp/<name>.", show_default=False)] = None,
     config: Annotated[Path | None, typer.Option(help="Instead: the YAML of an untrained experiment.")] = None,
-    vocab_size: Annotated[
-        int | None, typer.Option(min=2, help="With --config; default: the tokenizer's size.")
-    ] = None,
+    vocab_size: Annotated[int | None, typer.Option(min=2, help="With --config; default: the tokenizer's size.")] = None,
     overrides: SetOption = None,
     rtf: Annotated[bool, typer.Option("--rtf/--no-rtf", help="Also measure time and memory.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -38,9 +34,7 @@ def run(
     resolved, model, space = _model(exp, config, vocab_size, overrides or [])
     profiles = list(progress(profile(model, space, resolved, measure=rtf), space.count(), "profile"))
     if as_json:
-        typer.echo(
-            json.dumps({p.subnet.id: {"subnet": p.subnet.to_dict(), "costs": p.costs} for p in profiles})
-        )
+        typer.echo(json.dumps({p.subnet.id: {"subnet": p.subnet.to_dict(), "costs": p.costs} for p in profiles}))
         return
     print_table(profile_table(profiles, resolved.name))
 

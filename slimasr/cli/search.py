@@ -21,9 +21,7 @@ from slimasr.search.generators import build_generator
 from slimasr.search.run import Search, measure_slices
 
 MaxParams = Annotated[float | None, typer.Option(help="At most so many parameters, e.g. 2e6.")]
-MaxInt8 = Annotated[
-    float | None, typer.Option("--max-int8-mb", help="At most so many megabytes (1e6 bytes) in int8.")
-]
+MaxInt8 = Annotated[float | None, typer.Option("--max-int8-mb", help="At most so many megabytes (1e6 bytes) in int8.")]
 MaxMacs = Annotated[float | None, typer.Option(help="At most so many MACs per second of audio.")]
 MaxRtf = Annotated[float | None, typer.Option(help="At most this real-time factor, one thread.")]
 SliceOption = Annotated[
@@ -56,9 +54,7 @@ def run(
     print_table(measurement_table(list(search.archive.values()), front, config.data.dev, config.search.cost))
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
     best = best_under(list(search.archive.values()), limits)
-    typer.echo(
-        f"best{' under the limits' if limits.given else ''}: {best.subnet.id}, dev WER {best.wer:.2f} %"
-    )
+    typer.echo(f"best{' under the limits' if limits.given else ''}: {best.subnet.id}, dev WER {best.wer:.2f} %")
 
 
 def main() -> None:

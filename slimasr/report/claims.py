@@ -96,9 +96,7 @@ def as_good_as_separate(study: Study) -> Finding:
         if not _equal_epochs(study, subnet):
             verdict, note = Verdict.NOT_RESOLVED, ", but the epochs differ"
         verdicts.append(verdict)
-        evidence.append(
-            f"{subnet}: {_difference(comparison, 'slimmable', 'separate')}{note}: {verdict.value}"
-        )
+        evidence.append(f"{subnet}: {_difference(comparison, 'slimmable', 'separate')}{note}: {verdict.value}")
     text = "At every width, slimmable WER is at most the separate model's (same epochs)."
     return Finding("C1.1", text, all_of(verdicts), tuple(evidence))
 
@@ -112,9 +110,7 @@ def falls_with_width(study: Study) -> Finding:
         if comparison is None:
             continue
         verdicts.append(not_worse(comparison.low, comparison.high))
-        evidence.append(
-            f"{wide} against {narrow}: {_difference(comparison, wide, narrow)}: {verdicts[-1].value}"
-        )
+        evidence.append(f"{wide} against {narrow}: {_difference(comparison, wide, narrow)}: {verdicts[-1].value}")
     text = "WER falls monotonically with width within one slimmable model."
     return Finding("C1.2", text, all_of(verdicts), tuple(evidence))
 

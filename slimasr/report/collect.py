@@ -28,7 +28,6 @@ _KEPT = (
     "train_minutes",
     "hardware",
     "revision",
-    "command",
     "versions",
     "subnets",
     "slices",
@@ -70,9 +69,7 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
 
 def fronts_of(data: Mapping[str, Any]) -> dict[str, set[str]]:
     """Experiment name -> ids on its front."""
-    return {
-        name: {item["id"] for item in entry.get("front", ())} for name, entry in data["experiments"].items()
-    }
+    return {name: {item["id"] for item in entry.get("front", ())} for name, entry in data["experiments"].items()}
 
 
 def role_of(config: Config, separate_of: str | None, main: Config) -> str:
@@ -98,9 +95,7 @@ def _in_words(value: str) -> str:
     return names.get(value, value.replace("_", " "))
 
 
-def _entry(
-    path: Path, config: Config, results: Mapping[str, Any], main: Config, root: Path
-) -> dict[str, Any]:
+def _entry(path: Path, config: Config, results: Mapping[str, Any], main: Config, root: Path) -> dict[str, Any]:
     encoder = config.model.encoder
     front = path / "search" / "front.json"
     return {
@@ -108,6 +103,7 @@ def _entry(
         "role": role_of(config, results.get("separate_of"), main),
         "encoder": {trait: getattr(encoder, trait) for trait in _TRAITS},
         **{key: results[key] for key in _KEPT if key in results},
+        "command": results.get("command", "").replace(f"{root.resolve()}{os.sep}", ""),
         "front": json.loads(front.read_text(encoding="utf-8"))["front"] if front.exists() else [],
         "curve": _curve(path / "train_log.jsonl"),
     }

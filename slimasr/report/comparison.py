@@ -63,9 +63,7 @@ def paired_interval(
     return float(low), float(high)
 
 
-def _compare(
-    a: System, b: System, runs: Sequence[Run], sets: Sequence[str], read: Recogs
-) -> dict[str, Any] | None:
+def _compare(a: System, b: System, runs: Sequence[Run], sets: Sequence[str], read: Recogs) -> dict[str, Any] | None:
     pairs = [(x, y) for x in _of(runs, a) for y in _of(runs, b) if x.seed == y.seed]
     common = [s for s in sets if pairs and all(read(x, a[1], s) and read(y, b[1], s) for x, y in pairs)]
     if not common:

@@ -74,9 +74,7 @@ def training_picture(study: Study) -> Figure | None:
 def _draw_curves(axes: Axes, runs: Sequence[Run], suffix: str, y_title: str) -> None:
     lines = curve_lines(runs, suffix)
     for number, line in enumerate(lines):
-        axes.plot(
-            line.epochs, line.values, label=line.name, color=COLORS[number % len(COLORS)], linewidth=1.5
-        )
+        axes.plot(line.epochs, line.values, label=line.name, color=COLORS[number % len(COLORS)], linewidth=1.5)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -89,9 +87,7 @@ def _name_points(axes: Axes, study: Study, set_name: str, axis: CostAxis) -> Non
     line = next((line for line in cost_lines(study, set_name, axis) if not line.separate), None)
     for run, record in () if line is None else line.points:
         place = (record.costs[axis.cost] / axis.divisor, record.wer[set_name].wer)
-        axes.annotate(
-            run.label(record), place, xytext=(6, 6), textcoords="offset points", fontsize=8, color="#444"
-        )
+        axes.annotate(run.label(record), place, xytext=(6, 6), textcoords="offset points", fontsize=8, color="#444")
 
 
 def _style(axes: Axes, x_title: str, y_title: str, legend: bool = True) -> None:

@@ -144,9 +144,7 @@ def read_study(data: Mapping[str, Any]) -> Study:
         comparisons = tuple(_comparison(entry) for entry in data["comparisons"])
         return Study(data["recipe"], runs, comparisons)
     except KeyError as error:
-        raise UserError(
-            f"results: key {error} is missing; write the file with slimasr-report --json"
-        ) from None
+        raise UserError(f"results: key {error} is missing; write the file with slimasr-report --json") from None
 
 
 def _run(name: str, entry: Mapping[str, Any]) -> Run:

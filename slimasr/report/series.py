@@ -70,9 +70,7 @@ def curve_lines(runs: Sequence[Run], suffix: str) -> list[CurveLine]:
             if points:
                 epochs, values = zip(*points, strict=True)
                 name = (
-                    run.label(record)
-                    if len({r.seed for r in runs}) == 1
-                    else f"{run.label(record)}, seed {run.seed}"
+                    run.label(record) if len({r.seed for r in runs}) == 1 else f"{run.label(record)}, seed {run.seed}"
                 )
                 lines.append(CurveLine(name, epochs, values))
     return lines

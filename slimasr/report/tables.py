@@ -55,7 +55,7 @@ def subnet_table(study: Study, fronts: dict[str, set[str]]) -> Table:
     rows, marked = list[tuple[str, ...]](), set[int]()
     for run in study.runs:
         for record in run.subnets:
-            if record.id in fronts.get(run.name, ()):
+            if not run.is_separate and record.id in fronts.get(run.name, ()):
                 marked.add(len(rows))
             wers = (str(record.wer[name]) if name in record.wer else ABSENT for name in names)
             rows.append((run.name, run.label(record), *wers, *cost_cells(record.costs)))

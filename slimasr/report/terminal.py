@@ -16,9 +16,7 @@ def print_table(table: Table, console: Console | None = None) -> None:
     if not console.is_terminal:
         print(plain_table(table), file=console.file)
         return
-    drawn = RichTable(
-        title=Text(table.title), box=box.SIMPLE_HEAD, title_justify="left", caption=Text(table.note)
-    )
+    drawn = RichTable(title=Text(table.title), box=box.SIMPLE_HEAD, title_justify="left", caption=Text(table.note))
     for name, text in zip(table.columns, table.text_columns(), strict=True):
         drawn.add_column(name, justify="left" if text else "right")
     for number, row in enumerate(table.rows):

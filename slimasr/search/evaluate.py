@@ -50,7 +50,7 @@ def measure_quality(
     """
     objective = Objective(model, _loss_for(model, loss)).eval()
     utterances, total, tokens = list[Utterance](), 0.0, 0
-    for batch in batches:
+    for batch in (batch.to(model.feature_mean.device) for batch in batches):
         encoder = model.encode(batch.x, batch.x_lens, subnet)
         output = objective(batch, subnet, ("transducer",), encoder=encoder)
         total += float(output.losses["transducer"].sum())

@@ -118,11 +118,7 @@ def measure_slices(
         raise UserError(f"--slice: {experiment.dir} is not a separate model, its subnets are trained already")
     config = experiment.config
     shared = config.model.encoder.model_copy(update={"norm": "shared"})
-    loss = (
-        config.loss
-        if hasattr(experiment.model, "simple_am_head") or hasattr(experiment.model, "ctc_head")
-        else None
-    )
+    loss = config.loss if hasattr(experiment.model, "simple_am_head") or hasattr(experiment.model, "ctc_head") else None
     model = build_model(
         config.model.model_copy(update={"encoder": shared}),
         loss,
@@ -133,9 +129,7 @@ def measure_slices(
     for subnet in map(Subnet, widths):
         wers: dict[str, Any] = {}
         for name, batches in sets.items():
-            quality = measure_quality(
-                model, subnet, batches(), experiment.tokenizer, config.loss, config.decoding
-            )
+            quality = measure_quality(model, subnet, batches(), experiment.tokenizer, config.loss, config.decoding)
             wers[name] = wer_entry(quality, experiment.checkpoint, config.decoding)
         update_results(experiment.dir, {"slices": {subnet.id: {"subnet": subnet.to_dict(), "wer": wers}}})
         yield subnet, {name: entry["wer"] for name, entry in wers.items()}

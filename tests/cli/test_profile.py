@@ -46,9 +46,7 @@ def test_table_is_plain_off_a_terminal_and_holds_measured_time(config: Path) -> 
     assert "\x1b" not in result.output
     lines = result.output.splitlines()
     heading = next(line for line in lines if line.startswith("subnet"))
-    assert all(
-        name in heading for name in ("params M", "int8 MB", "paper size MB", "MMACs/s", "RTF", "peak MB")
-    )
+    assert all(name in heading for name in ("params M", "int8 MB", "paper size MB", "MMACs/s", "RTF", "peak MB"))
     rows = [line.split() for line in lines if line.startswith("w")]
     assert [row[0] for row in rows] == ["w1", "w0.5"]
     assert all(len(row) == 8 and float(row[6]) > 0 for row in rows)

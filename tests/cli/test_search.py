@@ -36,9 +36,7 @@ def test_missing_features_name_the_stage(place: Path, tmp_path: Path) -> None:
     assert "run stage 2 (slimasr-features) first" in result.output
 
 
-@pytest.mark.parametrize(
-    ("widths", "message"), [("0.5,x", "--slice 0.5,x"), ("1.5", "above 0 and at most 1")]
-)
+@pytest.mark.parametrize(("widths", "message"), [("0.5,x", "--slice 0.5,x"), ("1.5", "above 0 and at most 1")])
 def test_slices_must_be_widths(place: Path, widths: str, message: str) -> None:
     result = search(place / "exp", "--data", place / "data", "--slice", widths)
     assert result.exit_code == 1

@@ -89,7 +89,7 @@ def write_experiment(
         "name": folder.name,
         "method": "separate" if separate_of else "slimmable",
         "separate_of": None if separate_of is None else f"w{separate_of:g}",
-        "command": f"slimasr-train --config conf/made_up.yaml --exp exp/{folder.name}",
+        "command": f"slimasr-train --config {folder.parents[1]}/conf/made_up.yaml --exp exp/{folder.name}",
         "revision": "0123456789ab",
         "hardware": "2 x abacus",
         "seed": seed,

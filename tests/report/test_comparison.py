@@ -35,9 +35,7 @@ def test_one_seed_agrees_with_the_scoring_room(tmp_path: Path) -> None:
 
 def test_seeds_are_paired_and_pooled(tmp_path: Path) -> None:
     folders = [write_experiment(tmp_path / f"joint{seed}", {1.0: 0.1}, seed=seed) for seed in (1, 2, 3)]
-    folders += [
-        write_experiment(tmp_path / f"alone{seed}", {1.0: 0.2}, separate_of=1.0, seed=seed) for seed in (1, 2)
-    ]
+    folders += [write_experiment(tmp_path / f"alone{seed}", {1.0: 0.2}, separate_of=1.0, seed=seed) for seed in (1, 2)]
     found = read_study(collect(folders, "made up", tmp_path)).compare(("slimmable", "w1"), ("separate", "w1"))
     assert found is not None
     assert found.seeds == (1, 2)

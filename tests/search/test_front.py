@@ -22,8 +22,7 @@ def dominated(item: Measurement, others: list[Measurement]) -> bool:
     """By the definition, pair by pair."""
     a = (item.wer, item.costs["params"])
     return any(
-        all(x <= y for x, y in zip(b, a, strict=True)) and b != a
-        for b in ((o.wer, o.costs["params"]) for o in others)
+        all(x <= y for x, y in zip(b, a, strict=True)) and b != a for b in ((o.wer, o.costs["params"]) for o in others)
     )
 
 
@@ -43,9 +42,7 @@ def test_best_under_limits_is_the_best_of_those_that_fit() -> None:
     rng = random.Random(3)
     points = [point(n, rng.random(), rng.random(), macs=rng.random(), rtf=rng.random()) for n in range(200)]
     limits = Limits(params=0.6, macs=0.5, rtf=0.7)
-    fitting = [
-        p for p in points if p.costs["params"] <= 0.6 and p.costs["macs"] <= 0.5 and p.costs["rtf"] <= 0.7
-    ]
+    fitting = [p for p in points if p.costs["params"] <= 0.6 and p.costs["macs"] <= 0.5 and p.costs["rtf"] <= 0.7]
     assert best_under(points, limits).wer == min(p.wer for p in fitting)
     assert best_under(points, Limits()).wer == min(p.wer for p in points)
 
