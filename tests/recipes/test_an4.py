@@ -37,9 +37,7 @@ def _nth_of_speaker(ids: list[str], number: int) -> int:
 
 def test_every_stage(recipe: Run, small_an4: Path, tmp_path: Path) -> None:
     exp = tmp_path / "exp"
-    done = recipe(
-        "an4", "--corpus-dir", small_an4, "--data", tmp_path / "data", "--exp", exp, "--nj", "1", *TINY_MODEL
-    )
+    done = recipe("an4", "--corpus-dir", small_an4, "--data", tmp_path / "data", "--exp", exp, "--nj", 1, *TINY_MODEL)
     assert done.returncode == 0, done.stderr
     results = json.loads((exp / "results.json").read_text())
     assert sorted(results["subnets"]) == sorted(WIDTHS)
@@ -50,9 +48,7 @@ def test_every_stage(recipe: Run, small_an4: Path, tmp_path: Path) -> None:
     assert "report.html" in done.stdout.splitlines()[-1]
     assert "plotly" in (exp / "report.html").read_text()
 
-    again = recipe(
-        "an4", "--stage", "4", "--stop-stage", "4", "--data", tmp_path / "data", "--exp", exp, *TINY_MODEL
-    )
+    again = recipe("an4", "--stage", "4", "--stop-stage", "4", "--data", tmp_path / "data", "--exp", exp, *TINY_MODEL)
     assert again.returncode == 0, again.stderr
     assert json.loads((exp / "results.json").read_text())["steps"] == results["steps"]
 

@@ -30,7 +30,7 @@ def test_names_are_unique_within_a_recipe() -> None:
 
 
 def test_the_papers_model_has_the_papers_size() -> None:
-    """Digest 1, section 2: 30 M in all, 4 M of them in the predictor, 24 M in the encoder."""
+    """paper 1: 30 M in all, 4 M of them in the predictor, 24 M in the encoder."""
     config = load_config(EGS / "librispeech" / "conf" / "slimmable_30M.yaml")
     model = build_model(config.model, None, config.tokenizer.vocab_size, (1.0,))
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}

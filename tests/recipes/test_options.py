@@ -51,9 +51,7 @@ def test_wrong_options_are_named(recipe: Run, options: list[str], message: str) 
     ("stage", "maker"),
     [(2, "stage 1"), (3, "stage 1"), (4, "stage 3"), (5, "stage 4"), (6, "stage 4"), (7, "stage 6")],
 )
-def test_a_missing_input_names_the_stage_that_makes_it(
-    recipe: Run, tmp_path: Path, stage: int, maker: str
-) -> None:
+def test_a_missing_input_names_the_stage_that_makes_it(recipe: Run, tmp_path: Path, stage: int, maker: str) -> None:
     options = ("--stop-stage", stage, "--data", tmp_path / "data", "--exp", tmp_path / "exp")
     done = recipe("an4", "--stage", stage, *options)
     assert done.returncode == 1
