@@ -82,7 +82,6 @@ def step_emitting(
     if not len(rows):
         return lm, state
     out, stepped = model.predictor.step(symbols[rows], state.select(rows))
-    # Every row takes some stepped row, `where` keeps only those of the rows that emitted.
-    spread = (emits.cumsum(0) - 1).clamp(min=0)
-    state = PredictorState.where(emits, stepped.select(spread), state)
+    pairs = zip(state.tensors, stepped.tensors, strict=True)
+    state = PredictorState(tuple(old.index_copy(0, rows, new) for old, new in pairs))
     return lm.index_copy(0, rows, model.joiner.project_predictor(out)), state

@@ -1,0 +1,70 @@
+"""Greedy search for 32 utterances at once against the same search for one after the other.
+
+The loop alone: encoder output is random, and blank is favoured so that a frame emits as often as in real speech.
+Predictor, joiner and vocabulary are those of the presets of AN4 and of LibriSpeech (30 M parameters).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from common import median_seconds, report
+from torch import Tensor
+
+from slimasr.config.load import load_config
+from slimasr.decoding.greedy import greedy_search
+from slimasr.models.build import build_model
+from slimasr.models.transducer import Transducer
+
+EGS = Path(__file__).resolve().parents[2] / "egs"
+NUM_UTTERANCES = 32
+NUM_FRAMES = 250
+SYMBOLS_PER_FRAME = 0.2
+TARGET = 8.0
+
+
+def emitting_model(preset: Path, out: Tensor, lens: Tensor) -> Transducer:
+    """The preset's predictor and joiner, blank's bias found by bisection; the encoder does not matter."""
+    config = load_config(preset)
+    encoder = config.model.encoder.model_copy(update={"num_layers": 1})
+    torch.manual_seed(0)
+    vocab_size = config.tokenizer.vocab_size
+    model = build_model(config.model.model_copy(update={"encoder": encoder}), None, vocab_size, [1.0]).eval()
+    low, high = 0.0, 50.0
+    with torch.no_grad():
+        model.joiner.output.weight.mul_(5)
+        for _ in range(12):
+            model.joiner.output.bias[model.blank_id] = (low + high) / 2
+            hyps = greedy_search(model, out[:2, :100], lens[:2].clamp(max=100), out.shape[-1])
+            emits_more = sum(map(len, hyps)) / 200 > SYMBOLS_PER_FRAME
+            low, high = ((low + high) / 2, high) if emits_more else (low, (low + high) / 2)
+    return model
+
+
+def measure(name: str, preset: Path) -> None:
+    """Time both sides and print the result."""
+    width = load_config(preset).model.encoder.d_model
+    torch.manual_seed(1)
+    out = torch.randn(NUM_UTTERANCES, NUM_FRAMES, width)
+    lens = torch.full((NUM_UTTERANCES,), NUM_FRAMES)
+    model = emitting_model(preset, out, lens)
+
+    def batched() -> list[list[int]]:
+        return greedy_search(model, out, lens, width)
+
+    def one_by_one() -> list[list[int]]:
+        rows = zip(out.split(1), lens.split(1), strict=True)
+        return [hyp for row, row_lens in rows for hyp in greedy_search(model, row, row_lens, width)]
+
+    hyps = batched()
+    if hyps != one_by_one():
+        raise SystemExit(f"{name}: batched and single search differ")
+    ours, other = median_seconds(batched), median_seconds(one_by_one, repeats=3)
+    rate = sum(map(len, hyps)) / out[..., 0].numel()
+    report(name, ours, other, other / ours, TARGET, threads=torch.get_num_threads(), symbols_per_frame=rate)
+
+
+if __name__ == "__main__":
+    measure("greedy search at N 32, AN4 preset, seconds", EGS / "an4" / "conf" / "slimmable.yaml")
+    measure("greedy search at N 32, 30M preset, seconds", EGS / "librispeech" / "conf" / "slimmable_30M.yaml")
