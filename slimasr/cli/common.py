@@ -33,9 +33,7 @@ ExpArgument = Annotated[Path, typer.Argument(help="Experiment folder, exp/<name>
 ExpOption = Annotated[Path, typer.Option("--exp", help="Experiment folder, exp/<name>.", show_default=False)]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", help="Override one key, e.g. encoder.num_layers=6; repeatable.", metavar="KEY=VALUE"
-    ),
+    typer.Option("--set", help="Override one key, e.g. encoder.num_layers=6; repeatable.", metavar="KEY=VALUE"),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

@@ -66,11 +66,7 @@ def examine() -> list[Finding]:
 
 def _required(name: str) -> Finding:
     found = _version(name)
-    return (
-        Finding(name, found)
-        if found
-        else Finding(name, "absent", f"pip install {name}, or run tools/setup.sh")
-    )
+    return Finding(name, found) if found else Finding(name, "absent", f"pip install {name}, or run tools/setup.sh")
 
 
 def _device() -> Finding:

@@ -115,9 +115,7 @@ def test_interrupt_ends_a_real_process_with_130(tmp_path: Path) -> None:
         "    time.sleep(60)\n"
         "entry(run)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
