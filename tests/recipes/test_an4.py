@@ -35,9 +35,9 @@ def _nth_of_speaker(ids: list[str], number: int) -> int:
     return sum(Path(i).parent == speaker for i in ids[:number])
 
 
-def test_every_stage(recipe: Run, small_an4: Path, tmp_path: Path) -> None:
-    exp = tmp_path / "exp"
-    done = recipe("an4", "--corpus-dir", small_an4, "--data", tmp_path / "data", "--exp", exp, "--nj", 1, *TINY_MODEL)
+def test_every_stage_then_resume_then_a_separate_model(recipe: Run, small_an4: Path, tmp_path: Path) -> None:
+    exp, data = tmp_path / "exp", ("--data", tmp_path / "data")
+    done = recipe("an4", "--corpus-dir", small_an4, *data, "--exp", exp, "--nj", 1, *TINY_MODEL)
     assert done.returncode == 0, done.stderr
     results = json.loads((exp / "results.json").read_text())
     assert sorted(results["subnets"]) == sorted(WIDTHS)
@@ -45,21 +45,15 @@ def test_every_stage(recipe: Run, small_an4: Path, tmp_path: Path) -> None:
         test = results["subnets"][name]["wer"]["test"]
         assert test["words"] > 12
         assert test["errors"] == test["ins"] + test["del"] + test["sub"]
-    assert "report.html" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[-1] == f"wrote {exp / 'report.html'}"
     assert "plotly" in (exp / "report.html").read_text()
 
-    again = recipe("an4", "--stage", "4", "--stop-stage", "4", "--data", tmp_path / "data", "--exp", exp, *TINY_MODEL)
+    only_train = ("--stage", 4, "--stop-stage", 4, *data, *TINY_MODEL)
+    again = recipe("an4", *only_train, "--exp", exp)
     assert again.returncode == 0, again.stderr
     assert json.loads((exp / "results.json").read_text())["steps"] == results["steps"]
 
-
-def test_a_separate_model_and_another_size(recipe: Run, small_an4: Path, tmp_path: Path) -> None:
-    exp = tmp_path / "exp"
-    done = recipe(
-        "an4", "--config", "conf/separate.yaml", "--set", "method.subnet=0.5", "--corpus-dir", small_an4,
-        "--data", tmp_path / "data", "--exp", exp, "--stop-stage", "5", *TINY_MODEL,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    results = json.loads((exp / "results.json").read_text())
-    assert results["separate_of"] == "w0.5"
-    assert list(results["subnets"]) == ["w1"]
+    small = tmp_path / "separate_0.5"
+    alone = recipe("an4", *only_train, "--exp", small, "--config", "conf/separate.yaml", "--set", "method.subnet=0.5")
+    assert alone.returncode == 0, alone.stderr
+    assert json.loads((small / "results.json").read_text())["separate_of"] == "w0.5"
