@@ -32,9 +32,7 @@ def search_labels(
     if config.kind == "greedy":
         return greedy_search(model, encoder.out, encoder.lens, width, config.max_symbols_per_frame)
     if config.max_symbols_per_frame != 1:
-        raise UserError(
-            "decoding.max_symbols_per_frame: modified_beam emits at most one symbol per frame; set it to 1"
-        )
+        raise UserError("decoding.max_symbols_per_frame: modified_beam emits at most one symbol per frame; set it to 1")
     return modified_beam_search(model, encoder.out, encoder.lens, width, config.beam)
 
 

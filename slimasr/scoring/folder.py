@@ -51,9 +51,7 @@ def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str,
         missing = set(set_names) - {folder.name for folder in folders}
         if missing:
             where = exp / "decode" / subnet_id / min(missing)
-            raise UserError(
-                f"{where} is missing; run stage 6 (slimasr-decode --set-name {min(missing)}) first"
-            )
+            raise UserError(f"{where} is missing; run stage 6 (slimasr-decode --set-name {min(missing)}) first")
     return {subnet_id: [f for f in folders if f.name in set_names] for subnet_id, folders in found.items()}
 
 
@@ -76,9 +74,7 @@ def score_decoded(folders: Sequence[Path], pool: bool = False) -> ScoredSubnet:
     if pool and len(sets) > 1:
         pooled, how = "+".join(sets), next(iter(hows.values()))
         if any(other != how for other in hows.values()):
-            raise UserError(
-                f"{folders[0].parent}: the sets were decoded in different ways; decode them again"
-            )
+            raise UserError(f"{folders[0].parent}: the sets were decoded in different ways; decode them again")
         wers[pooled] = score([utterance for utterances in sets.values() for utterance in utterances])
         hows[pooled] = how
     made_by = {name: {key: hows[name][key] for key in ("checkpoint", "decoding")} for name in wers}

@@ -18,8 +18,7 @@ _NOTHING = "*"
 def recogs(utterances: Sequence[Utterance]) -> str:
     """Two lines per utterance, its reference and its hypothesis as lists of words, sorted by id."""
     return "".join(
-        f"{u.id}:\tref={list(u.ref)}\n{u.id}:\thyp={list(u.hyp)}\n"
-        for u in sorted(utterances, key=lambda u: u.id)
+        f"{u.id}:\tref={list(u.ref)}\n{u.id}:\thyp={list(u.hyp)}\n" for u in sorted(utterances, key=lambda u: u.id)
     )
 
 

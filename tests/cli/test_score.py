@@ -121,9 +121,7 @@ def test_input_that_cannot_be_scored(tmp_path: Path) -> None:
 def decoded(words: str, prefix: str, decoding: str = "greedy, at most 1 per frame") -> DecodedSet:
     """Three utterances; those whose reference word is not among ``words`` are recognised as nothing."""
     refs = ("A", "B", "C")
-    utterances = tuple(
-        Utterance(f"{prefix}{i}", (ref,), (ref,) if ref in words else ()) for i, ref in enumerate(refs)
-    )
+    utterances = tuple(Utterance(f"{prefix}{i}", (ref,), (ref,) if ref in words else ()) for i, ref in enumerate(refs))
     speakers = {u.id: "s1" for u in utterances}
     return DecodedSet(Subnet(0.5), utterances, speakers, "final", decoding)
 

@@ -16,9 +16,7 @@ UTTERANCES = [
         ("FOR", "THE", "FIRST", "DAY", "SIR", "I", "THINK"),
         ("FOR", "THE", "FIRST", "DAY", "I", "THINK"),
     ),
-    Utterance(
-        "a-1", ("OF", "EDISON", "ILLUMINATING", "IT'S"), ("OF", "ADDISON", "ILLUMINATED", "NOW", "IT'S")
-    ),
+    Utterance("a-1", ("OF", "EDISON", "ILLUMINATING", "IT'S"), ("OF", "ADDISON", "ILLUMINATED", "NOW", "IT'S")),
     Utterance("c-3", (), ()),
 ]
 
