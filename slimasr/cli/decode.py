@@ -12,12 +12,8 @@ from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, prog
 SubnetsOption = Annotated[
     list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON or all; repeatable.")
 ]
-SetsOption = Annotated[
-    list[str] | None, typer.Option("--set-name", help="Repeatable (default: dev and test sets).")
-]
-MethodOption = Annotated[
-    Literal["greedy", "modified_beam"] | None, typer.Option(help="Default: the configuration's.")
-]
+SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: dev and test sets).")]
+MethodOption = Annotated[Literal["greedy", "modified_beam"] | None, typer.Option(help="Default: the configuration's.")]
 
 
 def run(

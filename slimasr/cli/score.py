@@ -14,17 +14,11 @@ from slimasr.scoring.folder import find_decoded, score_decoded, write_details
 from slimasr.scoring.kaldi import wer_lines
 
 ExpOptional = Annotated[Path | None, typer.Argument(help="Experiment folder whose decoded sets are scored.")]
-SetsOption = Annotated[
-    list[str] | None, typer.Option("--set-name", help="Repeatable (default: all decoded).")
-]
+SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: all decoded).")]
 PoolOption = Annotated[bool, typer.Option("--pool", help="Score the sets of each subnet together as well.")]
-RefOption = Annotated[
-    Path | None, typer.Option(help="Kaldi text file: '<utterance id> <word> ...' per line.")
-]
+RefOption = Annotated[Path | None, typer.Option(help="Kaldi text file: '<utterance id> <word> ...' per line.")]
 HypOption = Annotated[Path | None, typer.Option(help="Kaldi text file of hypotheses.")]
-Hyp2Option = Annotated[
-    Path | None, typer.Option(help="Hypotheses of a second system, to compare with --hyp.")
-]
+Hyp2Option = Annotated[Path | None, typer.Option(help="Hypotheses of a second system, to compare with --hyp.")]
 MissingOption = Annotated[
     bool, typer.Option("--allow-missing", help="Score utterances without hypothesis as empty, and say so.")
 ]
