@@ -25,9 +25,7 @@ def unpack(archive: Path, target: Path) -> None:
         else:
             _unpack_tar(archive, target)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(
-            f"{archive}: not an undamaged tar or zip archive ({error}); fetch it again"
-        ) from error
+        raise UserError(f"{archive}: not an undamaged tar or zip archive ({error}); fetch it again") from error
 
 
 def _unpack_tar(archive: Path, target: Path) -> None:

@@ -66,9 +66,7 @@ def load_samples(cut: Cut) -> np.ndarray:
         AssertionError,
     ) as error:
         reason = str(error).strip().splitlines()
-        raise AudioError(
-            f"{source}: cannot be decoded ({reason[0] if reason else type(error).__name__})"
-        ) from error
+        raise AudioError(f"{source}: cannot be decoded ({reason[0] if reason else type(error).__name__})") from error
     if not np.isfinite(samples).all():
         raise AudioError(f"{source}: holds samples that are not finite")
     return samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from slimasr.data.features import read_stats
 from slimasr.data.files import BadUtterance, DataFolder
 from slimasr.data.filters import EncoderFrames, conv_encoder_frames
 from slimasr.data.musan import MUSAN_SET
-from slimasr.data.sampling import Place, PlannedBatch, pack, plan_epoch
+from slimasr.data.sampling import Hearing, Place, count_batches, pack, plan_epoch
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_feature_cuts, read_training_cuts
@@ -65,8 +65,7 @@ class BatchSource:
         self._tokenizer = tokenizer
         self._seed = config.seed if seed is None else seed
         self._place = Place(rank, world_size)
-        self._key = key
-        self._cuts = read_training_cuts(config, self._folder, tokenizer, encoder_frames)
+        self._cuts = read_training_cuts(config, self._folder, tokenizer, encoder_frames, key)
         self._noise = _read_noise(config, self._folder)
 
     @property
@@ -81,39 +80,39 @@ class BatchSource:
 
     def train_batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Batches of an epoch for this rank, from the one numbered ``skip`` (from 0) on."""
-        numbered = list(enumerate(self._plan(epoch)))[skip:]
+        hearings = self._cuts.of_epoch(self._seed, epoch)
+        plan = plan_epoch(hearings, self._config.data, self._seed, epoch, self._place)
+        numbered = ((number, self._cuts_of(batch)) for number, batch in enumerate(plan) if number >= skip)
         mixer = None
         if self._noise is not None and self._config.data.musan is not None:
-            mixer = NoiseMixer(
-                self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._place.rank}"
-            )
-        yield from _load(
-            numbered, Collator(self._config, self._tokenizer, mixer), self._config.data.num_workers
-        )
+            mixer = NoiseMixer(self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._place.rank}")
+        keys = None if self._cuts.keys is None else [batch[0].key for batch in plan]
+        yield from _load(numbered, Collator(self._config, self._tokenizer, mixer, keys), self._config.data.num_workers)
 
     def num_train_batches(self, epoch: int) -> int:
-        """Batches of an epoch, the same on all ranks; reads no features."""
-        return len(self._plan(epoch))
+        """Batches of an epoch, the same on all ranks; draws and reads nothing."""
+        hearings = self._cuts.of_epoch(self._seed, epoch)
+        return count_batches(hearings, self._config.data, self._place.world_size)
 
     def worst_batches(self) -> list[Batch]:
         """The batches that need most memory, at the lowest speed: longest utterances, and largest lattice."""
         data = self._config.data
         packed = pack(self._cuts.slowest(), data.batch_seconds, data.max_cuts)
-        largest = max(range(len(packed)), key=lambda number: self._lattice_size(packed[number]))
+        tokens = {name: len(self._tokenizer.encode(self._text(name))) for name in self._cuts.ids}
+        sizes = [len(b) * b[0].duration * (1 + max(tokens[item.id] for item in b)) for b in packed]
         collate = Collator(self._config, self._tokenizer)
-        return [collate[0, PlannedBatch(packed[number])] for number in sorted({0, largest})]
+        return [collate[0, self._cuts_of(packed[number])] for number in sorted({0, sizes.index(max(sizes))})]
 
     def eval_batches(self, set_name: str, max_seconds: float) -> Iterator[Batch]:
         """A whole set, the same on all ranks, as `eval_batches` gives it."""
         return eval_batches(self._config, self._folder.root, set_name, self._tokenizer, max_seconds)
 
-    def _plan(self, epoch: int) -> list[PlannedBatch]:
-        cuts = self._cuts.of_epoch(self._seed, epoch)
-        return plan_epoch(cuts, self._config.data, self._seed, epoch, self._place, self._key)
+    def _cuts_of(self, batch: Sequence[Hearing]) -> CutSet:
+        return CutSet.from_items([self._cuts.cut(hearing) for hearing in batch])
 
-    def _lattice_size(self, cuts: CutSet) -> float:
-        tokens = max(len(self._tokenizer.encode(cut.supervisions[0].text)) for cut in cuts)
-        return len(cuts) * max(cut.duration for cut in cuts) * (tokens + 1)
+    def _text(self, name: str) -> str:
+        text: str = next(iter(self._cuts.stored.values()))[name].supervisions[0].text
+        return text
 
 
 def eval_batches(
@@ -125,8 +124,8 @@ def eval_batches(
     """
     read_stats(config, data_dir)
     cuts = read_feature_cuts(DataFolder(data_dir), set_name)
-    numbered = [(number, PlannedBatch(batch)) for number, batch in enumerate(pack(list(cuts), max_seconds))]
-    yield from _load(numbered, Collator(config, tokenizer), config.data.num_workers)
+    packed = pack(list(cuts), max_seconds)
+    yield from _load(enumerate(map(CutSet.from_items, packed)), Collator(config, tokenizer), config.data.num_workers)
 
 
 @dataclass(frozen=True)
@@ -154,23 +153,31 @@ class NoiseMixer:
 
 
 class Collator(Dataset[Batch]):
-    """(number, planned batch) -> `Batch`, in the loader's workers where there are any."""
+    """(number of the batch, its cuts) -> `Batch`, in the loader's workers where there are any."""
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, mixer: NoiseMixer | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tokenizer: Tokenizer,
+        mixer: NoiseMixer | None = None,
+        keys: Sequence[str | None] | None = None,
+    ) -> None:
         self._num_mel_bins = config.features.num_mel_bins
         self._extractor: Fbank | None = None
         if config.data.storage == "on_the_fly":
             self._extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
         self._tokenizer = tokenizer
         self._mixer = mixer
+        self._keys = keys
 
-    def __getitem__(self, item: tuple[int, PlannedBatch]) -> Batch:
-        number, planned = item
-        cuts = list(planned.cuts if self._mixer is None else self._mixer(number, planned.cuts))
+    def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
+        number, clean = item
+        cuts = list(clean if self._mixer is None else self._mixer(number, clean))
         texts = tuple(cut.supervisions[0].text for cut in cuts)
         x, x_lens = _pad([torch.from_numpy(self._features(cut)) for cut in cuts], LOG_EPSILON)
         y, y_lens = _pad([torch.tensor(self._tokenizer.encode(text), dtype=torch.int64) for text in texts], 0)
-        return Batch(x, x_lens, y, y_lens, tuple(cut.id for cut in cuts), texts, planned.key)
+        key = None if self._keys is None else self._keys[number]
+        return Batch(x, x_lens, y, y_lens, tuple(cut.id for cut in cuts), texts, key)
 
     def _features(self, cut: Cut) -> np.ndarray:
         """(T, F) float32."""
@@ -183,9 +190,7 @@ class Collator(Dataset[Batch]):
         except AudioError as error:
             raise UserError(f"{cut.id}: {error}") from error
         except (OSError, ValueError, AssertionError) as error:
-            raise UserError(
-                f"{cut.id}: stored features cannot be read ({error}); run stage 2 again"
-            ) from error
+            raise UserError(f"{cut.id}: stored features cannot be read ({error}); run stage 2 again") from error
         if features.shape[1] != self._num_mel_bins:
             raise UserError(
                 f"{cut.id}: has {features.shape[1]} mel bins, features.num_mel_bins is {self._num_mel_bins}"
@@ -199,9 +204,7 @@ def _pad(rows: Sequence[torch.Tensor], value: float) -> tuple[torch.Tensor, torc
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value), lens
 
 
-def _load(
-    numbered: Sequence[tuple[int, PlannedBatch]], collator: Collator, num_workers: int
-) -> Iterator[Batch]:
+def _load(numbered: Iterable[tuple[int, CutSet]], collator: Collator, num_workers: int) -> Iterator[Batch]:
     loader: DataLoader[Batch] = DataLoader(
         collator,
         batch_size=None,

@@ -41,9 +41,7 @@ class Espeak:
         library, data = _find_library()
         self._library = ctypes.CDLL(str(library))
         self._timbres = {path.name for path in (data / "voices" / "!v").iterdir()}
-        self.sampling_rate = int(
-            self._library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _DONT_EXIT)
-        )
+        self.sampling_rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _DONT_EXIT))
         if self.sampling_rate <= 0:
             raise UserError(
                 f"espeak-ng cannot read its data in {data}: run pip install --force-reinstall slimasr[demo]"

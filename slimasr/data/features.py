@@ -56,9 +56,7 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
         found = [read_result(shard) for shard in shards]
         _check_bad(config, set_name, found)
         write_bad(folder.bad(set_name), [item for result in found for item in result.bad])
-        write_cuts(
-            folder.cuts(set_name, speed), (cut for s in shards for cut in CutSet.from_jsonl_lazy(s.manifest))
-        )
+        write_cuts(folder.cuts(set_name, speed), (cut for s in shards for cut in CutSet.from_jsonl_lazy(s.manifest)))
         counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
         results += found if set_name in config.data.train else []
     write_json_atomic(folder.stats, _statistics(config, results))
@@ -78,9 +76,7 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
     stats = json.loads(folder.stats.read_text(encoding="utf-8"))
     for key, value in _settings(config).items():
         if stats[key] != value:
-            raise UserError(
-                f"{key} is {value}, but {folder.features} was made with {stats[key]}: run stage 2 again"
-            )
+            raise UserError(f"{key} is {value}, but {folder.features} was made with {stats[key]}: run stage 2 again")
     return torch.tensor(stats["mean"]), torch.tensor(stats["std"])
 
 

@@ -45,9 +45,7 @@ def unusable(
         return "empty transcript"
     if tokenizer.unk_id in ids:
         return f"transcript has characters the tokenizer does not know: {text!r}"
-    return _wrong_length(seconds, config.data) or _infeasible(
-        encoder_frames(feature_frames(seconds)), ids, config.loss
-    )
+    return _wrong_length(seconds, config.data) or _infeasible(encoder_frames(feature_frames(seconds)), ids, config.loss)
 
 
 def _wrong_length(seconds: float, config: DataConfig) -> str | None:

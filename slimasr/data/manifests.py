@@ -24,9 +24,7 @@ def set_names(config: DataConfig) -> list[str]:
     return list(dict.fromkeys([*config.train, config.dev, *config.test]))
 
 
-def get_corpus(
-    config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress
-) -> Path:
+def get_corpus(config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress) -> Path:
     """Stage 0: the corpus's folder; found, made or (where allowed) downloaded.
 
     Raises:
@@ -50,9 +48,7 @@ def prepare(
     folder = DataFolder(data_dir)
     source = get_corpus(config, data_dir, corpus_dir, download, progress)
     counts = {}
-    for name, utterances in (
-        CORPORA[config.corpus].list_utterances(source, set_names(config), config.options).items()
-    ):
+    for name, utterances in CORPORA[config.corpus].list_utterances(source, set_names(config), config.options).items():
         cuts, bad = build_cuts(progress(utterances, len(utterances), f"{config.corpus} {name}"), config)
         if bad and name not in config.train:
             raise UserError(f"{name}: {bad[0].id}: {bad[0].reason}")

@@ -1,19 +1,44 @@
-"""Which cuts make which batch, from seed and epoch alone: no audio or feature is read here."""
+"""Which utterances make which batch, from seed and epoch alone: no audio or feature is read here."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import random
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from lhotse import CutSet
-from lhotse.cut import Cut
-from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
-from lhotse.dataset.sampling.base import CutSampler
+from lhotse import MonoCut
+from lhotse.dataset import DynamicBucketingSampler
+from lhotse.dataset.sampling.dynamic_bucketing import FixedBucketBatchSizeConstraint, estimate_duration_buckets
 
 from slimasr.config.schema import DataConfig
-from slimasr.errors import UserError
+
+
+class Timed(Protocol):
+    """What has an id and lasts ``duration`` seconds: a cut or a `Hearing`."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def duration(self) -> float: ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """An utterance in an epoch: at which speed, how long it then lasts, and its value of the batch key."""
+
+    id: str
+    speed: float
+    duration: float
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -25,40 +50,39 @@ class Place:
 
 
 @dataclass(frozen=True)
-class PlannedBatch:
-    """Cuts of one batch, and the value of the batch key they share."""
+class Buckets:
+    """Batch sizes by duration: a cut belongs to the first bucket whose end is not below its duration."""
 
-    cuts: CutSet
-    key: str | None = None
+    ends: list[float]
+    sizes: list[int]
+
+    @classmethod
+    def of(cls, hearings: Sequence[Hearing], config: DataConfig) -> Buckets:
+        """Equal shares of the total duration per bucket; padded batches of at most ``data.batch_seconds``."""
+        num_buckets = min(config.num_buckets, len(hearings))
+        starts = estimate_duration_buckets(hearings, num_buckets) if num_buckets > 1 else []
+        ends = [*starts, max(item.duration for item in hearings)]
+        most = len(hearings) if config.max_cuts is None else config.max_cuts
+        # A fixed size bounds the padded batch; lhotse's time limit would let the last cut exceed it.
+        return cls(ends, [max(1, min(most, int(config.batch_seconds / end))) for end in ends])
 
 
-def speed_of(cut_id: str, speeds: Sequence[float], seed: int, epoch: int) -> float:
+def speed_of(utterance: str, speeds: Sequence[float], seed: int, epoch: int) -> float:
     """An utterance's speed in an epoch: uniform, equal in all processes and after a resume."""
     if len(speeds) == 1:
         return speeds[0]
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{cut_id}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{utterance}".encode(), digest_size=8).digest()
     return speeds[int.from_bytes(digest, "big") % len(speeds)]
 
 
 def plan_epoch(
-    cuts: Sequence[Cut],
-    config: DataConfig,
-    seed: int,
-    epoch: int,
-    place: Place = Place(),
-    key: str | None = None,
-) -> list[PlannedBatch]:
+    hearings: Sequence[Hearing], config: DataConfig, seed: int, epoch: int, place: Place = Place()
+) -> list[list[Hearing]]:
     """All batches of one epoch for one process, in order; every process gets equally many.
 
-    With a batch key, each batch holds cuts of one value of it, the same one in all processes in a step.
-
-    Args:
-      key: field of the cuts' supervisions, e.g. ``speaker``.
+    Where the hearings have keys, each batch holds one value of it, the same one in all processes in a step.
     """
-    planned = [
-        [PlannedBatch(batch, value) for batch in _sampler(group, config, seed, epoch, place)]
-        for value, group in _group(cuts, key)
-    ]
+    planned = [_draw(group, config, seed, epoch, place) for group in _group(hearings)]
     if len(planned) == 1:
         return planned[0]
     turns = [number for number, batches in enumerate(planned) for _ in batches]
@@ -67,66 +91,54 @@ def plan_epoch(
     return [next(queues[number]) for number in turns]
 
 
-def pack(cuts: Sequence[Cut], max_seconds: float, max_cuts: int | None = None) -> list[CutSet]:
-    """Pack cuts, longest first, into batches of at most ``max_seconds`` with padding, or of one cut."""
-    batches: list[list[Cut]] = []
+def count_batches(hearings: Sequence[Hearing], config: DataConfig, world_size: int = 1) -> int:
+    """``len(plan_epoch(...))`` without drawing: only the last batch of a bucket is not full."""
+    total = 0
+    for group in _group(hearings):
+        buckets = Buckets.of(group, config)
+        filled = Counter(bisect_left(buckets.ends, item.duration) for item in group)
+        batches = sum(math.ceil(count / buckets.sizes[bucket]) for bucket, count in filled.items())
+        total += math.ceil(batches / world_size)
+    return total
+
+
+def pack(items: Sequence[T], max_seconds: float, max_cuts: int | None = None) -> list[list[T]]:
+    """Pack, longest first, into batches of at most ``max_seconds`` with padding, or of one item."""
+    batches: list[list[T]] = []
     limit = 0
-    for cut in sorted(cuts, key=lambda item: (-item.duration, item.id)):
+    for item in sorted(items, key=lambda timed: (-timed.duration, timed.id)):
         if not batches or len(batches[-1]) >= limit:
             batches.append([])
-            limit = max(1, int(max_seconds / cut.duration))
+            limit = max(1, int(max_seconds / item.duration))
             limit = min(limit, max_cuts) if max_cuts is not None else limit
-        batches[-1].append(cut)
-    return [CutSet.from_cuts(batch) for batch in batches]
+        batches[-1].append(item)
+    return batches
 
 
-def key_value(cut: Cut, key: str) -> str:
-    """The batch key's value: a supervision field or custom entry.
-
-    Raises:
-      UserError: the utterance has none.
-    """
-    supervision = cut.supervisions[0]
-    value = (
-        getattr(supervision, key, None) if hasattr(supervision, key) else (supervision.custom or {}).get(key)
-    )
-    if value is None:
-        raise UserError(f"{cut.id}: has no {key!r}, by which this method groups its batches")
-    return str(value)
+def _group(hearings: Sequence[Hearing]) -> list[list[Hearing]]:
+    """Hearings by key, in the keys' order."""
+    groups: dict[str, list[Hearing]] = {}
+    for item in hearings:
+        groups.setdefault(item.key or "", []).append(item)
+    return [groups[key] for key in sorted(groups)]
 
 
-def _group(cuts: Sequence[Cut], key: str | None) -> list[tuple[str | None, list[Cut]]]:
-    if key is None:
-        return [(None, list(cuts))]
-    groups: dict[str, list[Cut]] = {}
-    for cut in cuts:
-        groups.setdefault(key_value(cut, key), []).append(cut)
-    return [(value, groups[value]) for value in sorted(groups)]
-
-
-def _sampler(cuts: list[Cut], config: DataConfig, seed: int, epoch: int, place: Place) -> CutSampler:
+def _draw(hearings: list[Hearing], config: DataConfig, seed: int, epoch: int, place: Place) -> list[list[Hearing]]:
+    """lhotse's sampler over stand-ins for the cuts, which carry what it looks at and their number here."""
+    buckets = Buckets.of(hearings, config)
+    stand_ins = [
+        MonoCut(item.id, 0.0, item.duration, 0, custom={"number": number}) for number, item in enumerate(hearings)
+    ]
     # The sampler shuffles within its buffer only: a large corpus needs this too.
-    order = list(cuts)
-    random.Random(f"order/{seed}/{epoch}").shuffle(order)
-    num_buckets = min(config.num_buckets, len(order))
-    if num_buckets == 1:
-        sampler: CutSampler = DynamicCutSampler(
-            order,
-            max_duration=config.batch_seconds,
-            max_cuts=config.max_cuts,
-            rank=place.rank,
-            world_size=place.world_size,
-        )
-    else:
-        sampler = DynamicBucketingSampler(
-            order,
-            max_duration=config.batch_seconds,
-            max_cuts=config.max_cuts,
-            num_buckets=num_buckets,
-            shuffle=True,
-            rank=place.rank,
-            world_size=place.world_size,
-            seed=seed,
-        )
+    random.Random(f"order/{seed}/{epoch}").shuffle(stand_ins)
+    sampler = DynamicBucketingSampler(
+        stand_ins,
+        constraint=FixedBucketBatchSizeConstraint(max_seq_len_buckets=buckets.ends, batch_sizes=buckets.sizes),
+        duration_bins=buckets.ends[:-1],
+        shuffle=True,
+        rank=place.rank,
+        world_size=place.world_size,
+        seed=seed,
+    )
     sampler.set_epoch(epoch)
-    return sampler
+    return [[hearings[cut.custom["number"]] for cut in batch] for batch in sampler]

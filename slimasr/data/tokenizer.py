@@ -136,9 +136,7 @@ def _reason(message: str) -> str:
     at_most = re.search(r"value <= (\d+)", message)
     if at_most is not None:
         return f"too large for the training text, at most {at_most[1]}"
-    at_least = re.search(r"required_chars\.?\s*\d+ vs (\d+)", message) or re.search(
-        r"(\d+) vs (\d+)", message
-    )
+    at_least = re.search(r"required_chars\.?\s*\d+ vs (\d+)", message) or re.search(r"(\d+) vs (\d+)", message)
     if at_least is not None:
         return f"too small for the training text, at least {at_least[at_least.lastindex or 1]}"
     return message.splitlines()[-1]

@@ -10,7 +10,7 @@ from lhotse.cut import Cut
 from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, read_bad, read_cuts
 from slimasr.data.filters import EncoderFrames, unusable
-from slimasr.data.sampling import speed_of
+from slimasr.data.sampling import Hearing, speed_of
 from slimasr.data.shards import at_speed
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
@@ -25,31 +25,45 @@ class TrainingCuts:
       speeds: ``data.speeds``.
       stored: speed -> utterance id -> cut; with on-the-fly features, the natural speed alone.
       bad: utterances left out by any stage so far.
+      keys: utterance id -> its value of the batch key; None = batches are mixed.
     """
 
     ids: tuple[str, ...]
     speeds: tuple[float, ...]
     stored: dict[float, dict[str, Cut]]
     bad: tuple[BadUtterance, ...]
+    keys: dict[str, str] | None = None
 
-    def at(self, cut_id: str, speed: float) -> Cut:
-        """An utterance at a speed."""
-        cuts = self.stored.get(speed)
-        return at_speed(self.stored[1.0][cut_id], speed) if cuts is None else cuts[cut_id]
+    def cut(self, hearing: Hearing) -> Cut:
+        """The cut of an utterance at a speed."""
+        cuts = self.stored.get(hearing.speed)
+        return at_speed(self.stored[1.0][hearing.id], hearing.speed) if cuts is None else cuts[hearing.id]
 
-    def of_epoch(self, seed: int, epoch: int) -> list[Cut]:
+    def of_epoch(self, seed: int, epoch: int) -> list[Hearing]:
         """Every utterance once, each at the speed that this epoch chose for it."""
-        return [self.at(cut_id, speed_of(cut_id, self.speeds, seed, epoch)) for cut_id in self.ids]
+        return [self._hearing(name, speed_of(name, self.speeds, seed, epoch)) for name in self.ids]
 
-    def slowest(self) -> list[Cut]:
+    def slowest(self) -> list[Hearing]:
         """Every utterance once, as long as it gets."""
-        return [self.at(cut_id, min(self.speeds)) for cut_id in self.ids]
+        return [self._hearing(name, min(self.speeds)) for name in self.ids]
+
+    def _hearing(self, name: str, speed: float) -> Hearing:
+        cuts = self.stored.get(speed)
+        duration = self.stored[1.0][name].duration / speed if cuts is None else cuts[name].duration
+        return Hearing(name, speed, duration, None if self.keys is None else self.keys[name])
 
 
 def read_training_cuts(
-    config: Config, folder: DataFolder, tokenizer: Tokenizer, encoder_frames: EncoderFrames
+    config: Config,
+    folder: DataFolder,
+    tokenizer: Tokenizer,
+    encoder_frames: EncoderFrames,
+    key: str | None = None,
 ) -> TrainingCuts:
     """Read what stage 2 wrote and leave out what cannot be trained on at one of the speeds.
+
+    Args:
+      key: supervision field by which batches are grouped.
 
     Raises:
       UserError: stage 2 has not run, no utterance is usable, or more than ``data.max_bad_share`` is not.
@@ -72,15 +86,28 @@ def read_training_cuts(
         raise UserError(f"{folder.features}: no usable training utterance in {', '.join(data.train)}")
     if len(set(ids)) != len(ids):
         raise UserError(f"data.train: the sets {', '.join(data.train)} share utterances")
-    return TrainingCuts(tuple(ids), tuple(data.speeds), stored, tuple(bad))
+    first = next(iter(stored.values()))
+    keys = None if key is None else {name: key_value(first[name], key) for name in ids}
+    return TrainingCuts(tuple(ids), tuple(data.speeds), stored, tuple(bad), keys)
+
+
+def key_value(cut: Cut, key: str) -> str:
+    """The batch key's value: a supervision field or custom entry.
+
+    Raises:
+      UserError: the utterance has none.
+    """
+    supervision = cut.supervisions[0]
+    value = getattr(supervision, key) if hasattr(supervision, key) else (supervision.custom or {}).get(key)
+    if value is None:
+        raise UserError(f"{cut.id}: has no {key!r}, by which this method groups its batches")
+    return str(value)
 
 
 def read_feature_cuts(folder: DataFolder, set_name: str, speed: float = 1.0) -> CutSet:
     """Cuts as stage 2 wrote them, with the paths of their features made whole."""
     cuts = read_cuts(folder.cuts(set_name, speed), "stage 2 (slimasr-features)")
-    return CutSet.from_cuts(
-        c.with_features_path_prefix(folder.features) if c.has_features else c for c in cuts
-    )
+    return CutSet.from_cuts(c.with_features_path_prefix(folder.features) if c.has_features else c for c in cuts)
 
 
 def _read_set(config: Config, folder: DataFolder, name: str) -> dict[float, dict[str, Cut]]:

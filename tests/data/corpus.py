@@ -75,9 +75,7 @@ def audio_path(root: Path, name: str, suffix: str = ".flac") -> Path:
 def set_text(root: Path, part: str, name: str, text: str) -> None:
     """Replace one transcript."""
     path = root / "etc" / f"an4_{part}.transcription"
-    lines = [
-        f"{text} ({name})" if line.endswith(f"({name})") else line for line in path.read_text().splitlines()
-    ]
+    lines = [f"{text} ({name})" if line.endswith(f"({name})") else line for line in path.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")
 
 

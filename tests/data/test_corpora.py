@@ -18,9 +18,7 @@ SETS = ("train", "dev", "test")
 Find = Callable[[str], Path]
 
 
-def _list(
-    name: str, folder: Path, sets: tuple[str, ...] = SETS, **options: int
-) -> dict[str, list[Utterance]]:
+def _list(name: str, folder: Path, sets: tuple[str, ...] = SETS, **options: int) -> dict[str, list[Utterance]]:
     return CORPORA[name].list_utterances(folder, sets, options)
 
 
@@ -126,9 +124,7 @@ def test_unknown_sets_and_options_are_named(an4: Path) -> None:
         CORPORA["librispeech"].list_utterances(an4, ("dev-clean",), {"first": "ten"})
 
 
-def test_a_corpus_is_found_where_it_may_lie(
-    an4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_corpus_is_found_where_it_may_lie(an4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def find(given: Path | None, own: Path) -> Path:
         return find_corpus(CORPORA["an4"], given, own, SETS, {}, quiet)
 

@@ -142,17 +142,13 @@ def _run_in_a_process(data_dir: Path, die_after: int) -> int | None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     recipe = config(speeds=[0.9, 1.0])
-    process = multiprocessing.get_context("fork").Process(
-        target=compute_features, args=(recipe, data_dir, 1, dying)
-    )
+    process = multiprocessing.get_context("fork").Process(target=compute_features, args=(recipe, data_dir, 1, dying))
     process.start()
     process.join()
     return process.exitcode
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(
-    an4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_goes_on_and_ends_the_same(an4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slimasr.data.shards.SHARD_CUTS", 10)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for data_dir in (whole, killed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def main() -> None:
         seconds = {}
         for speed in (1.0, 0.9):
             shard = make_shard(Path(folder), speed)
-            seconds[speed] = median_seconds(lambda shard=shard: compute_shard(shard), repeats=3)
+            seconds[speed] = median_seconds(partial(compute_shard, shard), repeats=3)
     audio = float(NUM_FILES * SECONDS)
     report(
         "features on one core, seconds of work against seconds of audio",

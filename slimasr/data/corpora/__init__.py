@@ -61,7 +61,5 @@ def find_corpus(
     download_archives(corpus.archives(sets), own_dir / corpus.name)
     found = corpus.locate(own_dir / corpus.name)
     if found is None:
-        raise UserError(
-            f"{own_dir / corpus.name}: the downloaded archive holds no {corpus.name} ({corpus.marker})"
-        )
+        raise UserError(f"{own_dir / corpus.name}: the downloaded archive holds no {corpus.name} ({corpus.marker})")
     return found

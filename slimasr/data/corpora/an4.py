@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slimasr.data.corpora.base import Corpus, Options, Utterance, only_sets, parse_options
+from slimasr.data.corpora.base import Corpus, Options, Utterance, only_sets, parse_options, read_lines
 from slimasr.errors import UserError
 
 SUFFIXES = (".sph", ".wav", ".flac")
@@ -49,22 +49,14 @@ def dev_speakers(speakers: set[str]) -> set[str]:
 
 
 def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
-    fileids, transcription = (
-        corpus_dir / "etc" / f"an4_{part}.{end}" for end in ("fileids", "transcription")
-    )
-    texts = dict(_parse_line(line, transcription) for line in _read_lines(transcription))
+    fileids, transcription = (corpus_dir / "etc" / f"an4_{part}.{end}" for end in ("fileids", "transcription"))
+    texts = dict(_parse_line(line, transcription) for line in read_lines(transcription))
     utterances = []
-    for fileid in _read_lines(fileids):
+    for fileid in read_lines(fileids):
         stem = Path(fileid)
         audio = _find_audio(corpus_dir / "wav", fileid)
         utterances.append(Utterance(stem.name, audio, texts.get(stem.name, ""), stem.parent.name))
     return utterances
-
-
-def _read_lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"{path} is missing: this is not a complete AN4")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _parse_line(line: str, path: Path) -> tuple[str, str]:

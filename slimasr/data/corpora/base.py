@@ -64,9 +64,7 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
     values: dict[str, OptionValue] = {}
     for key, value in options.items():
         if key not in known:
-            raise UserError(
-                f"data.options.{key}: unknown for corpus {corpus}; known: {', '.join(known) or 'none'}"
-            )
+            raise UserError(f"data.options.{key}: unknown for corpus {corpus}; known: {', '.join(known) or 'none'}")
         if known[key] is float and type(value) is int:
             value = float(value)
         if type(value) is not known[key]:
@@ -75,13 +73,20 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
     return kind(**values)
 
 
-def only_sets(
-    utterances: dict[str, list[Utterance]], sets: Sequence[str], corpus: str
-) -> dict[str, list[Utterance]]:
+def read_lines(path: Path) -> list[str]:
+    """The non-empty lines of a UTF-8 text file, stripped; missing or not UTF-8 is a `UserError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: the corpus is not complete") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def only_sets(utterances: dict[str, list[Utterance]], sets: Sequence[str], corpus: str) -> dict[str, list[Utterance]]:
     """The wanted sets; an unknown name is a `UserError` that lists the known ones."""
     for name in sets:
         if name not in utterances:
-            raise UserError(
-                f"data: corpus {corpus} has no set {name!r}; it has {', '.join(sorted(utterances))}"
-            )
+            raise UserError(f"data: corpus {corpus} has no set {name!r}; it has {', '.join(sorted(utterances))}")
     return {name: utterances[name] for name in sets}

@@ -140,9 +140,7 @@ def plan_recordings(options: DigitsOptions) -> list[Recording]:
 def _plan_one(name: str, number: int, options: DigitsOptions, rng: random.Random) -> Recording:
     # In turn, so that small sets have all voices.
     timbre = TIMBRES[name][number % len(TIMBRES[name])]
-    voice = Voice(
-        rng.choice(ACCENTS), timbre, rng.randint(130, 210), rng.randint(30, 70), rng.randint(30, 70)
-    )
+    voice = Voice(rng.choice(ACCENTS), timbre, rng.randint(130, 210), rng.randint(30, 70), rng.randint(30, 70))
     return Recording(
         id=f"{timbre}-{name}-{number:05d}",
         set=name,

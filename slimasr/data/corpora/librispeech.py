@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slimasr.data.corpora.base import Corpus, Options, Utterance, parse_options
+from slimasr.data.corpora.base import Corpus, Options, Utterance, parse_options, read_lines
 from slimasr.errors import UserError
 
 FULL_PARTS = (
@@ -42,9 +42,7 @@ def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
     if part not in known:
         raise UserError(f"data: librispeech has no part {part!r}; its parts are {', '.join(known)}")
     utterances = [
-        utterance
-        for path in sorted((corpus_dir / part).glob("*/*/*.trans.txt"))
-        for utterance in _read_chapter(path)
+        utterance for path in sorted((corpus_dir / part).glob("*/*/*.trans.txt")) for utterance in _read_chapter(path)
     ]
     if not utterances:
         raise UserError(f"{corpus_dir / part}: no transcripts; the part {part} is missing")
@@ -52,10 +50,9 @@ def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
 
 
 def _read_chapter(path: Path) -> Iterator[Utterance]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            name, _, text = line.strip().partition(" ")
-            yield Utterance(name, path.parent / f"{name}.flac", text.strip(), path.parent.parent.name)
+    for line in read_lines(path):
+        name, _, text = line.partition(" ")
+        yield Utterance(name, path.parent / f"{name}.flac", text.strip(), path.parent.parent.name)
 
 
 def _archives(sets: Sequence[str]) -> list[str]:

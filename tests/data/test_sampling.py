@@ -1,0 +1,125 @@
+"""Batches of an epoch: a function of seed, epoch and rank; limits kept; nothing lost; counted without drawing."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from slimasr.config.schema import DataConfig
+from slimasr.data.sampling import Hearing, Place, count_batches, pack, plan_epoch, speed_of
+from tests.data.corpus import config
+
+SPEEDS = (0.9, 1.0, 1.1)
+
+
+def _hearings(count: int, speakers: int = 0) -> list[Hearing]:
+    """``count`` utterances of 0.5 to 6 s; keyed by speaker where there are any."""
+    rng = random.Random(0)
+    return [
+        Hearing(f"u{number}", 1.0, rng.uniform(0.5, 6.0), f"s{number % speakers}" if speakers else None)
+        for number in range(count)
+    ]
+
+
+def _data(**changes: Any) -> DataConfig:
+    return config(**{"batch_seconds": 20.0, "max_cuts": None, **changes}).data
+
+
+SETTINGS = [
+    _data(),
+    _data(max_cuts=3),
+    _data(num_buckets=1),
+    _data(num_buckets=30),
+    _data(batch_seconds=7.0),
+    _data(batch_seconds=1.0),
+]
+
+
+@pytest.mark.parametrize("data", SETTINGS)
+def test_an_epoch_holds_every_utterance_once_within_the_limits(data: DataConfig) -> None:
+    hearings = _hearings(200)
+    plan = plan_epoch(hearings, data, seed=1, epoch=1)
+    assert sorted(chain.from_iterable(plan), key=str) == sorted(hearings, key=str)
+    for batch in plan:
+        assert len(batch) == 1 or len(batch) * max(item.duration for item in batch) <= data.batch_seconds
+        assert data.max_cuts is None or len(batch) <= data.max_cuts
+
+
+@pytest.mark.parametrize("data", SETTINGS)
+@pytest.mark.parametrize("speakers", [0, 3])
+def test_batches_are_counted_without_drawing_them(data: DataConfig, speakers: int) -> None:
+    for count in (1, 2, 17, 150):
+        for world_size in (1, 2, 3):
+            hearings = _hearings(count, speakers)
+            plan = plan_epoch(hearings, data, 1, 1, Place(0, world_size))
+            assert count_batches(hearings, data, world_size) == len(plan)
+
+
+def test_a_plan_follows_from_seed_and_epoch() -> None:
+    for data in (_data(), _data(num_buckets=1)):
+        plan = plan_epoch(_hearings(100), data, 1, 1)
+        assert plan == plan_epoch(_hearings(100), data, 1, 1)
+        assert plan != plan_epoch(_hearings(100), data, 1, 2)
+        assert plan != plan_epoch(_hearings(100), data, 2, 1)
+
+
+def test_batches_hold_utterances_of_like_length() -> None:
+    plan = plan_epoch(_hearings(400), _data(num_buckets=10), 1, 1)
+    real = sum(item.duration for batch in plan for item in batch)
+    padded = sum(len(batch) * max(item.duration for item in batch) for batch in plan)
+    assert 1 - real / padded < 0.12
+
+
+@pytest.mark.parametrize("count", [7, 50, 101])
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("speakers", [0, 4])
+def test_ranks_get_equally_many_batches_and_share_an_epoch(count: int, world_size: int, speakers: int) -> None:
+    hearings = _hearings(count, speakers)
+    plans = [plan_epoch(hearings, _data(), 1, 1, Place(rank, world_size)) for rank in range(world_size)]
+    assert len({len(plan) for plan in plans}) == 1
+    heard = Counter(item.id for plan in plans for batch in plan for item in batch)
+    assert set(heard) == {item.id for item in hearings}
+    # A last round with fewer utterances than ranks repeats some, at most once per value of the key.
+    assert sum(heard.values()) - count <= (world_size - 1) * max(1, speakers)
+
+
+def test_fewer_utterances_than_ranks_still_give_every_rank_a_batch() -> None:
+    plans = [plan_epoch(_hearings(2), _data(), 1, 1, Place(rank, 3)) for rank in range(3)]
+    assert [[len(batch) for batch in plan] for plan in plans] == [[1], [1], [1]]
+
+
+def test_keyed_batches_are_of_one_value_the_same_on_all_ranks() -> None:
+    plans = [plan_epoch(_hearings(120, speakers=3), _data(), 1, 1, Place(rank, 2)) for rank in range(2)]
+    keys = [[{item.key for item in batch} for batch in plan] for plan in plans]
+    assert all(len(values) == 1 for values in keys[0])
+    assert keys[0] == keys[1]
+    order = [values.pop() for values in keys[0]]
+    assert set(order) == {"s0", "s1", "s2"}
+    assert order != sorted(order, key=str), "values take turns"
+
+
+def test_speeds_are_uniform_and_independent_between_epochs() -> None:
+    names = [f"utterance-{number}" for number in range(3000)]
+    first, second = ([speed_of(name, SPEEDS, 42, epoch) for name in names] for epoch in (1, 2))
+    assert first == [speed_of(name, SPEEDS, 42, 1) for name in names]
+    assert first != [speed_of(name, SPEEDS, 43, 1) for name in names]
+    # Five standard deviations around the mean of a fair draw.
+    for counts, cells in ((Counter(first), 3), (Counter(zip(first, second, strict=True)), 9)):
+        expected = len(names) / cells
+        margin = 5 * math.sqrt(expected * (1 - 1 / cells))
+        assert len(counts) == cells
+        assert all(abs(count - expected) < margin for count in counts.values())
+    assert speed_of("any", (1.1,), 42, 1) == 1.1
+
+
+def test_packing_is_longest_first_and_keeps_the_limit() -> None:
+    hearings = _hearings(100)
+    durations = [[item.duration for item in batch] for batch in pack(hearings, 15.0, max_cuts=6)]
+    assert list(chain.from_iterable(durations)) == sorted((item.duration for item in hearings), reverse=True)
+    assert all(len(batch) <= 6 and len(batch) * batch[0] <= 15.0 for batch in durations)
+    assert [len(batch) for batch in pack(hearings[:3], 0.1)] == [1, 1, 1], "longer than the limit: alone"
