@@ -79,8 +79,11 @@ class StatelessPredictor(Predictor):
     def _over_history(self, history: Tensor) -> Tensor:
         """(N, L) labels -> (N, L - context_size + 1, dim)."""
         embedded = self.embedding(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
-        out = self.conv(self.dropout(embedded).transpose(1, 2)).transpose(1, 2)
-        return F.relu(out)
+        # As a product of windows and filters: a search feeds one window per hypothesis, for which the
+        # convolution's own kernels take several times as long.
+        windows = self.dropout(embedded).unfold(1, self.context_size, 1).unflatten(2, (self.conv.groups, -1))
+        filters = self.conv.weight.unflatten(0, (self.conv.groups, -1))
+        return F.relu(torch.einsum("nlgik,goik->nlgo", windows, filters).flatten(2))
 
     def init_state(self, n: int, device: torch.device) -> PredictorState:
         return PredictorState((torch.full((n, self.context_size), -1, dtype=torch.int64, device=device),))
@@ -114,9 +117,13 @@ class LstmPredictor(Predictor):
         return PredictorState((torch.zeros(shape, device=device), torch.zeros(shape, device=device)))
 
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
-        h, c = (t.transpose(0, 1).contiguous() for t in state.tensors)
-        out, (h, c) = self.lstm(self.embedding(labels).unsqueeze(1), (h, c))
-        return out.squeeze(1), PredictorState((h.transpose(0, 1), c.transpose(0, 1)))
+        # Cell by cell: for a single step nn.LSTM takes over ten times as long on a CPU.
+        out, cells = self.embedding(labels), []
+        for layer, before in enumerate(zip(*(t.unbind(1) for t in state.tensors), strict=True)):
+            names = (f"weight_ih_l{layer}", f"weight_hh_l{layer}", f"bias_ih_l{layer}", f"bias_hh_l{layer}")
+            out, c = torch.lstm_cell(out, before, *(getattr(self.lstm, name) for name in names))
+            cells.append((out, c))
+        return out, PredictorState(tuple(torch.stack(parts, dim=1) for parts in zip(*cells, strict=True)))
 
     def count(self) -> Count:
         table = self.embedding.weight.numel()
