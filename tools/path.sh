@@ -1,12 +1,9 @@
-# Sourced by egs/<corpus>/path.sh: puts .venv on the path, making it first where it is absent. Once it is there,
-# tools/setup.sh is the way to change it. An environment that already has slimasr active is used as it is.
+# Sourced by egs/<corpus>/path.sh: an active environment that has slimasr is used as it is; else .venv, made first
+# where it is absent (SLIMASR_SETUP="--cpu" gives options to tools/setup.sh).
 # shellcheck shell=bash
-repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-if [ -x "$repository/.venv/bin/slimasr" ]; then
-  PATH="$repository/.venv/bin:$PATH"
-elif ! command -v slimasr > /dev/null; then
+if ! command -v slimasr > /dev/null; then
+  repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
   # shellcheck disable=SC2086
-  "$repository/tools/setup.sh" ${SLIMASR_SETUP:-}
-  PATH="$repository/.venv/bin:$PATH"
+  [ -x "$repository/.venv/bin/slimasr" ] || "$repository/tools/setup.sh" ${SLIMASR_SETUP:-}
+  export PATH="$repository/.venv/bin:$PATH"
 fi
-export PATH

@@ -262,6 +262,7 @@ def test_infeasible_utterances_are_left_out_and_listed(place: Place) -> None:
     _texts(place, "train", **{f"{SPEAKERS[0]}_0": "TEN " * 15})
     assert f"{SPEAKERS[0]}-0" in error_of(place.run_up_to("train"))
     place.config.write_text(CONFIG.replace("max_bad_share: 0.0", "max_bad_share: 0.1"))
+    shutil.rmtree(place.exp)  # it belongs to the other configuration
     status, _, err = place.run_up_to("train")
     assert status == 0, err
     listed = [json.loads(line) for line in (place.exp / "bad_utterances.jsonl").read_text().splitlines()]
@@ -300,8 +301,7 @@ def test_truncated_model_is_named(trained: Place, size: int) -> None:
     final.write_bytes(final.read_bytes()[:size])
     for stage in ("search", "decode"):
         error = trained.fails(stage, "--data", trained.data)
-        assert "final.pt" in error
-        assert "damaged" in error
+        assert "final.pt: damaged" in error or "final.pt: cannot be read" in error
 
 
 def test_another_configuration_does_not_go_on_with_a_run(trained: Place) -> None:

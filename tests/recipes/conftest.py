@@ -30,10 +30,14 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def recipe() -> Run:
-    """``recipe("an4", "--stage", "1", ...)`` runs ``egs/an4/run.sh`` and gives its outcome."""
+    """``recipe("an4", "--stage", "1", ...)`` runs ``egs/an4/run.sh`` and gives its outcome.
 
-    def run(name: str, *options: str | int | Path) -> subprocess.CompletedProcess[str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    Programs in the folder ``first`` go before all others.
+    """
+
+    def run(name: str, *options: str | int | Path, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+        folders = [*([first] if first else []), Path(sys.executable).parent, os.environ["PATH"]]
+        path = os.pathsep.join(map(str, folders))
         environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
         command = [str(EGS / name / "run.sh"), *map(str, options)]
         return subprocess.run(command, cwd=EGS, env=environment, capture_output=True, text=True)

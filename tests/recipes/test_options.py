@@ -61,6 +61,31 @@ def test_a_missing_input_names_the_stage_that_makes_it(recipe: Run, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
+def test_stage_4_starts_with_one_process_per_gpu(recipe: Run, tmp_path: Path) -> None:
+    """srun, scontrol and torchrun are replaced by programs that show what they were called with."""
+    _program(tmp_path / "torchrun", "printf '%s\\n' \"$@\"")
+    _program(tmp_path / "scontrol", "[ \"$*\" = 'show hostnames n[1-2]' ] && printf 'n1\\nn2\\n'")
+    allocation = "SLURM_JOB_NODELIST='n[1-2]' SLURM_NNODES=2 SLURM_JOB_ID=7"
+    _program(tmp_path / "srun", f'shift 4; [ "$1" = bash ] || exit 9; {allocation} exec "$@"')
+    training = ["slimasr-train", "--config", "conf/slimmable.yaml", "--data", "data", "--set", "name=two words"]
+    options = ("--stage", 4, "--stop-stage", 4, "--nproc", 4, "--set", "name=two words", "--exp", tmp_path / "exp")
+
+    here = recipe("an4", *options, "--cmd", "torchrun", first=tmp_path)
+    assert here.returncode == 0, here.stderr
+    expected = ["--nproc-per-node", "4", "--no-python", *training, "--exp", str(tmp_path / "exp")]
+    assert here.stdout.splitlines() == expected
+
+    cluster = recipe("an4", *options, "--cmd", "slurm", first=tmp_path)
+    assert cluster.returncode == 0, cluster.stderr
+    nodes = ["--nnodes", "2", "--nproc-per-node", "4", "--rdzv-backend", "c10d", "--rdzv-id", "7"]
+    assert cluster.stdout.splitlines() == [*nodes, "--rdzv-endpoint", "n1:29500", *expected[2:]]
+
+
+def _program(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/bash\n{body}\n")
+    path.chmod(0o755)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_share_their_code(name: str) -> None:
     for script in ("run.sh", "path.sh", "cmd.sh"):
