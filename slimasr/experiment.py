@@ -99,11 +99,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (
-        Exception
-    ) as error:  # a damaged archive surfaces as one of many types, depending on where it is cut
+    except (FileNotFoundError, PermissionError) as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # a damaged archive surfaces as one of many types, depending on where it is cut
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path}: damaged checkpoint ({reason[:120]})") from None
     if not isinstance(saved, dict) or "model" not in saved:
@@ -208,9 +206,7 @@ def describe_hardware() -> str:
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
-        ]
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
     text = f"{os.cpu_count()} x {cpu}"
     if torch.cuda.is_available():

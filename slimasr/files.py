@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,9 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); what was there before is kept"
-        ) from error
+        with suppress(OSError):
+            temporary.unlink()
+        raise UserError(f"{path}: cannot be written ({error.strerror}); what was there before is kept") from error
 
 
 def write_json_atomic(path: Path, value: Any) -> None:

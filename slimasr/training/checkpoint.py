@@ -52,11 +52,7 @@ class RunState:
     @property
     def checkpoint_name(self) -> str:
         """File name for this position."""
-        return (
-            f"epoch-{self.epoch:03d}.pt"
-            if self.batch == 0
-            else f"epoch-{self.epoch:03d}-step-{self.step:08d}.pt"
-        )
+        return f"epoch-{self.epoch:03d}.pt" if self.batch == 0 else f"epoch-{self.epoch:03d}-step-{self.step:08d}.pt"
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -72,9 +68,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Resumable checkpoints, oldest first."""
-    found = [
-        (int(m[1]), int(m[2] or 0), path) for path in folder.glob("*.pt") if (m := NAME.fullmatch(path.name))
-    ]
+    found = [(int(m[1]), int(m[2] or 0), path) for path in folder.glob("*.pt") if (m := NAME.fullmatch(path.name))]
     return [path for _, _, path in sorted(found)]
 
 
@@ -94,9 +88,7 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> dict[str, 
         report(f"going on from {path.name}")
         return saved
     if paths:
-        raise UserError(
-            f"{folder}: every checkpoint is damaged; remove the folder to train from the beginning"
-        )
+        raise UserError(f"{folder}: every checkpoint is damaged; remove the folder to train from the beginning")
     return None
 
 

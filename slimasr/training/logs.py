@@ -49,11 +49,9 @@ class RunLog:
 
         path = self.exp / "train_log.jsonl"
         if path.exists():
-            lines = [
-                line for line in path.read_text(encoding="utf-8").splitlines() if _epoch_of(line) <= epoch
-            ]
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _epoch_of(line) <= epoch]
             write_atomic(path, "".join(f"{line}\n" for line in lines))
-        self._writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=step + 1)
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Points of tensorboard curves ``group/name``."""
@@ -80,8 +78,7 @@ class RunLog:
 
 def _figures(values: Mapping[str, float]) -> str:
     return ", ".join(
-        f"{name} {value:.2f}" if name.endswith("/wer") else f"{name} {value:.4f}"
-        for name, value in values.items()
+        f"{name} {value:.2f}" if name.endswith("/wer") else f"{name} {value:.4f}" for name, value in values.items()
     )
 
 

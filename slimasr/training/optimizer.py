@@ -46,9 +46,7 @@ def undecayed_parameters(module: nn.Module) -> set[str]:
         for parameter, _ in child.named_parameters(recurse=False)
     }
     biases = {
-        name
-        for name, p in module.named_parameters()
-        if p.ndim <= 1 or "bias" in name.rsplit(".", 1)[-1].split("_")
+        name for name, p in module.named_parameters() if p.ndim <= 1 or "bias" in name.rsplit(".", 1)[-1].split("_")
     }
     return norm_parameters(module) | embeddings | biases
 
@@ -95,15 +93,9 @@ def protected(
                 tensor.copy_(torch.where(mask, tensor, torch.zeros_like(tensor) if old is None else old))
 
 
-def _tensors_of(
-    optimizer: torch.optim.Optimizer, parameter: nn.Parameter, *, copy: bool
-) -> dict[str, Tensor]:
+def _tensors_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, *, copy: bool) -> dict[str, Tensor]:
     """The weight itself (key "") and its optimiser state of the same shape."""
     state = optimizer.state.get(parameter, {})
-    found = {
-        key: value
-        for key, value in state.items()
-        if isinstance(value, Tensor) and value.shape == parameter.shape
-    }
+    found = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.shape == parameter.shape}
     tensors = {"": parameter.data, **found}
     return {key: value.detach().clone() for key, value in tensors.items()} if copy else tensors

@@ -27,9 +27,7 @@ def learning_rate_scale(config: ScheduleConfig, progress: float) -> float:
     if config.kind == "noam" and warmup == 0.0:
         raise UserError("training.schedule.warmup: noam needs a share above 0")
     if config.kind == "tri_stage" and final == 0.0:
-        raise UserError(
-            "training.schedule.final_scale: tri_stage decays exponentially and needs a value above 0"
-        )
+        raise UserError("training.schedule.final_scale: tri_stage decays exponentially and needs a value above 0")
     if progress < warmup:
         return progress / warmup
     if config.kind == "constant":

@@ -1,4 +1,4 @@
-"""SpecAugment: frequency and time masks on training features (Park et al. 2019; digests, README)."""
+"""SpecAugment: frequency and time masks on training features (Park et al. 2019)."""
 
 from __future__ import annotations
 

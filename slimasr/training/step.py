@@ -129,7 +129,7 @@ class Stepper:
         return spec_augment(batch, self.config.spec_augment, self.objective.model.feature_mean, generator)
 
     def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of one pass. Backward operations take the types of their forward ones by themselves."""
+        """Accumulate the gradient of one pass, outside autocast: backward operations have their forward's types."""
         with self.autocast(enabled=False):
             self.scaler.scale(loss).backward()
 

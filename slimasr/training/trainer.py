@@ -39,9 +39,7 @@ from slimasr.training.step import Stepper, StepResult
 from slimasr.training.validation import dev_metric, validate
 
 
-def train(
-    config: Config, data_dir: Path, exp: Path, *, command: str = "", progress: Progress = silent
-) -> None:
+def train(config: Config, data_dir: Path, exp: Path, *, command: str = "", progress: Progress = silent) -> None:
     """Train one experiment, or go on with it where it was interrupted.
 
     Args:
@@ -144,9 +142,7 @@ class Trainer:
         self.objective.train()
         self.method.train()
         left = self.steps[epoch - 1] - math.ceil(self.state.batch / self.config.training.accumulate)
-        for batches in self.progress(
-            self.groups(epoch), left, f"epoch {epoch}/{self.config.training.num_epochs}"
-        ):
+        for batches in self.progress(self.groups(epoch), left, f"epoch {epoch}/{self.config.training.num_epochs}"):
             self.stepper.enter_phase(epoch)
             with explained_out_of_memory(f"step {self.state.step}"):
                 result = self.stepper.step(batches, self.context())
@@ -190,9 +186,7 @@ class Trainer:
             self.average.update(self.objective.model)
         if state.step % config.log_every == 0 and not result.skipped:
             per_token = {name: value / result.report.tokens for name, value in result.report.losses.items()}
-            self.log.scalars(
-                "step", {**per_token, "lr": result.lr, "grad_norm": result.grad_norm}, state.step
-            )
+            self.log.scalars("step", {**per_token, "lr": result.lr, "grad_norm": result.grad_norm}, state.step)
 
     def end_epoch(self, epoch: int) -> None:
         """Validate, log, keep what is best, and save."""

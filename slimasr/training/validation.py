@@ -86,7 +86,4 @@ def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:
 
 def _rates(sums: dict[str, float]) -> dict[str, float]:
     tokens, words = max(1.0, sums.pop("tokens", 0.0)), max(1.0, sums.pop("words", 0.0))
-    return {
-        name: 100.0 * value / words if name.endswith("/wer") else value / tokens
-        for name, value in sums.items()
-    }
+    return {name: 100.0 * value / words if name.endswith("/wer") else value / tokens for name, value in sums.items()}

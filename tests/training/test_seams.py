@@ -91,9 +91,7 @@ class SoftGates(Method):
     def evaluated(self) -> list[Subnet]:
         return [self.subnet() if self.frozen else self.space.max]
 
-    def substitutes(
-        self, objective: Objective, item: Pass, batch: Batch, context: StepContext
-    ) -> dict[str, Tensor]:
+    def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         return {} if self.frozen else self.stand_ins(objective)
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -211,9 +209,7 @@ class LanguageMasks(Method):
         parameters = dict(objective.named_parameters())
         return {name: parameters[name] * self.mask(language, name) for name in self.names}
 
-    def substitutes(
-        self, objective: Objective, item: Pass, batch: Batch, context: StepContext
-    ) -> dict[str, Tensor]:
+    def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         return {} if batch.key is None else self.masked(objective, batch.key)
 
     def update_masks(self, objective: Objective, context: StepContext) -> dict[str, Tensor]:

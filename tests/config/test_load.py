@@ -1,0 +1,131 @@
+"""Reading recipes: includes, overrides, and errors that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from slimasr.config.load import first_difference, load_config, save_config
+from slimasr.config.schema import Config
+from slimasr.errors import UserError
+
+MINIMAL: dict[str, Any] = {"name": "test", "data": {"corpus": "an4"}}
+
+
+def write(folder: Path, name: str = "x.yaml", **sections: Any) -> Path:
+    path = folder / name
+    path.write_text(yaml.safe_dump({**MINIMAL, **sections}))
+    return path
+
+
+def test_defaults_are_the_schema_s(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path)) == Config.model_validate(MINIMAL)
+
+
+def test_saved_and_read_again(tmp_path: Path) -> None:
+    config = load_config(
+        write(tmp_path, model={"predictor": {"kind": "lstm", "dim": 64}}, data={"corpus": "digits", "musan": {}})
+    )
+    save_config(config, tmp_path / "exp" / "config.yaml")
+    assert load_config(tmp_path / "exp" / "config.yaml") == config
+
+
+def test_every_recipe_of_ours_is_valid() -> None:
+    recipes = sorted((Path(__file__).parents[2] / "egs").glob("*/conf/*.yaml"))
+    for path in recipes:
+        assert load_config(path).data.corpus in {"digits", "fsdd", "an4", "librispeech"}, path
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, model={"encoder": {"num_layers": 2}})
+    given = ["encoder.num_layers=6", "optimizer.lr=1e-4", "data.train=[a, b]", "training.spec_augment=null", "seed=7"]
+    config = load_config(path, given)
+    assert config.model.encoder.num_layers == 6
+    assert config.training.optimizer.lr == 1e-4
+    assert config.data.train == ["a", "b"]
+    assert config.training.spec_augment is None
+    assert config.seed == 7
+    assert load_config(path, ["data.options.voices=3"]).data.options == {"voices": 3}
+    assert load_config(path, ["encoder.num_layers=3", "encoder.num_layers=5"]).model.encoder.num_layers == 5
+
+
+def test_a_section_of_another_kind_starts_anew(tmp_path: Path) -> None:
+    path = write(tmp_path, model={"predictor": {"context_size": 1, "dim": 32}})
+    assert load_config(path, ["predictor.dim=64"]).model.predictor.model_dump() == {
+        "kind": "stateless",
+        "dim": 64,
+        "context_size": 1,
+        "dropout": 0.0,
+    }
+    assert load_config(path, ["predictor.kind=lstm"]).model.predictor.dim == 512
+    lstm = load_config(path, ["predictor.kind=lstm", "predictor.num_layers=3"]).model.predictor
+    assert lstm.model_dump()["num_layers"] == 3
+
+
+def test_include_chain(tmp_path: Path) -> None:
+    write(tmp_path, "base.yaml", training={"num_epochs": 5, "clip_norm": 2.0}, seed=1)
+    (tmp_path / "middle.yaml").write_text("include: base.yaml\ntraining: {num_epochs: 7}\n")
+    (tmp_path / "top.yaml").write_text("include: middle.yaml\nseed: 3\n")
+    config = load_config(tmp_path / "top.yaml")
+    assert (config.training.num_epochs, config.training.clip_norm, config.seed) == (7, 2.0, 3)
+    (tmp_path / "base.yaml").write_text("include: top.yaml\n")
+    with pytest.raises(UserError, match="include each other"):
+        load_config(tmp_path / "top.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("encoder.num_layer=6", r"--set encoder.num_layer=6: unknown key num_layer \(did you mean num_layers\?\)"),
+        ("encodr.num_layers=6", r"unknown key encodr \(did you mean encoder\?\)"),
+        ("num_layers", "must look like key=value"),
+        ("data=[", "not valid YAML"),
+        ("predictor.kind=gru", r"model.predictor.kind: must be one of 'stateless', 'lstm', got 'gru'"),
+        ("predictor={kind: lstm, num_layer: 2}", r"model.predictor.num_layer: unknown key \(did you mean num_layers"),
+        ("encoder.kernel_size=4", "model.encoder.kernel_size: must be odd"),
+        ("training.accumulate=0", "training.accumulate: input should be greater than 0, got 0"),
+        ("data.batch_seconds=abc", "data.batch_seconds: input should be a valid number"),
+        ("features.num_mel_bins=40", "model.num_mel_bins: must equal features.num_mel_bins"),
+        ("space.widths=[0.5]", "space.widths: must be different and contain 1.0"),
+        ("encoder.layers=[{ffn1: 1, heads: 1, conv: 1}]", "model.encoder.layers.0.ffn2: this key is needed"),
+        ("data=3", "data: input should be a valid dictionary"),
+    ],
+)
+def test_errors_name_the_key_in_one_line(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(write(tmp_path), [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no keys"),
+        ("- a\n- b\n", "holds no keys"),
+        ("name: [", "not valid YAML"),
+        ("name: x\n", "data: this key is needed"),
+        ("name: x\ndata: {corpus: an4}\ntrainig: {}\n", r"trainig: unknown key \(did you mean training\?\)"),
+        ("name: x\ndata: {corpus: an4, trian: [a]}\n", r"data.trian: unknown key \(did you mean train\?\)"),
+        ("include: nowhere.yaml\n", "nowhere.yaml: cannot be read"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_config(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no.yaml: cannot be read \(No such file or directory\)"):
+        load_config(tmp_path / "no.yaml")
+
+
+def test_first_difference(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert first_difference(load_config(path), load_config(path)) is None
+    found = first_difference(load_config(path), load_config(path, ["seed=3", "encoder.num_layers=2"]))
+    assert found == "seed: 42 against 3"

@@ -1,0 +1,121 @@
+"""The experiment folder: what is missing is named, what is there is merged, nothing is written by halves."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from slimasr.config.load import save_config
+from slimasr.errors import UserError
+from slimasr.experiment import (
+    Experiment,
+    load_weights,
+    read_results,
+    revision,
+    update_results,
+    write_json_atomic,
+    write_record,
+)
+from slimasr.training.checkpoint import save_checkpoint
+from tests.training.kit import SENTENCES, make_objective, tiny_config, tiny_tokenizer
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A folder as training leaves it."""
+    config, tokenizer = tiny_config(), tiny_tokenizer()
+    lang = tmp_path / "lang_char"
+    lang.mkdir()
+    (lang / "bpe.model").write_bytes(tokenizer.processor.serialized_model_proto())
+    exp = tmp_path / "exp"
+    write_record(exp, config, lang, {"command": "slimasr-train ...", "separate_of": None})
+    save_checkpoint(exp / "final.pt", {"model": make_objective(config, tokenizer).model.state_dict()})
+    return exp
+
+
+def test_open(trained: Path) -> None:
+    experiment = Experiment.open(trained)
+    assert [s.id for s in experiment.space] == ["w1", "w0.5"]
+    assert not experiment.model.training
+    assert experiment.tokenizer.decode(experiment.tokenizer.encode(SENTENCES[0])) == SENTENCES[0]
+    expected = make_objective(tiny_config(), tiny_tokenizer()).model.state_dict()
+    for name, value in experiment.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_model_without_training_heads(trained: Path) -> None:
+    """As extraction saves it."""
+    weights = make_objective(tiny_config(), tiny_tokenizer()).model.state_dict()
+    bare = {name: value for name, value in weights.items() if not name.startswith("ctc_head")}
+    save_checkpoint(trained / "final.pt", {"model": bare, "training_heads": False})
+    assert not hasattr(Experiment.open(trained).model, "ctc_head")
+
+
+@pytest.mark.parametrize("piece", ["config.yaml", "lang", "final.pt"])
+def test_a_missing_piece_names_its_stage(trained: Path, piece: str) -> None:
+    (trained / piece).rename(trained / "elsewhere")
+    with pytest.raises(UserError, match=rf"{piece} is missing: run stage 4 \(slimasr-train\) first"):
+        Experiment.open(trained)
+    with pytest.raises(UserError, match="missing"):
+        Experiment.open(trained, "epoch-001")
+
+
+def test_weights_that_do_not_fit_are_named(trained: Path) -> None:
+    model = make_objective(tiny_config(), tiny_tokenizer()).model
+    weights = dict(model.state_dict())
+    name = "joiner.output.bias"
+    with pytest.raises(UserError, match=rf"the checkpoint lacks {name}"):
+        load_weights(model, {k: v for k, v in weights.items() if k != name}, trained)
+    with pytest.raises(UserError, match="the model lacks odd"):
+        load_weights(model, {**weights, "odd": torch.zeros(1)}, trained)
+    with pytest.raises(UserError, match=rf"{name} has shape \(1,\)"):
+        load_weights(model, {**weights, name: torch.zeros(1)}, trained)
+    save_checkpoint(trained / "final.pt", {"weights": {}})
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        Experiment.open(trained)
+
+
+def test_results_are_merged(trained: Path) -> None:
+    record = read_results(trained)
+    assert record["name"] == "tiny"
+    assert record["seed"] == 42
+    assert record["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    update_results(trained, {"subnets": {"w1": {"costs": {"params": 3}}}})
+    update_results(trained, {"subnets": {"w1": {"wer": {"dev": 1.0}}, "w0.5": {}}, "seed": 7})
+    results = read_results(trained)
+    assert results["subnets"] == {"w1": {"costs": {"params": 3}, "wer": {"dev": 1.0}}, "w0.5": {}}
+    assert (results["seed"], results["name"]) == (7, "tiny")
+    (trained / "results.json").write_text('{"a": ')
+    with pytest.raises(UserError, match=r"results.json: not valid JSON .*line 1"):
+        read_results(trained)
+
+
+def test_no_results_yet(tmp_path: Path) -> None:
+    assert read_results(tmp_path) == {}
+
+
+def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_json_atomic(tmp_path / "file" / "x.json", {})
+
+
+def test_revision_is_git_s() -> None:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a git checkout")
+    head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    found = revision()
+    assert found is not None
+    assert head.stdout.startswith(found.removesuffix("-dirty"))
+
+
+def test_config_is_written_last(tmp_path: Path) -> None:
+    """A folder that a kill left without config.yaml begins anew."""
+    with pytest.raises(FileNotFoundError):
+        write_record(tmp_path / "exp", tiny_config(), tmp_path / "no_lang", {})
+    assert not (tmp_path / "exp" / "config.yaml").exists()
+    save_config(tiny_config(), tmp_path / "config.yaml")

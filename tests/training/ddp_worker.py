@@ -1,0 +1,39 @@
+"""One process of a distributed run: ``torchrun -m tests.training.ddp_worker OUT``.
+
+Writes ``OUT/rank<n>.pt``: the gradient of the first step as reduced, and weights and statistics after an epoch.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from slimasr.training.distributed import process_group, reduce_gradients
+from tests.training.kit import TinyBatches, make_trainer, tiny_config, tiny_tokenizer
+
+
+def main(out: Path) -> None:
+    """Run this process's share."""
+    torch.set_num_threads(1)
+    config = tiny_config(dropout=0.0, training={"spec_augment": None})
+    with process_group() as world:
+        batches = TinyBatches(tiny_tokenizer(), world=world, batch_size=8, num_batches=3)
+        trainer = make_trainer(config, out / "exp", batches=batches, world=world)
+        trainer.objective.train()
+        report = trainer.stepper.gradients([next(batches.train_batches(1))], trainer.context())
+        parameters = dict(trainer.objective.named_parameters())
+        unused = parameters["model.encoder.layers.0.norms.out.affine.8.weight"]
+        unused.grad = None
+        failures = reduce_gradients(list(parameters.values()), world.rank, world)
+        first = {name: p.grad for name, p in parameters.items()}
+        losses = world.sum_by_key(report.losses)
+        trainer = make_trainer(config, out / "exp", batches=batches, world=world)
+        trainer.run_epoch()
+        content = {"first": first, "failures": failures, "losses": losses, "dev": trainer.validate(1)}
+        torch.save({**content, "weights": trainer.objective.state_dict()}, out / f"rank{world.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,80 @@
+"""Two real processes over gloo against one: the same gradient, the same statistics, the same weights everywhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from slimasr.training.distributed import process_group
+from tests.training.kit import TinyBatches, make_trainer, tiny_config, tiny_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+UNUSED = "model.encoder.layers.0.norms.out.affine.8.weight"
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes ended with."""
+    out = tmp_path_factory.mktemp("ddp")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "tests.training.ddp_worker", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_gradients_equal_one_process(ranks: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Per-token normalisation over both processes, batch norm sums over both, each with its own padding.
+
+    To 1e-5 of the gradient's norm: in float64 it is 1e-14, but the first batch norm divides by a small variance.
+    """
+    trainer = make_trainer(tiny_config(dropout=0.0, training={"spec_augment": None}), tmp_path)
+    batch = next(TinyBatches(tiny_tokenizer(), batch_size=8, num_batches=3).train_batches(1))
+    trainer.objective.train()
+    report = trainer.stepper.gradients([batch], trainer.context())
+    expected = {name: p.grad for name, p in trainer.objective.named_parameters() if name != UNUSED}
+    tolerance = 1e-5 * float(torch.nn.utils.get_total_norm([g for g in expected.values() if g is not None]))
+    for name, gradient in expected.items():
+        assert gradient is not None
+        for rank in ranks:
+            assert torch.allclose(rank["first"][name], gradient, rtol=0.0, atol=tolerance), name
+    for rank in ranks:
+        assert rank["losses"] == pytest.approx(report.losses, rel=1e-5)
+
+
+def test_what_no_process_used_stays_without_gradient(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["first"][UNUSED] for rank in ranks] == [None, None]
+
+
+def test_a_failure_anywhere_is_known_everywhere(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["failures"] for rank in ranks] == [1, 1]
+
+
+def test_an_epoch_ends_equal_on_all_processes_and_as_in_one(ranks: list[dict[str, Any]], tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tiny_config(dropout=0.0, training={"spec_augment": None}),
+        tmp_path,
+        batches=TinyBatches(tiny_tokenizer(), batch_size=8, num_batches=3),
+    )
+    trainer.run_epoch()
+    alone = trainer.objective.state_dict()
+    first, second = (rank["weights"] for rank in ranks)
+    for name, value in alone.items():
+        assert torch.equal(first[name], second[name]), name
+        if ".stats." in name:
+            assert torch.allclose(first[name], value, atol=1e-3), name
+    assert ranks[0]["dev"] == pytest.approx(ranks[1]["dev"])
+    assert ranks[0]["dev"] == pytest.approx(trainer.validate(1), rel=0.02)
+
+
+def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with process_group() as world:
+        assert (world.rank, world.size, world.is_main) == (0, 1, True)
+        assert world.sum(2.5) == 2.5
+        assert world.gather("a") == ["a"]

@@ -1,0 +1,156 @@
+"""Kill -9 in mid-epoch, run the same command again: the result is that of an uninterrupted run, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+import wave
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from slimasr.cli import train as cli_train
+from slimasr.cli.common import command_app
+from slimasr.config.load import load_config, save_config
+from slimasr.data.features import compute_features
+from slimasr.data.manifests import prepare
+from slimasr.data.tokenizer import train_tokenizer
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment, load_checkpoint
+from slimasr.training.checkpoint import list_checkpoints
+from slimasr.training.logs import silent
+from slimasr.training.trainer import train
+from tests.training.kit import tiny_config
+
+TRAIN = [sys.executable, "-c", "from slimasr.cli.train import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``config.yaml`` and ``data/``, made by stages 1 to 3 from tones."""
+    folder = tmp_path_factory.mktemp("recipe")
+    for index in range(5, 14):
+        for digit in range(3):
+            write_tone(folder / "fsdd" / "recordings" / f"{digit}_tone_{index}.wav", 300 + 200 * digit, seed=index)
+    config = tiny_config(
+        data={"corpus": "fsdd", "test": ["dev"], "sampling_rate": 8000, "speeds": [0.9, 1.0], "batch_seconds": 2.0},
+        tokenizer={"kind": "char", "vocab_size": 20},
+        training={"num_epochs": 2, "checkpoint_minutes": 1e-9, "num_threads": 1, "scan_worst_batches": True},
+    )
+    save_config(config, folder / "config.yaml")
+    data = folder / "data"
+    prepare(config.data, data, folder / "fsdd", download=False, progress=silent)
+    compute_features(config, data, num_jobs=1, progress=silent)
+    train_tokenizer(config, data)
+    return folder
+
+
+def write_tone(path: Path, hertz: float, seed: int) -> None:
+    rng = random.Random(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = int(8000 * rng.uniform(0.6, 0.9))
+    samples = [8000 * math.sin(2 * math.pi * hertz * n / 8000) + rng.gauss(0, 500) for n in range(frames)]
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(array("h", [int(s) for s in samples]).tobytes())
+
+
+def command(recipe: Path, exp: Path) -> list[str]:
+    return [*TRAIN, "--config", str(recipe / "config.yaml"), "--data", str(recipe / "data"), "--exp", str(exp)]
+
+
+def test_killed_in_mid_epoch(recipe: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(load_config(recipe / "config.yaml"), recipe / "data", whole)
+
+    process = subprocess.Popen(command(recipe, parts), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((parts / "checkpoints").glob("epoch-000-step-*.pt")) and time.monotonic() < deadline:
+        assert process.poll() is None, "training ended before it could be killed"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    stopped = load_checkpoint(list_checkpoints(parts / "checkpoints")[-1])["state"]
+    assert not (parts / "final.pt").exists()
+    assert stopped["epoch"] == 0
+    assert stopped["batch"] > 0
+
+    again = subprocess.run(command(recipe, parts), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "going on from epoch-000-step-" in again.stderr
+    assert_equal(load_checkpoint(whole / "final.pt"), load_checkpoint(parts / "final.pt"))
+    last, last_of_parts = (load_checkpoint(exp / "checkpoints" / "epoch-002.pt") for exp in (whole, parts))
+    for checkpoint in (last, last_of_parts):
+        assert checkpoint["state"].pop("seconds") > 0
+    assert_equal(last, last_of_parts)
+    assert log_lines(whole) == log_lines(parts)
+
+    experiment = Experiment.open(parts)
+    assert not experiment.model.training
+    assert experiment.tokenizer.vocab_size == experiment.model.vocab_size
+    best = load_checkpoint(parts / "checkpoints" / "best.pt")["model"]
+    assert_equal(Experiment.open(parts, "best").model.state_dict(), best)
+    done = subprocess.run(command(recipe, parts), capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "training is complete" in done.stderr
+
+
+def log_lines(exp: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (exp / "train_log.jsonl").read_text().splitlines()]
+    assert all(line.pop("minutes") > 0 for line in lines)
+    return lines
+
+
+def assert_equal(a: Any, b: Any, name: str = "") -> None:
+    assert type(a) is type(b), name
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), name
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), name
+        for key in a:
+            assert_equal(a[key], b[key], f"{name}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), name
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{name}.{index}")
+    else:
+        assert a == b, name
+
+
+def test_another_configuration_is_refused_by_its_key(recipe: Path, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    exp.mkdir()
+    save_config(load_config(recipe / "config.yaml"), exp / "config.yaml")
+    overridden = [*command(recipe, exp)[len(TRAIN) :], "--set", "optimizer.lr=0.1"]
+    done = CliRunner().invoke(command_app(cli_train.run), overridden)
+    assert done.exit_code == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "training.optimizer.lr: 0.002 against 0.1" in done.stderr
+
+
+def test_a_stage_before_its_input_names_the_stage(recipe: Path, tmp_path: Path) -> None:
+    arguments = [
+        "--config",
+        str(recipe / "config.yaml"),
+        "--data",
+        str(tmp_path / "no"),
+        "--exp",
+        str(tmp_path / "exp"),
+    ]
+    done = CliRunner().invoke(command_app(cli_train.run), arguments)
+    assert done.exit_code == 1
+    assert "run stage 3 (slimasr-bpe) first" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    with pytest.raises(UserError, match=r"config.yaml is missing: run stage 4 \(slimasr-train\) first"):
+        Experiment.open(tmp_path / "exp")
