@@ -87,9 +87,7 @@ def _walk(location: Sequence[str | int]) -> tuple[list[str | int], list[str]]:
         if isinstance(part, str):
             known = [key for choice in choices for key in choice.model_fields]
             annotations = [c.model_fields[part].annotation for c in choices if part in c.model_fields]
-            choices = [
-                section for annotation in annotations for section in _sections(annotation, in_lists=True)
-            ]
+            choices = [section for annotation in annotations for section in _sections(annotation, in_lists=True)]
     return keys, known
 
 
@@ -108,9 +106,7 @@ def _sections(annotation: Any, *, in_lists: bool = False) -> list[type[Section]]
 
 
 def _kinds(choices: Sequence[type[Section]]) -> dict[str, type[Section]]:
-    return {
-        choice.model_fields["kind"].default: choice for choice in choices if "kind" in choice.model_fields
-    }
+    return {choice.model_fields["kind"].default: choice for choice in choices if "kind" in choice.model_fields}
 
 
 def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,7 +167,7 @@ class Stepper:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def gradients_are_finite(parameters: Any) -> bool:
+def gradients_are_finite(parameters: Iterable[nn.Parameter]) -> bool:
     """Whether the norm of all gradients is a finite number."""
     return bool(torch.isfinite(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])))
 

@@ -22,7 +22,7 @@ from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
-from slimasr.experiment import resolve_separate, update_results, write_record
+from slimasr.experiment import load_weights, resolve_separate, update_results, write_record
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
 from slimasr.methods.objective import Objective
@@ -119,7 +119,8 @@ class Trainer:
         self.progress = progress
         self.state = RunState()
         self.average = RunningAverage()
-        self.steps = [self.num_steps(epoch) for epoch in range(1, config.training.num_epochs + 1)]
+        epochs = range(1, config.training.num_epochs + 1)
+        self.steps = [self.num_steps(epoch) for epoch in progress(epochs, None, "counting steps")]
         if not sum(self.steps):
             raise UserError("the training sets hold no usable utterance; see bad_utterances.jsonl")
         self.stepper = Stepper(objective, method, config.training, config.seed, sum(self.steps), world)
@@ -268,10 +269,11 @@ class Trainer:
 
     def resume(self) -> None:
         """Take up the newest checkpoint that can be read."""
-        saved = newest_checkpoint(self.exp / "checkpoints", self.log.say)
+        folder = self.exp / "checkpoints"
+        saved = newest_checkpoint(folder, self.log.say)
         if saved is None:
             return
-        self.objective.model.load_state_dict(saved["model"])
+        load_weights(self.objective.model, saved["model"], folder)
         self.method.load_state_dict(saved["method"])
         self.state = RunState(**saved["state"])
         if not self.world.is_main:
