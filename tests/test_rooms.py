@@ -1,0 +1,71 @@
+"""Imports point one way, as CONTRIBUTING.md's map says."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "slimasr"
+BASIC = {"config", "errors", "files"}
+MODELS = BASIC | {"elastic", "encoders", "supernet"}
+ALLOWED = {
+    "errors": set(),
+    "files": {"errors"},
+    "config": BASIC,
+    "losses": {"errors"},
+    "scoring": {"errors", "files"},
+    "data": BASIC,
+    "supernet": BASIC,
+    "elastic": {"supernet"},
+    "encoders": BASIC | {"elastic", "supernet"},
+    "models": MODELS,
+    "methods": BASIC | {"data", "encoders", "losses", "models", "supernet"},
+    "experiment": BASIC | {"data", "models", "supernet"},
+    "decoding": MODELS | {"data", "experiment", "models", "scoring"},
+    "training": MODELS | {"data", "decoding", "experiment", "methods", "models"},
+    "search": MODELS | {"data", "decoding", "experiment", "methods", "models", "scoring"},
+    "report": BASIC | {"experiment", "scoring", "search"},
+    "recognizer": {"decoding", "experiment", "search", "supernet"},
+    "__init__": {"experiment", "recognizer"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def files_of(room: str) -> list[Path]:
+    return sorted((PACKAGE / room).rglob("*.py")) or [PACKAGE / f"{room}.py"]
+
+
+def test_the_map_names_every_room() -> None:
+    found = {path.stem for path in PACKAGE.glob("*.py")} | {
+        p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()
+    }
+    assert found == ALLOWED.keys() | {"cli"}
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
+    for path in files_of(room):
+        targets = {name.split(".")[1] for name in imports(path) if name.startswith("slimasr.")}
+        assert targets - {room} <= ALLOWED[room], path
+
+
+def test_methods_know_no_encoder_and_encoders_no_method() -> None:
+    used = {name for path in files_of("methods") for name in imports(path) if name.startswith("slimasr.encoders")}
+    assert used == {"slimasr.encoders.base"}
+
+
+def test_scoring_runs_without_torch() -> None:
+    heavy = {"torch", "lhotse", "k2"}
+    for room in ("scoring", "config", "supernet"):
+        for path in files_of(room):
+            assert not heavy & {name.split(".")[0] for name in imports(path)}, path
