@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slimasr.elastic.index import Index, choose, in_blocks, in_groups, scaled, size_of, take
@@ -84,28 +83,38 @@ class ElasticAttention(nn.Module):
 
         Args:
           padding: (N, T), True on padding.
-          positions: (2T - 1, position_dim) sinusoids of distances T - 1 ... -(T - 1); None without relative positions.
+          positions: (2T, position_dim) sinusoids of distances T ... -(T - 1); None without relative positions.
         """
         n, frames, outer = x.shape
         heads = self.chosen(width, units)
         rows = in_groups(heads.channels, 3, self.num_heads * self.head_dim)
         qkv = self.in_proj(x, out=rows, inp=outer).view(n, frames, 3, heads.number, heads.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        if self.position_dim is None:
-            scores = q @ k.transpose(-2, -1)
-        else:
-            assert positions is not None and positions.shape[0] == 2 * frames - 1, "needs one row per distance"
-            scores = self._relative_scores(q, k, positions, heads)
-        scores = (scores / math.sqrt(heads.head_dim)).masked_fill(padding[:, None, None, :], float("-inf"))
-        context = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, frames, heads.total)
+        q, k, v = (part.flatten(0, 1) for part in qkv.permute(2, 0, 3, 1, 4))
+        scores = self._scores(q, k, positions, heads)
+        masked = scores.view(n, heads.number, frames, frames).masked_fill_(padding[:, None, None, :], float("-inf"))
+        weights = masked.softmax(dim=-1).flatten(0, 1)
+        context = (weights @ v).view(n, heads.number, frames, -1).transpose(1, 2).reshape(n, frames, heads.total)
         return self.dropout(self.out_proj(context, out=outer, inp=heads.channels))
 
-    def _relative_scores(self, q: Tensor, k: Tensor, positions: Tensor, heads: Heads) -> Tensor:
-        """Content and position terms of the scores, (N, H, T, T), not yet scaled."""
+    def _scores(self, q: Tensor, k: Tensor, positions: Tensor | None, heads: Heads) -> Tensor:
+        """(N * H, T, d_h) queries and keys -> (N * H, T, T) scores.
+
+        The (T, T) matrices are what attention costs beside its products, so each is touched as rarely as can be:
+        scaled before the product, content added to position within it.
+        """
+        scale = 1.0 / math.sqrt(heads.head_dim)
+        if self.position_dim is None:
+            return (q * scale) @ k.transpose(-2, -1)
+        frames = q.shape[1]
+        assert positions is not None, "relative attention needs positions"
+        assert positions.shape[0] == 2 * frames, (positions.shape, frames)
         r = self.position_proj(positions, out=heads.channels).view(-1, heads.number, heads.head_dim)
-        u = take(take(self.content_bias, heads.index), heads.head_dim, 1).unsqueeze(1)
-        v = take(take(self.position_bias, heads.index), heads.head_dim, 1).unsqueeze(1)
-        return (q + u) @ k.transpose(-2, -1) + _shift((q + v) @ r.permute(1, 2, 0))
+        u = take(take(self.content_bias, heads.index), heads.head_dim, 1)
+        v = take(take(self.position_bias, heads.index), heads.head_dim, 1)
+        by_head = q.view(-1, heads.number, frames, heads.head_dim)
+        content, position = ((by_head + bias.unsqueeze(1)) * scale for bias in (u, v))
+        by_distance = position @ r.permute(1, 2, 0)
+        return torch.baddbmm(_by_key(by_distance).flatten(0, 1), content.flatten(0, 1), k.transpose(-2, -1))
 
     def count(self, outer: int, width: float, units: Units | None, frames: int) -> Count:
         """Size and work on one utterance of ``frames`` frames."""
@@ -114,7 +123,7 @@ class ElasticAttention(nn.Module):
         total = self.in_proj.count(3 * inner, outer, frames) + self.out_proj.count(outer, inner, frames)
         total += Count(macs=2 * frames * frames * inner)
         if self.position_dim is not None:
-            distances = 2 * frames - 1
+            distances = 2 * frames
             total += self.position_proj.count(inner, self.position_dim, distances)
             total += Count(params=2 * inner, macs=frames * distances * inner)
         return total
@@ -134,8 +143,11 @@ class ElasticAttention(nn.Module):
         return module
 
 
-def _shift(scores: Tensor) -> Tensor:
-    """(N, H, T, 2T - 1) scores by distance, falling, -> (N, H, T, T) scores by key: column j of row i is i - j."""
-    n, h, frames, distances = scores.shape
-    padded = F.pad(scores, (1, 0)).view(n, h, distances + 1, frames)
-    return padded[:, :, 1:].reshape(n, h, frames, distances)[..., :frames]
+def _by_key(scores: Tensor) -> Tensor:
+    """(N, H, T, 2T) scores of distances T ... -(T - 1) -> (N, H, T, T) scores of keys: entry (i, j) is i - j's.
+
+    Row i is wanted from column T - i on. Rows one entry shorter, read from the T-th entry on, begin just there; the
+    first column is never read. Nothing is copied.
+    """
+    frames = scores.shape[2]
+    return scores.flatten(2)[..., frames:].unflatten(2, (frames, 2 * frames - 1))[..., :frames]

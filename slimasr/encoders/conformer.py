@@ -146,7 +146,8 @@ class Conformer(Encoder):
         out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
         if self.config.attention == "plain":
             frames = torch.arange(out.shape[1], device=out.device)
-            out = out * math.sqrt(self._position_dim) + sinusoids(frames, self._position_dim)[:, : out.shape[2]]
+            added = sinusoids(frames, self._position_dim)[:, : out.shape[2]]
+            out = out * math.sqrt(self._position_dim) + added.to(out.dtype)
         return EncoderOutput(out, self.output_lens(x_lens))
 
     def run_layers(
@@ -161,8 +162,8 @@ class Conformer(Encoder):
         padding = padding_mask(hidden.lens, frames)
         positions = None
         if self.config.attention == "relative":
-            distances = torch.arange(frames - 1, -frames, -1, device=out.device)
-            positions = sinusoids(distances, self._position_dim)
+            distances = torch.arange(frames, -frames, -1, device=out.device)
+            positions = sinusoids(distances, self._position_dim).to(out.dtype)
         for index in layers:
             out = self.layers[index](out, padding, positions, subnet.width, layer_units(subnet, index))
             if index in taps:

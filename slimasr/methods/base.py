@@ -205,7 +205,9 @@ class SharedPredictor:
     def backward(self) -> None:
         """Pass the gathered gradient on into the predictor."""
         if self.leaf.grad is not None:
-            self.out.backward(self.leaf.grad)
+            # Backward operations take the types of their forward ones by themselves.
+            with torch.autocast(self.leaf.device.type, enabled=False):
+                self.out.backward(self.leaf.grad)
 
 
 def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:

@@ -25,7 +25,7 @@ def attention(position_dim: int | None, slimming: Slimming = "head_count") -> El
 
 
 def positions(frames: int, dim: int) -> torch.Tensor:
-    return sinusoids(torch.arange(frames - 1, -frames, -1), dim)
+    return sinusoids(torch.arange(frames, -frames, -1), dim)
 
 
 def test_plain_attention_equals_torch() -> None:
