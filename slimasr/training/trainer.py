@@ -77,11 +77,13 @@ def train(config: Config, data_dir: Path, exp: Path, *, command: str = "", progr
 def begin_record(exp: Path, config: Config, lang: Path, facts: dict[str, str | None], world: World) -> None:
     """Write the record's beginning, or check that the folder's configuration is the one asked for.
 
+    A run that failed before its first checkpoint has nothing to be consistent with: its record is written anew.
+
     Raises:
       UserError: it is another one (the first key that differs is named), or the tokenizer is missing.
     """
     stored = exp / "config.yaml"
-    if stored.exists():
+    if stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("*.pt"))):
         difference = first_difference(load_config(stored), config)
         if difference is not None:
             raise UserError(
