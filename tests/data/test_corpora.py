@@ -102,12 +102,6 @@ def test_real_librispeech_lists_what_lhotse_lists(corpus: Find) -> None:
     assert [len(ours[part]) for part in parts] == [271, 3, 5]
 
 
-def test_librispeech_first_keeps_that_many(corpus: Find) -> None:
-    folder = corpus("librispeech_mini") / "LibriSpeech"
-    whole = _list("librispeech", folder, ("train-clean-5",))["train-clean-5"]
-    assert _list("librispeech", folder, ("train-clean-5",), first=10)["train-clean-5"] == whole[:10]
-
-
 def test_librispeech_names_an_unknown_and_an_absent_part(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train-clean-200"):
         _list("librispeech", tmp_path, ("train-clean-200",))
@@ -120,8 +114,8 @@ def test_unknown_sets_and_options_are_named(an4: Path) -> None:
         _list("an4", an4, ("eval",))
     with pytest.raises(UserError, match=r"data\.options\.speakers: unknown"):
         _list("an4", an4, speakers=3)
-    with pytest.raises(UserError, match=r"data\.options\.first: needs int"):
-        CORPORA["librispeech"].list_utterances(an4, ("dev-clean",), {"first": "ten"})
+    with pytest.raises(UserError, match=r"data\.options\.shortest: needs int"):
+        CORPORA["librispeech"].list_utterances(an4, ("dev-clean",), {"shortest": "ten"})
 
 
 def test_a_corpus_is_found_where_it_may_lie(an4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +136,12 @@ def test_a_corpus_is_found_where_it_may_lie(an4: Path, tmp_path: Path, monkeypat
     (empty / "an4").mkdir()
     an4.rename(empty / "an4" / "an4")
     assert find(None, empty) == (empty / "an4" / "an4").resolve(), "downloaded before"
+
+
+def test_librispeech_keeps_the_shortest_transcripts(corpus: Find) -> None:
+    folder, part = corpus("librispeech_mini") / "LibriSpeech", "train-clean-5"
+    everything = _list("librispeech", folder, (part,))[part]
+    kept = _list("librispeech", folder, (part,), shortest=10)[part]
+    assert len(kept) == 10 and [item.id for item in kept] == sorted(item.id for item in kept)
+    left_out = {item.id for item in everything} - {item.id for item in kept}
+    assert max(len(item.text) for item in kept) <= min(len(i.text) for i in everything if i.id in left_out)

@@ -14,7 +14,7 @@ def test_mini_through_every_stage(recipe: Run, corpus: Callable[[str], Path], tm
     done = recipe(
         "librispeech", "--config", "conf/mini.yaml", "--corpus-dir", corpus("librispeech_mini") / "LibriSpeech",
         "--data", tmp_path / "data", "--exp", exp, "--nj", 1,
-        "--set=data.options.first=8", "--set=data.speeds=[1.0]", "--set=tokenizer.vocab_size=60", *TINY_MODEL,
+        "--set=data.options.shortest=8", "--set=data.speeds=[1.0]", "--set=tokenizer.vocab_size=60", *TINY_MODEL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads((exp / "results.json").read_text())

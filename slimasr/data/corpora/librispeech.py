@@ -26,15 +26,22 @@ MINI_PARTS = ("train-clean-5", "dev-clean-2")
 
 @dataclass(frozen=True)
 class LibriSpeechOptions:
-    """``first`` keeps that many utterances of each part; 0 = all."""
+    """``shortest`` keeps that many utterances of each part, those of the shortest transcripts; 0 = all."""
 
-    first: int = 0
+    shortest: int = 0
 
 
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
     """The wanted parts, utterances in the order of their ids."""
-    first = parse_options(LibriSpeechOptions, options, "librispeech").first
-    return {part: _read_part(corpus_dir, part)[: first or None] for part in sets}
+    shortest = parse_options(LibriSpeechOptions, options, "librispeech").shortest
+    return {part: _keep(_read_part(corpus_dir, part), shortest) for part in sets}
+
+
+def _keep(utterances: list[Utterance], shortest: int) -> list[Utterance]:
+    if not shortest:
+        return utterances
+    by_length = sorted(utterances, key=lambda item: (len(item.text), item.id))
+    return sorted(by_length[:shortest], key=lambda item: item.id)
 
 
 def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
