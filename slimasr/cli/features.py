@@ -23,9 +23,7 @@ def run(
     debug: DebugOption = False,
 ) -> None:
     """Compute features and their statistics; run again to go on after an interruption."""
-    for name, count in compute_features(
-        load_config(config, overrides or ()), data, num_jobs, progress
-    ).items():
+    for name, count in compute_features(load_config(config, overrides or ()), data, num_jobs, progress).items():
         typer.echo(f"{name}: {count} cuts")
 
 

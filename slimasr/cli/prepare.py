@@ -14,9 +14,7 @@ from slimasr.data.manifests import get_corpus, prepare
 CorpusDirOption = Annotated[Path | None, typer.Option("--corpus-dir", help="Where the corpus lies.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download the corpus if it is nowhere.")]
 
-OnlyCorpusOption = Annotated[
-    bool, typer.Option("--only-corpus", help="Stop when the corpus is there (stage 0).")
-]
+OnlyCorpusOption = Annotated[bool, typer.Option("--only-corpus", help="Stop when the corpus is there (stage 0).")]
 
 
 def run(

@@ -128,9 +128,7 @@ def test_range_of_all_positions_gives_the_full_loss(rnnt_type: str, s_range: int
     pruned = transducer.rnnt_loss_pruned(logits, symbols, ranges, BLANK, boundary, **options)
     full = transducer.rnnt_loss(logits, symbols, BLANK, boundary, **options)
     torch.testing.assert_close(pruned, full)
-    torch.testing.assert_close(
-        torch.autograd.grad(pruned.sum(), logits)[0], torch.autograd.grad(full.sum(), logits)[0]
-    )
+    torch.testing.assert_close(torch.autograd.grad(pruned.sum(), logits)[0], torch.autograd.grad(full.sum(), logits)[0])
 
 
 @pytest.mark.parametrize("rnnt_type", RNNT_TYPES)
@@ -155,9 +153,7 @@ def test_range_too_narrow_for_a_short_utterance_is_widened_with_a_warning() -> N
         ranges = transducer.get_rnnt_prune_ranges(px_grad, py_grad, boundary, 2)
     symbols = make_symbols(2, 11)
     logits = random(2, 9, ranges.shape[2], UNITS)
-    loss = transducer.rnnt_loss_pruned(
-        logits, symbols, ranges, BLANK, boundary, reduction="none", backend="torch"
-    )
+    loss = transducer.rnnt_loss_pruned(logits, symbols, ranges, BLANK, boundary, reduction="none", backend="torch")
     assert loss.isfinite().all()
 
 

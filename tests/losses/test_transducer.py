@@ -151,9 +151,7 @@ def test_simple_loss_is_the_full_loss_of_the_added_logits(
 
 
 @pytest.mark.parametrize(("lm_scale", "am_scale"), [(0.25, 0.1), (0.0, 0.0), (0.3, 0.7), (0.0, 1.0)])
-def test_smoothed_loss_is_the_loss_of_three_distributions_mixed_by_hand(
-    lm_scale: float, am_scale: float
-) -> None:
+def test_smoothed_loss_is_the_loss_of_three_distributions_mixed_by_hand(lm_scale: float, am_scale: float) -> None:
     """Log-linear mix of softmax(lm + am), softmax(lm) and softmax(am + log mean of all softmax(lm))."""
     lm, am, symbols = random(2, 4, UNITS), random(2, 5, UNITS, seed=1), make_symbols(2, 3)
     both = (am.unsqueeze(2) + lm.unsqueeze(1)).log_softmax(dim=-1)
@@ -173,9 +171,7 @@ def test_smoothed_loss_is_the_loss_of_three_distributions_mixed_by_hand(
             if ways:
                 alpha[t, u] = torch.stack(ways).logsumexp(dim=0)
     expected = -alpha[5, 3]
-    loss = transducer.rnnt_loss_smoothed(
-        lm, am, symbols, BLANK, lm_scale, am_scale, reduction="none", backend="torch"
-    )
+    loss = transducer.rnnt_loss_smoothed(lm, am, symbols, BLANK, lm_scale, am_scale, reduction="none", backend="torch")
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
     for grad, expected_grad in zip(
         torch.autograd.grad(loss.sum(), (lm, am)), torch.autograd.grad(expected.sum(), (lm, am)), strict=True
@@ -231,9 +227,7 @@ def test_lattice_may_begin_anywhere_and_ignores_everything_outside(symbol_takes_
         py_around[:, s_begin : s_end + 1, t_begin:t_end] = py_piece
     px_around.requires_grad_()
     py_around.requires_grad_()
-    scores, _ = lattice_scores(
-        px_around, py_around, torch.tensor([[s_begin, t_begin, s_end, t_end]]).repeat(2, 1)
-    )
+    scores, _ = lattice_scores(px_around, py_around, torch.tensor([[s_begin, t_begin, s_end, t_end]]).repeat(2, 1))
     scores.sum().backward()
 
     assert px_piece.grad is not None
@@ -250,9 +244,7 @@ def test_lattice_may_begin_anywhere_and_ignores_everything_outside(symbol_takes_
 def test_utterance_without_alignment_is_infinite_and_leaves_the_others_alone(rnnt_type: str) -> None:
     logits, symbols = random(2, 5, 5, UNITS), make_symbols(2, 4)
     boundary = make_boundary([4, 4], [3, 5])
-    loss = transducer.rnnt_loss(
-        logits, symbols, BLANK, boundary, rnnt_type, reduction="none", backend="torch"
-    )
+    loss = transducer.rnnt_loss(logits, symbols, BLANK, boundary, rnnt_type, reduction="none", backend="torch")
     alone = transducer.rnnt_loss(logits[1:], symbols[1:], BLANK, boundary[1:], rnnt_type, backend="torch")
     assert loss[0] == torch.inf
     torch.testing.assert_close(loss[1], alone)
@@ -334,9 +326,7 @@ def test_reductions() -> None:
 )
 def test_unknown_options_are_refused_by_name(options: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=next(iter(options.values()))):
-        transducer.rnnt_loss(
-            random(1, 4, 3, UNITS), make_symbols(1, 2), BLANK, **{"backend": "torch", **options}
-        )
+        transducer.rnnt_loss(random(1, 4, 3, UNITS), make_symbols(1, 2), BLANK, **{"backend": "torch", **options})
 
 
 @pytest.mark.parametrize("row", [[0, 0, 3, 4], [0, 0, 2, 5], [0, 3, 2, 2], [-1, 0, 2, 4]])

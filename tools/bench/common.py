@@ -20,9 +20,7 @@ def median_seconds(call: Callable[[], object], repeats: int = 5, warm_ups: int =
     return statistics.median(seconds)
 
 
-def report(
-    name: str, ours: float, other: float, ratio: float, target: float | None, **extra: float | str
-) -> None:
+def report(name: str, ours: float, other: float, ratio: float, target: float | None, **extra: float | str) -> None:
     """Print one result as a line of JSON.
 
     Args:

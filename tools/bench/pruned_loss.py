@@ -62,9 +62,7 @@ def pruned_loss(inputs: Inputs) -> Tensor:
     )
     ranges = transducer.get_rnnt_prune_ranges(*occupation, inputs.boundary, PRUNE_RANGE, backend="torch")
     logits = inputs.joiner(*transducer.do_rnnt_pruning(inputs.am, inputs.lm, ranges, backend="torch"))
-    pruned = transducer.rnnt_loss_pruned(
-        logits, inputs.symbols, ranges, BLANK, inputs.boundary, backend="torch"
-    )
+    pruned = transducer.rnnt_loss_pruned(logits, inputs.symbols, ranges, BLANK, inputs.boundary, backend="torch")
     return simple + pruned
 
 
@@ -101,9 +99,7 @@ def added_peak_megabytes(side: str) -> float:
     return int(child.stdout) / 1e6
 
 
-def loss_step(
-    library: ModuleType, inputs: Inputs, lm: Tensor, am: Tensor, logits: Tensor, **options: str
-) -> None:
+def loss_step(library: ModuleType, inputs: Inputs, lm: Tensor, am: Tensor, logits: Tensor, **options: str) -> None:
     """Smoothed loss, ranges and pruned loss with their backward passes, without any layer between them."""
     simple, occupation = library.rnnt_loss_smoothed(
         lm, am, inputs.symbols, BLANK, boundary=inputs.boundary, return_grad=True, **options
@@ -129,9 +125,7 @@ def compare_with_k2() -> None:
 def main() -> None:
     """Run the comparisons, or one memory measurement in a child process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--peak-bytes-of", choices=LOSSES, help="print the memory one step adds, and nothing else"
-    )
+    parser.add_argument("--peak-bytes-of", choices=LOSSES, help="print the memory one step adds, and nothing else")
     side = parser.parse_args().peak_bytes_of
     if side:
         print(added_peak_bytes(side))

@@ -44,9 +44,7 @@ def resolve_backend(backend: Backend) -> Literal["k2", "torch"]:
     if backend == "auto":
         return "torch" if reason else "k2"
     if backend == "k2" and reason:
-        raise UserError(
-            f"loss.backend=k2, but k2 does not import ({reason}): run tools/install_k2.sh or use auto"
-        )
+        raise UserError(f"loss.backend=k2, but k2 does not import ({reason}): run tools/install_k2.sh or use auto")
     return backend
 
 
@@ -61,9 +59,7 @@ def run_recursion(
     boundary = None if boundary is None else boundary.to(px.device)
     if not return_grad:
         return _drop_missing_paths(k2.mutual_information_recursion(px, py, boundary)), None
-    scores, (px_occupation, py_occupation) = k2.mutual_information_recursion(
-        px, py, boundary, return_grad=True
-    )
+    scores, (px_occupation, py_occupation) = k2.mutual_information_recursion(px, py, boundary, return_grad=True)
     no_path = (scores == -torch.inf).reshape(-1, 1, 1)
     occupation = (px_occupation.masked_fill(no_path, 0.0), py_occupation.masked_fill(no_path, 0.0))
     return _drop_missing_paths(scores), occupation

@@ -17,9 +17,7 @@ from torch.autograd.function import once_differentiable
 _CHUNK_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 25}
 
 
-def symbol_and_blank_log_probs(
-    logits: Tensor, symbols: Tensor, termination_symbol: int
-) -> tuple[Tensor, Tensor]:
+def symbol_and_blank_log_probs(logits: Tensor, symbols: Tensor, termination_symbol: int) -> tuple[Tensor, Tensor]:
     """Normalise ``logits`` over their last dimension and pick two entries of each distribution.
 
     Args:

@@ -181,7 +181,5 @@ def _roll(scores: Tensor, begin: Tensor) -> Tensor:
     begin = begin.to(scores.device)
     utterance = torch.arange(batch_size, device=scores.device).reshape(-1, 1, 1)
     row = (torch.arange(rows, device=scores.device).reshape(1, -1, 1) + begin[:, 0].reshape(-1, 1, 1)) % rows
-    frame = (
-        torch.arange(frames, device=scores.device).reshape(1, 1, -1) + begin[:, 1].reshape(-1, 1, 1)
-    ) % frames
+    frame = (torch.arange(frames, device=scores.device).reshape(1, 1, -1) + begin[:, 1].reshape(-1, 1, 1)) % frames
     return scores[utterance, row, frame]

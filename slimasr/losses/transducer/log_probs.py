@@ -133,10 +133,7 @@ def with_topology(
     """
     num_frames = py.shape[2]
     frame = torch.arange(num_frames, device=px.device, dtype=px.dtype)
-    if boundary is None:
-        t_end = frame.new_full((1, 1, 1), num_frames)
-    else:
-        t_end = boundary[:, 3].reshape(-1, 1, 1).to(frame)
+    t_end = frame.new_full((1, 1, 1), num_frames) if boundary is None else boundary[:, 3].reshape(-1, 1, 1).to(frame)
     if rnnt_type == "constrained":
         px = px + py[:, 1:]
     elif rnnt_type not in ("regular", "modified"):

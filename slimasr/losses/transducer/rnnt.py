@@ -145,9 +145,7 @@ def rnnt_loss_smoothed(
         The loss, or ``(loss, (px_grad, py_grad))``.
     """
     with _full_precision(am):
-        px, py = smoothed_log_probs(
-            _upcast(lm), _upcast(am), symbols, termination_symbol, lm_only_scale, am_only_scale
-        )
+        px, py = smoothed_log_probs(_upcast(lm), _upcast(am), symbols, termination_symbol, lm_only_scale, am_only_scale)
         loss, occupation = _loss(px, py, boundary, rnnt_type, delay_penalty, reduction, backend, return_grad)
     return loss if occupation is None else (loss, occupation)
 
@@ -208,9 +206,7 @@ def get_rnnt_prune_ranges(
     return prune_ranges(px_grad, py_grad, boundary, s_range)
 
 
-def do_rnnt_pruning(
-    am: Tensor, lm: Tensor, ranges: Tensor, *, backend: Backend = "auto"
-) -> tuple[Tensor, Tensor]:
+def do_rnnt_pruning(am: Tensor, lm: Tensor, ranges: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
     """Joiner inputs (B, T, R, C_am) and (B, T, R, C_lm) from (B, T, C_am), (B, S + 1, C_lm) and prune ranges.
 
     Indexing in torch: ``backend`` is only checked. See
