@@ -117,8 +117,8 @@ class Objective(nn.Module):
         model, config, width = self.model, self.config, self.model.width_of(subnet)
         limits = boundary(encoder.lens, batch.y_lens)
         simple, (px_grad, py_grad) = transducer.rnnt_loss_smoothed(
-            model.simple_lm(predictor_out).float(),
-            model.simple_am(encoder.out, width).float(),
+            model.simple_lm(predictor_out),
+            model.simple_am(encoder.out, width),
             batch.y,
             model.blank_id,
             lm_only_scale=config.lm_scale,

@@ -108,8 +108,10 @@ def test_stage_names_forward_to_the_same_command(tmp_path: Path) -> None:
 def test_interrupt_ends_a_real_process_with_130(tmp_path: Path) -> None:
     program = tmp_path / "command.py"
     program.write_text(
-        "import time\n"
+        "import signal, time\n"
         "from slimasr.cli.common import entry\n"
+        # A shell starts background jobs with interrupts ignored, and children inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def run() -> None:\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"

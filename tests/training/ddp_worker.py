@@ -1,6 +1,7 @@
 """One process of a distributed run: ``torchrun -m tests.training.ddp_worker OUT``.
 
-Writes ``OUT/rank<n>.pt``: the gradient of the first step as reduced, and weights and statistics after an epoch.
+Writes ``OUT/rank<n>.pt``: the gradient of the first step as reduced, and weights and statistics after an epoch. All in
+float64, where nothing but an error can tell two processes from one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 
 from slimasr.training.distributed import process_group, reduce_gradients
-from tests.training.kit import TinyBatches, make_trainer, tiny_config, tiny_tokenizer
+from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
 
 def main(out: Path) -> None:
@@ -19,8 +20,10 @@ def main(out: Path) -> None:
     torch.set_num_threads(1)
     config = tiny_config(dropout=0.0, training={"spec_augment": None})
     with process_group() as world:
-        batches = TinyBatches(tiny_tokenizer(), world=world, batch_size=8, num_batches=3)
-        trainer = make_trainer(config, out / "exp", batches=batches, world=world)
+        tokenizer = tiny_tokenizer()
+        batches = TinyBatches(tokenizer, world=world, batch_size=8, num_batches=3)
+        objective = make_objective(config, tokenizer).double()
+        trainer = make_trainer(config, out / "exp", batches=batches, objective=objective, world=world)
         trainer.objective.train()
         report = trainer.stepper.gradients([next(batches.train_batches(1))], trainer.context())
         parameters = dict(trainer.objective.named_parameters())
@@ -29,7 +32,8 @@ def main(out: Path) -> None:
         failures = reduce_gradients(list(parameters.values()), world.rank, world)
         first = {name: p.grad for name, p in parameters.items()}
         losses = world.sum_by_key(report.losses)
-        trainer = make_trainer(config, out / "exp", batches=batches, world=world)
+        objective = make_objective(config, tokenizer).double()
+        trainer = make_trainer(config, out / "exp", batches=batches, objective=objective, world=world)
         trainer.run_epoch()
         content = {"first": first, "failures": failures, "losses": losses, "dev": trainer.validate(1)}
         torch.save({**content, "weights": trainer.objective.state_dict()}, out / f"rank{world.rank}.pt")

@@ -130,7 +130,8 @@ def assert_equal(a: Any, b: Any, name: str = "") -> None:
 
 def test_another_configuration_is_refused_by_its_key(recipe: Path, tmp_path: Path) -> None:
     exp = tmp_path / "exp"
-    exp.mkdir()
+    (exp / "checkpoints").mkdir(parents=True)
+    (exp / "checkpoints" / "epoch-001.pt").touch()
     save_config(load_config(recipe / "config.yaml"), exp / "config.yaml")
     overridden = [*command(recipe, exp)[len(TRAIN) :], "--set", "optimizer.lr=0.1"]
     done = CliRunner().invoke(command_app(cli_train.run), overridden)

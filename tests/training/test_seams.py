@@ -326,17 +326,18 @@ def test_two_branches_with_a_shared_layer(tmp_path: Path) -> None:
     ]
     batch = TinyBatches(tokenizer).make(["a", "b", "c"])
 
-    objective.train()
+    objective.double().train()
     trainer.stepper.gradients([batch], trainer.context())
     assert calls == [0, 1, 2, 3], "one forward of the shared layer serves both branches"
     together = {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}
     expected = gradients_of_separate_passes(objective, batch)
     assert together.keys() == expected.keys()
     for name, gradient in together.items():
-        assert torch.allclose(gradient, expected[name], atol=1e-5), name
+        torch.testing.assert_close(gradient, expected[name], rtol=0.0, atol=1e-10, msg=name)
 
     for hook in hooks:
         hook.remove()
+    objective.float()
     trainer.run()
     record = (tmp_path / "train_log.jsonl").read_text()
     assert '"distillation"' in record
