@@ -1,0 +1,235 @@
+"""Diagonal state space models (S4D), elastic in channels, in convolution and in recurrent form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from scipy.fft import next_fast_len
+from torch import Tensor, nn
+
+from slimasr.elastic.index import take
+from slimasr.supernet.cost import Count
+
+Convolution = Literal["fft", "real"]
+
+SLOW = ("log_dt", "log_decay", "frequency")
+"""What makes the memory of a system: decay and large steps destroy it."""
+
+READOUT = ("readout", "skip")
+
+
+@dataclass(frozen=True)
+class Discretized:
+    """The systems of some channels in discrete time: ``y_t = 2 Re(sum_n w_n s_tn) + D u_t``, ``s_t = p s_{t-1} + u_t``.
+
+    The input matrix of the zero-order hold is part of the weights ``w``, so the state holds the plain past of the
+    input. All parts are real; n runs over the conjugate pairs.
+
+    Attributes:
+      log_modulus: (C, n), logarithm of the modulus of the pole p; below 0.
+      angle: (C, n), argument of p.
+      weight: (C, n) real and imaginary parts of w.
+      skip: (C,), D.
+    """
+
+    log_modulus: Tensor
+    angle: Tensor
+    weight: tuple[Tensor, Tensor]
+    skip: Tensor
+
+    def powers(self, exponents: Tensor) -> tuple[Tensor, Tensor]:
+        """Real and imaginary parts of ``p^l``, (C, n, L), for (L,) exponents l."""
+        modulus = torch.exp(self.log_modulus.unsqueeze(-1) * exponents)
+        angle = self.angle.unsqueeze(-1) * exponents
+        return modulus * angle.cos(), modulus * angle.sin()
+
+
+class ElasticS4D(nn.Module):
+    """One linear system per channel, single input, single output, causal (paper 2; S4D by Gu et al. 2022).
+
+    ``lambda_n = -exp(log_decay) + i frequency``, one of each pair of conjugate states; sampled with a zero-order
+    hold at the channel's own step ``dt``; ``readout`` holds C_n as (real, imaginary). Starts as S4D-Lin. A subnet
+    takes the first channels. Computed in float32 at least and in real arithmetic, whatever autocast says.
+    """
+
+    def __init__(self, channels: int, state_size: int, dt_range: tuple[float, float]) -> None:
+        """``state_size``: real numbers per channel, even. ``dt_range``: steps are drawn from it, evenly in log."""
+        super().__init__()
+        pairs, low, high = state_size // 2, *map(math.log, dt_range)
+        self.dt_range = dt_range
+        self.log_dt = nn.Parameter(low + (high - low) * torch.rand(channels))
+        self.log_decay = nn.Parameter(torch.full((channels, pairs), math.log(0.5)))
+        self.frequency = nn.Parameter(math.pi * torch.arange(pairs, dtype=torch.float32).repeat(channels, 1))
+        self.readout = nn.Parameter(math.sqrt(0.5) * torch.randn(channels, pairs, 2))
+        self.skip = nn.Parameter(torch.randn(channels))
+
+    @property
+    def state_size(self) -> int:
+        """Real numbers in the state of one channel."""
+        return 2 * self.log_decay.shape[1]
+
+    def discretize(self, channels: int) -> Discretized:
+        """The first channels in discrete time; float64 parameters stay float64, all others become float32."""
+        log_dt, log_decay, frequency, readout, skip = (
+            value.to(torch.promote_types(value.dtype, torch.float32))
+            for value in (take(getattr(self, name), channels) for name in (*SLOW, *READOUT))
+        )
+        dt, decay = log_dt.exp().unsqueeze(1), log_decay.exp()
+        x, y = -dt * decay, dt * frequency
+        # (e^z - 1) / lambda, z = x + iy, without the cancellation of e^z - 1 at small steps
+        gain_re = torch.expm1(x) * y.cos() - 2.0 * (0.5 * y).sin().square()
+        gain_im = x.exp() * y.sin()
+        norm = decay.square() + frequency.square()
+        gain_re, gain_im = (
+            (frequency * gain_im - decay * gain_re) / norm,
+            -(decay * gain_im + frequency * gain_re) / norm,
+        )
+        c_re, c_im = readout.unbind(-1)
+        return Discretized(x, y, (c_re * gain_re - c_im * gain_im, c_re * gain_im + c_im * gain_re), skip)
+
+    def kernel(self, channels: int, frames: int) -> Tensor:
+        """(channels, frames) impulse response ``2 Re sum_n w_n p_n^l``, with the skip at l = 0.
+
+        ``p^(ib + j) = p^(ib) p^j`` with b about the root of T makes it one small real matrix product per channel:
+        nothing of size channels x states x frames is ever held.
+        """
+        with torch.autocast(self.skip.device.type, enabled=False):
+            system = self.discretize(channels)
+            block, blocks = _blocks(frames)
+            steps = torch.arange(max(block, blocks), dtype=system.skip.dtype, device=system.skip.device)
+            (re, im), (w_re, w_im) = system.powers(block * steps[:blocks]), (w.unsqueeze(-1) for w in system.weight)
+            left = torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=1)
+            right = torch.cat(system.powers(steps[:block]), dim=1)
+            response = 2.0 * (left.transpose(1, 2) @ right).flatten(1)[:, :frames]
+            return response + F.pad(system.skip.unsqueeze(1), (0, frames - 1))
+
+    def recur(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The same system frame by frame.
+
+        Args:
+          u: (N, T, C) input, any T.
+          state: (N, C, n, 2), see `init_state`.
+
+        Returns:
+          (N, T, C) output and the next state.
+        """
+        with torch.autocast(u.device.type, enabled=False):
+            system = self.discretize(u.shape[-1])
+            modulus = system.log_modulus.exp()
+            p_re, p_im = modulus * system.angle.cos(), modulus * system.angle.sin()
+            (w_re, w_im), (s_re, s_im), outputs = system.weight, state.unbind(-1), []
+            for frame in u.to(state.dtype).unbind(1):
+                s_re, s_im = p_re * s_re - p_im * s_im + frame.unsqueeze(-1), p_re * s_im + p_im * s_re
+                outputs.append(2.0 * (w_re * s_re - w_im * s_im).sum(-1) + system.skip * frame)
+            out = torch.stack(outputs, dim=1).to(u.dtype) if outputs else u
+            return out, torch.stack([s_re, s_im], dim=-1)
+
+    def init_state(self, n: int, channels: int, device: torch.device) -> Tensor:
+        """(n, channels, pairs, 2) state before the first frame."""
+        dtype = torch.promote_types(self.skip.dtype, torch.float32)
+        return torch.zeros(n, channels, self.state_size // 2, 2, dtype=dtype, device=device)
+
+    def count(self, channels: int, frames: int) -> Count:
+        """Size, and the MACs of the kernel's matrix product; see `convolution_macs` for the rest."""
+        block, blocks = _blocks(frames)
+        per_channel = 2 + 2 * self.state_size
+        return Count(params=channels * per_channel, macs=channels * self.state_size * block * blocks)
+
+    def extract(self, channels: int) -> ElasticS4D:
+        """Stand-alone systems of the first channels."""
+        module = ElasticS4D(channels, self.state_size, self.dt_range)
+        with torch.no_grad():
+            for name in (*SLOW, *READOUT):
+                getattr(module, name).copy_(take(getattr(self, name), channels))
+        return module
+
+
+def convolve(u: Tensor, ahead: Tensor, back: Tensor | None, kind: Convolution) -> Tensor:
+    """Convolve every channel with its kernel, in time and, with ``back``, also against it.
+
+    Args:
+      u: (N, T, C), zero on padding: a system at rest stays at rest, so right padding has no effect either way.
+      ahead: (C, T) kernel, ``y_t = sum_l K_l u_{t-l}``.
+      back: (C, T) kernel, ``y_t = sum_l K_l u_{t+l}``.
+      kind: ``fft``, or ``real`` for direct sums.
+
+    Returns:
+      (N, T, C), or (N, T, 2C) as [ahead | back], in the type of ``u``; computed in that of the kernels.
+    """
+    if u.shape[1] == 0:
+        return u if back is None else torch.cat([u, u], dim=-1)
+    functions: dict[Convolution, Callable[[Tensor, Tensor, Tensor | None], Tensor]]
+    functions = {"fft": _convolve_fft, "real": _convolve_real}
+    with torch.autocast(u.device.type, enabled=False):
+        return functions[kind](u.transpose(1, 2).to(ahead.dtype), ahead, back).transpose(1, 2).to(u.dtype)
+
+
+def _convolve_fft(u: Tensor, ahead: Tensor, back: Tensor | None) -> Tensor:
+    """(N, C, T) -> (N, C or 2C, T). The spectrum of a kernel against time is the conjugate one."""
+    frames, length = u.shape[-1], _fft_length(u.shape[-1])
+    filters = torch.fft.rfft(ahead, n=length)
+    spectrum = torch.fft.rfft(u, n=length)
+    product = spectrum * filters
+    if back is not None:
+        product = torch.cat([product, spectrum * torch.fft.rfft(back, n=length).conj()], dim=1)
+    return torch.fft.irfft(product, n=length)[..., :frames]
+
+
+def _convolve_real(u: Tensor, ahead: Tensor, back: Tensor | None) -> Tensor:
+    """(N, C, T) -> (N, C or 2C, T), as depthwise convolutions with kernels as long as the utterance."""
+    channels, reach = u.shape[1], u.shape[2] - 1
+    out = F.conv1d(F.pad(u, (reach, 0)), ahead.flip(-1).unsqueeze(1), groups=channels)
+    if back is None:
+        return out
+    return torch.cat([out, F.conv1d(F.pad(u, (0, reach)), back.unsqueeze(1), groups=channels)], dim=1)
+
+
+def convolution_macs(channels: int, directions: int, frames: int, kind: Convolution) -> int:
+    """MACs of `convolve` on one utterance.
+
+    A real FFT of length n is taken as 2.5 n log2 n operations, half of them multiplications; every direction adds a
+    transform of its kernel, one back, and n / 2 + 1 complex products. Direct sums take T products per output.
+    """
+    if kind == "real" or frames == 0:
+        return channels * directions * frames * frames
+    length = _fft_length(frames)
+    transform = 1.25 * length * math.log2(length)
+    return round(channels * ((1 + 2 * directions) * transform + directions * 4 * (length // 2 + 1)))
+
+
+def ssm_parameters(module: nn.Module) -> set[str]:
+    """Names of time scales and poles: no weight decay, a small learning rate (paper 2).
+
+    C and D read the state out like any other weights and learn at the common rate; see `readout_parameters`.
+    """
+    return _named(module, SLOW)
+
+
+def readout_parameters(module: nn.Module) -> set[str]:
+    """Names of C and D of every system: no weight decay, as all of a state space model."""
+    return _named(module, READOUT)
+
+
+def _named(module: nn.Module, parameters: tuple[str, ...]) -> set[str]:
+    return {
+        f"{name}.{parameter}" if name else parameter
+        for name, child in module.named_modules()
+        if isinstance(child, ElasticS4D)
+        for parameter in parameters
+    }
+
+
+def _blocks(frames: int) -> tuple[int, int]:
+    """Block length and number of blocks that cover ``frames``."""
+    block = max(1, math.isqrt(frames))
+    return block, -(-frames // block)
+
+
+def _fft_length(frames: int) -> int:
+    """An even length that transforms fast and leaves no room for wrap-around: at least 2T."""
+    return 2 * int(next_fast_len(frames, real=True))
