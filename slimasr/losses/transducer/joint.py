@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits worked on at once: small enough for a CPU core's cache, large enough to fill a GPU.
-_CHUNK_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 25}
+from slimasr.losses.chunks import row_chunks
 
 
 def symbol_and_blank_log_probs(logits: Tensor, symbols: Tensor, termination_symbol: int) -> tuple[Tensor, Tensor]:
@@ -42,7 +41,7 @@ class _SymbolAndBlank(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, symbols: Tensor, blank: int) -> tuple[Tensor, Tensor]:
         compute_dtype = torch.promote_types(logits.dtype, torch.float32)
         log_probs = logits.new_empty((2, logits.shape[0]), dtype=compute_dtype)
-        for rows in _chunks(logits):
+        for rows in row_chunks(logits):
             normalised = logits[rows].log_softmax(dim=-1, dtype=compute_dtype)
             torch.gather(normalised, 1, symbols[rows, None], out=log_probs[0, rows, None])
             log_probs[1, rows] = normalised[:, blank]
@@ -57,7 +56,7 @@ class _SymbolAndBlank(torch.autograd.Function):
         logits, symbols = ctx.saved_tensors
         logits_grad = torch.empty_like(logits)
         in_place = logits.dtype == symbol_grad.dtype
-        for rows in _chunks(logits):
+        for rows in row_chunks(logits):
             # d log p(k) / d logit(v) = [v == k] - p(v)
             if in_place:
                 chunk = torch.softmax(logits[rows], dim=-1, out=logits_grad[rows])
@@ -70,10 +69,3 @@ class _SymbolAndBlank(torch.autograd.Function):
             if not in_place:
                 logits_grad[rows] = chunk
         return logits_grad, None, None
-
-
-def _chunks(logits: Tensor) -> list[slice]:
-    """Slices of rows that cover ``logits`` (M, V)."""
-    num_rows, width = logits.shape
-    step = max(1, _CHUNK_ELEMENTS.get(logits.device.type, 1 << 25) // width)
-    return [slice(start, start + step) for start in range(0, num_rows, step)]

@@ -1,0 +1,15 @@
+"""Rows of a large matrix a few at a time, so that what is computed from them on the way stays small."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+# Elements worked on at once: small enough for a CPU core's cache, large enough to fill a GPU.
+_CHUNK_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 25}
+
+
+def row_chunks(matrix: Tensor) -> list[slice]:
+    """Slices of rows that cover ``matrix`` (M, V), none of them empty."""
+    num_rows, width = matrix.shape
+    step = max(1, _CHUNK_ELEMENTS.get(matrix.device.type, 1 << 25) // width)
+    return [slice(start, start + step) for start in range(0, num_rows, step)]

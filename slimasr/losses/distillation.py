@@ -1,0 +1,187 @@
+"""In-place sampled distillation: a student follows its teacher at the nodes of the transducer's lattice (paper 2).
+
+At each node few classes are told apart: some tokens and the rest of the vocabulary together, which needs j + 1 log
+probabilities of the teacher instead of V, and which `slimasr.losses.divergence` compares. The rest's probability is a
+sum over its tokens in the log domain, and everything is computed in float32 (float64 for float64 logits).
+
+Memory, for M = N T S nodes and 4-byte floats. Computed by autograd over the full vocabulary, distillation keeps the
+teacher's and the student's log probabilities, at least 2 * 4 M V bytes, and takes as much again for products on the
+way. Here it keeps (12 j + 4) M bytes for the teacher and (4 j + 9) M for the backward pass, next to the logits, which
+the transducer loss keeps alive anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from slimasr.losses.chunks import row_chunks
+from slimasr.losses.divergence import Divergence
+
+__all__ = ["Divergence", "TeacherClasses", "distillation_loss", "target_blank_classes", "top_classes"]
+
+
+@dataclass(frozen=True)
+class TeacherClasses:
+    """Which tokens a node tells apart, and the teacher's opinion of them and of the rest.
+
+    Attributes:
+        index: (N, T, S, j) int64 tokens, all different; -1 where a node has fewer than j.
+        log_probs: (N, T, S, j + 1) log probabilities, float32 (float64 of float64 logits), the last one the rest's;
+            ``-inf`` where ``index`` is -1, and for the rest where no token is left.
+    """
+
+    index: Tensor
+    log_probs: Tensor
+
+
+@torch.no_grad()
+def top_classes(logits: Tensor, num_tokens: int, required: Tensor | None = None) -> TeacherClasses:
+    """Tell apart the tokens that the teacher finds likeliest.
+
+    Args:
+        logits: (N, T, S, V) the teacher's raw scores.
+        num_tokens: how many tokens, cut to V and raised to r.
+        required: (N, T, S, r) int64 tokens that must be among them, -1 for none; they replace the least likely ones.
+    """
+    nodes = logits.shape[:-1]
+    assert required is None or required.shape[:-1] == nodes, (required.shape, logits.shape)
+    flat = logits.reshape(-1, logits.shape[-1])
+    wanted = None if required is None else required.reshape(flat.shape[0], -1)
+    num_tokens = min(max(num_tokens, 0 if wanted is None else wanted.shape[1]), flat.shape[1])
+    index = flat.new_empty((flat.shape[0], num_tokens), dtype=torch.int64)
+    for rows in row_chunks(flat):
+        scores = flat[rows]
+        if wanted is not None:
+            scores = _fill_classes(scores.clone(), wanted[rows], torch.inf)
+        index[rows] = scores.topk(num_tokens, dim=1).indices
+    return _classes(flat, index, nodes)
+
+
+@torch.no_grad()
+def target_blank_classes(logits: Tensor, next_tokens: Tensor, blank: int = 0) -> TeacherClasses:
+    """Tell apart the reference's next token, blank and the rest (Panchapagesan et al. 2021).
+
+    Args:
+        logits: (N, T, S, V) the teacher's raw scores.
+        next_tokens: (N, T, S) int64, not blank; -1 behind the last token, where blank alone is told from the rest.
+        blank: index of the blank unit.
+    """
+    nodes = logits.shape[:-1]
+    assert next_tokens.shape == nodes, (next_tokens.shape, logits.shape)
+    index = torch.stack([next_tokens, torch.full_like(next_tokens, blank)], dim=-1)
+    return _classes(logits.reshape(-1, logits.shape[-1]), index.view(-1, 2), nodes)
+
+
+def distillation_loss(
+    logits: Tensor, teacher: TeacherClasses, valid: Tensor, divergence: Divergence
+) -> tuple[Tensor, Tensor]:
+    """The student's divergence from its teacher, summed over each utterance's nodes and in nats.
+
+    Args:
+        logits: (N, T, S, V) the student's raw scores.
+        teacher: its opinion at the same nodes.
+        valid: (N, T, S) bool: nodes that count. At the others, logits and opinions may be anything, also not finite.
+        divergence: how the two are compared.
+
+    Returns:
+        (N,) losses to differentiate, with respect to ``logits`` alone; of the alpha divergence, the surrogate. And
+        (N,) values of the divergence itself, ratios cut, without gradient.
+    """
+    nodes = logits.shape[:-1]
+    assert valid.shape == nodes, (valid.shape, logits.shape)
+    assert valid.dtype == torch.bool, valid.dtype
+    assert teacher.index.shape[:-1] == teacher.log_probs.shape[:-1] == nodes, (teacher.index.shape, logits.shape)
+    assert teacher.log_probs.shape[-1] == teacher.index.shape[-1] + 1, (teacher.index.shape, teacher.log_probs.shape)
+    with torch.autocast(device_type=logits.device.type, enabled=False):
+        surrogate, value = _Distillation.apply(
+            logits.reshape(-1, logits.shape[-1]),
+            teacher.index.flatten(0, -2),
+            teacher.log_probs.flatten(0, -2),
+            valid.reshape(-1),
+            divergence,
+        )
+        return surrogate.view(nodes).sum(dim=(1, 2)), value.view(nodes).sum(dim=(1, 2))
+
+
+class _Distillation(torch.autograd.Function):
+    """(M, V) logits and the teacher's (M, j) classes to (M,) surrogates and divergences.
+
+    With w_k the surrogate's derivative by log q_k, W = sum_k w_k, and r the rest, the gradient by the logit z_v is
+
+        w_v - W q_v                             for a class v
+        (w_r - W q_r) exp(z_v - log sum_r exp)  for a token of the rest
+
+    so that one small number per class and node is all there is to keep.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, index: Tensor, teacher: Tensor, valid: Tensor, divergence: Divergence
+    ) -> tuple[Tensor, Tensor]:
+        student, log_rest = _class_log_probs(logits, index)
+        surrogate, value, weights = divergence.evaluate(teacher.to(student.dtype), student)
+        surrogate, value = surrogate.masked_fill(~valid, 0.0), value.masked_fill(~valid, 0.0)
+        ctx.mark_non_differentiable(value)
+        if ctx.needs_input_grad[0]:
+            class_grads = weights - weights.sum(dim=1, keepdim=True) * student.exp()
+            class_grads.masked_fill_(~valid[:, None], 0.0)
+            # Without any rest, what is no class has probability 0; so has everything at nodes that do not count.
+            log_rest.masked_fill_(log_rest.isneginf() | ~valid, torch.inf)
+            ctx.save_for_backward(logits, index, class_grads, log_rest, valid)
+        return surrogate, value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, surrogate_grad: Tensor, _: Any) -> tuple[Tensor, None, None, None, None]:
+        logits, index, class_grads, log_rest, valid = ctx.saved_tensors
+        logits_grad = torch.empty_like(logits)
+        in_place = logits.dtype == log_rest.dtype
+        for rows in row_chunks(logits):
+            scale = surrogate_grad[rows, None] * class_grads[rows]
+            # A class much likelier than the rest overflows here, and is overwritten.
+            if in_place:
+                chunk = torch.sub(logits[rows], log_rest[rows, None], out=logits_grad[rows])
+            else:
+                chunk = logits[rows].to(log_rest.dtype).sub_(log_rest[rows, None])
+            chunk.exp_().mul_(scale[:, -1:])
+            _fill_classes(chunk, index[rows], scale[:, :-1])
+            chunk.masked_fill_(~valid[rows, None], 0.0)
+            if not in_place:
+                logits_grad[rows] = chunk
+        return logits_grad, None, None, None, None
+
+
+def _classes(logits: Tensor, index: Tensor, nodes: torch.Size) -> TeacherClasses:
+    """The teacher's opinion of (M, j) classes from its (M, V) logits, for M = N * T * S nodes."""
+    log_probs, _ = _class_log_probs(logits, index)
+    return TeacherClasses(index.view(*nodes, -1), log_probs.view(*nodes, -1))
+
+
+def _class_log_probs(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """(M, j + 1) log probabilities of classes and rest, and the (M,) log of the rest's sum of exponentials."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    scores = logits.new_empty((index.shape[0], index.shape[1] + 1), dtype=dtype)
+    for rows in row_chunks(logits):
+        chunk = logits[rows].to(dtype, copy=True)
+        torch.gather(chunk, 1, index[rows].clamp(min=0), out=scores[rows, :-1])
+        scores[rows, -1] = _fill_classes(chunk, index[rows], -torch.inf).logsumexp(dim=1)
+    scores[:, :-1].masked_fill_(index < 0, -torch.inf)
+    return scores.log_softmax(dim=1), scores[:, -1].clone()
+
+
+def _fill_classes(matrix: Tensor, index: Tensor, values: Tensor | float) -> Tensor:
+    """Overwrite the entries (M, j) ``index`` of (M, V) ``matrix``, leaving out those of index -1; in place."""
+    if not isinstance(values, Tensor):
+        values = matrix.new_full((1, 1), values).expand_as(index)
+    # An absent class repeats the write of one that the node has; a node without any writes back what is there.
+    place = torch.arange(index.shape[1], device=index.device).expand_as(index)
+    largest, at = index.max(dim=1, keepdim=True)
+    place = torch.where(index < 0, at, place)
+    target = index.gather(1, place).clamp(min=0)
+    values = torch.where(largest < 0, matrix.gather(1, target), values.gather(1, place))
+    return matrix.scatter_(1, target, values)

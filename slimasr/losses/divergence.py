@@ -1,0 +1,81 @@
+"""Divergences of a student's from a teacher's distribution over few classes, with the gradients to train by.
+
+With p the teacher, q the student and t = p / q, per node of the lattice (paper 2, section 3.4):
+
+    KL(p || q)  = sum_k p_k log t_k
+    D_a(p || q) = sum_k q_k (t_k^a - 1) / (a (a - 1)),    D_1 = KL(p || q),    D_0 = KL(q || p) = -sum_k q_k log t_k
+
+The adaptive alpha divergence takes the larger one of two D_a at each node, their ratios t^a cut at ``clip``. A cut
+ratio has no gradient, so that training goes by the score-function form instead, with all of rho held constant:
+
+    gradient = -sum_k q_k rho_k grad log q_k,    rho = t                              a = 1, never cut
+                                                 rho = log min(t, clip) - 1           a = 0
+                                                 rho = min(t^a, clip) / a + 1 / (a (a - 1))
+
+Nothing cut, that is the gradient of D_a itself: the constants drop out, as sum_k q_k grad log q_k = 0. What is
+minimised, the surrogate -sum_k q_k rho_k log q_k, has this gradient but not the divergence's value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Which one: ``kl``, or the adaptive ``alpha`` between ``alpha_min`` and ``alpha_max``, ratios cut at ``clip``."""
+
+    kind: Literal["kl", "alpha"]
+    alpha_min: float = -1.0
+    alpha_max: float = 1.0
+    clip: float = 5.0
+
+    def evaluate(self, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compare distributions node by node; none of the results is differentiated.
+
+        Args:
+            teacher: (M, K) log probabilities of the classes; ``-inf`` in both where a node lacks one.
+            student: (M, K) log probabilities.
+
+        Returns:
+            (M,) surrogates, whose value is the divergence's own for ``kl``; (M,) divergences; (M, K) derivatives of
+            the surrogates with respect to the student's log probabilities.
+        """
+        assert teacher.shape == student.shape, (teacher.shape, student.shape)
+        lacking = teacher.isneginf() & student.isneginf()
+        log_ratio = (teacher - student).masked_fill(lacking, 0.0)
+        if self.kind == "kl":
+            value, weights = _alpha_divergence(teacher, student, log_ratio, 1.0, self.clip)
+            return value, value, weights
+        value, weights = _alpha_divergence(teacher, student, log_ratio, self.alpha_max, self.clip)
+        other, other_weights = _alpha_divergence(teacher, student, log_ratio, self.alpha_min, self.clip)
+        other_is_larger = other > value
+        value = torch.where(other_is_larger, other, value)
+        weights = torch.where(other_is_larger[:, None], other_weights, weights)
+        return _products(weights, student).sum(dim=1), value, weights
+
+
+def _alpha_divergence(
+    teacher: Tensor, student: Tensor, log_ratio: Tensor, alpha: float, clip: float
+) -> tuple[Tensor, Tensor]:
+    """(M,) divergences D_alpha with ratios cut at ``clip``, and (M, K) weights -q rho of their gradients."""
+    if alpha == 1.0:
+        p = teacher.exp()
+        return _products(p, log_ratio).sum(dim=1), -p
+    q = student.exp()
+    if alpha == 0.0:
+        cut = log_ratio.clamp(max=math.log(clip))
+        return -_products(q, cut).sum(dim=1), -_products(q, cut - 1.0)
+    constant = 1.0 / (alpha * (alpha - 1.0))
+    excess = torch.expm1((alpha * log_ratio).clamp(max=math.log(clip)))  # min(t^a, clip) - 1: near 0 where p is near q
+    return constant * (q * excess).sum(dim=1), -q * ((excess + 1.0) / alpha + constant)
+
+
+def _products(probs: Tensor, logs: Tensor) -> Tensor:
+    """``probs * logs``, where probability 0 times an infinite logarithm is 0."""
+    return (probs * logs).masked_fill(probs == 0.0, 0.0)
