@@ -1,0 +1,147 @@
+"""ScaledAdam (Yao et al. 2023; paper 2, section 3.5): steps relative to each tensor's size, and a learnt size."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SCALE_LIMIT = 0.1
+
+
+class ScaledAdam(torch.optim.Optimizer):
+    """Adam whose step is relative to a tensor's root mean square r, plus gradient descent on that size.
+
+    With gradient g, second moment v, momentum D, learning rate lr, step k (from 1) and b1, b2 = ``betas``::
+
+        v <- b2 v + (1 - b2) g^2;   a = -lr sqrt(1 - b2^k) max(r, rms_min) g / (sqrt(v) + eps)
+        D <- b1 D + (1 - b1) (a + s theta);   theta <- theta + D
+
+    The relative change of size s is 0 but every ``scale_period``-th step P, when, from the last P values of the size's
+    gradient h = sum(theta g) and their second moment w::
+
+        w <- b2^P w + (1 - b2^P) mean(h^2);   s = -scale_lr lr sqrt(1 - b2^k) sum(h) / (sqrt(w) + eps)
+
+    limited to [-0.1, 0.1], 0 where r < ``rms_min``, and at most (``rms_max`` - r) / r. Momentum takes no bias
+    correction. A size says nothing about the step that a tensor of one element bears: it takes a plain Adam step of
+    lr ``scale_lr``, and stays within +-``scalar_max``. There is no weight decay: the learnt size stands in for it.
+
+    With ``clip_scale``, all gradients are first multiplied so that the norm of all r g is at most ``clip_scale`` times
+    the median of that norm (unclipped) in the ``clip_window`` steps before; the first step has none before it.
+
+    Group options beside ``lr``: ``relative=False`` gives plain Adam steps as above to tensors of any size, which keep
+    all values; ``maximize`` climbs. A parameter without gradient keeps itself and its state bit for bit.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 0.045,
+        betas: tuple[float, float] = (0.9, 0.98),
+        eps: float = 1e-8,
+        scale_lr: float = 0.1,
+        rms_min: float = 1e-5,
+        rms_max: float = 3.0,
+        scalar_max: float = 10.0,
+        scale_period: int = 4,
+        clip_scale: float | None = 2.0,
+        clip_window: int = 100,
+    ) -> None:
+        of_groups = {"lr": lr, "betas": betas, "eps": eps, "scale_lr": scale_lr, "rms_min": rms_min, "rms_max": rms_max}
+        more = {"scalar_max": scalar_max, "scale_period": scale_period, "relative": True, "maximize": False}
+        super().__init__(params, {**of_groups, **more})
+        self.clip_scale = clip_scale
+        self.clip_window = clip_window
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update all parameters that have a gradient; gives the closure's loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        factor = 1.0 if self.clip_scale is None else self._clip_factor(self.clip_scale)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    grad = parameter.grad * (-factor if group["maximize"] else factor)
+                    self._update(parameter, grad, group)
+        return loss
+
+    def _clip_factor(self, clip_scale: float) -> float:
+        """What to multiply the gradients with; notes their norm.
+
+        The norms are state under a key of its own, which is no parameter: so they travel in the `state_dict`.
+        """
+        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not parameters:
+            return 1.0
+        norm = float(torch.stack([rms(p) * p.grad.norm() for p in parameters]).norm())
+        norms: list[float] = self.state["clipping"].get("norms", [])  # type: ignore[index]
+        self.state["clipping"] = {"norms": [*norms, norm][-self.clip_window :]}  # type: ignore[index]
+        threshold = clip_scale * statistics.median(norms) if norms else 0.0
+        return threshold / norm if 0.0 < threshold < norm else 1.0
+
+    def _update(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        """One step of one tensor."""
+        relative = group["relative"] and parameter.numel() > 1
+        state = self.state[parameter]
+        if not state:
+            state.update(initial_state(parameter, relative))
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        lr = group["lr"] * math.sqrt(1.0 - beta2 ** state["step"])
+        moment = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
+        change = grad / moment.sqrt().add_(group["eps"]) * -lr
+        if relative:
+            size = rms(parameter)
+            change *= size.clamp(min=group["rms_min"])
+            scale = scale_change(parameter, grad, size, state, lr, group)
+            if scale is not None:
+                change.addcmul_(scale, parameter)
+        else:
+            change *= group["scale_lr"]
+        parameter += state["delta"].mul_(beta1).add_(change, alpha=1.0 - beta1)
+        if parameter.numel() == 1 and group["relative"]:
+            parameter.clamp_(-group["scalar_max"], group["scalar_max"])
+
+
+def rms(tensor: Tensor) -> Tensor:
+    """Root mean square, a 0-dim tensor."""
+    return tensor.square().mean().sqrt()
+
+
+def initial_state(parameter: Tensor, relative: bool) -> dict[str, Any]:
+    """All zeros. What concerns the size has no dimension, so that none of it is taken for state of single weights."""
+    state: dict[str, Any] = {"step": 0, "delta": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+    if relative:
+        state |= {name: parameter.new_zeros(()) for name in ("scale_grad", "scale_grad_sq", "scale_avg_sq")}
+    return state
+
+
+def scale_change(
+    parameter: Tensor, grad: Tensor, size: Tensor, state: dict[str, Any], lr: float, group: dict[str, Any]
+) -> Tensor | None:
+    """The relative change s of a tensor's size, at the end of each period; else None.
+
+    Args:
+      size: the tensor's root mean square.
+      state: the tensor's, whose sums of h and of h^2 over the period and whose w this updates.
+      lr: learning rate times sqrt(1 - b2^k).
+    """
+    period, decay = group["scale_period"], group["betas"][1] ** group["scale_period"]
+    scale_grad = (parameter * grad).sum()
+    total = state["scale_grad"].add_(scale_grad)
+    total_sq = state["scale_grad_sq"].addcmul_(scale_grad, scale_grad)
+    if state["step"] % period:
+        return None
+    moment = state["scale_avg_sq"].mul_(decay).add_(total_sq, alpha=(1.0 - decay) / period)
+    change = -group["scale_lr"] * lr * total / moment.sqrt().add_(group["eps"])
+    change = change.clamp(-SCALE_LIMIT, SCALE_LIMIT).masked_fill(size < group["rms_min"], 0.0)
+    total.zero_()
+    total_sq.zero_()
+    return torch.minimum(change, (group["rms_max"] - size) / size)
