@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -149,44 +149,40 @@ class ElasticS4D(nn.Module):
         return module
 
 
-def convolve(u: Tensor, ahead: Tensor, back: Tensor | None, kind: Convolution) -> Tensor:
-    """Convolve every channel with its kernel, in time and, with ``back``, also against it.
+def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:
+    """Convolve every channel with its own kernels: the first in time, a second one against it.
 
     Args:
       u: (N, T, C), zero on padding: a system at rest stays at rest, so right padding has no effect either way.
-      ahead: (C, T) kernel, ``y_t = sum_l K_l u_{t-l}``.
-      back: (C, T) kernel, ``y_t = sum_l K_l u_{t+l}``.
+      kernels: (C, T) for ``y_t = sum_l K_l u_{t-l}``, and perhaps another for ``y_t = sum_l K_l u_{t+l}``.
       kind: ``fft``, or ``real`` for direct sums.
 
     Returns:
-      (N, T, C), or (N, T, 2C) as [ahead | back], in the type of ``u``; computed in that of the kernels.
+      (N, T, C) per kernel, side by side, in the type of ``u``; computed in that of the kernels.
     """
     if u.shape[1] == 0:
-        return u if back is None else torch.cat([u, u], dim=-1)
-    functions: dict[Convolution, Callable[[Tensor, Tensor, Tensor | None], Tensor]]
-    functions = {"fft": _convolve_fft, "real": _convolve_real}
+        return torch.cat([u] * len(kernels), dim=-1)
+    function = {"fft": _convolve_fft, "real": _convolve_real}[kind]
     with torch.autocast(u.device.type, enabled=False):
-        return functions[kind](u.transpose(1, 2).to(ahead.dtype), ahead, back).transpose(1, 2).to(u.dtype)
+        return function(u.transpose(1, 2).to(kernels[0].dtype), kernels).transpose(1, 2).to(u.dtype)
 
 
-def _convolve_fft(u: Tensor, ahead: Tensor, back: Tensor | None) -> Tensor:
-    """(N, C, T) -> (N, C or 2C, T). The spectrum of a kernel against time is the conjugate one."""
+def _convolve_fft(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
+    """(N, C, T) -> (N, C, T) per kernel, side by side. Against time, a kernel's spectrum is the conjugate one."""
     frames, length = u.shape[-1], _fft_length(u.shape[-1])
-    filters = torch.fft.rfft(ahead, n=length)
+    filters = [torch.fft.rfft(kernel, n=length) for kernel in kernels]
     spectrum = torch.fft.rfft(u, n=length)
-    product = spectrum * filters
-    if back is not None:
-        product = torch.cat([product, spectrum * torch.fft.rfft(back, n=length).conj()], dim=1)
-    return torch.fft.irfft(product, n=length)[..., :frames]
+    products = [spectrum * (filter_.conj() if against else filter_) for against, filter_ in enumerate(filters)]
+    return torch.fft.irfft(torch.cat(products, dim=1), n=length)[..., :frames]
 
 
-def _convolve_real(u: Tensor, ahead: Tensor, back: Tensor | None) -> Tensor:
-    """(N, C, T) -> (N, C or 2C, T), as depthwise convolutions with kernels as long as the utterance."""
-    channels, reach = u.shape[1], u.shape[2] - 1
-    out = F.conv1d(F.pad(u, (reach, 0)), ahead.flip(-1).unsqueeze(1), groups=channels)
-    if back is None:
-        return out
-    return torch.cat([out, F.conv1d(F.pad(u, (0, reach)), back.unsqueeze(1), groups=channels)], dim=1)
+def _convolve_real(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
+    """(N, C, T) -> (N, C, T) per kernel, as depthwise convolutions with filters as long as the utterance."""
+    channels, reach, outputs = u.shape[1], u.shape[2] - 1, []
+    for against, kernel in enumerate(kernels):
+        side, taps = ((0, reach), kernel) if against else ((reach, 0), kernel.flip(-1))
+        outputs.append(F.conv1d(F.pad(u, side), taps.unsqueeze(1), groups=channels))
+    return torch.cat(outputs, dim=1)
 
 
 def convolution_macs(channels: int, directions: int, frames: int, kind: Convolution) -> int:

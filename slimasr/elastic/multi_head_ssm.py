@@ -1,0 +1,228 @@
+"""Multi-head state space models in place of attention, elastic in model width (paper 2)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slimasr.elastic.index import Index, in_blocks, in_groups
+from slimasr.elastic.linear import ElasticLinear
+from slimasr.elastic.norm import ElasticLayerNorm, NormMode
+from slimasr.elastic.ssm import Convolution, ElasticS4D, convolution_macs, convolve
+from slimasr.supernet.cost import Count
+
+
+@dataclass(frozen=True)
+class SsmOptions:
+    """What all heads have in common.
+
+    Attributes:
+      num_stacks: units in sequence within a head.
+      state_size: real numbers per channel and direction, even.
+      bidirectional: whether a second set of systems runs against time.
+      convolution: how `forward` convolves.
+      norm: of the layer norms between units.
+      dt_range: time steps of the systems at the start.
+      spread_heads: whether heads share ``dt_range`` out among themselves, the first with the largest steps (local)
+        and the last with the smallest (global).
+    """
+
+    num_stacks: int
+    state_size: int
+    bidirectional: bool
+    convolution: Convolution
+    norm: NormMode
+    dt_range: tuple[float, float]
+    spread_heads: bool
+
+
+class ElasticSsmUnit(nn.Module):
+    """``W GELU([SSM_f(u) | Rev SSM_b(Rev u)]) + b``, or with the forward systems alone (paper 2)."""
+
+    def __init__(self, channels: int, options: SsmOptions, dt_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.channels = channels
+        self.options = options
+        directions = 2 if options.bidirectional else 1
+        self.systems = nn.ModuleList(ElasticS4D(channels, options.state_size, dt_range) for _ in range(directions))
+        self.mix = ElasticLinear(directions * channels, channels)
+
+    def forward(self, u: Tensor, padding: Tensor) -> Tensor:
+        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding, which no system gets to see."""
+        kernels = [cast(ElasticS4D, system).kernel(u.shape[2], u.shape[1]) for system in self.systems]
+        u = u.masked_fill(padding.unsqueeze(-1), 0.0)
+        return self._mixed(convolve(u, kernels, self.options.convolution))
+
+    def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, T, C) next frames, and the state of `ElasticS4D.recur` -> (n, T, C) and the next state."""
+        assert not self.options.bidirectional, "only the forward form streams"
+        out, state = cast(ElasticS4D, self.systems[0]).recur(u, state)
+        return self._mixed(out), state
+
+    def _mixed(self, z: Tensor) -> Tensor:
+        directions = len(self.systems)
+        channels = z.shape[-1] // directions
+        return cast(Tensor, self.mix(F.gelu(z), out=channels, inp=in_groups(channels, directions, self.channels)))
+
+    def count(self, channels: int, frames: int) -> Count:
+        """Size and work on one utterance of ``frames`` frames."""
+        directions = len(self.systems)
+        total = self.mix.count(channels, directions * channels, frames)
+        for system in self.systems:
+            total += cast(ElasticS4D, system).count(channels, frames)
+        return total + Count(macs=convolution_macs(channels, directions, frames, self.options.convolution))
+
+    def extract(self, channels: int) -> ElasticSsmUnit:
+        """A stand-alone unit of the first channels."""
+        systems = [cast(ElasticS4D, system).extract(channels) for system in self.systems]
+        module = ElasticSsmUnit(channels, self.options, systems[0].dt_range)
+        module.systems = nn.ModuleList(systems)
+        module.mix = self.mix.extract(channels, in_groups(channels, len(systems), self.channels))
+        return module
+
+
+class ElasticSsmHead(nn.Module):
+    """A stack of units in sequence, with a layer norm between each two (paper 2)."""
+
+    def __init__(
+        self, channels: int, options: SsmOptions, dt_range: tuple[float, float], widths: Sequence[int]
+    ) -> None:
+        """``widths``: the numbers of channels that get their own norms."""
+        super().__init__()
+        self.options = options
+        stacks = range(options.num_stacks)
+        self.units = nn.ModuleList(ElasticSsmUnit(channels, options, dt_range) for _ in stacks)
+        self.norms = nn.ModuleList(ElasticLayerNorm(channels, widths, options.norm) for _ in stacks[1:])
+
+    def forward(self, u: Tensor, padding: Tensor) -> Tensor:
+        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding."""
+        for index, unit in enumerate(self.units):
+            u = unit(self._between(index, u), padding)
+        return u
+
+    def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, T, C) next frames, and (n, S, ...) states of the units -> (n, T, C) and the next states."""
+        states = []
+        for index, unit in enumerate(self.units):
+            u, after = cast(ElasticSsmUnit, unit).stream(self._between(index, u), state[:, index])
+            states.append(after)
+        return u, torch.stack(states, dim=1)
+
+    def _between(self, index: int, u: Tensor) -> Tensor:
+        return cast(Tensor, self.norms[index - 1](u)) if index else u
+
+    def count(self, channels: int, frames: int) -> Count:
+        """Size and work on one utterance of ``frames`` frames."""
+        total = Count()
+        for unit in self.units:
+            total += cast(ElasticSsmUnit, unit).count(channels, frames)
+        for norm in self.norms:
+            total += cast(ElasticLayerNorm, norm).count(channels)
+        return total
+
+    def extract(self, channels: int) -> ElasticSsmHead:
+        """A stand-alone head of the first channels."""
+        units = [cast(ElasticSsmUnit, unit).extract(channels) for unit in self.units]
+        module = ElasticSsmHead(channels, self.options, self.options.dt_range, (channels,))
+        module.units = nn.ModuleList(units)
+        module.norms = nn.ModuleList(cast(ElasticLayerNorm, norm).extract(channels) for norm in self.norms)
+        return module
+
+
+class MultiHeadSsm(nn.Module):
+    """Heads side by side, each over its share of projected channels, gating each other in pairs (paper 2).
+
+    With H heads, ``y_h <- y_h GELU(y_{h + H/2})`` for the first half, which are projected back. A single head has no
+    partner and no projections: its units mix channels themselves. A width keeps the first channels of every head.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, options: SsmOptions, widths: Sequence[int]) -> None:
+        """``widths``: the residual widths that get their own norms.
+
+        Raises:
+          ValueError: a width whose channels the heads cannot share.
+        """
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = d_model // num_heads
+        shared = [self._per_head(width) for width in widths]
+        ranges = _dt_ranges(options.dt_range, num_heads) if options.spread_heads else [options.dt_range] * num_heads
+        self.heads = nn.ModuleList(ElasticSsmHead(self.head_dim, options, steps, shared) for steps in ranges)
+        self.projected = num_heads > 1
+        if self.projected:
+            self.in_proj = ElasticLinear(d_model, d_model)
+            self.out_proj = ElasticLinear(d_model // 2, d_model)
+
+    def _per_head(self, channels: int) -> int:
+        if channels % self.num_heads:
+            raise ValueError(f"{channels} channels cannot be shared by {self.num_heads} heads")
+        return channels // self.num_heads
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding."""
+        parts = self._split(x)
+        return self._join([head(part, padding) for head, part in zip(self.heads, parts, strict=True)], x.shape[-1])
+
+    def stream(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, T, C) next frames, and (n, H, S, ...) states -> (n, T, C) and the next states."""
+        parts = zip(self.heads, self._split(x), state.unbind(1), strict=True)
+        results = [cast(ElasticSsmHead, head).stream(part, before) for head, part, before in parts]
+        return self._join([out for out, _ in results], x.shape[-1]), torch.stack([s for _, s in results], dim=1)
+
+    def init_state(self, n: int, channels: int, device: torch.device) -> Tensor:
+        """(n, H, S, C / H, pairs, 2) states of all systems before the first frame."""
+        units = cast(ElasticSsmHead, self.heads[0]).units
+        system = cast(ElasticS4D, cast(ElasticSsmUnit, units[0]).systems[0])
+        one = system.init_state(n, self._per_head(channels), device)
+        return one[:, None, None].repeat(1, self.num_heads, len(units), 1, 1, 1)
+
+    def _rows(self, heads: int, channels: int) -> Index:
+        """The channels that run of the first ``heads`` heads."""
+        return in_blocks(heads, self.head_dim, self._per_head(channels))
+
+    def _split(self, x: Tensor) -> Sequence[Tensor]:
+        if not self.projected:
+            return [x]
+        channels = x.shape[-1]
+        projected = self.in_proj(x, out=self._rows(self.num_heads, channels), inp=channels)
+        return cast(Tensor, projected).chunk(self.num_heads, dim=-1)
+
+    def _join(self, outputs: Sequence[Tensor], channels: int) -> Tensor:
+        if not self.projected:
+            return outputs[0]
+        half = self.num_heads // 2
+        values, gates = torch.cat(list(outputs[:half]), dim=-1), torch.cat(list(outputs[half:]), dim=-1)
+        return cast(Tensor, self.out_proj(values * F.gelu(gates), out=channels, inp=self._rows(half, channels)))
+
+    def count(self, channels: int, frames: int) -> Count:
+        """Size and work on one utterance of ``frames`` frames."""
+        total, per_head = Count(), self._per_head(channels)
+        for head in self.heads:
+            total += cast(ElasticSsmHead, head).count(per_head, frames)
+        if self.projected:
+            total += self.in_proj.count(channels, channels, frames)
+            total += self.out_proj.count(channels, channels // 2, frames)
+        return total
+
+    def extract(self, channels: int) -> MultiHeadSsm:
+        """A stand-alone module."""
+        heads = [cast(ElasticSsmHead, head).extract(self._per_head(channels)) for head in self.heads]
+        module = MultiHeadSsm(channels, self.num_heads, heads[0].options, (channels,))
+        module.heads = nn.ModuleList(heads)
+        if self.projected:
+            module.in_proj = self.in_proj.extract(self._rows(self.num_heads, channels), channels)
+            module.out_proj = self.out_proj.extract(channels, self._rows(self.num_heads // 2, channels))
+        return module
+
+
+def _dt_ranges(whole: tuple[float, float], heads: int) -> list[tuple[float, float]]:
+    """Equal parts of a range, in log, from the largest steps to the smallest."""
+    low, high = whole
+    edges = [low * (high / low) ** (i / heads) for i in range(heads, -1, -1)]
+    return [(smaller, larger) for larger, smaller in itertools.pairwise(edges)]

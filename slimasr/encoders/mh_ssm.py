@@ -1,0 +1,211 @@
+"""The elastic encoder of multi-head state space models: no attention, cost near linear in time (paper 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from slimasr.config.schema import FrontendConfig, MhSsmConfig
+from slimasr.elastic.feed_forward import ElasticFeedForward
+from slimasr.elastic.index import size_of
+from slimasr.elastic.multi_head_ssm import MultiHeadSsm, SsmOptions
+from slimasr.elastic.norm import ElasticLayerNorm
+from slimasr.encoders.base import Encoder, EncoderOutput, EncoderState, padding_mask
+from slimasr.encoders.frontend import build_frontend, shrink_frontend
+from slimasr.supernet.cost import Count
+from slimasr.supernet.subnet import Subnet, Units, scaled
+
+MAX = Subnet()
+
+
+class MhSsmLayer(nn.Module):
+    """One block; a feed-forward module of size 0 is absent.
+
+    x <- x + Drop(MHSSM(LN x));  x <- LN(x + FFN(LN x)) (paper 2; Fathullah et al. 2023).
+    """
+
+    def __init__(self, config: MhSsmConfig, hidden: int, widths: Sequence[int]) -> None:
+        """``hidden``: channels of the feed-forward module. ``widths``: residual widths that get their own norms."""
+        super().__init__()
+        d, p = config.d_model, config.dropout
+        self.ssm = MultiHeadSsm(d, config.num_heads, ssm_options(config), widths)
+        self.ffn = ElasticFeedForward(d, hidden, p, "gelu", adaptive=config.adaptive_dropout) if hidden else None
+        self.dropout = nn.Dropout(p)
+        names = ("ssm", "ffn", "out") if hidden else ("ssm", "out")
+        self.norms = nn.ModuleDict({name: ElasticLayerNorm(d, widths, config.norm) for name in names})
+
+    def forward(self, x: Tensor, padding: Tensor, width: float, units: Units | None) -> Tensor:
+        """(N, T, C) -> (N, T, C).
+
+        Args:
+          padding: (N, T), True on padding.
+          width: fraction of channels that run.
+          units: hidden channels of the feed-forward module, None = all that the width allows, 0 = leave it out.
+        """
+        return self._after_ssm(x + self.dropout(self.ssm(self.norms["ssm"](x), padding)), width, units)
+
+    def stream(self, x: Tensor, state: Tensor, width: float, units: Units | None) -> tuple[Tensor, Tensor]:
+        """(n, T, C) next frames, and a state of `MultiHeadSsm.init_state` -> (n, T, C) and the next state."""
+        out, state = self.ssm.stream(self.norms["ssm"](x), state)
+        return self._after_ssm(x + self.dropout(out), width, units), state
+
+    def _after_ssm(self, x: Tensor, width: float, units: Units | None) -> Tensor:
+        if self.ffn is not None and units not in (0, ()):
+            x = x + self.ffn(self.norms["ffn"](x), width, units)
+        return cast(Tensor, self.norms["out"](x))
+
+    def hidden(self, width: float, units: Units | None) -> int:
+        """Feed-forward channels that run."""
+        return 0 if self.ffn is None or units in (0, ()) else size_of(self.ffn.chosen(width, units))
+
+    def count(self, channels: int, width: float, units: Units | None, frames: int) -> Count:
+        """Size and work on one utterance of ``frames`` frames."""
+        total, norms = self.ssm.count(channels, frames), ["ssm", "out"]
+        if self.ffn is not None and self.hidden(width, units):
+            total += self.ffn.count(channels, width, units, frames)
+            norms.append("ffn")
+        for name in norms:
+            total += cast(ElasticLayerNorm, self.norms[name]).count(channels)
+        return total
+
+    def extract(self, config: MhSsmConfig, channels: int, width: float, units: Units | None) -> MhSsmLayer:
+        """A stand-alone layer; ``config`` is that of the stand-alone encoder."""
+        layer = MhSsmLayer(config, self.hidden(width, units), (channels,))
+        layer.ssm = self.ssm.extract(channels)
+        if layer.ffn is not None and self.ffn is not None:
+            layer.ffn = self.ffn.extract(channels, width, units)
+        for name in layer.norms:
+            layer.norms[name] = cast(ElasticLayerNorm, self.norms[name]).extract(channels)
+        return layer
+
+
+class MhSsm(Encoder):
+    """Front end and MH-SSM layers at any width of the space, any path, any choice of feed-forward channels.
+
+    With ``bidirectional: false`` every frame depends on the past alone, and `stream` runs as `forward` does.
+    """
+
+    def __init__(
+        self, config: MhSsmConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
+    ) -> None:
+        """``widths``: the fractions that get their own norms.
+
+        Raises:
+          ValueError: a width at which some channel number is not whole, or heads or stacked frames cannot share it.
+        """
+        super().__init__()
+        self.config: MhSsmConfig = config
+        self.num_mel_bins = num_mel_bins
+        residual = [scaled(config.d_model, width) for width in widths]
+        self.frontend = build_frontend(frontend, num_mel_bins, config.d_model, config.dropout)
+        self.layers = nn.ModuleList(MhSsmLayer(config, hidden, residual) for hidden in ffn_dims(config))
+        for width in widths:
+            self.count(Subnet(width), 100)
+
+    def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
+        out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
+        return EncoderOutput(out, self.output_lens(x_lens))
+
+    def run_layers(
+        self,
+        hidden: EncoderOutput,
+        layers: Sequence[int],
+        subnet: Subnet | None = None,
+        taps: Sequence[int] = (),
+    ) -> EncoderOutput:
+        subnet, out, collected = subnet or MAX, hidden.out, dict(hidden.taps)
+        padding = padding_mask(hidden.lens, out.shape[1])
+        for index in layers:
+            out = self.layers[index](out, padding, subnet.width, subnet.units_of(index, "ffn"))
+            if index in taps:
+                collected[index] = out
+        return replace(hidden, out=out, taps=collected)
+
+    def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
+        if self.config.bidirectional:
+            raise self._not_streaming()
+        channels = self.width_of(subnet)
+        layers = [cast(MhSsmLayer, self.layers[index]) for index in self.path_of(subnet)]
+        states = tuple(layer.ssm.init_state(n, channels, device) for layer in layers)
+        return EncoderState(torch.zeros(n, 0, self.num_mel_bins, device=device), states)
+
+    def stream(self, x: Tensor, state: EncoderState, subnet: Subnet | None = None) -> tuple[Tensor, EncoderState]:
+        if self.config.bidirectional:
+            raise self._not_streaming()
+        subnet, frames = subnet or MAX, torch.cat([state.frames.to(x.dtype), x], dim=1)
+        complete = int(self.output_lens(torch.tensor(frames.shape[1])))
+        if complete == 0:
+            return x.new_zeros(x.shape[0], 0, self.width_of(subnet)), replace(state, frames=frames)
+        out, states = self.frontend(frames, subnet.width, self.width_of(subnet)), []
+        for index, before in zip(self.path_of(subnet), state.layers, strict=True):
+            layer = cast(MhSsmLayer, self.layers[index])
+            out, after = layer.stream(out, before, subnet.width, subnet.units_of(index, "ffn"))
+            states.append(after)
+        left = frames[:, complete * self.frontend.subsampling_factor :]
+        return out, EncoderState(left, tuple(states))
+
+    def unit_groups(self) -> dict[str, int]:
+        return {f"{index}.ffn": hidden for index, hidden in enumerate(ffn_dims(self.config))}
+
+    def count(self, subnet: Subnet | None, num_frames: int) -> Count:
+        subnet, channels = subnet or MAX, self.width_of(subnet)
+        frames = int(self.output_lens(torch.tensor(num_frames, device="cpu")))  # the default may be meta
+        total = self.frontend.count(subnet.width, channels, num_frames)
+        for index in self.path_of(subnet):
+            layer = cast(MhSsmLayer, self.layers[index])
+            total += layer.count(channels, subnet.width, subnet.units_of(index, "ffn"), frames)
+        return total
+
+    def extract(self, subnet: Subnet) -> MhSsm:
+        channels, config = self.width_of(subnet), shrink(self.config, subnet)
+        frontend = shrink_frontend(self.frontend.config, subnet.width)
+        encoder = MhSsm(config, frontend, self.num_mel_bins, (1.0,))
+        encoder.frontend = self.frontend.extract(subnet.width, channels)
+        encoder.layers = nn.ModuleList(
+            cast(MhSsmLayer, self.layers[i]).extract(config, channels, subnet.width, subnet.units_of(i, "ffn"))
+            for i in self.path_of(subnet)
+        )
+        return encoder
+
+
+def ssm_options(config: MhSsmConfig) -> SsmOptions:
+    """What all heads of all layers have in common."""
+    return SsmOptions(
+        num_stacks=config.num_stacks,
+        state_size=config.state_size,
+        bidirectional=config.bidirectional,
+        convolution=config.convolution,
+        norm=config.norm,
+        dt_range=(config.dt_min, config.dt_max),
+        spread_heads=config.spread_heads,
+    )
+
+
+def ffn_dims(config: MhSsmConfig) -> list[int]:
+    """Feed-forward channels of all layers at width 1."""
+    return [config.ffn_dim] * config.num_layers if config.ffn_dims is None else list(config.ffn_dims)
+
+
+def shrink(config: MhSsmConfig, subnet: Subnet) -> MhSsmConfig:
+    """The configuration of the stand-alone encoder that a subnet is cut out to be."""
+    width, sizes = subnet.width, ffn_dims(config)
+    path = subnet.path if subnet.path is not None else range(config.num_layers)
+    kept = [_shrink_ffn(sizes[i], width, subnet.units_of(i, "ffn")) for i in path]
+    alike = len(set(kept)) == 1 and kept[0] > 0
+    changes: dict[str, object] = {
+        "d_model": scaled(config.d_model, width),
+        "num_layers": len(kept),
+        "ffn_dim": kept[0] if alike else scaled(config.ffn_dim, width),
+        "ffn_dims": None if alike else kept,
+    }
+    return config.model_copy(update=changes)
+
+
+def _shrink_ffn(size: int, width: float, units: Units | None) -> int:
+    if size == 0 or units is None:
+        return size and scaled(size, width)
+    return units if isinstance(units, int) else len(units)
