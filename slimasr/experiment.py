@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from slimasr.config.load import load_config, save_config
-from slimasr.config.schema import Config
+from slimasr.config.schema import Config, WidthSpaceConfig
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.files import write_atomic, write_json_atomic
@@ -142,7 +142,7 @@ def resolve_separate(config: Config) -> tuple[Config, str | None]:
         return config, subnet.id
     changes = {
         "model": shrink_model_config(config.model, subnet),
-        "space": config.space.model_copy(update={"widths": [1.0]}),
+        "space": WidthSpaceConfig(widths=[1.0]),
         "method": config.method.model_copy(update={"subnet": "1.0"}),
     }
     return config.model_copy(update=changes), subnet.id

@@ -6,7 +6,7 @@ import torch
 
 from slimasr.config.schema import (
     ConformerConfig,
-    FrontendConfig,
+    ConvFrontendConfig,
     JoinerConfig,
     LossConfig,
     ModelConfig,
@@ -19,7 +19,7 @@ FULL_LOSS = LossConfig(transducer="full", ctc_weight=1.0)
 ENCODER = ConformerConfig(d_model=16, num_layers=3, num_heads=4, head_dim=4, ffn_dim=32, kernel_size=3, dropout=0.0)
 MODEL = ModelConfig(
     num_mel_bins=20,
-    frontend=FrontendConfig(channels=4),
+    frontend=ConvFrontendConfig(channels=4),
     encoder=ENCODER,
     predictor=StatelessPredictorConfig(dim=8),
     joiner=JoinerConfig(dim=12),

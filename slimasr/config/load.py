@@ -37,9 +37,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         tree = _merge(_with_default_kinds(tree, Config), _override_tree(override), Config)
     try:
-        return Config.model_validate(_with_default_kinds(tree, Config))
+        return parse_config(tree)
     except ValidationError as error:
         raise UserError(f"{path}: {describe_validation(error)}") from None
+
+
+def parse_config(tree: Tree) -> Config:
+    """A configuration from plain data; sections that leave out their ``kind`` get the default one.
+
+    Raises:
+      pydantic.ValidationError: a key is unknown, of the wrong type or impossible.
+    """
+    return Config.model_validate(_with_default_kinds(tree, Config))
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -106,7 +115,12 @@ def _sections(annotation: Any, *, in_lists: bool = False) -> list[type[Section]]
 
 
 def _kinds(choices: Sequence[type[Section]]) -> dict[str, type[Section]]:
-    return {choice.model_fields["kind"].default: choice for choice in choices if "kind" in choice.model_fields}
+    return {
+        kind: choice
+        for choice in choices
+        if "kind" in choice.model_fields
+        for kind in get_args(choice.model_fields["kind"].annotation)
+    }
 
 
 def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from slimasr.elastic.index import Index, choose, in_blocks, in_groups, scaled, size_of, take
+from slimasr.elastic.index import Index, choose, in_blocks, in_groups, size_of, take
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Units
+from slimasr.supernet.subnet import Units, scaled
 
 Slimming = Literal["head_count", "head_size"]
 

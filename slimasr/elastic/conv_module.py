@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimasr.elastic.index import Index, choose, in_groups, scaled, size_of
+from slimasr.elastic.index import Index, choose, in_groups, size_of
 from slimasr.elastic.linear import ElasticDepthwiseConv1d, ElasticLinear
 from slimasr.elastic.norm import ElasticBatchNorm, NormMode
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Units
+from slimasr.supernet.subnet import Units, scaled
 
 
 class ElasticConvModule(nn.Module):

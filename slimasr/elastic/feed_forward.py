@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimasr.elastic.index import Index, choose, scaled, size_of
+from slimasr.elastic.index import Index, choose, size_of
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Units
+from slimasr.supernet.subnet import Units, scaled
+
+Activation = Literal["silu", "gelu"]
 
 
 class ElasticFeedForward(nn.Module):
-    """``Drop(W2 Drop(Swish(W1 x)))`` (paper 1), the hidden channels being its units."""
+    """``Drop(W2 Drop(act(W1 x)))``, the hidden channels being its units.
 
-    def __init__(self, d_model: int, hidden: int, dropout: float) -> None:
+    SiLU (Swish) in paper 1, GELU in paper 2. With ``adaptive`` dropout, the share of hidden channels that runs scales
+    the probability at them: ``p(c) = p c / m`` (paper 2, section 3.3), as a narrow slice needs less.
+    """
+
+    def __init__(
+        self, d_model: int, hidden: int, dropout: float, activation: Activation = "silu", *, adaptive: bool = False
+    ) -> None:
         super().__init__()
         self.hidden = hidden
+        self.activation: Activation = activation
+        self.adaptive = adaptive
         self.inner = ElasticLinear(d_model, hidden)
         self.outer = ElasticLinear(hidden, d_model)
         self.dropout = nn.Dropout(dropout)
@@ -28,8 +40,14 @@ class ElasticFeedForward(nn.Module):
     def forward(self, x: Tensor, width: float, units: Units | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C)."""
         channels, hidden = x.shape[-1], self.chosen(width, units)
-        inner = self.dropout(F.silu(self.inner(x, out=hidden, inp=channels)))
+        inner = self.inner(x, out=hidden, inp=channels)
+        inner = F.silu(inner) if self.activation == "silu" else F.gelu(inner)
+        inner = F.dropout(inner, self.hidden_dropout(hidden), self.training)
         return self.dropout(self.outer(inner, out=channels, inp=hidden))
+
+    def hidden_dropout(self, hidden: Index) -> float:
+        """Dropout probability at the hidden channels that run."""
+        return self.dropout.p * size_of(hidden) / self.hidden if self.adaptive else self.dropout.p
 
     def count(self, channels: int, width: float, units: Units | None, frames: int) -> Count:
         """Size and work on ``frames`` frames."""
@@ -39,7 +57,7 @@ class ElasticFeedForward(nn.Module):
     def extract(self, channels: int, width: float, units: Units | None) -> ElasticFeedForward:
         """A stand-alone module."""
         hidden = self.chosen(width, units)
-        module = ElasticFeedForward(channels, size_of(hidden), self.dropout.p)
+        module = ElasticFeedForward(channels, size_of(hidden), self.dropout.p, self.activation, adaptive=self.adaptive)
         module.inner = self.inner.extract(hidden, channels)
         module.outer = self.outer.extract(channels, hidden)
         return module

@@ -11,19 +11,6 @@ Index = int | Tensor
 """The first ``k`` entries (a view, no copy), or an int64 tensor of entries (a copy)."""
 
 
-def scaled(size: int, width: float) -> int:
-    """``size`` channels at a width (paper 1: n_w = round(w n), a whole number, at least 1).
-
-    Raises:
-      ValueError: ``width * size`` is not a whole number above 0.
-    """
-    exact = size * width
-    whole = round(exact)
-    if whole < 1 or abs(exact - whole) > 1e-6:
-        raise ValueError(f"width {width:g} of {size} channels is {exact:g}, not a whole number above 0")
-    return whole
-
-
 def take(weight: Tensor, index: Index | None, dim: int = 0) -> Tensor:
     """The entries of one dimension that run, None = all."""
     if index is None:

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from slimasr.config.schema import EncoderConfig
+from slimasr.encoders.frontend import Frontend
+from slimasr.errors import UserError
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Subnet
+from slimasr.supernet.subnet import Subnet, scaled
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,26 @@ class EncoderOutput:
         """The same values outside the graph."""
         return EncoderOutput(self.out.detach(), self.lens, {k: v.detach() for k, v in self.taps.items()})
 
+    def select(self, rows: Sequence[int]) -> EncoderOutput:
+        """The utterances with these indices, padding trimmed to the longest of them."""
+        index = list(rows)
+        lens = self.lens[index]
+        frames = int(lens.max())
+        return EncoderOutput(self.out[index, :frames], lens, {k: v[index, :frames] for k, v in self.taps.items()})
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """What a streaming encoder remembers of ``n`` streams between two chunks.
+
+    Attributes:
+      frames: (n, k, F) input frames that no output has used up yet.
+      layers: one tensor (n, ...) per layer that runs.
+    """
+
+    frames: Tensor
+    layers: tuple[Tensor, ...]
+
 
 class Encoder(nn.Module, ABC):
     """Layers on top of a front end, run whole (`forward`) or in parts (`embed`, then `run_layers` per path).
@@ -39,15 +62,21 @@ class Encoder(nn.Module, ABC):
     statistics of the norms it uses in training mode.
     """
 
-    num_layers: int
+    config: EncoderConfig
+    frontend: Frontend
 
-    @abstractmethod
+    @property
+    def num_layers(self) -> int:
+        """Layers of the max subnet."""
+        return self.config.num_layers
+
     def width_of(self, subnet: Subnet | None) -> int:
         """Residual width (channels of ``out``) of a subnet."""
+        return scaled(self.config.d_model, 1.0 if subnet is None else subnet.width)
 
-    @abstractmethod
     def output_lens(self, x_lens: Tensor) -> Tensor:
         """(N,) frames of the output for (N,) frames of the input."""
+        return self.frontend.output_lens(x_lens)
 
     @abstractmethod
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
@@ -74,6 +103,35 @@ class Encoder(nn.Module, ABC):
         if subnet is None or subnet.path is None:
             return tuple(range(self.num_layers))
         return subnet.path
+
+    def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
+        """The state before the first frame, for ``n`` streams.
+
+        Raises:
+          UserError: this encoder needs whole utterances.
+        """
+        raise self._not_streaming()
+
+    def stream(self, x: Tensor, state: EncoderState, subnet: Subnet | None = None) -> tuple[Tensor, EncoderState]:
+        """The next frames of the streams: joined over all chunks, the output is that of `forward`.
+
+        Args:
+          x: (n, T, F) features, any T; frames that do not fill an output frame wait in the state.
+          state: from `init_state` or the chunk before, at the same subnet.
+
+        Returns:
+          (n, T', C) hidden states, T' = 0 where ``x`` completes no output frame, and the next state.
+
+        Raises:
+          UserError: this encoder needs whole utterances.
+        """
+        raise self._not_streaming()
+
+    def _not_streaming(self) -> UserError:
+        return UserError(
+            f"model.encoder of kind {self.config.kind} needs whole utterances; "
+            "to stream, train kind mh_ssm with bidirectional: false"
+        )
 
     @abstractmethod
     def unit_groups(self) -> dict[str, int]:

@@ -14,12 +14,12 @@ from slimasr.config.schema import ConformerConfig, FrontendConfig, LayerSizes
 from slimasr.elastic.attention import ElasticAttention
 from slimasr.elastic.conv_module import ElasticConvModule
 from slimasr.elastic.feed_forward import ElasticFeedForward
-from slimasr.elastic.index import scaled, size_of
+from slimasr.elastic.index import size_of
 from slimasr.elastic.norm import ElasticLayerNorm
 from slimasr.encoders.base import Encoder, EncoderOutput, padding_mask
-from slimasr.encoders.frontend import ConvFrontend, sinusoids
+from slimasr.encoders.frontend import build_frontend, shrink_frontend, sinusoids
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Subnet, Units
+from slimasr.supernet.subnet import Subnet, Units, scaled
 
 MODULES = ("ffn1", "heads", "conv", "ffn2")
 """What `Subnet.units` may choose from in every layer: hidden channels, heads, inner channels, hidden channels."""
@@ -42,7 +42,7 @@ class ConformerLayer(nn.Module):
         self.norms = nn.ModuleDict()
         self.parts = nn.ModuleDict()
         if sizes.ffn1:
-            self.parts["ffn1"] = ElasticFeedForward(d, sizes.ffn1, p)
+            self.parts["ffn1"] = ElasticFeedForward(d, sizes.ffn1, p, adaptive=config.adaptive_dropout)
         if sizes.heads:
             relative = position_dim if config.attention == "relative" else None
             self.parts["heads"] = ElasticAttention(d, sizes.heads, config.head_dim, relative, config.slimming, p)
@@ -50,7 +50,7 @@ class ConformerLayer(nn.Module):
             inner = [round(sizes.conv * width / d) for width in widths]
             self.parts["conv"] = ElasticConvModule(d, sizes.conv, config.kernel_size, inner, mode, p)
         if sizes.ffn2:
-            self.parts["ffn2"] = ElasticFeedForward(d, sizes.ffn2, p)
+            self.parts["ffn2"] = ElasticFeedForward(d, sizes.ffn2, p, adaptive=config.adaptive_dropout)
         for name in self.parts:
             self.norms[name] = ElasticLayerNorm(d, widths, mode)
         self.norms["out"] = ElasticLayerNorm(d, widths, mode)
@@ -127,20 +127,13 @@ class Conformer(Encoder):
           ValueError: a width at which some channel number is not whole.
         """
         super().__init__()
-        self.config = config
-        self.num_layers = config.num_layers
+        self.config: ConformerConfig = config
         self.num_mel_bins = num_mel_bins
         residual = [scaled(config.d_model, width) for width in widths]
-        self.frontend = ConvFrontend(num_mel_bins, frontend.channels, config.d_model, config.dropout)
+        self.frontend = build_frontend(frontend, num_mel_bins, config.d_model, config.dropout)
         self.layers = nn.ModuleList(ConformerLayer(config, sizes, residual) for sizes in layer_sizes(config))
         for width in widths:
             self.count(Subnet(width), 100)
-
-    def width_of(self, subnet: Subnet | None) -> int:
-        return scaled(self.config.d_model, (subnet or MAX).width)
-
-    def output_lens(self, x_lens: Tensor) -> Tensor:
-        return self.frontend.output_lens(x_lens)
 
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
         out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
@@ -192,7 +185,7 @@ class Conformer(Encoder):
 
     def extract(self, subnet: Subnet) -> Conformer:
         channels, config = self.width_of(subnet), shrink(self.config, subnet)
-        frontend = FrontendConfig(channels=scaled(self.frontend.channels, subnet.width))
+        frontend = shrink_frontend(self.frontend.config, subnet.width)
         encoder = Conformer(config, frontend, self.num_mel_bins, (1.0,))
         encoder.frontend = self.frontend.extract(subnet.width, channels)
         encoder.layers = nn.ModuleList(

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimasr.elastic.index import scaled
+from slimasr.config.schema import ConvFrontendConfig, FrontendConfig, StackFrontendConfig
 from slimasr.elastic.linear import ElasticConv2d, ElasticLinear
 from slimasr.supernet.cost import Count
+from slimasr.supernet.subnet import scaled
 
 
-class ConvFrontend(nn.Module):
+class Frontend(nn.Module, ABC):
+    """Reduces time and gives every frame ``d_model`` channels, of which a subnet takes the first ``outer``."""
+
+    subsampling_factor: int
+
+    @property
+    @abstractmethod
+    def config(self) -> FrontendConfig:
+        """What it was built from."""
+
+    @abstractmethod
+    def output_lens(self, x_lens: Tensor) -> Tensor:
+        """(N,) frames of the output for (N,) frames of the input."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, width: float, outer: int) -> Tensor:
+        """(N, T, F) features -> (N, T', outer)."""
+
+    @abstractmethod
+    def count(self, width: float, outer: int, frames: int) -> Count:
+        """Size and work on ``frames`` input frames."""
+
+    @abstractmethod
+    def extract(self, width: float, outer: int) -> Frontend:
+        """A stand-alone front end."""
+
+
+class ConvFrontend(Frontend):
     """Two 3x3 convolutions of stride 2, then a linear layer: time reduced 4 times (paper 1).
 
     No padding: an output frame inside ``output_lens`` sees valid frames alone, so padding cannot leak in. Channels
@@ -22,10 +51,10 @@ class ConvFrontend(nn.Module):
 
     subsampling_factor = 4
 
-    def __init__(self, num_mel_bins: int, channels: int, d_model: int, dropout: float) -> None:
+    def __init__(self, config: ConvFrontendConfig, num_mel_bins: int, d_model: int, dropout: float) -> None:
         super().__init__()
         self.num_mel_bins = num_mel_bins
-        self.channels = channels
+        self.channels = channels = config.channels
         self.conv1 = ElasticConv2d(1, channels, 3, 2)
         self.conv2 = ElasticConv2d(channels, channels, 3, 2)
         self.bins1 = self.conv1.output_size(num_mel_bins)
@@ -34,11 +63,13 @@ class ConvFrontend(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def output_lens(self, x_lens: Tensor) -> Tensor:
-        """(N,) frames after both convolutions."""
         return (((x_lens - 1) // 2 - 1) // 2).clamp(min=0)
 
+    @property
+    def config(self) -> ConvFrontendConfig:
+        return ConvFrontendConfig(channels=self.channels)
+
     def forward(self, x: Tensor, width: float, outer: int) -> Tensor:
-        """(N, T, F) features -> (N, T', outer)."""
         channels = scaled(self.channels, width)
         x = F.silu(self.conv1(x.unsqueeze(1), out=channels))
         x = F.silu(self.conv2(x, out=channels, inp=channels))
@@ -46,7 +77,6 @@ class ConvFrontend(nn.Module):
         return self.dropout(self.linear(x, out=outer, inp=channels * self.bins2))
 
     def count(self, width: float, outer: int, frames: int) -> Count:
-        """Size and work on ``frames`` input frames."""
         channels = scaled(self.channels, width)
         frames1 = self.conv1.output_size(frames)
         frames2 = self.conv2.output_size(frames1)
@@ -57,13 +87,72 @@ class ConvFrontend(nn.Module):
         )
 
     def extract(self, width: float, outer: int) -> ConvFrontend:
-        """A stand-alone front end."""
         channels = scaled(self.channels, width)
-        frontend = ConvFrontend(self.num_mel_bins, channels, outer, self.dropout.p)
+        frontend = ConvFrontend(ConvFrontendConfig(channels=channels), self.num_mel_bins, outer, self.dropout.p)
         frontend.conv1 = self.conv1.extract(channels)
         frontend.conv2 = self.conv2.extract(channels, channels)
         frontend.linear = self.linear.extract(outer, channels * self.bins2)
         return frontend
+
+
+class StackFrontend(Frontend):
+    """A linear layer per feature frame, then ``factor`` frames side by side as one (paper 2).
+
+    Frames are the fast index when stacked, so the first channels of the output are the first channels of every
+    frame, and a slice is a prefix. An incomplete last stack is dropped, which keeps padding out.
+    """
+
+    def __init__(self, config: StackFrontendConfig, num_mel_bins: int, d_model: int, dropout: float) -> None:
+        """A front end with random weights.
+
+        Raises:
+          ValueError: ``d_model`` is not a multiple of ``factor``.
+        """
+        super().__init__()
+        self.num_mel_bins = num_mel_bins
+        self.subsampling_factor = config.factor
+        self.linear = ElasticLinear(num_mel_bins, self._per_frame(d_model))
+        self.dropout = nn.Dropout(dropout)
+
+    def _per_frame(self, outer: int) -> int:
+        if outer % self.subsampling_factor:
+            raise ValueError(f"{outer} channels cannot be shared by {self.subsampling_factor} stacked frames")
+        return outer // self.subsampling_factor
+
+    def output_lens(self, x_lens: Tensor) -> Tensor:
+        return x_lens // self.subsampling_factor
+
+    @property
+    def config(self) -> StackFrontendConfig:
+        return StackFrontendConfig(factor=self.subsampling_factor)
+
+    def forward(self, x: Tensor, width: float, outer: int) -> Tensor:
+        frames = x.shape[1] // self.subsampling_factor
+        x = self.linear(x[:, : frames * self.subsampling_factor], out=self._per_frame(outer))
+        return self.dropout(x.unflatten(1, (frames, self.subsampling_factor)).transpose(2, 3).flatten(2))
+
+    def count(self, width: float, outer: int, frames: int) -> Count:
+        used = frames - frames % self.subsampling_factor
+        return self.linear.count(self._per_frame(outer), self.num_mel_bins, used)
+
+    def extract(self, width: float, outer: int) -> StackFrontend:
+        frontend = StackFrontend(self.config, self.num_mel_bins, outer, self.dropout.p)
+        frontend.linear = self.linear.extract(self._per_frame(outer))
+        return frontend
+
+
+def build_frontend(config: FrontendConfig, num_mel_bins: int, d_model: int, dropout: float) -> Frontend:
+    """The front end that a recipe names under ``model.frontend.kind``."""
+    if config.kind == "conv":
+        return ConvFrontend(config, num_mel_bins, d_model, dropout)
+    return StackFrontend(config, num_mel_bins, d_model, dropout)
+
+
+def shrink_frontend(config: FrontendConfig, width: float) -> FrontendConfig:
+    """The configuration of the stand-alone front end at a width."""
+    if config.kind == "conv":
+        return config.model_copy(update={"channels": scaled(config.channels, width)})
+    return config
 
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:

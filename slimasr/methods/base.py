@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import OptimizerConfig
+from slimasr.config.schema import OptimizerConfig, ScheduleConfig
 from slimasr.data.batch import Batch
 from slimasr.methods.objective import Objective, PassOutput
 from slimasr.supernet.space import SearchSpace
@@ -31,6 +31,7 @@ class Pass:
       rows: indices of the batch's utterances, None = all.
       teacher: index of an earlier pass of the plan whose detached output this one learns from.
       taps: encoder layers whose hidden states the losses need.
+      role: the name its losses are logged under, None = the subnet's id.
     """
 
     subnet: Subnet
@@ -38,6 +39,12 @@ class Pass:
     rows: tuple[int, ...] | None = None
     teacher: int | None = None
     taps: tuple[int, ...] = ()
+    role: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the pass is called in logs."""
+        return self.subnet.id if self.role is None else self.role
 
 
 @dataclass(frozen=True)
@@ -68,19 +75,21 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with its own optimiser; a change of name makes the trainer build a new one."""
+    """A stretch of epochs with its own optimiser and schedule, None = the recipe's; a change of name makes the
+    trainer build a new optimiser."""
 
     name: str = "main"
     optimizer: OptimizerConfig | None = None
+    schedule: ScheduleConfig | None = None
     lr_scale: float = 1.0
 
 
 @dataclass
 class StepReport:
-    """Sums over one step's passes, for logs: ``losses["w0.5/transducer"]`` and what normalises them."""
+    """Sums over one step's passes, for logs: ``losses["w0.5/transducer"]``, and the tokens or nodes summed over."""
 
     losses: dict[str, float] = field(default_factory=dict)
-    tokens: float = 0.0
+    units: dict[str, float] = field(default_factory=dict)
     nonfinite: list[str] = field(default_factory=list)
 
 
@@ -109,7 +118,11 @@ class Method(nn.Module, ABC):
         return list(self.space)
 
     def normalizer(self, batch: Batch) -> float:
-        """What this batch adds to the divisor of the step's summed losses; default: its tokens."""
+        """What this batch counts for among all batches of the step; default: its tokens.
+
+        The step's loss is the mean of its batches' losses, weighted so: a loss per token comes out as one sum over
+        all processes and accumulated batches, divided by all their tokens.
+        """
         return float(max(1, batch.num_tokens))
 
     def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:
@@ -154,18 +167,22 @@ class Method(nn.Module, ABC):
         Override it when passes share computation. ``backward`` scales for mixed precision and accumulates.
 
         Args:
-          normalizer: divisor of all summed losses, over all ranks and accumulated batches.
+          normalizer: sum of `normalizer` over all processes and accumulated batches.
         """
-        report, outputs = StepReport(tokens=float(batch.num_tokens)), list[PassOutput]()
-        plan = self.plan(batch, context)
+        report, outputs = StepReport(), list[PassOutput]()
+        plan, share = self.plan(batch, context), self.normalizer(batch) / normalizer
         teachers = {item.teacher for item in plan}
         shared = SharedPredictor(objective, batch) if self.share_predictor else None
         for number, item in enumerate(plan):
             part = batch if item.rows is None else batch.select(item.rows)
             predictor_out = None if shared is None else shared.select(item.rows, part)
-            output = self.forward_pass(objective, item, part, context, outputs, predictor_out)
-            backward(weigh(output, item, part, report) / normalizer)
-            outputs.append(output.detach() if number in teachers else output.without_tensors())
+            teacher = None
+            if item.teacher is not None:
+                teacher = teacher_output(outputs[item.teacher], plan[item.teacher], item)
+            output = self.forward_pass(objective, item, part, context, teacher, predictor_out, number in teachers)
+            backward(weigh(output, item, part, report) * share)
+            # A finished pass that teaches nobody frees its graph.
+            outputs.append(output.detach() if number in teachers else PassOutput())
         if shared is not None:
             shared.backward()
         return report
@@ -176,13 +193,13 @@ class Method(nn.Module, ABC):
         item: Pass,
         part: Batch,
         context: StepContext,
-        outputs: Sequence[PassOutput],
+        teacher: PassOutput | None = None,
         predictor_out: Tensor | None = None,
+        teaches: bool = False,
     ) -> PassOutput:
-        """The losses of one pass, through `substitutes` where the method has any."""
+        """The losses of one pass on its ``part`` of the batch, through `substitutes` where the method has any."""
         args = (part, item.subnet, tuple(item.losses), context.progress)
-        teacher = None if item.teacher is None else outputs[item.teacher]
-        options = {"taps": item.taps, "teacher": teacher, "predictor_out": predictor_out}
+        options = {"taps": item.taps, "teacher": teacher, "predictor_out": predictor_out, "teaches": teaches}
         stand_ins = self.substitutes(objective, item, part, context)
         if not stand_ins:
             return objective(*args, **options)
@@ -211,11 +228,20 @@ class SharedPredictor:
 
 
 def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:
-    """The weighted sum of one pass's losses, a scalar, noted in the report with the ids of non-finite utterances."""
-    total = output.total(item.losses)
+    """The weighted mean of one pass's losses, a scalar, noted in the report with the ids of non-finite utterances."""
     for name, values in output.losses.items():
-        key = f"{item.subnet.id}/{name}"
+        key = f"{item.name}/{name}"
         report.losses[key] = report.losses.get(key, 0.0) + float(values.detach().sum())
-    bad = ~torch.isfinite(total.detach())
+        report.units[key] = report.units.get(key, 0.0) + float(output.units[name].sum())
+    bad = ~torch.isfinite(torch.stack([output.losses[name].detach() for name in item.losses]).sum(dim=0))
     report.nonfinite.extend(part.ids[i] for i in bad.nonzero().flatten().tolist())
-    return total.sum()
+    return output.total(item.losses)
+
+
+def teacher_output(output: PassOutput, teacher: Pass, student: Pass) -> PassOutput:
+    """The part of a teacher's output that belongs to its student's utterances."""
+    if student.rows == teacher.rows:
+        return output
+    assert student.rows is not None, "a student's utterances are some of its teacher's"
+    rows = student.rows if teacher.rows is None else [teacher.rows.index(row) for row in student.rows]
+    return output.select(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,37 +11,55 @@ from torch import Tensor, nn
 from slimasr.config.schema import LossConfig
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
-from slimasr.losses import transducer
 from slimasr.losses.ctc import ctc_loss
+from slimasr.methods.lattice import Lattice, Scored, score_full, score_pruned, simple_loss
+from slimasr.methods.teaching import Teaching, learn, teach
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
 
 @dataclass(frozen=True)
 class PassOutput:
-    """What one forward pass gives: ``losses`` name -> (N,), and the encoder's output for students."""
+    """What one forward pass gives.
 
-    losses: dict[str, Tensor]
+    Attributes:
+      losses: name -> (N,), summed over an utterance. Names without a weight are for the logs.
+      units: name -> (N,), how many tokens or lattice nodes each of them sums over.
+      encoder: the encoder's output.
+      teaching: what the pass hands to its students, where any was announced.
+    """
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    units: dict[str, Tensor] = field(default_factory=dict)
     encoder: EncoderOutput | None = None
+    teaching: Teaching | None = None
 
     def total(self, weights: Mapping[str, float]) -> Tensor:
-        """Weighted sum of the losses, (N,)."""
-        return torch.stack([weight * self.losses[name] for name, weight in weights.items()]).sum(dim=0)
+        """The weighted sum of the losses' means per unit, a scalar."""
+        means = [w * self.losses[name].sum() / self.units[name].sum().clamp(min=1) for name, w in weights.items()]
+        return torch.stack(means).sum()
 
     def detach(self) -> PassOutput:
         """The same values outside the graph: what a teacher hands on."""
-        encoder = None if self.encoder is None else self.encoder.detach()
-        return PassOutput({name: value.detach() for name, value in self.losses.items()}, encoder)
+        losses = {name: value.detach() for name, value in self.losses.items()}
+        return replace(self, losses=losses, encoder=None if self.encoder is None else self.encoder.detach())
 
-    def without_tensors(self) -> PassOutput:
-        """An empty place-holder, so that a finished pass frees its graph."""
-        return PassOutput({})
+    def select(self, rows: Sequence[int]) -> PassOutput:
+        """The utterances with these indices."""
+        index = list(rows)
+        return PassOutput(
+            {name: value[index] for name, value in self.losses.items()},
+            {name: value[index] for name, value in self.units.items()},
+            None if self.encoder is None else self.encoder.select(index),
+            None if self.teaching is None else self.teaching.select(index),
+        )
 
 
 class Objective(nn.Module):
     """Losses of one subnet on one batch. The unit to which ``torch.func.functional_call`` is applied.
 
-    Loss names: ``transducer`` (full or pruned, as the recipe says) and ``ctc``.
+    Loss names: ``transducer`` (full or pruned, as the recipe says), ``ctc``, and for a pass that has a teacher
+    ``distillation``, whose true value is logged as ``divergence``.
     """
 
     def __init__(self, model: Transducer, config: LossConfig) -> None:
@@ -59,26 +77,40 @@ class Objective(nn.Module):
         teacher: PassOutput | None = None,
         encoder: EncoderOutput | None = None,
         predictor_out: Tensor | None = None,
+        teaches: bool = False,
     ) -> PassOutput:
         """Losses by name, each (N,) float32 and summed over an utterance.
 
         Args:
           progress: share of the run done, for the pruned loss's warm-up; 1 = after it.
           taps: encoder layers whose hidden states are handed back.
-          teacher: detached output of the pass that teaches this one.
+          teacher: detached output, for these utterances, of the pass that teaches this one.
           encoder: output already computed by a method that shares it between passes.
           predictor_out: (N, U + 1, P), likewise.
+          teaches: later passes learn from this one, as ``loss.distillation`` says.
         """
         if encoder is None:
             encoder = self.model.encode(batch.x, batch.x_lens, subnet, taps)
+        tokens = batch.y_lens.to(torch.float32)
         losses: dict[str, Tensor] = {}
+        units: dict[str, Tensor] = {}
+        teaching = None
         if "transducer" in names:
             predictor_out = self.model.predictor(batch.y) if predictor_out is None else predictor_out
-            losses["transducer"] = self._transducer(encoder, predictor_out, batch, subnet, progress)
+            given = None if teacher is None or teacher.teaching is None else teacher.teaching
+            if given is not None:
+                given = given.crop(encoder.out.shape[1], predictor_out.shape[1])
+            scored = self._transducer(encoder, predictor_out, batch, subnet, progress, given)
+            losses["transducer"], units["transducer"] = scored.loss, tokens
+            if "distillation" in names:
+                self._distil(scored, given, losses, units)
+            if teaches and self.config.distillation is not None:
+                teaching = teach(self.config.distillation, scored)
         if "ctc" in names:
             logits = self.model.ctc_logits(encoder.out, subnet)
             losses["ctc"] = ctc_loss(logits, encoder.lens, batch.y, batch.y_lens)
-        return PassOutput(losses, encoder)
+            units["ctc"] = tokens
+        return PassOutput(losses, units, encoder, teaching)
 
     def _transducer(
         self,
@@ -87,77 +119,30 @@ class Objective(nn.Module):
         batch: Batch,
         subnet: Subnet | None,
         progress: float,
-    ) -> Tensor:
+        given: Teaching | None,
+    ) -> Scored:
+        lattice = Lattice.of(self.model, batch, encoder, predictor_out, subnet)
         if self.config.transducer == "full":
-            return self._full(encoder, predictor_out, batch, subnet)
-        simple, pruned = self._pruned(encoder, predictor_out, batch, subnet)
-        faded = 1.0 if self.config.warmup == 0 else min(1.0, progress / self.config.warmup)
-        simple_scale = 1.0 - faded * (1.0 - self.config.simple_scale)
-        return simple_scale * simple + (0.1 + 0.9 * faded) * pruned
+            return score_full(lattice, self.config)
+        simple, ranges = simple_loss(lattice, encoder, predictor_out, subnet, self.config)
+        on_teachers = self.config.distillation is not None and self.config.distillation.lattice == "teacher"
+        if given is not None and given.ranges is not None and on_teachers:
+            ranges = given.ranges
+        return score_pruned(lattice, simple, ranges, self.config, progress)
 
-    def _full(self, encoder: EncoderOutput, predictor_out: Tensor, batch: Batch, subnet: Subnet | None) -> Tensor:
-        model, config = self.model, self.config
-        am = model.joiner.project_encoder(encoder.out, model.width_of(subnet))
-        lm = model.joiner.project_predictor(predictor_out)
-        logits = model.joiner(am.unsqueeze(2), lm.unsqueeze(1))
-        return transducer.rnnt_loss(
-            logits,
-            batch.y,
-            model.blank_id,
-            boundary(encoder.lens, batch.y_lens),
-            rnnt_type=config.rnnt_type,
-            delay_penalty=config.delay_penalty,
-            reduction="none",
-            backend=config.backend,
-        )
-
-    def _pruned(
-        self, encoder: EncoderOutput, predictor_out: Tensor, batch: Batch, subnet: Subnet | None
-    ) -> tuple[Tensor, Tensor]:
-        model, config, width = self.model, self.config, self.model.width_of(subnet)
-        limits = boundary(encoder.lens, batch.y_lens)
-        simple, (px_grad, py_grad) = transducer.rnnt_loss_smoothed(
-            model.simple_lm(predictor_out),
-            model.simple_am(encoder.out, width),
-            batch.y,
-            model.blank_id,
-            lm_only_scale=config.lm_scale,
-            am_only_scale=config.am_scale,
-            boundary=limits,
-            rnnt_type=config.rnnt_type,
-            delay_penalty=config.delay_penalty,
-            reduction="none",
-            return_grad=True,
-            backend=config.backend,
-        )
-        ranges = transducer.get_rnnt_prune_ranges(px_grad, py_grad, limits, config.prune_range, backend=config.backend)
-        am, lm = transducer.do_rnnt_pruning(
-            model.joiner.project_encoder(encoder.out, width),
-            model.joiner.project_predictor(predictor_out),
-            ranges,
-            backend=config.backend,
-        )
-        pruned = transducer.rnnt_loss_pruned(
-            model.joiner(am, lm),
-            batch.y,
-            ranges,
-            model.blank_id,
-            limits,
-            rnnt_type=config.rnnt_type,
-            delay_penalty=config.delay_penalty,
-            reduction="none",
-            backend=config.backend,
-        )
-        return simple, pruned
-
-
-def boundary(encoder_out_lens: Tensor, y_lens: Tensor) -> Tensor:
-    """(N, 4) int64 rows ``[0, 0, U, T]``: where each utterance's lattice begins and ends."""
-    zeros = torch.zeros_like(y_lens)
-    return torch.stack([zeros, zeros, y_lens, encoder_out_lens], dim=1).to(torch.int64)
+    def _distil(
+        self, scored: Scored, given: Teaching | None, losses: dict[str, Tensor], units: dict[str, Tensor]
+    ) -> None:
+        config = self.config.distillation
+        assert config is not None and given is not None, "a pass with distillation needs a teacher"
+        surrogate, divergence, nodes = learn(config, scored, given)
+        if config.per == "utterance":
+            nodes = units["transducer"] = torch.ones_like(nodes)
+        losses |= {"distillation": surrogate, "divergence": divergence}
+        units |= {"distillation": nodes, "divergence": nodes}
 
 
 def loss_weights(config: LossConfig) -> dict[str, float]:
-    """Loss names and weights of a recipe."""
+    """Names and weights of the losses that every subnet is trained and validated with."""
     weights = {"transducer": 1.0}
     return weights if config.ctc_weight == 0 else weights | {"ctc": config.ctc_weight}

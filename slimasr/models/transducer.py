@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.schema import LossConfig, ModelConfig
-from slimasr.elastic.index import scaled
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.encoders.base import EncoderOutput
-from slimasr.encoders.conformer import Conformer, shrink
+from slimasr.encoders.build import build_encoder, shrink_encoder
+from slimasr.encoders.frontend import shrink_frontend
 from slimasr.models.joiner import Joiner
 from slimasr.models.predictor import build_predictor
 from slimasr.supernet.cost import Cost
@@ -57,7 +57,7 @@ class Transducer(nn.Module):
         self.widths = tuple(widths)
         self.register_buffer("feature_mean", torch.zeros(config.num_mel_bins))
         self.register_buffer("feature_std", torch.ones(config.num_mel_bins))
-        self.encoder = Conformer(config.encoder, config.frontend, config.num_mel_bins, widths)
+        self.encoder = build_encoder(config.encoder, config.frontend, config.num_mel_bins, widths)
         self.predictor = build_predictor(config.predictor, vocab_size)
         encoder_dim = config.encoder.d_model
         self.joiner = Joiner(config.joiner, encoder_dim, self.predictor.dim, vocab_size)
@@ -132,10 +132,8 @@ class Transducer(nn.Module):
 
 def shrink_model_config(config: ModelConfig, subnet: Subnet) -> ModelConfig:
     """The configuration of the stand-alone model that a subnet is cut out to be."""
-    channels = scaled(config.frontend.channels, subnet.width)
-    return config.model_copy(
-        update={
-            "frontend": config.frontend.model_copy(update={"channels": channels}),
-            "encoder": shrink(config.encoder, subnet),
-        }
-    )
+    changes = {
+        "frontend": shrink_frontend(config.frontend, subnet.width),
+        "encoder": shrink_encoder(config.encoder, subnet),
+    }
+    return config.model_copy(update=changes)

@@ -142,7 +142,7 @@ def _tiny_model() -> ModelConfig:
     encoder = {"d_model": 8, "num_layers": 1, "num_heads": 1, "head_dim": 8, "ffn_dim": 8, "kernel_size": 3}
     return ModelConfig.model_validate(
         {
-            "frontend": {"channels": 4},
+            "frontend": {"kind": "conv", "channels": 4},
             "encoder": {"kind": "conformer", **encoder},
             "predictor": {"kind": "stateless", "dim": 8},
             "joiner": {"dim": 8},

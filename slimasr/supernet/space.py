@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from slimasr.config.schema import WidthSpaceConfig
+from slimasr.config.schema import SpaceConfig
 from slimasr.errors import UserError
-from slimasr.supernet.subnet import Subnet
+from slimasr.supernet.subnet import Subnet, scaled
+
+Number = TypeVar("Number", int, float)
 
 
 class SearchSpace(ABC):
@@ -89,7 +93,7 @@ class WidthSpace(SearchSpace):
     choices: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "choices", tuple(sorted(set(self.choices), reverse=True)))
+        object.__setattr__(self, "choices", _descending(self.choices))
 
     @property
     def max(self) -> Subnet:
@@ -122,6 +126,143 @@ class WidthSpace(SearchSpace):
         return rng.choice((a, b))
 
 
-def build_space(config: WidthSpaceConfig) -> SearchSpace:
+@dataclass(frozen=True)
+class LayerSpace(SearchSpace):
+    """Subnets that differ in depth and, layer by layer, in the units of named modules (paper 2, section 3.1).
+
+    Layers are dropped from the output side. Genes that keep everything are left out of a subnet, so the max subnet
+    of a width is ``Subnet(width)``. At a width below 1, units shrink with it.
+
+    Attributes:
+      depths: numbers of layers, descending.
+      units: (module, sizes at width 1, descending), sorted by module; every layer chooses for itself.
+      choices: widths, descending.
+    """
+
+    depths: tuple[int, ...]
+    units: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    choices: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        units = sorted((module, _descending(sizes)) for module, sizes in self.units)
+        object.__setattr__(self, "depths", _descending(self.depths))
+        object.__setattr__(self, "units", tuple(units))
+        object.__setattr__(self, "choices", _descending(self.choices))
+
+    @property
+    def max(self) -> Subnet:
+        return self._subnet(self.choices[0], self.depths[0], {})
+
+    @property
+    def min(self) -> Subnet:
+        depth = self.depths[-1]
+        smallest = {(layer, module): sizes[-1] for layer in range(depth) for module, sizes in self.units}
+        return self._subnet(self.choices[-1], depth, smallest)
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        return self.choices
+
+    def count(self) -> int:
+        per_layer = 1
+        for _, sizes in self.units:
+            per_layer *= len(sizes)
+        return len(self.choices) * sum(per_layer**depth for depth in self.depths)
+
+    def __iter__(self) -> Iterator[Subnet]:
+        for width, depth in itertools.product(self.choices, self.depths):
+            keys = [(layer, module) for layer in range(depth) for module, _ in self.units]
+            for sizes in itertools.product(*(sizes for _ in range(depth) for _, sizes in self.units)):
+                yield self._subnet(width, depth, dict(zip(keys, sizes, strict=True)))
+
+    def __contains__(self, subnet: object) -> bool:
+        if not isinstance(subnet, Subnet) or subnet.width not in self.choices:
+            return False
+        depth = self._depth(subnet)
+        if depth not in self.depths or subnet.path not in (None, tuple(range(depth))):
+            return False
+        allowed = {
+            f"{layer}.{module}": [scaled(size, subnet.width) for size in sizes]
+            for layer in range(depth)
+            for module, sizes in self.units
+        }
+        return all(key in allowed and size in allowed[key] for key, size in subnet.units)
+
+    def sample(self, rng: random.Random) -> Subnet:
+        width, depth = rng.choice(self.choices), rng.choice(self.depths)
+        return self._subnet(width, depth, {key: rng.choice(sizes) for key, sizes in self._genes(depth)})
+
+    def mutate(self, subnet: Subnet, rng: random.Random, probability: float) -> Subnet:
+        """Layers that a larger depth brings in are drawn at random."""
+        width = rng.choice(self.choices) if rng.random() < probability else subnet.width
+        depth = rng.choice(self.depths) if rng.random() < probability else self._depth(subnet)
+        old = self._sizes(subnet)
+        sizes = {
+            key: rng.choice(choices) if key not in old or rng.random() < probability else old[key]
+            for key, choices in self._genes(depth)
+        }
+        return self._subnet(width, depth, sizes)
+
+    def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
+        """Layers that only one parent has come from that one."""
+        width, depth = rng.choice((a.width, b.width)), rng.choice((self._depth(a), self._depth(b)))
+        parents = [self._sizes(a), self._sizes(b)]
+        sizes = {key: rng.choice([parent[key] for parent in parents if key in parent]) for key, _ in self._genes(depth)}
+        return self._subnet(width, depth, sizes)
+
+    def canonical(self, subnet: Subnet) -> Subnet:
+        """The same network without genes that keep everything."""
+        return self._subnet(subnet.width, self._depth(subnet), self._sizes(subnet))
+
+    def _read(self, text: str) -> Subnet | None:
+        if text.startswith("{"):
+            subnet = Subnet.from_json(text)
+            return self.canonical(subnet) if subnet in self else None
+        if text in ("max", "min"):
+            return self.max if text == "max" else self.min
+        try:
+            return Subnet(width=float(text))
+        except ValueError:
+            full = (self._subnet(width, depth, {}) for width in self.choices for depth in self.depths)
+            return next((subnet for subnet in full if subnet.id == text), None)
+
+    def _hint(self) -> str:
+        units = "".join(f", {module} {'/'.join(map(str, sizes))}" for module, sizes in self.units)
+        depths = "/".join(map(str, self.depths))
+        return f"give max, min, or JSON of a subnet with depth {depths}{units}"
+
+    def _genes(self, depth: int) -> list[tuple[tuple[int, str], tuple[int, ...]]]:
+        """(layer, module) and its sizes, for all layers of a depth."""
+        return [((layer, module), sizes) for layer in range(depth) for module, sizes in self.units]
+
+    def _depth(self, subnet: Subnet) -> int:
+        return self.depths[0] if subnet.path is None else len(subnet.path)
+
+    def _sizes(self, subnet: Subnet) -> dict[tuple[int, str], int]:
+        """(layer, module) -> size at width 1, for all layers that run."""
+        units, sizes = dict(subnet.units), {}
+        for (layer, module), choices in self._genes(self._depth(subnet)):
+            found = units.get(f"{layer}.{module}", scaled(choices[0], subnet.width))
+            sizes[layer, module] = next(size for size in choices if scaled(size, subnet.width) == found)
+        return sizes
+
+    def _subnet(self, width: float, depth: int, sizes: Mapping[tuple[int, str], int]) -> Subnet:
+        largest = {module: choices[0] for module, choices in self.units}
+        units = [
+            (f"{layer}.{module}", scaled(size, width))
+            for (layer, module), size in sizes.items()
+            if size != largest[module]
+        ]
+        return Subnet(width, None if depth == self.depths[0] else tuple(range(depth)), tuple(units))
+
+
+def build_space(config: SpaceConfig) -> SearchSpace:
     """The search space that a recipe asks for."""
-    return WidthSpace(tuple(config.widths))
+    if config.kind == "widths":
+        return WidthSpace(tuple(config.widths))
+    units = tuple((module, tuple(sizes)) for module, sizes in config.units.items())
+    return LayerSpace(tuple(config.depths), units, tuple(config.widths))
+
+
+def _descending(values: tuple[Number, ...]) -> tuple[Number, ...]:
+    return tuple(sorted(set(values), reverse=True))

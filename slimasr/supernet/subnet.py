@@ -87,6 +87,19 @@ class Subnet:
         return cls.from_dict(json.loads(text))
 
 
+def scaled(size: int, width: float) -> int:
+    """``size`` channels at a width (paper 1: n_w = round(w n), a whole number, at least 1).
+
+    Raises:
+      ValueError: ``width * size`` is not a whole number above 0.
+    """
+    exact = size * width
+    whole = round(exact)
+    if whole < 1 or abs(exact - whole) > 1e-6:
+        raise ValueError(f"width {width:g} of {size} channels is {exact:g}, not a whole number above 0")
+    return whole
+
+
 def _canonical(units: Units) -> Units:
     """Index sets sorted; an index set that is a prefix becomes its length."""
     if isinstance(units, int):

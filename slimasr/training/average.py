@@ -63,4 +63,4 @@ def calibrate(
     with calibration(objective.model):
         for batch in batches:
             for subnet in subnets:
-                method.forward_pass(objective, Pass(subnet, {}), batch, context, [])
+                method.forward_pass(objective, Pass(subnet, {}), batch, context)

@@ -32,7 +32,7 @@ class RunState:
       step: optimiser steps done, skipped ones included.
       lr: learning rate of the last step.
       seconds: time spent training, over all resumes.
-      sums, tokens: training losses of the running epoch by name, and the tokens they were summed over.
+      sums, units: training losses of the running epoch by name, and the tokens or nodes they were summed over.
       nonfinite: steps skipped for a non-finite loss or gradient, in the whole run.
       nonfinite_row: how many of them just now, one after another.
       best: lowest (mean WER, mean loss) on dev so far.
@@ -44,7 +44,7 @@ class RunState:
     lr: float = 0.0
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
-    tokens: dict[str, float] = field(default_factory=dict)
+    units: dict[str, float] = field(default_factory=dict)
     nonfinite: int = 0
     nonfinite_row: int = 0
     best: list[float] | None = None

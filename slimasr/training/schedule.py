@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 
-from slimasr.config.schema import ScheduleConfig
+from slimasr.config.schema import (
+    EdenScheduleConfig,
+    ForceAnnealScheduleConfig,
+    ProgressScheduleConfig,
+    ScheduleConfig,
+)
 from slimasr.errors import UserError
 
 
@@ -13,7 +18,38 @@ def progress_of(step: int, total_steps: int) -> float:
     return (step + 0.5) / max(1, total_steps)
 
 
-def learning_rate_scale(config: ScheduleConfig, progress: float) -> float:
+def learning_rate_scale(config: ScheduleConfig, step: int, total_steps: int, epoch: int) -> float:
+    """Factor on the peak learning rate at a step (counted from 0) of an epoch (counted from 1).
+
+    Raises:
+      UserError: see `progress_scale`.
+    """
+    if config.kind == "force_anneal":
+        return force_anneal_scale(config, step, epoch)
+    if config.kind == "eden":
+        return eden_scale(config, step, epoch)
+    return progress_scale(config, progress_of(step, total_steps))
+
+
+def force_anneal_scale(config: ForceAnnealScheduleConfig, step: int, epoch: int) -> float:
+    """1 until ``anneal_epoch``, then the factor to the power of the epochs begun since, that one included (paper 2,
+    section 4)."""
+    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    annealed = max(0, epoch + 1 - config.anneal_epoch)
+    return float(warm * config.factor**annealed)
+
+
+def eden_scale(config: EdenScheduleConfig, step: int, epoch: int) -> float:
+    """``((b^2 + B^2) / B^2)^-1/4 ((e^2 + E^2) / E^2)^-1/4`` for b steps and e epochs done (Yao et al. 2023)."""
+    warm = 1.0
+    if step < config.warmup_steps:
+        warm = config.warmup_start + (1.0 - config.warmup_start) * step / config.warmup_steps
+    by_step = (1.0 + (step / config.steps) ** 2) ** -0.25
+    by_epoch = (1.0 + ((epoch - 1) / config.epochs) ** 2) ** -0.25
+    return float(warm * by_step * by_epoch)
+
+
+def progress_scale(config: ProgressScheduleConfig, progress: float) -> float:
     """Factor on the peak learning rate at ``progress`` in [0, 1].
 
     Linear rise over the first ``warmup`` share; then, with r the share done of what follows it:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,8 @@ from slimasr.training.optimizer import (
     protected,
     set_learning_rate,
 )
-from slimasr.training.schedule import learning_rate_scale, progress_of
+from slimasr.training.scaled_adam import ScaledAdam
+from slimasr.training.schedule import learning_rate_scale
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.spec_augment import spec_augment
 
@@ -89,7 +91,7 @@ class Stepper:
     def step(self, batches: Sequence[Batch], context: StepContext) -> StepResult:
         """Update the weights from the gradient of all these batches, and those of the other processes, together."""
         before = BufferSnapshot(self.objective, self.method)
-        lr = self.set_rate(context.step)
+        lr = self.set_rate(context)
         report = self.gradients(batches, context)
         everything = {**self.weights, **self.own}
         failures = reduce_gradients(list(everything.values()), len(report.nonfinite), self.world)
@@ -138,19 +140,21 @@ class Stepper:
         return torch.autocast(self.world.device.type, DTYPES[self.config.precision], enabled=enabled)
 
     def update(self, context: StepContext) -> float:
-        """Clip and take the optimiser step; gives the gradient norm before clipping."""
+        """Clip, unless the optimiser does, and take its step; gives the gradient norm before clipping."""
         masks = self.method.update_masks(self.objective, context)
         mask_gradients(self.weights, masks)
-        grad_norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.clip_norm)
+        clips_itself = isinstance(self.optimizer, ScaledAdam) and self.optimizer.clip_scale is not None
+        limit = math.inf if clips_itself else self.config.clip_norm
+        grad_norm = nn.utils.clip_grad_norm_(self.weights.values(), limit)
         with protected(self.optimizer, self.weights, masks):
             self.scaler.step(self.optimizer)
         self.scaler.update()
         return float(grad_norm)
 
-    def set_rate(self, step: int) -> float:
+    def set_rate(self, context: StepContext) -> float:
         """Set the learning rate of a step."""
-        config = self.phase.optimizer or self.config.optimizer
-        scale = learning_rate_scale(self.config.schedule, progress_of(step, self.total_steps))
+        config, schedule = self.phase.optimizer or self.config.optimizer, self.phase.schedule or self.config.schedule
+        scale = learning_rate_scale(schedule, context.step, self.total_steps, context.epoch)
         lr = config.lr * self.phase.lr_scale * scale
         set_learning_rate(self.optimizer, lr)
         return lr
@@ -176,5 +180,6 @@ def add_report(total: StepReport, part: StepReport) -> None:
     """Add one batch's report to the step's."""
     for name, value in part.losses.items():
         total.losses[name] = total.losses.get(name, 0.0) + value
-    total.tokens += part.tokens
+    for name, value in part.units.items():
+        total.units[name] = total.units.get(name, 0.0) + value
     total.nonfinite.extend(part.nonfinite)

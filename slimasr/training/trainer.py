@@ -181,25 +181,25 @@ class Trainer:
             state.nonfinite_row = 0
             for name, value in result.report.losses.items():
                 state.sums[name] = state.sums.get(name, 0.0) + value
-                state.tokens[name] = state.tokens.get(name, 0.0) + result.report.tokens
+                state.units[name] = state.units.get(name, 0.0) + result.report.units[name]
         state.lr = result.lr
         state.batch += len(batches)
         state.step += 1
         if state.step >= config.average_start * sum(self.steps) and state.step % config.average_period == 0:
             self.average.update(self.objective.model)
         if state.step % config.log_every == 0 and not result.skipped:
-            per_token = {name: value / result.report.tokens for name, value in result.report.losses.items()}
-            self.log.scalars("step", {**per_token, "lr": result.lr, "grad_norm": result.grad_norm}, state.step)
+            means = {name: value / max(1.0, result.report.units[name]) for name, value in result.report.losses.items()}
+            self.log.scalars("step", {**means, "lr": result.lr, "grad_norm": result.grad_norm}, state.step)
 
     def end_epoch(self, epoch: int) -> None:
         """Validate, log, keep what is best, and save."""
         state, config = self.state, self.config.training
         state.epoch, state.batch = epoch, 0
-        sums, tokens = self.world.sum_by_key(state.sums), self.world.sum_by_key(state.tokens)
-        train_losses = {name: value / tokens[name] for name, value in sums.items()}
+        sums, units = self.world.sum_by_key(state.sums), self.world.sum_by_key(state.units)
+        train_losses = {name: value / max(1.0, units[name]) for name, value in sums.items()}
         due = epoch % config.validate_every == 0 or epoch == config.num_epochs
         dev = self.validate(epoch) if due else {}
-        state.sums, state.tokens = {}, {}
+        state.sums, state.units = {}, {}
         record = {"epoch": epoch, "step": state.step, "minutes": self.minutes(), "lr": state.lr}
         self.log.epoch({**record, "nonfinite": state.nonfinite, "train": train_losses, "dev": dev})
         if dev and (state.best is None or dev_metric(dev) < state.best):
@@ -279,7 +279,7 @@ class Trainer:
         self.method.load_state_dict(saved["method"])
         self.state = RunState(**saved["state"])
         if not self.world.is_main:
-            self.state.sums, self.state.tokens = {}, {}
+            self.state.sums, self.state.units = {}, {}
         self.average.load_state_dict(saved["average"], self.world.device)
         self.stepper.enter_phase(self.state.epoch + 1)
         self.stepper.load_state_dict(saved)

@@ -64,7 +64,7 @@ def _measure(
     sums["words"] = float(sum(len(text.split()) for text in batch.texts))
     model = objective.model
     for subnet in method.evaluated():
-        output = method.forward_pass(objective, Pass(subnet, method.losses), batch, context, [])
+        output = method.forward_pass(objective, Pass(subnet, method.losses), batch, context)
         for name, values in output.losses.items():
             sums[f"{subnet.id}/{name}"] = float(values.sum())
         assert output.encoder is not None, "an objective's output carries the encoder's"

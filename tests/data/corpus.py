@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.features import compute_features
 from slimasr.data.manifests import prepare
@@ -21,7 +22,7 @@ WORDS = ("ONE", "TWO", "NINE", "STOP", "YES")
 def config(**data: Any) -> Config:
     """A recipe for the tiny corpus; ``data`` changes that section."""
     section = {"corpus": "an4", "max_cuts": 4, "num_buckets": 3, "max_bad_share": 0.2, **data}
-    return Config.model_validate(
+    return parse_config(
         {
             "name": "tiny",
             "data": section,

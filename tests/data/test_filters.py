@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from slimasr.config.schema import Config
+from slimasr.config.schema import Config, ConvFrontendConfig
 from slimasr.data.files import BadUtterance
 from slimasr.data.filters import conv_encoder_frames, feature_frames, unusable, write_bad_utterances
 from slimasr.data.shards import make_extractor
@@ -95,7 +95,7 @@ def test_text_and_length_reasons(tokenizer: Tokenizer) -> None:
 
 def test_frames_are_those_of_the_extractor_and_the_front_end() -> None:
     extractor = make_extractor(20, 16000)
-    front = ConvFrontend(20, 4, 8, 0.0)
+    front = ConvFrontend(ConvFrontendConfig(channels=4), 20, 8, 0.0)
     for samples in (1000, 1599, 8000, 16079, 16081, 23456):
         frames = len(extractor.extract(torch.zeros(1, samples).numpy(), 16000))
         assert feature_frames(samples / 16000) == frames

@@ -9,7 +9,7 @@ import torch
 
 from slimasr.config.schema import (
     ConformerConfig,
-    FrontendConfig,
+    ConvFrontendConfig,
     JoinerConfig,
     LstmPredictorConfig,
     ModelConfig,
@@ -32,7 +32,7 @@ def make_transducer() -> Callable[..., Transducer]:
         torch.manual_seed(7)
         config = ModelConfig(
             num_mel_bins=16,
-            frontend=FrontendConfig(channels=4),
+            frontend=ConvFrontendConfig(channels=4),
             encoder=ConformerConfig(
                 d_model=16, num_layers=1, num_heads=2, head_dim=4, ffn_dim=16, kernel_size=3, dropout=0.0
             ),

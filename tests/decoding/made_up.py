@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 import torch
 
-from slimasr.config.load import save_config
+from slimasr.config.load import parse_config, save_config
 from slimasr.config.schema import Config
 from slimasr.data.corpora import Utterance
 from slimasr.data.features import compute_features, read_stats
@@ -37,7 +37,7 @@ def config(**changes: object) -> Config:
         "space": {"widths": [0.5, 1.0]},
         "loss": {"transducer": "full"},
     }
-    return Config.model_validate({**tree, **changes})
+    return parse_config({**tree, **changes})
 
 
 def noise(seconds: float, seed: int, rate: int = RATE) -> np.ndarray:

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from slimasr.elastic.index import Index, choose, in_blocks, in_groups, scaled, size_of
+from slimasr.elastic.index import Index, choose, in_blocks, in_groups, size_of
 from slimasr.elastic.linear import ElasticConv2d, ElasticDepthwiseConv1d, ElasticLinear
+from slimasr.supernet.subnet import scaled
 
 SETS: list[Index] = [3, torch.tensor([0, 2, 5])]
 

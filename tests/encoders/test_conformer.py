@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from slimasr.config.schema import ConformerConfig, FrontendConfig, ModelConfig
+from slimasr.config.schema import ConformerConfig, ConvFrontendConfig, ModelConfig
 from slimasr.encoders.conformer import Conformer
 from slimasr.encoders.frontend import ConvFrontend
 from slimasr.models.transducer import Transducer, shrink_model_config
@@ -20,7 +20,7 @@ PIECES = Subnet(0.5, (0, 2), (("0.ffn1", (3, 5, 9)), ("0.heads", 1), ("2.conv", 
 def paper_params(attention: str, width: float) -> float:
     """Millions of parameters of the paper-sized encoder without front end."""
     config = ConformerConfig(attention=attention)  # type: ignore[arg-type]
-    encoder = Conformer(config, FrontendConfig(), 80, WIDTHS)
+    encoder = Conformer(config, ConvFrontendConfig(), 80, WIDTHS)
     subnet = Subnet(width)
     whole = encoder.count(subnet, 100).params
     return (whole - encoder.frontend.count(width, encoder.width_of(subnet), 100).params) / 1e6
@@ -67,7 +67,9 @@ def test_an_extracted_model_can_be_extracted_again() -> None:
 
 @pytest.mark.parametrize("attention", ["relative", "plain"])
 def test_a_padded_batch_equals_utterances_run_alone(attention: str) -> None:
-    encoder = randomize(Conformer(encoder_config(attention=attention), FrontendConfig(channels=4), 20, WIDTHS)).eval()
+    encoder = randomize(
+        Conformer(encoder_config(attention=attention), ConvFrontendConfig(channels=4), 20, WIDTHS)
+    ).eval()
     x, lens = features((61, 40, 7))
     x[1, 40:], x[2, 7:] = 1e4, -1e4
     for width in WIDTHS:
@@ -79,7 +81,7 @@ def test_a_padded_batch_equals_utterances_run_alone(attention: str) -> None:
 
 
 def test_padding_does_not_reach_batch_statistics() -> None:
-    encoder = Conformer(ENCODER, FrontendConfig(channels=4), 20, WIDTHS).train()
+    encoder = Conformer(ENCODER, ConvFrontendConfig(channels=4), 20, WIDTHS).train()
     x, lens = features((61, 40))
     results = []
     for filling in (0.0, 77.0):
@@ -90,7 +92,7 @@ def test_padding_does_not_reach_batch_statistics() -> None:
 
 
 def test_parts_equal_the_whole_and_taps_are_hidden_states() -> None:
-    encoder = randomize(Conformer(ENCODER, FrontendConfig(channels=4), 20, WIDTHS)).eval()
+    encoder = randomize(Conformer(ENCODER, ConvFrontendConfig(channels=4), 20, WIDTHS)).eval()
     assert isinstance(encoder, Conformer)
     x, lens = features((50, 33))
     subnet = Subnet(0.5)
@@ -106,20 +108,20 @@ def test_parts_equal_the_whole_and_taps_are_hidden_states() -> None:
 
 @pytest.mark.parametrize("frames", [7, 8, 9, 10, 11, 100, 101])
 def test_frontend_lengths_are_those_of_the_output(frames: int) -> None:
-    frontend = ConvFrontend(20, 4, 8, 0.0)
+    frontend = ConvFrontend(ConvFrontendConfig(channels=4), 20, 8, 0.0)
     out = frontend(torch.randn(1, frames, 20), 1.0, 8)
     assert out.shape[1] == int(frontend.output_lens(torch.tensor(frames)))
 
 
 def test_impossible_width_is_an_error() -> None:
     with pytest.raises(ValueError, match="whole number"):
-        Conformer(ENCODER, FrontendConfig(channels=4), 20, (1.0, 0.3))
+        Conformer(ENCODER, ConvFrontendConfig(channels=4), 20, (1.0, 0.3))
     with pytest.raises(ValueError, match="whole number"):
         Transducer(ModelConfig(), 10, (1.0, 0.6))
 
 
 def test_unit_groups_name_everything_that_can_be_chosen() -> None:
-    encoder = Conformer(ENCODER, FrontendConfig(channels=4), 20, WIDTHS)
+    encoder = Conformer(ENCODER, ConvFrontendConfig(channels=4), 20, WIDTHS)
     groups = encoder.unit_groups()
     assert groups["0.ffn1"] == 32 and groups["2.heads"] == 4 and groups["1.conv"] == 16 and len(groups) == 12
     x, lens = features((30,))

@@ -7,8 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from slimasr.config.load import save_config
-from slimasr.config.schema import Config
+from slimasr.config.load import parse_config, save_config
 from slimasr.scoring import Utterance, score
 from slimasr.scoring.icefall import recogs
 
@@ -103,7 +102,7 @@ def write_experiment(
     log = training_log({ids[w]: rate for w, rate in rates.items()}, half_life)
     (folder / "train_log.jsonl").write_text(log, encoding="utf-8")
     data = {"corpus": "digits", "dev": "dev", "test": ["test"]}
-    config = Config.model_validate({"name": folder.name, "data": data, "model": {"encoder": encoder or {}}})
+    config = parse_config({"name": folder.name, "data": data, "model": {"encoder": encoder or {}}})
     save_config(config, folder / "config.yaml")
     return folder
 

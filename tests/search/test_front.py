@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from slimasr.config.schema import SearchConfig
+from slimasr.config.schema import ExhaustiveSearchConfig
 from slimasr.errors import UserError
 from slimasr.search.front import Limits, Measurement, best_under, find_front
 from slimasr.search.generators import build_generator
@@ -76,7 +76,7 @@ def test_limits_need_a_search() -> None:
 
 
 def test_exhaustive_generator_proposes_each_subnet_once() -> None:
-    generator = build_generator(SearchConfig(), WidthSpace((1.0, 0.5, 0.25)))
+    generator = build_generator(ExhaustiveSearchConfig(), WidthSpace((1.0, 0.5, 0.25)))
     assert generator.total() == 3
     archive = {"w0.5": point(1, 5.0, 100)}
     assert [s.id for s in generator.propose(archive)] == ["w1", "w0.25"]

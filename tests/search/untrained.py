@@ -10,6 +10,7 @@ import soundfile
 import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
 
+from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, write_cuts
@@ -27,7 +28,7 @@ def make_config(name: str, widths: list[float], transducer: str = "full") -> Con
     """A tiny recipe; one width makes a separate model."""
     model = model_config().model_dump(mode="json") | {"num_mel_bins": 80}
     kind = "separate" if widths == [1.0] else "slimmable"
-    return Config.model_validate(
+    return parse_config(
         {
             "name": name,
             "data": {"corpus": "digits"},

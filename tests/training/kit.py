@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer, train_model
@@ -55,14 +56,14 @@ def tiny_config(dropout: float = 0.1, training: dict[str, Any] | None = None, **
     }
     for name, section in sections.items():
         tree[name] = {**tree.get(name, {}), **section} if isinstance(section, dict) else section
-    return Config.model_validate(tree)
+    return parse_config(tree)
 
 
 def tiny_tokenizer() -> Tokenizer:
     """Characters of the made-up language, trained as the recipe does."""
     import sentencepiece
 
-    config = Config.model_validate({"name": "t", "data": {"corpus": "digits"}, "tokenizer": {"kind": "char"}})
+    config = parse_config({"name": "t", "data": {"corpus": "digits"}, "tokenizer": {"kind": "char"}})
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(train_model(SENTENCES, config.tokenizer))
     return Tokenizer(processor, tuple(processor.IdToPiece(i) for i in range(processor.GetPieceSize())))

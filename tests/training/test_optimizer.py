@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from slimasr.config.schema import OptimizerConfig
+from slimasr.config.schema import AdamWConfig
 from slimasr.methods.base import ParameterGroup
 from slimasr.training.optimizer import (
     build_optimizer,
@@ -21,7 +21,7 @@ from tests.training.kit import make_objective, tiny_config, tiny_tokenizer
 
 def test_norms_biases_and_embeddings_are_not_decayed() -> None:
     objective = make_objective(tiny_config(), tiny_tokenizer())
-    optimizer = build_optimizer(objective, [], OptimizerConfig(weight_decay=0.1))
+    optimizer = build_optimizer(objective, [], AdamWConfig(weight_decay=0.1))
     names = {id(p): name for name, p in objective.named_parameters()}
     groups = {g["name"]: {names[id(p)] for p in g["params"]} for g in optimizer.param_groups}
     assert groups["decayed"] | groups["undecayed"] == set(names.values())
@@ -38,7 +38,7 @@ def test_groups_keep_their_scale_and_direction() -> None:
     """A maximised group climbs; its rate is its own multiple of the schedule's."""
     model, multiplier = nn.Linear(2, 1), nn.Parameter(torch.zeros(1))
     own = ParameterGroup("multiplier", [multiplier], lr_scale=10.0, maximize=True)
-    optimizer = build_optimizer(model, [own], OptimizerConfig(weight_decay=0.0))
+    optimizer = build_optimizer(model, [own], AdamWConfig(weight_decay=0.0))
     set_learning_rate(optimizer, 0.01)
     before = model.weight.detach().clone()
     (model.weight.sum() + multiplier.sum()).backward()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from slimasr.config.schema import ScheduleConfig
+from slimasr.config.schema import ProgressScheduleConfig
 from slimasr.errors import UserError
-from slimasr.training.schedule import learning_rate_scale, progress_of
+from slimasr.training.schedule import progress_of, progress_scale
 
 
 @pytest.mark.parametrize(
@@ -29,33 +29,33 @@ from slimasr.training.schedule import learning_rate_scale, progress_of
     ],
 )
 def test_laws(options: dict[str, Any], points: dict[float, float]) -> None:
-    config = ScheduleConfig(**options)
+    config = ProgressScheduleConfig(**options)
     for progress, expected in points.items():
-        assert learning_rate_scale(config, progress) == pytest.approx(expected, abs=1e-12)
+        assert progress_scale(config, progress) == pytest.approx(expected, abs=1e-12)
 
 
 def test_noam_is_the_original_formula_up_to_its_peak() -> None:
     """min(n^-0.5, n w^-1.5), Vaswani et al. 2017, eq. 3, with n updates and w of warm-up."""
     total, warmup = 1000, 100
-    config = ScheduleConfig(kind="noam", warmup=warmup / total)
+    config = ProgressScheduleConfig(kind="noam", warmup=warmup / total)
     for n in (1, 37, 100, 101, 640, 1000):
         original = min(n**-0.5, n * warmup**-1.5)
-        assert learning_rate_scale(config, n / total) == pytest.approx(original * math.sqrt(warmup))
+        assert progress_scale(config, n / total) == pytest.approx(original * math.sqrt(warmup))
 
 
 def test_cosine_follows_torch() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50, eta_min=0.2)
-    config = ScheduleConfig(kind="cosine", warmup=0.0, final_scale=0.2)
+    config = ProgressScheduleConfig(kind="cosine", warmup=0.0, final_scale=0.2)
     for n in range(51):
-        assert learning_rate_scale(config, n / 50) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert progress_scale(config, n / 50) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
 
 
 def test_every_step_learns() -> None:
-    config = ScheduleConfig(kind="linear", warmup=0.1)
-    scales = [learning_rate_scale(config, progress_of(step, 20)) for step in range(20)]
+    config = ProgressScheduleConfig(kind="linear", warmup=0.1)
+    scales = [progress_scale(config, progress_of(step, 20)) for step in range(20)]
     assert min(scales) > 0.0
     assert sum(scales) == pytest.approx(10.0, rel=0.02)
 
@@ -63,4 +63,4 @@ def test_every_step_learns() -> None:
 @pytest.mark.parametrize("options", [{"kind": "noam", "warmup": 0.0}, {"kind": "tri_stage", "final_scale": 0.0}])
 def test_undefined_laws_name_their_key(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"training\.schedule\.(warmup|final_scale)"):
-        learning_rate_scale(ScheduleConfig(**options), 0.5)
+        progress_scale(ProgressScheduleConfig(**options), 0.5)

@@ -297,7 +297,7 @@ class TwoBranches(Method):
         normalizer: float,
         backward: Callable[[Tensor], None],
     ) -> StepReport:
-        report, encoder = StepReport(tokens=float(batch.num_tokens)), objective.model.encoder
+        report, encoder = StepReport(), objective.model.encoder
         shared = encoder.run_layers(encoder.embed(objective.model.normalize(batch.x), batch.x_lens), (0,))
         total, taps = torch.zeros(()), {}
         for item in self.plan(batch, context):
@@ -306,9 +306,9 @@ class TwoBranches(Method):
             output = objective(batch, item.subnet, tuple(item.losses), context.progress, encoder=branch)
             total = total + weigh(output, item, batch, report)
             taps |= branch.taps
-        distance = (taps[1] - taps[3].detach()).square().mean(dim=(1, 2)).sum()
-        report.losses["distillation"] = float(distance.detach())
-        backward((total + distance) / normalizer)
+        distance = (taps[1] - taps[3].detach()).square().mean(dim=(1, 2)).sum() / batch.num_tokens
+        report.losses["distillation"], report.units["distillation"] = float(distance.detach()), 1.0
+        backward((total + distance) * self.normalizer(batch) / normalizer)
         return report
 
 
@@ -355,6 +355,6 @@ def gradients_of_separate_passes(objective: Objective, batch: Batch) -> dict[str
     short = objective(batch, SHORT, tuple(LOSSES), 0.0, taps=(1,))
     deep = objective(batch, DEEP, tuple(LOSSES), 0.0, taps=(3,))
     distance = (short.encoder.taps[1] - deep.encoder.taps[3].detach()).square().mean(dim=(1, 2)).sum()
-    total = short.total(LOSSES).sum() + deep.total(LOSSES).sum() + distance
+    total = sum(w * (short.losses[name] + deep.losses[name]).sum() for name, w in LOSSES.items()) + distance
     (total / batch.num_tokens).backward()
     return {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}

@@ -1,0 +1,70 @@
+"""Training methods."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from slimasr.config.section import Section
+from slimasr.config.training import OptimizerConfig, ScheduleConfig
+
+
+class SlimmableConfig(Section):
+    """Every step sums the losses of all subnets of the space (paper 1).
+
+    ``share_predictor`` runs the predictor once per step, with one dropout mask for all subnets.
+    """
+
+    kind: Literal["slimmable"] = "slimmable"
+    share_predictor: bool = True
+
+
+class SeparateConfig(Section):
+    """One subnet of the space, built as a stand-alone model and trained alone: the baseline.
+
+    ``subnet`` is a width, an id or JSON; YAML reads a bare width as a number, which is as good.
+    """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    kind: Literal["separate"] = "separate"
+    subnet: str = "1.0"
+
+
+class PhaseConfig(Section):
+    """What changes at the beginning of ``epoch`` (counted from 1); null = stays as it was.
+
+    A new optimiser starts without history. A new schedule counts from the beginning of the run.
+    """
+
+    epoch: Annotated[int, Field(ge=2)]
+    optimizer: OptimizerConfig | None = None
+    schedule: ScheduleConfig | None = None
+    distillation_weight: Annotated[float, Field(ge=0.0)] | None = None
+
+
+class TodmConfig(Section):
+    """Train once, deploy many (paper 2): the max subnet on the whole batch, the min subnet and ``num_random`` others
+    on disjoint parts of it, ``share`` of its utterances each.
+
+    ``validated``: subnets validated after each epoch, as ``max``, ``min`` or JSON. ``share_predictor``: see
+    slimmable.
+    """
+
+    kind: Literal["todm"] = "todm"
+    num_random: Annotated[int, Field(ge=0)] = 2
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    share_predictor: bool = True
+    phases: list[PhaseConfig] = []
+    validated: list[str] = ["max", "min"]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> TodmConfig:
+        epochs = [phase.epoch for phase in self.phases]
+        if epochs != sorted(set(epochs)):
+            raise ValueError("phases: their epochs must rise")
+        return self
+
+
+MethodConfig = Annotated[SlimmableConfig | TodmConfig | SeparateConfig, Field(discriminator="kind")]

@@ -1,0 +1,160 @@
+"""The network: front end, encoder, predictor, joiner. Sizes are those of the max subnet."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from slimasr.config.section import Positive, Rate, Section
+
+
+class ConvFrontendConfig(Section):
+    """Two strided convolutions, time reduced 4 times, then a linear layer to ``d_model``."""
+
+    kind: Literal["conv"] = "conv"
+    channels: Positive = 64
+
+
+class StackFrontendConfig(Section):
+    """A linear layer per frame, then ``factor`` frames side by side as one of ``d_model`` channels (paper 2)."""
+
+    kind: Literal["stack"] = "stack"
+    factor: Positive = 4
+
+
+FrontendConfig = Annotated[ConvFrontendConfig | StackFrontendConfig, Field(discriminator="kind")]
+
+
+class LayerSizes(Section):
+    """Sizes of one Conformer layer, as extraction writes them; 0 = the module is absent."""
+
+    ffn1: Annotated[int, Field(ge=0)]
+    heads: Annotated[int, Field(ge=0)]
+    conv: Annotated[int, Field(ge=0)]
+    ffn2: Annotated[int, Field(ge=0)]
+
+
+class ConformerConfig(Section):
+    """Elastic Conformer (paper 1).
+
+    ``adaptive_dropout`` lowers the dropout on the hidden channels of a feed-forward module in proportion to how many
+    of them run (paper 2).
+    """
+
+    kind: Literal["conformer"] = "conformer"
+    d_model: Positive = 256
+    num_layers: Positive = 16
+    num_heads: Positive = 4
+    head_dim: Positive = 64
+    ffn_dim: Positive = 1024
+    kernel_size: Positive = 31
+    attention: Literal["relative", "plain"] = "relative"
+    position_dim: Positive | None = None
+    slimming: Literal["head_count", "head_size"] = "head_count"
+    norm: Literal["per_width", "shared", "recalibrated"] = "per_width"
+    dropout: Rate = 0.1
+    adaptive_dropout: bool = False
+    layers: list[LayerSizes] | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> ConformerConfig:
+        if self.kernel_size % 2 == 0:
+            raise ValueError("kernel_size: must be odd, so that frames keep their place")
+        if self.layers is not None and len(self.layers) != self.num_layers:
+            raise ValueError("layers: needs one entry per encoder layer (num_layers)")
+        return self
+
+    @property
+    def unit_sizes(self) -> dict[str, int]:
+        """Module -> its units in a layer of full size: what a space of layers may choose from."""
+        return {"ffn1": self.ffn_dim, "heads": self.num_heads, "conv": self.d_model, "ffn2": self.ffn_dim}
+
+
+class MhSsmConfig(Section):
+    """Elastic encoder of multi-head state space models (paper 2).
+
+    ``state_size`` counts real numbers per channel. ``bidirectional: false`` gives the forward form, which streams.
+    ``convolution: real`` computes the same with real numbers alone, for runtimes without complex ones.
+    ``spread_heads`` gives each head its own range of time scales between ``dt_min`` and ``dt_max``, from local to
+    global. ``ffn_dims`` are the sizes of single layers, as extraction writes them; 0 = the module is absent.
+    ``adaptive_dropout``: see the Conformer.
+    """
+
+    kind: Literal["mh_ssm"] = "mh_ssm"
+    d_model: Positive = 512
+    num_layers: Positive = 16
+    num_heads: Positive = 1
+    num_stacks: Positive = 2
+    state_size: Positive = 32
+    ffn_dim: Positive = 4096
+    bidirectional: bool = True
+    convolution: Literal["fft", "real"] = "fft"
+    dt_min: Annotated[float, Field(gt=0.0)] = 1e-3
+    dt_max: Annotated[float, Field(gt=0.0)] = 1e-1
+    spread_heads: bool = False
+    norm: Literal["per_width", "shared"] = "per_width"
+    dropout: Rate = 0.1
+    adaptive_dropout: bool = False
+    ffn_dims: list[Annotated[int, Field(ge=0)]] | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> MhSsmConfig:
+        if self.state_size % 2:
+            raise ValueError("state_size: must be even, states being conjugate pairs")
+        if self.num_heads > 1 and self.num_heads % 2:
+            raise ValueError("num_heads: must be 1 or even, as heads gate each other in pairs")
+        if self.d_model % self.num_heads:
+            raise ValueError("d_model: must be a multiple of num_heads")
+        if self.dt_min >= self.dt_max:
+            raise ValueError("dt_min: must be below dt_max")
+        if self.ffn_dims is not None and len(self.ffn_dims) != self.num_layers:
+            raise ValueError("ffn_dims: needs one entry per encoder layer (num_layers)")
+        return self
+
+    @property
+    def unit_sizes(self) -> dict[str, int]:
+        """Module -> its units in a layer of full size: what a space of layers may choose from."""
+        return {"ffn": self.ffn_dim}
+
+
+EncoderConfig = Annotated[ConformerConfig | MhSsmConfig, Field(discriminator="kind")]
+
+
+class StatelessPredictorConfig(Section):
+    """Embedding and a grouped 1-D convolution over the last ``context_size`` labels."""
+
+    kind: Literal["stateless"] = "stateless"
+    dim: Positive = 512
+    context_size: Positive = 2
+    dropout: Rate = 0.0
+
+
+class LstmPredictorConfig(Section):
+    """Embedding and an LSTM over the whole label history."""
+
+    kind: Literal["lstm"] = "lstm"
+    dim: Positive = 512
+    num_layers: Positive = 2
+    embedding_dim: Positive = 512
+    dropout: Rate = 0.1
+
+
+class JoinerConfig(Section):
+    """Project encoder and predictor to ``dim``, add, activate, project to the vocabulary."""
+
+    dim: Positive = 512
+    activation: Literal["tanh", "relu", "none"] = "tanh"
+
+
+PredictorConfig = Annotated[StatelessPredictorConfig | LstmPredictorConfig, Field(discriminator="kind")]
+
+
+class ModelConfig(Section):
+    """A transducer: front end, encoder, predictor, joiner."""
+
+    num_mel_bins: Positive = 80
+    frontend: FrontendConfig = ConvFrontendConfig()
+    encoder: EncoderConfig = ConformerConfig()
+    predictor: PredictorConfig = StatelessPredictorConfig()
+    joiner: JoinerConfig = JoinerConfig()

@@ -1,0 +1,81 @@
+"""Decoding, and the search for the front."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slimasr.config.section import Natural, Positive, Section, Share
+
+CostName = Literal["params", "int8_bytes", "macs", "rtf"]
+
+
+class DecodingConfig(Section):
+    """Search for the best label sequence."""
+
+    kind: Literal["greedy", "modified_beam"] = "greedy"
+    beam: Positive = 4
+    max_symbols_per_frame: Positive = 1
+    batch_seconds: float = 200.0
+
+
+class SearchSection(Section):
+    """What every search says: the cost of the front, how time is measured, how a subnet is evaluated.
+
+    ``limits``: cost name -> upper bound; subnets above one are not evaluated. ``int8``: measure WER and loss with
+    weights rounded as int8 sees them. ``storage``: URL of the database that all workers of a search share; null = a
+    file in the experiment. ``stop_early``: give a subnet up once it can no longer enter the front.
+    """
+
+    cost: CostName = "params"
+    limits: dict[CostName, float] = {}
+    int8: bool = False
+    rtf_seconds: float = 10.0
+    rtf_threads: Positive = 1
+    storage: str | None = None
+    stop_early: bool = True
+
+
+class ExhaustiveSearchConfig(SearchSection):
+    """Measures every subnet of the space."""
+
+    kind: Literal["exhaustive"] = "exhaustive"
+
+
+class RandomSearchConfig(SearchSection):
+    """Max, min, and subnets drawn uniformly over sizes."""
+
+    kind: Literal["random"] = "random"
+    candidates: Positive = 100
+
+
+class EvolutionSearchConfig(SearchSection):
+    """Evolution from the best subnet of every size (paper 2).
+
+    The first ``initial`` candidates are max, min and subnets drawn uniformly over sizes; each of ``generations`` then
+    adds ``mutations`` and ``crossovers`` of archive members. The archive keeps the best subnet of each of ``buckets``
+    equal ranges of cost.
+    """
+
+    kind: Literal["evolution"] = "evolution"
+    initial: Positive = 512
+    generations: Natural = 20
+    mutations: Natural = 128
+    crossovers: Natural = 128
+    mutation_probability: Share = 0.2
+    buckets: Positive = 64
+
+
+class Nsga2SearchConfig(SearchSection):
+    """NSGA-II on WER and cost (optuna's sampler)."""
+
+    kind: Literal["nsga2"] = "nsga2"
+    candidates: Positive = 100
+    population: Positive = 32
+
+
+SearchConfig = Annotated[
+    ExhaustiveSearchConfig | RandomSearchConfig | EvolutionSearchConfig | Nsga2SearchConfig,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,49 @@
+"""Search spaces: which subnets a supernet is trained for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from slimasr.config.section import Positive, Section
+
+
+class WidthSpaceConfig(Section):
+    """All subnets differ in width only (paper 1)."""
+
+    kind: Literal["widths"] = "widths"
+    widths: list[Annotated[float, Field(gt=0.0, le=1.0)]] = [0.25, 0.5, 0.75, 1.0]
+
+    @model_validator(mode="after")
+    def _holds_one(self) -> WidthSpaceConfig:
+        if 1.0 not in self.widths or len(set(self.widths)) != len(self.widths):
+            raise ValueError("widths: must be different and contain 1.0")
+        return self
+
+
+class LayerSpaceConfig(Section):
+    """Subnets that differ in depth, and layer by layer in inner sizes (paper 2).
+
+    ``units`` lists the sizes of a module per layer, such as ``ffn`` of the MH-SSM or ``ffn1`` and ``ffn2`` of the
+    Conformer; modules that are not named keep their size. At a width below 1 all sizes shrink with it.
+    """
+
+    kind: Literal["layers"] = "layers"
+    depths: list[Positive]
+    units: dict[str, list[Positive]] = {}
+    widths: list[Annotated[float, Field(gt=0.0, le=1.0)]] = [1.0]
+
+    @model_validator(mode="after")
+    def _different(self) -> LayerSpaceConfig:
+        if 1.0 not in self.widths or len(set(self.widths)) != len(self.widths):
+            raise ValueError("widths: must be different and contain 1.0")
+        if not self.depths or len(set(self.depths)) != len(self.depths):
+            raise ValueError("depths: needs at least one depth, all different")
+        for module, sizes in self.units.items():
+            if not sizes or len(set(sizes)) != len(sizes):
+                raise ValueError(f"units.{module}: needs at least one size, all different")
+        return self
+
+
+SpaceConfig = Annotated[WidthSpaceConfig | LayerSpaceConfig, Field(discriminator="kind")]

@@ -1,0 +1,151 @@
+"""The transducer's lattice in one pass: joint scores on the whole of it or on a pruned band, and its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from slimasr.config.schema import LossConfig
+from slimasr.data.batch import Batch
+from slimasr.encoders.base import EncoderOutput
+from slimasr.losses import transducer
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.subnet import Subnet
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Both sides of the joiner for one subnet and one batch.
+
+    Attributes:
+      am: (N, T, J) projected encoder output.
+      lm: (N, U + 1, J) projected predictor output.
+      limits: (N, 4) rows ``[0, 0, U, T]``.
+    """
+
+    model: Transducer
+    batch: Batch
+    am: Tensor
+    lm: Tensor
+    limits: Tensor
+
+    @classmethod
+    def of(
+        cls, model: Transducer, batch: Batch, encoder: EncoderOutput, predictor_out: Tensor, subnet: Subnet | None
+    ) -> Lattice:
+        """The lattice of a subnet's encoder output and the (N, U + 1, P) predictor output."""
+        am = model.joiner.project_encoder(encoder.out, model.width_of(subnet))
+        lm = model.joiner.project_predictor(predictor_out)
+        return cls(model, batch, am, lm, boundary(encoder.lens, batch.y_lens))
+
+    def logits(self, ranges: Tensor | None) -> Tensor:
+        """(N, T, S, V) scores at the (N, T, S) positions, None = (N, T, U + 1, V) at all of them."""
+        if ranges is None:
+            return cast(Tensor, self.model.joiner(self.am.unsqueeze(2), self.lm.unsqueeze(1)))
+        am, lm = transducer.do_rnnt_pruning(self.am, self.lm, ranges)
+        return cast(Tensor, self.model.joiner(am, lm))
+
+    def positions(self, ranges: Tensor | None) -> Tensor:
+        """(N, T, S) label positions of the nodes."""
+        if ranges is not None:
+            return ranges
+        count = self.lm.shape[1]
+        return torch.arange(count, device=self.lm.device).expand(*self.am.shape[:2], count)
+
+    def valid(self, ranges: Tensor | None) -> Tensor:
+        """(N, T, S) bool: nodes inside an utterance's own frames and labels."""
+        frames = torch.arange(self.am.shape[1], device=self.am.device)
+        in_time = frames < self.limits[:, 3, None]
+        return in_time.unsqueeze(2) & (self.positions(ranges) <= self.limits[:, 2, None, None])
+
+    def next_tokens(self, ranges: Tensor | None) -> Tensor:
+        """(N, T, S) the reference's next token at each node, -1 behind its last one."""
+        positions = self.positions(ranges)
+        ended = positions >= self.limits[:, 2, None, None]
+        labels = torch.nn.functional.pad(self.batch.y, (0, 1))
+        tokens = labels.gather(1, positions.clamp(max=labels.shape[1] - 1).flatten(1)).view_as(positions)
+        return tokens.masked_fill(ended, -1)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The (N,) transducer loss of a pass, and the nodes and scores that it was computed from; ``ranges`` None = all
+    nodes."""
+
+    loss: Tensor
+    lattice: Lattice
+    logits: Tensor
+    ranges: Tensor | None
+
+
+def score_full(lattice: Lattice, config: LossConfig) -> Scored:
+    """The transducer loss over all nodes."""
+    logits = lattice.logits(None)
+    loss = transducer.rnnt_loss(
+        logits,
+        lattice.batch.y,
+        lattice.model.blank_id,
+        lattice.limits,
+        rnnt_type=config.rnnt_type,
+        delay_penalty=config.delay_penalty,
+        reduction="none",
+        backend=config.backend,
+    )
+    return Scored(loss, lattice, logits, None)
+
+
+def score_pruned(lattice: Lattice, simple: Tensor, ranges: Tensor, config: LossConfig, progress: float) -> Scored:
+    """Simple and pruned loss, weighted as the warm-up says.
+
+    Args:
+      simple: (N,) simple loss.
+      ranges: (N, T, S) positions kept.
+      progress: share of the run done.
+    """
+    logits = lattice.logits(ranges)
+    pruned = transducer.rnnt_loss_pruned(
+        logits,
+        lattice.batch.y,
+        ranges,
+        lattice.model.blank_id,
+        lattice.limits,
+        rnnt_type=config.rnnt_type,
+        delay_penalty=config.delay_penalty,
+        reduction="none",
+        backend=config.backend,
+    )
+    faded = 1.0 if config.warmup == 0 else min(1.0, progress / config.warmup)
+    simple_scale = 1.0 - faded * (1.0 - config.simple_scale)
+    return Scored(simple_scale * simple + (0.1 + 0.9 * faded) * pruned, lattice, logits, ranges)
+
+
+def simple_loss(
+    lattice: Lattice, encoder: EncoderOutput, predictor_out: Tensor, subnet: Subnet | None, config: LossConfig
+) -> tuple[Tensor, Tensor]:
+    """The (N,) smoothed loss of the additive joiner, and the (N, T, S) positions that it finds worth a real one."""
+    model, limits = lattice.model, lattice.limits
+    loss, (px_grad, py_grad) = transducer.rnnt_loss_smoothed(
+        model.simple_lm(predictor_out),
+        model.simple_am(encoder.out, model.width_of(subnet)),
+        lattice.batch.y,
+        model.blank_id,
+        lm_only_scale=config.lm_scale,
+        am_only_scale=config.am_scale,
+        boundary=limits,
+        rnnt_type=config.rnnt_type,
+        delay_penalty=config.delay_penalty,
+        reduction="none",
+        return_grad=True,
+        backend=config.backend,
+    )
+    ranges = transducer.get_rnnt_prune_ranges(px_grad, py_grad, limits, config.prune_range, backend=config.backend)
+    return loss, ranges
+
+
+def boundary(encoder_out_lens: Tensor, y_lens: Tensor) -> Tensor:
+    """(N, 4) int64 rows ``[0, 0, U, T]``: where each utterance's lattice begins and ends."""
+    zeros = torch.zeros_like(y_lens)
+    return torch.stack([zeros, zeros, y_lens, encoder_out_lens], dim=1).to(torch.int64)

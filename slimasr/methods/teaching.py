@@ -1,0 +1,76 @@
+"""What a pass of a step hands to the passes that learn from it, node by node of the lattice (paper 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slimasr.config.schema import DistillationConfig
+from slimasr.losses.distillation import (
+    Divergence,
+    TeacherClasses,
+    distillation_loss,
+    target_blank_classes,
+    top_classes,
+)
+from slimasr.methods.lattice import Scored
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """A teacher's opinion at the (N, T, S) nodes at ``ranges``, None = at all nodes of the lattice."""
+
+    classes: TeacherClasses
+    ranges: Tensor | None
+
+    def select(self, rows: Sequence[int]) -> Teaching:
+        """The utterances with these indices."""
+        index = torch.as_tensor(list(rows), device=self.classes.index.device)
+        return self._map(lambda nodes: nodes[index])
+
+    def crop(self, frames: int, positions: int) -> Teaching:
+        """The first frames and label positions, all that a batch of shorter utterances has.
+
+        A band wider than the lattice begins at position 0 on every frame, so its first positions are the lattice's.
+        """
+        return self._map(lambda nodes: nodes[:, :frames, :positions])
+
+    def _map(self, cut: Callable[[Tensor], Tensor]) -> Teaching:
+        classes = TeacherClasses(cut(self.classes.index), cut(self.classes.log_probs))
+        return Teaching(classes, None if self.ranges is None else cut(self.ranges))
+
+
+@torch.no_grad()
+def teach(config: DistillationConfig, scored: Scored) -> Teaching:
+    """The opinion of a pass, for later ones to learn from."""
+    lattice = scored.lattice
+    ranges = None if config.lattice == "full" else scored.ranges
+    logits = scored.logits if ranges is scored.ranges else lattice.logits(ranges)
+    if config.classes == "target_blank":
+        return Teaching(target_blank_classes(logits, lattice.next_tokens(ranges), lattice.model.blank_id), ranges)
+    required = None
+    if config.include_target_blank:
+        targets = lattice.next_tokens(ranges)
+        required = torch.stack([targets, torch.full_like(targets, lattice.model.blank_id)], dim=3)
+    return Teaching(top_classes(logits, config.tokens, required), ranges)
+
+
+def learn(config: DistillationConfig, scored: Scored, teaching: Teaching) -> tuple[Tensor, Tensor, Tensor]:
+    """How far a pass is from its teacher.
+
+    Args:
+      teaching: cut to this pass's utterances, frames and positions.
+
+    Returns:
+      (N,) surrogate whose gradient is the divergence's; (N,) divergence, without gradient; (N,) nodes that both sum
+      over.
+    """
+    lattice, ranges = scored.lattice, teaching.ranges
+    logits = scored.logits if ranges is scored.ranges else lattice.logits(ranges)
+    valid = lattice.valid(ranges)
+    divergence = Divergence(config.divergence, config.alpha_min, config.alpha_max, config.clip)
+    surrogate, value = distillation_loss(logits, teaching.classes, valid, divergence)
+    return surrogate, value, valid.sum(dim=(1, 2)).to(surrogate.dtype)
