@@ -7,12 +7,15 @@ from slimasr.methods.base import Method
 from slimasr.methods.objective import loss_weights
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
+from slimasr.methods.todm import Todm
 from slimasr.supernet.space import SearchSpace
 
 
 def build_method(config: Config, space: SearchSpace) -> Method:
     """The method that a recipe names under ``method.kind``."""
     losses = loss_weights(config.loss)
+    if config.method.kind == "todm":
+        return Todm(space, losses, config.method, config.loss.distillation)
     if config.method.kind == "slimmable":
         return Slimmable(space, losses, config.method.share_predictor)
     return Separate(space, losses)

@@ -1,0 +1,82 @@
+"""Train once, deploy many: a sandwich of subnets in every step, the smaller ones taught by the largest (paper 2).
+
+Y. Shangguan et al., "TODM: train once deploy many. Efficient supernet-based RNN-T compression for on-device ASR
+models" (2024), section 3.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from slimasr.config.schema import DistillationConfig, TodmConfig
+from slimasr.data.batch import Batch
+from slimasr.methods.base import Method, Pass, Phase, StepContext
+from slimasr.supernet.space import SearchSpace
+from slimasr.supernet.subnet import Subnet
+
+
+class Todm(Method):
+    """Max subnet on the whole batch; min subnet and random ones on disjoint parts of it, taught by the max subnet.
+
+    Every subnet's loss is a mean over its own utterances, all weigh the same, and one optimiser step takes the sum
+    of their gradients.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        losses: Mapping[str, float],
+        config: TodmConfig,
+        distillation: DistillationConfig | None,
+    ) -> None:
+        """``distillation=None``: no subnet is taught (models B0, B1, C).
+
+        Raises:
+          UserError: a subnet to validate is not in the space.
+        """
+        super().__init__(space, losses, config.share_predictor)
+        self.config = config
+        self.distillation = distillation
+        self.validated = list(dict.fromkeys(space.parse(text) for text in config.validated))
+
+    def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
+        weight = self.distillation_weight(context.epoch)
+        teacher = 0 if weight > 0 else None
+        losses = self.losses | {"distillation": weight} if weight > 0 else self.losses
+        count = 1 + self.config.num_random
+        parts = split(len(batch), count, self.config.share, context.rng)
+        plan = [Pass(self.space.max, self.losses), Pass(self.space.min, losses, parts[0], teacher)]
+        for rows in parts[1:]:
+            subnet = self.space.sample(context.rng)
+            plan.append(Pass(subnet, losses, rows, teacher, role="random"))
+        return plan
+
+    def evaluated(self) -> list[Subnet]:
+        return self.validated
+
+    def distillation_weight(self, epoch: int) -> float:
+        """Weight of the divergence from the teacher in an epoch; 0 = no teacher."""
+        if self.distillation is None:
+            return 0.0
+        weights = [p.distillation_weight for p in self.config.phases if p.epoch <= epoch]
+        given = [weight for weight in weights if weight is not None]
+        return given[-1] if given else self.distillation.weight
+
+    def phase(self, epoch: int) -> Phase:
+        begun = [phase for phase in self.config.phases if phase.epoch <= epoch]
+        optimizers = [(phase.epoch, phase.optimizer) for phase in begun if phase.optimizer is not None]
+        schedules = [phase.schedule for phase in begun if phase.schedule is not None]
+        since, optimizer = optimizers[-1] if optimizers else (1, None)
+        return Phase(f"from epoch {since}", optimizer, schedules[-1] if schedules else None)
+
+
+def split(size: int, parts: int, share: float, rng: random.Random) -> list[tuple[int, ...]]:
+    """Random, disjoint parts of ``size`` utterances, each ``share`` of them and at least one.
+
+    Parts overlap only where there are too few utterances for all of them.
+    """
+    order = list(range(size))
+    rng.shuffle(order)
+    each = max(1, int(share * size))
+    return [tuple(sorted({order[(part * each + i) % size] for i in range(each)})) for part in range(parts)]

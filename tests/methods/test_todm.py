@@ -1,0 +1,172 @@
+"""TODM's step: who runs on what, who teaches whom, and what gradient comes of it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slimasr.config.schema import AdamWConfig, DistillationConfig, LossConfig, PhaseConfig, ScaledAdamConfig, TodmConfig
+from slimasr.data.batch import Batch
+from slimasr.methods.base import StepContext, StepReport
+from slimasr.methods.objective import Objective, loss_weights
+from slimasr.methods.todm import Todm, split
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.space import LayerSpace
+from slimasr.supernet.subnet import Subnet
+from tests.tiny import MODEL, VOCAB_SIZE, batch, randomize
+
+SPACE = LayerSpace((3, 2, 1), (("ffn1", (32, 16)), ("ffn2", (32, 16, 8))))
+LENS, TOKENS = (60, 47, 55, 31, 52, 44, 39, 58), (4, 2, 5, 1, 3, 3, 2, 6)
+LATTICES = [
+    LossConfig(transducer="full"),
+    LossConfig(transducer="pruned", prune_range=3, warmup=0.0),
+    LossConfig(transducer="pruned", prune_range=5, warmup=0.0, ctc_weight=0.3),
+]
+
+
+def objective(loss: LossConfig) -> Objective:
+    torch.manual_seed(0)
+    return Objective(randomize(Transducer(MODEL, VOCAB_SIZE, (1.0,), loss)).eval(), loss)  # type: ignore[arg-type]
+
+
+def todm(loss: LossConfig, config: TodmConfig | None = None) -> Todm:
+    return Todm(SPACE, loss_weights(loss), config or TodmConfig(), loss.distillation)
+
+
+def context(epoch: int = 1) -> StepContext:
+    return StepContext(step=5, epoch=epoch, total_steps=100, rng=random.Random(0))
+
+
+def run(method: Todm, target: Objective, data: Batch) -> StepReport:
+    target.zero_grad(set_to_none=True)
+    return method.run(target, data, context(), method.normalizer(data), lambda loss: loss.backward())
+
+
+def gradients(target: Objective) -> dict[str, Tensor]:
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in target.named_parameters()}
+
+
+def with_distillation(loss: LossConfig, **options: object) -> LossConfig:
+    return loss.model_copy(update={"distillation": DistillationConfig(**options)})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [16, 10, 4, 3, 2, 1])
+def test_parts_are_disjoint_quarters_or_overlap_only_where_utterances_run_out(size: int) -> None:
+    parts = split(size, 3, 0.25, random.Random(1))
+    assert [len(part) for part in parts] == [max(1, size // 4)] * 3
+    assert all(0 <= row < size for part in parts for row in part)
+    assert len({row for part in parts for row in part}) == min(size, 3 * max(1, size // 4))
+
+
+def test_random_subnets_change_from_step_to_step_and_follow_from_the_context_alone() -> None:
+    method, data = todm(LATTICES[0]), batch(LENS, TOKENS)
+    plans = [method.plan(data, StepContext(s, 1, 9, random.Random(s))) for s in range(20)]
+    assert all(p[0].subnet == SPACE.max and p[0].rows is None and p[1].subnet == SPACE.min for p in plans)
+    assert len({item.subnet for p in plans for item in p[2:]}) > 20
+    assert plans[3] == method.plan(data, StepContext(3, 1, 9, random.Random(3)))
+
+
+@pytest.mark.parametrize("loss", LATTICES)
+def test_without_a_teacher_the_gradient_is_the_sum_of_every_subnets_own_mean(loss: LossConfig) -> None:
+    """Each subnet alone on its utterances, cut out of the batch by hand, its loss divided by its own tokens."""
+    target, data, method = objective(loss), batch(LENS, TOKENS), todm(loss)
+    report = run(method, target, data)
+    found, expected = gradients(target), {name: torch.zeros_like(p) for name, p in target.named_parameters()}
+    for item in method.plan(data, context()):
+        part = data if item.rows is None else data.select(item.rows)
+        target.zero_grad(set_to_none=True)
+        losses = target(part, item.subnet, tuple(loss_weights(loss)), 0.05).losses
+        total = sum(weight * losses[name].sum() / part.num_tokens for name, weight in loss_weights(loss).items())
+        total.backward()
+        for name, value in gradients(target).items():
+            expected[name] += value
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-4)
+    assert set(report.losses) == {f"{s}/{n}" for s in ("w1", SPACE.min.id, "random") for n in loss_weights(loss)}
+
+
+@pytest.mark.parametrize("loss", LATTICES)
+@pytest.mark.parametrize("lattice", ["teacher", "own", "full"])
+def test_divergence_is_the_one_between_both_subnets_run_alone(loss: LossConfig, lattice: str) -> None:
+    """All tokens as classes, so that the divergence is torch's own, over the nodes of the lattice in question."""
+    loss = with_distillation(loss, tokens=VOCAB_SIZE, divergence="kl", lattice=lattice)
+    target, data, method = objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
+    report = run(method, target, data)
+    part = data.select(method.plan(data, context())[1].rows or ())
+    node_sum, nodes = torch.zeros(()), 0
+    with torch.no_grad():
+        ranges = band_of(target, data, method.plan(data, context())[1].rows or (), loss, lattice)
+        for row in range(len(part)):
+            one = part.select([row])
+            teacher, student = (log_probs(target.model, one, subnet) for subnet in (SPACE.max, SPACE.min))
+            for t in range(teacher.shape[0]):
+                kept = range(teacher.shape[1]) if ranges is None else ranges[row][t]
+                for u in (u for u in kept if u < teacher.shape[1]):
+                    node_sum += F.kl_div(student[t, u], teacher[t, u], log_target=True, reduction="sum")
+                    nodes += 1
+    key = f"{SPACE.min.id}/divergence"
+    assert report.units[key] == nodes
+    assert report.losses[key] == pytest.approx(node_sum.item(), rel=1e-4)
+
+
+def log_probs(model: Transducer, one: Batch, subnet: Subnet) -> Tensor:
+    """(T, U + 1, V) of a single utterance."""
+    encoder = model.encode(one.x, one.x_lens, subnet)
+    am = model.joiner.project_encoder(encoder.out, model.width_of(subnet))
+    lm = model.joiner.project_predictor(model.predictor(one.y))
+    return model.joiner(am.unsqueeze(2), lm.unsqueeze(1))[0].log_softmax(dim=-1)
+
+
+def band_of(
+    target: Objective, data: Batch, rows: tuple[int, ...], loss: LossConfig, lattice: str
+) -> list[list[list[int]]] | None:
+    """Positions per utterance and frame at which the teacher is listened to; None = all."""
+    if loss.transducer == "full" or lattice == "full":
+        return None
+    output = target(data, SPACE.max, ("transducer",), 1.0, teaches=True)
+    assert output.teaching is not None and output.teaching.ranges is not None
+    return [output.teaching.ranges[row].tolist() for row in rows]
+
+
+@pytest.mark.parametrize("loss", LATTICES)
+@pytest.mark.parametrize("options", [{"tokens": 2}, {"classes": "target_blank"}, {"include_target_blank": True}])
+def test_the_teacher_is_detached_and_students_move(loss: LossConfig, options: dict[str, object]) -> None:
+    """The max subnet's gradient is that of its own loss: nothing flows back through what it teaches."""
+    loss = with_distillation(loss, **({"tokens": 3} | options))
+    target, data = objective(loss), batch(LENS, TOKENS)
+    run(todm(loss), target, data)
+    with_teacher = gradients(target)
+    run(todm(loss.model_copy(update={"distillation": None})), target, data)
+    without = gradients(target)
+    kept = SPACE.min.units_of(0, "ffn1")
+    only_max = next(name for name in with_teacher if name.endswith("encoder.layers.2.parts.ffn1.inner.weight"))
+    shared = only_max.replace("layers.2", "layers.0")
+    assert isinstance(kept, int)
+    assert not torch.equal(with_teacher[shared][:kept], without[shared][:kept])
+    minimum_only = todm(loss, TodmConfig(num_random=0))
+    run(minimum_only, target, data)
+    taught = gradients(target)
+    run(todm(loss.model_copy(update={"distillation": None}), TodmConfig(num_random=0)), target, data)
+    torch.testing.assert_close(taught[only_max], gradients(target)[only_max], atol=0.0, rtol=0.0)
+
+
+def test_one_utterance_teaches_and_learns() -> None:
+    loss = with_distillation(LATTICES[1])
+    report = run(todm(loss), objective(loss), batch((40,), (3,)))
+    assert not report.nonfinite and report.units["w1/transducer"] == 3.0
+
+
+def test_phases_switch_optimizer_schedule_and_weight_at_their_epoch() -> None:
+    scaled = ScaledAdamConfig(lr=0.006)
+    phases = [PhaseConfig(epoch=4, distillation_weight=0.5), PhaseConfig(epoch=6, optimizer=scaled)]
+    phases.append(PhaseConfig(epoch=8, distillation_weight=0.1, optimizer=AdamWConfig(lr=1e-4)))
+    method = todm(with_distillation(LATTICES[1]), TodmConfig(phases=phases))
+    assert [method.distillation_weight(epoch) for epoch in (1, 3, 4, 7, 8)] == [1.0, 1.0, 0.5, 0.5, 0.1]
+    names = [method.phase(epoch).name for epoch in (1, 4, 6, 7, 8)]
+    assert names == ["from epoch 1", "from epoch 1", "from epoch 6", "from epoch 6", "from epoch 8"]
+    assert method.phase(5).optimizer is None and method.phase(6).optimizer == scaled
+    assert method.plan(batch(), context(9))[1].losses["distillation"] == 0.1
