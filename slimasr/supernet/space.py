@@ -14,6 +14,7 @@ from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet, scaled
 
 Number = TypeVar("Number", int, float)
+Gene = int | float
 
 
 class SearchSpace(ABC):
@@ -45,6 +46,19 @@ class SearchSpace(ABC):
     @abstractmethod
     def __contains__(self, subnet: object) -> bool:
         """Whether the subnet is one of this space."""
+
+    @property
+    @abstractmethod
+    def genes(self) -> dict[str, tuple[Gene, ...]]:
+        """Gene name -> its choices, descending. Those of dropped layers are among them."""
+
+    @abstractmethod
+    def genes_of(self, subnet: Subnet) -> dict[str, Gene]:
+        """The choices that make a subnet, without those of dropped layers."""
+
+    @abstractmethod
+    def from_genes(self, genes: Mapping[str, Gene]) -> Subnet:
+        """The subnet of these choices, all genes or at least those of the layers that run."""
 
     @abstractmethod
     def sample(self, rng: random.Random) -> Subnet:
@@ -115,6 +129,16 @@ class WidthSpace(SearchSpace):
 
     def __contains__(self, subnet: object) -> bool:
         return isinstance(subnet, Subnet) and subnet.width in self.choices and subnet == Subnet(subnet.width)
+
+    @property
+    def genes(self) -> dict[str, tuple[Gene, ...]]:
+        return {"width": self.choices}
+
+    def genes_of(self, subnet: Subnet) -> dict[str, Gene]:
+        return {"width": subnet.width}
+
+    def from_genes(self, genes: Mapping[str, Gene]) -> Subnet:
+        return Subnet(genes["width"])
 
     def sample(self, rng: random.Random) -> Subnet:
         return Subnet(rng.choice(self.choices))
@@ -187,6 +211,20 @@ class LayerSpace(SearchSpace):
             for module, sizes in self.units
         }
         return all(key in allowed and size in allowed[key] for key, size in subnet.units)
+
+    @property
+    def genes(self) -> dict[str, tuple[Gene, ...]]:
+        layers = {f"{layer}.{module}": sizes for (layer, module), sizes in self._genes(self.depths[0])}
+        return {"width": self.choices, "depth": self.depths, **layers}
+
+    def genes_of(self, subnet: Subnet) -> dict[str, Gene]:
+        sizes = {f"{layer}.{module}": size for (layer, module), size in self._sizes(subnet).items()}
+        return {"width": subnet.width, "depth": self._depth(subnet), **sizes}
+
+    def from_genes(self, genes: Mapping[str, Gene]) -> Subnet:
+        depth = int(genes["depth"])
+        sizes = {key: int(genes[f"{key[0]}.{key[1]}"]) for key, _ in self._genes(depth)}
+        return self._subnet(genes["width"], depth, sizes)
 
     def sample(self, rng: random.Random) -> Subnet:
         width, depth = rng.choice(self.choices), rng.choice(self.depths)
