@@ -11,34 +11,54 @@ from torch import Tensor, nn
 
 from slimasr.config.schema import OptimizerConfig
 from slimasr.elastic.norm import norm_parameters
+from slimasr.elastic.ssm import readout_parameters, ssm_parameters
 from slimasr.methods.base import ParameterGroup
+from slimasr.training.scaled_adam import ScaledAdam
+
+SSM = "ssm"
 
 
 def build_optimizer(
     objective: nn.Module, groups: Sequence[ParameterGroup], config: OptimizerConfig
 ) -> torch.optim.Optimizer:
-    """AdamW over the objective's parameters and the method's own groups.
+    """The optimiser that the configuration names, over the objective's parameters and the method's own groups.
 
-    Norms, biases and embeddings take no weight decay. Every group carries ``name`` and ``lr_scale``, see
-    `set_learning_rate`.
+    Every group carries ``name`` and ``lr_scale``, see `set_learning_rate`. ScaledAdam has no weight decay, and takes
+    plain Adam steps for time scales and poles: the size of a logarithm or of a frequency says nothing about the step
+    that it bears, and its limit on sizes would pull high frequencies down.
     """
-    undecayed = undecayed_parameters(objective)
-    trainable = [(name, p) for name, p in objective.named_parameters() if p.requires_grad]
-    kept = [p for name, p in trainable if name not in undecayed]
-    free = [p for name, p in trainable if name in undecayed]
-    described: list[dict[str, Any]] = [
-        {"name": "decayed", "params": kept, "weight_decay": config.weight_decay, "lr_scale": 1.0},
-        {"name": "undecayed", "params": free, "weight_decay": 0.0, "lr_scale": 1.0},
+    filled = [group for group in (*objective_groups(objective, config), *groups) if group.parameters]
+    if config.kind == "scaled_adam":
+        options = config.model_dump(exclude={"kind", "ssm_lr_scale"})
+        return ScaledAdam([described(group) | {"relative": group.name != SSM} for group in filled], **options)
+    with_decay = [described(group) | {"weight_decay": group.weight_decay} for group in filled]
+    return torch.optim.AdamW(with_decay, lr=config.lr, betas=config.betas, eps=config.eps)
+
+
+def described(group: ParameterGroup) -> dict[str, Any]:
+    """A group as every optimiser takes it."""
+    parameters = list(group.parameters)
+    return {"name": group.name, "params": parameters, "lr_scale": group.lr_scale, "maximize": group.maximize}
+
+
+def objective_groups(objective: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
+    """Weights that decay; norms, biases, embeddings and read-outs, which do not; time scales and poles, which learn
+    slowly as well."""
+    undecayed, slow = undecayed_parameters(objective), ssm_parameters(objective)
+    parts: dict[str, list[nn.Parameter]] = {"decayed": [], "undecayed": [], SSM: []}
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            parts[SSM if name in slow else "undecayed" if name in undecayed else "decayed"].append(parameter)
+    weight_decay = config.weight_decay if config.kind == "adamw" else 0.0
+    return [
+        ParameterGroup("decayed", parts["decayed"], weight_decay=weight_decay),
+        ParameterGroup("undecayed", parts["undecayed"]),
+        ParameterGroup(SSM, parts[SSM], lr_scale=config.ssm_lr_scale),
     ]
-    for group in groups:
-        options = {"weight_decay": group.weight_decay, "lr_scale": group.lr_scale, "maximize": group.maximize}
-        described.append({"name": group.name, "params": list(group.parameters), **options})
-    filled = [group for group in described if group["params"]]
-    return torch.optim.AdamW(filled, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
 def undecayed_parameters(module: nn.Module) -> set[str]:
-    """Names of norm parameters, biases (attention's among them) and embeddings."""
+    """Names of norm parameters, biases (attention's among them), embeddings and read-outs of state space models."""
     embeddings = {
         f"{name}.{parameter}"
         for name, child in module.named_modules()
@@ -48,7 +68,7 @@ def undecayed_parameters(module: nn.Module) -> set[str]:
     biases = {
         name for name, p in module.named_parameters() if p.ndim <= 1 or "bias" in name.rsplit(".", 1)[-1].split("_")
     }
-    return norm_parameters(module) | embeddings | biases
+    return norm_parameters(module) | embeddings | biases | readout_parameters(module)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -82,7 +102,8 @@ def protected(
     """Within, the optimiser may step; afterwards all entries outside the masks have their old bits.
 
     Covers the weights and every state tensor of a weight's shape, whatever the optimiser; state that the step
-    created counts as zero before it.
+    created counts as zero before it. State of a whole tensor (its steps; with ScaledAdam also what it learns about
+    its size) goes on: all masks share it, and masked gradients add nothing to it.
     """
     before = {name: _tensors_of(optimizer, parameters[name], copy=True) for name in masks}
     yield

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from slimasr.config.schema import AdamWConfig
+from slimasr.config.schema import AdamWConfig, OptimizerConfig, ScaledAdamConfig
+from slimasr.elastic.ssm import ElasticS4D
 from slimasr.methods.base import ParameterGroup
 from slimasr.training.optimizer import (
     build_optimizer,
@@ -16,6 +17,7 @@ from slimasr.training.optimizer import (
     set_learning_rate,
     undecayed_parameters,
 )
+from slimasr.training.scaled_adam import ScaledAdam
 from tests.training.kit import make_objective, tiny_config, tiny_tokenizer
 
 
@@ -45,6 +47,64 @@ def test_groups_keep_their_scale_and_direction() -> None:
     optimizer.step()
     assert multiplier.item() == pytest.approx(0.1, rel=1e-4), "Adam's first step is the rate itself"
     assert torch.allclose(model.weight, before - 0.01, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [AdamWConfig(ssm_lr_scale=0.2, weight_decay=0.1), ScaledAdamConfig(ssm_lr_scale=0.2)],
+    ids=["adamw", "scaled"],
+)
+def test_time_scales_and_poles_learn_slowly_and_do_not_decay(config: OptimizerConfig) -> None:
+    """Without gradient signal, only decay moves a weight: the matrix alone shrinks, and with ScaledAdam nothing."""
+    model = nn.ModuleDict({"ssm": ElasticS4D(4, 8, (1e-3, 1e-1)), "mix": nn.Linear(4, 4)})
+    names = {id(p): name for name, p in model.named_parameters()}
+    optimizer = build_optimizer(model, [], config)
+    set_learning_rate(optimizer, 0.01)
+    groups = {g["name"]: ({names[id(p)] for p in g["params"]}, g["lr"]) for g in optimizer.param_groups}
+    assert groups == {
+        "decayed": ({"mix.weight"}, 0.01),
+        "undecayed": ({"mix.bias", "ssm.readout", "ssm.skip"}, 0.01),
+        "ssm": ({"ssm.log_dt", "ssm.log_decay", "ssm.frequency"}, pytest.approx(0.002)),
+    }
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == ({"mix.weight"} if config.kind == "adamw" else set())
+
+
+def test_scaled_adam_leaves_the_size_of_poles_alone() -> None:
+    """Frequencies far above the limit on sizes take Adam's small steps; a matrix of that size is pulled back."""
+    model = nn.ModuleDict({"ssm": ElasticS4D(4, 32, (1e-3, 1e-1)), "mix": nn.Linear(64, 4, bias=False)})
+    frequency, matrix = model["ssm"].frequency, model["mix"].weight
+    with torch.no_grad():
+        matrix.copy_(frequency.reshape(4, 16).repeat(1, 4))
+    start = frequency.detach().clone()
+    config = ScaledAdamConfig()
+    optimizer = build_optimizer(model, [], config)
+    set_learning_rate(optimizer, config.lr)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        optimizer.step()
+    moved = (frequency.detach() - start).abs().max().item()
+    step = config.lr * config.ssm_lr_scale * config.scale_lr
+    assert 0.0 < moved < 3 * 40 * step
+    assert matrix.detach().square().mean().sqrt() < 0.25 * start.square().mean().sqrt()
+
+
+def test_every_option_reaches_the_optimiser() -> None:
+    values = {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-7, "scale_lr": 0.3, "rms_min": 1e-4, "rms_max": 2.0}
+    config = ScaledAdamConfig(**values, scalar_max=4.0, scale_period=3, clip_scale=5.0, clip_window=7)
+    optimizer = build_optimizer(nn.Linear(2, 2), [ParameterGroup("own", [nn.Parameter(torch.ones(2))])], config)
+    assert isinstance(optimizer, ScaledAdam)
+    assert (optimizer.clip_scale, optimizer.clip_window) == (5.0, 7)
+    assert [g["name"] for g in optimizer.param_groups] == ["decayed", "undecayed", "own"]
+    for group in optimizer.param_groups:
+        assert {name: group[name] for name in values} == values
+        assert (group["scalar_max"], group["scale_period"], group["relative"]) == (4.0, 3, True)
 
 
 def test_missing_gradients_become_zeros_but_for_norms() -> None:
@@ -94,3 +154,42 @@ def test_masked_weights_and_their_state_stay(make: object, masked_from_the_start
             old = state.get(key, torch.zeros_like(value))
             assert torch.equal(value[~mask], old[~mask]), key
             assert torch.equal(value[mask], twin_optimizer.state[twin][key][mask]), key
+
+
+def test_masks_with_scaled_adam() -> None:
+    """Entries outside the mask keep weight, second moment and momentum. The size is that of the whole tensor, and its
+    gradient that of the entries inside: up to its first change, these move as if the others' gradients were zero."""
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(4, 3))
+    twin = nn.Parameter(weight.detach().clone())
+    optimizer, twin_optimizer = ScaledAdam([weight], scale_lr=0.5), ScaledAdam([twin], scale_lr=0.5)
+    mask = torch.zeros(4, 3, dtype=torch.bool)
+    mask[:2] = True
+    start = weight.detach().clone()
+    for _ in range(4):
+        weight.grad = torch.randn(4, 3)
+        mask_gradients({"w": weight}, {"w": mask})
+        twin.grad = weight.grad.clone()
+        with protected(optimizer, {"w": weight}, {"w": mask}):
+            optimizer.step()
+        twin_optimizer.step()
+    assert torch.equal(weight[~mask], start[~mask])
+    assert not torch.equal(twin[~mask], start[~mask]), "without protection the new size would move all entries"
+    assert torch.equal(weight[mask], twin[mask])
+    state, twin_state = optimizer.state[weight], twin_optimizer.state[twin]
+    for key in ("delta", "exp_avg_sq"):
+        assert not state[key][~mask].any(), key
+        assert torch.equal(state[key][mask], twin_state[key][mask]), key
+    assert state["scale_avg_sq"] > 0
+    assert torch.equal(state["scale_avg_sq"], twin_state["scale_avg_sq"])
+
+    frozen = {key: state[key].clone() for key in ("delta", "exp_avg_sq")}
+    weight.grad = torch.randn(4, 3)
+    mask_gradients({"w": weight}, {"w": ~mask})
+    before = weight.detach().clone()
+    with protected(optimizer, {"w": weight}, {"w": ~mask}):
+        optimizer.step()
+    assert torch.equal(weight[mask], before[mask]), "momentum does not move what trained before"
+    assert not torch.equal(weight[~mask], before[~mask])
+    for key, old in frozen.items():
+        assert torch.equal(state[key][mask], old[mask]), key

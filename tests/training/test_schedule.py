@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from slimasr.config.schema import ProgressScheduleConfig
+from slimasr.config.load import load_config
+from slimasr.config.schema import EdenScheduleConfig, ForceAnnealScheduleConfig, ProgressScheduleConfig
 from slimasr.errors import UserError
-from slimasr.training.schedule import progress_of, progress_scale
+from slimasr.training.schedule import learning_rate_scale, progress_of, progress_scale
 
 
 @pytest.mark.parametrize(
@@ -64,3 +66,73 @@ def test_every_step_learns() -> None:
 def test_undefined_laws_name_their_key(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"training\.schedule\.(warmup|final_scale)"):
         progress_scale(ProgressScheduleConfig(**options), 0.5)
+
+
+def test_force_anneal_gives_the_published_rates() -> None:
+    """0.006 until epoch 59, then 0.006 * 0.96^(e + 1 - 60): 5.0e-4 at epoch 120, 4.3e-5 at 180 (paper 2, section 4)."""
+    config = ForceAnnealScheduleConfig()
+    rates = {epoch: 0.006 * learning_rate_scale(config, 10**6, 2 * 10**6, epoch) for epoch in range(1, 181)}
+    assert {rates[epoch] for epoch in range(1, 60)} == {0.006}
+    assert rates[60] == pytest.approx(0.006 * 0.96)
+    assert rates[120] == pytest.approx(5.0e-4, rel=0.01)
+    assert rates[180] == pytest.approx(4.3e-5, rel=0.01)
+    decay = torch.optim.lr_scheduler.ExponentialLR(sgd := torch.optim.SGD([torch.zeros(1)], lr=0.006), gamma=0.96)
+    for epoch in range(60, 181):
+        sgd.step()
+        decay.step()
+        assert rates[epoch] == pytest.approx(decay.get_last_lr()[0])
+
+
+def test_force_anneal_warms_up_by_steps_and_anneals_by_epochs() -> None:
+    config = ForceAnnealScheduleConfig(warmup_steps=100, anneal_epoch=2, factor=0.5)
+    points = {(0, 1): 0.01, (49, 1): 0.5, (99, 1): 1.0, (5000, 1): 1.0, (49, 2): 0.25, (99, 2): 0.5, (100, 4): 0.125}
+    for (step, epoch), expected in points.items():
+        assert learning_rate_scale(config, step, 10_000, epoch) == pytest.approx(expected)
+    assert learning_rate_scale(ForceAnnealScheduleConfig(anneal_epoch=1, factor=0.5), 0, 10, 1) == 0.5
+
+
+@pytest.mark.parametrize("step", [0, 1, 250, 499, 500, 7500, 100_000])
+@pytest.mark.parametrize("epoch", [1, 2, 5, 60])
+def test_eden_is_the_original_formula(step: int, epoch: int) -> None:
+    """((b^2 + B^2) / B^2)^-1/4 ((e^2 + E^2) / E^2)^-1/4, warmed up from one half over 500 steps (Yao et al. 2023)."""
+    steps, epochs, done = 7500.0, 3.5, epoch - 1
+    original = ((step**2 + steps**2) / steps**2 * (done**2 + epochs**2) / epochs**2) ** -0.25
+    expected = original * min(1.0, 0.5 + 0.5 * step / 500)
+    assert learning_rate_scale(EdenScheduleConfig(), step, 200_000, epoch) == pytest.approx(expected)
+
+
+def test_eden_by_hand() -> None:
+    config = EdenScheduleConfig(steps=100.0, epochs=2.0, warmup_steps=10, warmup_start=0.2)
+    points = {(0, 1): 0.2, (5, 1): 0.6, (10, 1): 1.0, (100, 1): 2**-0.25, (100, 3): 2**-0.5}
+    for (step, epoch), expected in points.items():
+        assert learning_rate_scale(config, step, 1000, epoch) == pytest.approx(expected, rel=5e-3)
+    assert learning_rate_scale(EdenScheduleConfig(warmup_steps=0), 0, 1000, 1) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.schedule={kind: eden, epochs: 0}", "training.schedule.epochs: input should be greater than 0"),
+        ("training.schedule={kind: eden, warmup_start: 2}", "training.schedule.warmup_start: input should be less"),
+        ("training.schedule={kind: force_anneal, factor: 1.5}", "training.schedule.factor: input should be less"),
+        ("training.schedule={kind: force_anneal, anneal_epoch: 0}", "training.schedule.anneal_epoch: input should be"),
+        ("training.schedule={kind: force_anneal, hold: 0.1}", "training.schedule.hold: unknown key"),
+        ("training.schedule={kind: step}", "training.schedule.kind: must be one of"),
+        ("training.optimizer={kind: scaled_adam, weight_decay: 0.1}", "training.optimizer.weight_decay: unknown key"),
+        ("training.optimizer={kind: scaled_adam, rms_min: 4}", "training.optimizer.rms_min: must not exceed rms_max"),
+        (
+            "training.optimizer={kind: scaled_adam, betas: [0.9, 1.0]}",
+            "training.optimizer.betas.1: input should be less",
+        ),
+        ("training.optimizer={kind: scaled_adam, clip_scale: 0}", "training.optimizer.clip_scale: input should be"),
+        ("training.optimizer={kind: adamw, eps: 0}", "training.optimizer.eps: input should be greater than 0"),
+        ("training.optimizer={kind: sgd}", "training.optimizer.kind: must be one of 'adamw', 'scaled_adam', got 'sgd'"),
+    ],
+)
+def test_impossible_settings_name_their_key(tmp_path: Path, override: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("name: x\ndata: {corpus: an4}\n")
+    with pytest.raises(UserError) as caught:
+        load_config(path, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
