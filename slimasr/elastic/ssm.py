@@ -22,6 +22,10 @@ SLOW = ("log_dt", "log_decay", "frequency")
 
 READOUT = ("readout", "skip")
 
+BLOCK = 32
+"""Frames of a block of the kernel: about the root of an utterance's, and a constant, so that a graph of operations
+traced at one length holds at all of them."""
+
 
 @dataclass(frozen=True)
 class Discretized:
@@ -95,16 +99,17 @@ class ElasticS4D(nn.Module):
     def kernel(self, channels: int, frames: int) -> Tensor:
         """(channels, frames) impulse response ``2 Re sum_n w_n p_n^l``, with the skip at l = 0.
 
-        ``p^(ib + j) = p^(ib) p^j`` with b about the root of T makes it one small real matrix product per channel:
+        ``p^(ib + j) = p^(ib) p^j`` with blocks of b frames makes it one small real matrix product per channel:
         nothing of size channels x states x frames is ever held.
         """
         with torch.autocast(self.skip.device.type, enabled=False):
             system = self.discretize(channels)
-            block, blocks = _blocks(frames)
-            steps = torch.arange(max(block, blocks), dtype=system.skip.dtype, device=system.skip.device)
-            (re, im), (w_re, w_im) = system.powers(block * steps[:blocks]), (w.unsqueeze(-1) for w in system.weight)
+            within, starts = (
+                torch.arange(n, dtype=system.skip.dtype, device=system.skip.device) for n in (BLOCK, _blocks(frames))
+            )
+            (re, im), (w_re, w_im) = system.powers(BLOCK * starts), (w.unsqueeze(-1) for w in system.weight)
             left = torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=1)
-            right = torch.cat(system.powers(steps[:block]), dim=1)
+            right = torch.cat(system.powers(within), dim=1)
             response = 2.0 * (left.transpose(1, 2) @ right).flatten(1)[:, :frames]
             return response + F.pad(system.skip.unsqueeze(1), (0, frames - 1))
 
@@ -136,9 +141,8 @@ class ElasticS4D(nn.Module):
 
     def count(self, channels: int, frames: int) -> Count:
         """Size, and the MACs of the kernel's matrix product; see `convolution_macs` for the rest."""
-        block, blocks = _blocks(frames)
         per_channel = 2 + 2 * self.state_size
-        return Count(params=channels * per_channel, macs=channels * self.state_size * block * blocks)
+        return Count(params=channels * per_channel, macs=channels * self.state_size * BLOCK * _blocks(frames))
 
     def extract(self, channels: int) -> ElasticS4D:
         """Stand-alone systems of the first channels."""
@@ -220,10 +224,9 @@ def _named(module: nn.Module, parameters: tuple[str, ...]) -> set[str]:
     }
 
 
-def _blocks(frames: int) -> tuple[int, int]:
-    """Block length and number of blocks that cover ``frames``."""
-    block = max(1, math.isqrt(frames))
-    return block, -(-frames // block)
+def _blocks(frames: int) -> int:
+    """Number of blocks that cover ``frames``."""
+    return (frames + BLOCK - 1) // BLOCK
 
 
 def _fft_length(frames: int) -> int:
