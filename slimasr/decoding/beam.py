@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from slimasr.decoding.greedy import UNK_ID, step_emitting
+from slimasr.decoding.searchable import Searchable
 from slimasr.models.predictor import PredictorState
-from slimasr.models.transducer import Transducer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Beam:
 
 @torch.no_grad()
 def modified_beam_search(
-    model: Transducer, encoder_out: Tensor, encoder_out_lens: Tensor, width: int, beam: int = 4
+    model: Searchable, encoder_out: Tensor, encoder_out_lens: Tensor, width: int, beam: int = 4
 ) -> list[list[int]]:
     """The most probable label sequence per token, at most one symbol per frame, for all utterances at once.
 
@@ -70,7 +70,7 @@ def modified_beam_search(
     return [row[row != model.blank_id].tolist() for row in tokens.cpu()]
 
 
-def _start(model: Transducer, n: int, beam: int, num_frames: int, device: torch.device) -> _Beam:
+def _start(model: Searchable, n: int, beam: int, num_frames: int, device: torch.device) -> _Beam:
     """One hypothesis without tokens per utterance."""
     scores = torch.full((n, beam), -torch.inf, device=device)
     scores[:, 0] = 0.0
@@ -81,7 +81,7 @@ def _start(model: Transducer, n: int, beam: int, num_frames: int, device: torch.
     return _Beam(scores, tokens, lens, model.joiner.project_predictor(out).view(n, beam, -1), state)
 
 
-def _advance(model: Transducer, hyps: _Beam, am: Tensor, running: Tensor) -> _Beam:
+def _advance(model: Searchable, hyps: _Beam, am: Tensor, running: Tensor) -> _Beam:
     """One frame: extend, keep the best ``B``, merge equals. ``running`` (N, 1): utterances not yet over."""
     n, beam = hyps.scores.shape
     log_probs = model.joiner(am.unsqueeze(1), hyps.lm).log_softmax(-1)

@@ -12,6 +12,7 @@ from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.beam import modified_beam_search
 from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.searchable import Searchable
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.models.transducer import Transducer
@@ -20,15 +21,12 @@ from slimasr.supernet.subnet import Subnet
 
 
 @torch.no_grad()
-def search_labels(
-    model: Transducer, encoder: EncoderOutput, subnet: Subnet | None, config: DecodingConfig
-) -> list[list[int]]:
-    """Token ids per utterance, by the search that the configuration names.
+def search_labels(model: Searchable, encoder: EncoderOutput, width: int, config: DecodingConfig) -> list[list[int]]:
+    """Token ids per utterance, by the search that the configuration names. ``width``: channels of ``encoder.out``.
 
     Raises:
       UserError: a configuration that the search cannot follow.
     """
-    width = model.width_of(subnet)
     if config.kind == "greedy":
         return greedy_search(model, encoder.out, encoder.lens, width, config.max_symbols_per_frame)
     if config.max_symbols_per_frame != 1:
@@ -57,7 +55,7 @@ def decode_batches(
     utterances = []
     for batch in batches:
         encoder = model.encode(batch.x.to(device), batch.x_lens.to(device), subnet)
-        labels = search_labels(model, encoder, subnet, config)
+        labels = search_labels(model, encoder, model.width_of(subnet), config)
         for utterance, text, tokens in zip(batch.ids, batch.texts, labels, strict=True):
             hypothesis = tokenizer.decode(tokens).split()
             utterances.append(Utterance(utterance, tuple(text.split()), tuple(hypothesis)))

@@ -9,15 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from slimasr.decoding.searchable import Searchable
 from slimasr.models.predictor import PredictorState
-from slimasr.models.transducer import Transducer
 
 UNK_ID = 2
 
 
 @torch.no_grad()
 def greedy_search(
-    model: Transducer,
+    model: Searchable,
     encoder_out: Tensor,
     encoder_out_lens: Tensor,
     width: int,
@@ -64,7 +64,7 @@ def greedy_search(
 
 
 def step_emitting(
-    model: Transducer, symbols: Tensor, emits: Tensor, lm: Tensor, state: PredictorState
+    model: Searchable, symbols: Tensor, emits: Tensor, lm: Tensor, state: PredictorState
 ) -> tuple[Tensor, PredictorState]:
     """Feed the predictor the symbols of the hypotheses that emitted one; the others keep what they have.
 

@@ -1,0 +1,58 @@
+"""What a search asks of a model: the transducer itself has it, and so has one that runs in another runtime."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from slimasr.config.schema import ModelConfig
+from slimasr.models.predictor import PredictorState
+
+
+class SearchablePredictor(Protocol):
+    """See `slimasr.models.predictor.Predictor`."""
+
+    def init_state(self, n: int, device: torch.device) -> PredictorState:
+        """The state before anything, for ``n`` hypotheses."""
+
+    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        """(n,) labels and a state -> (n, P) and the next state."""
+
+
+class SearchableJoiner(Protocol):
+    """See `slimasr.models.joiner.Joiner`."""
+
+    def project_encoder(self, encoder_out: Tensor, width: int) -> Tensor:
+        """(..., width) -> (..., J)."""
+
+    def project_predictor(self, predictor_out: Tensor) -> Tensor:
+        """(..., P) -> (..., J)."""
+
+    def __call__(self, am: Tensor, lm: Tensor) -> Tensor:
+        """Shapes that broadcast to (..., J) -> (..., V) logits."""
+
+
+class Searchable(Protocol):
+    """A model whose encoder output can be searched for the best label sequence."""
+
+    @property
+    def blank_id(self) -> int:
+        """The label that emits nothing."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of labels, blank included."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Its sizes."""
+
+    @property
+    def predictor(self) -> SearchablePredictor:
+        """The network over labels."""
+
+    @property
+    def joiner(self) -> SearchableJoiner:
+        """The network over both."""
