@@ -155,3 +155,20 @@ def make_trainer(
         world,
         RunLog(exp, active=world.is_main),
     )
+
+
+def assert_equal(a: Any, b: Any, name: str = "") -> None:
+    """Equal to the bit, however nested; ``name`` leads to where they differ."""
+    assert type(a) is type(b), name
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), name
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), name
+        for key in a:
+            assert_equal(a[key], b[key], f"{name}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), name
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{name}.{index}")
+    else:
+        assert a == b, name

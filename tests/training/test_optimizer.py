@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ from slimasr.training.optimizer import (
     undecayed_parameters,
 )
 from slimasr.training.scaled_adam import ScaledAdam
-from tests.training.kit import make_objective, tiny_config, tiny_tokenizer
+from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
 
 def test_norms_biases_and_embeddings_are_not_decayed() -> None:
@@ -105,6 +107,18 @@ def test_every_option_reaches_the_optimiser() -> None:
     for group in optimizer.param_groups:
         assert {name: group[name] for name in values} == values
         assert (group["scalar_max"], group["scale_period"], group["relative"]) == (4.0, 3, True)
+
+
+@pytest.mark.parametrize("clip_scale", [2.0, None])
+def test_scaled_adam_clips_in_place_of_the_trainer(tmp_path: Path, clip_scale: float | None) -> None:
+    """What is reported is the norm before clipping, whoever clips; without ``clip_scale`` the trainer does."""
+    optimizer = {"kind": "scaled_adam", "clip_scale": clip_scale}
+    trainer = make_trainer(tiny_config(training={"optimizer": optimizer, "clip_norm": 1e-3}), tmp_path)
+    trainer.objective.train()
+    result = trainer.stepper.step([TinyBatches(tiny_tokenizer()).make(["a", "b"])], trainer.context())
+    left = nn.utils.get_total_norm([p.grad for p in trainer.objective.parameters() if p.grad is not None]).item()
+    assert result.grad_norm > 0.01
+    assert left == pytest.approx(1e-3 if clip_scale is None else result.grad_norm, rel=1e-2)
 
 
 def test_missing_gradients_become_zeros_but_for_norms() -> None:

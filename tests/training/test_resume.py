@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from slimasr.cli import train as cli_train
@@ -29,7 +28,7 @@ from slimasr.experiment import Experiment, load_checkpoint
 from slimasr.training.checkpoint import list_checkpoints
 from slimasr.training.logs import silent
 from slimasr.training.trainer import train
-from tests.training.kit import tiny_config
+from tests.training.kit import assert_equal, tiny_config
 
 TRAIN = [sys.executable, "-c", "from slimasr.cli.train import main; main()"]
 
@@ -110,22 +109,6 @@ def log_lines(exp: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (exp / "train_log.jsonl").read_text().splitlines()]
     assert all(line.pop("minutes") > 0 for line in lines)
     return lines
-
-
-def assert_equal(a: Any, b: Any, name: str = "") -> None:
-    assert type(a) is type(b), name
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), name
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), name
-        for key in a:
-            assert_equal(a[key], b[key], f"{name}.{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), name
-        for index, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{name}.{index}")
-    else:
-        assert a == b, name
 
 
 def test_another_configuration_is_refused_by_its_key(recipe: Path, tmp_path: Path) -> None:
