@@ -1,7 +1,8 @@
 """From a YAML file and ``--set`` overrides to a checked `Config`, and back to a file.
 
-A file may build on another one of its folder: ``include: base.yaml``; its own keys then win. A section whose
-``kind`` names another choice than the one below it starts anew, as the keys of one kind mean nothing to another.
+A file may build on others of its folder: ``include: base.yaml``, or a list of which later ones win; its own keys win
+over them all. A section whose ``kind`` names another choice than the one below it starts anew, as the keys of one
+kind mean nothing to another.
 """
 
 from __future__ import annotations
@@ -134,11 +135,12 @@ def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: holds no keys; see the recipes' conf folders for examples")
-    base = tree.pop("include", None)
-    if base is None:
-        return tree
-    below = _read_tree(path.parent / str(base), (*including, path.resolve()))
-    return _merge(_with_default_kinds(below, Config), tree, Config)
+    bases = tree.pop("include", [])
+    merged: Tree = {}
+    for base in bases if isinstance(bases, list) else [bases]:
+        below = _read_tree(path.parent / str(base), (*including, path.resolve()))
+        merged = _merge(_with_default_kinds(merged, Config), below, Config)
+    return _merge(_with_default_kinds(merged, Config), tree, Config) if merged else tree
 
 
 def _override_tree(override: str) -> Tree:
@@ -191,17 +193,28 @@ def _section_paths(section: type[Section], prefix: tuple[str, ...] = ()) -> list
 
 
 def _merge(base: Tree, over: Tree, section: type[Section] | None) -> Tree:
-    """``base`` with the keys of ``over``; mappings are merged, everything else is replaced."""
+    """``base`` with the keys of ``over``; mappings are merged, everything else is replaced.
+
+    ``section=None``: a free mapping, such as ``space.units``, from which a null takes a key out.
+    """
     merged = dict(base)
     for key, value in over.items():
+        if section is None and value is None:
+            merged.pop(key, None)
+            continue
         below = merged.get(key)
         field = section.model_fields.get(key) if section is not None else None
         choices = [] if field is None else _sections(field.annotation)
         if isinstance(value, dict) and isinstance(below, dict) and not _other_kind(choices, below, value):
-            merged[key] = _merge(below, value, choices[0] if len(choices) == 1 else None)
+            merged[key] = _merge(below, value, _chosen(choices, below))
         else:
             merged[key] = value
     return merged
+
+
+def _chosen(choices: Sequence[type[Section]], value: Tree) -> type[Section] | None:
+    """The section class of a mapping, None for a free mapping."""
+    return choices[0] if len(choices) == 1 else _kinds(choices).get(str(value.get("kind")))
 
 
 def _other_kind(choices: Sequence[type[Section]], below: Tree, value: Tree) -> bool:
@@ -217,7 +230,7 @@ def _with_default_kinds(tree: Tree, section: type[Section]) -> Tree:
             continue
         if len(_kinds(choices)) > 1 and "kind" not in value:
             value = {"kind": field.get_default(call_default_factory=True).kind, **value}
-        choice = choices[0] if len(choices) == 1 else _kinds(choices).get(str(value["kind"]))
+        choice = _chosen(choices, value)
         filled[name] = value if choice is None else _with_default_kinds(value, choice)
     return filled
 

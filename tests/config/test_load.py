@@ -64,6 +64,18 @@ def test_a_section_of_another_kind_starts_anew(tmp_path: Path) -> None:
     assert lstm.model_dump()["num_layers"] == 3
 
 
+def test_a_list_of_includes_is_laid_one_over_the_other(tmp_path: Path) -> None:
+    space = "space: {kind: layers, depths: [2, 1], units: {ffn1: [64, 32], conv: [16]}}\n"
+    encoder = "model: {encoder: {num_layers: 2, ffn_dim: 64, d_model: 16}}\n"
+    write(tmp_path, name="base.yaml")
+    (tmp_path / "space.yaml").write_text(space + encoder)
+    (tmp_path / "other.yaml").write_text("space: {units: {conv: null, ffn2: [64, 48]}}\nseed: 1\n")
+    (tmp_path / "top.yaml").write_text("include: [base.yaml, space.yaml, other.yaml]\nseed: 2\n")
+    config = load_config(tmp_path / "top.yaml")
+    assert config.seed == 2 and config.space.kind == "layers"
+    assert config.space.units == {"ffn1": [64, 32], "ffn2": [64, 48]}
+
+
 def test_include_chain(tmp_path: Path) -> None:
     write(tmp_path, "base.yaml", training={"num_epochs": 5, "clip_norm": 2.0}, seed=1)
     (tmp_path / "middle.yaml").write_text("include: base.yaml\ntraining: {num_epochs: 7}\n")
