@@ -1,7 +1,8 @@
 """How sure a word error rate is, and whether one system is better than another.
 
 Utterances are drawn with replacement, as in Bisani and Ney, "Bootstrap estimates for confidence intervals in
-ASR performance evaluation" (ICASSP 2004).
+ASR performance evaluation" (ICASSP 2004). They are put in the order of their ids first: the draws follow from a seed,
+so that the same results give the same figures in whatever order they came.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def wer_interval(
     """
     if not any(u.ref for u in utterances):
         return None
-    refs, hyps = [u.ref for u in utterances], [u.hyp for u in utterances]
+    ordered = _ordered(utterances)
+    refs, hyps = [u.ref for u in ordered], [u.hyp for u in ordered]
     interval = kaldialign.bootstrap_wer_ci(refs, hyps, replications=replications, seed=seed)
     low, high = 100 * interval["ci95min"], 100 * interval["ci95max"]
     return (max(0.0, low), high) if math.isfinite(low) and math.isfinite(high) else None
@@ -77,8 +79,8 @@ def compare(
             raise UserError(f"utterance {u.id}: the two systems need the same utterances and references")
     if len(partner) != len(first):
         raise UserError("the two systems need the same utterances: the second one has more")
-    pairs = [(u, partner[u.id]) for u in first]
-    words = np.array([len(u.ref) for u in first])
+    pairs = [(u, partner[u.id]) for u in _ordered(first)]
+    words = np.array([len(u.ref) for u, _ in pairs])
     if not words.sum():
         raise UserError("no reference has a word: the word error rate is undefined")
     errors = np.array([[align(u).counts().errors for u in pair] for pair in pairs])
@@ -92,6 +94,10 @@ def compare(
         seed=seed,
     )
     return PairedComparison(wer1, wer2, wer2 - wer1, (low, high), float(both["p_s2_improv_over_s1"]))
+
+
+def _ordered(utterances: Sequence[Utterance]) -> list[Utterance]:
+    return sorted(utterances, key=lambda u: u.id)
 
 
 def _difference_interval(

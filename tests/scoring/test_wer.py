@@ -86,6 +86,13 @@ def test_interval_agrees_with_numpy_bootstrap() -> None:
     assert interval[0] < score(utterances, replications=0).wer < interval[1]
 
 
+def test_intervals_do_not_depend_on_the_order_of_utterances() -> None:
+    first, second = make_system(5, 0.30), make_system(6, 0.25)
+    shuffled = random.Random(1).sample(first, len(first))
+    assert score(shuffled).ci95 == score(first).ci95
+    assert compare(shuffled, second) == compare(first, second)
+
+
 def test_interval_of_perfect_recognition_is_a_point() -> None:
     assert score(make_system(1, 0.0)).ci95 == (0.0, 0.0)
 
