@@ -1,0 +1,292 @@
+"""MH-SSM encoder: the paper's sizes, exact extraction, padding without effect, streaming equal to the whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from slimasr.config.schema import (
+    FrontendConfig,
+    JoinerConfig,
+    LstmPredictorConfig,
+    MhSsmConfig,
+    ModelConfig,
+    StackFrontendConfig,
+)
+from slimasr.elastic.ssm import convolution_macs
+from slimasr.encoders.base import EncoderState
+from slimasr.encoders.conformer import Conformer
+from slimasr.encoders.mh_ssm import MhSsm, shrink
+from slimasr.errors import UserError
+from slimasr.models.transducer import Transducer, shrink_model_config
+from slimasr.supernet.subnet import Subnet
+from tests.tiny import MODEL, VOCAB_SIZE, encoder_config, features, randomize
+from tests.training.kit import TinyBatches, make_trainer, tiny_config, tiny_tokenizer
+
+WIDTHS = (1.0, 0.5)
+STACK = StackFrontendConfig()
+CONFIG = MhSsmConfig(d_model=16, num_layers=3, state_size=8, ffn_dim=32, dropout=0.0)
+PIECES = Subnet(0.5, (0, 2), (("0.ffn", 5), ("2.ffn", (1, 3, 9))))
+SUBNETS = [
+    Subnet(),
+    Subnet(0.5),
+    Subnet(1.0, (0, 1)),
+    Subnet(0.5, (0,)),
+    Subnet(1.0, None, (("0.ffn", 8), ("2.ffn", 24))),
+    Subnet(1.0, (0, 1), (("0.ffn", 8), ("1.ffn", 8))),
+    Subnet(1.0, None, (("1.ffn", 0),)),
+    PIECES,
+]
+
+PAPER = ModelConfig(
+    frontend=StackFrontendConfig(factor=4),
+    encoder=MhSsmConfig(d_model=512, num_layers=16, num_heads=1, num_stacks=2, state_size=32, ffn_dim=4096),
+    predictor=LstmPredictorConfig(dim=512, num_layers=3, embedding_dim=512),
+    joiner=JoinerConfig(dim=1024, activation="relu"),
+)
+PAPER_VOCAB = 4097
+PAPER_SIZES = {
+    (16, 4096): 99.9,
+    (16, 1024): 49.5,
+    (8, 1024): 31.6,
+    (16, 512): 41.1,
+    (9, 512): 29.1,
+    (12, 2048): 53.1,
+    (8, 2048): 40.0,
+}
+
+
+def config(**changes: object) -> MhSsmConfig:
+    return MhSsmConfig(**{**CONFIG.model_dump(), **changes})
+
+
+def mh_ssm(frontend: FrontendConfig = STACK, **changes: object) -> MhSsm:
+    encoder = randomize(MhSsm(config(**changes), frontend, 20, WIDTHS)).eval()
+    assert isinstance(encoder, MhSsm)
+    return encoder
+
+
+def model_config(**changes: object) -> ModelConfig:
+    return MODEL.model_copy(update={"frontend": STACK, "encoder": config(**changes)})
+
+
+def test_parameter_counts_of_the_paper() -> None:
+    with torch.device("meta"):
+        supernet = Transducer(PAPER, PAPER_VOCAB)
+    for (depth, hidden), millions in PAPER_SIZES.items():
+        subnet = Subnet(1.0, tuple(range(depth)), tuple((f"{layer}.ffn", hidden) for layer in range(depth)))
+        with torch.device("meta"):
+            built = Transducer(shrink_model_config(PAPER, subnet), PAPER_VOCAB)
+        params = sum(p.numel() for p in built.parameters())
+        assert abs(params / 1e6 - millions) < 0.1, (depth, hidden)
+        assert supernet.count(subnet).params == params == built.count().params
+        assert supernet.count(subnet).paper_size == params
+
+
+def test_shares_of_the_paper() -> None:
+    """Encoder 86.9 %, predictor 8.9 %, joiner 4.2 % of the largest model (paper 2)."""
+    with torch.device("meta"):
+        model = Transducer(PAPER, PAPER_VOCAB)
+    size = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    projections = {
+        name: sum(p.numel() for p in getattr(model.joiner, name).parameters())
+        for name in ("encoder_proj", "predictor_proj", "output")
+    }
+    total = sum(size.values())
+    shares = (
+        size["encoder"] + projections["encoder_proj"],
+        size["predictor"] + projections["predictor_proj"],
+        projections["output"],
+    )
+    for share, percent in zip(shares, (86.9, 8.9, 4.2), strict=True):
+        assert abs(100 * share / total - percent) < 0.1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"bidirectional": False, "num_stacks": 1},
+        {"num_heads": 4, "spread_heads": True},
+        {"num_heads": 2, "norm": "shared", "adaptive_dropout": True},
+        {"convolution": "real"},
+        {"ffn_dims": [32, 16, 24]},
+    ],
+)
+def test_extraction_is_exact(changes: dict[str, object]) -> None:
+    whole = model_config(**changes)
+    model = randomize(Transducer(whole, VOCAB_SIZE, WIDTHS)).eval()
+    assert isinstance(model, Transducer)
+    x, lens = features((61, 40))
+    for subnet in SUBNETS if "ffn_dims" not in changes else SUBNETS[:4]:
+        alone = model.extract(subnet)
+        want, got = model(x, lens, subnet), alone(x, lens)
+        torch.testing.assert_close(got.out, want.out, atol=1e-5, rtol=1e-5)
+        built = Transducer(shrink_model_config(whole, subnet), VOCAB_SIZE)
+        shapes = {name: value.shape for name, value in built.state_dict().items()}
+        assert shapes == {name: value.shape for name, value in alone.state_dict().items()}
+        built.load_state_dict(alone.state_dict())
+        torch.testing.assert_close(built.eval()(x, lens).out, want.out, atol=1e-5, rtol=1e-5)
+        assert sum(p.numel() for p in alone.parameters()) == model.count(subnet).params == alone.count().params
+
+
+def test_an_extracted_model_can_be_extracted_again() -> None:
+    model = randomize(Transducer(model_config(), VOCAB_SIZE, WIDTHS)).eval()
+    assert isinstance(model, Transducer)
+    x, lens = features((40,))
+    once = model.extract(PIECES)
+    again = once.extract(Subnet(1.0, (0,)))
+    torch.testing.assert_close(again(x, lens).out, once(x, lens, Subnet(1.0, (0,))).out, atol=1e-5, rtol=1e-5)
+
+
+def test_sizes_are_written_down_where_layers_differ() -> None:
+    apart = shrink(CONFIG, SUBNETS[4])
+    assert apart.ffn_dims == [8, 32, 24] and apart.num_layers == 3
+    alike = shrink(CONFIG, SUBNETS[5])
+    assert alike.ffn_dims is None and alike.ffn_dim == 8 and alike.num_layers == 2
+    assert shrink(CONFIG, PIECES).ffn_dims == [5, 3] and shrink(CONFIG, SUBNETS[6]).ffn_dims == [32, 0, 32]
+    for subnet in SUBNETS:
+        assert MhSsmConfig(**shrink(CONFIG, subnet).model_dump()) == shrink(CONFIG, subnet)
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_heads": 2}, {"bidirectional": False}, {"convolution": "real"}])
+def test_a_padded_batch_equals_utterances_run_alone(changes: dict[str, object]) -> None:
+    encoder = mh_ssm(**changes)
+    x, lens = features((61, 40, 4))
+    x[1, 40:], x[2, 4:] = 1e4, -1e4
+    for subnet in (Subnet(), Subnet(0.5), PIECES):
+        together = encoder(x, lens, subnet)
+        for i, length in enumerate(lens.tolist()):
+            alone = encoder(x[i : i + 1, :length], lens[i : i + 1], subnet)
+            assert alone.out.shape[1] == int(together.lens[i])
+            torch.testing.assert_close(together.out[i, : alone.out.shape[1]], alone.out[0], atol=1e-4, rtol=1e-4)
+
+
+def test_real_arithmetic_gives_the_same() -> None:
+    by_fft, directly = mh_ssm(), mh_ssm(convolution="real")
+    assert directly.load_state_dict(by_fft.state_dict())
+    x, lens = features((301, 100))
+    for subnet in (Subnet(), PIECES):
+        torch.testing.assert_close(directly(x, lens, subnet).out, by_fft(x, lens, subnet).out, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frontend", [STACK, MODEL.frontend], ids=["stack", "conv"])
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("chunks", [(61,), (1,) * 61, (3, 0, 17, 41), (4, 8, 9, 40)])
+def test_streaming_equals_the_whole(frontend: FrontendConfig, heads: int, chunks: tuple[int, ...]) -> None:
+    encoder = mh_ssm(frontend, bidirectional=False, num_heads=heads)
+    x, _ = features((61, 61))
+    for subnet in (None, Subnet(0.5), PIECES):
+        state, outputs = encoder.init_state(2, x.device, subnet), []
+        for chunk in x.split(chunks, dim=1):
+            out, state = encoder.stream(chunk, state, subnet)
+            outputs.append(out)
+        want = encoder(x, torch.tensor([61, 61]), subnet).out
+        torch.testing.assert_close(torch.cat(outputs, dim=1), want, atol=1e-4, rtol=1e-4)
+        assert state.frames.shape[1] == 61 - encoder.frontend.subsampling_factor * want.shape[1]
+
+
+def test_forward_form_sees_no_future() -> None:
+    encoder, (x, lens) = mh_ssm(bidirectional=False), features((40,))
+    before = encoder(x, lens).out
+    x[:, 24:] = 7.0
+    after = encoder(x, lens).out
+    torch.testing.assert_close(after[:, :6], before[:, :6])
+    assert not torch.allclose(after[:, 6:], before[:, 6:])
+
+
+def test_encoders_that_need_whole_utterances_say_so() -> None:
+    x, _ = features((8,))
+    for encoder in (mh_ssm(), Conformer(encoder_config(), MODEL.frontend, 20, (1.0,))):
+        with pytest.raises(UserError, match="needs whole utterances; to stream, train kind mh_ssm"):
+            encoder.init_state(1, x.device)
+        with pytest.raises(UserError, match="needs whole utterances"):
+            encoder.stream(x, EncoderState(x[:, :0], ()))
+
+
+def test_parts_equal_the_whole_and_taps_are_hidden_states() -> None:
+    encoder, (x, lens), subnet = mh_ssm(), features((50, 33)), Subnet(0.5)
+    whole = encoder(x, lens, subnet, taps=(0, 2))
+    shared = encoder.run_layers(encoder.embed(x, lens, subnet), (0, 1), subnet, taps=(0,))
+    torch.testing.assert_close(encoder.run_layers(shared, (2,), subnet).out, whole.out)
+    torch.testing.assert_close(shared.taps[0], whole.taps[0])
+    torch.testing.assert_close(whole.taps[2], whole.out)
+
+
+@pytest.mark.parametrize("subnet", [Subnet(), PIECES, Subnet(0.5, (0, 1))])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_macs_are_those_of_the_products_that_run(subnet: Subnet, heads: int) -> None:
+    """torch's counter sees every product of the real form; of the FFT form, all but the transforms."""
+    x, lens = features((61,))
+    counted = {}
+    for kind in ("real", "fft"):
+        encoder = mh_ssm(convolution=kind, num_heads=heads)
+        with FlopCounterMode(display=False) as flops, torch.no_grad():
+            encoder(x, lens, subnet)
+        counted[kind] = flops.get_total_flops() / 2
+        macs = encoder.count(subnet, 61).macs
+        if kind == "fft":
+            units = 2 * len(encoder.path_of(subnet))
+            macs -= units * heads * convolution_macs(encoder.width_of(subnet) // heads, 2, 15, "fft")
+        assert macs == counted[kind], kind
+    assert counted["real"] > counted["fft"]
+
+
+def test_weights_outside_the_slice_get_zero_gradient() -> None:
+    encoder, (x, lens) = mh_ssm(), features((30, 20))
+    encoder(x, lens, PIECES).out.square().sum().backward()
+    layer = encoder.layers[2]
+    inner, outer, mix = layer.ffn.inner.weight.grad, layer.ffn.outer.weight.grad, layer.ssm.heads[0].units[0].mix
+    rows = torch.zeros(32, dtype=torch.bool)
+    rows[[1, 3, 9]] = True
+    assert (inner[~rows] == 0).all() and (inner[:, 8:] == 0).all() and (inner[rows, :8] != 0).any()
+    assert (outer[8:] == 0).all() and (outer[:, ~rows] == 0).all() and (outer[:8, rows] != 0).any()
+    assert (mix.weight.grad[8:] == 0).all() and (mix.weight.grad[:, 8:16] == 0).all()
+    assert (mix.weight.grad[:8, 16:24] != 0).any()
+    assert all(p.grad is None for p in encoder.layers[1].parameters())
+    assert all((p.grad is None) == (".affine.16." in name) for name, p in layer.named_parameters())
+
+
+def test_unit_groups_name_everything_that_can_be_chosen() -> None:
+    encoder = mh_ssm()
+    assert encoder.unit_groups() == {"0.ffn": 32, "1.ffn": 32, "2.ffn": 32}
+    x, lens = features((30,))
+    before = encoder(x, lens).out
+    for name, size in encoder.unit_groups().items():
+        assert not torch.allclose(encoder(x, lens, Subnet(units=((name, size - 1),))).out, before), name
+        torch.testing.assert_close(encoder(x, lens, Subnet(units=((name, size),))).out, before)
+
+
+def test_impossible_width_is_an_error() -> None:
+    with pytest.raises(ValueError, match="whole number"):
+        MhSsm(CONFIG, STACK, 20, (1.0, 0.3))
+    with pytest.raises(ValueError, match="4 channels cannot be shared by 8 heads"):
+        MhSsm(config(num_heads=8), STACK, 20, (1.0, 0.25))
+    with pytest.raises(ValueError, match="stacked frames"):
+        MhSsm(config(d_model=24), STACK, 20, (1.0, 0.25))
+
+
+def test_adaptive_dropout_reaches_the_layers() -> None:
+    encoder = MhSsm(config(dropout=0.4, adaptive_dropout=True), STACK, 20, WIDTHS)
+    conformer = Conformer(encoder_config(dropout=0.4, adaptive_dropout=True), MODEL.frontend, 20, WIDTHS)
+    modules = [encoder.layers[0].ffn, *(conformer.layers[0].parts[name] for name in ("ffn1", "ffn2"))]
+    for module in modules:
+        assert module.hidden_dropout(8) == pytest.approx(0.1) and module.hidden_dropout(32) == pytest.approx(0.4)
+
+
+def test_slimmable_training_lowers_the_loss_of_every_width(tmp_path: Path) -> None:
+    encoder = {"kind": "mh_ssm", "d_model": 16, "num_layers": 2, "state_size": 4, "ffn_dim": 32}
+    tiny = tiny_config(
+        model={"frontend": {"kind": "stack"}, "encoder": encoder},
+        training={"spec_augment": None, "optimizer": {"lr": 1e-2}},
+    )
+    trainer = make_trainer(tiny, tmp_path)
+    assert isinstance(trainer.objective.model.encoder, MhSsm)
+    batch = TinyBatches(tiny_tokenizer()).make(["a", "b", "c"])
+    reports = [trainer.stepper.step([batch], trainer.context()).report for _ in range(15)]
+    first, last = reports[0].losses, reports[-1].losses
+    assert first.keys() == last.keys() and len(first) == 4
+    assert all(last[name] < 0.6 * first[name] for name in first)
