@@ -14,6 +14,7 @@ less" a shift of a contiguous block: a distance costs two kernels forward (add, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Occupation = tuple[Tensor, Tensor]
+Combine = Callable[..., Tensor]
 
 
 def lattice_scores(
@@ -85,7 +87,7 @@ class _LatticeScores(torch.autograd.Function):
         shifted = bool(begin.any())
         if shifted:
             px, py = _roll(px, begin), _roll(py, begin)
-        lattice = _DiagonalLattice(px, py, boundary[:, 2:] - begin)
+        lattice = DiagonalLattice(px, py, boundary[:, 2:] - begin)
         scores = lattice.forward()
         if not with_occupation:
             return scores, None, None
@@ -104,7 +106,7 @@ class _LatticeScores(torch.autograd.Function):
         return px_occupation * scores_grad, py_occupation * scores_grad, None, None
 
 
-class _DiagonalLattice:
+class DiagonalLattice:
     """One batch of lattices in the skewed layout; all of them start at node (0, 0).
 
     ``arcs`` is (K, 2, R, B): by the distance k at which the arc leaves, symbol or blank, the row r (number
@@ -134,8 +136,12 @@ class _DiagonalLattice:
         self.end_row = end[:, 0]
         self.utterance = torch.arange(self.batch_size, device=px.device)
 
-    def forward(self) -> Tensor:
-        """(B,) scores. Afterwards ``arcs`` holds the score of all paths that end with the arc."""
+    def forward(self, combine: Combine = torch.logaddexp) -> Tensor:
+        """(B,) scores. Afterwards ``arcs`` holds the score of all paths that end with the arc.
+
+        Args:
+            combine: scores of the two arcs into a node -> the node's; ``torch.maximum`` gives best paths.
+        """
         size, row = self.rows * self.batch_size, self.batch_size
         stride = size + row  # one row of -inf in front, to be "one symbol less" than none
         alpha = self.arcs.new_full((self.steps + 1, self.rows + 1, self.batch_size), float("-inf"))
@@ -148,7 +154,7 @@ class _DiagonalLattice:
             sources, arcs.unbind(0), symbol_arcs, blank_arcs, targets, strict=True
         ):
             arc.add_(source)
-            torch.logaddexp(by_symbol, by_blank, out=target)
+            combine(by_symbol, by_blank, out=target)
         return alpha[self.end_distance, self.end_row + 1, self.utterance]
 
     def backward(self, scores: Tensor) -> Occupation:
