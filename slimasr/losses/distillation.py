@@ -7,7 +7,8 @@ sum over its tokens in the log domain, and everything is computed in float32 (fl
 Memory, for M = N T S nodes and 4-byte floats. Computed by autograd over the full vocabulary, distillation keeps the
 teacher's and the student's log probabilities, at least 2 * 4 M V bytes, and takes as much again for products on the
 way. Here it keeps (12 j + 4) M bytes for the teacher and (4 j + 9) M for the backward pass, next to the logits, which
-the transducer loss keeps alive anyway.
+the transducer loss keeps alive anyway. The joiner's backward pass needs the logits' gradient, 4 M V bytes, from the
+transducer loss already; autograd would hold one of each loss for a moment, and `distil` spares the second one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from slimasr.losses.chunks import row_chunks
 from slimasr.losses.divergence import Divergence
 
-__all__ = ["Divergence", "TeacherClasses", "distillation_loss", "target_blank_classes", "top_classes"]
+__all__ = ["Divergence", "TeacherClasses", "distil", "distillation_loss", "target_blank_classes", "top_classes"]
 
 
 @dataclass(frozen=True)
@@ -92,24 +93,41 @@ def distillation_loss(
         (N,) losses to differentiate, with respect to ``logits`` alone; of the alpha divergence, the surrogate. And
         (N,) values of the divergence itself, ratios cut, without gradient.
     """
+    _, loss, value = distil(logits, teacher, valid, divergence)
+    return loss, value
+
+
+def distil(
+    logits: Tensor, teacher: TeacherClasses, valid: Tensor, divergence: Divergence
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`distillation_loss`, and the logits to hand on to the transducer loss, so that one gradient serves both.
+
+    The distillation's gradient is added in place to that of the logits returned. Only a loss whose backward pass
+    makes a tensor of its own may be computed from them, as all of `slimasr.losses.transducer` do; sums and the like
+    pass on one that others may hold too.
+
+    Returns:
+        (N, T, S, V) the logits; losses and values as `distillation_loss`.
+    """
     nodes = logits.shape[:-1]
     assert valid.shape == nodes, (valid.shape, logits.shape)
     assert valid.dtype == torch.bool, valid.dtype
     assert teacher.index.shape[:-1] == teacher.log_probs.shape[:-1] == nodes, (teacher.index.shape, logits.shape)
     assert teacher.log_probs.shape[-1] == teacher.index.shape[-1] + 1, (teacher.index.shape, teacher.log_probs.shape)
     with torch.autocast(device_type=logits.device.type, enabled=False):
-        surrogate, value = _Distillation.apply(
+        passed_on, surrogate, value = _Distillation.apply(
             logits.reshape(-1, logits.shape[-1]),
             teacher.index.flatten(0, -2),
             teacher.log_probs.flatten(0, -2),
             valid.reshape(-1),
             divergence,
         )
-        return surrogate.view(nodes).sum(dim=(1, 2)), value.view(nodes).sum(dim=(1, 2))
+    surrogate, value = surrogate.view(nodes), value.view(nodes)
+    return passed_on.view(logits.shape), surrogate.sum(dim=(1, 2)), value.sum(dim=(1, 2))
 
 
 class _Distillation(torch.autograd.Function):
-    """(M, V) logits and the teacher's (M, j) classes to (M,) surrogates and divergences.
+    """(M, V) logits and the teacher's (M, j) classes to these same logits, (M,) surrogates and (M,) divergences.
 
     With w_k the surrogate's derivative by log q_k, W = sum_k w_k, and r the rest, the gradient by the logit z_v is
 
@@ -122,37 +140,38 @@ class _Distillation(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, index: Tensor, teacher: Tensor, valid: Tensor, divergence: Divergence
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         student, log_rest = _class_log_probs(logits, index)
         surrogate, value, weights = divergence.evaluate(teacher.to(student.dtype), student)
         surrogate, value = surrogate.masked_fill(~valid, 0.0), value.masked_fill(~valid, 0.0)
         ctx.mark_non_differentiable(value)
+        ctx.set_materialize_grads(False)
         if ctx.needs_input_grad[0]:
             class_grads = weights - weights.sum(dim=1, keepdim=True) * student.exp()
             class_grads.masked_fill_(~valid[:, None], 0.0)
             # Without any rest, what is no class has probability 0; so has everything at nodes that do not count.
             log_rest.masked_fill_(log_rest.isneginf() | ~valid, torch.inf)
             ctx.save_for_backward(logits, index, class_grads, log_rest, valid)
-        return surrogate, value
+        return logits, surrogate, value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, surrogate_grad: Tensor, _: Any) -> tuple[Tensor, None, None, None, None]:
+    def backward(
+        ctx: Any, passed_on_grad: Tensor | None, surrogate_grad: Tensor | None, _: Any
+    ) -> tuple[Tensor | None, None, None, None, None]:
+        if surrogate_grad is None:
+            return passed_on_grad, None, None, None, None
         logits, index, class_grads, log_rest, valid = ctx.saved_tensors
-        logits_grad = torch.empty_like(logits)
-        in_place = logits.dtype == log_rest.dtype
+        logits_grad = torch.empty_like(logits) if passed_on_grad is None else passed_on_grad.contiguous()
         for rows in row_chunks(logits):
             scale = surrogate_grad[rows, None] * class_grads[rows]
             # A class much likelier than the rest overflows here, and is overwritten.
-            if in_place:
-                chunk = torch.sub(logits[rows], log_rest[rows, None], out=logits_grad[rows])
-            else:
-                chunk = logits[rows].to(log_rest.dtype).sub_(log_rest[rows, None])
-            chunk.exp_().mul_(scale[:, -1:])
-            _fill_classes(chunk, index[rows], scale[:, :-1])
-            chunk.masked_fill_(~valid[rows, None], 0.0)
-            if not in_place:
+            chunk = torch.sub(logits[rows], log_rest[rows, None]).exp_().mul_(scale[:, -1:])
+            _fill_classes(chunk, index[rows], scale[:, :-1]).masked_fill_(~valid[rows, None], 0.0)
+            if passed_on_grad is None:
                 logits_grad[rows] = chunk
+            else:
+                logits_grad[rows].add_(chunk)
         return logits_grad, None, None, None, None
 
 

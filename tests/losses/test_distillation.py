@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from slimasr.losses import transducer
 from slimasr.losses.distillation import (
     Divergence,
     TeacherClasses,
+    distil,
     distillation_loss,
     target_blank_classes,
     top_classes,
@@ -358,3 +360,42 @@ def test_backward_keeps_no_second_copy_of_the_logits() -> None:
     large = [x for x in kept if x.numel() >= logits.numel()]
     assert [x.data_ptr() for x in large] == [logits.data_ptr()]
     assert sum(x.numel() for x in kept) - logits.numel() < 25 * logits[..., 0].numel()
+
+
+def transducer_loss(logits: Tensor) -> Tensor:
+    """Of the full lattice, for two utterances of 3 and 2 frames with 1 label each."""
+    boundary = torch.tensor([[0, 0, 1, 3], [0, 0, 1, 2]])
+    symbols = torch.tensor([[3], [1]])
+    return transducer.rnnt_loss(logits, symbols, 0, boundary, reduction="none", backend="torch")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_passing_logits_on_adds_the_gradients_up(dtype: torch.dtype) -> None:
+    teacher, logits = top_classes(random_logits(21), 3), random_logits(22).to(dtype).requires_grad_()
+    valid = every_node(logits)
+    valid[1, 2] = False
+    loss, value = distillation_loss(logits, teacher, valid, Divergence("alpha"))
+    passed_on, same_loss, same_value = distil(logits, teacher, valid, Divergence("alpha"))
+    assert passed_on.equal(logits)
+    torch.testing.assert_close((same_loss, same_value), (loss, value), rtol=0, atol=0)
+    expected = gradient(transducer_loss(logits) + 2.0 * loss, logits)
+    torch.testing.assert_close(gradient(transducer_loss(passed_on) + 2.0 * same_loss, logits), expected)
+    alone, _ = distillation_loss(logits, teacher, valid, Divergence("alpha"))
+    passed_on, loss, _ = distil(logits, teacher, valid, Divergence("alpha"))
+    of_sum = gradient(passed_on.sum() + loss.sum(), logits)  # a gradient expanded from one number
+    torch.testing.assert_close(of_sum, 1.0 + gradient(alone, logits))
+    passed_on, _, _ = distil(logits, teacher, valid, Divergence("alpha"))
+    torch.testing.assert_close(
+        gradient(transducer_loss(passed_on), logits), gradient(transducer_loss(logits), logits), rtol=0, atol=0
+    )
+
+
+def test_one_buffer_holds_both_gradients() -> None:
+    teacher, logits = top_classes(random_logits(23), 3), random_logits(24).requires_grad_()
+    passed_on, loss, _ = distil(logits, teacher, every_node(logits), KL)
+    buffers: list[int] = []
+    passed_on.register_hook(lambda grad: buffers.append(grad.data_ptr()))
+    logits.register_hook(lambda grad: buffers.append(grad.data_ptr()))
+    gradient(transducer_loss(passed_on) + loss, logits)
+    assert len(buffers) == 2
+    assert buffers[0] == buffers[1]

@@ -1,11 +1,15 @@
-"""What the benchmarks share: the median time of a call, and one line of JSON per result."""
+"""What the benchmarks share: the median time of a call, the memory it takes, and one line of JSON per result."""
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def median_seconds(call: Callable[[], object], repeats: int = 5, warm_ups: int = 1) -> float:
@@ -18,6 +22,59 @@ def median_seconds(call: Callable[[], object], repeats: int = 5, warm_ups: int =
         call()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+def resident_bytes(field: str) -> int:
+    """Resident memory of this process now (``VmRSS``) or at most (``VmHWM``); Linux.
+
+    getrusage's peak would not do: a child process starts with its parent's.
+    """
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[field].split()[0]) * 1024
+
+
+def added_peak_megabytes(script: str, side: str) -> float:
+    """The number of bytes that ``script --peak-bytes-of side`` prints, in units of 10^6 bytes.
+
+    Run in a fresh process, where the C library is told to return freed tensors at once, so that the peak is that
+    of living tensors on all sides and not of what its heap had kept of the smaller ones.
+    """
+    command = [sys.executable, script, "--peak-bytes-of", side]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    child = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return int(child.stdout) / 1e6
+
+
+def added_peak_bytes(warm_up: Callable[[], object], call: Callable[[], object]) -> int:
+    """Peak resident memory that ``call()`` adds, to be measured once in a process of its own (Linux).
+
+    ``warm_up`` does the same in small, so that libraries and thread pools do not count.
+    """
+    warm_up()
+    before = _resident_bytes("VmRSS")
+    call()
+    return _resident_bytes("VmHWM") - before
+
+
+def added_peak_megabytes(script: str, *arguments: str) -> float:
+    """What ``script`` prints (bytes) in a fresh process, in units of 10^6 bytes.
+
+    There the C library is told to return freed tensors at once, so that the peak is that of living tensors on
+    both sides and not of what its heap had kept of the smaller ones.
+    """
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, script, *arguments]
+    child = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return int(child.stdout) / 1e6
+
+
+def _resident_bytes(field: str) -> int:
+    """Resident memory of this process now (``VmRSS``) or at most (``VmHWM``).
+
+    getrusage's peak would not do: a child process starts with its parent's.
+    """
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[field].split()[0]) * 1024
 
 
 def report(name: str, ours: float, other: float, ratio: float, target: float | None, **extra: float | str) -> None:

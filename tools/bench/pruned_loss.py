@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import torch
-from common import median_seconds, report
+from common import added_peak_megabytes, median_seconds, report, resident_bytes
 from torch import Tensor, nn
 
 from slimasr.losses import transducer
@@ -69,34 +65,10 @@ def pruned_loss(inputs: Inputs) -> Tensor:
 LOSSES: dict[str, Callable[[Inputs], Tensor]] = {"full": full_loss, "pruned": pruned_loss}
 
 
-def added_peak_bytes(side: str) -> int:
-    """Peak resident memory that one step adds, to be called once in a process of its own."""
-    inputs = Inputs()
-    LOSSES[side](Inputs(frames=8, symbols=2)).backward()  # libraries and thread pools do not count
-    before = resident_bytes("VmRSS")
-    LOSSES[side](inputs).backward()
-    return resident_bytes("VmHWM") - before
-
-
-def resident_bytes(field: str) -> int:
-    """Resident memory of this process now (``VmRSS``) or at most (``VmHWM``).
-
-    getrusage's peak would not do: a child process starts with its parent's.
-    """
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status[field].split()[0]) * 1024
-
-
-def added_peak_megabytes(side: str) -> float:
-    """`added_peak_bytes` measured in a fresh process, in units of 10^6 bytes.
-
-    There the C library is told to return freed tensors at once, so that the peak is that of living tensors on
-    both sides and not of what its heap had kept of the smaller ones.
-    """
-    command = [sys.executable, __file__, "--peak-bytes-of", side]
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    child = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return int(child.stdout) / 1e6
+def peak_bytes(side: str) -> int:
+    """Memory that one step adds at its peak."""
+    inputs, small = Inputs(), Inputs(frames=8, symbols=2)
+    return added_peak_bytes(lambda: LOSSES[side](small).backward(), lambda: LOSSES[side](inputs).backward())
 
 
 def loss_step(library: ModuleType, inputs: Inputs, lm: Tensor, am: Tensor, logits: Tensor, **options: str) -> None:
@@ -128,12 +100,12 @@ def main() -> None:
     parser.add_argument("--peak-bytes-of", choices=LOSSES, help="print the memory one step adds, and nothing else")
     side = parser.parse_args().peak_bytes_of
     if side:
-        print(added_peak_bytes(side))
+        print(peak_bytes(side))
         return
     inputs = Inputs()
     ours = median_seconds(lambda: pruned_loss(inputs).backward())
     other = median_seconds(lambda: full_loss(inputs).backward())
-    ours_mb, other_mb = added_peak_megabytes("pruned"), added_peak_megabytes("full")
+    ours_mb, other_mb = added_peak_megabytes(__file__, "pruned"), added_peak_megabytes(__file__, "full")
     report(
         "pruned against full-lattice loss with joiner, seconds",
         ours,
