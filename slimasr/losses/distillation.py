@@ -148,9 +148,7 @@ class _Distillation(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         if ctx.needs_input_grad[0]:
             class_grads = weights - weights.sum(dim=1, keepdim=True) * student.exp()
-            class_grads.masked_fill_(~valid[:, None], 0.0)
-            # Without any rest, what is no class has probability 0; so has everything at nodes that do not count.
-            log_rest.masked_fill_(log_rest.isneginf() | ~valid, torch.inf)
+            log_rest.masked_fill_(log_rest.isneginf(), torch.inf)  # tokens of an impossible rest have gradient 0
             ctx.save_for_backward(logits, index, class_grads, log_rest, valid)
         return logits, surrogate, value
 

@@ -85,11 +85,11 @@ def test_top_classes_are_the_sorted_softmax(num_tokens: int) -> None:
 
 
 def test_required_tokens_replace_the_least_likely_ones() -> None:
-    logits = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0]).expand(1, 1, 5, 5)
-    required = torch.tensor([[4, -1], [-1, -1], [4, 3], [2, 4], [1, 1]]).view(1, 1, 5, 2)
+    logits = torch.tensor([1.0, 5.0, 4.0, 3.0, 2.0]).expand(1, 1, 5, 5)
+    required = torch.tensor([[0, -1], [-1, -1], [0, 4], [3, 0], [2, 2]]).view(1, 1, 5, 2)
     teacher = top_classes(logits, 3, required)
     chosen = [sorted(classes) for classes in teacher.index[0, 0].tolist()]
-    assert chosen == [[0, 1, 4], [0, 1, 2], [0, 3, 4], [0, 2, 4], [0, 1, 2]]
+    assert chosen == [[0, 1, 2], [1, 2, 3], [0, 1, 4], [0, 1, 3], [1, 2, 3]]
     probs = logits[0, 0, 0].softmax(dim=0)
     of_classes = probs[teacher.index[0, 0]]
     torch.testing.assert_close(teacher.log_probs[0, 0, :, :3].exp(), of_classes)
