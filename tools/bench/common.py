@@ -33,48 +33,16 @@ def resident_bytes(field: str) -> int:
     return int(status[field].split()[0]) * 1024
 
 
-def added_peak_megabytes(script: str, side: str) -> float:
-    """The number of bytes that ``script --peak-bytes-of side`` prints, in units of 10^6 bytes.
+def added_peak_megabytes(script: str, side: str, *arguments: str) -> float:
+    """The number of bytes that ``script --peak-bytes-of side`` with these arguments prints, in units of 10^6 bytes.
 
     Run in a fresh process, where the C library is told to return freed tensors at once, so that the peak is that
     of living tensors on all sides and not of what its heap had kept of the smaller ones.
     """
-    command = [sys.executable, script, "--peak-bytes-of", side]
+    command = [sys.executable, script, "--peak-bytes-of", side, *arguments]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     child = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return int(child.stdout) / 1e6
-
-
-def added_peak_bytes(warm_up: Callable[[], object], call: Callable[[], object]) -> int:
-    """Peak resident memory that ``call()`` adds, to be measured once in a process of its own (Linux).
-
-    ``warm_up`` does the same in small, so that libraries and thread pools do not count.
-    """
-    warm_up()
-    before = _resident_bytes("VmRSS")
-    call()
-    return _resident_bytes("VmHWM") - before
-
-
-def added_peak_megabytes(script: str, *arguments: str) -> float:
-    """What ``script`` prints (bytes) in a fresh process, in units of 10^6 bytes.
-
-    There the C library is told to return freed tensors at once, so that the peak is that of living tensors on
-    both sides and not of what its heap had kept of the smaller ones.
-    """
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, script, *arguments]
-    child = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return int(child.stdout) / 1e6
-
-
-def _resident_bytes(field: str) -> int:
-    """Resident memory of this process now (``VmRSS``) or at most (``VmHWM``).
-
-    getrusage's peak would not do: a child process starts with its parent's.
-    """
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status[field].split()[0]) * 1024
 
 
 def report(name: str, ours: float, other: float, ratio: float, target: float | None, **extra: float | str) -> None:

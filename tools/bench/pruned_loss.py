@@ -65,10 +65,13 @@ def pruned_loss(inputs: Inputs) -> Tensor:
 LOSSES: dict[str, Callable[[Inputs], Tensor]] = {"full": full_loss, "pruned": pruned_loss}
 
 
-def peak_bytes(side: str) -> int:
-    """Memory that one step adds at its peak."""
-    inputs, small = Inputs(), Inputs(frames=8, symbols=2)
-    return added_peak_bytes(lambda: LOSSES[side](small).backward(), lambda: LOSSES[side](inputs).backward())
+def added_peak_bytes(side: str) -> int:
+    """Peak resident memory that one step adds, to be called once in a process of its own."""
+    inputs = Inputs()
+    LOSSES[side](Inputs(frames=8, symbols=2)).backward()  # libraries and thread pools do not count
+    before = resident_bytes("VmRSS")
+    LOSSES[side](inputs).backward()
+    return resident_bytes("VmHWM") - before
 
 
 def loss_step(library: ModuleType, inputs: Inputs, lm: Tensor, am: Tensor, logits: Tensor, **options: str) -> None:
@@ -100,7 +103,7 @@ def main() -> None:
     parser.add_argument("--peak-bytes-of", choices=LOSSES, help="print the memory one step adds, and nothing else")
     side = parser.parse_args().peak_bytes_of
     if side:
-        print(peak_bytes(side))
+        print(added_peak_bytes(side))
         return
     inputs = Inputs()
     ours = median_seconds(lambda: pruned_loss(inputs).backward())
