@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slimasr.config.section import Positive, Section, Share
 
@@ -32,8 +33,29 @@ class DistillationConfig(Section):
     per: Literal["node", "utterance"] = "node"
 
 
+class AuxiliaryConfig(Section):
+    """Cross-entropy of frame targets at the hidden states of some layers (paper 2, baseline A2).
+
+    ``layers``: after how many layers; each has a small network of one hidden layer of ``hidden_dim`` channels, for
+    training only, and its mean per frame weighs ``weight``. Targets follow from the ``alignments`` folder of an
+    experiment (``slimasr-align``): every frame belongs to the token emitted nearest to it. At the paper's sizes,
+    ``hidden_dim: 82`` gives its 1.15 million parameters.
+    """
+
+    layers: list[Positive] = [8, 12, 16]
+    weight: Annotated[float, Field(gt=0.0)] = 0.3
+    hidden_dim: Positive = 64
+    alignments: Path
+
+    @model_validator(mode="after")
+    def _rising(self) -> AuxiliaryConfig:
+        if not self.layers or self.layers != sorted(set(self.layers)):
+            raise ValueError("layers: needs at least one, each after more layers than the one before")
+        return self
+
+
 class LossConfig(Section):
-    """Transducer loss and auxiliary CTC.
+    """Transducer loss, CTC and frame targets.
 
     ``pruned`` sums ``simple_scale`` times the smoothed simple loss and the pruned loss; over the first
     ``warmup`` share of steps the simple loss fades from 1 to ``simple_scale`` and the pruned one from 0.1 to 1.
@@ -50,3 +72,4 @@ class LossConfig(Section):
     delay_penalty: float = 0.0
     ctc_weight: Annotated[float, Field(ge=0.0)] = 0.0
     distillation: DistillationConfig | None = None
+    auxiliary: AuxiliaryConfig | None = None

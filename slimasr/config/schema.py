@@ -16,6 +16,7 @@ from slimasr.config.data import (
     TokenizerConfig,
 )
 from slimasr.config.loss import (
+    AuxiliaryConfig,
     DistillationConfig,
     LossConfig,
 )
@@ -70,6 +71,7 @@ from slimasr.config.training import (
 
 __all__ = [
     "AdamWConfig",
+    "AuxiliaryConfig",
     "Config",
     "ConformerConfig",
     "ConvFrontendConfig",
@@ -137,6 +139,13 @@ class Config(Section):
     def _features_match(self) -> Config:
         if self.features.num_mel_bins != self.model.num_mel_bins:
             raise ValueError("model.num_mel_bins: must equal features.num_mel_bins")
+        return self
+
+    @model_validator(mode="after")
+    def _auxiliary_layers_exist(self) -> Config:
+        auxiliary, num_layers = self.loss.auxiliary, self.model.encoder.num_layers
+        if auxiliary is not None and max(auxiliary.layers) > num_layers:
+            raise ValueError(f"loss.auxiliary.layers: the encoder has {num_layers} layers (model.encoder.num_layers)")
         return self
 
     @model_validator(mode="after")

@@ -21,6 +21,8 @@ class Batch:
       ids: utterance ids.
       texts: reference transcripts.
       key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
+      alignment: (N, U) int64, the encoder frame that emits each token, -1 behind the last one and where there is
+        no alignment; None = no loss of the recipe needs it.
     """
 
     x: Tensor
@@ -30,6 +32,7 @@ class Batch:
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     key: str | None = None
+    alignment: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,18 +50,21 @@ class Batch:
             x_lens=self.x_lens.to(device),
             y=self.y.to(device),
             y_lens=self.y_lens.to(device),
+            alignment=None if self.alignment is None else self.alignment.to(device),
         )
 
     def select(self, rows: Sequence[int]) -> Batch:
         """The utterances with these indices, padding trimmed to the longest of them."""
         index = torch.as_tensor(list(rows), device=self.x.device)
         x_lens, y_lens = self.x_lens[index], self.y_lens[index]
+        tokens = int(y_lens.max())
         return replace(
             self,
             x=self.x[index, : int(x_lens.max())],
             x_lens=x_lens,
-            y=self.y[index, : int(y_lens.max())],
+            y=self.y[index, :tokens],
             y_lens=y_lens,
             ids=tuple(self.ids[i] for i in rows),
             texts=tuple(self.texts[i] for i in rows),
+            alignment=None if self.alignment is None else self.alignment[index, :tokens],
         )

@@ -17,6 +17,7 @@ from lhotse.utils import LOG_EPSILON
 from torch.utils.data import DataLoader, Dataset
 
 from slimasr.config.schema import Config, MusanConfig
+from slimasr.data.alignments import Alignments, read_alignments
 from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.batch import Batch
 from slimasr.data.features import read_stats
@@ -26,8 +27,11 @@ from slimasr.data.musan import MUSAN_SET
 from slimasr.data.sampling import Hearing, Place, count_batches, pack, plan_epoch
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_feature_cuts, read_training_cuts
+from slimasr.data.training_cuts import read_cuts_at, read_feature_cuts, read_training_cuts
 from slimasr.errors import UserError
+
+BatchFrames = Sequence[Sequence[np.ndarray]]
+"""Batch by batch, utterance by utterance: the encoder frames of its tokens."""
 
 
 class BatchSource:
@@ -57,7 +61,8 @@ class BatchSource:
           encoder_frames: feature frames -> encoder frames, to tell which utterances have an alignment.
 
         Raises:
-          UserError: stage 2 has not run or ran with other settings; above ``data.max_bad_share`` unusable.
+          UserError: stage 2 has not run or ran with other settings; above ``data.max_bad_share`` unusable; an
+            utterance of the train or dev sets lacks the alignment that ``loss.auxiliary`` needs.
         """
         read_stats(config, data_dir)
         self._config = config
@@ -67,6 +72,7 @@ class BatchSource:
         self._place = Place(rank, world_size)
         self._cuts = read_training_cuts(config, self._folder, tokenizer, encoder_frames, key)
         self._noise = _read_noise(config, self._folder)
+        self._alignments = _read_all_alignments(config, self._folder, self._cuts.ids)
 
     @property
     def bad_utterances(self) -> tuple[BadUtterance, ...]:
@@ -87,7 +93,8 @@ class BatchSource:
         if self._noise is not None and self._config.data.musan is not None:
             mixer = NoiseMixer(self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._place.rank}")
         keys = None if self._cuts.keys is None else [batch[0].key for batch in plan]
-        yield from _load(numbered, Collator(self._config, self._tokenizer, mixer, keys), self._config.data.num_workers)
+        collator = Collator(self._config, self._tokenizer, mixer, keys, self._frames_of(plan))
+        yield from _load(numbered, collator, self._config.data.num_workers)
 
     def num_train_batches(self, epoch: int) -> int:
         """Batches of an epoch, the same on all ranks; draws and reads nothing."""
@@ -100,8 +107,8 @@ class BatchSource:
         packed = pack(self._cuts.slowest(), data.batch_seconds, data.max_cuts)
         tokens = {name: len(self._tokenizer.encode(self._text(name))) for name in self._cuts.ids}
         sizes = [len(b) * b[0].duration * (1 + max(tokens[item.id] for item in b)) for b in packed]
-        collate = Collator(self._config, self._tokenizer)
-        return [collate[0, self._cuts_of(packed[number])] for number in sorted({0, sizes.index(max(sizes))})]
+        collate = Collator(self._config, self._tokenizer, frames=self._frames_of(packed))
+        return [collate[number, self._cuts_of(packed[number])] for number in sorted({0, sizes.index(max(sizes))})]
 
     def eval_batches(self, set_name: str, max_seconds: float) -> Iterator[Batch]:
         """A whole set, the same on all ranks, as `eval_batches` gives it."""
@@ -110,22 +117,42 @@ class BatchSource:
     def _cuts_of(self, batch: Sequence[Hearing]) -> CutSet:
         return CutSet.from_items([self._cuts.cut(hearing) for hearing in batch])
 
+    def _frames_of(self, plan: Sequence[Sequence[Hearing]]) -> BatchFrames | None:
+        if self._alignments is None:
+            return None
+        return [[self._alignments.of(item.id, item.speed) for item in batch] for batch in plan]
+
     def _text(self, name: str) -> str:
         text: str = next(iter(self._cuts.stored.values()))[name].supervisions[0].text
         return text
 
 
 def eval_batches(
-    config: Config, data_dir: Path, set_name: str, tokenizer: Tokenizer, max_seconds: float
+    config: Config,
+    data_dir: Path,
+    set_name: str,
+    tokenizer: Tokenizer,
+    max_seconds: float,
+    *,
+    speed: float = 1.0,
+    aligned: bool = False,
 ) -> Iterator[Batch]:
     """Every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
 
     Nothing is left out: unknown characters become ``<unk>``, and audio that cannot be read is a `UserError`.
+
+    Args:
+      speed: one of ``data.speeds``, for a training set as training hears it.
+      aligned: the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
     """
     read_stats(config, data_dir)
-    cuts = read_feature_cuts(DataFolder(data_dir), set_name)
-    packed = pack(list(cuts), max_seconds)
-    yield from _load(enumerate(map(CutSet.from_items, packed)), Collator(config, tokenizer), config.data.num_workers)
+    packed = pack(list(read_cuts_at(config, DataFolder(data_dir), set_name, speed)), max_seconds)
+    frames = None
+    if aligned and config.loss.auxiliary is not None:
+        alignments = read_alignments(config.loss.auxiliary.alignments, [set_name], [speed])
+        frames = [[alignments.of(cut.id, speed) for cut in batch] for batch in packed]
+    collator = Collator(config, tokenizer, frames=frames)
+    yield from _load(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)
 
 
 @dataclass(frozen=True)
@@ -161,7 +188,9 @@ class Collator(Dataset[Batch]):
         tokenizer: Tokenizer,
         mixer: NoiseMixer | None = None,
         keys: Sequence[str | None] | None = None,
+        frames: BatchFrames | None = None,
     ) -> None:
+        """``keys``, ``frames``: by the number of the batch, what its `Batch.key` and `Batch.alignment` are made of."""
         self._num_mel_bins = config.features.num_mel_bins
         self._extractor: Fbank | None = None
         if config.data.storage == "on_the_fly":
@@ -169,6 +198,7 @@ class Collator(Dataset[Batch]):
         self._tokenizer = tokenizer
         self._mixer = mixer
         self._keys = keys
+        self._frames = frames
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         number, clean = item
@@ -177,7 +207,9 @@ class Collator(Dataset[Batch]):
         x, x_lens = _pad([torch.from_numpy(self._features(cut)) for cut in cuts], LOG_EPSILON)
         y, y_lens = _pad([torch.tensor(self._tokenizer.encode(text), dtype=torch.int64) for text in texts], 0)
         key = None if self._keys is None else self._keys[number]
-        return Batch(x, x_lens, y, y_lens, tuple(cut.id for cut in cuts), texts, key)
+        ids = tuple(cut.id for cut in cuts)
+        alignment = None if self._frames is None else _alignment(self._frames[number], ids, y_lens)
+        return Batch(x, x_lens, y, y_lens, ids, texts, key, alignment)
 
     def _features(self, cut: Cut) -> np.ndarray:
         """(T, F) float32."""
@@ -204,6 +236,14 @@ def _pad(rows: Sequence[torch.Tensor], value: float) -> tuple[torch.Tensor, torc
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value), lens
 
 
+def _alignment(frames: Sequence[np.ndarray], ids: Sequence[str], y_lens: torch.Tensor) -> torch.Tensor:
+    """(N, U) as in `Batch`."""
+    for name, row, tokens in zip(ids, frames, y_lens.tolist(), strict=True):
+        if len(row) != tokens:
+            raise UserError(f"{name}: has {tokens} tokens, its alignment {len(row)}: made with another tokenizer")
+    return _pad([torch.from_numpy(row) for row in frames], -1)[0]
+
+
 def _load(numbered: Iterable[tuple[int, CutSet]], collator: Collator, num_workers: int) -> Iterator[Batch]:
     loader: DataLoader[Batch] = DataLoader(
         collator,
@@ -219,6 +259,17 @@ def _load(numbered: Iterable[tuple[int, CutSet]], collator: Collator, num_worker
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _read_all_alignments(config: Config, folder: DataFolder, ids: Sequence[str]) -> Alignments | None:
+    """Alignments of the training sets, checked to be complete, as those of dev are."""
+    if config.loss.auxiliary is None:
+        return None
+    place, data = config.loss.auxiliary.alignments, config.data
+    read_alignments(place, [data.dev]).require(cut.id for cut in read_feature_cuts(folder, data.dev))
+    alignments = read_alignments(place, data.train, data.speeds)
+    alignments.require(ids)
+    return alignments
 
 
 def _read_noise(config: Config, folder: DataFolder) -> CutSet | None:

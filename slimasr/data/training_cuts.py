@@ -110,6 +110,13 @@ def read_feature_cuts(folder: DataFolder, set_name: str, speed: float = 1.0) -> 
     return CutSet.from_cuts(c.with_features_path_prefix(folder.features) if c.has_features else c for c in cuts)
 
 
+def read_cuts_at(config: Config, folder: DataFolder, set_name: str, speed: float) -> CutSet:
+    """A set as training hears it at a speed."""
+    if config.data.storage == "precomputed":
+        return read_feature_cuts(folder, set_name, speed)
+    return CutSet.from_cuts(at_speed(cut, speed) for cut in read_feature_cuts(folder, set_name))
+
+
 def _read_set(config: Config, folder: DataFolder, name: str) -> dict[float, dict[str, Cut]]:
     speeds = config.data.speeds if config.data.storage == "precomputed" else [1.0]
     return {speed: {cut.id: cut for cut in read_feature_cuts(folder, name, speed)} for speed in speeds}

@@ -93,6 +93,10 @@ class Transducer(nn.Module):
         """Features with zero mean and unit variance over the training set."""
         return (x - self.feature_mean) / self.feature_std
 
+    def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
+        """(..., C) encoder output of a subnet -> (..., J), the joiner's encoder side."""
+        return self.joiner.project_encoder(encoder_out, self.width_of(subnet))
+
     def simple_am(self, encoder_out: Tensor, width: int) -> Tensor:
         """(N, T, width) -> (N, T, V): the encoder's side of the simple (additive) joiner."""
         return cast(Tensor, self.simple_am_head(encoder_out, inp=width))

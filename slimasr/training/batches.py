@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 
 from slimasr.config.schema import Config
+from slimasr.data.alignments import check_frame_rate
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import BatchSource, eval_batches
 from slimasr.data.filters import write_bad_utterances
@@ -64,6 +65,8 @@ def open_data(
       encoder: says how many frames an utterance has left for its labels.
       key: supervision field that all utterances of a batch share (`Method.batch_key`).
     """
+    if config.loss.auxiliary is not None:
+        check_frame_rate(config.loss.auxiliary.alignments, encoder.frontend.subsampling_factor)
     source = BatchSource(
         config,
         data_dir,
@@ -75,5 +78,6 @@ def open_data(
     )
     if world.is_main:
         write_bad_utterances(exp / "bad_utterances.jsonl", source.bad_utterances)
-    dev = partial(eval_batches, config, data_dir, config.data.dev, tokenizer, config.decoding.batch_seconds)
+    seconds = config.decoding.batch_seconds
+    dev = partial(eval_batches, config, data_dir, config.data.dev, tokenizer, seconds, aligned=True)
     return TrainingData(source, dev, tokenizer, len(source.bad_utterances))

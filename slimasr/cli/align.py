@@ -1,0 +1,52 @@
+"""Align references with encoder frames, for methods that train on frame targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
+
+SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: train sets and dev).")]
+SpeedsOption = Annotated[
+    list[float] | None, typer.Option("--speed", help="Of train sets; repeatable (default: the configuration's).")
+]
+
+
+def run(
+    exp: ExpArgument,
+    data: DataOption = Path("data"),
+    set_names: SetsOption = None,
+    speeds: SpeedsOption = None,
+    subnet: Annotated[str, typer.Option(help="A width, an id, max, min or JSON.")] = "max",
+    checkpoint: Annotated[str, typer.Option(help="final, best or one of checkpoints/.")] = "final",
+    debug: DebugOption = False,
+) -> None:
+    """Write alignments/<set>.jsonl: at which encoder frame the model emits each token of the reference."""
+    # These import torch and lhotse: not needed to print the help.
+    from slimasr.data.alignments import alignment_file, write_alignments, write_facts
+    from slimasr.data.dataloading import eval_batches
+    from slimasr.decoding.align import align_batches
+    from slimasr.decoding.decode import default_device
+    from slimasr.experiment import Experiment
+
+    experiment = Experiment.open(exp, checkpoint)
+    config, tokenizer, folder = experiment.config, experiment.tokenizer, exp / "alignments"
+    model, chosen = experiment.model.to(default_device()), experiment.space.parse(subnet)
+    write_facts(folder, model.subsampling_factor, chosen.id, experiment.checkpoint)
+    for set_name in set_names or [*config.data.train, config.data.dev]:
+        for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:
+            batches = eval_batches(config, data, set_name, tokenizer, config.decoding.batch_seconds, speed=speed)
+            path = alignment_file(folder, set_name, speed)
+            frames = dict(align_batches(model, progress(batches, None, path.stem), chosen, config.loss))
+            write_alignments(path, frames)
+            missed = sum(-1 in row for row in frames.values())
+            without = f", {missed} of them without an alignment" if missed else ""
+            typer.echo(f"{path}: {len(frames)} utterances{without}")
+
+
+def main() -> None:
+    """Console script ``slimasr-align``."""
+    entry(run)
