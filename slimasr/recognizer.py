@@ -6,9 +6,9 @@ from pathlib import Path
 
 from slimasr.decoding.transcribe import transcribe
 from slimasr.experiment import Experiment
+from slimasr.search.archive import all_subnets, find_subnet, read_candidates
 from slimasr.search.extract import extract_experiment
 from slimasr.search.front import Limits, best_under
-from slimasr.search.run import read_archive
 from slimasr.supernet.subnet import Subnet
 
 
@@ -26,8 +26,12 @@ class Recognizer:
 
     @property
     def subnets(self) -> list[Subnet]:
-        """All subnets, largest first."""
-        return list(self.experiment.space)
+        """All subnets, largest first; of a space too large for that max, the front that the search found, and min.
+
+        Raises:
+          UserError: the space is that large, and no search has been run.
+        """
+        return all_subnets(self.experiment)
 
     def choose(
         self,
@@ -44,9 +48,9 @@ class Recognizer:
           UserError: no such subnet, no search has been run, or none meets the limits (the nearest is named).
         """
         if name is not None:
-            return self.experiment.space.parse(str(name))
+            return find_subnet(self.experiment, str(name))
         limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
-        return best_under(read_archive(self.experiment.dir), limits).subnet
+        return best_under(read_candidates(self.experiment.dir), limits).subnet
 
     def transcribe(self, path: Path | str, subnet: Subnet | str | float = "max") -> str:
         """The text of an audio file of any sampling rate and length.

@@ -10,7 +10,7 @@ import typer
 from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
 
 SubnetsOption = Annotated[
-    list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON or all; repeatable.")
+    list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
 ]
 SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: dev and test sets).")]
 MethodOption = Annotated[Literal["greedy", "modified_beam"] | None, typer.Option(help="Default: the configuration's.")]
@@ -35,15 +35,15 @@ def run(
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.experiment import Experiment
+    from slimasr.search.archive import find_subnets
 
     experiment = Experiment.open(exp, checkpoint)
-    config, space, tokenizer = experiment.config, experiment.space, experiment.tokenizer
+    config, tokenizer = experiment.config, experiment.tokenizer
     model, decoding = (
         experiment.model.to(default_device()),
         override(config.decoding, method, beam, max_symbols),
     )
-    chosen = [s for text in subnets or ["all"] for s in (space if text == "all" else [space.parse(text)])]
-    for subnet in dict.fromkeys(chosen):
+    for subnet in find_subnets(experiment, subnets or ["all"]):
         for set_name in set_names or [config.data.dev, *config.data.test]:
             speakers = read_speakers(data, set_name)
             batches = eval_batches(config, data, set_name, tokenizer, decoding.batch_seconds)

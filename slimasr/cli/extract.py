@@ -12,9 +12,9 @@ from slimasr.cli.common import entry as run_command
 from slimasr.cli.search import MaxInt8, MaxMacs, MaxParams, MaxRtf
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
+from slimasr.search.archive import find_subnet, read_candidates
 from slimasr.search.extract import extract_experiment
 from slimasr.search.front import Limits, best_under
-from slimasr.search.run import read_archive
 from slimasr.supernet.subnet import Subnet
 
 
@@ -45,5 +45,5 @@ def _choose(experiment: Experiment, subnet: str | None, limits: Limits) -> Subne
     if (subnet is None) == (not limits.given):
         raise UserError("name either --subnet or limits such as --max-params 2e6")
     if subnet is not None:
-        return experiment.space.parse(subnet)
-    return best_under(read_archive(experiment.dir), limits).subnet
+        return find_subnet(experiment, subnet)
+    return best_under(read_candidates(experiment.dir), limits).subnet

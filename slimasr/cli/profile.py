@@ -17,6 +17,7 @@ from slimasr.experiment import Experiment
 from slimasr.models.transducer import Transducer
 from slimasr.report.tables import profile_table
 from slimasr.report.terminal import print_table
+from slimasr.search.archive import profiled_subnets
 from slimasr.search.profile import profile, untrained
 from slimasr.supernet.space import SearchSpace
 
@@ -30,9 +31,10 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """List what every subnet costs as a stand-alone model."""
+    """List what every subnet costs as a stand-alone model (of a large space: max, the front, min)."""
     resolved, model, space = _model(exp, config, vocab_size, overrides or [])
-    profiles = list(progress(profile(model, space, resolved, measure=rtf), space.count(), "profile"))
+    subnets = profiled_subnets(space, exp)
+    profiles = list(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
     if as_json:
         typer.echo(json.dumps({p.subnet.id: {"subnet": p.subnet.to_dict(), "costs": p.costs} for p in profiles}))
         return

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, SetOption, progress
 from slimasr.cli.common import entry as run_command
 from slimasr.data.dataloading import eval_batches
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.report.tables import measurement_table
 from slimasr.report.terminal import print_table
+from slimasr.search.archive import read_candidates
 from slimasr.search.evaluate import Batches
+from slimasr.search.finalists import choose_finalists, measure_finalists, write_front, write_summary
 from slimasr.search.front import Limits, best_under
-from slimasr.search.generators import build_generator
-from slimasr.search.run import Search, measure_slices
+from slimasr.search.slices import measure_slices
+from slimasr.search.workers import Job, run_workers
 
 MaxParams = Annotated[float | None, typer.Option(help="At most so many parameters, e.g. 2e6.")]
 MaxInt8 = Annotated[float | None, typer.Option("--max-int8-mb", help="At most so many megabytes (1e6 bytes) in int8.")]
@@ -30,9 +34,19 @@ SliceOption = Annotated[
 ]
 
 
+WorkersOption = Annotated[int, typer.Option(min=1, help="Processes of one thread each (1: this one, all threads).")]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(help="Database that several machines share, postgresql://user@host/name (default: a file in EXP)."),
+]
+
+
 def run(
     exp: ExpArgument,
     data: DataOption = Path("data"),
+    workers: WorkersOption = 1,
+    storage: StorageOption = None,
+    overrides: SetOption = None,
     max_params: MaxParams = None,
     max_int8_mb: MaxInt8 = None,
     max_macs: MaxMacs = None,
@@ -40,20 +54,26 @@ def run(
     slices: SliceOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Measure all subnets on dev (run again to go on), print the front, name the best under limits."""
-    experiment = Experiment.open(exp)
+    """Evaluate subnets on dev (run again to go on), print the front, name the best under limits."""
+    job = Job(exp, data, tuple(overrides or ()), storage)
     if slices is not None:
-        _slices(experiment, data, _widths(slices))
+        _slices(job.experiment(), data, _widths(slices))
         return
-    generator = build_generator(experiment.config.search, experiment.space)
-    search = Search(experiment, generator, _batches(experiment, data, experiment.config.data.dev))
-    for _ in progress(search.measure(), search.remaining, "search"):
-        pass
-    front = search.write_front()
-    config = experiment.config
-    print_table(measurement_table(list(search.archive.values()), front, config.data.dev, config.search.cost))
+    start, search = time.monotonic(), job.open()
+    total = search.generator().total() - len(search.study.history())
+    found = run_workers(job, search, workers) if workers > 1 else search.work()
+    done = sum(1 for _ in progress(found, max(0, total), "search"))
+    history = search.write_candidates()
+    chosen = choose_finalists(search, history)
+    write_front(search, history, ())
+    finalists = list(progress(measure_finalists(search, chosen), len(chosen), "front"))
+    front = write_front(search, history, finalists)
+    config = search.experiment.config
+    print_table(measurement_table(finalists, front, config.data.dev, config.search.cost))
+    minutes = (time.monotonic() - start) / 60
+    typer.echo(_in_words(write_summary(search, history, done=done, minutes=minutes, workers=workers)))
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
-    best = best_under(list(search.archive.values()), limits)
+    best = best_under(read_candidates(exp), limits)
     typer.echo(f"best{' under the limits' if limits.given else ''}: {best.subnet.id}, dev WER {best.wer:.2f} %")
 
 
@@ -73,6 +93,15 @@ def _slices(experiment: Experiment, data: Path, widths: list[float]) -> None:
 def _batches(experiment: Experiment, data: Path, set_name: str) -> Batches:
     config = experiment.config
     return partial(eval_batches, config, data, set_name, experiment.tokenizer, config.decoding.batch_seconds)
+
+
+def _in_words(summary: Mapping[str, Any]) -> str:
+    """How fast the search was, in one line."""
+    words = f"{summary['candidates']} of {summary['space']:,} subnets evaluated"
+    words += f", {summary['stopped_early']} given up early" if summary["stopped_early"] else ""
+    words += f", in {summary['minutes']:.1f} min ({summary['per_minute']:.1f} per minute)"
+    training = summary["train_minutes"]
+    return f"{words}, {100 * summary['minutes'] / training:.1f} % of the training time" if training else words
 
 
 def _widths(text: str) -> list[float]:

@@ -30,12 +30,13 @@ def run(
     """Print the text of audio files of any sampling rate and length; several files: ``<file>: <text>``."""
     from slimasr.decoding.transcribe import transcribe  # imports torch and lhotse: not needed for the help
     from slimasr.experiment import Experiment
+    from slimasr.search.archive import find_subnet
 
     if width is not None and subnet is not None:
         raise UserError("name the subnet by --width or by --subnet, not by both")
     experiment = Experiment.open(exp, checkpoint)
     named = subnet or "max" if width is None else f"{width:g}"
-    texts = transcribe(experiment, audio, experiment.space.parse(named), window_seconds)
+    texts = transcribe(experiment, audio, find_subnet(experiment, named), window_seconds)
     for path, text in zip(audio, progress(texts, len(audio), "transcribe"), strict=True):
         typer.echo(text if len(audio) == 1 else f"{path}: {text}")
 

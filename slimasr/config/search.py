@@ -24,8 +24,13 @@ class SearchSection(Section):
     """What every search says: the cost of the front, how time is measured, how a subnet is evaluated.
 
     ``limits``: cost name -> upper bound; subnets above one are not evaluated. ``int8``: measure WER and loss with
-    weights rounded as int8 sees them. ``storage``: URL of the database that all workers of a search share; null = a
-    file in the experiment. ``stop_early``: give a subnet up once it can no longer enter the front.
+    weights rounded as int8 sees them. ``stop_early``: give a subnet up once it can no longer enter the front, and
+    measure the loss only of those that can. ``cache_megabytes``: memory of a worker for hidden states that subnets
+    of an equal prefix of layers share.
+
+    ``storage``: URL of the database that all workers of a search share; null = a file in the experiment. It may be
+    away for ``storage_patience`` seconds. Workers give a sign of life every ``heartbeat_seconds``; after six of them
+    without one, what a worker had begun is free for others.
     """
 
     cost: CostName = "params"
@@ -33,8 +38,11 @@ class SearchSection(Section):
     int8: bool = False
     rtf_seconds: float = 10.0
     rtf_threads: Positive = 1
-    storage: str | None = None
     stop_early: bool = True
+    cache_megabytes: Natural = 1024
+    storage: str | None = None
+    storage_patience: Annotated[float, Field(gt=0)] = 300.0
+    heartbeat_seconds: Positive = 10
 
 
 class ExhaustiveSearchConfig(SearchSection):

@@ -1,15 +1,15 @@
-"""The evaluator: WER and loss of one subnet on a set, and everything the subnet costs."""
+"""WER and loss of one subnet on a set, batch by batch, and the audio that subnets are timed on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import DecodingConfig, LossConfig, SearchConfig
+from slimasr.config.schema import DecodingConfig, LossConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.greedy import greedy_search
@@ -17,7 +17,6 @@ from slimasr.errors import UserError
 from slimasr.methods.objective import Objective
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 from slimasr.scoring import Utterance, WerResult, score
-from slimasr.search.runtime import measure_runtime
 from slimasr.supernet.subnet import Subnet
 
 Batches = Callable[[], Iterable[Batch]]
@@ -48,7 +47,7 @@ def measure_quality(
     Raises:
       UserError: the set is empty or has no word.
     """
-    objective = Objective(model, _loss_for(model, loss)).eval()
+    objective = loss_objective(model, loss)
     utterances, total, tokens = list[Utterance](), 0.0, 0
     for batch in (batch.to(model.feature_mean.device) for batch in batches):
         encoder = model.encode(batch.x, batch.x_lens, subnet)
@@ -62,23 +61,6 @@ def measure_quality(
             words = tokenizer.decode(hypothesis).split()
             utterances.append(Utterance(name, tuple(text.split()), tuple(words)))
     return Quality(score(utterances), total / max(1, tokens))
-
-
-def measure_costs(
-    model: Transducer, subnet: Subnet, features: Tensor, search: SearchConfig, decoding: DecodingConfig
-) -> dict[str, float]:
-    """Counted and measured costs of one subnet.
-
-    Args:
-      features: (T, F) features of ``search.rtf_seconds`` of audio, on which time and memory are measured.
-    """
-    runtime = measure_runtime(
-        model.extract(subnet),
-        features,
-        threads=search.rtf_threads,
-        max_symbols_per_frame=decoding.max_symbols_per_frame,
-    )
-    return asdict(model.count(subnet)) | runtime.to_dict()
 
 
 def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
@@ -106,7 +88,8 @@ def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig) -> di
     return quality.wer.to_dict() | {"checkpoint": checkpoint, "decoding": how}
 
 
-def _loss_for(model: Transducer, loss: LossConfig) -> LossConfig:
+def loss_objective(model: Transducer, loss: LossConfig) -> Objective:
+    """What measures a recipe's transducer loss; the full-lattice one for models without the pruned one's heads."""
     if loss.transducer == "pruned" and not hasattr(model, "simple_am_head"):
-        return loss.model_copy(update={"transducer": "full"})
-    return loss
+        loss = loss.model_copy(update={"transducer": "full"})
+    return Objective(model, loss).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -25,14 +26,19 @@ class Measurement:
     Attributes:
       subnet: what was measured.
       wer: dev WER in percent.
-      dev_loss: transducer loss per reference token on dev.
+      dev_loss: transducer loss per reference token on dev; None where it could not matter, as the WER was too high.
       costs: cost name -> value; lower is better for all of them.
     """
 
     subnet: Subnet
     wer: float
-    dev_loss: float
+    dev_loss: float | None
     costs: Mapping[str, float]
+
+    @property
+    def fitness(self) -> tuple[float, float]:
+        """What the best subnet has least of: WER, then loss."""
+        return self.wer, math.inf if self.dev_loss is None else self.dev_loss
 
     def cost(self, name: str) -> float:
         """One cost.
@@ -62,7 +68,7 @@ def find_front(measurements: Iterable[Measurement], cost: str) -> list[Measureme
     two; subnets equal in both stay together.
     """
     front: list[Measurement] = []
-    for item in sorted(measurements, key=lambda m: (m.cost(cost), m.wer, m.dev_loss)):
+    for item in sorted(measurements, key=lambda m: (m.cost(cost), *m.fitness)):
         better = not front or item.wer < front[-1].wer
         if better or (item.wer, item.cost(cost)) == (front[-1].wer, front[-1].cost(cost)):
             front.append(item)
@@ -104,15 +110,18 @@ class Limits:
 def best_under(measurements: Sequence[Measurement], limits: Limits) -> Measurement:
     """The subnet of lowest dev WER among those within the limits; dev loss, then size, break ties.
 
+    Subnets without a limited cost (time is measured for the front alone) are passed over.
+
     Raises:
       UserError: no subnet meets the limits; names the one that misses them least.
     """
     if not measurements:
         raise UserError("no subnet has been measured yet: run stage 5 (slimasr-search) first")
-    fitting = [m for m in measurements if limits.excess(m) <= 1.0]
+    known = [m for m in measurements if limits.given.keys() <= m.costs.keys()] or measurements
+    fitting = [m for m in known if limits.excess(m) <= 1.0]
     if not fitting:
-        raise UserError(_nearest(measurements, limits))
-    return min(fitting, key=lambda m: (m.wer, m.dev_loss, m.cost("params")))
+        raise UserError(_nearest(known, limits))
+    return min(fitting, key=lambda m: (*m.fitness, m.cost("params")))
 
 
 def _nearest(measurements: Sequence[Measurement], limits: Limits) -> str:

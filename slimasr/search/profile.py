@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from slimasr.config.schema import Config
@@ -21,13 +21,13 @@ class Profile:
     costs: Mapping[str, float]
 
 
-def profile(model: Transducer, space: SearchSpace, config: Config, *, measure: bool) -> Iterator[Profile]:
-    """Costs of all subnets, largest first.
+def profile(model: Transducer, subnets: Iterable[Subnet], config: Config, *, measure: bool) -> Iterator[Profile]:
+    """Costs of subnets.
 
     Args:
       measure: also time every extracted model on noise of the recipe's ``search.rtf_seconds``.
     """
-    for subnet in space:
+    for subnet in subnets:
         costs: dict[str, float] = asdict(model.count(subnet))
         if measure:
             runtime = measure_runtime(

@@ -1,140 +1,157 @@
-"""The search: measure what the generator proposes, keep results as each subnet ends, go on after a kill."""
+"""The search: claim what the generator proposes, evaluate it, tell the study; then the record of what was found."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from torch import Tensor
-
-from slimasr.errors import UserError
-from slimasr.experiment import Experiment, load_weights, read_results, update_results, write_json_atomic
-from slimasr.models.build import build_model
-from slimasr.search.evaluate import Batches, joined_features, measure_costs, measure_quality, wer_entry
-from slimasr.search.front import Measurement, find_front
-from slimasr.search.generators import Generator
+from slimasr.experiment import Experiment, write_json_atomic
+from slimasr.search.archive import fingerprint
+from slimasr.search.database import Database, default_url
+from slimasr.search.evaluate import Batches, joined_features
+from slimasr.search.evaluator import Evaluator
+from slimasr.search.feasible import Feasible, describe_space
+from slimasr.search.front import Limits, Measurement
+from slimasr.search.generators import Generator, Proposal, build_generator
+from slimasr.search.history import Candidate, History, error_bar
+from slimasr.search.prefix import layer_keys
+from slimasr.search.runtime import measure_runtime
+from slimasr.search.study import Outcome, Study
 from slimasr.supernet.subnet import Subnet
 
+WAIT_SECONDS = 1.0
+"""Between looks at what other workers have claimed."""
 
+
+@dataclass(frozen=True)
 class Search:
-    """One search over an experiment's subnets. Iterate over `measure` to run what is left of it."""
+    """One search over an experiment's subnets, as any number of workers run it.
 
-    def __init__(self, experiment: Experiment, generator: Generator, dev_batches: Batches) -> None:
-        """``dev_batches`` gives the dev set anew at every call."""
-        self.experiment = experiment
-        self.generator = generator
-        self.dev_batches = dev_batches
-        self.weights = fingerprint(experiment.dir / "final.pt")
-        self.archive = {m.subnet.id: m for m in read_archive(experiment.dir)}
+    Attributes:
+      experiment: what is searched.
+      study: where everything found so far is kept.
+      feasible: what may be proposed.
+      dev_batches: gives the dev set.
+    """
 
-    @property
-    def remaining(self) -> int:
-        """How many subnets are still to be measured."""
-        return self.generator.total() - len(self.archive)
+    experiment: Experiment
+    study: Study
+    feasible: Feasible
+    dev_batches: Batches
 
-    def measure(self) -> Iterator[Measurement]:
-        """Measure subnet after subnet; each one's results are on disk before the next begins."""
+    @classmethod
+    def open(cls, experiment: Experiment, dev_batches: Batches, storage: str | None = None) -> Search:
+        """A search as the experiment's configuration describes it.
+
+        Args:
+          storage: URL of the database; default: ``search.storage``, else a file in the experiment.
+
+        Raises:
+          UserError: no subnet meets the limits, the database cannot be used or holds a study of something else.
+        """
+        config = experiment.config
+        feasible = Feasible.of(experiment.model, experiment.space, config.search)
+        url = storage or config.search.storage or default_url(experiment.dir)
+        database = Database(
+            url, patience=config.search.storage_patience, heartbeat_seconds=config.search.heartbeat_seconds
+        )
+        identity = {
+            "space": describe_space(experiment.space),
+            "dev set": config.data.dev,
+            "cost": config.search.cost,
+            "search.int8": config.search.int8,
+            "decoding.max_symbols_per_frame": config.decoding.max_symbols_per_frame,
+        }
+        name = f"{config.name}-{fingerprint(experiment.dir / 'final.pt')}"
+        study = Study(database, name, experiment.space, identity, config.search.cost)
+        return cls(experiment, study, feasible, dev_batches)
+
+    def generator(self) -> Generator:
+        """The recipe's generator, from its beginning."""
+        path_of = self.experiment.model.encoder.path_of
         config = self.experiment.config
-        while proposed := self.generator.propose(self.archive):
-            features = joined_features(self.dev_batches(), config.search.rtf_seconds)
-            for subnet in proposed:
-                measurement, entry = self._measure(subnet, features)
-                update_results(self.experiment.dir, {"subnets": {subnet.id: entry}})
-                self.archive[subnet.id] = measurement
-                self.write_front()
-                yield measurement
+        return build_generator(config.search, self.feasible, lambda s: layer_keys(s, path_of(s)), config.seed)
 
-    def write_front(self) -> list[Measurement]:
-        """Write ``search/front.json`` from everything measured so far, and give the front, cheapest first."""
-        config = self.experiment.config
-        front = find_front(self.archive.values(), config.search.cost)
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Loads the dev set when it is first needed."""
+        return Evaluator(self.experiment.model, self.experiment.tokenizer, self.dev_batches(), self.experiment.config)
+
+    def work(self, wanted: Callable[[], bool] = lambda: True) -> Iterator[Candidate]:
+        """Evaluate subnet after subnet until nothing is left, waiting for what other workers have claimed.
+
+        Args:
+          wanted: asked before every claim; the work ends when it says no.
+
+        Yields:
+          Every subnet that this worker has finished.
+        """
+        generator = self.generator()
+        self.study.reap()
+        while wanted():
+            history = self.study.history()
+            proposal = generator.propose(history)
+            if proposal is None:
+                if not history.select("running"):
+                    return
+                time.sleep(WAIT_SECONDS)
+                self.study.reap()
+                continue
+            yield from self._take(proposal, history, generator)
+
+    def write_candidates(self) -> History:
+        """Write ``search/candidates.json`` from the study, and give its history."""
+        history, config = self.study.history(), self.experiment.config
         content = {
             "set": config.data.dev,
             "cost": config.search.cost,
-            "measured": len(self.archive),
-            "front": [item.to_dict() for item in front],
+            "weights": fingerprint(self.experiment.dir / "final.pt"),
+            "candidates": [candidate.to_dict() for candidate in history.measured],
+            "stopped": [candidate.to_dict() for candidate in history.select("stopped")],
         }
-        write_json_atomic(self.experiment.dir / "search" / "front.json", content)
-        return front
+        write_json_atomic(self.experiment.dir / "search" / "candidates.json", content)
+        return history
 
-    def _measure(self, subnet: Subnet, features: Tensor) -> tuple[Measurement, dict[str, Any]]:
-        experiment, config = self.experiment, self.experiment.config
-        quality = measure_quality(
-            experiment.model, subnet, self.dev_batches(), experiment.tokenizer, config.loss, config.decoding
-        )
-        costs = measure_costs(experiment.model, subnet, features, config.search, config.decoding)
-        measurement = Measurement(subnet, quality.wer.wer, quality.loss, costs)
-        entry = {
-            "subnet": subnet.to_dict(),
-            "costs": costs,
-            "dev_loss": quality.loss,
-            "wer": {config.data.dev: wer_entry(quality, experiment.checkpoint, config.decoding)},
-            "search": {"wer": measurement.wer, "dev_loss": measurement.dev_loss, "weights": self.weights},
-        }
-        return measurement, entry
+    def _take(self, proposal: Proposal, history: History, generator: Generator) -> Iterator[Candidate]:
+        """Claim and evaluate; nothing where another worker was first."""
+        claim = self.study.claim(proposal, self.feasible.costs(proposal.subnet))
+        if claim is None:
+            return
+        try:
+            with self.study.alive(claim):
+                outcome = self._evaluate(claim.candidate, history, generator)
+        except BaseException:
+            self.study.give_back(claim)
+            raise
+        if self.study.finish(claim, outcome):
+            finished = self.study.history().get(claim.candidate.subnet)
+            if finished is not None:
+                yield finished
 
+    def _evaluate(self, candidate: Candidate, history: History, generator: Generator) -> Outcome:
+        config = self.experiment.config.search
+        measured = self._measured_costs(candidate.subnet)
+        costs = {**candidate.costs, **measured}
+        if Limits(**config.limits).excess(Measurement(candidate.subnet, 0.0, None, costs)) > 1.0:
+            return Outcome(0, self.evaluator.words, None, stopped=True, seconds=0.0, costs=measured)
+        bar = float("inf")
+        if config.stop_early and config.kind != "exhaustive":
+            bar = error_bar(history, costs, config.cost, generator.buckets)
+        return replace(self.evaluator.evaluate(candidate.subnet, bar), costs=measured)
 
-def read_archive(exp: Path) -> list[Measurement]:
-    """The subnets that a search has measured on the weights that the experiment has now."""
-    weights = fingerprint(exp / "final.pt")
-    entries = read_results(exp).get("subnets", {})
-    return [_read(entry) for entry in entries.values() if entry.get("search", {}).get("weights") == weights]
+    def _measured_costs(self, subnet: Subnet) -> Mapping[str, float]:
+        """Time and memory, where time is the cost or limited; else none: they are measured for the front at the end."""
+        config = self.experiment.config.search
+        return self.measure_runtime(subnet) if config.cost == "rtf" or "rtf" in config.limits else {}
 
-
-def fingerprint(path: Path) -> str:
-    """Short digest of a checkpoint: figures measured on other weights are measured again.
-
-    Raises:
-      UserError: there is no checkpoint.
-    """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first") from None
-
-
-def measure_slices(
-    experiment: Experiment, widths: Sequence[float], sets: Mapping[str, Batches]
-) -> Iterator[tuple[Subnet, dict[str, float]]]:
-    """WER of untrained slices of a separate model (baseline of claim C1.4), width after width.
-
-    The model's weights are put into a model of the same size whose norms are shared by all widths:
-    parameters and running statistics are sliced by prefix, as there is only one set. Results go under
-    ``slices`` in results.json; they never reach the front.
-
-    Args:
-      widths: fractions of the separate model's own channels.
-      sets: set name -> batches.
-
-    Yields:
-      The slice and its WER in percent per set.
-
-    Raises:
-      UserError: the experiment holds a supernet, or a width does not give whole channel numbers.
-    """
-    if experiment.space.count() != 1:
-        raise UserError(f"--slice: {experiment.dir} is not a separate model, its subnets are trained already")
-    config = experiment.config
-    shared = config.model.encoder.model_copy(update={"norm": "shared"})
-    loss = config.loss if hasattr(experiment.model, "simple_am_head") or hasattr(experiment.model, "ctc_head") else None
-    model = build_model(
-        config.model.model_copy(update={"encoder": shared}),
-        loss,
-        experiment.tokenizer.vocab_size,
-        sorted({1.0, *widths}, reverse=True),
-    ).eval()
-    load_weights(model, experiment.model.state_dict(), experiment.dir / "final.pt")
-    for subnet in map(Subnet, widths):
-        wers: dict[str, Any] = {}
-        for name, batches in sets.items():
-            quality = measure_quality(model, subnet, batches(), experiment.tokenizer, config.loss, config.decoding)
-            wers[name] = wer_entry(quality, experiment.checkpoint, config.decoding)
-        update_results(experiment.dir, {"slices": {subnet.id: {"subnet": subnet.to_dict(), "wer": wers}}})
-        yield subnet, {name: entry["wer"] for name, entry in wers.items()}
-
-
-def _read(entry: Mapping[str, Any]) -> Measurement:
-    found = entry["search"]
-    return Measurement(Subnet.from_dict(entry["subnet"]), found["wer"], found["dev_loss"], entry["costs"])
+    def measure_runtime(self, subnet: Subnet) -> Mapping[str, float]:
+        """Time and memory of the stand-alone model on dev audio."""
+        config = self.experiment.config
+        return measure_runtime(
+            self.experiment.model.extract(subnet),
+            joined_features(self.evaluator.batches, config.search.rtf_seconds),
+            threads=config.search.rtf_threads,
+            max_symbols_per_frame=config.decoding.max_symbols_per_frame,
+        ).to_dict()

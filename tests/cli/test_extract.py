@@ -12,7 +12,7 @@ from slimasr.cli.common import command_app
 from slimasr.cli.extract import run
 from slimasr.config.load import load_config
 from slimasr.experiment import Experiment, read_results, update_results
-from slimasr.search.run import fingerprint
+from slimasr.search.archive import fingerprint
 from slimasr.supernet.subnet import Subnet
 from tests.search.untrained import make_data, make_experiment
 

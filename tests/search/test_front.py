@@ -6,11 +6,8 @@ import random
 
 import pytest
 
-from slimasr.config.schema import ExhaustiveSearchConfig
 from slimasr.errors import UserError
 from slimasr.search.front import Limits, Measurement, best_under, find_front
-from slimasr.search.generators import build_generator
-from slimasr.supernet.space import WidthSpace
 from slimasr.supernet.subnet import Subnet
 
 
@@ -73,12 +70,3 @@ def test_limits_need_a_search() -> None:
         best_under([], Limits(params=1))
     with pytest.raises(UserError, match="no measured rtf"):
         best_under([point(0, 5.0, 100)], Limits(rtf=1.0))
-
-
-def test_exhaustive_generator_proposes_each_subnet_once() -> None:
-    generator = build_generator(ExhaustiveSearchConfig(), WidthSpace((1.0, 0.5, 0.25)))
-    assert generator.total() == 3
-    archive = {"w0.5": point(1, 5.0, 100)}
-    assert [s.id for s in generator.propose(archive)] == ["w1", "w0.25"]
-    archive |= {"w1": point(0, 5.0, 100), "w0.25": point(3, 5.0, 100)}
-    assert generator.propose(archive) == []

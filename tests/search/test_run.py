@@ -17,7 +17,7 @@ from slimasr.experiment import Experiment, read_results
 from slimasr.losses import transducer
 from slimasr.search.evaluate import joined_features, measure_quality
 from slimasr.search.front import Measurement, find_front
-from slimasr.search.run import read_archive
+from slimasr.search.archive import read_archive
 from slimasr.supernet.subnet import Subnet
 from tests.search.untrained import make_experiment
 

@@ -1,0 +1,143 @@
+"""What an experiment's search has found so far, read from its files, and subnets by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment, read_results
+from slimasr.search.front import Measurement
+from slimasr.supernet.space import SearchSpace
+from slimasr.supernet.subnet import Subnet
+
+LISTED = 100
+"""Larger spaces are never gone through: ``all`` then means the front, max and min."""
+
+
+def fingerprint(path: Path) -> str:
+    """Short digest of a checkpoint: figures measured on other weights are measured again.
+
+    Raises:
+      UserError: there is no checkpoint.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first") from None
+
+
+def read_archive(exp: Path) -> list[Measurement]:
+    """The subnets measured in full (costs and time too) on the weights that the experiment has now."""
+    weights = fingerprint(exp / "final.pt")
+    return [_in_results(entry) for entry in _entries(exp) if entry.get("search", {}).get("weights") == weights]
+
+
+def read_candidates(exp: Path) -> list[Measurement]:
+    """Every subnet that has a WER on the weights of now, the archive first; the others have counted costs alone."""
+    archive = read_archive(exp)
+    known = {measurement.subnet for measurement in archive}
+    others = (
+        Measurement(Subnet.from_dict(entry["subnet"]), entry["wer"], entry["dev_loss"], entry["costs"])
+        for entry in _current(exp, "candidates").get("candidates", ())
+    )
+    return archive + [measurement for measurement in others if measurement.subnet not in known]
+
+
+def find_subnet(experiment: Experiment, text: str) -> Subnet:
+    """The subnet meant by a width, ``max``, ``min``, JSON, or the id of one that the search has evaluated.
+
+    Raises:
+      UserError: none is.
+    """
+    try:
+        return experiment.space.parse(text)
+    except UserError as error:
+        ids = {m.subnet.id: m.subnet for m in read_candidates(experiment.dir)}
+        if text.strip() in ids and ids[text.strip()] in experiment.space:
+            return ids[text.strip()]
+        advice = "" if experiment.space.count() <= LISTED else ", or the id of one that the search has evaluated"
+        raise UserError(f"{error}{advice}") from None
+
+
+def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
+    """The subnets meant by several names, each once: also ``front``, and ``all``, which is front, max and min where
+    the space is too large to be gone through.
+
+    Raises:
+      UserError: a name means none, or no search has been run.
+    """
+    found: dict[Subnet, None] = {}
+    for text in texts:
+        if text == "front":
+            found |= dict.fromkeys(read_front(experiment.dir))
+        elif text == "all":
+            found |= dict.fromkeys(all_subnets(experiment))
+        else:
+            found[find_subnet(experiment, text)] = None
+    return list(found)
+
+
+def all_subnets(experiment: Experiment) -> list[Subnet]:
+    """All subnets, or where those are too many: max, the front from the most expensive one down, and min.
+
+    Raises:
+      UserError: there are too many, and no search has been run.
+    """
+    return listed(experiment.space) or _ends(experiment.space, reversed(read_front(experiment.dir)))
+
+
+def profiled_subnets(space: SearchSpace, exp: Path | None) -> list[Subnet]:
+    """The same; before a search, max and min alone."""
+    front = [] if exp is None else [_subnet(item) for item in _current(exp, "front").get("front", ())]
+    return listed(space) or _ends(space, reversed(front))
+
+
+def listed(space: SearchSpace) -> list[Subnet]:
+    """All subnets of a small space, largest first; none of a large one."""
+    return list(space) if space.count() <= LISTED else []
+
+
+def read_front(exp: Path) -> list[Subnet]:
+    """The front that a search found on the weights of now, cheapest first.
+
+    Raises:
+      UserError: none has been found.
+    """
+    front = [_subnet(item) for item in _current(exp, "front").get("front", ())]
+    if not front:
+        raise UserError(f"{exp} has no front yet: run stage 5 (slimasr-search) first, or name subnets")
+    return front
+
+
+def _ends(space: SearchSpace, between: Iterable[Subnet]) -> list[Subnet]:
+    return list(dict.fromkeys([space.max, *(s for s in between if s != space.min), space.min]))
+
+
+def _current(exp: Path, name: str) -> dict[str, Any]:
+    """A file of ``search/``; empty when absent, or of other weights."""
+    path = exp / "search" / f"{name}.json"
+    if not path.exists():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error.msg}); run stage 5 (slimasr-search) again") from None
+    return content if content.get("weights") == fingerprint(exp / "final.pt") else {}
+
+
+def _entries(exp: Path) -> Iterable[Mapping[str, Any]]:
+    entries: dict[str, Mapping[str, Any]] = read_results(exp).get("subnets", {})
+    return entries.values()
+
+
+def _in_results(entry: Mapping[str, Any]) -> Measurement:
+    found = entry["search"]
+    return Measurement(_subnet(entry), found["wer"], found["dev_loss"], entry["costs"])
+
+
+def _subnet(entry: Mapping[str, Any]) -> Subnet:
+    return Subnet.from_dict(entry["subnet"])

@@ -1,0 +1,132 @@
+"""The database of a study: found by URL, and asked again with patience when it is away for a while."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from slimasr.errors import UserError
+
+T = TypeVar("T")
+
+OPENING_SECONDS = 15.0
+"""How long a database may be away when it is opened: a wrong address should show soon."""
+LONGEST_PAUSE = 5.0
+BEATS_OF_GRACE = 6
+_SQLITE_WAIT = 60.0
+
+_logger = logging.getLogger(__name__)
+
+
+def default_url(exp: Path) -> str:
+    """The database of an experiment, a file."""
+    return f"sqlite:///{exp / 'search' / 'study.db'}"
+
+
+class Database:
+    """Connections of one process, shared by its threads."""
+
+    def __init__(self, url: str, *, patience: float, heartbeat_seconds: int) -> None:
+        """Open, and make tables where there are none.
+
+        Args:
+          url: as SQLAlchemy reads it; ``postgresql://`` means the psycopg driver.
+          patience: seconds that the database may be away later on.
+          heartbeat_seconds: between signs of life of a worker.
+
+        Raises:
+          UserError: it cannot be reached, or its driver is not installed.
+        """
+        self.name, self._url = _readable(url), _with_driver(url)
+        self.heartbeat_seconds = heartbeat_seconds
+        self._patience = patience
+        _make_folder(self._url)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.storage: RDBStorage = self.patiently(self._open, min(patience, OPENING_SECONDS))
+
+    def patiently(self, call: Callable[[], T], patience: float | None = None) -> T:
+        """The call's result; repeated, with growing pauses, while the database is away.
+
+        Raises:
+          UserError: it did not come back in time.
+        """
+        patience = self._patience if patience is None else patience
+        start, pause, told = time.monotonic(), 0.1, False
+        while True:
+            try:
+                return call()
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                reason = _reason(error)
+                if _is_no_database(error):
+                    raise UserError(f"database {self.name}: {reason}; delete it to search anew") from None
+                if time.monotonic() - start + pause > patience:
+                    advice = "bring it back and run the same command again: the search goes on"
+                    raise UserError(
+                        f"database {self.name} has not answered for {patience:.0f} s ({reason}); {advice}"
+                    ) from None
+                if not told:
+                    _logger.warning("database %s: %s; trying again for %.0f s", self.name, reason, patience)
+                told = True
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _open(self) -> RDBStorage:
+        sqlite = self._url.startswith("sqlite")
+        # A pooled connection of a server that was restarted is dead: it is tried before it is used.
+        options = {"connect_args": {"timeout": _SQLITE_WAIT}} if sqlite else {"pool_pre_ping": True}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return RDBStorage(
+                    self._url,
+                    engine_kwargs=options,
+                    heartbeat_interval=self.heartbeat_seconds,
+                    grace_period=BEATS_OF_GRACE * self.heartbeat_seconds,
+                )
+        except ImportError:
+            raise UserError(
+                f"database {self.name}: its driver is not installed; for PostgreSQL: pip install 'slimasr[postgresql]'"
+            ) from None
+        except (ArgumentError, NoSuchModuleError) as error:
+            raise UserError(f"--storage {self.name}: {_reason(error)}") from None
+        except RuntimeError as error:  # tables of another version of optuna
+            raise UserError(f"database {self.name}: {_reason(error)}") from None
+
+
+def _with_driver(url: str) -> str:
+    scheme, colon, rest = url.partition(":")
+    return f"postgresql+psycopg{colon}{rest}" if scheme in ("postgres", "postgresql") else url
+
+
+def _readable(url: str) -> str:
+    """The URL without its password."""
+    try:
+        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
+def _make_folder(url: str) -> None:
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _is_no_database(error: BaseException) -> bool:
+    """Whether a file holds something else."""
+    return any("file is not a database" in str(e) for e in (error, error.__cause__) if e is not None)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost message, one line."""
+    cause = error.__cause__ or getattr(error, "orig", None) or error
+    cause = getattr(cause, "orig", None) or cause
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)

@@ -1,0 +1,152 @@
+"""The record of a search: what is worth deploying, measured in full, and what the search took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from scipy.stats import spearmanr
+
+from slimasr.errors import UserError
+from slimasr.experiment import read_results, update_results, write_json_atomic
+from slimasr.search.archive import fingerprint, read_archive
+from slimasr.search.evaluate import wer_entry
+from slimasr.search.front import Limits, Measurement, best_under, find_front
+from slimasr.search.history import History
+from slimasr.search.run import Search
+from slimasr.supernet.subnet import Subnet
+
+FEWEST_CORRELATED = 3
+"""A rank correlation of fewer subnets than this says nothing."""
+
+
+def choose_finalists(search: Search, history: History) -> list[Subnet]:
+    """What goes into results.json: all subnets after an exhaustive search, else max, the front downwards, and min.
+
+    Raises:
+      UserError: no subnet meets the limits; names the nearest.
+    """
+    config, space = search.experiment.config.search, search.experiment.space
+    if not history.measured:
+        seen = [Measurement(c.subnet, 0.0, None, c.costs) for c in history.finished]
+        best_under(seen, Limits(**config.limits))
+        raise UserError("the search has measured no subnet")
+    if config.kind == "exhaustive":
+        return [subnet for subnet in space if subnet in history]
+    front = find_front((c.measurement() for c in history.measured), config.cost)
+    chosen = [space.max, *(m.subnet for m in reversed(front)), space.min]
+    return [subnet for subnet in dict.fromkeys(chosen) if subnet in history]
+
+
+def measure_finalists(search: Search, subnets: Sequence[Subnet]) -> Iterator[Measurement]:
+    """Put subnets into results.json with WER, interval, loss, all costs and time; what is there is not measured again.
+
+    Entries of other weights are dropped: they describe nothing that exists.
+    """
+    exp, weights = search.experiment.dir, fingerprint(search.experiment.dir / "final.pt")
+    _drop_others(search, weights)
+    known = {measurement.subnet: measurement for measurement in read_archive(exp)}
+    history = search.study.history()
+    for subnet in subnets:
+        if subnet not in known:
+            candidate = history.get(subnet)
+            entry = _entry(search, subnet, {} if candidate is None else candidate.costs, weights)
+            update_results(exp, {"subnets": {subnet.id: entry}})
+            found = entry["search"]
+            known[subnet] = Measurement(subnet, found["wer"], found["dev_loss"], entry["costs"])
+        yield known[subnet]
+
+
+def write_front(search: Search, history: History, finalists: Sequence[Measurement]) -> list[Measurement]:
+    """Write ``search/front.json``, with the costs that the finalists have, and give the front, cheapest first."""
+    config = search.experiment.config
+    full = {measurement.subnet: measurement for measurement in finalists}
+    front = find_front((c.measurement() for c in history.measured), config.search.cost)
+    front = [full.get(measurement.subnet, measurement) for measurement in front]
+    content = {
+        "set": config.data.dev,
+        "cost": config.search.cost,
+        "measured": len(history.finished),
+        "weights": fingerprint(search.experiment.dir / "final.pt"),
+        "front": [item.to_dict() for item in front],
+    }
+    write_json_atomic(search.experiment.dir / "search" / "front.json", content)
+    return front
+
+
+def write_summary(search: Search, history: History, *, done: int, minutes: float, workers: int) -> dict[str, Any]:
+    """Write ``search/summary.json``: how fast the search was, and how long beside the training.
+
+    A run that found nothing left to do leaves it as it is.
+
+    Args:
+      done: candidates of this run.
+      minutes: wall clock of this run, front and record included.
+    """
+    path = search.experiment.dir / "search" / "summary.json"
+    weights = fingerprint(search.experiment.dir / "final.pt")
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before = before if before.get("weights") == weights else {}
+    if before and not done:
+        return before
+    evaluating = search.study.seconds() / 60
+    # A run that was killed left no time behind, but its evaluations did.
+    spent = max(before.get("minutes", 0.0) + minutes, evaluating / workers)
+    candidates = len(history.finished)
+    summary = {
+        "generator": search.experiment.config.search.kind,
+        "candidates": candidates,
+        "stopped_early": len(history.select("stopped")),
+        "space": search.experiment.space.count(),
+        "minutes": spent,
+        "evaluation_minutes": evaluating,
+        "per_minute": candidates / spent,
+        "train_minutes": read_results(search.experiment.dir).get("train_minutes"),
+        "workers": workers,
+        "weights": weights,
+    }
+    write_json_atomic(path, summary)
+    return summary
+
+
+def rank_correlation(
+    subnets: Mapping[str, Mapping[str, Any]], front: Sequence[str], dev: str, test: str
+) -> float | None:
+    """Spearman's rank correlation of dev and test WER over the front: how far the dev set can be trusted to rank.
+
+    Args:
+      subnets: ``subnets`` of results.json.
+      front: ids.
+
+    Returns:
+      None where fewer than three of them were decoded on the test set, or all are equal on one of the sets.
+    """
+    entries = (subnets.get(name, {}).get("wer", {}) for name in front)
+    pairs = [(wers[dev]["wer"], wers[test]["wer"]) for wers in entries if dev in wers and test in wers]
+    ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+    if len(pairs) < FEWEST_CORRELATED or len(set(ours)) == 1 or len(set(theirs)) == 1:
+        return None
+    return float(spearmanr(ours, theirs).statistic)
+
+
+def _entry(search: Search, subnet: Subnet, costs: Mapping[str, float], weights: str) -> dict[str, Any]:
+    experiment, config = search.experiment, search.experiment.config
+    quality = search.evaluator.quality(subnet)
+    counted = {**search.feasible.costs(subnet), **costs}
+    return {
+        "subnet": subnet.to_dict(),
+        "costs": counted if "rtf" in counted else {**counted, **search.measure_runtime(subnet)},
+        "dev_loss": quality.loss,
+        "wer": {config.data.dev: wer_entry(quality, experiment.checkpoint, config.decoding)},
+        "search": {"wer": quality.wer.wer, "dev_loss": quality.loss, "weights": weights},
+    }
+
+
+def _drop_others(search: Search, weights: str) -> None:
+    exp = search.experiment.dir
+    results = read_results(exp)
+    entries = results.get("subnets", {})
+    kept = {name: e for name, e in entries.items() if e.get("search", {}).get("weights", weights) == weights}
+    if len(kept) < len(entries):
+        write_json_atomic(exp / "results.json", {**results, "subnets": kept})

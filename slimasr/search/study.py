@@ -1,0 +1,268 @@
+"""The study: the one record of a search, shared by all its workers on any number of machines.
+
+Every subnet that a worker takes up is a trial of an optuna study. To claim one, a worker writes a running trial for
+it and then looks: of all trials for this subnet that have not failed, the one with the smallest number holds the
+claim, and the others give way. The database numbers the trials of a study one after the other (PostgreSQL and MySQL
+lock the study's row meanwhile, SQLite has one writer at a time), so whoever is not first sees whoever is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState
+
+from slimasr.errors import UserError
+from slimasr.search.database import BEATS_OF_GRACE, Database
+from slimasr.search.generators import Proposal
+from slimasr.search.history import Candidate, History
+from slimasr.search.liveness import has_ended, process_identity
+from slimasr.search.nsga2 import distributions
+from slimasr.supernet.space import SearchSpace
+from slimasr.supernet.subnet import Subnet
+
+MOST_DEATHS = 3
+"""So many workers may die over one subnet before the search gives in."""
+
+_STATES = {TrialState.RUNNING: "running", TrialState.COMPLETE: "measured", TrialState.PRUNED: "stopped"}
+# Optuna leaves trials alone that never had a heartbeat; a worker can be killed between its two writes.
+_WITHOUT_HEARTBEAT = sqlalchemy.text(
+    "SELECT t.trial_id FROM trials t LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id "
+    "WHERE t.study_id = :study AND t.state = 'RUNNING' AND h.trial_id IS NULL"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation found; fields as in `Candidate`. ``stopped``: it was given up; ``costs``: measured ones."""
+
+    errors: int
+    words: int
+    dev_loss: float | None
+    stopped: bool
+    seconds: float
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A subnet that this worker alone may measure."""
+
+    trial_id: int
+    candidate: Candidate
+
+
+class Study:
+    """One search in a database.
+
+    What does not show in its name is part of its identity and must agree: figures of another space, dev set or
+    decoding cannot stand beside these.
+    """
+
+    def __init__(self, database: Database, name: str, space: SearchSpace, identity: Mapping[str, Any], cost: str):
+        """Open the study, or make it.
+
+        Args:
+          name: says which weights are searched.
+          identity: plain JSON data.
+          cost: second objective beside the WER.
+
+        Raises:
+          UserError: the study there is one of something else; names what differs.
+        """
+        self.database, self.name, self._space, self._cost = database, name, space, cost
+        self._distributions = distributions(space)
+        self._owner = process_identity()
+        self._suspects: dict[int, float] = {}
+        self._study = database.patiently(
+            lambda: optuna.create_study(
+                storage=database.storage,
+                study_name=name,
+                directions=["minimize", "minimize"],
+                load_if_exists=True,
+            )
+        )
+        self._id = database.patiently(lambda: database.storage.get_study_id_from_name(name))
+        self._agree(dict(identity))
+
+    def history(self) -> History:
+        """All candidates as they are now.
+
+        Raises:
+          UserError: one subnet has killed several workers.
+        """
+        candidates, deaths = dict[str, Candidate](), dict[str, int]()
+        for trial in self._trials():
+            key = trial.user_attrs["subnet"]
+            if trial.state == TrialState.FAIL:
+                deaths[key] = deaths.get(key, 0) + ("lost" not in trial.user_attrs)
+            elif trial.state in _STATES and key not in candidates:
+                candidates[key] = self._candidate(trial)
+        for key, number in deaths.items():
+            if number >= MOST_DEATHS and key not in candidates:
+                name = Subnet.from_json(key).id
+                raise UserError(f"{number} workers died over subnet {name}: is the memory enough? (fewer --workers)")
+        return History(candidates.values())
+
+    def claim(self, proposal: Proposal, costs: Mapping[str, float]) -> Claim | None:
+        """Take up a subnet; None when another worker was first."""
+        storage, token, key = self.database.storage, uuid.uuid4().hex, proposal.subnet.to_json()
+        genes = self._space.genes_of(proposal.subnet)
+        trial = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=genes,
+            distributions={name: self._distributions[name] for name in genes},
+            user_attrs={
+                "subnet": key,
+                "costs": dict(costs),
+                "generation": proposal.generation,
+                "owner": self._owner,
+                "token": token,
+            },
+            system_attrs=dict(proposal.marks or {}),
+        )
+        trial_id = self.database.patiently(lambda: storage.create_new_trial(self._id, trial))
+        self._beat(trial_id)
+        rivals = [t for t in self._trials() if t.user_attrs["subnet"] == key and t.state in _STATES]
+        # A connection that broke after the write was made has written twice.
+        for mine in (t for t in rivals[1:] if t.user_attrs["token"] == token):
+            self._give_way(mine._trial_id)
+        if not rivals or rivals[0].user_attrs["token"] != token:
+            return None
+        return Claim(rivals[0]._trial_id, self._candidate(rivals[0]))
+
+    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+        """Record what was found; False when the claim had been taken away, as this worker was thought dead."""
+        found = {name: value for name, value in asdict(outcome).items() if name != "stopped"}
+        storage, values = self.database.storage, None
+        state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
+        if not outcome.stopped:
+            costs = {**claim.candidate.costs, **outcome.costs}
+            values = [100.0 * outcome.errors / outcome.words, costs[self._cost]]
+
+        def record() -> bool:
+            try:
+                storage.set_trial_user_attr(claim.trial_id, "found", found)
+                storage.set_trial_state_values(claim.trial_id, state, values)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                return storage.get_trial(claim.trial_id).state == state  # an earlier attempt may have got through
+            return True
+
+        return self.database.patiently(record)
+
+    def give_back(self, claim: Claim) -> None:
+        """Free the subnet for others."""
+        self._give_way(claim.trial_id)
+
+    @contextmanager
+    def alive(self, claim: Claim) -> Iterator[None]:
+        """Signs of life from a thread, while the claim is worked on."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(self.database.heartbeat_seconds):
+                try:
+                    self.database.storage.record_heartbeat(claim.trial_id)
+                except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
+                    continue  # the next one may get through, and the worker itself waits for the database
+            self.database.storage.remove_session()
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def reap(self) -> None:
+        """Free what dead workers had claimed: those of this machine at once, others when their heartbeat stops."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.database.patiently(lambda: optuna.storages.fail_stale_trials(self._study))
+        running = {t._trial_id: t for t in self._trials() if t.state == TrialState.RUNNING}
+        silent = set(self.database.patiently(self._without_heartbeat)) & running.keys()
+        self._suspects = {i: self._suspects.get(i, time.monotonic()) for i in silent}
+        patience = BEATS_OF_GRACE * self.database.heartbeat_seconds
+        for trial_id, trial in running.items():
+            since = self._suspects.get(trial_id)
+            silenced = since is not None and time.monotonic() - since > patience
+            if silenced or has_ended(trial.user_attrs["owner"]):
+                self._set_failed(trial_id)
+
+    def seconds(self) -> float:
+        """Time spent on evaluations so far, all workers together."""
+        return sum(t.user_attrs.get("found", {}).get("seconds", 0.0) for t in self._trials())
+
+    def _trials(self) -> list[FrozenTrial]:
+        """In order of their numbers; what was finished when last read is not read again."""
+        return self.database.patiently(lambda: self._study.get_trials(deepcopy=False))
+
+    def _candidate(self, trial: FrozenTrial) -> Candidate:
+        attrs = trial.user_attrs
+        found = attrs.get("found", {})
+        return Candidate(
+            Subnet.from_json(attrs["subnet"]),
+            _STATES[trial.state],  # type: ignore[arg-type]
+            {**attrs["costs"], **found.get("costs", {})},
+            attrs["generation"],
+            found.get("errors"),
+            found.get("words"),
+            found.get("dev_loss"),
+            trial.system_attrs,
+        )
+
+    def _agree(self, identity: dict[str, Any]) -> None:
+        stored = self.database.patiently(lambda: self._study.user_attrs).get("identity")
+        if stored is None:
+            self.database.patiently(lambda: self._study.set_user_attr("identity", identity))
+            return
+        for key, value in identity.items():
+            if stored.get(key) != value:
+                there, here = _difference(stored.get(key), value)
+                found = f"study {self.name} in {self.database.name} was made with another {key}"
+                raise UserError(f"{found} ({there} there, {here} here): name another --storage, or delete that study")
+
+    def _without_heartbeat(self) -> list[int]:
+        with self.database.storage.engine.connect() as connection:
+            return [row[0] for row in connection.execute(_WITHOUT_HEARTBEAT, {"study": self._id})]
+
+    def _beat(self, trial_id: int) -> None:
+        self.database.patiently(lambda: self.database.storage.record_heartbeat(trial_id))
+
+    def _give_way(self, trial_id: int) -> None:
+        def mark() -> None:
+            try:
+                self.database.storage.set_trial_user_attr(trial_id, "lost", True)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                return
+
+        self.database.patiently(mark)
+        self._set_failed(trial_id)
+
+    def _set_failed(self, trial_id: int) -> None:
+        def fail() -> None:
+            try:
+                self.database.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                return  # finished after all, or failed by another worker
+
+        self.database.patiently(fail)
+
+
+def _difference(there: Any, here: Any) -> tuple[Any, Any]:
+    """The first values that differ."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in {**there, **here}:
+            if there.get(key) != here.get(key):
+                return f"{key}: {there.get(key, 'none')}", f"{here.get(key, 'none')}"
+    return there, here

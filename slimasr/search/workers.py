@@ -1,0 +1,144 @@
+"""Several workers on one machine: processes of one thread each that share nothing but the study."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+from slimasr.config.load import load_config
+from slimasr.data.dataloading import eval_batches
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment
+from slimasr.search.history import Candidate
+from slimasr.search.run import Search
+
+POLL_SECONDS = 0.5
+_THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to open the search for itself.
+
+    Attributes:
+      exp: experiment folder.
+      data: folder of the recipe's data.
+      overrides: ``search.<key>=<value>``.
+      storage: as in `Search.open`.
+    """
+
+    exp: Path
+    data: Path
+    overrides: tuple[str, ...] = ()
+    storage: str | None = None
+
+    def experiment(self) -> Experiment:
+        """The experiment, with the overrides.
+
+        Raises:
+          UserError: an override of something else than the search, which training has fixed.
+        """
+        for override in self.overrides:
+            if not override.startswith("search."):
+                raise UserError(f"--set {override}: a trained experiment's search section alone may be changed")
+        experiment = Experiment.open(self.exp)
+        return replace(experiment, config=load_config(self.exp / "config.yaml", self.overrides))
+
+    def open(self) -> Search:
+        """The search.
+
+        Raises:
+          UserError: as `Experiment.open` and `Search.open` do.
+        """
+        experiment = self.experiment()
+        config = experiment.config
+        seconds = config.decoding.batch_seconds
+        batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)
+        return Search.open(experiment, batches, self.storage)
+
+
+def run_workers(job: Job, search: Search, number: int) -> Iterator[Candidate]:
+    """Let workers finish the search; gives every candidate that becomes known meanwhile.
+
+    A worker that dies is named, and what it had begun is left to the others.
+
+    Raises:
+      UserError: all of them ended before the search did.
+    """
+    context = multiprocessing.get_context("spawn")
+    with _one_thread():
+        workers: list[BaseProcess] = [context.Process(target=_work, args=(job,)) for _ in range(number)]
+        for worker in workers:
+            worker.start()
+    known = {candidate.subnet for candidate in search.study.history().finished}
+    try:
+        alive = list(workers)
+        while alive:
+            time.sleep(POLL_SECONDS)
+            ended = [worker for worker in alive if not worker.is_alive()]
+            alive = [worker for worker in alive if worker not in ended]
+            for worker in ended:
+                _report(worker, bool(alive))
+                search.study.reap()
+            for candidate in search.study.history().finished:
+                if candidate.subnet not in known:
+                    known.add(candidate.subnet)
+                    yield candidate
+    finally:
+        _end(workers)
+    if all(worker.exitcode for worker in workers):
+        raise UserError("all workers ended before the search did: run the same command again to go on")
+
+
+def _work(job: Job) -> None:
+    """What a worker does; it ends with its parent."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    try:
+        for _ in job.open().work(lambda: parent is None or parent.is_alive()):
+            pass
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _report(worker: BaseProcess, others: bool) -> None:
+    if worker.exitcode:
+        how = signal.Signals(-worker.exitcode).name if worker.exitcode < 0 else f"exit status {worker.exitcode}"
+        rest = "; the others go on" if others else ""
+        print(f"worker {worker.pid} ended early ({how}){rest}", file=sys.stderr)
+
+
+def _end(workers: Sequence[BaseProcess]) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            worker.terminate()
+        worker.join()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Numerical libraries read their thread count when a process starts."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(_THREADS)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
