@@ -34,6 +34,7 @@ from slimasr.files import write_atomic, write_json_atomic
 from slimasr.models.build import build_model, shrink_model_config
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.space import SearchSpace, build_space
+from slimasr.supernet.subnet import Subnet
 
 __all__ = [
     "Experiment",
@@ -90,6 +91,20 @@ class Experiment:
         load_weights(model, saved["model"], path)
         return cls(exp, config, space, tokenizer, model.eval(), checkpoint)
 
+    def find_subnets(self, name: str) -> list[Subnet]:
+        """The subnets that a command's option means: ``front``, the id of a measured one, or as the space reads it.
+
+        Raises:
+          UserError: there is no front yet, or no subnet is meant.
+        """
+        if name == "front":
+            path = self.dir / "search" / "front.json"
+            if not path.exists():
+                raise UserError(f"{path} is missing: run stage 5 (slimasr-search) first")
+            return [Subnet.from_dict(item["subnet"]) for item in json.loads(path.read_text(encoding="utf-8"))["front"]]
+        measured = read_results(self.dir).get("subnets", {})
+        return [Subnet.from_dict(measured[name]["subnet"]) if name in measured else self.space.parse(name)]
+
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; tensors and plain values only, never code.
@@ -132,7 +147,7 @@ def resolve_separate(config: Config) -> tuple[Config, str | None]:
     A baseline is an ordinary model of one width: the sizes of its subnet become the model's own.
 
     Raises:
-      UserError: ``method.subnet`` is not in the space.
+      UserError: ``method.subnet`` is not in the space, or ``loss.auxiliary`` names a layer that it drops.
     """
     if config.method.kind != "separate":
         return config, None
@@ -140,8 +155,12 @@ def resolve_separate(config: Config) -> tuple[Config, str | None]:
     subnet = space.parse(config.method.subnet)
     if space.count() == 1:
         return config, subnet.id
+    model = shrink_model_config(config.model, subnet)
+    auxiliary, num_layers = config.loss.auxiliary, model.encoder.num_layers
+    if auxiliary is not None and max(auxiliary.layers) > num_layers:
+        raise UserError(f"loss.auxiliary.layers: {subnet.id} has {num_layers} layers, none after the {num_layers}th")
     changes = {
-        "model": shrink_model_config(config.model, subnet),
+        "model": model,
         "space": WidthSpaceConfig(widths=[1.0]),
         "method": config.method.model_copy(update={"subnet": "1.0"}),
     }

@@ -74,7 +74,13 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     pins = [Requirement(line) for line in lines]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [Requirement(text) for text in (*project["dependencies"], *extras["demo"], *extras["dev"])]
+    wanted = [
+        Requirement(text)
+        for text in (
+            *project["dependencies"],
+            *(text for name in ("demo", "dev", "export", "energy") for text in extras[name]),
+        )
+    ]
     for python in ("3.10", "3.11", "3.12", "3.13"):
         here = {"python_version": python}
         chosen = {_canonical(p.name): p for p in pins if p.marker is None or p.marker.evaluate(here)}

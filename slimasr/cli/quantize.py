@@ -1,0 +1,48 @@
+"""Chosen subnets as int8 ONNX files, and their WER in onnxruntime."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
+
+SubnetsOption = Annotated[
+    list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON or front; repeatable.")
+]
+SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: dev and test sets).")]
+
+
+def run(
+    exp: ExpArgument,
+    data: DataOption = Path("data"),
+    subnets: SubnetsOption = None,
+    set_names: SetsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write export/<subnet>/*.int8.onnx and measure WER with them (default: the front); needs the extra export."""
+    # These import torch and lhotse: not needed to print the help.
+    from slimasr.data.dataloading import eval_batches
+    from slimasr.experiment import Experiment
+    from slimasr.export.measure import measure_int8
+    from slimasr.search.run import fingerprint
+
+    experiment = Experiment.open(exp)
+    config, tokenizer = experiment.config, experiment.tokenizer
+    sets = {
+        name: partial(eval_batches, config, data, name, tokenizer, config.decoding.batch_seconds)
+        for name in set_names or [config.data.dev, *config.data.test]
+    }
+    chosen = [subnet for text in subnets or ["front"] for subnet in experiment.find_subnets(text)]
+    for subnet in dict.fromkeys(chosen):
+        measured = measure_int8(experiment, subnet, sets, fingerprint(exp / "final.pt"))
+        for name, figures in progress(measured, len(sets), subnet.id):
+            typer.echo(f"{subnet.id} {name}: WER {figures['wer']:.2f} % in int8 ({figures['runtime']})")
+
+
+def main() -> None:
+    """Console script ``slimasr-quantize``."""
+    entry(run)

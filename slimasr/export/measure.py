@@ -1,0 +1,51 @@
+"""The chosen subnets once more, as int8 in a device's runtime; results go where the search's are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from slimasr.data.batch import Batch
+from slimasr.decoding.decode import describe
+from slimasr.experiment import Experiment, read_results, update_results
+from slimasr.export.onnx import export_int8, needed
+from slimasr.export.runtime import OnnxTransducer, int8_wer
+from slimasr.supernet.subnet import Subnet
+
+
+def measure_int8(
+    experiment: Experiment, subnet: Subnet, sets: Mapping[str, Callable[[], Iterable[Batch]]], weights: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Write ``export/<subnet id>/*.int8.onnx`` and ``subnets.<id>.int8`` of results.json, set after set.
+
+    A set that was measured on these weights and with this search before is not measured again.
+
+    Args:
+      sets: set name -> its batches, anew at every call.
+      weights: digest of the checkpoint.
+
+    Yields:
+      Set name and its entry: WER, interval, and what it was measured with.
+
+    Raises:
+      UserError: the extra ``export`` is not installed, or a set has no word.
+    """
+    made = {
+        "weights": weights,
+        "decoding": describe(experiment.config.decoding),
+        "runtime": f"onnxruntime {needed('onnxruntime').__version__}",
+    }
+    found = read_results(experiment.dir).get("subnets", {}).get(subnet.id, {}).get("int8", {}).get("wer", {})
+    missing = [name for name in sets if made.items() - found.get(name, {}).items()]
+    yield from ((name, found[name]) for name in sets if name not in missing)
+    if not missing:
+        return
+    model = experiment.model.extract(subnet)
+    files = export_int8(model, experiment.dir / "export" / subnet.id)
+    runtime = OnnxTransducer(files, model, experiment.config.search.rtf_threads)
+    for name in missing:
+        wer = int8_wer(runtime, sets[name](), experiment.tokenizer, experiment.config.decoding)
+        entry = {**wer.to_dict(), **made}
+        int8 = {"wer": {name: entry}, "bytes": files.bytes, "runtime": made["runtime"]}
+        update_results(experiment.dir, {"subnets": {subnet.id: {"subnet": subnet.to_dict(), "int8": int8}}})
+        yield name, entry

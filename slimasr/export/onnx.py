@@ -1,0 +1,213 @@
+"""A stand-alone transducer as three ONNX files: encoder, predictor, joiner, the parts that device runtimes load.
+
+::
+
+    encoder     x (N, T, F) float, x_lens (N,)      -> am (N, T', J), lens (N,)      projection included
+    predictor   labels (n,), state_0 (n, ...), ...  -> lm (n, J), next_0, ...        one label, projection included
+    joiner      am (n, J), lm (n, J)                -> logits (n, V)
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from slimasr.errors import UserError
+from slimasr.models.build import build_model
+from slimasr.models.predictor import PredictorState
+from slimasr.models.transducer import Transducer
+
+PARTS = ("encoder", "predictor", "joiner")
+EXAMPLE_FRAMES = 203
+QUANTIZED_OPS = ["MatMul", "Gemm", "Gather"]
+"""What linear layers, LSTM steps and embeddings become."""
+
+
+@dataclass(frozen=True)
+class OnnxFiles:
+    """Where the three parts are."""
+
+    encoder: Path
+    predictor: Path
+    joiner: Path
+
+    @property
+    def bytes(self) -> int:
+        """Size of all three."""
+        return sum(path.stat().st_size for path in (self.encoder, self.predictor, self.joiner))
+
+
+def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
+    """Write a stand-alone model as float32 ONNX files.
+
+    Args:
+      model: as `Transducer.extract` gives it.
+      folder: made if need be; files of the same name are replaced.
+
+    Raises:
+      UserError: the extra ``export`` is not installed.
+    """
+    for package in ("onnx", "onnxscript"):
+        needed(package)
+    model, files = deployable(model), _files(folder, "onnx")
+    bins, dim = model.config.num_mel_bins, model.config.joiner.dim
+    n, frames = Dim.DYNAMIC, Dim.DYNAMIC
+    lens = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES - 60])
+    _export(
+        _Encoder(model),
+        (torch.zeros(2, EXAMPLE_FRAMES, bins), lens),
+        files.encoder,
+        {"x": {0: n, 1: frames}, "x_lens": {0: n}},
+        ["am", "lens"],
+    )
+    state = model.predictor.init_state(2, torch.device("cpu")).tensors
+    _export(
+        _Predictor(model),
+        (torch.zeros(2, dtype=torch.int64), *state),
+        files.predictor,
+        {"labels": {0: n}, "state": tuple({0: n} for _ in state)},
+        ["lm", *(f"next_{i}" for i in range(len(state)))],
+    )
+    _export(
+        _Joiner(model),
+        (torch.zeros(2, dim), torch.zeros(2, dim)),
+        files.joiner,
+        {"am": {0: n}, "lm": {0: n}},
+        ["logits"],
+    )
+    return files
+
+
+def export_int8(model: Transducer, folder: Path) -> OnnxFiles:
+    """Write a stand-alone model as int8 ONNX files: onnxruntime's dynamic quantisation.
+
+    Weights of linear layers are symmetric with one scale per output channel, embeddings have one scale; activations
+    get theirs as they come. Processors without int8 dot products (VNNI, SDOT) may saturate sums of large products.
+
+    Raises:
+      UserError: the extra ``export`` is not installed.
+    """
+    needed("onnx")
+    quantization, files = needed("onnxruntime.quantization"), _files(folder, "int8.onnx")
+    with TemporaryDirectory(prefix="slimasr-") as temporary, _quiet():
+        plain = export_onnx(model, Path(temporary))
+        for part in PARTS:
+            quantization.quantize_dynamic(
+                getattr(plain, part),
+                getattr(files, part),
+                op_types_to_quantize=QUANTIZED_OPS,
+                per_channel=True,
+                weight_type=quantization.QuantType.QInt8,
+            )
+    return files
+
+
+def deployable(model: Transducer) -> Transducer:
+    """A copy on the CPU, in evaluation mode, in the form that runtimes without complex numbers can run."""
+    encoder = model.config.encoder
+    if encoder.kind != "mh_ssm" or encoder.convolution == "real":
+        return copy.deepcopy(model).cpu().eval()
+    real = encoder.model_copy(update={"convolution": "real"})
+    copied = build_model(model.config.model_copy(update={"encoder": real}), None, model.vocab_size, (1.0,))
+    copied.load_state_dict(model.state_dict())
+    return copied.eval()
+
+
+def needed(package: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+      UserError: it is not installed; names the extra.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError:
+        raise UserError(f"{package} is not installed: pip install 'slimasr[export]'") from None
+
+
+class _Encoder(nn.Module):
+    def __init__(self, model: Transducer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        encoded = self.model.encode(x, x_lens)
+        return self.model.joiner.project_encoder(encoded.out, self.model.width_of(None)), encoded.lens
+
+
+class _Predictor(nn.Module):
+    def __init__(self, model: Transducer) -> None:
+        super().__init__()
+        self.predictor, self.joiner = model.predictor, model.joiner
+
+    def forward(self, labels: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        out, after = self.predictor.step(labels, PredictorState(state))
+        return self.joiner.project_predictor(out), *after.tensors
+
+
+class _Joiner(nn.Module):
+    def __init__(self, model: Transducer) -> None:
+        super().__init__()
+        self.joiner = model.joiner
+
+    def forward(self, am: Tensor, lm: Tensor) -> Tensor:
+        logits: Tensor = self.joiner(am, lm)
+        return logits
+
+
+def _files(folder: Path, suffix: str) -> OnnxFiles:
+    folder.mkdir(parents=True, exist_ok=True)
+    return OnnxFiles(*(folder / f"{part}.{suffix}" for part in PARTS))
+
+
+def _export(
+    module: nn.Module, example: tuple[Tensor, ...], path: Path, dynamic: dict[str, Any], outputs: Sequence[str]
+) -> None:
+    names = [name for name in dynamic if name != "state"]
+    names += [f"state_{i}" for i in range(len(example) - len(names))]
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            module.eval(),
+            example,
+            dynamo=True,
+            dynamic_shapes=dynamic,
+            input_names=names,
+            output_names=list(outputs),
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    # Where in the source each node comes from: of no use on a device, and half a megabyte.
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+    del proto.graph.value_info[:]
+    path.write_bytes(proto.SerializeToString())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporter and quantiser tell their developers; errors are raised all the same."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration", "")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,106 @@
+"""Recognition by onnxruntime: the same searches, on sessions instead of modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from slimasr.config.schema import DecodingConfig
+from slimasr.data.batch import Batch
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.decoding.decode import search_labels
+from slimasr.encoders.base import EncoderOutput
+from slimasr.export.onnx import OnnxFiles, needed
+from slimasr.models.predictor import PredictorState
+from slimasr.models.transducer import Transducer
+from slimasr.scoring import Utterance, WerResult, score
+
+
+class OnnxTransducer:
+    """A model that runs in onnxruntime and can be searched like one in torch. Projections are part of its files."""
+
+    def __init__(self, files: OnnxFiles, model: Transducer, threads: int = 1) -> None:
+        """``model``: what the files were exported from; gives the sizes and the state before the first label.
+
+        Raises:
+          UserError: the extra ``export`` is not installed.
+        """
+        self.blank_id = model.blank_id
+        self.vocab_size = model.vocab_size
+        self.config = model.config
+        self.encoder = _Session(files.encoder, threads)
+        self.predictor = _OnnxPredictor(_Session(files.predictor, threads), model)
+        self.joiner = _OnnxJoiner(_Session(files.joiner, threads))
+
+    def encode(self, x: Tensor, x_lens: Tensor) -> EncoderOutput:
+        """(N, T, F) features -> projected encoder output."""
+        am, lens = self.encoder.run(x, x_lens)
+        return EncoderOutput(am, lens)
+
+
+def decode_onnx(
+    model: OnnxTransducer, batches: Iterable[Batch], tokenizer: Tokenizer, config: DecodingConfig
+) -> list[Utterance]:
+    """References and hypotheses, utterance by utterance as on a device: scales of activations are those of a batch."""
+    utterances = []
+    for batch in batches:
+        for row, (name, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
+            one = batch.select([row])
+            encoded = model.encode(one.x, one.x_lens)
+            (labels,) = search_labels(model, encoded, encoded.out.shape[-1], config)
+            words = tokenizer.decode(labels).split()
+            utterances.append(Utterance(name, tuple(text.split()), tuple(words)))
+    return utterances
+
+
+def int8_wer(
+    model: OnnxTransducer, batches: Iterable[Batch], tokenizer: Tokenizer, decoding: DecodingConfig
+) -> WerResult:
+    """WER of a set with its bootstrap interval.
+
+    Raises:
+      UserError: the set is empty or has no word.
+    """
+    return score(decode_onnx(model, batches, tokenizer, decoding))
+
+
+class _Session:
+    def __init__(self, path: Path, threads: int) -> None:
+        runtime = needed("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.names = [entry.name for entry in self.session.get_inputs()]
+
+    def run(self, *inputs: Tensor) -> list[Tensor]:
+        feeds = {name: value.contiguous().numpy() for name, value in zip(self.names, inputs, strict=True)}
+        return [torch.from_numpy(value) for value in self.session.run(None, feeds)]
+
+
+class _OnnxPredictor:
+    def __init__(self, session: _Session, model: Transducer) -> None:
+        self.session = session
+        self.init_state = model.predictor.init_state
+
+    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        out, *after = self.session.run(labels, *state.tensors)
+        return out, PredictorState(tuple(after))
+
+
+class _OnnxJoiner:
+    def __init__(self, session: _Session) -> None:
+        self.session = session
+
+    def project_encoder(self, encoder_out: Tensor, width: int) -> Tensor:
+        return encoder_out
+
+    def project_predictor(self, predictor_out: Tensor) -> Tensor:
+        return predictor_out
+
+    def __call__(self, am: Tensor, lm: Tensor) -> Tensor:
+        am, lm = torch.broadcast_tensors(am, lm)
+        (logits,) = self.session.run(am.reshape(-1, am.shape[-1]), lm.reshape(-1, lm.shape[-1]))
+        return logits.view(*am.shape[:-1], -1)

@@ -1,0 +1,25 @@
+"""Tiny stand-alone models with random weights, of every encoder and predictor."""
+
+from __future__ import annotations
+
+import torch
+
+from slimasr.config.schema import LstmPredictorConfig, MhSsmConfig, ModelConfig, StackFrontendConfig
+from slimasr.models.build import build_model
+from slimasr.models.transducer import Transducer
+from tests.tiny import MODEL, VOCAB_SIZE, randomize
+
+LSTM = LstmPredictorConfig(dim=8, num_layers=2, embedding_dim=6)
+SSM = MhSsmConfig(d_model=16, num_layers=2, num_heads=2, state_size=8, ffn_dim=32, dropout=0.0)
+CONFIGS: dict[str, ModelConfig] = {
+    "conformer": MODEL,
+    "mh_ssm": MODEL.model_copy(update={"encoder": SSM, "frontend": StackFrontendConfig(), "predictor": LSTM}),
+}
+
+
+def make_model(kind: str, widths: tuple[float, ...] = (1.0,), vocab_size: int = VOCAB_SIZE) -> Transducer:
+    """A model in evaluation mode."""
+    torch.manual_seed(4)
+    model = build_model(CONFIGS[kind], None, vocab_size, widths)
+    randomize(model)
+    return model.eval()
