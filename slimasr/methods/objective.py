@@ -12,6 +12,7 @@ from slimasr.config.schema import LossConfig
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.losses.ctc import ctc_loss
+from slimasr.losses.frame_targets import IGNORED, frame_loss, frame_targets
 from slimasr.methods.lattice import Lattice, Scored, score_full, score_pruned, simple_loss
 from slimasr.methods.teaching import Teaching, learn, teach
 from slimasr.models.transducer import Transducer
@@ -58,8 +59,9 @@ class PassOutput:
 class Objective(nn.Module):
     """Losses of one subnet on one batch. The unit to which ``torch.func.functional_call`` is applied.
 
-    Loss names: ``transducer`` (full or pruned, as the recipe says), ``ctc``, and for a pass that has a teacher
-    ``distillation``, whose true value is logged as ``divergence``.
+    Loss names: ``transducer`` (full or pruned, as the recipe says), ``ctc``, ``auxiliary`` (frame targets at those of
+    its layers that the subnet runs, summed over layers), and for a pass that has a teacher ``distillation``, whose
+    true value is logged as ``divergence``.
     """
 
     def __init__(self, model: Transducer, config: LossConfig) -> None:
@@ -90,7 +92,7 @@ class Objective(nn.Module):
           teaches: later passes learn from this one, as ``loss.distillation`` says.
         """
         if encoder is None:
-            encoder = self.model.encode(batch.x, batch.x_lens, subnet, taps)
+            encoder = self.model.encode(batch.x, batch.x_lens, subnet, (*taps, *self.taps_of(subnet, names)))
         tokens = batch.y_lens.to(torch.float32)
         losses: dict[str, Tensor] = {}
         units: dict[str, Tensor] = {}
@@ -110,7 +112,16 @@ class Objective(nn.Module):
             logits = self.model.ctc_logits(encoder.out, subnet)
             losses["ctc"] = ctc_loss(logits, encoder.lens, batch.y, batch.y_lens)
             units["ctc"] = tokens
+        if "auxiliary" in names:
+            losses["auxiliary"], units["auxiliary"] = self._auxiliary(encoder, batch, subnet)
         return PassOutput(losses, units, encoder, teaching)
+
+    def taps_of(self, subnet: Subnet | None, names: Sequence[str]) -> tuple[int, ...]:
+        """Encoder layers whose hidden states the losses of these names need."""
+        if self.config.auxiliary is None or "auxiliary" not in names:
+            return ()
+        path = self.model.encoder.path_of(subnet)
+        return tuple(count - 1 for count in self.config.auxiliary.layers if count - 1 in path)
 
     def _transducer(
         self,
@@ -141,8 +152,22 @@ class Objective(nn.Module):
         losses |= {"distillation": surrogate, "divergence": divergence}
         units |= {"distillation": nodes, "divergence": nodes}
 
+    def _auxiliary(self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None) -> tuple[Tensor, Tensor]:
+        """(N,) loss, and (N,) frames that have a target."""
+        assert batch.alignment is not None, "frame targets need the alignments that loss.auxiliary names"
+        targets = frame_targets(batch.alignment, batch.y, encoder.lens, encoder.out.shape[1])
+        frames = (targets != IGNORED).sum(dim=1).to(torch.float32)
+        total = torch.zeros_like(frames)
+        for layer in self.taps_of(subnet, ("auxiliary",)):
+            total = total + frame_loss(self.model.frame_logits(encoder.taps[layer], layer, subnet), targets)
+        return total, frames
+
 
 def loss_weights(config: LossConfig) -> dict[str, float]:
     """Names and weights of the losses that every subnet is trained and validated with."""
     weights = {"transducer": 1.0}
-    return weights if config.ctc_weight == 0 else weights | {"ctc": config.ctc_weight}
+    if config.ctc_weight > 0:
+        weights["ctc"] = config.ctc_weight
+    if config.auxiliary is not None:
+        weights["auxiliary"] = config.auxiliary.weight
+    return weights

@@ -14,6 +14,7 @@ from slimasr.elastic.linear import ElasticLinear
 from slimasr.encoders.base import EncoderOutput
 from slimasr.encoders.build import build_encoder, shrink_encoder
 from slimasr.encoders.frontend import shrink_frontend
+from slimasr.models.frame_head import FrameHead
 from slimasr.models.joiner import Joiner
 from slimasr.models.predictor import build_predictor
 from slimasr.supernet.cost import Cost
@@ -21,6 +22,7 @@ from slimasr.supernet.subnet import Subnet
 
 COST_SECONDS = 10
 FRAMES_PER_SECOND = 100
+TRAINING_HEADS = ("simple_am_head", "simple_lm_head", "ctc_head", "frame_heads")
 
 
 class Transducer(nn.Module):
@@ -66,11 +68,20 @@ class Transducer(nn.Module):
             self.simple_lm_head = ElasticLinear(self.predictor.dim, vocab_size)
         if loss is not None and loss.ctc_weight > 0:
             self.ctc_head = ElasticLinear(encoder_dim, vocab_size)
+        if loss is not None and loss.auxiliary is not None:
+            hidden = loss.auxiliary.hidden_dim
+            heads = {str(count - 1): FrameHead(encoder_dim, hidden, vocab_size) for count in loss.auxiliary.layers}
+            self.frame_heads = nn.ModuleDict(heads)
 
     @property
     def subsampling_factor(self) -> int:
         """Feature frames per encoder frame."""
         return self.encoder.frontend.subsampling_factor
+
+    @property
+    def has_training_heads(self) -> bool:
+        """Whether heads are there that only training needs."""
+        return any(name in self._modules for name in TRAINING_HEADS)
 
     def set_feature_stats(self, mean: Tensor, std: Tensor) -> None:
         """Set the (F,) mean and standard deviation of training features."""
@@ -108,6 +119,10 @@ class Transducer(nn.Module):
     def ctc_logits(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """(N, T, C) -> (N, T, V) scores of the auxiliary CTC head."""
         return cast(Tensor, self.ctc_head(encoder_out, inp=self.width_of(subnet)))
+
+    def frame_logits(self, hidden: Tensor, layer: int, subnet: Subnet | None = None) -> Tensor:
+        """(N, T, C) hidden states after a layer -> (N, T, V) scores of its frame targets."""
+        return cast(Tensor, self.frame_heads[str(layer)](hidden, self.width_of(subnet)))
 
     def count(self, subnet: Subnet | None = None) -> Cost:
         """What the stand-alone subnet costs, without training-only heads."""

@@ -35,6 +35,7 @@ def extract_experiment(experiment: Experiment, subnet: Subnet, out: Path) -> Cos
     changes = {
         "name": name,
         "model": model.config,
+        "loss": experiment.config.loss.model_copy(update={"auxiliary": None}),
         "space": WidthSpaceConfig(widths=[1.0]),
         "method": SeparateConfig(subnet="1.0"),
     }

@@ -35,7 +35,7 @@ def measure_slices(
         raise UserError(f"--slice: {experiment.dir} is not a separate model, its subnets are trained already")
     config = experiment.config
     shared = config.model.encoder.model_copy(update={"norm": "shared"})
-    loss = config.loss if hasattr(experiment.model, "simple_am_head") or hasattr(experiment.model, "ctc_head") else None
+    loss = config.loss if experiment.model.has_training_heads else None
     model = build_model(
         config.model.model_copy(update={"encoder": shared}),
         loss,

@@ -26,22 +26,26 @@ def validate(
     context: StepContext,
     world: World,
 ) -> dict[str, float]:
-    """Losses per token and WER in percent, ``"w0.5/transducer"`` and ``"w0.5/wer"``, over all processes.
+    """Losses per unit (see `PassOutput`) and WER in percent, ``"w0.5/transducer"`` and ``"w0.5/wer"``, over all
+    processes.
 
     Losses are those of the end of the run (progress 1), so that epochs compare; each process takes its share of the
     batches. Modes are restored.
     """
     sums: dict[str, float] = {}
+    units: dict[str, float] = {}
     modes = [(module, module.training) for module in (objective, method)]
     objective.eval()
     method.eval()
     final = StepContext(context.total_steps, context.epoch, context.total_steps, context.rng)
     for index, batch in enumerate(batches):
         if index % world.size == world.rank:
-            _add(sums, _measure(objective, method, batch.to(world.device), tokenizer, decoding, final))
+            more, counted = _measure(objective, method, batch.to(world.device), tokenizer, decoding, final)
+            _add(sums, more)
+            _add(units, counted)
     for module, training in modes:
         module.train(training)
-    return _rates(world.sum_by_key(sums))
+    return _rates(world.sum_by_key(sums), world.sum_by_key(units))
 
 
 def dev_metric(dev: Mapping[str, float]) -> list[float]:
@@ -58,20 +62,23 @@ def _measure(
     tokenizer: Tokenizer,
     decoding: DecodingConfig,
     context: StepContext,
-) -> dict[str, float]:
-    """Sums over one batch: losses, tokens, word errors, words."""
-    sums: dict[str, float] = {"tokens": float(batch.num_tokens)}
-    sums["words"] = float(sum(len(text.split()) for text in batch.texts))
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Sums of losses and word errors over one batch, and how many units and words they are over."""
+    sums: dict[str, float] = {}
+    units: dict[str, float] = {}
+    words = float(sum(len(text.split()) for text in batch.texts))
     model = objective.model
     for subnet in method.evaluated():
         output = method.forward_pass(objective, Pass(subnet, method.losses), batch, context)
         for name, values in output.losses.items():
             sums[f"{subnet.id}/{name}"] = float(values.sum())
+            units[f"{subnet.id}/{name}"] = float(output.units[name].sum())
         assert output.encoder is not None, "an objective's output carries the encoder's"
         encoded, width = output.encoder, model.width_of(subnet)
         ids = greedy_search(model, encoded.out, encoded.lens, width, decoding.max_symbols_per_frame)
         sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, map(tokenizer.decode, ids))))
-    return sums
+        units[f"{subnet.id}/wer"] = words
+    return sums, units
 
 
 def word_errors(reference: str, hypothesis: str) -> int:
@@ -84,6 +91,6 @@ def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:
         sums[name] = sums.get(name, 0.0) + value
 
 
-def _rates(sums: dict[str, float]) -> dict[str, float]:
-    tokens, words = max(1.0, sums.pop("tokens", 0.0)), max(1.0, sums.pop("words", 0.0))
-    return {name: 100.0 * value / words if name.endswith("/wer") else value / tokens for name, value in sums.items()}
+def _rates(sums: Mapping[str, float], units: Mapping[str, float]) -> dict[str, float]:
+    scales = {name: 100.0 if name.endswith("/wer") else 1.0 for name in sums}
+    return {name: scales[name] * value / max(1.0, units[name]) for name, value in sums.items()}

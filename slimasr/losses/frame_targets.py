@@ -1,0 +1,50 @@
+"""Frame targets from an alignment, and the cross-entropy that they are trained with."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORED = -1
+
+
+def frame_targets(alignment: Tensor, y: Tensor, lens: Tensor, num_frames: int) -> Tensor:
+    """(N, T) int64: the token that every frame belongs to, the one that is emitted nearest to it.
+
+    A transducer says when a token is emitted, not how long it lasts, and its blanks say nothing of the audio; so the
+    boundary of two tokens is put halfway between their emissions, and a frame just on it goes to the earlier one.
+
+    Args:
+      alignment: (N, U) int64, the frame that emits each token, rising; -1 = none.
+      y: (N, U) int64 token ids.
+      lens: (N,) int64 frames per utterance.
+      num_frames: T.
+
+    Returns:
+      Token ids; `IGNORED` on padding and where an utterance has no alignment.
+    """
+    assert alignment.shape == y.shape, (alignment.shape, y.shape)
+    frames = torch.arange(num_frames, device=y.device)
+    aligned = alignment >= 0
+    inside = (frames < lens.unsqueeze(1)) & aligned.any(dim=1, keepdim=True)
+    if y.shape[1] == 0:
+        return torch.full_like(inside, IGNORED, dtype=torch.int64)
+    # Doubled, so that halves are whole numbers.
+    boundaries = (alignment[:, :-1] + alignment[:, 1:]).masked_fill(~aligned[:, 1:], 2 * num_frames)
+    segment = torch.searchsorted(boundaries.contiguous(), (2 * frames).expand(len(y), -1).contiguous())
+    return y.gather(1, segment).masked_fill(~inside, IGNORED)
+
+
+def frame_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N,) cross-entropy in nats, summed over an utterance's frames, in float32.
+
+    Args:
+      logits: (N, T, V) scores.
+      targets: (N, T) token ids or `IGNORED`.
+    """
+    with torch.autocast(device_type=logits.device.type, enabled=False):
+        losses = F.cross_entropy(
+            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+    return losses.view(targets.shape).sum(dim=1)
