@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from click.testing import Result
 from torch import Tensor
 from typer.testing import CliRunner
 
 from slimasr.cli.align import run
 from slimasr.cli.common import command_app
+from slimasr.cli.extract import run as extract
+from slimasr.cli.train import run as train
 from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
 from slimasr.data.shards import make_extractor
@@ -145,3 +148,36 @@ def test_wrong_requests(made: tuple[Path, Path], options: list[str], message: st
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+
+
+def test_training_on_what_was_written(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """The separate model of baseline A2, from the command line: it trains, and its stand-alone form opens."""
+    exp, data = made
+    assert call(exp, data).exit_code == 0
+    tree = yaml.safe_load((exp / "config.yaml").read_text())
+    auxiliary = {"layers": [1], "hidden_dim": 4, "alignments": str(exp / "alignments")}
+    tree["loss"] |= {"auxiliary": auxiliary}
+    tree["method"] = {"kind": "separate", "subnet": "1.0"}
+    tree["data"] |= {"max_bad_share": 1.0}
+    tree["training"] |= {"num_epochs": 1, "calibration_batches": 1, "scan_worst_batches": True}
+    (tmp_path / "a2.yaml").write_text(yaml.safe_dump(tree))
+    options = ["--config", str(tmp_path / "a2.yaml"), "--data", str(data), "--exp", str(tmp_path / "a2")]
+    result = CliRunner().invoke(command_app(train), options)
+    assert result.exit_code == 0, result.output
+    (epoch,) = [json.loads(line) for line in (tmp_path / "a2" / "train_log.jsonl").read_text().splitlines()][-1:]
+    for part in ("train", "dev"):
+        assert 0.0 < epoch[part]["w1/auxiliary"] < 10.0, "nats per frame"
+    model = Experiment.open(tmp_path / "a2").model
+    assert model.has_training_heads
+    result = CliRunner().invoke(
+        command_app(extract), [str(tmp_path / "a2"), "--subnet", "max", "--out", str(tmp_path / "small")]
+    )
+    assert result.exit_code == 0, result.output
+    small = Experiment.open(tmp_path / "small").model
+    assert not small.has_training_heads
+    assert sum(p.numel() for p in small.parameters()) == model.count().params
+
+    (exp / "alignments" / "train.jsonl").unlink()
+    result = CliRunner().invoke(command_app(train), [*options[:-1], str(tmp_path / "again")])
+    assert result.exit_code == 1
+    assert "train.jsonl is missing: run slimasr-align" in result.stderr
