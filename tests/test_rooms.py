@@ -29,7 +29,7 @@ ALLOWED = {
     "training": MODELS | {"data", "decoding", "energy", "experiment", "methods", "models"},
     "export": MODELS | {"data", "decoding", "experiment", "models", "scoring"},
     "search": MODELS | {"data", "decoding", "energy", "experiment", "export", "methods", "models", "scoring"},
-    "report": BASIC | {"experiment", "scoring", "search"},
+    "report": BASIC | {"energy", "experiment", "scoring", "search"},
     "recognizer": {"decoding", "experiment", "search", "supernet"},
     "__init__": {"experiment", "recognizer"},
 }

@@ -11,8 +11,9 @@ import re
 import sys
 from pathlib import Path
 
-from slimasr.report.claims import SEPARATE, SLIMMABLE, subnet_ids
+from slimasr.report.claims_slimmable import subnet_ids
 from slimasr.report.records import Study, read_study
+from slimasr.report.roles import SEPARATE, SLIMMABLE
 from slimasr.report.tables import Table, cost_cells, cost_columns
 
 ROOT = Path(__file__).resolve().parent.parent

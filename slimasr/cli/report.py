@@ -12,7 +12,7 @@ from slimasr.cli.common import DebugOption
 from slimasr.cli.common import entry as run_command
 from slimasr.errors import UserError
 from slimasr.files import write_atomic, write_json_atomic
-from slimasr.report.collect import collect, fronts_of
+from slimasr.report.collect import collect
 from slimasr.report.records import read_study
 from slimasr.report.results_md import render_results
 from slimasr.report.tables import subnet_table
@@ -28,7 +28,7 @@ def run(
     title: Annotated[str | None, typer.Option(help="Name of the recipe; default: the folder's.")] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Report on one or several experiments: slimmable and separate models are joined by size."""
+    """Report on one or several experiments: supernets and separate models are joined by size."""
     if out is None and json_path is None:
         raise UserError("nothing to write: name --out report.html, or --json results.json")
     if results_md is not None and json_path is None:
@@ -43,7 +43,7 @@ def run(
         write_atomic(results_md, render_results(merged, json_path.name))
         typer.echo(f"wrote {results_md}")
     if out is not None:
-        print_table(subnet_table(read_study(data), fronts_of(data)))
+        print_table(subnet_table(read_study(data)))
         page, *pictures = write_report(data, out)
         for path in (*pictures, page):
             typer.echo(f"wrote {path}")

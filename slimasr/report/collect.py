@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from slimasr.config.load import load_config
-from slimasr.config.schema import Config
+from slimasr.config.schema import Config, EncoderConfig, MhSsmConfig
 from slimasr.errors import UserError
 from slimasr.experiment import read_results
-from slimasr.report.claims import SEPARATE, SLIMMABLE
 from slimasr.report.comparison import compare_all
 from slimasr.report.records import Run, read_study
+from slimasr.report.roles import Described, Role, roles_of
 from slimasr.scoring import Utterance
 from slimasr.scoring.icefall import read_recogs
+from slimasr.search.finalists import rank_correlation
 
-_TRAITS = ("slimming", "norm", "attention")
+_ENCODER = ("kind", "slimming", "norm", "attention")
+_PLOTTED = ("params", "int8_bytes", "macs")
 _KEPT = (
     "method",
     "separate_of",
@@ -31,14 +33,15 @@ _KEPT = (
     "versions",
     "subnets",
     "slices",
+    "energy",
 )
 
 
 def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, Any]:
     """Everything the experiments measured, merged, with their paired comparisons, as plain JSON data.
 
-    The first slimmable experiment is the main one; the others are named by what differs from it, such as
-    ``slimmable, head size``.
+    What an experiment stands for follows from its configuration, see `slimasr.report.roles`; the first supernet is
+    the main one.
 
     Args:
       experiments: experiment folders.
@@ -48,65 +51,86 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
     Raises:
       UserError: a folder was not trained or searched, or two have the same name.
     """
-    configs = {path: load_config(_needed(path / "config.yaml")) for path in experiments}
-    results = {path: read_results(path) for path in experiments}
-    main = next((c for path, c in configs.items() if not results[path].get("separate_of")), None)
-    entries: dict[str, Any] = {}
-    folders: dict[str, Path] = {}
-    for path, config in configs.items():
+    folders, described, results = dict[str, Path](), dict[str, Described](), dict[str, dict[str, Any]]()
+    for path in experiments:
         name = path.resolve().name
-        if name in entries:
+        if name in folders:
             raise UserError(f"{path}: another experiment of this report is called {name}; rename one folder")
-        if not results[path].get("subnets"):
+        config = load_config(_needed(path / "config.yaml"))
+        found = read_results(path)
+        if not found.get("subnets"):
             raise UserError(f"{path}/results.json has no measured subnet: run stage 5 (slimasr-search) first")
-        folders[name] = path
-        entries[name] = _entry(path, config, results[path], main or config, root)
+        params = {key: entry.get("costs", {}).get("params") for key, entry in found["subnets"].items()}
+        folders[name], results[name] = path, found
+        described[name] = Described(config, found.get("separate_of"), params)
+    roles = roles_of(described)
+    entries = {name: _entry(folders[name], described[name].config, results[name], roles[name], root) for name in roles}
     merged = {"recipe": recipe, "experiments": entries, "comparisons": []}
-    runs = read_study(merged).runs
-    sets = _sets(next(iter(configs.values())))
-    return merged | {"comparisons": compare_all(runs, sets, Hypotheses(folders))}
+    data = next(iter(described.values())).config.data
+    comparisons = compare_all(read_study(merged).runs, data.dev, data.test, Hypotheses(folders))
+    return merged | {"comparisons": comparisons}
 
 
-def fronts_of(data: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Experiment name -> ids on its front."""
-    return {name: {item["id"] for item in entry.get("front", ())} for name, entry in data["experiments"].items()}
-
-
-def role_of(config: Config, separate_of: str | None, main: Config) -> str:
-    """What an experiment stands for, named by how it differs from the main one.
-
-    A stand-alone model has one width, so how widths would be sliced or normalised does not tell it apart.
-    """
-    traits = ("attention",) if separate_of else _TRAITS
-    own, other = config.model.encoder, main.model.encoder
-    differing = [str(getattr(own, trait)) for trait in traits if getattr(own, trait) != getattr(other, trait)]
-    words = [_in_words(value) for value in differing]
-    return ", ".join([SEPARATE if separate_of else SLIMMABLE, *words])
-
-
-def _in_words(value: str) -> str:
-    names = {
-        "per_width": "norms per width",
-        "shared": "shared norms",
-        "recalibrated": "recalibrated norms",
-        "relative": "relative attention",
-        "plain": "plain attention",
-    }
-    return names.get(value, value.replace("_", " "))
-
-
-def _entry(path: Path, config: Config, results: Mapping[str, Any], main: Config, root: Path) -> dict[str, Any]:
+def _entry(path: Path, config: Config, results: Mapping[str, Any], role: Role, root: Path) -> dict[str, Any]:
     encoder = config.model.encoder
-    front = path / "search" / "front.json"
+    front = _read_json(path / "search" / "front.json").get("front", [])
     return {
         "dir": os.path.relpath(path, root),
-        "role": role_of(config, results.get("separate_of"), main),
-        "encoder": {trait: getattr(encoder, trait) for trait in _TRAITS},
+        "role": role.name,
+        **({"model": role.model} if role.model else {}),
+        **({"family": role.family} if role.family else {}),
+        "encoder": {key: getattr(encoder, key) for key in _ENCODER if hasattr(encoder, key)},
+        "layers": full_layers(encoder),
         **{key: results[key] for key in _KEPT if key in results},
         "command": results.get("command", "").replace(f"{root.resolve()}{os.sep}", ""),
-        "front": json.loads(front.read_text(encoding="utf-8"))["front"] if front.exists() else [],
+        "front": front,
+        **_search(path, config, results, [item["id"] for item in front]),
         "curve": _curve(path / "train_log.jsonl"),
     }
+
+
+def full_layers(encoder: EncoderConfig) -> list[dict[str, int]]:
+    """Feed-forward module -> channels, for every layer of the max subnet."""
+    if isinstance(encoder, MhSsmConfig):
+        return [{"ffn": size} for size in encoder.ffn_dims or [encoder.ffn_dim] * encoder.num_layers]
+    if encoder.layers is not None:
+        return [{"ffn1": layer.ffn1, "ffn2": layer.ffn2} for layer in encoder.layers]
+    return [{"ffn1": encoder.ffn_dim, "ffn2": encoder.ffn_dim} for _ in range(encoder.num_layers)]
+
+
+def _search(path: Path, config: Config, results: Mapping[str, Any], front: Sequence[str]) -> dict[str, Any]:
+    """What the search looked at and took, and how dev ranks its front; nothing where all subnets were measured."""
+    looked = _read_json(path / "search" / "candidates.json")
+    if not looked or config.search.kind == "exhaustive":
+        return {}
+    entries = [*looked.get("candidates", ()), *looked.get("stopped", ())]
+    costs = sorted(set.intersection(*(set(entry["costs"]) for entry in entries))) if entries else []
+    correlations = {
+        name: rank_correlation(results["subnets"], front, config.data.dev, name) for name in config.data.test
+    }
+    return {
+        "candidates": {
+            "set": looked.get("set", config.data.dev),
+            "ids": [entry["id"] for entry in entries],
+            "wer": [round(entry["wer"] if "wer" in entry else entry["wer_at_least"], 4) for entry in entries],
+            "stopped": ["wer" not in entry for entry in entries],
+            "costs": {name: [entry["costs"][name] for entry in entries] for name in costs if name in _PLOTTED},
+        },
+        "search": _read_json(path / "search" / "summary.json") or None,
+        "int8_search": config.search.int8,
+        "rank_correlation": {name: value for name, value in correlations.items() if value is not None},
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Content of a file of the search, empty when there is none."""
+    if not path.exists():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error.msg}); run stage 5 (slimasr-search) again") from None
+    return content
 
 
 def _curve(path: Path) -> list[dict[str, Any]]:
@@ -123,10 +147,6 @@ def _curve(path: Path) -> list[dict[str, Any]]:
         if dev:
             points.append({"epoch": entry["epoch"], "step": entry["step"], "dev": dev})
     return points
-
-
-def _sets(config: Config) -> tuple[str, ...]:
-    return (config.data.dev, *config.data.test)
 
 
 class Hypotheses:

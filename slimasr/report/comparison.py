@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from slimasr.report.claims import SEPARATE, SLIMMABLE
+from slimasr.report.pairs import Pair, System, all_pairs
 from slimasr.report.records import Run
 from slimasr.scoring import Utterance, align
 from slimasr.scoring.bootstrap import REPLICATIONS
-
-System = tuple[str, str]
-"""Role and subnet id."""
 
 Recogs = Callable[[Run, str, str], "list[Utterance] | None"]
 """(run, subnet id of the space, set name) -> utterances, None where that was not decoded."""
@@ -22,23 +18,13 @@ Recogs = Callable[[Run, str, str], "list[Utterance] | None"]
 _CHUNK = 500
 
 
-def compare_all(runs: Sequence[Run], sets: Sequence[str], read: Recogs) -> list[dict[str, Any]]:
+def compare_all(runs: Sequence[Run], dev: str, tests: Sequence[str], read: Recogs) -> list[dict[str, Any]]:
     """Every comparison that a claim or table asks for and the runs allow, as plain JSON data."""
-    found = (_compare(a, b, runs, sets, read) for a, b in wanted_pairs(runs))
+    wanted: dict[tuple[System, System], Pair] = {}
+    for pair in all_pairs(runs):
+        wanted.setdefault((pair.a, pair.b), pair)
+    found = (_compare(p.a, p.b, runs, tests if p.chosen else (dev, *tests), read) for p in wanted.values())
     return [entry for entry in found if entry is not None]
-
-
-def wanted_pairs(runs: Sequence[Run]) -> Iterator[tuple[System, System]]:
-    """Slimmable against separate and every variant, size by size; and neighbouring widths of slimmable."""
-    main = next((run for run in runs if run.role == SLIMMABLE), None)
-    if main is None:
-        return
-    ids = [subnet.id for subnet in main.subnets]
-    variants = dict.fromkeys(run.role for run in runs if run.role != SLIMMABLE)
-    for role in sorted(variants, key=lambda role: role != SEPARATE):
-        yield from (((SLIMMABLE, subnet), (role, subnet)) for subnet in ids)
-    for wide, narrow in pairwise(ids):
-        yield (SLIMMABLE, wide), (SLIMMABLE, narrow)
 
 
 def paired_interval(

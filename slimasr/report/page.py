@@ -7,9 +7,10 @@ from html import escape
 
 import plotly.offline
 
-from slimasr.report.claims import Finding
 from slimasr.report.plots import Plot
+from slimasr.report.strips import Drawing, strips_html
 from slimasr.report.tables import Table
+from slimasr.report.verdicts import Finding
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -31,6 +32,10 @@ tr.front td { font-weight: 600; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 0 2rem; }
 .grid > section { min-width: 0; }
 .plot { width: 100%; height: 420px; }
+.strips { display: flex; flex-wrap: wrap; gap: 1rem 1.25rem; margin: .75rem 0 1.5rem; }
+.strips figure { margin: 0; }
+.strips text { font-size: 9px; fill: #888; }
+.strips figcaption { margin: .25rem 0 0 22px; font-size: .8125rem; line-height: 1.3; }
 .verdict { font-weight: 600; white-space: nowrap; }
 .held { color: #00664a; } .not-held { color: #b23c00; } .not-resolved, .not-tested { color: #666; }
 li { margin: .25rem 0; }
@@ -47,7 +52,12 @@ for (const place of document.querySelectorAll(".plot")) {
 
 
 def render_page(
-    title: str, lead: str, tables: Sequence[Table], plots: Sequence[Plot], findings: Sequence[Finding]
+    title: str,
+    lead: str,
+    tables: Sequence[Table],
+    plots: Sequence[Plot],
+    drawings: Sequence[Drawing],
+    findings: Sequence[Finding],
 ) -> str:
     """The whole page. Everything it shows is inside the file, the plot library too."""
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(lead)}</p>"]
@@ -55,6 +65,7 @@ def render_page(
     if plots:
         parts.append('<h2>Plots</h2><p class="note">Touch or point at a subnet for its name and costs.</p>')
         parts.append(f'<div class="grid">{"".join(_plot(plot) for plot in plots)}</div>')
+    parts += [_drawing(drawing) for drawing in drawings]
     parts += [_table(table) for table in tables if table.place == "middle"]
     if findings:
         parts.append(_findings(findings))
@@ -95,6 +106,10 @@ def _plot(plot: Plot) -> str:
         f'<section><h3>{escape(plot.title)}</h3><p class="note">{escape(plot.note)}</p>'
         f'<div class="plot"></div><script type="application/json">{figure}</script></section>'
     )
+
+
+def _drawing(drawing: Drawing) -> str:
+    return f'<h2>{escape(drawing.title)}</h2><p class="note">{escape(drawing.note)}</p>{strips_html(drawing)}'
 
 
 def _findings(findings: Sequence[Finding]) -> str:

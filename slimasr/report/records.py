@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from slimasr.errors import UserError
+from slimasr.report.architecture import Architecture, Layer, architecture_of
+from slimasr.report.roles import TODM
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,32 @@ class Wer:
 
 @dataclass(frozen=True)
 class SubnetRecord:
-    """One measured subnet. ``costs`` and ``wer`` (by set) hold what has been measured so far."""
+    """One measured subnet. ``costs`` and ``wer`` (by set) hold what has been measured so far.
+
+    Attributes:
+      searched_wer: dev WER that the search went by, None where there was no search.
+      int8_wer: by set, of the model that a runtime runs in int8.
+      architecture: empty in results that were written without it.
+    """
 
     id: str
     width: float
     costs: Mapping[str, float]
     wer: Mapping[str, Wer]
     dev_loss: float | None
+    searched_wer: float | None = None
+    int8_wer: Mapping[str, Wer] = field(default_factory=dict)
+    architecture: Architecture = ()
+
+    @property
+    def params(self) -> float:
+        """Parameters, 0 where they were not counted."""
+        return self.costs.get("params", 0.0)
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether there is a WER beyond the dev set's."""
+        return len(self.wer) > 1
 
 
 @dataclass(frozen=True)
@@ -55,15 +76,51 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """Every subnet that a search has looked at, one entry each.
+
+    Attributes:
+      set_name: of the dev set.
+      wer: dev WER in percent, as the search measured it.
+      stopped: whether it was given up early; ``wer`` is then a lower bound.
+      costs: cost name -> values.
+    """
+
+    set_name: str
+    ids: tuple[str, ...]
+    wer: tuple[float, ...]
+    stopped: tuple[bool, ...]
+    costs: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class SearchFacts:
+    """What a search took; ``per_minute`` candidates in its last run, by so many ``workers``."""
+
+    kind: str
+    candidates: int
+    stopped_early: int
+    evaluation_minutes: float
+    per_minute: float | None
+    workers: int
+
+
+@dataclass(frozen=True)
 class Run:
     """One experiment.
 
     Attributes:
       name: folder name, unique in a report.
       role: what it stands for: ``slimmable``, ``slimmable, head size``, ``slimmable, shared norm``,
-        ``separate``, ...
+        ``separate``, ``todm F``, ...
       separate_of: id of the subnet that a separate model is the stand-in for, else None.
       slices: untrained slices of a separate full-width model (claim C1.4).
+      model: letter of paper 2, see `slimasr.report.roles.Role`.
+      family: see there.
+      front: ids of the subnets on the front.
+      int8_search: whether the search saw weights rounded as int8 has them.
+      rank_correlation: set -> Spearman's correlation of its WERs with dev's over the front, where it exists.
+      energy: ``train`` and ``search`` -> what `slimasr.energy` measured.
     """
 
     name: str
@@ -79,11 +136,39 @@ class Run:
     subnets: tuple[SubnetRecord, ...]
     slices: tuple[SubnetRecord, ...]
     curve: tuple[CurvePoint, ...]
+    model: str = ""
+    family: str = ""
+    front: frozenset[str] = frozenset()
+    candidates: Candidates | None = None
+    search: SearchFacts | None = None
+    int8_search: bool = False
+    rank_correlation: Mapping[str, float] = field(default_factory=dict)
+    energy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def is_separate(self) -> bool:
         """Whether this is a model of one size trained alone."""
         return self.separate_of is not None
+
+    @property
+    def is_todm(self) -> bool:
+        """Whether this is a supernet of paper 2."""
+        return self.role.startswith(TODM)
+
+    @property
+    def largest(self) -> SubnetRecord:
+        """The max subnet, or what has been measured of it."""
+        return max(self.subnets, key=lambda s: s.params)
+
+    @property
+    def smallest(self) -> SubnetRecord:
+        """The min subnet, or what has been measured of it."""
+        return min(self.subnets, key=lambda s: s.params)
+
+    @property
+    def front_records(self) -> list[SubnetRecord]:
+        """The measured subnets of the front, smallest first."""
+        return sorted((s for s in self.subnets if s.id in self.front), key=lambda s: s.params)
 
     def subnet(self, subnet_id: str) -> SubnetRecord | None:
         """The record that stands for a subnet of the space: a separate model answers for its own size."""
@@ -114,6 +199,14 @@ class Comparison:
     delta: float
     low: float
     high: float
+
+
+def difference_in_words(comparison: Comparison, a: str, b: str) -> str:
+    """Both WERs, their difference and its interval, for systems called ``a`` and ``b``."""
+    return (
+        f"{a} {comparison.wer_a:.2f} %, {b} {comparison.wer_b:.2f} %, "
+        f"difference {comparison.delta:+.2f} [{comparison.low:+.2f}, {comparison.high:+.2f}]"
+    )
 
 
 @dataclass(frozen=True)
@@ -149,6 +242,7 @@ def read_study(data: Mapping[str, Any]) -> Study:
 
 def _run(name: str, entry: Mapping[str, Any]) -> Run:
     curve = (CurvePoint(int(p["epoch"]), int(p["step"]), p["dev"]) for p in entry["curve"])
+    layers = entry.get("layers", ())
     return Run(
         name=name,
         role=entry["role"],
@@ -160,25 +254,56 @@ def _run(name: str, entry: Mapping[str, Any]) -> Run:
         hardware=entry.get("hardware", ""),
         revision=entry.get("revision", ""),
         command=entry.get("command", ""),
-        subnets=_subnets(entry.get("subnets", {})),
-        slices=_subnets(entry.get("slices", {})),
+        subnets=_subnets(entry.get("subnets", {}), layers),
+        slices=_subnets(entry.get("slices", {}), layers),
         curve=tuple(curve),
+        model=entry.get("model", ""),
+        family=entry.get("family", ""),
+        front=frozenset(item["id"] for item in entry.get("front", ())),
+        candidates=_candidates(entry.get("candidates")),
+        search=_search(entry.get("search")),
+        int8_search=entry.get("int8_search", False),
+        rank_correlation=entry.get("rank_correlation", {}),
+        energy=entry.get("energy", {}),
     )
 
 
-def _subnets(entries: Mapping[str, Any]) -> tuple[SubnetRecord, ...]:
-    """Records, widest first."""
-    records = [_subnet(subnet_id, entry) for subnet_id, entry in entries.items()]
-    return tuple(sorted(records, key=lambda s: (-s.width, s.id)))
+def _candidates(entry: Mapping[str, Any] | None) -> Candidates | None:
+    if entry is None:
+        return None
+    return Candidates(entry["set"], tuple(entry["ids"]), tuple(entry["wer"]), tuple(entry["stopped"]), entry["costs"])
 
 
-def _subnet(subnet_id: str, entry: Mapping[str, Any]) -> SubnetRecord:
+def _search(entry: Mapping[str, Any] | None) -> SearchFacts | None:
+    if entry is None:
+        return None
+    last = entry["last_run"]
+    return SearchFacts(
+        kind=entry["kind"],
+        candidates=entry["candidates"],
+        stopped_early=entry["stopped_early"],
+        evaluation_minutes=entry["evaluation_minutes"],
+        per_minute=last["candidates_per_minute"],
+        workers=last["workers"],
+    )
+
+
+def _subnets(entries: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[SubnetRecord, ...]:
+    """Records, widest first, then largest first."""
+    records = [_subnet(subnet_id, entry, layers) for subnet_id, entry in entries.items()]
+    return tuple(sorted(records, key=lambda s: (-s.width, -s.params, s.id)))
+
+
+def _subnet(subnet_id: str, entry: Mapping[str, Any], layers: Sequence[Layer]) -> SubnetRecord:
     return SubnetRecord(
         id=subnet_id,
         width=float(entry["subnet"].get("width", 1.0)),
         costs=entry.get("costs", {}),
         wer={name: _wer(value) for name, value in entry.get("wer", {}).items()},
         dev_loss=entry.get("dev_loss"),
+        searched_wer=entry.get("search", {}).get("wer"),
+        int8_wer={name: _wer(value) for name, value in entry.get("int8", {}).get("wer", {}).items()},
+        architecture=architecture_of(entry["subnet"], layers),
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slimasr.report import tables
-from slimasr.report.claims import MARGIN, Finding, judge
-from slimasr.report.collect import fronts_of
+from slimasr.report import tables, tables_todm
+from slimasr.report.claims import judge
 from slimasr.report.records import Study, read_study
+from slimasr.report.roles import SLIMMABLE
+from slimasr.report.verdicts import MARGIN, Finding
 
 
 def render_results(data: Mapping[str, Any], source: str) -> str:
@@ -22,27 +23,29 @@ def render_results(data: Mapping[str, Any], source: str) -> str:
     parts = [
         f"# Results: {study.recipe}\n",
         f"Generated from [{source}]({source}) by `slimasr-report`; do not edit.\n",
-        *(table.markdown() for table in all_tables(study, fronts_of(data)) if table.rows),
+        *(table.markdown() for table in all_tables(study) if table.rows),
         _claims(study),
         _commands(study),
     ]
     return "\n".join(part for part in parts if part)
 
 
-def all_tables(study: Study, fronts: dict[str, set[str]]) -> list[tables.Table]:
+def all_tables(study: Study) -> list[tables.Table]:
     """The tables of a report, in order; some may be empty."""
-    found = [tables.subnet_table(study, fronts)]
-    if any(run.is_separate for run in study.runs):
+    found = [tables.subnet_table(study)]
+    slimmable = list(dict.fromkeys(run.role for run in study.runs if run.role.startswith(SLIMMABLE)))
+    if slimmable and any(run.is_separate for run in study.runs):
         found.append(tables.comparison_table(study))
-    if len({run.role for run in study.runs if not run.is_separate}) > 1:
+    if len(slimmable) > 1:
         found.append(tables.variant_table(study))
+    found += [tables_todm.separate_table(study), tables_todm.model_table(study), tables_todm.search_table(study)]
     return [*found, tables.slice_table(study), tables.run_table(study)]
 
 
 def _claims(study: Study) -> str:
     findings = judge(study)
     rows = tuple((f.claim, f.text, f.verdict.value) for f in findings)
-    table = tables.Table("Claims", ("claim", "what it says", "verdict"), rows, _rule())
+    table = tables.Table("Claims", ("claim", "what it says", "verdict"), rows, _rule(findings))
     evidence = "\n".join(_evidence(finding) for finding in findings if finding.evidence)
     return table.markdown() + ("\n" + evidence if evidence else "")
 
@@ -52,13 +55,21 @@ def _evidence(finding: Finding) -> str:
     return f"**{finding.claim}**\n\n{lines}\n"
 
 
-def _rule() -> str:
-    return (
+def _rule(findings: Sequence[Finding]) -> str:
+    text = (
         f"Differences of WER are judged by their 95 % interval with a margin of {MARGIN:g} point. "
         '"At most" is held when the upper end is at most the margin, not held when otherwise the lower '
         'end is above 0. "Equivalent" is held when the interval lies within the margin on both sides, not '
         "held when otherwise it excludes 0. Everything between is not resolved. A claim that fails at one "
         "width is not held."
+    )
+    if not any(finding.claim.startswith("C2") for finding in findings):
+        return text
+    return text.replace("at one width", "at one size") + (
+        ' "Better" and "worse" are held when the interval lies on that side of 0 altogether, not held when it lies on '
+        "the other. Subnets that a search chose are compared with the nearest size: the largest subnet of the front "
+        "that is not larger than the other model, on the test sets alone, as the dev set made the choice; max and min "
+        "subnets on all sets."
     )
 
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from slimasr.report.claims import SEPARATE, SLIMMABLE, subnet_ids
-from slimasr.report.records import Comparison, Study, Wer
+from slimasr.report.architecture import depth, mean_ffn
+from slimasr.report.claims_slimmable import subnet_ids
+from slimasr.report.records import Comparison, Study, SubnetRecord, Wer
+from slimasr.report.roles import SEPARATE, SLIMMABLE
 from slimasr.search.front import Measurement
 from slimasr.search.profile import Profile
 
@@ -48,20 +50,40 @@ def set_names(study: Study) -> list[str]:
     return sorted(names, key=lambda name: (not name.startswith("dev"), names.index(name)))
 
 
-def subnet_table(study: Study, fronts: dict[str, set[str]]) -> Table:
-    """Every subnet of every run: costs and WERs. ``fronts``: run name -> ids on its front."""
+def subnet_table(study: Study) -> Table:
+    """Every subnet of every run: costs and WERs; the shape of subnets that differ layer by layer; WER in int8."""
     names = set_names(study)
-    columns = ("experiment", "subnet", *(f"{name} WER %" for name in names), *cost_columns())
+    shapes = any(run.is_todm for run in study.runs)
+    int8 = [name for name in names if any(name in s.int8_wer for run in study.runs for s in run.subnets)]
+    columns = (
+        "experiment",
+        "subnet",
+        *(("layers", "mean FFN") if shapes else ()),
+        *(f"{name} WER %" for name in names),
+        *(f"{name} WER %, int8" for name in int8),
+        *cost_columns(),
+    )
     rows, marked = list[tuple[str, ...]](), set[int]()
     for run in study.runs:
         for record in run.subnets:
-            if not run.is_separate and record.id in fronts.get(run.name, ()):
+            if not run.is_separate and record.id in run.front:
                 marked.add(len(rows))
-            wers = (str(record.wer[name]) if name in record.wer else ABSENT for name in names)
-            rows.append((run.name, run.label(record), *wers, *cost_cells(record.costs)))
+            wers = [str(record.wer[name]) if name in record.wer else ABSENT for name in names]
+            wers += [str(record.int8_wer[name]) if name in record.int8_wer else ABSENT for name in int8]
+            shape = shape_cells(record) if shapes else ()
+            rows.append((run.name, run.label(record), *shape, *wers, *cost_cells(record.costs)))
     note = "WER with 95 % bootstrap interval; sizes are those of the stand-alone model."
     note += " Bold: on the front of its experiment (dev WER against cost)." if marked else ""
+    note += " Mean FFN: channels of a feed-forward module, over the layers that run." if shapes else ""
+    note += " int8: as a device runtime runs the exported model." if int8 else ""
     return Table("Subnets", columns, tuple(rows), note, frozenset(marked), place="top")
+
+
+def shape_cells(record: SubnetRecord) -> tuple[str, str]:
+    """Depth and mean FFN width."""
+    if not record.architecture:
+        return ABSENT, ABSENT
+    return str(depth(record.architecture)), f"{mean_ffn(record.architecture):.0f}"
 
 
 def comparison_table(study: Study) -> Table:
@@ -69,11 +91,11 @@ def comparison_table(study: Study) -> Table:
     names, rows = set_names(study), []
     for subnet in subnet_ids(study, SLIMMABLE):
         comparison = study.compare((SLIMMABLE, subnet), (SEPARATE, subnet))
-        difference = ABSENT if comparison is None else _signed(comparison)
-        wers = (_wer_of(study, role, subnet, name) for name in names for role in (SLIMMABLE, SEPARATE))
+        difference = ABSENT if comparison is None else signed(comparison)
+        wers = (wer_of(study, role, subnet, name) for name in names for role in (SLIMMABLE, SEPARATE))
         rows.append((subnet, *wers, difference))
     headings = (f"{role}, {name} WER %" for name in names for role in (SLIMMABLE, SEPARATE))
-    pooled = next((c.sets for c in study.comparisons), ())
+    pooled = next((c.sets for c in study.comparisons if c.a[0] == SLIMMABLE), ())
     note = (
         "Difference: slimmable minus separate, negative = slimmable is better; 95 % interval of the paired "
         f"bootstrap over {' + '.join(pooled) or 'the common sets'}, all common seeds pooled."
@@ -84,10 +106,10 @@ def comparison_table(study: Study) -> Table:
 
 def variant_table(study: Study) -> Table:
     """Every slimmable variant side by side, set by set."""
-    roles = list(dict.fromkeys(run.role for run in study.runs if not run.is_separate))
+    roles = list(dict.fromkeys(run.role for run in study.runs if run.role.startswith(SLIMMABLE)))
     ids = subnet_ids(study, roles[0]) if roles else []
     rows = tuple(
-        (name, role, *(_wer_of(study, role, subnet, name) for subnet in ids))
+        (name, role, *(wer_of(study, role, subnet, name) for subnet in ids))
         for name in set_names(study)
         for role in roles
     )
@@ -100,7 +122,7 @@ def slice_table(study: Study) -> Table:
     for run in study.runs:
         for sliced in run.slices:
             for name, wer in sliced.wer.items():
-                rows.append((run.name, sliced.id, name, str(wer), _wer_of(study, SLIMMABLE, sliced.id, name)))
+                rows.append((run.name, sliced.id, name, str(wer), wer_of(study, SLIMMABLE, sliced.id, name)))
     columns = ("experiment", "slice", "set", "sliced WER %", "slimmable WER %")
     return Table("Untrained slices of a separate model", columns, tuple(rows))
 
@@ -129,7 +151,10 @@ def measurement_table(
 ) -> Table:
     """What a search has measured, cheapest first, its front marked."""
     ordered = sorted(measurements, key=lambda m: m.cost(cost))
-    rows = [(m.subnet.id, f"{m.wer:.2f}", f"{m.dev_loss:.3f}", *cost_cells(m.costs)) for m in ordered]
+    rows = [
+        (m.subnet.id, f"{m.wer:.2f}", ABSENT if m.dev_loss is None else f"{m.dev_loss:.3f}", *cost_cells(m.costs))
+        for m in ordered
+    ]
     on_front = {m.subnet.id for m in front}
     marked = frozenset(number for number, m in enumerate(ordered) if m.subnet.id in on_front)
     columns = ("subnet", f"{set_name} WER %", "loss per token", *cost_columns())
@@ -184,7 +209,7 @@ def cost_cells(costs: Mapping[str, float], chosen: Sequence[CostColumn] = COSTS)
     return [column.cell(costs) for column in chosen]
 
 
-def _wer_of(study: Study, role: str, subnet: str, set_name: str) -> str:
+def wer_of(study: Study, role: str, subnet: str, set_name: str) -> str:
     """WER of the one run with this role and subnet, or the mean over its seeds."""
     records = [run.subnet(subnet) for run in study.with_role(role)]
     wers: list[Wer] = [r.wer[set_name] for r in records if r is not None and set_name in r.wer]
@@ -193,7 +218,8 @@ def _wer_of(study: Study, role: str, subnet: str, set_name: str) -> str:
     return f"{sum(w.wer for w in wers) / len(wers):.2f} (mean of {len(wers)} seeds)" if wers else ABSENT
 
 
-def _signed(comparison: Comparison) -> str:
+def signed(comparison: Comparison) -> str:
+    """The difference with its interval, in points."""
     return f"{comparison.delta:+.2f} [{comparison.low:+.2f}, {comparison.high:+.2f}]"
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from slimasr.files import write_atomic
 from slimasr.report import tables
-from slimasr.report.claims import Finding, Verdict, judge
-from slimasr.report.collect import fronts_of
+from slimasr.report.claims import judge
 from slimasr.report.page import render_page
 from slimasr.report.pictures import write_pictures
-from slimasr.report.plots import cost_plots, curve_plots
+from slimasr.report.plots import cost_plots, curve_plots, energy_plots, search_plots
 from slimasr.report.records import Study, read_study
 from slimasr.report.results_md import all_tables
+from slimasr.report.strips import drawings
+from slimasr.report.verdicts import Finding, Verdict
 
 
 def write_report(data: Mapping[str, Any], out: Path) -> list[Path]:
@@ -26,9 +27,10 @@ def write_report(data: Mapping[str, Any], out: Path) -> list[Path]:
     """
     study = read_study(data)
     set_name = shown_set(study)
-    plots = cost_plots(study, set_name) + curve_plots(study)
-    shown = [table for table in all_tables(study, fronts_of(data)) if table.rows]
-    write_atomic(out, render_page(f"Report: {study.recipe}", _lead(study), shown, plots, _tested(study)))
+    plots = search_plots(study) + cost_plots(study, set_name) + energy_plots(study) + curve_plots(study)
+    shown = [table for table in all_tables(study) if table.rows]
+    drawn = drawings(study, set_name)
+    write_atomic(out, render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawn, _tested(study)))
     return [out, *write_pictures(study, set_name, out.parent, out.stem)]
 
 

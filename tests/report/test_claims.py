@@ -6,20 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from slimasr.report.claims import (
-    Verdict,
-    all_of,
+from slimasr.report.claims import judge
+from slimasr.report.claims_slimmable import (
     as_good_as_separate,
     attention_variants_agree,
     cheaper_than_separate,
     converges_sooner,
-    equal,
     falls_with_width,
-    judge,
-    not_worse,
     slicing_collapses,
 )
 from slimasr.report.records import Comparison, CurvePoint, Run, Study, SubnetRecord, Wer
+from slimasr.report.verdicts import Verdict, all_of, better, equal, not_worse
 
 IDS = ("w1", "w0.5")
 HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
@@ -89,6 +86,13 @@ def test_not_worse(low: float, high: float, verdict: Verdict) -> None:
 )
 def test_equal(low: float, high: float, verdict: Verdict) -> None:
     assert equal(low, high) is verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(-5.0, -0.1, HELD), (-5.0, 0.0, OPEN), (-0.1, 3.0, OPEN), (0.1, 3.0, NOT_HELD)]
+)
+def test_better(low: float, high: float, verdict: Verdict) -> None:
+    assert better(low, high) is verdict
 
 
 def test_a_claim_over_widths_needs_all_of_them() -> None:
