@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from slimasr.elastic.index import take
 from slimasr.supernet.cost import Count
@@ -51,6 +52,20 @@ class Discretized:
         modulus = torch.exp(self.log_modulus.unsqueeze(-1) * exponents)
         angle = self.angle.unsqueeze(-1) * exponents
         return modulus * angle.cos(), modulus * angle.sin()
+
+    def response(self, frames: int) -> Tensor:
+        """(C, frames) impulse response ``2 Re sum_n w_n p_n^l``, with the skip at l = 0.
+
+        ``p^(ib + j) = p^(ib) p^j`` with blocks of b frames makes it one small real matrix product per channel:
+        nothing of size channels x states x frames is ever held.
+        """
+        starts = torch.arange(_blocks(frames), dtype=self.skip.dtype, device=self.skip.device)
+        within = torch.arange(BLOCK, dtype=self.skip.dtype, device=self.skip.device)
+        (re, im), (w_re, w_im) = self.powers(BLOCK * starts), (w.unsqueeze(-1) for w in self.weight)
+        left = torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=1)
+        right = torch.cat(self.powers(within), dim=1)
+        response = 2.0 * (left.transpose(1, 2) @ right).flatten(1)[:, :frames]
+        return response + F.pad(self.skip.unsqueeze(1), (0, frames - 1))
 
 
 class ElasticS4D(nn.Module):
@@ -97,21 +112,15 @@ class ElasticS4D(nn.Module):
         return Discretized(x, y, (c_re * gain_re - c_im * gain_im, c_re * gain_im + c_im * gain_re), skip)
 
     def kernel(self, channels: int, frames: int) -> Tensor:
-        """(channels, frames) impulse response ``2 Re sum_n w_n p_n^l``, with the skip at l = 0.
-
-        ``p^(ib + j) = p^(ib) p^j`` with blocks of b frames makes it one small real matrix product per channel:
-        nothing of size channels x states x frames is ever held.
-        """
+        """(channels, frames) impulse response, the skip included."""
         with torch.autocast(self.skip.device.type, enabled=False):
             system = self.discretize(channels)
-            within, starts = (
-                torch.arange(n, dtype=system.skip.dtype, device=system.skip.device) for n in (BLOCK, _blocks(frames))
-            )
-            (re, im), (w_re, w_im) = system.powers(BLOCK * starts), (w.unsqueeze(-1) for w in system.weight)
-            left = torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=1)
-            right = torch.cat(system.powers(within), dim=1)
-            response = 2.0 * (left.transpose(1, 2) @ right).flatten(1)[:, :frames]
-            return response + F.pad(system.skip.unsqueeze(1), (0, frames - 1))
+            if not torch.is_grad_enabled():
+                return system.response(frames)
+            # Kept for the backward pass, the powers would outweigh a short batch's activations; taking them again
+            # costs no time that can be measured.
+            again = checkpoint(system.response, frames, use_reentrant=False, preserve_rng_state=False)
+            return cast(Tensor, again)
 
     def recur(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The same system frame by frame.

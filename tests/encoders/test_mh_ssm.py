@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,15 @@ def model_config(**changes: object) -> ModelConfig:
     return MODEL.model_copy(update={"frontend": STACK, "encoder": config(**changes)})
 
 
-def test_parameter_counts_of_the_paper() -> None:
+@functools.cache
+def paper_model() -> Transducer:
+    """Shapes without memory."""
     with torch.device("meta"):
-        supernet = Transducer(PAPER, PAPER_VOCAB)
+        return Transducer(PAPER, PAPER_VOCAB)
+
+
+def test_parameter_counts_of_the_paper() -> None:
+    supernet = paper_model()
     for (depth, hidden), millions in PAPER_SIZES.items():
         subnet = Subnet(1.0, tuple(range(depth)), tuple((f"{layer}.ffn", hidden) for layer in range(depth)))
         with torch.device("meta"):
@@ -88,8 +95,7 @@ def test_parameter_counts_of_the_paper() -> None:
 
 def test_shares_of_the_paper() -> None:
     """Encoder 86.9 %, predictor 8.9 %, joiner 4.2 % of the largest model (paper 2)."""
-    with torch.device("meta"):
-        model = Transducer(PAPER, PAPER_VOCAB)
+    model = paper_model()
     size = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     projections = {
         name: sum(p.numel() for p in getattr(model.joiner, name).parameters())
@@ -121,7 +127,7 @@ def test_extraction_is_exact(changes: dict[str, object]) -> None:
     model = randomize(Transducer(whole, VOCAB_SIZE, WIDTHS)).eval()
     assert isinstance(model, Transducer)
     x, lens = features((61, 40))
-    for subnet in SUBNETS if "ffn_dims" not in changes else SUBNETS[:4]:
+    for subnet in (Subnet(0.5), PIECES) if changes else SUBNETS:
         alone = model.extract(subnet)
         want, got = model(x, lens, subnet), alone(x, lens)
         torch.testing.assert_close(got.out, want.out, atol=1e-5, rtol=1e-5)
@@ -187,6 +193,20 @@ def test_streaming_equals_the_whole(frontend: FrontendConfig, heads: int, chunks
         want = encoder(x, torch.tensor([61, 61]), subnet).out
         torch.testing.assert_close(torch.cat(outputs, dim=1), want, atol=1e-4, rtol=1e-4)
         assert state.frames.shape[1] == 61 - encoder.frontend.subsampling_factor * want.shape[1]
+
+
+def test_gradients_under_autocast_are_those_of_float32() -> None:
+    """The systems stay in float32: their gradients differ by no more than bfloat16 makes of the layers around."""
+    encoder, (x, lens), found = mh_ssm(), features((40, 30)), []
+    for enabled in (False, True):
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = encoder(x, lens).out
+        out.float().square().sum().backward()
+        system = encoder.layers[2].ssm.heads[0].units[1].systems[1]
+        found.append(torch.cat([p.grad.flatten() for p in system.parameters()]))
+    assert found[1].dtype == torch.float32
+    assert (found[1] - found[0]).norm() < 0.05 * found[0].norm()
 
 
 def test_forward_form_sees_no_future() -> None:
