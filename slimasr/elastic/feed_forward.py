@@ -1,4 +1,4 @@
-"""The Conformer's feed-forward module, elastic in model width and in hidden units."""
+"""The feed-forward module, elastic in model width and in hidden units."""
 
 from __future__ import annotations
 

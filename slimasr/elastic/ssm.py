@@ -19,9 +19,10 @@ from slimasr.supernet.cost import Count
 Convolution = Literal["fft", "real"]
 
 SLOW = ("log_dt", "log_decay", "frequency")
-"""What makes the memory of a system: decay and large steps destroy it."""
+"""What a system's memory rests on: weight decay and large steps destroy it."""
 
 READOUT = ("readout", "skip")
+"""How the output is read from state and input."""
 
 BLOCK = 32
 """Frames of a block of the kernel: about the root of an utterance's, and a constant, so that a graph of operations
