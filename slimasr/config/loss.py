@@ -18,7 +18,9 @@ class DistillationConfig(Section):
     top ones. ``lattice``: student's transducer loss and distillation both on the teacher's pruned lattice
     (``teacher``), its transducer loss on its own one (``own``), or everything on the ``full`` lattice.
     ``alpha`` is the adaptive alpha-divergence: of ``alpha_min`` and ``alpha_max`` whichever is larger at a node, its
-    importance ratios clipped at ``clip``. ``per: node`` averages over nodes, ``per: utterance`` sums over them.
+    importance ratios clipped at ``clip``. ``per: node`` averages over nodes, next to losses per token;
+    ``per: utterance`` takes sums over nodes and labels, averaged over utterances (Panchapagesan et al. 2021), for which
+    ``weight`` must be chosen anew.
     """
 
     weight: Annotated[float, Field(ge=0.0)] = 1.0

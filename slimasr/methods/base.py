@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from slimasr.config.schema import OptimizerConfig, ScheduleConfig
 from slimasr.data.batch import Batch
+from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.objective import Objective, PassOutput
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
@@ -196,35 +197,46 @@ class Method(nn.Module, ABC):
         teacher: PassOutput | None = None,
         predictor_out: Tensor | None = None,
         teaches: bool = False,
+        encoder: EncoderOutput | None = None,
     ) -> PassOutput:
         """The losses of one pass on its ``part`` of the batch, through `substitutes` where the method has any."""
         args = (part, item.subnet, tuple(item.losses), context.progress)
-        options = {"taps": item.taps, "teacher": teacher, "predictor_out": predictor_out, "teaches": teaches}
+        shared = {"encoder": encoder, "predictor_out": predictor_out}
+        options = {"taps": item.taps, "teacher": teacher, "teaches": teaches, **shared}
         stand_ins = self.substitutes(objective, item, part, context)
         if not stand_ins:
             return objective(*args, **options)
         return torch.func.functional_call(objective, stand_ins, args, options)
 
 
-class SharedPredictor:
-    """One predictor forward and backward for all passes of a step; in between, its output is a leaf that gathers
-    their gradients."""
+class SharedTensors:
+    """One forward and backward for all passes of a step that read these tensors; in between, each is a leaf that
+    gathers their gradients."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors = list(tensors)
+        self.leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+
+    def backward(self) -> None:
+        """Pass the gathered gradients on into what made the tensors."""
+        used = [(tensor, leaf.grad) for tensor, leaf in zip(self.tensors, self.leaves, strict=True)]
+        tensors, grads = zip(*(pair for pair in used if pair[1] is not None), strict=True)
+        # Backward operations take the types of their forward ones by themselves.
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            torch.autograd.backward(tensors, grads)
+
+
+class SharedPredictor(SharedTensors):
+    """The predictor's output, for all passes of a step."""
 
     def __init__(self, objective: Objective, batch: Batch) -> None:
-        self.out: Tensor = objective.model.predictor(batch.y)
-        self.leaf = self.out.detach().requires_grad_()
+        super().__init__([objective.model.predictor(batch.y)])
 
     def select(self, rows: Sequence[int] | None, part: Batch) -> Tensor:
         """(N, U + 1, P) for the utterances of one pass."""
-        chosen = self.leaf if rows is None else self.leaf[list(rows)]
+        (leaf,) = self.leaves
+        chosen = leaf if rows is None else leaf[list(rows)]
         return chosen[:, : part.y.shape[1] + 1]
-
-    def backward(self) -> None:
-        """Pass the gathered gradient on into the predictor."""
-        if self.leaf.grad is not None:
-            # Backward operations take the types of their forward ones by themselves.
-            with torch.autocast(self.leaf.device.type, enabled=False):
-                self.out.backward(self.leaf.grad)
 
 
 def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:

@@ -37,7 +37,7 @@ class Lattice:
         cls, model: Transducer, batch: Batch, encoder: EncoderOutput, predictor_out: Tensor, subnet: Subnet | None
     ) -> Lattice:
         """The lattice of a subnet's encoder output and the (N, U + 1, P) predictor output."""
-        am = model.joiner.project_encoder(encoder.out, model.width_of(subnet))
+        am = model.project_encoder(encoder.out, subnet)
         lm = model.joiner.project_predictor(predictor_out)
         return cls(model, batch, am, lm, boundary(encoder.lens, batch.y_lens))
 
@@ -81,9 +81,8 @@ class Scored:
     ranges: Tensor | None
 
 
-def score_full(lattice: Lattice, config: LossConfig) -> Scored:
-    """The transducer loss over all nodes."""
-    logits = lattice.logits(None)
+def score_full(lattice: Lattice, logits: Tensor, config: LossConfig) -> Scored:
+    """The transducer loss over all nodes, from their (N, T, U + 1, V) scores."""
     loss = transducer.rnnt_loss(
         logits,
         lattice.batch.y,
@@ -97,15 +96,17 @@ def score_full(lattice: Lattice, config: LossConfig) -> Scored:
     return Scored(loss, lattice, logits, None)
 
 
-def score_pruned(lattice: Lattice, simple: Tensor, ranges: Tensor, config: LossConfig, progress: float) -> Scored:
+def score_pruned(
+    lattice: Lattice, logits: Tensor, simple: Tensor, ranges: Tensor, config: LossConfig, progress: float
+) -> Scored:
     """Simple and pruned loss, weighted as the warm-up says.
 
     Args:
+      logits: (N, T, S, V) scores at the positions kept.
       simple: (N,) simple loss.
       ranges: (N, T, S) positions kept.
       progress: share of the run done.
     """
-    logits = lattice.logits(ranges)
     pruned = transducer.rnnt_loss_pruned(
         logits,
         lattice.batch.y,

@@ -14,7 +14,7 @@ from slimasr.encoders.base import EncoderOutput
 from slimasr.losses.ctc import ctc_loss
 from slimasr.losses.frame_targets import IGNORED, frame_loss, frame_targets
 from slimasr.methods.lattice import Lattice, Scored, score_full, score_pruned, simple_loss
-from slimasr.methods.teaching import Teaching, learn, teach
+from slimasr.methods.teaching import Learnt, Teaching, learn, teach
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
@@ -94,18 +94,22 @@ class Objective(nn.Module):
         if encoder is None:
             encoder = self.model.encode(batch.x, batch.x_lens, subnet, (*taps, *self.taps_of(subnet, names)))
         tokens = batch.y_lens.to(torch.float32)
+        if self.config.distillation is not None and self.config.distillation.per == "utterance":
+            tokens = torch.ones_like(tokens)
         losses: dict[str, Tensor] = {}
         units: dict[str, Tensor] = {}
         teaching = None
         if "transducer" in names:
             predictor_out = self.model.predictor(batch.y) if predictor_out is None else predictor_out
-            given = None if teacher is None or teacher.teaching is None else teacher.teaching
-            if given is not None:
-                given = given.crop(encoder.out.shape[1], predictor_out.shape[1])
-            scored = self._transducer(encoder, predictor_out, batch, subnet, progress, given)
-            losses["transducer"], units["transducer"] = scored.loss, tokens
+            given = None
             if "distillation" in names:
-                self._distil(scored, given, losses, units)
+                assert teacher is not None and teacher.teaching is not None, "distillation needs a teacher"
+                given = teacher.teaching.crop(encoder.out.shape[1], predictor_out.shape[1])
+            scored, learnt = self._transducer(encoder, predictor_out, batch, subnet, progress, given)
+            losses["transducer"], units["transducer"] = scored.loss, tokens
+            if learnt is not None:
+                losses |= {"distillation": learnt.surrogate, "divergence": learnt.divergence}
+                units |= {"distillation": learnt.nodes, "divergence": learnt.nodes}
             if teaches and self.config.distillation is not None:
                 teaching = teach(self.config.distillation, scored)
         if "ctc" in names:
@@ -131,26 +135,21 @@ class Objective(nn.Module):
         subnet: Subnet | None,
         progress: float,
         given: Teaching | None,
-    ) -> Scored:
+    ) -> tuple[Scored, Learnt | None]:
+        config, distillation = self.config, self.config.distillation
         lattice = Lattice.of(self.model, batch, encoder, predictor_out, subnet)
-        if self.config.transducer == "full":
-            return score_full(lattice, self.config)
-        simple, ranges = simple_loss(lattice, encoder, predictor_out, subnet, self.config)
-        on_teachers = self.config.distillation is not None and self.config.distillation.lattice == "teacher"
-        if given is not None and given.ranges is not None and on_teachers:
+        simple, ranges, learnt = None, None, None
+        if config.transducer == "pruned":
+            simple, ranges = simple_loss(lattice, encoder, predictor_out, subnet, config)
+        if given is not None and distillation is not None and distillation.lattice == "teacher":
             ranges = given.ranges
-        return score_pruned(lattice, simple, ranges, self.config, progress)
-
-    def _distil(
-        self, scored: Scored, given: Teaching | None, losses: dict[str, Tensor], units: dict[str, Tensor]
-    ) -> None:
-        config = self.config.distillation
-        assert config is not None and given is not None, "a pass with distillation needs a teacher"
-        surrogate, divergence, nodes = learn(config, scored, given)
-        if config.per == "utterance":
-            nodes = units["transducer"] = torch.ones_like(nodes)
-        losses |= {"distillation": surrogate, "divergence": divergence}
-        units |= {"distillation": nodes, "divergence": nodes}
+        logits = lattice.logits(ranges)
+        if given is not None:
+            assert distillation is not None, "a teacher teaches as loss.distillation says"
+            logits, learnt = learn(distillation, lattice, logits, ranges, given)
+        if simple is None or ranges is None:
+            return score_full(lattice, logits, config), learnt
+        return score_pruned(lattice, logits, simple, ranges, config, progress), learnt
 
     def _auxiliary(self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None) -> tuple[Tensor, Tensor]:
         """(N,) loss, and (N,) frames that have a target."""

@@ -12,11 +12,12 @@ from slimasr.config.schema import DistillationConfig
 from slimasr.losses.distillation import (
     Divergence,
     TeacherClasses,
+    distil,
     distillation_loss,
     target_blank_classes,
     top_classes,
 )
-from slimasr.methods.lattice import Scored
+from slimasr.methods.lattice import Lattice, Scored
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,40 @@ def teach(config: DistillationConfig, scored: Scored) -> Teaching:
     return Teaching(top_classes(logits, config.tokens, required), ranges)
 
 
-def learn(config: DistillationConfig, scored: Scored, teaching: Teaching) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class Learnt:
     """How far a pass is from its teacher.
 
+    Attributes:
+      surrogate: (N,) sums over nodes, whose gradient is the divergence's.
+      divergence: (N,) sums over nodes, without gradient.
+      nodes: (N,) how many nodes both sum over; 1 where the recipe sums over nodes (`DistillationConfig.per`).
+    """
+
+    surrogate: Tensor
+    divergence: Tensor
+    nodes: Tensor
+
+
+def learn(
+    config: DistillationConfig, lattice: Lattice, logits: Tensor, ranges: Tensor | None, teaching: Teaching
+) -> tuple[Tensor, Learnt]:
+    """Compare a pass with its teacher.
+
     Args:
+      logits: (N, T, S, V) the pass's scores at the nodes at ``ranges``.
       teaching: cut to this pass's utterances, frames and positions.
 
     Returns:
-      (N,) surrogate whose gradient is the divergence's; (N,) divergence, without gradient; (N,) nodes that both sum
-      over.
+      The scores to compute the transducer loss from, and nothing else: where both losses are about the same nodes,
+      they share the memory of one gradient (`distil`). And what was learnt.
     """
-    lattice, ranges = scored.lattice, teaching.ranges
-    logits = scored.logits if ranges is scored.ranges else lattice.logits(ranges)
-    valid = lattice.valid(ranges)
+    valid = lattice.valid(teaching.ranges)
     divergence = Divergence(config.divergence, config.alpha_min, config.alpha_max, config.clip)
-    surrogate, value = distillation_loss(logits, teaching.classes, valid, divergence)
-    return surrogate, value, valid.sum(dim=(1, 2)).to(surrogate.dtype)
+    if teaching.ranges is ranges:
+        logits, surrogate, value = distil(logits, teaching.classes, valid, divergence)
+    else:
+        others = lattice.logits(teaching.ranges)
+        surrogate, value = distillation_loss(others, teaching.classes, valid, divergence)
+    nodes = valid.sum(dim=(1, 2)).to(surrogate.dtype)
+    return logits, Learnt(surrogate, value, torch.ones_like(nodes) if config.per == "utterance" else nodes)
