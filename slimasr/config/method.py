@@ -67,4 +67,13 @@ class TodmConfig(Section):
         return self
 
 
-MethodConfig = Annotated[SlimmableConfig | TodmConfig | SeparateConfig, Field(discriminator="kind")]
+class MultiExitConfig(Section):
+    """The full depth and all ``model.exits`` in one encoder pass; the losses of an exit weigh ``exit_weight`` times as
+    much (paper 2, baseline A3). The space lists depths, all of them exits or the full one.
+    """
+
+    kind: Literal["multi_exit"] = "multi_exit"
+    exit_weight: Annotated[float, Field(gt=0.0)] = 0.3
+
+
+MethodConfig = Annotated[SlimmableConfig | TodmConfig | MultiExitConfig | SeparateConfig, Field(discriminator="kind")]

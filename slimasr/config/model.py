@@ -141,9 +141,13 @@ class LstmPredictorConfig(Section):
 
 
 class JoinerConfig(Section):
-    """Project encoder and predictor to ``dim``, add, activate, project to the vocabulary."""
+    """Project encoder and predictor to ``dim``, add, activate, project to the vocabulary.
+
+    ``projection: gated`` rectifies and normalises the encoder's side, as an exit does (see ``model.exits``).
+    """
 
     dim: Positive = 512
+    projection: Literal["linear", "gated"] = "linear"
     activation: Literal["tanh", "relu", "none"] = "tanh"
 
 
@@ -151,10 +155,23 @@ PredictorConfig = Annotated[StatelessPredictorConfig | LstmPredictorConfig, Fiel
 
 
 class ModelConfig(Section):
-    """A transducer: front end, encoder, predictor, joiner."""
+    """A transducer: front end, encoder, predictor, joiner.
+
+    ``exits``: depths whose subnets project the encoder's output by themselves: linear, ReLU, layer norm (paper 2,
+    baseline A3). One after the last layer is a second output of the full depth, for training only.
+    """
 
     num_mel_bins: Positive = 80
     frontend: FrontendConfig = ConvFrontendConfig()
     encoder: EncoderConfig = ConformerConfig()
     predictor: PredictorConfig = StatelessPredictorConfig()
     joiner: JoinerConfig = JoinerConfig()
+    exits: list[Positive] = []
+
+    @model_validator(mode="after")
+    def _exits_exist(self) -> ModelConfig:
+        if self.exits != sorted(set(self.exits)):
+            raise ValueError("exits: must be different and rise")
+        if self.exits and self.exits[-1] > self.encoder.num_layers:
+            raise ValueError(f"exits: the encoder has {self.encoder.num_layers} layers (encoder.num_layers)")
+        return self

@@ -22,6 +22,7 @@ from slimasr.config.loss import (
 )
 from slimasr.config.method import (
     MethodConfig,
+    MultiExitConfig,
     PhaseConfig,
     SeparateConfig,
     SlimmableConfig,
@@ -94,6 +95,7 @@ __all__ = [
     "MethodConfig",
     "MhSsmConfig",
     "ModelConfig",
+    "MultiExitConfig",
     "MusanConfig",
     "Nsga2SearchConfig",
     "OptimizerConfig",
@@ -146,6 +148,19 @@ class Config(Section):
         auxiliary, num_layers = self.loss.auxiliary, self.model.encoder.num_layers
         if auxiliary is not None and max(auxiliary.layers) > num_layers:
             raise ValueError(f"loss.auxiliary.layers: the encoder has {num_layers} layers (model.encoder.num_layers)")
+        return self
+
+    @model_validator(mode="after")
+    def _exits_are_trained(self) -> Config:
+        if self.method.kind != "multi_exit":
+            return self
+        space, model = self.space, self.model
+        if not model.exits:
+            raise ValueError("model.exits: method multi_exit needs at least one")
+        if space.kind != "layers" or space.units or space.widths != [1.0]:
+            raise ValueError("space: method multi_exit trains depths alone; give kind: layers and depths")
+        if not set(space.depths) <= {*model.exits, model.encoder.num_layers}:
+            raise ValueError("space.depths: method multi_exit trains only model.exits and the full depth")
         return self
 
     @model_validator(mode="after")

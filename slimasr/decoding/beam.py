@@ -37,9 +37,7 @@ class _Beam:
 
 
 @torch.no_grad()
-def modified_beam_search(
-    model: Searchable, encoder_out: Tensor, encoder_out_lens: Tensor, width: int, beam: int = 4
-) -> list[list[int]]:
+def modified_beam_search(model: Searchable, am: Tensor, lens: Tensor, beam: int = 4) -> list[list[int]]:
     """The most probable label sequence per token, at most one symbol per frame, for all utterances at once.
 
     The winner has the highest log-probability per symbol of its history, which includes the blanks that fill
@@ -47,20 +45,18 @@ def modified_beam_search(
 
     Args:
       model: the transducer, in eval mode.
-      encoder_out: (N, T, C) encoder output of the subnet.
-      encoder_out_lens: (N,) int64, frames of it.
-      width: residual width C of the subnet (`Transducer.width_of`).
+      am: (N, T, J) encoder output of the subnet, projected (`Transducer.project_encoder`).
+      lens: (N,) int64, frames of it.
       beam: hypotheses kept per utterance.
 
     Returns:
       Token ids per utterance, without blank and ``<unk>``.
     """
-    assert encoder_out.ndim == 3, encoder_out.shape
-    assert encoder_out_lens.shape == encoder_out.shape[:1], encoder_out_lens.shape
-    num_frames = int(encoder_out_lens.max())
-    am = model.joiner.project_encoder(encoder_out[:, :num_frames], width)
-    running = torch.arange(num_frames, device=am.device).unsqueeze(1) < encoder_out_lens.to(am.device)
-    hyps = _start(model, len(encoder_out), beam, num_frames, am.device)
+    assert am.ndim == 3, am.shape
+    assert lens.shape == am.shape[:1], lens.shape
+    num_frames = int(lens.max())
+    running = torch.arange(num_frames, device=am.device).unsqueeze(1) < lens.to(am.device)
+    hyps = _start(model, len(am), beam, num_frames, am.device)
     for t in range(num_frames):
         hyps = _advance(model, hyps, am[:, t], running[t].unsqueeze(1))
     config = model.config.predictor

@@ -16,13 +16,7 @@ UNK_ID = 2
 
 
 @torch.no_grad()
-def greedy_search(
-    model: Searchable,
-    encoder_out: Tensor,
-    encoder_out_lens: Tensor,
-    width: int,
-    max_symbols_per_frame: int = 1,
-) -> list[list[int]]:
+def greedy_search(model: Searchable, am: Tensor, lens: Tensor, max_symbols_per_frame: int = 1) -> list[list[int]]:
     """The label sequence that takes the best symbol at every step, for all utterances at once.
 
     The only loops are over frames and over symbols within a frame; the predictor runs only when some
@@ -30,20 +24,18 @@ def greedy_search(
 
     Args:
       model: the transducer, in eval mode.
-      encoder_out: (N, T, C) encoder output of the subnet.
-      encoder_out_lens: (N,) int64, frames of it.
-      width: residual width C of the subnet (`Transducer.width_of`).
+      am: (N, T, J) encoder output of the subnet, projected (`Transducer.project_encoder`).
+      lens: (N,) int64, frames of it.
       max_symbols_per_frame: after so many symbols the search moves to the next frame.
 
     Returns:
       Token ids per utterance, without blank and ``<unk>``.
     """
-    assert encoder_out.ndim == 3, encoder_out.shape
-    assert encoder_out_lens.shape == encoder_out.shape[:1], encoder_out_lens.shape
-    num_utterances, num_frames = encoder_out.shape[0], int(encoder_out_lens.max())
+    assert am.ndim == 3, am.shape
+    assert lens.shape == am.shape[:1], lens.shape
+    num_utterances, num_frames = am.shape[0], int(lens.max())
     joiner, predictor = model.joiner, model.predictor
-    am = joiner.project_encoder(encoder_out[:, :num_frames], width)
-    running = torch.arange(num_frames, device=am.device).unsqueeze(1) < encoder_out_lens.to(am.device)
+    running = torch.arange(num_frames, device=am.device).unsqueeze(1) < lens.to(am.device)
     state = predictor.init_state(num_utterances, am.device)
     blank = torch.full((num_utterances,), model.blank_id, dtype=torch.int64, device=am.device)
     out, state = predictor.step(blank, state)

@@ -24,9 +24,6 @@ class SearchablePredictor(Protocol):
 class SearchableJoiner(Protocol):
     """See `slimasr.models.joiner.Joiner`."""
 
-    def project_encoder(self, encoder_out: Tensor, width: int) -> Tensor:
-        """(..., width) -> (..., J)."""
-
     def project_predictor(self, predictor_out: Tensor) -> Tensor:
         """(..., P) -> (..., J)."""
 

@@ -55,5 +55,6 @@ def _recognize(experiment: Experiment, features: torch.Tensor, subnet: Subnet | 
     model = experiment.model
     x = features.to(model.feature_mean.device).unsqueeze(0)
     encoder = model.encode(x, torch.tensor([len(features)], device=x.device), subnet)
-    (labels,) = search_labels(model, encoder, model.width_of(subnet), experiment.config.decoding)
+    am = model.project_encoder(encoder.out, subnet)
+    (labels,) = search_labels(model, am, encoder.lens, experiment.config.decoding)
     return experiment.tokenizer.decode(labels).strip()

@@ -145,7 +145,7 @@ class _Encoder(nn.Module):
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
         encoded = self.model.encode(x, x_lens)
-        return self.model.joiner.project_encoder(encoded.out, self.model.width_of(None)), encoded.lens
+        return self.model.project_encoder(encoded.out), encoded.lens
 
 
 class _Predictor(nn.Module):

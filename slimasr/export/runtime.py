@@ -50,7 +50,7 @@ def decode_onnx(
         for row, (name, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
             one = batch.select([row])
             encoded = model.encode(one.x, one.x_lens)
-            (labels,) = search_labels(model, encoded, encoded.out.shape[-1], config)
+            (labels,) = search_labels(model, encoded.out, encoded.lens, config)
             words = tokenizer.decode(labels).split()
             utterances.append(Utterance(name, tuple(text.split()), tuple(words)))
     return utterances
@@ -93,9 +93,6 @@ class _OnnxPredictor:
 class _OnnxJoiner:
     def __init__(self, session: _Session) -> None:
         self.session = session
-
-    def project_encoder(self, encoder_out: Tensor, width: int) -> Tensor:
-        return encoder_out
 
     def project_predictor(self, predictor_out: Tensor) -> Tensor:
         return predictor_out

@@ -1,4 +1,4 @@
-"""The joiner: combines encoder and predictor into scores over the vocabulary. Only its input side is elastic."""
+"""The joiner: combines encoder and predictor into scores over the vocabulary. Only its encoder side is elastic."""
 
 from __future__ import annotations
 
@@ -10,26 +10,54 @@ from torch import Tensor, nn
 
 from slimasr.config.schema import JoinerConfig
 from slimasr.elastic.linear import ElasticLinear
+from slimasr.elastic.norm import ElasticLayerNorm
 from slimasr.supernet.cost import Count
+
+
+class GatedProjection(nn.Module):
+    """``LN(relu(W x + b))``: how an exit projects the encoder's output (paper 2, baseline A3)."""
+
+    def __init__(self, input_dim: int, dim: int) -> None:
+        super().__init__()
+        self.linear = ElasticLinear(input_dim, dim)
+        self.norm = ElasticLayerNorm(dim, (dim,), "shared")
+
+    def forward(self, x: Tensor, inp: int) -> Tensor:
+        """(..., inp) -> (..., J)."""
+        return cast(Tensor, self.norm(F.relu(self.linear(x, inp=inp))))
+
+    def count(self, out: int, inp: int, calls: int) -> Count:
+        """As `ElasticLinear.count`."""
+        return self.linear.count(out, inp, calls) + self.norm.count(out)
+
+    def extract(self, inp: int) -> GatedProjection:
+        """A stand-alone projection of the first ``inp`` channels."""
+        dim = self.linear.out_features
+        projection = GatedProjection(inp, dim)
+        projection.linear = self.linear.extract(inp=inp)
+        projection.norm = self.norm.extract(dim)
+        return projection
+
+
+Projection = ElasticLinear | GatedProjection
 
 
 class Joiner(nn.Module):
     """``W act(A encoder_out + B predictor_out)`` (paper 1, joint network).
 
     The projections A and B are calls of their own, so that search loops and pruned losses run each only once per
-    frame or label.
+    frame or label. Some subnets have another A than the joiner's own: `Transducer.project_encoder` knows which.
     """
+
+    encoder_proj: Projection
 
     def __init__(self, config: JoinerConfig, encoder_dim: int, predictor_dim: int, vocab_size: int) -> None:
         super().__init__()
         self.config = config
-        self.encoder_proj = ElasticLinear(encoder_dim, config.dim)
+        kind = GatedProjection if config.projection == "gated" else ElasticLinear
+        self.encoder_proj = kind(encoder_dim, config.dim)
         self.predictor_proj = ElasticLinear(predictor_dim, config.dim)
         self.output = ElasticLinear(config.dim, vocab_size)
-
-    def project_encoder(self, encoder_out: Tensor, width: int) -> Tensor:
-        """(..., width) -> (..., J)."""
-        return cast(Tensor, self.encoder_proj(encoder_out, inp=width))
 
     def project_predictor(self, predictor_out: Tensor) -> Tensor:
         """(..., P) -> (..., J)."""
@@ -44,20 +72,24 @@ class Joiner(nn.Module):
             hidden = F.relu(hidden)
         return cast(Tensor, self.output(hidden))
 
-    def count(self, width: int, frames: int) -> Count:
-        """Size, and work of one call per encoder frame; the predictor's projection is left out of the work."""
+    def count(self, width: int, frames: int, projection: Projection | None = None) -> Count:
+        """Size, and work of one call per encoder frame; the predictor's projection is left out of the work.
+
+        Args:
+          projection: of the encoder's output, None = the joiner's own.
+        """
         dim, vocab_size = self.config.dim, self.output.out_features
         return (
-            self.encoder_proj.count(dim, width, frames)
+            (projection or self.encoder_proj).count(dim, width, frames)
             + self.predictor_proj.count(dim, self.predictor_proj.in_features, 0)
             + self.output.count(vocab_size, dim, frames)
         )
 
-    def extract(self, width: int) -> Joiner:
-        """A stand-alone joiner."""
+    def extract(self, config: JoinerConfig, width: int, projection: Projection | None = None) -> Joiner:
+        """A stand-alone joiner; ``config`` is its own. ``projection``: see `count`."""
         predictor_dim, vocab_size = self.predictor_proj.in_features, self.output.out_features
-        joiner = Joiner(self.config, width, predictor_dim, vocab_size)
-        joiner.encoder_proj = self.encoder_proj.extract(inp=width)
+        joiner = Joiner(config, width, predictor_dim, vocab_size)
+        joiner.encoder_proj = (projection or self.encoder_proj).extract(inp=width)
         joiner.predictor_proj = self.predictor_proj.extract()
         joiner.output = self.output.extract()
         return joiner

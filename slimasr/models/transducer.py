@@ -15,7 +15,7 @@ from slimasr.encoders.base import EncoderOutput
 from slimasr.encoders.build import build_encoder, shrink_encoder
 from slimasr.encoders.frontend import shrink_frontend
 from slimasr.models.frame_head import FrameHead
-from slimasr.models.joiner import Joiner
+from slimasr.models.joiner import GatedProjection, Joiner, Projection
 from slimasr.models.predictor import build_predictor
 from slimasr.supernet.cost import Cost
 from slimasr.supernet.subnet import Subnet
@@ -63,6 +63,8 @@ class Transducer(nn.Module):
         self.predictor = build_predictor(config.predictor, vocab_size)
         encoder_dim = config.encoder.d_model
         self.joiner = Joiner(config.joiner, encoder_dim, self.predictor.dim, vocab_size)
+        exits = {str(depth): GatedProjection(encoder_dim, config.joiner.dim) for depth in config.exits}
+        self.exits = nn.ModuleDict(exits)
         if loss is not None and loss.transducer == "pruned":
             self.simple_am_head = ElasticLinear(encoder_dim, vocab_size)
             self.simple_lm_head = ElasticLinear(self.predictor.dim, vocab_size)
@@ -106,7 +108,12 @@ class Transducer(nn.Module):
 
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """(..., C) encoder output of a subnet -> (..., J), the joiner's encoder side."""
-        return self.joiner.project_encoder(encoder_out, self.width_of(subnet))
+        return cast(Tensor, self.projection_of(subnet)(encoder_out, inp=self.width_of(subnet)))
+
+    def projection_of(self, subnet: Subnet | None) -> Projection:
+        """What projects the encoder output of a subnet: its exit, see `exit_of`, or the joiner's own projection."""
+        depth = exit_of(self.config, subnet)
+        return self.joiner.encoder_proj if depth is None else cast(GatedProjection, self.exits[str(depth)])
 
     def simple_am(self, encoder_out: Tensor, width: int) -> Tensor:
         """(N, T, width) -> (N, T, V): the encoder's side of the simple (additive) joiner."""
@@ -129,7 +136,8 @@ class Transducer(nn.Module):
         frames = COST_SECONDS * FRAMES_PER_SECOND
         encoder_frames = int(self.encoder.output_lens(torch.tensor(frames)))
         predictor = self.predictor.count()
-        work = self.encoder.count(subnet, frames) + self.joiner.count(self.width_of(subnet), encoder_frames)
+        work = self.encoder.count(subnet, frames)
+        work += self.joiner.count(self.width_of(subnet), encoder_frames, self.projection_of(subnet))
         projection = self.joiner.predictor_proj.weight.numel()
         return Cost(
             params=work.params + predictor.params,
@@ -143,15 +151,29 @@ class Transducer(nn.Module):
         """A stand-alone model of one subnet: equal output, only its weights, no training-only heads."""
         model = Transducer(shrink_model_config(self.config, subnet), self.vocab_size)
         model.encoder = self.encoder.extract(subnet)
-        model.joiner = self.joiner.extract(self.width_of(subnet))
+        model.joiner = self.joiner.extract(model.config.joiner, self.width_of(subnet), self.projection_of(subnet))
         model.predictor = copy.deepcopy(self.predictor)
         model.set_feature_stats(self.feature_mean, self.feature_std)
         return model.to(self.feature_mean.device).train(self.training)
 
 
+def exit_of(config: ModelConfig, subnet: Subnet | None) -> int | None:
+    """The exit at which a subnet ends: its depth, where its path is that many of the first layers.
+
+    A subnet without a path is the full depth with the joiner's own projection; an exit after the last layer belongs
+    to the path that lists all of them.
+    """
+    path = None if subnet is None else subnet.path
+    is_prefix = path is not None and path == tuple(range(len(path)))
+    return len(path) if path is not None and is_prefix and len(path) in config.exits else None
+
+
 def shrink_model_config(config: ModelConfig, subnet: Subnet) -> ModelConfig:
     """The configuration of the stand-alone model that a subnet is cut out to be."""
+    gated = exit_of(config, subnet) is not None
     changes = {
+        "joiner": config.joiner.model_copy(update={"projection": "gated"}) if gated else config.joiner,
+        "exits": [],
         "frontend": shrink_frontend(config.frontend, subnet.width),
         "encoder": shrink_encoder(config.encoder, subnet),
     }

@@ -54,9 +54,8 @@ def measure_quality(
         output = objective(batch, subnet, ("transducer",), encoder=encoder)
         total += float(output.losses["transducer"].sum())
         tokens += batch.num_tokens
-        hypotheses = greedy_search(
-            model, encoder.out, encoder.lens, model.width_of(subnet), decoding.max_symbols_per_frame
-        )
+        am = model.project_encoder(encoder.out, subnet)
+        hypotheses = greedy_search(model, am, encoder.lens, decoding.max_symbols_per_frame)
         for name, text, hypothesis in zip(batch.ids, batch.texts, hypotheses, strict=True):
             words = tokenizer.decode(hypothesis).split()
             utterances.append(Utterance(name, tuple(text.split()), tuple(words)))

@@ -90,7 +90,7 @@ class Evaluator:
         model, subnet = prepared
         encoded = self._encode(number, prepared, name)
         limit = self._config.decoding.max_symbols_per_frame
-        ids = greedy_search(model, encoded.out, encoded.lens, model.width_of(subnet), limit)
+        ids = greedy_search(model, model.project_encoder(encoded.out, subnet), encoded.lens, limit)
         return [self._tokenizer.decode(hypothesis).split() for hypothesis in ids]
 
     def _word_errors(self, number: int, hypotheses: Sequence[Sequence[str]]) -> list[int]:

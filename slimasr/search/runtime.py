@@ -128,7 +128,7 @@ def _load(payload: dict[str, Any]) -> Transducer:
 @torch.inference_mode()
 def _recognise(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> None:
     output = model.encode(features.unsqueeze(0), torch.tensor([features.shape[0]]))
-    greedy_search(model, output.out, output.lens, model.width_of(None), max_symbols_per_frame)
+    greedy_search(model, model.project_encoder(output.out), output.lens, max_symbols_per_frame)
 
 
 def _timed(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> float:

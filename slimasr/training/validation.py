@@ -74,8 +74,8 @@ def _measure(
             sums[f"{subnet.id}/{name}"] = float(values.sum())
             units[f"{subnet.id}/{name}"] = float(output.units[name].sum())
         assert output.encoder is not None, "an objective's output carries the encoder's"
-        encoded, width = output.encoder, model.width_of(subnet)
-        ids = greedy_search(model, encoded.out, encoded.lens, width, decoding.max_symbols_per_frame)
+        am = model.project_encoder(output.encoder.out, subnet)
+        ids = greedy_search(model, am, output.encoder.lens, decoding.max_symbols_per_frame)
         sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, map(tokenizer.decode, ids))))
         units[f"{subnet.id}/wer"] = words
     return sums, units

@@ -49,8 +49,8 @@ def test_every_subnet_and_set(made: tuple[Path, Path], exp: Path) -> None:
         # One utterance per batch: what padding does to the others would show.
         for batch in eval_batches(experiment.config, made[1], "test", experiment.tokenizer, 0.1):
             encoder = experiment.model.encode(batch.x, batch.x_lens, subnet)
-            width = experiment.model.width_of(subnet)
-            (tokens,) = greedy_search(experiment.model, encoder.out, encoder.lens, width)
+            am = experiment.model.project_encoder(encoder.out, subnet)
+            (tokens,) = greedy_search(experiment.model, am, encoder.lens)
             expected[batch.ids[0]] = tuple(experiment.tokenizer.decode(tokens).split())
         decoded = read_recogs(exp / "decode" / subnet.id / "test" / "recogs")
         assert [u.id for u in decoded] == ["test0", "test1", "test2", "test3"]

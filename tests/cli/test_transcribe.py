@@ -37,7 +37,7 @@ def by_hand(exp: Path, samples: np.ndarray, width: str) -> str:
     subnet, model = experiment.space.parse(width), experiment.model
     features = torch.from_numpy(Fbank(FbankConfig(sampling_rate=RATE)).extract(samples, RATE))
     encoder = model.encode(features.unsqueeze(0), torch.tensor([len(features)]), subnet)
-    (tokens,) = greedy_search(model, encoder.out, encoder.lens, model.width_of(subnet))
+    (tokens,) = greedy_search(model, model.project_encoder(encoder.out, subnet), encoder.lens)
     return experiment.tokenizer.decode(tokens).strip()
 
 

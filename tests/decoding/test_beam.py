@@ -24,7 +24,7 @@ SILENT = (0, UNK_ID)
 def log_probs(model: Transducer, frame: Tensor, history: tuple[int, ...]) -> list[float]:
     """Over the vocabulary, with the predictor reading the whole history from its start."""
     lm = model.predictor(torch.tensor([history], dtype=torch.int64))[0, -1]
-    am = model.joiner.project_encoder(frame, len(frame))
+    am = model.project_encoder(frame)
     return model.joiner(am, model.joiner.project_predictor(lm)).double().log_softmax(-1).tolist()
 
 
@@ -74,10 +74,10 @@ def test_wide_beam_finds_the_most_probable_sequence(
     tables = [enumerate_alignments(model, out[i, : lens[i]]) for i in range(40)]
     expected = [list(best(summed, context_size)) for summed, _ in tables]
     # 4 frames: at most 1 + 3 + 9 + 27 hypotheses with 5 extensions each, so nothing is ever cut off.
-    assert modified_beam_search(model, out, lens, 16, beam=200) == expected
+    assert modified_beam_search(model, model.project_encoder(out), lens, beam=200) == expected
     # Summing over alignments matters here, and so does the beam.
     assert expected != [list(best(single, context_size)) for _, single in tables]
-    assert expected != greedy_search(model, out, lens, 16)
+    assert expected != greedy_search(model, model.project_encoder(out), lens)
 
 
 @pytest.mark.parametrize("beam", [2, 4])
@@ -89,8 +89,8 @@ def test_equals_dictionary_of_hypotheses(
     torch.manual_seed(0)
     out, lens = torch.randn(5, 12, 16), torch.tensor([12, 3, 9, 12, 1])
     expected = [list(dictionary_search(model, out[i, : lens[i]], beam, context_size)) for i in range(5)]
-    assert modified_beam_search(model, out, lens, 16, beam) == expected
-    assert expected != greedy_search(model, out, lens, 16)
+    assert modified_beam_search(model, model.project_encoder(out), lens, beam) == expected
+    assert expected != greedy_search(model, model.project_encoder(out), lens)
 
 
 @pytest.mark.parametrize("predictor", ["stateless", "lstm"])
@@ -98,6 +98,6 @@ def test_beam_of_one_is_greedy(make_transducer: Callable[..., Transducer], predi
     model = make_transducer(predictor)
     torch.manual_seed(2)
     out, lens = 2 * torch.randn(6, 25, 16), torch.tensor([25, 1, 13, 20, 7, 24])
-    hyps = modified_beam_search(model, out, lens, 16, beam=1)
-    assert hyps == greedy_search(model, out, lens, 16)
+    hyps = modified_beam_search(model, model.project_encoder(out), lens, beam=1)
+    assert hyps == greedy_search(model, model.project_encoder(out), lens)
     assert sum(map(len, hyps)) > 10

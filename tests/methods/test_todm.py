@@ -116,7 +116,7 @@ def test_divergence_is_the_one_between_both_subnets_run_alone(loss: LossConfig, 
 def log_probs(model: Transducer, one: Batch, subnet: Subnet) -> Tensor:
     """(T, U + 1, V) of a single utterance."""
     encoder = model.encode(one.x, one.x_lens, subnet)
-    am = model.joiner.project_encoder(encoder.out, model.width_of(subnet))
+    am = model.project_encoder(encoder.out, subnet)
     lm = model.joiner.project_predictor(model.predictor(one.y))
     return model.joiner(am.unsqueeze(2), lm.unsqueeze(1))[0].log_softmax(dim=-1)
 

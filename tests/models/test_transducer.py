@@ -36,7 +36,7 @@ def test_macs_equal_torchs_flop_counter(attention: str, slimming: str) -> None:
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             encoded = model(torch.randn(1, 1000, 20), torch.tensor([1000]), subnet)
-            am = model.joiner.project_encoder(encoded.out, model.width_of(subnet))
+            am = model.project_encoder(encoded.out, subnet)
             model.joiner(am, torch.zeros(12))
         assert counter.get_total_flops() / 2 == pytest.approx(model.count(subnet).macs * 10, rel=1e-9)
 

@@ -72,8 +72,8 @@ def test_figures_are_those_of_the_extracted_model_utterance_by_utterance(untrain
             one = batch.select([row])
             with torch.no_grad():
                 encoded = alone.encode(one.x, one.x_lens)
-                ids = greedy_search(alone, encoded.out, encoded.lens, alone.width_of(None))[0]
-                am = alone.joiner.project_encoder(encoded.out, alone.width_of(None))
+                am = alone.project_encoder(encoded.out)
+                ids = greedy_search(alone, am, encoded.lens)[0]
                 lm = alone.joiner.project_predictor(alone.predictor(one.y))
                 logits = alone.joiner(am.unsqueeze(2), lm.unsqueeze(1))
             limits = torch.tensor([[0, 0, int(one.y_lens), int(encoded.lens)]])

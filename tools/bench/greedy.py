@@ -37,7 +37,7 @@ def emitting_model(preset: Path, out: Tensor, lens: Tensor) -> Transducer:
         model.joiner.output.weight.mul_(5)
         for _ in range(12):
             model.joiner.output.bias[model.blank_id] = (low + high) / 2
-            hyps = greedy_search(model, out[:2, :100], lens[:2].clamp(max=100), out.shape[-1])
+            hyps = greedy_search(model, model.project_encoder(out[:2, :100]), lens[:2].clamp(max=100))
             emits_more = sum(map(len, hyps)) / 200 > SYMBOLS_PER_FRAME
             low, high = ((low + high) / 2, high) if emits_more else (low, (low + high) / 2)
     return model
@@ -52,11 +52,11 @@ def measure(name: str, preset: Path, target: float | None) -> None:
     model = emitting_model(preset, out, lens)
 
     def batched() -> list[list[int]]:
-        return greedy_search(model, out, lens, width)
+        return greedy_search(model, model.project_encoder(out), lens)
 
     def one_by_one() -> list[list[int]]:
         rows = zip(out.split(1), lens.split(1), strict=True)
-        return [hyp for row, row_lens in rows for hyp in greedy_search(model, row, row_lens, width)]
+        return [hyp for row, row_lens in rows for hyp in greedy_search(model, model.project_encoder(row), row_lens)]
 
     hyps = batched()
     if hyps != one_by_one():
