@@ -31,7 +31,7 @@ td.text:first-child, th.text:first-child { position: sticky; left: 0; background
 tr.front td { font-weight: 600; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 0 2rem; }
 .grid > section { min-width: 0; }
-.plot { width: 100%; height: 420px; }
+.plot { width: 100%; }
 .strips { display: flex; flex-wrap: wrap; gap: 1rem 1.25rem; margin: .75rem 0 1.5rem; }
 .strips figure { margin: 0; }
 .strips text { font-size: 9px; fill: #888; }
@@ -104,7 +104,8 @@ def _plot(plot: Plot) -> str:
     figure = plot.figure.to_json().replace("</", "<\\/")
     return (
         f'<section><h3>{escape(plot.title)}</h3><p class="note">{escape(plot.note)}</p>'
-        f'<div class="plot"></div><script type="application/json">{figure}</script></section>'
+        f'<div class="plot" style="height: {plot.height}px"></div>'
+        f'<script type="application/json">{figure}</script></section>'
     )
 
 

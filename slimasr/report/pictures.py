@@ -29,6 +29,8 @@ from slimasr.report.series import (
 from slimasr.report.strips import MODULE_COLORS, TRACK, Drawing, drawings
 
 DPI = 160
+MOST_INSIDE = 4
+"""Longer legends stand beside the plot."""
 
 
 def write_pictures(study: Study, set_name: str, folder: Path, stem: str) -> list[Path]:
@@ -37,13 +39,14 @@ def write_pictures(study: Study, set_name: str, folder: Path, stem: str) -> list
     pictures: dict[str, Figure | None] = {}
     for axis in AXES:
         pictures[f"wer-{axis.cost}"] = cost_picture(main_lines(study, set_name, axis), set_name, axis)
-    pictures["models"] = cost_picture(todm_lines(study, set_name, AXES[0]), set_name, AXES[0], bars=False)
+    for number, lines in enumerate(todm_lines(study, set_name, AXES[0]).values()):
+        pictures[_numbered("models", number)] = cost_picture(lines, set_name, AXES[0], bars=False)
     for axis in SEARCHED_AXES:
         pictures[f"search-{axis.cost}"] = search_picture(study, axis)
     for number, drawing in enumerate(drawings(study, set_name)):
-        pictures[f"architectures{f'-{number + 1}' if number else ''}"] = architecture_picture(drawing)
-    for number, lines in enumerate(energy_lines(study)):
-        pictures[f"energy{f'-{number + 1}' if number else ''}"] = energy_picture(lines)
+        pictures[_numbered("architectures", number)] = architecture_picture(drawing)
+    for number, used in enumerate(energy_lines(study)):
+        pictures[_numbered("energy", number)] = energy_picture(used)
     pictures["training"] = training_picture(study)
     return [_save(figure, folder / f"{stem}-{name}.png") for name, figure in pictures.items() if figure is not None]
 
@@ -52,7 +55,7 @@ def cost_picture(lines: Sequence[CostLine], set_name: str, axis: CostAxis, bars:
     """WER, with 95 % intervals where ``bars``, against one cost; None where nothing has both."""
     if not lines:
         return None
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(6.4 if len(lines) <= MOST_INSIDE else 8.0, 4.0), layout="constrained")
     axes = figure.subplots()
     for number, line in enumerate(lines):
         color = COLORS[number % len(COLORS)]
@@ -86,12 +89,16 @@ def search_picture(study: Study, axis: CostAxis) -> Figure | None:
             continue
         _draw_cloud(panel, found[number])
         x_title = f"{axis.title} ({axis.unit})" if number + columns >= len(found) else ""
-        _style(panel, x_title, found[number].wer_title if number % columns == 0 else "", legend=number == 0)
+        _style(panel, x_title, found[number].wer_title if number % columns == 0 else "", legend=False)
         if x_title:
             panel.tick_params(labelbottom=True)
         if len(found) > 1:
             panel.set_title(found[number].name, fontsize=10, loc="left")
     panels[0, 0].set_ylim(bottom=0)
+    drawn = {
+        name: handle for panel in panels.flat for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper left", ncols=len(drawn), frameon=False, fontsize=8)
     return figure
 
 
@@ -120,6 +127,7 @@ def architecture_picture(drawing: Drawing) -> Figure:
         panel.set_xlabel("\n".join(strip.lines), fontsize=8, loc="left")
     panels[0].set_yticks(range(1, layers + 1))
     panels[0].set_ylabel("encoder layer", fontsize=8)
+    figure.suptitle(drawing.title, fontsize=9, x=0.01, horizontalalignment="left")
     return figure
 
 
@@ -133,7 +141,7 @@ def energy_picture(lines: EnergyLines) -> Figure:
         models, lines.supernet, label=f"one supernet and its search ({lines.name})", color=COLORS[0], linewidth=1.8
     )
     axes.set_ylim(bottom=0)
-    axes.set_xlim(0, len(lines.supernet))
+    axes.set_xlim(0.5, len(lines.supernet) + 0.5)
     _style(axes, "deployed models", lines.title)
     return figure
 
@@ -143,11 +151,13 @@ def training_picture(study: Study) -> Figure | None:
     groups = [group for group in curve_groups(study) if group.lines("wer") or group.lines("transducer")]
     if not groups:
         return None
-    figure = Figure(figsize=(8.0, 2.9 * len(groups)), layout="constrained")
+    beside = any(len(group.lines("transducer")) > MOST_INSIDE for group in groups)
+    figure = Figure(figsize=(10.0 if beside else 8.0, 2.9 * len(groups)), layout="constrained")
     rows = figure.subplots(len(groups), 2, squeeze=False, sharex=True)
     for row, group in zip(rows, groups, strict=True):
-        _draw_curves(row[0], group.lines("wer"), f"{group.title}\ndev WER (%)")
-        _draw_curves(row[1], group.lines("transducer"), "dev loss per token")
+        wers, losses = group.lines("wer"), group.lines("transducer")
+        _draw_curves(row[0], wers, f"{group.title}\ndev WER (%)", legend=len(wers) <= MOST_INSIDE)
+        _draw_curves(row[1], losses, "dev loss per token", legend=bool(losses))
     return figure
 
 
@@ -164,8 +174,8 @@ def _draw_points(
         [record.costs[axis.cost] / axis.divisor for _, record in points],
         [wer.wer for wer in wers],
         yerr=[[max(0.0, w.wer - w.low) for w in wers], [max(0.0, w.high - w.wer) for w in wers]] if bars else None,
-        markersize=6,
-        linewidth=1.8,
+        markersize=6 if bars else 4.5,
+        linewidth=1.8 if bars else 1.3,
         elinewidth=1.0,
         capsize=3,
         **style,
@@ -194,7 +204,7 @@ def _draw_cloud(axes: Axes, cloud: Cloud) -> None:
         axes.scatter(*places, s=48, marker="x", color=COLORS[1], linewidths=1.8, label="separate models", zorder=3)
 
 
-def _draw_curves(axes: Axes, lines: Sequence[CurveLine], y_title: str) -> None:
+def _draw_curves(axes: Axes, lines: Sequence[CurveLine], y_title: str, legend: bool) -> None:
     for number, line in enumerate(lines):
         color, dash = COLORS[number % len(COLORS)], ("-", "--", ":")[number // len(COLORS) % 3]
         axes.plot(line.epochs, line.values, label=line.name, color=color, linewidth=1.5, linestyle=dash)
@@ -202,7 +212,7 @@ def _draw_curves(axes: Axes, lines: Sequence[CurveLine], y_title: str) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.yaxis.set_minor_locator(NullLocator())
-    _style(axes, "epoch", y_title, legend=bool(lines))
+    _style(axes, "epoch", y_title, legend=legend and bool(lines))
 
 
 def _name_points(axes: Axes, lines: Sequence[CostLine], set_name: str, axis: CostAxis) -> None:
@@ -219,8 +229,14 @@ def _style(axes: Axes, x_title: str, y_title: str, legend: bool = True) -> None:
     axes.grid(color="#e5e5e5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if legend:
+    if legend and len(axes.get_legend_handles_labels()[0]) > MOST_INSIDE:
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    elif legend:
         axes.legend(frameon=False, fontsize=8)
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}-{number + 1}" if number else name
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -38,6 +38,12 @@ class Plot:
     note: str
     figure: go.Figure
 
+    @property
+    def height(self) -> int:
+        """Pixels: a long legend takes none of the plot's."""
+        entries = sum(trace.showlegend is not False for trace in self.figure.data)
+        return 420 + 20 * max(0, entries - 4)
+
 
 def cost_plots(study: Study, set_name: str) -> list[Plot]:
     """WER on one set against every cost that was measured; the fronts of all TODM models against their size."""
@@ -47,10 +53,11 @@ def cost_plots(study: Study, set_name: str) -> list[Plot]:
         if figure.data:
             note = "Bars: 95 % bootstrap intervals of the WER. Lines join the subnets of one training run."
             plots.append(Plot(f"WER on {set_name} against {axis.title}", note, figure))
-    figure = _cost_figure(todm_lines(study, set_name, AXES[0]), set_name, AXES[0], bars=False)
-    if figure.data:
+    for family, lines in todm_lines(study, set_name, AXES[0]).items():
+        figure = _cost_figure(lines, set_name, AXES[0], bars=False)
         note = "Lines join the subnets that the search put on the front by dev WER; no intervals, for legibility."
-        plots.append(Plot(f"TODM models: WER on {set_name} against {AXES[0].title}", note, figure))
+        name = f"Models of paper 2{f', {family}' if family else ''}"
+        plots.append(Plot(f"{name}: WER on {set_name} against {AXES[0].title}", note, figure))
     return plots
 
 
@@ -61,7 +68,7 @@ def search_plots(study: Study) -> list[Plot]:
         found = clouds(study, axis)
         if found:
             note = "Dots: all candidates; triangles: given up early, their WER is at least this. Line: the front."
-            note += " Touch a name to show or hide its candidates." if len(found) > 1 else ""
+            note += " Touch a name to show or hide a search." if len(found) > 1 else ""
             title = f"Search: WER on {found[0].set_name} against {axis.title}"
             plots.append(Plot(title, note, _cloud_figure(found, axis)))
     return plots
@@ -151,25 +158,25 @@ def _add_points(
 
 
 def _cloud_figure(found: Sequence[Cloud], axis: CostAxis) -> go.Figure:
+    """The first search is shown, the others can be."""
     figure = go.Figure()
     for number, cloud in enumerate(found):
         color = COLORS[number % len(COLORS)]
-        faint = {"color": color, "opacity": 0.3}
-        visible = True if number == 0 else "legendonly"
+        group = {"legendgroup": cloud.name, "visible": True if number == 0 else "legendonly"}
         for points, symbol, what in (
-            (cloud.candidates, "circle", "candidates"),
+            (cloud.candidates, "circle", "candidate"),
             (cloud.stopped, "triangle-up", "given up early"),
         ):
             if points:
-                marker = {**faint, "size": 6, "symbol": symbol}
-                style = {"mode": "markers", "marker": marker, "visible": visible}
-                _add_cloud(figure, points, f"{cloud.name}: {what}", style)
+                marker = {"color": color, "opacity": 0.3, "size": 6, "symbol": symbol}
+                style = {"mode": "markers", "marker": marker, "showlegend": False, **group}
+                _add_cloud(figure, points, f"{cloud.name}, {what}", style)
         line = {"color": color, "width": 2}
-        style = {"mode": "lines+markers", "marker": {"color": color, "size": 8}, "line": line}
-        _add_cloud(figure, cloud.front, f"{cloud.name}: front", style)
+        style = {"mode": "lines+markers", "marker": {"color": color, "size": 8}, "line": line, **group}
+        _add_cloud(figure, cloud.front, cloud.name, style)
     separate = list(dict.fromkeys(point for cloud in found for point in cloud.separate))
     if separate:
-        marker = {"color": "#000", "size": 11, "symbol": "x-open", "line": {"width": 2}}
+        marker = {"color": "#000", "size": 9, "symbol": "x-thin", "line": {"width": 2}}
         _add_cloud(figure, separate, "separate models", {"mode": "markers", "marker": marker})
     figure.update_yaxes(rangemode="tozero")
     return _styled(figure, f"{axis.title} ({axis.unit})", found[0].wer_title)
@@ -181,7 +188,7 @@ def _add_cloud(figure: go.Figure, points: Sequence[Point], name: str, style: dic
         y=[point.wer for point in points],
         name=name,
         text=[point.name for point in points],
-        hovertemplate="%{text}<br>WER %{y:.2f} %<br>%{x:.3f}<extra></extra>",
+        hovertemplate=f"%{{text}}<br>{name}<br>WER %{{y:.2f}} %<br>%{{x:.3f}}<extra></extra>",
         **style,
     )
 

@@ -129,16 +129,25 @@ def main_lines(study: Study, set_name: str, axis: CostAxis) -> list[CostLine]:
     return cost_lines(shown, set_name, axis)
 
 
-def todm_lines(study: Study, set_name: str, axis: CostAxis) -> list[CostLine]:
-    """The fronts of all TODM models; none where there is no second one to compare with."""
-    shown = [run for run in study.runs if run.is_todm]
-    return cost_lines(shown, set_name, axis) if len({run.role for run in shown}) > 1 else []
+def todm_lines(study: Study, set_name: str, axis: CostAxis) -> dict[str, list[CostLine]]:
+    """Family -> the fronts of all models of paper 2; only families with several TODM models."""
+    found = {}
+    for family in families_of(study):
+        runs = [run for run in study.runs if run.model and run.family == family]
+        lines = cost_lines(runs, set_name, axis)
+        if lines and len({run.role for run in runs if run.is_todm}) > 1:
+            found[family] = lines
+    return found
+
+
+def families_of(study: Study) -> list[str]:
+    """Names of the families, the first one's is empty."""
+    return list(dict.fromkeys(run.family for run in study.runs))
 
 
 def main_runs(study: Study) -> list[Run]:
     """The TODM run of each family that stands for the method."""
-    families = dict.fromkeys(run.family for run in study.runs)
-    found = (main_todm([run for run in study.runs if run.family == family]) for family in families)
+    found = (main_todm([run for run in study.runs if run.family == family]) for family in families_of(study))
     return [run for run in found if run is not None]
 
 
@@ -159,10 +168,10 @@ def cost_lines(runs: Sequence[Run], set_name: str, axis: CostAxis) -> list[CostL
 
 
 def clouds(study: Study, axis: CostAxis) -> list[Cloud]:
-    """The searches that knew this cost, each beside the separate models of its family; main runs first."""
-    first = main_runs(study)
+    """The searches that knew this cost, each beside the separate models of its family; a family's main run first."""
+    first, families = main_runs(study), families_of(study)
     found = []
-    for run in sorted(study.runs, key=lambda run: run not in first):
+    for run in sorted(study.runs, key=lambda run: (families.index(run.family), run not in first)):
         seen = run.candidates
         if seen is None or axis.cost not in seen.costs:
             continue
@@ -186,7 +195,7 @@ def clouds(study: Study, axis: CostAxis) -> list[Cloud]:
 
 
 def curve_groups(study: Study) -> list[CurveGroup]:
-    """Runs of one role together, subnet by subnet; TODM models together, for max and for min."""
+    """Runs of one role together, subnet by subnet; TODM models of a family together, for max and for min."""
     groups = []
     for role in dict.fromkeys(run.role for run in study.runs if not run.is_todm):
         runs = study.with_role(role)
@@ -197,10 +206,11 @@ def curve_groups(study: Study) -> list[CurveGroup]:
             for s in run.subnets
         ]
         groups.append(CurveGroup(role, tuple(members)))
-    todm = [run for run in study.runs if run.is_todm and run.subnets]
-    for end in ("max", "min") if todm else ():
-        chosen = ((line_name(run, todm), run, run.largest if end == "max" else run.smallest) for run in todm)
-        groups.append(CurveGroup(f"todm, {end} subnet", tuple(chosen)))
+    for family in families_of(study):
+        todm = [run for run in study.runs if run.is_todm and run.subnets and run.family == family]
+        for end in ("max", "min") if todm else ():
+            chosen = ((line_name(run, todm), run, run.largest if end == "max" else run.smallest) for run in todm)
+            groups.append(CurveGroup(", ".join(filter(None, ("todm", family, f"{end} subnet"))), tuple(chosen)))
     return groups
 
 

@@ -104,7 +104,7 @@ def _strip_svg(strip: Strip, drawing: Drawing) -> str:
 
 def _strip(run: Run, record: SubnetRecord, set_name: str) -> Strip:
     end = " (max)" if record is run.largest else " (min)" if record is run.smallest else ""
-    wer = f"{record.wer[set_name].wer:.1f} %" if set_name in record.wer else ""
+    wer = f"WER {record.wer[set_name].wer:.1f} %" if set_name in record.wer else ""
     return Strip(
         record.id, tuple(line for line in (f"{record.params / 1e6:.2f} M{end}", wer) if line), record.architecture
     )

@@ -16,6 +16,9 @@ from slimasr.search.profile import Profile
 
 _NUMBER = re.compile(r"^[+\-−]?[\d,.]+( ?%|x)?( \[.*\])?$")
 ABSENT = "–"
+MOST_ROWS_ON_TOP = 40
+
+Place = Literal["top", "middle", "bottom"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     marked: frozenset[int] = frozenset()
-    place: Literal["top", "middle", "bottom"] = "middle"
+    place: Place = "middle"
 
     def text_columns(self) -> list[bool]:
         """For every column, whether it holds words (left-aligned) rather than figures."""
@@ -76,7 +79,8 @@ def subnet_table(study: Study) -> Table:
     note += " Bold: on the front of its experiment (dev WER against cost)." if marked else ""
     note += " Mean FFN: channels of a feed-forward module, over the layers that run." if shapes else ""
     note += " int8: as a device runtime runs the exported model." if int8 else ""
-    return Table("Subnets", columns, tuple(rows), note, frozenset(marked), place="top")
+    place: Place = "top" if len(rows) <= MOST_ROWS_ON_TOP else "bottom"
+    return Table("Subnets", columns, tuple(rows), note, frozenset(marked), place)
 
 
 def shape_cells(record: SubnetRecord) -> tuple[str, str]:

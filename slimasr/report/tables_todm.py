@@ -16,13 +16,12 @@ _AGAINST_SEPARATE = ("C2.1", "C2.2", "")
 
 def separate_table(study: Study) -> Table:
     """The main model's subnets against separate models of about the same size."""
-    names, rows, ours_name = set_names(study), [], "todm"
+    names, rows = set_names(study), []
     for family in dict.fromkeys(run.family for run in study.runs if run.is_todm):
         mates = [run for run in study.runs if run.family == family]
         main, alone = main_todm(mates), of_model(mates, "A1")
         if main is None or alone is None:
             continue
-        ours_name = main.role if not family else ours_name
         for pair in todm_pairs(mates):
             if pair.claim not in _AGAINST_SEPARATE or pair.b[0] != alone.role:
                 continue
@@ -32,18 +31,17 @@ def separate_table(study: Study) -> Table:
             theirs = partner.subnet(pair.b[1]) if partner is not None else None
             if ours is None or theirs is None:
                 continue
-            cells = [cell for record in (ours, theirs) for cell in (_millions(record), *shape_cells(record))]
             wers = [_wer(record, name) for name in names for record in (ours, theirs)]
             difference = ABSENT if comparison is None else f"{signed(comparison)} on {' + '.join(comparison.sets)}"
-            rows.append((main.role, pair.a[1], *cells, *wers, difference))
-    sizes = [f"{side} {what}" for side in ("its", "separate") for what in ("params M", "layers", "mean FFN")]
+            rows.append((main.role, pair.a[1], _size(ours), _size(theirs), *wers, difference))
     headings = [f"{side} {name} WER %" for name in names for side in ("its", "separate")]
     note = (
         "The separate model's partner is the same subnet where that is max or min, else the largest subnet of the "
-        "front that is not larger. Difference: supernet minus separate, negative = the supernet is better."
+        "front that is not larger. Size: parameters; layers x mean FFN. Difference: supernet minus separate, "
+        "negative = the supernet is better."
     )
-    columns = ("model", "subnet", *sizes, *headings, "difference, points")
-    return Table("TODM against separate models", columns, tuple(rows), note)
+    columns = ("model", "subnet", "its size", "separate size", *headings, "difference, points")
+    return Table("TODM against separate models", columns, tuple(rows), note, place="top")
 
 
 def model_table(study: Study) -> Table:
@@ -118,6 +116,10 @@ def _meaning(model: str) -> str:
     """What a letter stands for, and what differs from it."""
     letter, _, rest = model.partition(", ")
     return ", ".join(part for part in (MODELS.get(letter, letter), rest) if part)
+
+
+def _size(record: SubnetRecord) -> str:
+    return f"{_millions(record)} M; {' x '.join(shape_cells(record))}"
 
 
 def _millions(record: SubnetRecord) -> str:
