@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import kaldialign
 import torch
+from torch import Tensor
 
 from slimasr.config.schema import Config, SearchConfig
 from slimasr.data.batch import Batch
@@ -50,6 +51,7 @@ class Evaluator:
         self._cache = PrefixCache(config.search.cache_megabytes * 1_000_000)
         self._prepare = prepare(model, config.search)
         self._errors = [0] * len(self.batches)
+        self._predicted: dict[int, Tensor] = {}
 
     def order(self, subnet: Subnet) -> tuple[object, ...]:
         """Sort key that brings subnets of an equal prefix of layers together."""
@@ -102,7 +104,10 @@ class Evaluator:
         model, subnet = prepared
         objective, total = loss_objective(model, self._config.loss), 0.0
         for number, batch in enumerate(self.batches):
-            output = objective(batch, subnet, ("transducer",), encoder=self._encode(number, prepared, name))
+            if number not in self._predicted:
+                self._predicted[number] = model.predictor(batch.y)  # the same for all subnets
+            encoded, predicted = self._encode(number, prepared, name), self._predicted[number]
+            output = objective(batch, subnet, ("transducer",), encoder=encoded, predictor_out=predicted)
             total += float(output.losses["transducer"].sum())
         return total / max(1, sum(batch.num_tokens for batch in self.batches))
 

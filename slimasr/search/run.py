@@ -150,8 +150,8 @@ class Search:
         """Time and memory of the stand-alone model on dev audio."""
         config = self.experiment.config
         return measure_runtime(
-            self.experiment.model.extract(subnet),
-            joined_features(self.evaluator.batches, config.search.rtf_seconds),
+            self.experiment.model.extract(subnet).cpu(),
+            joined_features(self.evaluator.batches, config.search.rtf_seconds).cpu(),
             threads=config.search.rtf_threads,
             max_symbols_per_frame=config.decoding.max_symbols_per_frame,
         ).to_dict()

@@ -18,12 +18,15 @@ import torch
 
 from slimasr.config.load import load_config
 from slimasr.data.dataloading import eval_batches
+from slimasr.decoding.decode import default_device
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.search.history import Candidate
 from slimasr.search.run import Search
 
 POLL_SECONDS = 0.5
+BATCH_SECONDS = 50.0
+"""At most so much audio at once: small batches show hopeless subnets early."""
 _THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -53,6 +56,7 @@ class Job:
             if not override.startswith("search."):
                 raise UserError(f"--set {override}: a trained experiment's search section alone may be changed")
         experiment = Experiment.open(self.exp)
+        experiment.model.to(default_device())
         return replace(experiment, config=load_config(self.exp / "config.yaml", self.overrides))
 
     def open(self) -> Search:
@@ -63,7 +67,7 @@ class Job:
         """
         experiment = self.experiment()
         config = experiment.config
-        seconds = config.decoding.batch_seconds
+        seconds = min(config.decoding.batch_seconds, BATCH_SECONDS)
         batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)
         return Search.open(experiment, batches, self.storage)
 

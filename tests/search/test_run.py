@@ -15,9 +15,9 @@ from slimasr.data.dataloading import eval_batches
 from slimasr.decoding.greedy import greedy_search
 from slimasr.experiment import Experiment, read_results
 from slimasr.losses import transducer
+from slimasr.search.archive import read_archive
 from slimasr.search.evaluate import joined_features, measure_quality
 from slimasr.search.front import Measurement, find_front
-from slimasr.search.archive import read_archive
 from slimasr.supernet.subnet import Subnet
 from tests.search.untrained import make_experiment
 

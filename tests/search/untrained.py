@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -24,20 +25,30 @@ TEXTS = ("yes no", "no", "yes yes no", "no yes")
 SETS = {"train": 4, "dev": 5, "test": 3}
 
 
-def make_config(name: str, widths: list[float], transducer: str = "full") -> Config:
-    """A tiny recipe; one width makes a separate model."""
+LAYERS = {"kind": "layers", "depths": [3, 2, 1], "units": {"ffn1": [16, 32], "ffn2": [8, 16, 32]}}
+"""A space of 6^3 + 6^2 + 6 = 258 subnets."""
+
+
+def make_config(
+    name: str,
+    widths: list[float],
+    transducer: str = "full",
+    space: dict[str, object] | None = None,
+    search: dict[str, object] | None = None,
+) -> Config:
+    """A tiny recipe; one width makes a separate model, unless another space is given."""
     model = model_config().model_dump(mode="json") | {"num_mel_bins": 80}
-    kind = "separate" if widths == [1.0] else "slimmable"
+    kind = "separate" if widths == [1.0] and space is None else "slimmable"
     return parse_config(
         {
             "name": name,
             "data": {"corpus": "digits"},
             "tokenizer": {"kind": "char", "vocab_size": 10},
             "model": model,
-            "space": {"widths": widths},
+            "space": space or {"widths": widths},
             "method": {"kind": kind},
             "loss": {"transducer": transducer, "ctc_weight": 0.5},
-            "search": {"rtf_seconds": 0.5},
+            "search": {"rtf_seconds": 0.5, **(search or {})},
         }
     )
 
@@ -64,11 +75,11 @@ def make_data(root: Path) -> Path:
     return folder.root
 
 
-def make_experiment(root: Path, data: Path, widths: list[float], seed: int = 0, **options: str) -> Path:
+def make_experiment(root: Path, data: Path, widths: list[float], seed: int = 0, **options: Any) -> Path:
     """An experiment folder as training leaves it, but for what training learns."""
     config = make_config(root.name, widths, **options)
     lang = DataFolder(data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
-    write_record(root, config, lang, {"separate_of": "w1" if widths == [1.0] else None})
+    write_record(root, config, lang, {"separate_of": "w1" if config.method.kind == "separate" else None})
     vocab_size = len((lang / "tokens.txt").read_text(encoding="utf-8").splitlines())
     torch.manual_seed(seed)
     space = build_space(config.space)
