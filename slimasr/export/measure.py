@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from slimasr.data.batch import Batch
 from slimasr.decoding.decode import describe
 from slimasr.experiment import Experiment, read_results, update_results
-from slimasr.export.onnx import export_int8, needed
+from slimasr.export.onnx import export_onnx, needed, quantize
 from slimasr.export.runtime import OnnxTransducer, int8_wer
 from slimasr.supernet.subnet import Subnet
 
@@ -41,7 +43,8 @@ def measure_int8(
     if not missing:
         return
     model = experiment.model.extract(subnet)
-    files = export_int8(model, experiment.dir / "export" / subnet.id)
+    with TemporaryDirectory(prefix="slimasr-") as temporary:
+        files = quantize(export_onnx(model, Path(temporary)), experiment.dir / "export" / subnet.id)
     runtime = OnnxTransducer(files, model, experiment.config.search.rtf_threads)
     for name in missing:
         wer = int8_wer(runtime, sets[name](), experiment.tokenizer, experiment.config.decoding)

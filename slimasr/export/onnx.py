@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +33,9 @@ PARTS = ("encoder", "predictor", "joiner")
 EXAMPLE_FRAMES = 203
 QUANTIZED_OPS = ["MatMul", "Gemm", "Gather"]
 """What linear layers, LSTM steps and embeddings become."""
+FOLDED = 1024
+"""Numbers that a constant may have more than what it was computed from: the powers of the poles of state space models
+are several times as large as the poles."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
     return files
 
 
-def export_int8(model: Transducer, folder: Path) -> OnnxFiles:
-    """Write a stand-alone model as int8 ONNX files: onnxruntime's dynamic quantisation.
+def quantize(files: OnnxFiles, folder: Path) -> OnnxFiles:
+    """Write float32 files anew as int8 files: onnxruntime's dynamic quantisation.
 
     Weights of linear layers are symmetric with one scale per output channel, embeddings have one scale; activations
     get theirs as they come. Processors without int8 dot products (VNNI, SDOT) may saturate sums of large products.
@@ -100,19 +102,21 @@ def export_int8(model: Transducer, folder: Path) -> OnnxFiles:
     Raises:
       UserError: the extra ``export`` is not installed.
     """
-    needed("onnx")
-    quantization, files = needed("onnxruntime.quantization"), _files(folder, "int8.onnx")
-    with TemporaryDirectory(prefix="slimasr-") as temporary, _quiet():
-        plain = export_onnx(model, Path(temporary))
+    quantization, onnx, quantized = needed("onnxruntime.quantization"), needed("onnx"), _files(folder, "int8.onnx")
+    with _quiet():
         for part in PARTS:
+            proto = onnx.load(getattr(files, part))
+            # Products with a constant that is no matrix are not linear layers, but kernels of state space models.
+            matrices = {constant.name for constant in proto.graph.initializer if len(constant.dims) == 2}
             quantization.quantize_dynamic(
-                getattr(plain, part),
-                getattr(files, part),
+                proto,
+                getattr(quantized, part),
                 op_types_to_quantize=QUANTIZED_OPS,
+                nodes_to_exclude=[node.name for node in proto.graph.node if not matrices & set(node.input)],
                 per_channel=True,
                 weight_type=quantization.QuantType.QInt8,
             )
-    return files
+    return quantized
 
 
 def deployable(model: Transducer) -> Transducer:
@@ -187,8 +191,10 @@ def _export(
             input_names=names,
             output_names=list(outputs),
             verbose=False,
+            optimize=False,
         )
-    assert program is not None
+        assert program is not None
+        needed("onnxscript.optimizer").optimize(program.model, output_size_limit=FOLDED)
     proto = program.model_proto
     # Where in the source each node comes from: of no use on a device, and half a megabyte.
     for node in proto.graph.node:
