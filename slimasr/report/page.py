@@ -57,25 +57,35 @@ def render_page(
     tables: Sequence[Table],
     plots: Sequence[Plot],
     drawings: Sequence[Drawing],
+    curves: Sequence[Plot],
     findings: Sequence[Finding],
 ) -> str:
-    """The whole page. Everything it shows is inside the file, the plot library too."""
+    """The whole page. Everything it shows is inside the file, the plot library too.
+
+    Args:
+      plots: of the results.
+      drawings: of architectures.
+      curves: of the training.
+    """
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(lead)}</p>"]
     parts += [_table(table) for table in tables if table.place == "top"]
     if plots:
         parts.append('<h2>Plots</h2><p class="note">Touch or point at a subnet for its name and costs.</p>')
-        parts.append(f'<div class="grid">{"".join(_plot(plot) for plot in plots)}</div>')
+        parts.append(_grid(plots))
     parts += [_drawing(drawing) for drawing in drawings]
+    if curves:
+        note = "Evaluated after each epoch with the weights of that epoch, before averaging."
+        parts.append(f'<h2>Training</h2><p class="note">{note}</p>{_grid(curves)}')
     parts += [_table(table) for table in tables if table.place == "middle"]
     if findings:
         parts.append(_findings(findings))
     parts += [_table(table) for table in tables if table.place == "bottom"]
-    if plots:
+    if plots or curves:
         parts.append(f"<script>{_DRAW}</script>")
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
-        f"<script>{plotly.offline.get_plotlyjs() if plots else ''}</script>"
+        f"<script>{plotly.offline.get_plotlyjs() if plots or curves else ''}</script>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{"".join(parts)}</body></html>\n'
 
@@ -100,10 +110,15 @@ def _cell(tag: str, kind: str, text: str) -> str:
     return f'<{tag} class="{kind}">{escape(text)}</{tag}>'
 
 
+def _grid(plots: Sequence[Plot]) -> str:
+    return f'<div class="grid">{"".join(_plot(plot) for plot in plots)}</div>'
+
+
 def _plot(plot: Plot) -> str:
     figure = plot.figure.to_json().replace("</", "<\\/")
+    note = f'<p class="note">{escape(plot.note)}</p>' if plot.note else ""
     return (
-        f'<section><h3>{escape(plot.title)}</h3><p class="note">{escape(plot.note)}</p>'
+        f"<section><h3>{escape(plot.title)}</h3>{note}"
         f'<div class="plot" style="height: {plot.height}px"></div>'
         f'<script type="application/json">{figure}</script></section>'
     )

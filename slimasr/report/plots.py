@@ -32,7 +32,7 @@ _LOG_TICKS = [digit * 10.0**power for power in range(-4, 4) for digit in (1, 2, 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure and the heading and sentence that go with it."""
+    """A figure, its heading, and a sentence that goes with it (may be empty)."""
 
     title: str
     note: str
@@ -103,8 +103,7 @@ def curve_plots(study: Study) -> list[Plot]:
         ):
             figure = _curve_figure(group.lines(suffix), unit)
             if figure.data:
-                note = "Evaluated after each epoch with the weights of that epoch, before averaging."
-                plots.append(Plot(f"{group.title}: {title} over epochs", note, figure))
+                plots.append(Plot(f"{group.title}: {title} over epochs", "", figure))
     return plots
 
 

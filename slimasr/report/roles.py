@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import mode
 from typing import Any
 
 from slimasr.config.schema import Config, TodmConfig
@@ -101,14 +102,14 @@ def _words(described: Described, supernets: list[Config]) -> tuple[list[str], st
     config = described.config
     kind: str = config.method.kind
     if described.separate_of is not None:
-        auxiliary = getattr(config.loss, "auxiliary", None) is not None
+        auxiliary = config.loss.auxiliary is not None
         main = next(iter(supernets), config)
         words = [SEPARATE, *(["auxiliary losses"] if auxiliary else []), *_differing(config, main, ("attention",))]
         return words, "A2" if auxiliary else "A1"
     if isinstance(config.method, TodmConfig):
-        first = next(other for other in supernets if other.method.kind == kind)
+        usual = mode(other.training.num_epochs for other in supernets if other.method.kind == kind)
         model = todm_model(config)
-        if config.training.num_epochs != first.training.num_epochs:
+        if config.training.num_epochs != usual:
             model += f", {config.training.num_epochs} epochs"
         return [f"{TODM} {model}"], model
     main = next(other for other in supernets if other.method.kind == kind)
@@ -121,10 +122,11 @@ def todm_model(config: Config) -> str:
     assert isinstance(method, TodmConfig)
     layers = config.space.kind == "layers" and len(config.space.depths) > 1
     adaptive = config.model.encoder.adaptive_dropout
-    start = FROM_THE_START if config.training.optimizer.kind == "scaled_adam" else ""
+    rest = ", auxiliary losses" if config.loss.auxiliary is not None else ""
+    rest += FROM_THE_START if config.training.optimizer.kind == "scaled_adam" else ""
     if taught is None or taught.weight == 0:
         letter = ("C" if adaptive else "B1") if layers else f"B0{', adaptive dropout' if adaptive else ''}"
-        return letter + start
+        return letter + rest
     tokens = 2 if taught.classes == "target_blank" else taught.tokens
     letter = _TAUGHT.get((taught.divergence, tokens), f"{_TAUGHT[taught.divergence, 10]}, j = {tokens}")
     switched = any(p.optimizer is not None and p.optimizer.kind == "scaled_adam" for p in method.phases)
@@ -133,7 +135,7 @@ def todm_model(config: Config) -> str:
         letter = "F" if letter == "E" else f"{letter}, then as F"
     elif switched or lowered:
         letter += ", then ScaledAdam" if switched else ", then less teaching"
-    return letter + ("" if layers else ", channels only") + ("" if adaptive else ", fixed dropout") + start
+    return letter + ("" if layers else ", channels only") + ("" if adaptive else ", fixed dropout") + rest
 
 
 def _differing(config: Config, main: Config, traits: tuple[str, ...]) -> list[str]:

@@ -33,20 +33,20 @@ def separate_table(study: Study) -> Table:
                 continue
             wers = [_wer(record, name) for name in names for record in (ours, theirs)]
             difference = ABSENT if comparison is None else f"{signed(comparison)} on {' + '.join(comparison.sets)}"
-            rows.append((main.role, pair.a[1], _size(ours), _size(theirs), *wers, difference))
+            rows.append((main.role, pair.a[1], _size(ours), _size(theirs), difference, *wers))
     headings = [f"{side} {name} WER %" for name in names for side in ("its", "separate")]
     note = (
         "The separate model's partner is the same subnet where that is max or min, else the largest subnet of the "
         "front that is not larger. Size: parameters; layers x mean FFN. Difference: supernet minus separate, "
         "negative = the supernet is better."
     )
-    columns = ("model", "subnet", "its size", "separate size", *headings, "difference, points")
+    columns = ("model", "subnet", "its size", "separate size", "difference, points", *headings)
     return Table("TODM against separate models", columns, tuple(rows), note, place="top")
 
 
 def model_table(study: Study) -> Table:
     """All models of paper 2 side by side: max, about half its size, min; set by set."""
-    runs = [run for run in study.runs if run.model and run.subnets and not run.is_separate]
+    runs = [run for run in study.runs if run.model not in ("", "A1") and run.subnets]
     rows = []
     for name in set_names(study) if any(run.is_todm for run in runs) else ():
         for run in runs:
@@ -59,8 +59,7 @@ def model_table(study: Study) -> Table:
                     _wer(run.largest, name),
                     ABSENT if medium is None else _wer(medium, name),
                     ABSENT if medium is None else _millions(medium),
-                    _wer(run.smallest, name),
-                    _millions(run.smallest),
+                    *((ABSENT, ABSENT) if run.is_separate else (_wer(run.smallest, name), _millions(run.smallest))),
                 )
             )
     columns = ("set", "model", "what it is", "max", "medium", "medium, params M", "min", "min, params M")

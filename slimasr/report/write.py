@@ -27,10 +27,11 @@ def write_report(data: Mapping[str, Any], out: Path) -> list[Path]:
     """
     study = read_study(data)
     set_name = shown_set(study)
-    plots = search_plots(study) + cost_plots(study, set_name) + energy_plots(study) + curve_plots(study)
+    plots = search_plots(study) + cost_plots(study, set_name) + energy_plots(study)
     shown = [table for table in all_tables(study) if table.rows]
-    drawn = drawings(study, set_name)
-    write_atomic(out, render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawn, _tested(study)))
+    drawn, curves = drawings(study, set_name), curve_plots(study)
+    page = render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawn, curves, _tested(study))
+    write_atomic(out, page)
     return [out, *write_pictures(study, set_name, out.parent, out.stem)]
 
 

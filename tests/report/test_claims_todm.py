@@ -1,0 +1,211 @@
+"""Verdicts of paper 2 on figures whose verdict is evident; trends along layers against scipy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import permutation_test, spearmanr
+
+from slimasr.report.claims import judge
+from slimasr.report.claims_todm import judge_todm, late_wers, layer_trend
+from slimasr.report.pairs import Pair, not_larger, todm_pairs
+from slimasr.report.records import Comparison, CurvePoint, Run, SearchFacts, Study, SubnetRecord, Wer
+from slimasr.report.verdicts import Verdict
+
+HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
+SIZES = {"w1": 100.0, "w1-mid": 50.0, "w1-min": 30.0}
+Interval = tuple[float, float]
+
+
+def record(subnet_id: str, params: float, widths: tuple[int, ...] = ()) -> SubnetRecord:
+    wer = {name: Wer(10.0, (9.0, 11.0), 10, 100) for name in ("dev", "test")}
+    shape = tuple({"ffn": width} for width in widths)
+    return SubnetRecord(subnet_id, 1.0, {"params": params}, wer, None, architecture=shape)
+
+
+def run(model: str, sizes: dict[str, float] | None = None, **changes: object) -> Run:
+    records = tuple(record(*item) for item in (SIZES if sizes is None else sizes).items())
+    made = Run(
+        name=model,
+        role=f"todm {model}",
+        separate_of=None,
+        seed=1,
+        epochs=30,
+        steps=3000,
+        train_minutes=50.0,
+        hardware="abacus",
+        revision="",
+        command="",
+        subnets=records,
+        slices=(),
+        curve=(),
+        model=model,
+        front=frozenset(r.id for r in records),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def alone(subnet_id: str, params: float, **changes: object) -> Run:
+    return run("A1", {"w1": params}, role="separate", separate_of=subnet_id, name=subnet_id, **changes)
+
+
+ALONE = [alone("w1", 100.0), alone("w1-other", 55.0), alone("w1-min", 30.0)]
+
+
+def verdicts(runs: list[Run], interval: Callable[[Pair], Interval | None]) -> dict[str, Verdict]:
+    """Verdicts where each comparison that is asked for comes out as ``interval`` says."""
+    comparisons = []
+    for pair in todm_pairs(runs):
+        ends = interval(pair)
+        if ends is not None:
+            sets = ("test",) if pair.chosen else ("dev", "test")
+            comparisons.append(Comparison(pair.a, pair.b, sets, (1,), 100, 10.0, 10.0, sum(ends) / 2, *ends))
+    return {f.claim: f.verdict for f in judge_todm(Study("made up", tuple(runs), tuple(comparisons)))}
+
+
+def always(low: float, high: float) -> Callable[[Pair], Interval]:
+    return lambda pair: (low, high)
+
+
+def test_papers_are_judged_where_their_supernets_are() -> None:
+    assert [f.claim for f in judge(Study("", (run("C"),), ()))] == [f"C2.{n}" for n in range(1, 12)]
+    both = judge(Study("", (run("C"), run("", role="slimmable")), ()))
+    assert [f.claim for f in both] == [f"C1.{n}" for n in range(1, 7)] + [f"C2.{n}" for n in range(1, 12)]
+
+
+def test_a_lone_supernet_tests_nothing() -> None:
+    assert set(verdicts([run("F")], always(-2.0, -1.0)).values()) == {UNTESTED}
+
+
+def test_f_against_separate_models() -> None:
+    runs = [run("F"), *ALONE]
+    sure, equal, worse = (verdicts(runs, always(*ends)) for ends in ((-3.0, -1.0), (-0.5, 0.9), (2.0, 4.0)))
+    assert [sure["C2.1"], equal["C2.1"], worse["C2.1"]] == [HELD, OPEN, NOT_HELD]
+    assert [sure["C2.2"], equal["C2.2"], worse["C2.2"]] == [HELD, HELD, NOT_HELD]
+    longer = [run("F", epochs=60), *ALONE]
+    assert verdicts(longer, always(-3.0, -1.0))["C2.1"] is OPEN
+    other = [run("E"), *ALONE]
+    assert verdicts(other, always(-3.0, -1.0))["C2.1"] is UNTESTED
+
+
+def test_partners_are_the_same_ends_or_the_nearest_subnet_that_is_not_larger() -> None:
+    pairs = [p for p in todm_pairs([run("F"), *ALONE]) if p.claim in ("C2.1", "C2.2")]
+    assert [(p.a[1], p.b[1], p.chosen) for p in pairs] == [
+        ("w1", "w1", False),
+        ("w1-mid", "w1-other", True),
+        ("w1-min", "w1-min", False),
+    ]
+    main = run("F")
+    for params in (29.0, 30.0, 49.9, 50.0, 99.0, 1000.0):
+        fitting = [s.params for s in main.subnets if s.params <= params]
+        found = not_larger(main, params)
+        assert (found and found.params) == (max(fitting) if fitting else None)
+
+
+def test_layers_and_channels_meet_in_the_lowest_third_of_the_channels_sizes() -> None:
+    channels = run("B0", {"a": 100.0, "b": 61.0, "c": 59.0, "d": 41.0})
+    pairs = [p for p in todm_pairs([run("B1"), channels]) if p.claim == "C2.3"]
+    assert {(p.a[1], p.b[1]) for p in pairs} == {("w1-mid", "c"), ("w1-min", "d")}
+    assert verdicts([run("B1"), channels], always(-3.0, -1.0))["C2.3"] is HELD
+    assert verdicts([run("B1"), channels], always(-3.0, 1.0))["C2.3"] is OPEN
+
+
+def test_divergences_and_classes_are_compared_where_both_were_trained() -> None:
+    runs = [run(model) for model in ("D", "E", "G")]
+    asked = {(p.a[0][-1], p.b[0][-1], p.size) for p in todm_pairs(runs) if p.claim == "C2.5"}
+    assert asked == {(a, b, end) for a, b in (("E", "D"), ("G", "E")) for end in ("max", "min")}
+    assert verdicts(runs, always(-0.5, 0.5))["C2.5"] is HELD
+    assert verdicts(runs, always(1.0, 3.0))["C2.5"] is NOT_HELD
+
+
+def test_late_harm_and_repair() -> None:
+    runs = [run(model) for model in ("C", "D", "E", "F")]
+    assert verdicts(runs, always(-3.0, -1.0))["C2.6"] is HELD
+    assert verdicts(runs, lambda p: (1.0, 2.0) if p.a[0] == "todm F" else (-3.0, -1.0))["C2.6"] is NOT_HELD
+    assert verdicts(runs, lambda p: (-1.0, 2.0) if p.b[0] == "todm D" else (-3.0, -1.0))["C2.6"] is OPEN
+
+
+def test_adaptive_dropout_exits_and_scaled_adam() -> None:
+    late = run("C, ScaledAdam from the start")
+    exits = run("A3", {"w1": 101.0, "w1-l4": 40.0}, role="multi-exit")
+    found = verdicts([run("C"), run("B1"), late, exits], always(-3.0, -1.0))
+    assert [found["C2.7"], found["C2.9"], found["C2.10"]] == [HELD, HELD, HELD]
+    found = verdicts([run("C"), run("B1"), late, exits], always(1.0, 3.0))
+    assert [found["C2.7"], found["C2.9"], found["C2.10"]] == [NOT_HELD, NOT_HELD, NOT_HELD]
+
+
+def curve(wer_of_max: float, wer_of_min: float) -> tuple[CurvePoint, ...]:
+    """Figures that stand still, but for a bump of the last epochs, which is not looked at."""
+    return tuple(
+        CurvePoint(
+            epoch,
+            100 * epoch,
+            {"w1/wer": wer_of_max, "w1-min/wer": wer_of_min + (50.0 if epoch > 20 else 0.01 * epoch)},
+        )
+        for epoch in range(1, 31)
+    )
+
+
+def test_early_help_of_a_teacher() -> None:
+    plain = run("C", curve=curve(10.0, 20.0))
+
+    def verdict(wer_of_max: float, wer_of_min: float) -> Verdict:
+        return verdicts([plain, run("G", curve=curve(wer_of_max, wer_of_min))], lambda _: None)["C2.4"]
+
+    assert verdict(8.5, 19.0) is HELD
+    assert verdict(9.5, 19.0) is NOT_HELD  # 5 % for max
+    assert verdict(8.5, 19.5) is NOT_HELD  # 2.5 % for min
+    assert verdict(8.5, 15.0) is NOT_HELD  # more for min
+    assert verdicts([plain], lambda _: None)["C2.4"] is UNTESTED
+
+
+def test_two_thirds_of_the_run_are_the_epochs_just_before() -> None:
+    assert late_wers(run("C", curve=curve(10.0, 20.0)), "w1-min") == pytest.approx([20.18, 20.19, 20.20])
+
+
+def test_cost_of_training() -> None:
+    facts = SearchFacts("evolution", 100, 10, 5.0, 20.0, 2)
+
+    def verdict(minutes: float, each: float, hardware: str = "abacus") -> Verdict:
+        separate = [replace(r, train_minutes=each, hardware=hardware) for r in ALONE]
+        return verdicts([run("F", train_minutes=minutes, search=facts), *separate], lambda _: None)["C2.8"]
+
+    assert verdict(50.0, 20.0) is HELD
+    assert verdict(58.0, 20.0) is NOT_HELD  # with its search more than the three
+    assert verdict(50.0, 20.0, "slide rule") is OPEN
+
+
+def shapes_verdict(shapes: list[tuple[int, ...]]) -> Verdict:
+    records = tuple(record(f"w1-{n}", 10.0 + n, shape) for n, shape in enumerate(shapes))
+    made = run("F", subnets=records, front=frozenset(r.id for r in records))
+    return verdicts([made], lambda _: None)["C2.11"]
+
+
+def test_patterns_of_shapes() -> None:
+    rising = [(96, 96, 192, 192, 384, 384)] * 6
+    rng = np.random.default_rng(3)
+    random = [tuple(rng.choice([96, 192, 384], 6).tolist()) for _ in range(6)]
+    assert shapes_verdict(rising) is NOT_HELD
+    assert shapes_verdict(random) is HELD
+    assert shapes_verdict(random[:2]) is OPEN  # too few to tell
+    assert shapes_verdict([(96,) * 6]) is UNTESTED
+
+
+def test_trend_agrees_with_scipy() -> None:
+    shape = np.array([96.0, 192.0, 96.0, 384.0, 192.0, 384.0, 384.0, 96.0])
+    trend, p = layer_trend([shape])
+    layers = np.arange(len(shape))
+    assert trend == pytest.approx(spearmanr(layers, shape).statistic)
+    reference = permutation_test(
+        (shape,),
+        lambda x: spearmanr(layers, x).statistic,
+        permutation_type="pairings",
+        n_resamples=2000,
+        rng=np.random.default_rng(1),
+    )
+    assert p == pytest.approx(reference.pvalue, abs=0.04)
+    several = [shape, shape[::-1], np.roll(shape, 3)]
+    assert layer_trend(several)[0] == pytest.approx(np.mean([spearmanr(layers, s).statistic for s in several]))

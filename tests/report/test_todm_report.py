@@ -1,0 +1,209 @@
+"""Reports of made-up TODM experiments: searches, fronts, architectures, energy, and how sizes are matched."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import pytest
+from scipy.stats import spearmanr
+
+from slimasr.report.collect import collect
+from slimasr.report.plots import search_plots
+from slimasr.report.records import Study, read_study
+from slimasr.report.results_md import render_results
+from slimasr.report.series import energy_lines
+from slimasr.report.strips import MOST_STRIPS, drawings, strips_html
+from slimasr.report.write import write_report
+from slimasr.supernet.subnet import Subnet
+from tests.report.made_up_todm import CONFORMER_SPACE, SPACE, write_paper
+from tests.report.page import Page
+
+
+class Report:
+    """A written report and all it came from."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        experiments = write_paper(root / "exp")
+        self.data: dict[str, Any] = json.loads(json.dumps(collect(experiments, "made up", root)))
+        self.study: Study = read_study(self.data)
+        self.written = write_report(self.data, root / "report.html")
+        self.text = render_results(self.data, "results.json")
+        self.page = Page((root / "report.html").read_text(encoding="utf-8"))
+
+    def search(self, experiment: str) -> dict[str, Any]:
+        """What the search of an experiment left behind."""
+        path = self.root / "exp" / experiment / "search" / "candidates.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def figure(self, y_title: str) -> dict[str, Any]:
+        """The first plot with this title on its y axis."""
+        return next(f for f in self.page.figures if f["layout"]["yaxis"]["title"]["text"] == y_title)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return Report(tmp_path_factory.mktemp("todm"))
+
+
+def test_roles(report: Report) -> None:
+    assert {run.name: run.role for run in report.study.runs} == {
+        "todm": "todm F",
+        "todm_channels": "todm B0",
+        "todm_dropout": "todm C",
+        "todm_conformer": "todm F, Conformer",
+        "separate_large": "separate",
+        "separate_medium": "separate",
+        "separate_small": "separate",
+    }
+
+
+def test_page_fetches_nothing_and_pictures_are_images(report: Report) -> None:
+    assert report.page.fetched == []
+    pictures = {path.name: path for path in report.written if path.suffix == ".png"}
+    wanted = {
+        "search-params",
+        "search-int8_bytes",
+        "architectures",
+        "architectures-2",
+        "models",
+        "energy",
+        "wer-params",
+    }
+    assert {f"report-{name}.png" for name in wanted} <= pictures.keys()
+    assert all(matplotlib.image.imread(path).std() > 0.01 for path in pictures.values())
+
+
+def test_search_plot_shows_every_candidate_and_what_was_given_up(report: Report) -> None:
+    figure = report.figure("WER on dev (%)")
+    for name, role in (("todm", "todm F"), ("todm_channels", "todm B0"), ("todm_conformer", "todm F, Conformer")):
+        search = report.search(name)
+        assert search["candidates"]
+        for kind, entries, key in (
+            ("candidate", search["candidates"], "wer"),
+            ("given up early", search["stopped"], "wer_at_least"),
+        ):
+            traces = [t for t in figure["data"] if t["name"] == f"{role}, {kind}"]
+            shown = {point for t in traces for point in zip(t["text"], t["x"], t["y"], strict=True)}
+            assert shown == {(e["id"], e["costs"]["params"] / 1e6, round(e[key], 4)) for e in entries}
+    assert report.search("todm_channels")["stopped"]
+
+
+def test_front_line_is_what_no_candidate_dominates(report: Report) -> None:
+    figure = report.figure("WER on dev (%)")
+    line = next(t for t in figure["data"] if t["name"] == "todm F")
+    points = {e["id"]: (e["costs"]["params"], e["wer"]) for e in report.search("todm")["candidates"]}
+    undominated = {
+        name
+        for name, (cost, wer) in points.items()
+        if not any(c <= cost and w <= wer and (c, w) != (cost, wer) for c, w in points.values())
+    }
+    assert set(line["text"]) == undominated
+    assert line["x"] == sorted(line["x"])
+    separate = next(t for t in figure["data"] if t["name"] == "separate models")
+    assert sorted(separate["text"]) == ["separate_large", "separate_medium", "separate_small"]
+
+
+def test_a_search_on_rounded_weights_says_so(report: Report) -> None:
+    entry = {**report.data["experiments"]["todm"], "int8_search": True}
+    plots = search_plots(read_study({**report.data, "experiments": {"todm": entry}, "comparisons": []}))
+    titles = {plot.figure.layout.yaxis.title.text for plot in plots}
+    assert titles == {"WER on dev (%), weights rounded to int8"}
+
+
+@pytest.mark.parametrize(("number", "space"), [(0, SPACE), (1, CONFORMER_SPACE)])
+def test_strips_are_the_architectures(report: Report, number: int, space: Any) -> None:
+    drawing = drawings(report.study, "test")[number]
+    html = strips_html(drawing)
+    assert 2 <= len(drawing.strips) <= MOST_STRIPS
+    for strip, picture in zip(drawing.strips, html.split("<figure>")[1:], strict=True):
+        run = next(r for r in report.study.runs if any(s.id == strip.name for s in r.front_records))
+        subnet = Subnet.from_dict(report.data["experiments"][run.name]["subnets"][strip.name]["subnet"])
+        genes = space.genes_of(subnet)
+        said = re.findall(r"layer (\d+), (\w+): (\d+) channels", picture)
+        modules = [module for module, _ in space.units]
+        wanted = [(layer, m, genes[f"{layer}.{m}"]) for layer in range(int(genes["depth"])) for m in modules]
+        assert [(int(layer) - 1, module, int(size)) for layer, module, size in said] == wanted
+        bars = [float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', picture)]
+        full, drawn = bars[::2], bars[1::2]
+        assert [d / f for f, d in zip(full, drawn, strict=True)] == pytest.approx(
+            [size / 384 for _, _, size in wanted], abs=0.01
+        )
+
+
+def test_fronts_of_many_subnets_are_thinned_out_evenly(report: Report) -> None:
+    entry = report.data["experiments"]["todm"]
+    subnets = list(dict.fromkeys([SPACE.max, SPACE.min, *_some_subnets(30)]))
+    template = next(iter(entry["subnets"].values()))
+    many = {s.id: {**template, "subnet": s.to_dict(), "costs": {"params": 1000.0 + n}} for n, s in enumerate(subnets)}
+    front = [{"id": name} for name in many]
+    data = {**report.data, "experiments": {"todm": {**entry, "subnets": many, "front": front}}, "comparisons": []}
+    drawing = drawings(read_study(data), "test")[0]
+    assert len(drawing.strips) == MOST_STRIPS
+    assert [drawing.strips[0].name, drawing.strips[-1].name] == [subnets[0].id, subnets[-1].id]
+    assert f"{MOST_STRIPS} of {len(subnets)}" in drawing.note
+
+
+def _some_subnets(count: int) -> list[Subnet]:
+    rng = random.Random(1)
+    return [SPACE.sample(rng) for _ in range(count)]
+
+
+def test_searched_subnets_are_compared_on_test_sets_alone(report: Report) -> None:
+    chosen = {c.a[1]: c.sets for c in report.study.comparisons if c.a[0] == "todm F" and c.b[0] == "separate"}
+    ends = {SPACE.max.id, SPACE.min.id}
+    assert len(chosen) == 3
+    assert all(sets == (("dev", "test") if name in ends else ("test",)) for name, sets in chosen.items())
+
+
+def test_results_md_says_what_the_files_say(report: Report) -> None:
+    entry = report.data["experiments"]["todm"]
+    for item in entry["front"]:
+        subnet = entry["subnets"][item["id"]]
+        assert f"{subnet['wer']['test']['wer']:.2f}" in report.text
+        assert f"{subnet['int8']['wer']['test']['wer']:.2f}" in report.text
+    wers = [
+        (s["wer"]["dev"]["wer"], s["wer"]["test"]["wer"]) for s in (entry["subnets"][i["id"]] for i in entry["front"])
+    ]
+    row = next(line for line in report.text.splitlines() if line.startswith("| todm F | evolution"))
+    assert row.endswith(f"| {spearmanr(*zip(*wers, strict=True)).statistic:.2f} |")
+    verdicts = dict(re.findall(r"^\| (C2\.\d+) \|.*\| ([a-z ]+) \|$", report.text, flags=re.MULTILINE))
+    assert len(verdicts) == 11
+    assert (verdicts["C2.1"], verdicts["C2.8"], verdicts["C2.9"]) == ("held", "held", "not tested")
+    assert not re.search(r"\| C1\.", report.text)
+    for block in re.findall(r"(?:^\|.*\|\n)+", report.text, flags=re.MULTILINE):
+        assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1
+
+
+def test_depth_and_mean_ffn(report: Report) -> None:
+    entry = report.data["experiments"]["todm_conformer"]
+    for name, subnet in entry["subnets"].items():
+        genes = CONFORMER_SPACE.genes_of(Subnet.from_dict(subnet["subnet"]))
+        depth = int(genes.pop("depth"))
+        sizes = [int(size) for key, size in genes.items() if "." in key]
+        row = next(line for line in report.text.splitlines() if name in line and "todm_conformer" in line)
+        cells = [cell.strip(" *") for cell in row.strip("|").split("|")]
+        assert cells[2:4] == [str(depth), f"{sum(sizes) / len(sizes):.0f}"]
+        assert len(sizes) == 2 * depth
+
+
+def test_energy_without_a_meter_is_time_and_says_so(report: Report) -> None:
+    lines = energy_lines(report.study)[0]
+    assert lines.title == "CPU hours (energy was not metered)"
+    # 50 minutes of training and 4.5 of search; 20 minutes for each separate model.
+    assert lines.supernet == pytest.approx([54.5 / 60] * 30)
+    assert lines.separate == pytest.approx([20 * n / 60 for n in range(1, 31)])
+    assert report.figure(lines.title)["data"][0]["y"] == pytest.approx(lines.separate)
+
+
+def test_metered_energy_is_in_kilowatt_hours(tmp_path: Path) -> None:
+    lines = energy_lines(read_study(collect(write_paper(tmp_path, kwh=0.5), "made up", tmp_path)))[0]
+    assert lines.title == "energy (kWh)"
+    assert lines.supernet[0] == pytest.approx(1.0)
+    assert lines.separate[-1] == pytest.approx(15.0)
