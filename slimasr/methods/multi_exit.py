@@ -22,7 +22,8 @@ from slimasr.supernet.subnet import Subnet
 class MultiExit(Method):
     """All the recipe's losses at the full depth, and ``exit_weight`` times as much at every exit.
 
-    Frame targets belong to layers, not to exits, and count once.
+    Frame targets belong to layers, not to exits, and count once. CTC has one head for all depths, so an exit after the
+    last layer adds to its weight.
     """
 
     def __init__(

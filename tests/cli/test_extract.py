@@ -14,6 +14,7 @@ from slimasr.config.load import load_config
 from slimasr.experiment import Experiment, read_results, update_results
 from slimasr.search.archive import fingerprint
 from slimasr.supernet.subnet import Subnet
+from tests.decoding import made_up
 from tests.search.untrained import make_data, make_experiment
 
 PARAMS = {"w1": 2000.0, "w0.5": 1000.0}
@@ -95,3 +96,22 @@ def test_another_experiment_is_not_overwritten(experiment: Path) -> None:
     assert result.exit_code == 1
     assert "holds an experiment already" in result.output
     assert (experiment / "final.pt").read_bytes() == before
+
+
+def test_an_exit_keeps_its_own_projection(tmp_path: Path) -> None:
+    tree = made_up.config().model.model_dump(mode="json")
+    tree |= {"encoder": tree["encoder"] | {"num_layers": 2}, "exits": [1, 2]}
+    space = {"kind": "layers", "depths": [2, 1]}
+    recipe = made_up.config(model=tree, space=space, method={"kind": "multi_exit"})
+    exp = made_up.write_experiment(tmp_path, recipe, made_up.write_data(tmp_path, recipe))
+    result = extract(exp, tmp_path / "small", "--subnet", "w1-l1")
+    assert result.exit_code == 0, result.output
+    whole, small = Experiment.open(exp).model, Experiment.open(tmp_path / "small").model
+    x, x_lens, subnet = torch.randn(2, 60, 80), torch.tensor([60, 41]), Subnet(1.0, (0,))
+    with torch.no_grad():
+        expected = whole.project_encoder(whole(x, x_lens, subnet).out, subnet)
+        got = small.project_encoder(small(x, x_lens).out)
+    torch.testing.assert_close(got[0], expected[0], atol=1e-5, rtol=1e-5)
+    assert sum(p.numel() for p in small.parameters()) == whole.count(subnet).params
+    with_own = whole.joiner.encoder_proj(whole(x, x_lens, subnet).out)
+    assert not torch.allclose(with_own[0], expected[0], atol=1e-2)
