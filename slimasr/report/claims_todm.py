@@ -148,7 +148,7 @@ def constant_cost(study: Study) -> Finding:
         minutes = [run.train_minutes for run in alone if run.train_minutes is not None]
         if main is None or main.train_minutes is None or not minutes or len(minutes) < len(alone):
             continue
-        search = 0.0 if main.search is None else main.search.evaluation_minutes
+        search = 0.0 if main.search is None else main.search.minutes
         total, mean = main.train_minutes + search, sum(minutes) / len(minutes)
         comparable = len({(run.hardware, run.epochs) for run in (main, *alone)}) == 1
         verdict = Verdict.HELD if total < sum(minutes) else Verdict.NOT_HELD

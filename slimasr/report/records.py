@@ -43,6 +43,7 @@ class SubnetRecord:
     Attributes:
       searched_wer: dev WER that the search went by, None where there was no search.
       int8_wer: by set, of the model that a runtime runs in int8.
+      int8_file: its bytes, None where it was not exported.
       architecture: empty in results that were written without it.
     """
 
@@ -53,6 +54,7 @@ class SubnetRecord:
     dev_loss: float | None
     searched_wer: float | None = None
     int8_wer: Mapping[str, Wer] = field(default_factory=dict)
+    int8_file: int | None = None
     architecture: Architecture = ()
 
     @property
@@ -95,13 +97,13 @@ class Candidates:
 
 @dataclass(frozen=True)
 class SearchFacts:
-    """What a search took; ``per_minute`` candidates in its last run, by so many ``workers``."""
+    """What a search took: wall clock of its runs, by the ``workers`` of the last one."""
 
-    kind: str
+    generator: str
     candidates: int
     stopped_early: int
-    evaluation_minutes: float
-    per_minute: float | None
+    minutes: float
+    per_minute: float
     workers: int
 
 
@@ -158,12 +160,17 @@ class Run:
     @property
     def largest(self) -> SubnetRecord:
         """The max subnet, or what has been measured of it."""
-        return max(self.subnets, key=lambda s: s.params)
+        return max(self._counted, key=lambda s: s.params)
 
     @property
     def smallest(self) -> SubnetRecord:
         """The min subnet, or what has been measured of it."""
-        return min(self.subnets, key=lambda s: s.params)
+        return min(self._counted, key=lambda s: s.params)
+
+    @property
+    def _counted(self) -> Sequence[SubnetRecord]:
+        """The subnets that have a size, all where none has."""
+        return [s for s in self.subnets if s.params] or self.subnets
 
     @property
     def front_records(self) -> list[SubnetRecord]:
@@ -277,14 +284,13 @@ def _candidates(entry: Mapping[str, Any] | None) -> Candidates | None:
 def _search(entry: Mapping[str, Any] | None) -> SearchFacts | None:
     if entry is None:
         return None
-    last = entry["last_run"]
     return SearchFacts(
-        kind=entry["kind"],
+        generator=entry["generator"],
         candidates=entry["candidates"],
         stopped_early=entry["stopped_early"],
-        evaluation_minutes=entry["evaluation_minutes"],
-        per_minute=last["candidates_per_minute"],
-        workers=last["workers"],
+        minutes=entry["minutes"],
+        per_minute=entry["per_minute"],
+        workers=entry["workers"],
     )
 
 
@@ -303,6 +309,7 @@ def _subnet(subnet_id: str, entry: Mapping[str, Any], layers: Sequence[Layer]) -
         dev_loss=entry.get("dev_loss"),
         searched_wer=entry.get("search", {}).get("wer"),
         int8_wer={name: _wer(value) for name, value in entry.get("int8", {}).get("wer", {}).items()},
+        int8_file=entry.get("int8", {}).get("bytes"),
         architecture=architecture_of(entry["subnet"], layers),
     )
 

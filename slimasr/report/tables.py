@@ -65,6 +65,7 @@ def subnet_table(study: Study) -> Table:
         *(f"{name} WER %" for name in names),
         *(f"{name} WER %, int8" for name in int8),
         *cost_columns(),
+        *(("int8 file MB",) if int8 else ()),
     )
     rows, marked = list[tuple[str, ...]](), set[int]()
     for run in study.runs:
@@ -74,7 +75,9 @@ def subnet_table(study: Study) -> Table:
             wers = [str(record.wer[name]) if name in record.wer else ABSENT for name in names]
             wers += [str(record.int8_wer[name]) if name in record.int8_wer else ABSENT for name in int8]
             shape = shape_cells(record) if shapes else ()
-            rows.append((run.name, run.label(record), *shape, *wers, *cost_cells(record.costs)))
+            size = ABSENT if record.int8_file is None else f"{record.int8_file / 1e6:.3f}"
+            file = (size,) if int8 else ()
+            rows.append((run.name, run.label(record), *shape, *wers, *cost_cells(record.costs), *file))
     note = "WER with 95 % bootstrap interval; sizes are those of the stand-alone model."
     note += " Bold: on the front of its experiment (dev WER against cost)." if marked else ""
     note += " Mean FFN: channels of a feed-forward module, over the layers that run." if shapes else ""

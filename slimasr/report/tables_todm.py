@@ -83,7 +83,7 @@ def search_table(study: Study) -> Table:
         "search/training",
         *(f"rank correlation of {runs[0].candidates.set_name if runs[0].candidates else 'dev'} and {t}" for t in tests),
     )
-    note = "Minutes: of evaluation, summed over workers. Rank correlation: Spearman's, of the WERs over the front."
+    note = "Minutes: wall clock. Rank correlation: Spearman's, of the WERs over the front."
     return Table("Search", columns, tuple(rows), note)
 
 
@@ -97,15 +97,15 @@ def about_half(run: Run) -> SubnetRecord | None:
 def _search_row(run: Run, runs: Sequence[Run], tests: Sequence[str]) -> tuple[str, ...]:
     search = run.search
     assert search is not None
-    share = search.evaluation_minutes / run.train_minutes if run.train_minutes else None
+    share = search.minutes / run.train_minutes if run.train_minutes else None
     return (
         line_name(run, runs),
-        search.kind,
+        search.generator,
         f"{search.candidates:,}",
         f"{search.stopped_early:,}",
         str(search.workers),
-        ABSENT if search.per_minute is None else f"{search.per_minute:.1f}",
-        f"{search.evaluation_minutes:.1f}",
+        f"{search.per_minute:.1f}",
+        f"{search.minutes:.1f}",
         ABSENT if share is None else f"{100 * share:.1f} %",
         *(f"{run.rank_correlation[name]:.2f}" if name in run.rank_correlation else ABSENT for name in tests),
     )

@@ -167,7 +167,7 @@ def test_two_thirds_of_the_run_are_the_epochs_just_before() -> None:
 
 
 def test_cost_of_training() -> None:
-    facts = SearchFacts("evolution", 100, 10, 5.0, 20.0, 2)
+    facts = SearchFacts("evolution", 100, 10, minutes=5.0, per_minute=20.0, workers=2)
 
     def verdict(minutes: float, each: float, hardware: str = "abacus") -> Verdict:
         separate = [replace(r, train_minutes=each, hardware=hardware) for r in ALONE]

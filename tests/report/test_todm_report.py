@@ -168,10 +168,14 @@ def test_results_md_says_what_the_files_say(report: Report) -> None:
         subnet = entry["subnets"][item["id"]]
         assert f"{subnet['wer']['test']['wer']:.2f}" in report.text
         assert f"{subnet['int8']['wer']['test']['wer']:.2f}" in report.text
+        assert f"| **{subnet['int8']['bytes'] / 1e6:.3f}** |" in report.text
     wers = [
         (s["wer"]["dev"]["wer"], s["wer"]["test"]["wer"]) for s in (entry["subnets"][i["id"]] for i in entry["front"])
     ]
     row = next(line for line in report.text.splitlines() if line.startswith("| todm F | evolution"))
+    found = report.search("todm")
+    speed = (len(found["candidates"]) + len(found["stopped"])) / 4.5
+    assert f"| {speed:.1f} | 4.5 | {100 * 4.5 / 50:.1f} % |" in row
     assert row.endswith(f"| {spearmanr(*zip(*wers, strict=True)).statistic:.2f} |")
     verdicts = dict(re.findall(r"^\| (C2\.\d+) \|.*\| ([a-z ]+) \|$", report.text, flags=re.MULTILINE))
     assert len(verdicts) == 11
@@ -179,6 +183,14 @@ def test_results_md_says_what_the_files_say(report: Report) -> None:
     assert not re.search(r"\| C1\.", report.text)
     for block in re.findall(r"(?:^\|.*\|\n)+", report.text, flags=re.MULTILINE):
         assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1
+
+
+def test_a_subnet_without_costs_is_neither_largest_nor_smallest(report: Report) -> None:
+    entry = report.data["experiments"]["todm"]
+    extra = {"w1-l6": {"subnet": {"width": 1.0, "path": list(range(6))}}}
+    changed = {**entry, "subnets": {**extra, **entry["subnets"]}}
+    run = read_study({**report.data, "experiments": {"todm": changed}, "comparisons": []}).runs[0]
+    assert (run.largest.id, run.smallest.id) == (SPACE.max.id, SPACE.min.id)
 
 
 def test_depth_and_mean_ffn(report: Report) -> None:
