@@ -19,6 +19,8 @@ from slimasr.errors import UserError
 
 NO_METER = "no readable meter"
 HOUR = 3600.0
+METERS = {"processor": "cpu", "GPUs": "gpu"}
+"""What has a meter, and codecarbon's word for it."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +73,25 @@ class EnergyMeter:
         self.meters = find_meters()
         self.kept = _Keep()
         self.tracker = _tracker(self.kept) if self.meters else None
-        self.cpu, self.wall = _cpu_seconds(), time.perf_counter()
+        self.before = self._totals()
 
     def read(self) -> EnergyReading:
-        """What was used so far."""
-        wall = time.perf_counter() - self.wall
-        kwh, source = None, NO_METER
+        """What was used since the last reading, or since the beginning."""
+        totals = self._totals()
+        kwh, cpu, wall = (now - then for now, then in zip(totals, self.before, strict=True))
+        self.before = totals
+        if self.tracker is None:
+            return EnergyReading(None, cpu, wall * self.gpus, wall, NO_METER)
+        source = f"{' and '.join(self.meters)} of the machine, read by codecarbon"
+        return EnergyReading(kwh, cpu, wall * self.gpus, wall, source)
+
+    def _totals(self) -> tuple[float, float, float]:
+        """kWh, CPU seconds and wall seconds since some fixed points."""
+        kwh, used = 0.0, os.times()
         if self.tracker is not None:
             self.tracker.flush()
-            domains = {"processor": "cpu_energy", "GPUs": "gpu_energy"}
-            kwh = float(sum(getattr(self.kept.total, domains[meter]) for meter in self.meters))
-            source = f"{' and '.join(self.meters)} of the machine, read by codecarbon"
-        return EnergyReading(kwh, _cpu_seconds() - self.cpu, wall * self.gpus, wall, source)
+            kwh = float(sum(getattr(self.kept.total, f"{METERS[meter]}_energy") for meter in self.meters))
+        return kwh, used.user + used.system + used.children_user + used.children_system, time.perf_counter()
 
     def stop(self) -> None:
         """End the tracker's threads."""
@@ -196,8 +205,3 @@ def _codecarbon(module: str) -> Any:
         return importlib.import_module(f"codecarbon{module}")
     except ModuleNotFoundError:
         raise UserError("codecarbon is not installed: pip install 'slimasr[energy]', or set energy to false") from None
-
-
-def _cpu_seconds() -> float:
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system

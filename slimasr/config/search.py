@@ -26,7 +26,7 @@ class SearchSection(Section):
     ``limits``: cost name -> upper bound; subnets above one are not evaluated. ``int8``: measure WER and loss with
     weights rounded as int8 sees them. ``stop_early``: give a subnet up once it can no longer enter the front, and
     measure the loss only of those that can. ``cache_megabytes``: memory of a worker for hidden states that subnets
-    of an equal prefix of layers share.
+    of an equal prefix of layers share. ``energy``: see ``training.energy``.
 
     ``storage``: URL of the database that all workers of a search share; null = a file in the experiment. It may be
     away for ``storage_patience`` seconds. Workers give a sign of life every ``heartbeat_seconds``; after six of them
@@ -40,6 +40,7 @@ class SearchSection(Section):
     rtf_threads: Positive = 1
     stop_early: bool = True
     cache_megabytes: Natural = 1024
+    energy: bool = False
     storage: str | None = None
     storage_patience: Annotated[float, Field(gt=0)] = 300.0
     heartbeat_seconds: Positive = 10

@@ -103,7 +103,10 @@ class SpecAugmentConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The trainer's run: how long, how fast, what to keep, when to stop."""
+    """The trainer's run: how long, how fast, what to keep, when to stop.
+
+    ``energy``: read the machine's energy meters, and count processor and GPU time (extra ``energy``).
+    """
 
     num_epochs: Positive = 30
     optimizer: OptimizerConfig = AdamWConfig()
@@ -122,3 +125,4 @@ class TrainingConfig(Section):
     max_nonfinite: Positive = 10
     scan_worst_batches: bool = True
     num_threads: Positive | None = None
+    energy: bool = False

@@ -38,7 +38,7 @@ def measure_int8(
         "runtime": f"onnxruntime {needed('onnxruntime').__version__}",
     }
     found = read_results(experiment.dir).get("subnets", {}).get(subnet.id, {}).get("int8", {}).get("wer", {})
-    missing = [name for name in sets if made.items() - found.get(name, {}).items()]
+    missing = [name for name in sets if made != {key: found.get(name, {}).get(key) for key in made}]
     yield from ((name, found[name]) for name in sets if name not in missing)
     if not missing:
         return

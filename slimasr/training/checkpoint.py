@@ -32,6 +32,7 @@ class RunState:
       step: optimiser steps done, skipped ones included.
       lr: learning rate of the last step.
       seconds: time spent training, over all resumes.
+      energy: what that took (`slimasr.energy.EnergyReading`), None where it is not measured.
       sums, units: training losses of the running epoch by name, and the tokens or nodes they were summed over.
       nonfinite: steps skipped for a non-finite loss or gradient, in the whole run.
       nonfinite_row: how many of them just now, one after another.
@@ -43,6 +44,7 @@ class RunState:
     step: int = 0
     lr: float = 0.0
     seconds: float = 0.0
+    energy: dict[str, Any] | None = None
     sums: dict[str, float] = field(default_factory=dict)
     units: dict[str, float] = field(default_factory=dict)
     nonfinite: int = 0

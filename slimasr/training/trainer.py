@@ -21,6 +21,7 @@ from slimasr.data.batch import Batch
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.tokenizer import Tokenizer
+from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment import load_weights, resolve_separate, update_results, write_record
 from slimasr.methods import build_method
@@ -71,7 +72,9 @@ def train(config: Config, data_dir: Path, exp: Path, *, command: str = "", progr
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world)
         if data.left_out:
             log.say(f"{data.left_out} training utterances left out, see {exp / 'bad_utterances.jsonl'}")
-        Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress).run()
+        gpus = world.size if world.device.type == "cuda" else 0
+        with measure_energy(config.training.energy and world.is_main, gpus) as meter:
+            Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter).run()
 
 
 def begin_record(exp: Path, config: Config, lang: Path, facts: dict[str, str | None], world: World) -> None:
@@ -110,6 +113,7 @@ class Trainer:
         world: World,
         log: RunLog,
         progress: Progress = silent,
+        meter: EnergyMeter | None = None,
     ) -> None:
         self.config = config
         self.exp = exp
@@ -119,6 +123,7 @@ class Trainer:
         self.world = world
         self.log = log
         self.progress = progress
+        self.meter = meter
         self.state = RunState()
         self.average = RunningAverage()
         epochs = range(1, config.training.num_epochs + 1)
@@ -235,13 +240,16 @@ class Trainer:
         self.log.say("final weights: " + ", ".join(f"{name} {value:.4f}" for name, value in dev.items()))
         if self.world.is_main:
             facts = {"epochs": self.state.epoch, "steps": self.state.step, "train_minutes": self.minutes()}
-            update_results(self.exp, {**facts, "nonfinite_steps": self.state.nonfinite})
+            energy = {} if self.state.energy is None else {"energy": {"train": self.state.energy}}
+            update_results(self.exp, {**facts, "nonfinite_steps": self.state.nonfinite, **energy})
             self.save_weights(self.exp / "final.pt")
         self.world.barrier()
 
     def minutes(self) -> float:
-        """Time spent training so far, over all resumes."""
+        """Time spent training so far, over all resumes; the energy it took is noted along."""
         now = time.monotonic()
+        if self.meter is not None:
+            self.state.energy = self.meter.read().after(self.state.energy).to_dict()
         self.state.seconds += now - self.ticked
         self.ticked = now
         return round(self.state.seconds / 60.0, 3)

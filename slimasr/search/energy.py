@@ -1,0 +1,36 @@
+"""What a search takes, kept in the record while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from slimasr.energy import EnergyMeter
+from slimasr.experiment import read_results, update_results
+
+T = TypeVar("T")
+WRITE_EVERY_SECONDS = 10.0
+
+
+def metered(items: Iterable[T], exp: Path, meter: EnergyMeter | None) -> Iterator[T]:
+    """Pass items on; ``energy.search`` of results.json grows by what they took, in this run and in all before.
+
+    A kill loses the last ten seconds. Without a meter nothing is written.
+    """
+    due = time.monotonic() + WRITE_EVERY_SECONDS
+    try:
+        for item in items:
+            yield item
+            if time.monotonic() > due:
+                _record(exp, meter)
+                due = time.monotonic() + WRITE_EVERY_SECONDS
+    finally:
+        _record(exp, meter)
+
+
+def _record(exp: Path, meter: EnergyMeter | None) -> None:
+    if meter is not None:
+        before = read_results(exp).get("energy", {}).get("search")
+        update_results(exp, {"energy": {"search": meter.read().after(before).to_dict()}})
