@@ -10,7 +10,8 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
   for file in "$here"/*.py; do
-    [ "$(basename "$file")" = common.py ] || names+=("$(basename "$file" .py)")
+    case "$(basename "$file")" in common.py | steps.py) continue ;; esac
+    names+=("$(basename "$file" .py)")
   done
 fi
 failed=0

@@ -1,0 +1,51 @@
+"""What the benchmarks of whole training steps share: a batch of noise, and the trainer's own step on it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import torch
+
+from slimasr.config.schema import Config
+from slimasr.data.batch import Batch
+from slimasr.experiment import resolve_separate
+from slimasr.methods import build_method
+from slimasr.methods.base import StepContext
+from slimasr.methods.objective import Objective
+from slimasr.models.build import build_model
+from slimasr.models.transducer import FRAMES_PER_SECOND
+from slimasr.supernet.space import build_space
+from slimasr.training.distributed import World
+from slimasr.training.step import Stepper
+
+TOTAL_STEPS = 1000
+TOKENS_PER_SECOND = 3
+
+
+def noise_batch(config: Config, utterances: int, seconds: float) -> Batch:
+    """Noise with random labels; blank and the other special tokens are not among them."""
+    generator = torch.Generator().manual_seed(0)
+    frames, tokens = round(seconds * FRAMES_PER_SECOND), round(seconds * TOKENS_PER_SECOND)
+    names = tuple(f"noise-{number}" for number in range(utterances))
+    return Batch(
+        x=torch.randn(utterances, frames, config.model.num_mel_bins, generator=generator),
+        x_lens=torch.full((utterances,), frames),
+        y=torch.randint(3, config.tokenizer.vocab_size, (utterances, tokens), generator=generator),
+        y_lens=torch.full((utterances,), tokens),
+        ids=names,
+        texts=names,
+    )
+
+
+def make_step(config: Config) -> Callable[[Batch], object]:
+    """A call that takes one optimiser step on a batch, past the warm-up of the losses: SpecAugment, forward and
+    backward passes with the preset's losses, clipping, the preset's optimiser."""
+    config, _ = resolve_separate(config)
+    space = build_space(config.space)
+    torch.manual_seed(0)
+    model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
+    objective, method = Objective(model, config.loss).train(), build_method(config, space)
+    stepper = Stepper(objective, method, config.training, config.seed, TOTAL_STEPS, World())
+    rng = random.Random(0)
+    return lambda batch: stepper.step([batch], StepContext(TOTAL_STEPS // 2, 1, TOTAL_STEPS, rng))
