@@ -121,7 +121,11 @@ def teaching_harms_late(study: Study) -> Finding:
     """C2.6: kept at full weight to the end, teaching makes min worse than no teacher; F repairs that."""
     text = "Distillation at full weight to the end (D, E) leaves min worse than none (C), and F repairs it."
     finding = compared(study, "C2.6", text, better)
-    evidence = list(finding.evidence)
+    verdict, evidence = finding.verdict, list(finding.evidence)
+    repaired = any(of_model(f.runs, "F") and of_model(f.runs, "E") for f in families(study))
+    if verdict is Verdict.HELD and not repaired:
+        verdict = Verdict.NOT_RESOLVED
+        evidence.append("the repair needs both E and F")
     for family in families(study):
         for model in ("C", "D", "E", "F"):
             run = of_model(family.runs, model)
@@ -132,7 +136,7 @@ def teaching_harms_late(study: Study) -> Finding:
                     f"{family.prefix}min of {run.role}, dev: {np.mean(late):.2f} % at two thirds of the epochs, "
                     f"{end:.2f} % at the end (epoch weights)"
                 )
-    return Finding("C2.6", text, finding.verdict, tuple(evidence))
+    return Finding("C2.6", text, verdict, tuple(evidence))
 
 
 def constant_cost(study: Study) -> Finding:

@@ -128,6 +128,10 @@ def test_late_harm_and_repair() -> None:
     assert verdicts(runs, lambda p: (-1.0, 2.0) if p.b[0] == "todm D" else (-3.0, -1.0))["C2.6"] is OPEN
 
 
+def test_late_harm_without_the_repair_is_half_a_claim() -> None:
+    assert verdicts([run("C"), run("D")], always(-3.0, -1.0))["C2.6"] is OPEN
+
+
 def test_adaptive_dropout_exits_and_scaled_adam() -> None:
     late = run("C, ScaledAdam from the start")
     exits = run("A3", {"w1": 101.0, "w1-l4": 40.0}, role="multi-exit")
