@@ -115,8 +115,12 @@ class Method(nn.Module, ABC):
         """The passes of this step, in running order."""
 
     def evaluated(self) -> list[Subnet]:
-        """Subnets validated each epoch and calibrated at the end."""
+        """Subnets validated each epoch."""
         return list(self.space)
+
+    def calibrated(self) -> list[Subnet]:
+        """Subnets over which batch norms are estimated at the end; those of one width share their statistics."""
+        return self.evaluated()
 
     def normalizer(self, batch: Batch) -> float:
         """What this batch counts for among all batches of the step; default: its tokens.

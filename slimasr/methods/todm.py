@@ -55,6 +55,11 @@ class Todm(Method):
     def evaluated(self) -> list[Subnet]:
         return self.validated
 
+    def calibrated(self) -> list[Subnet]:
+        """The passes of a step, so that the statistics are those that training has made all subnets used to."""
+        rng = random.Random(0)
+        return [self.space.max, self.space.min, *(self.space.sample(rng) for _ in range(self.config.num_random))]
+
     def distillation_weight(self, epoch: int) -> float:
         """Weight of the divergence from the teacher in an epoch; 0 = no teacher."""
         if self.distillation is None:

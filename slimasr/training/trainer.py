@@ -235,7 +235,7 @@ class Trainer:
         count = math.ceil(config.calibration_batches / self.world.size)
         source = islice(self.data.train.train_batches(config.num_epochs + 1), count)
         batches = self.progress((batch.to(self.world.device) for batch in source), count, "batch norms")
-        calibrate(self.objective, self.method, self.method.evaluated(), batches, self.context())
+        calibrate(self.objective, self.method, self.method.calibrated(), batches, self.context())
         dev = self.validate(self.state.epoch)
         self.log.say("final weights: " + ", ".join(f"{name} {value:.4f}" for name, value in dev.items()))
         if self.world.is_main:
