@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy
@@ -86,12 +86,15 @@ class Database:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return RDBStorage(
+                storage = RDBStorage(
                     self._url,
                     engine_kwargs=options,
                     heartbeat_interval=self.heartbeat_seconds,
                     grace_period=BEATS_OF_GRACE * self.heartbeat_seconds,
                 )
+            if sqlite:
+                _write_ahead(storage.engine)
+            return storage
         except ImportError:
             raise UserError(
                 f"database {self.name}: its driver is not installed; for PostgreSQL: pip install 'slimasr[postgresql]'"
@@ -100,6 +103,17 @@ class Database:
             raise UserError(f"--storage {self.name}: {_reason(error)}") from None
         except RuntimeError as error:  # tables of another version of optuna
             raise UserError(f"database {self.name}: {_reason(error)}") from None
+
+
+def _write_ahead(engine: sqlalchemy.engine.Engine) -> None:
+    """Several times faster; a kill loses nothing, and a power cut at most the last evaluations."""
+
+    def configure(connection: Any, record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    sqlalchemy.event.listen(engine, "connect", configure)
+    engine.dispose()
 
 
 def _with_driver(url: str) -> str:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
-from slimasr.config.schema import SearchConfig
-from slimasr.models.transducer import Transducer
 from slimasr.search.front import Limits, Measurement, best_under
 from slimasr.search.history import Buckets
 from slimasr.supernet.space import Gene, SearchSpace
@@ -40,11 +37,6 @@ class Feasible:
         self._count = count
         self._costs: dict[Subnet, Mapping[str, float]] = {}
         self._check()
-
-    @classmethod
-    def of(cls, model: Transducer, space: SearchSpace, config: SearchConfig) -> Feasible:
-        """What a recipe's search may propose."""
-        return cls(space, lambda s: asdict(model.count(s)), config.cost, Limits(**config.limits))
 
     def costs(self, subnet: Subnet) -> Mapping[str, float]:
         """Counted costs."""

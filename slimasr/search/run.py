@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from slimasr.experiment import Experiment, write_json_atomic
@@ -52,7 +52,8 @@ class Search:
           UserError: no subnet meets the limits, the database cannot be used or holds a study of something else.
         """
         config = experiment.config
-        feasible = Feasible.of(experiment.model, experiment.space, config.search)
+        model, limits = experiment.model, Limits(**config.search.limits)
+        feasible = Feasible(experiment.space, lambda s: asdict(model.count(s)), config.search.cost, limits)
         url = storage or config.search.storage or default_url(experiment.dir)
         database = Database(
             url, patience=config.search.storage_patience, heartbeat_seconds=config.search.heartbeat_seconds

@@ -19,7 +19,7 @@ from slimasr.search.archive import read_archive
 from slimasr.search.evaluate import joined_features, measure_quality
 from slimasr.search.front import Measurement, find_front
 from slimasr.supernet.subnet import Subnet
-from tests.search.untrained import make_experiment
+from tests.search.untrained import edit_distance, make_experiment
 
 SEARCH = command_app(run)
 
@@ -28,16 +28,6 @@ def search(experiment: Path, data: Path, *options: str) -> str:
     result = CliRunner().invoke(SEARCH, [str(experiment), "--data", str(data), *options])
     assert result.exit_code == 0, result.output
     return result.output
-
-
-def edit_distance(ref: list[str], hyp: list[str]) -> int:
-    """Levenshtein's recursion, plainly."""
-    row = list(range(len(hyp) + 1))
-    for i, word in enumerate(ref, start=1):
-        previous, row[0] = row[0], i
-        for j, heard in enumerate(hyp, start=1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != heard))
-    return row[-1]
 
 
 def test_search_measures_every_subnet_and_writes_its_front(experiment: Path, data: Path) -> None:

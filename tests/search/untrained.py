@@ -92,3 +92,13 @@ def copy_of(experiment: Path, target: Path) -> Path:
     """A copy that a test may write into."""
     shutil.copytree(experiment, target)
     return target
+
+
+def edit_distance(ref: list[str], hyp: list[str]) -> int:
+    """Levenshtein's recursion, plainly."""
+    row = list(range(len(hyp) + 1))
+    for i, word in enumerate(ref, start=1):
+        previous, row[0] = row[0], i
+        for j, heard in enumerate(hyp, start=1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != heard))
+    return row[-1]

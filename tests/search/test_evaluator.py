@@ -1,0 +1,155 @@
+"""The evaluator against the plain way: cut the subnet out, decode utterance by utterance."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from slimasr.config.schema import Config
+from slimasr.data.batch import Batch
+from slimasr.data.dataloading import eval_batches
+from slimasr.decoding.greedy import greedy_search
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment
+from slimasr.export.int8 import fake_quantized
+from slimasr.search.evaluate import measure_quality
+from slimasr.search.evaluator import Evaluator
+from slimasr.search.front import find_front
+from slimasr.search.history import Candidate, History, error_bar
+from slimasr.supernet.subnet import Subnet
+from tests.search.untrained import LAYERS, edit_distance, make_experiment
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Experiment:
+    """An untrained supernet of 258 subnets."""
+    return Experiment.open(make_experiment(tmp_path_factory.mktemp("exp") / "layers", data, [1.0], space=LAYERS))
+
+
+@pytest.fixture(scope="module")
+def batches(opened: Experiment, data: Path) -> list[Batch]:
+    """The dev set in batches of one or two utterances."""
+    return list(eval_batches(opened.config, data, "dev", opened.tokenizer, 1.8))
+
+
+def evaluator(opened: Experiment, batches: list[Batch], **search: object) -> Evaluator:
+    return Evaluator(opened.model, opened.tokenizer, batches, with_search(opened.config, **search))
+
+
+def with_search(config: Config, **search: object) -> Config:
+    return config.model_copy(update={"search": config.search.model_copy(update=search)})
+
+
+def plain_errors(opened: Experiment, subnet: Subnet, batches: list[Batch], int8: bool = False) -> int:
+    """What the evaluator replaces."""
+    model = fake_quantized(opened.model, subnet) if int8 else opened.model.extract(subnet).eval()
+    errors = 0
+    for batch in batches:
+        for row in range(len(batch)):
+            one = batch.select([row])
+            with torch.no_grad():
+                out = model.encode(one.x, one.x_lens)
+                ids = greedy_search(model, out.out, out.lens, model.width_of(None))[0]
+            errors += edit_distance(one.texts[0].split(), opened.tokenizer.decode(ids).split())
+    return errors
+
+
+def some_subnets(opened: Experiment, number: int) -> list[Subnet]:
+    rng = random.Random(0)
+    return [opened.space.max, opened.space.min, *(opened.space.sample(rng) for _ in range(number))]
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("cache_megabytes", [0, 1024])
+def test_figures_are_those_of_the_extracted_model(
+    opened: Experiment, batches: list[Batch], cache_megabytes: int, int8: bool
+) -> None:
+    measured = evaluator(opened, batches, cache_megabytes=cache_megabytes, int8=int8)
+    config = opened.config
+    for subnet in some_subnets(opened, 10):
+        outcome = measured.evaluate(subnet)
+        assert outcome.errors == plain_errors(opened, subnet, batches, int8)
+        assert outcome.words == 10 and not outcome.stopped
+        if not int8:
+            quality = measure_quality(opened.model, subnet, batches, opened.tokenizer, config.loss, config.decoding)
+            assert outcome.dev_loss == pytest.approx(quality.loss, rel=1e-4)
+            again = measured.quality(subnet)
+            assert (again.wer, again.loss) == (quality.wer, pytest.approx(quality.loss, rel=1e-4))
+
+
+def test_layers_of_an_equal_prefix_run_once(opened: Experiment, batches: list[Batch]) -> None:
+    """Layers are counted as they run, against the number of different prefixes."""
+    measured, ran, embedded = evaluator(opened, batches), list[int](), list[int]()
+    encoder = opened.model.encoder
+    run_layers, embed = encoder.run_layers, encoder.embed
+    encoder.run_layers = lambda hidden, layers, *rest: ran.extend(layers) or run_layers(hidden, layers, *rest)
+    encoder.embed = lambda *arguments: embedded.append(1) or embed(*arguments)
+    subnets = sorted(dict.fromkeys(some_subnets(opened, 60)), key=measured.order)
+    try:
+        for subnet in subnets:
+            measured.evaluate(subnet)
+    finally:
+        encoder.run_layers, encoder.embed = run_layers, embed
+    prefixes = {key[: depth + 1] for key in map(measured.order, subnets) for depth in range(1, len(key))}
+    assert len(ran) == len(prefixes) * len(batches)
+    assert len(embedded) == len(batches)
+
+
+def test_a_cache_too_small_for_all_batches_serves_some(opened: Experiment, batches: list[Batch]) -> None:
+    tight = evaluator(opened, batches)
+    tight._cache._left = 4 * 16 * 4 * 30  # two batches or so
+    free = evaluator(opened, batches)
+    for subnet in sorted(some_subnets(opened, 10), key=free.order):
+        ours, expected = tight.evaluate(subnet), free.evaluate(subnet)
+        assert (ours.errors, ours.dev_loss) == (expected.errors, pytest.approx(expected.dev_loss, rel=1e-5))
+    kept = list(tight._cache._states.values())
+    assert None in kept and any(kept)
+
+
+def test_hopeless_subnets_are_given_up_and_the_front_stays(opened: Experiment, batches: list[Batch]) -> None:
+    """All subnets of the space, in an order of chance, with and without stopping."""
+    subnets = random.Random(3).sample(list(opened.space), 258)
+    costs = {subnet: {"params": float(opened.model.count(subnet).params)} for subnet in subnets}
+    fronts, stopped = list[list[tuple[str, float]]](), 0
+    for stop_early in (False, True):
+        measured, found = evaluator(opened, batches), list[Candidate]()
+        for subnet in subnets:
+            bar = error_bar(History(found), costs[subnet], "params", None) if stop_early else float("inf")
+            outcome = measured.evaluate(subnet, bar)
+            state = "stopped" if outcome.stopped else "measured"
+            figures = (costs[subnet], None, outcome.errors, outcome.words, outcome.dev_loss)
+            found.append(Candidate(subnet, state, *figures))
+            if outcome.stopped:
+                stopped += 1
+                assert outcome.dev_loss is None and outcome.errors > bar
+        front = find_front((c.measurement() for c in History(found).measured), "params")
+        fronts.append([(m.subnet.id, m.wer) for m in front])
+    assert fronts[0] == fronts[1]
+    assert stopped > 100
+
+
+def test_batches_with_many_errors_come_first(opened: Experiment, batches: list[Batch]) -> None:
+    measured, decoded = evaluator(opened, batches), list[int]()
+    measured.evaluate(opened.space.max)
+    by_batch = list(measured._errors)
+    decode = measured._decode
+    measured._decode = lambda number, *rest: decoded.append(number) or decode(number, *rest)
+    measured.evaluate(opened.space.min)
+    assert [by_batch[n] for n in decoded] == sorted(by_batch, reverse=True)
+
+
+def test_an_empty_reference_counts_what_is_heard(opened: Experiment, batches: list[Batch]) -> None:
+    silent = [replace(batch, texts=("",) * len(batch)) for batch in batches[:1]] + batches[1:]
+    outcome = evaluator(opened, silent).evaluate(opened.space.max)
+    assert outcome.errors == plain_errors(opened, opened.space.max, silent)
+    assert outcome.words < 10
+
+
+def test_a_set_without_words_is_refused(opened: Experiment, batches: list[Batch]) -> None:
+    silent = [replace(batch, texts=("",) * len(batch)) for batch in batches]
+    with pytest.raises(UserError, match="dev: no reference has a word"):
+        evaluator(opened, silent)

@@ -1,0 +1,262 @@
+"""Studies that many processes share: no subnet is measured twice, and no death stops the search."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from slimasr.errors import UserError
+from slimasr.search.database import Database, default_url
+from slimasr.search.generators import Proposal
+from slimasr.search.liveness import has_ended, process_identity
+from slimasr.search.study import MOST_DEATHS, Outcome, Study
+from slimasr.supernet.space import LayerSpace
+from slimasr.supernet.subnet import Subnet
+from tests.search.claim_worker import RACED
+from tests.search.kit import SPACE, count
+from tests.search.postgres import Server, running_server
+
+ROOT = Path(__file__).parents[2]
+FOUND = Outcome(errors=7, words=100, dev_loss=0.5, stopped=False, seconds=60.0)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL that runs."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of either kind."""
+    if request.param == "sqlite":
+        return default_url(tmp_path)
+    server: Server = request.getfixturevalue("server")
+    import psycopg
+
+    name = f"test{abs(hash(tmp_path))}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return server.url.replace("/postgres", f"/{name}")
+
+
+def open_study(url: str, name: str = "study", patience: float = 60.0, **identity: object) -> Study:
+    return Study(Database(url, patience=patience, heartbeat_seconds=1), name, SPACE, identity, "params")
+
+
+def measure(study: Study, subnet: Subnet, found: Outcome = FOUND) -> None:
+    claim = study.claim(Proposal(subnet), count(subnet))
+    assert claim is not None and study.finish(claim, found)
+
+
+def start_workers(url: str, log: Path, seeds: range, deaths: float = 0.0) -> list[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.search.claim_worker", url, str(log)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return [subprocess.Popen([*command, str(n), str(deaths)], cwd=ROOT, env=environment) for n in seeds]
+
+
+def test_racing_processes_measure_every_subnet_once(url: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    workers = start_workers(url, log, range(4))
+    assert [worker.wait(timeout=240) for worker in workers] == [0] * 4
+    lines = [line.split() for line in log.read_text().splitlines()]
+    assert Counter(name for name, _ in lines) == Counter(subnet.id for subnet in RACED)
+    assert len({pid for _, pid in lines}) > 1
+    history = open_study(url, "race").history()
+    assert {c.subnet for c in history.measured} == set(RACED)
+
+
+def test_killed_workers_stop_nothing(url: str, tmp_path: Path) -> None:
+    """Workers die over every seventh evaluation or so and are replaced until all is measured; again once each."""
+    log = tmp_path / "log"
+    workers, deaths, deadline = start_workers(url, log, range(3), 0.15), 0, time.monotonic() + 240
+    while workers:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        for worker in [w for w in workers if w.poll() is not None]:
+            workers.remove(worker)
+            if worker.returncode:
+                deaths += 1
+                # After a while of dying, one that lives ends the matter.
+                workers += start_workers(url, log, range(10 + deaths, 11 + deaths), 0.15 if deaths < 4 else 0.0)
+    assert deaths > 0
+    names = Counter(line.split()[0] for line in log.read_text().splitlines())
+    assert names == Counter(subnet.id for subnet in RACED)
+
+
+def test_what_was_found_comes_back(url: str) -> None:
+    study, (first, second, third) = open_study(url), list(SPACE)[:3]
+    measure(study, first)
+    measure(study, second, Outcome(9, 100, None, True, 1.0, {"rtf": 0.25}))
+    claim = study.claim(Proposal(third, 4, {"mark": [1, 2]}), count(third))
+    history = open_study(url).history()
+    assert [c.state for c in map(history.get, (first, second, third)) if c] == ["measured", "stopped", "running"]
+    (measured,), (stopped,), (running,) = history.measured, history.select("stopped"), history.select("running")
+    assert (measured.wer, measured.dev_loss, measured.costs) == (7.0, 0.5, count(first))
+    assert (stopped.wer, stopped.dev_loss, stopped.costs["rtf"]) == (9.0, None, 0.25)
+    assert (running.generation, running.marks) == (4, {"mark": [1, 2]})
+    assert study.seconds() == 61.0
+    assert claim is not None and claim.candidate == running
+
+
+def test_the_study_is_an_ordinary_one_of_optuna(url: str) -> None:
+    """What its dashboard reads: parameters are genes, values are WER and cost."""
+    import optuna
+
+    study, subnet = open_study(url), SPACE.min
+    measure(study, subnet)
+    (trial,) = optuna.load_study(study_name="study", storage=study.database.storage).get_trials()
+    assert trial.state == TrialState.COMPLETE
+    assert trial.params == SPACE.genes_of(subnet)
+    assert trial.values == [7.0, count(subnet)["params"]]
+
+
+def test_a_claimed_subnet_cannot_be_claimed(url: str) -> None:
+    study, other, subnet = open_study(url), open_study(url), SPACE.max
+    claim = study.claim(Proposal(subnet), count(subnet))
+    assert claim is not None
+    assert other.claim(Proposal(subnet), count(subnet)) is None
+    study.give_back(claim)
+    assert subnet not in other.history()
+    measure(other, subnet)
+    assert study.claim(Proposal(subnet), count(subnet)) is None
+    assert not study.finish(claim, FOUND)
+
+
+def forge_owner(study: Study, identity: str) -> None:
+    """Claims made from here on look like those of another process."""
+    study._owner = identity
+
+
+def test_claims_of_ended_processes_are_free_at_once(url: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "from slimasr.search.liveness import process_identity as p; print(p())"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout.strip()
+    assert has_ended(ended) and not has_ended(process_identity())
+    study = open_study(url)
+    forge_owner(study, ended)
+    assert study.claim(Proposal(SPACE.max), count(SPACE.max))
+    study.reap()
+    assert SPACE.max not in study.history()
+
+
+def test_claims_of_other_machines_are_free_when_their_heart_stops(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("database", "study"):
+        monkeypatch.setattr(f"slimasr.search.{module}.BEATS_OF_GRACE", 3)
+    study, watcher = open_study(url), open_study(url)
+    forge_owner(study, "elsewhere|1|1")
+    claim = study.claim(Proposal(SPACE.max), count(SPACE.max))
+    silent = study.claim(Proposal(SPACE.min), count(SPACE.min))
+    assert claim is not None and silent is not None
+    with study.database.storage.engine.begin() as connection:
+        # As if killed between claim and first heartbeat.
+        import sqlalchemy
+
+        connection.execute(sqlalchemy.text(f"DELETE FROM trial_heartbeats WHERE trial_id = {silent.trial_id}"))
+    with study.alive(claim):
+        start = time.monotonic()
+        while SPACE.min in watcher.history():
+            assert time.monotonic() < start + 60
+            watcher.reap()
+            time.sleep(0.2)
+        assert time.monotonic() > start + 2
+        assert SPACE.max in watcher.history()
+    while SPACE.max in watcher.history():
+        assert time.monotonic() < start + 120
+        watcher.reap()
+        time.sleep(0.2)
+    # What the slow worker brings now is too late.
+    assert not study.finish(claim, FOUND)
+
+
+def test_a_subnet_that_kills_its_workers_ends_the_search(url: str) -> None:
+    study = open_study(url)
+    forge_owner(study, process_identity().rsplit("|", 1)[0] + "|0")
+    for _ in range(MOST_DEATHS):
+        study.history()
+        assert study.claim(Proposal(SPACE.max), count(SPACE.max))
+        study.reap()
+    with pytest.raises(UserError, match="3 workers died over subnet w1: is the memory enough"):
+        study.history()
+
+
+def test_a_study_of_something_else_is_refused(url: str) -> None:
+    open_study(url, space={"depth": [3, 1]}, cost="params")
+    open_study(url, space={"depth": [3, 1]}, cost="params")
+    with pytest.raises(UserError, match=r"made with another space \(depth: \[3, 1\] there, \[3, 2\] here\)"):
+        open_study(url, space={"depth": [3, 2]}, cost="params")
+    with pytest.raises(UserError, match=r"another cost \(params there, macs here\): name another --storage"):
+        open_study(url, space={"depth": [3, 1]}, cost="macs")
+    open_study(url, "another", space={"depth": [3, 2]}, cost="params")
+
+
+def test_a_space_of_many_genes_fits(url: str) -> None:
+    """The paper's: two writes per subnet, whatever the number of genes."""
+    space = LayerSpace((16, 13, 9), (("ffn", (512, 1024, 2048, 4096)),))
+    study = Study(Database(url, patience=10.0, heartbeat_seconds=1), "paper", space, {}, "params")
+    claim = study.claim(Proposal(space.min), {"params": 29.1e6})
+    assert claim is not None and study.finish(claim, FOUND)
+    (found,) = study.history().measured
+    assert found.subnet == space.min
+
+
+def test_a_database_that_comes_back_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    with running_server() as server:
+        study = open_study(server.url)
+        claim = study.claim(Proposal(SPACE.max), count(SPACE.max))
+        assert claim is not None
+        server.stop()
+        back = threading.Timer(3.0, server.start)
+        back.start()
+        with caplog.at_level(logging.WARNING), study.alive(claim):
+            assert study.finish(claim, FOUND)
+        back.join()
+        assert "trying again for 60 s" in caplog.text
+        assert study.history().measured[0].subnet == SPACE.max
+        impatient = open_study(server.url, patience=1.0)
+        server.stop()
+        with pytest.raises(UserError, match=r"has not answered for 1 s .*; bring it back and run the same command"):
+            impatient.history()
+        with pytest.raises(UserError, match=r"has not answered"):
+            open_study(server.url, patience=1.0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("nonsense", "--storage nonsense"),
+        ("nosuchdatabase://host/name", "--storage nosuchdatabase"),
+        ("mysql+pymysql://host/name", "driver is not installed"),
+    ],
+)
+def test_a_url_of_no_database(bad: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Database(bad, patience=1.0, heartbeat_seconds=1)
+
+
+def test_a_file_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "study.db").write_text("notes of mine, and no database at all\n" * 100)
+    with pytest.raises(UserError, match=r"study.db: file is not a database; delete it"):
+        Database(default_url(tmp_path), patience=5.0, heartbeat_seconds=1)
+
+
+def test_passwords_stay_secret() -> None:
+    with pytest.raises(UserError, match=r"slimasr:\*\*\*@") as caught:
+        Database("postgresql://slimasr:sesame@127.0.0.1:1/x", patience=0.5, heartbeat_seconds=1)
+    assert "sesame" not in str(caught.value)
