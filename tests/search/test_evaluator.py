@@ -53,7 +53,7 @@ def plain_errors(opened: Experiment, subnet: Subnet, batches: list[Batch], int8:
             one = batch.select([row])
             with torch.no_grad():
                 out = model.encode(one.x, one.x_lens)
-                ids = greedy_search(model, out.out, out.lens, model.width_of(None))[0]
+                ids = greedy_search(model, model.project_encoder(out.out), out.lens)[0]
             errors += edit_distance(one.texts[0].split(), opened.tokenizer.decode(ids).split())
     return errors
 
@@ -129,7 +129,7 @@ def test_hopeless_subnets_are_given_up_and_the_front_stays(opened: Experiment, b
         front = find_front((c.measurement() for c in History(found).measured), "params")
         fronts.append([(m.subnet.id, m.wer) for m in front])
     assert fronts[0] == fronts[1]
-    assert stopped > 100
+    assert stopped > 10
 
 
 def test_batches_with_many_errors_come_first(opened: Experiment, batches: list[Batch]) -> None:
