@@ -176,7 +176,7 @@ class Conformer(Encoder):
 
     def count(self, subnet: Subnet | None, num_frames: int) -> Count:
         subnet, channels = subnet or MAX, self.width_of(subnet)
-        frames = int(self.output_lens(torch.tensor(num_frames)))
+        frames = int(self.output_lens(torch.tensor(num_frames, device="cpu")))
         total = self.frontend.count(subnet.width, channels, num_frames)
         for index in self.path_of(subnet):
             layer = cast(ConformerLayer, self.layers[index])
