@@ -40,7 +40,7 @@ stages:
 
 options:
   --stage N, --stop-stage M   run stages N to M only (0 to 8)
-  --config FILE               the experiment ($(echo conf/*.yaml | tr ' ' ,); default: $(default_config))
+  --config FILE               the experiment, one of those in conf/ (default: $(default_config))
   --corpus NAME               one of: $corpora
   --corpus-dir DIR            where the corpus lies; else \$SLIMASR_CORPORA/<name>, else see --download
   --download                  allow stage 0 to download the corpus

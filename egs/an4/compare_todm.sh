@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Paper 2 in small: its models, baselines and ablations, and RESULTS_todm.md of all that are there.
+#   ./compare_todm.sh [--encoder mh_ssm|conformer] [options of run.sh ...]      Run again, it goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+encoder=mh_ssm
+if [ "${1:-}" = --encoder ]; then
+  encoder=$2
+  shift 2
+fi
+case $encoder in
+  mh_ssm) prefix=todm modules=(ffn) ;;
+  conformer) prefix=todm_conformer modules=(ffn1 ffn2) ;;
+  *) echo "compare_todm.sh: --encoder must be mh_ssm or conformer, not $encoder" >&2; exit 2 ;;
+esac
+
+# Six layers of half the FFN: the medium one of the separate models.
+medium() {
+  local layer module sizes=()
+  for layer in 0 1 2 3 4 5; do
+    for module in "${modules[@]}"; do sizes+=("\"$layer.$module\": 192"); done
+  done
+  printf '{"path": [0, 1, 2, 3, 4, 5], "units": {%s}}' "$(IFS=,; echo "${sizes[*]}")"
+}
+
+experiments=()
+run() { # experiment, options of run.sh
+  ./run.sh --stage 4 --stop-stage 7 --exp "exp/$1" "${@:2}"
+  experiments+=("exp/$1")
+}
+
+./run.sh --stop-stage 3 "$@"
+for variant in "" _layers _channels _dropout _kl _alpha _exits; do
+  run "$prefix$variant" --config "conf/$prefix$variant.yaml" "$@"
+done
+for size in max medium min; do
+  subnet=$size
+  [ "$size" != medium ] || subnet=$(medium)
+  run "${prefix}_separate_$size" --config "conf/${prefix}_separate.yaml" --set "method.subnet='$subnet'" "$@"
+done
+
+. ./path.sh
+slimasr-align "exp/${prefix}_separate_max"
+run "${prefix}_frames" --config "conf/${prefix}_frames.yaml" \
+  --set "loss.auxiliary.alignments=exp/${prefix}_separate_max/alignments" "$@"
+slimasr-report "${experiments[@]}" --title "AN4, paper 2" --out report_todm.html --json results_todm.json \
+  --results-md RESULTS_todm.md
