@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from typer.testing import CliRunner, Result
 
 from slimasr.cli.common import command_app
 from slimasr.cli.search import run
-from tests.search.untrained import make_data, make_experiment
+from slimasr.data.files import DataFolder, read_cuts, write_cuts
+from slimasr.experiment import read_results
+from tests.search.untrained import LAYERS, copy_of, make_data, make_experiment
 
 
 def search(*arguments: object) -> Result:
@@ -47,3 +50,86 @@ def test_impossible_slice_names_the_size(place: Path) -> None:
     result = search(place / "exp", "--data", place / "data", "--slice", "0.3")
     assert result.exit_code == 1
     assert "not a whole number" in result.output
+
+
+@pytest.fixture
+def supernet(place: Path, tmp_path: Path) -> Path:
+    """An untrained supernet of 258 subnets that is searched by six candidates at random."""
+    settings = {"kind": "random", "candidates": 6}
+    return make_experiment(tmp_path / "supernet", place / "data", [1.0], space=LAYERS, search=settings)
+
+
+def refused(folder: Path, data: Path, *options: str) -> str:
+    """The one line that a search ends with; progress may stand before it."""
+    result = search(folder, "--data", data, *options)
+    assert result.exit_code == 1
+    *before, last = result.output.strip().splitlines()
+    assert last.startswith("error: ") and all(line.startswith("search: ") for line in before), result.output
+    return last
+
+
+def test_a_limit_nothing_meets_names_the_nearest_before_the_search(place: Path, supernet: Path) -> None:
+    line = refused(supernet, place / "data", "--set", "search.limits.params=1000")
+    assert "no subnet meets params <= 1,000: the nearest is w1-l1-" in line
+    assert not (supernet / "search").exists()
+
+
+def test_a_limit_on_time_nothing_meets(place: Path, supernet: Path) -> None:
+    options = ("--set", "search.limits.rtf=1e-9", "--set", "search.candidates=1")
+    assert "no subnet meets rtf <= 1e-09: the nearest is w1 with" in refused(supernet, place / "data", *options)
+
+
+def test_a_study_of_another_space_is_refused(place: Path, supernet: Path) -> None:
+    assert search(supernet, "--data", place / "data", "--set", "search.candidates=2").exit_code == 0
+    config = supernet / "config.yaml"
+    config.write_text(config.read_text().replace("  - 2\n  - 1\n", "  - 1\n", 1))
+    line = refused(supernet, place / "data")
+    assert "was made with another space (depth: [3, 2, 1] there, [3, 1] here)" in line
+    assert "name another --storage" in line
+    other = f"sqlite:///{supernet}/other.db"
+    assert search(supernet, "--data", place / "data", "--storage", other).exit_code == 0
+
+
+def test_a_checkpoint_of_another_encoder(place: Path, supernet: Path, tmp_path: Path) -> None:
+    config = supernet / "config.yaml"
+    config.write_text(config.read_text().replace("ffn_dim: 32", "ffn_dim: 64").replace("- 32", "- 64"))
+    assert "final.pt: does not fit the configuration: encoder.layers" in refused(supernet, place / "data")
+
+
+def test_a_database_that_is_not_there(place: Path, supernet: Path) -> None:
+    options = ("--storage", "postgresql://slimasr:sesame@127.0.0.1:1/x", "--set", "search.storage_patience=0.5")
+    line = " ".join(search(supernet, "--data", place / "data", *options).output.split())
+    assert "bring it back and run the same command again" in line or "driver is not installed" in line
+    assert "sesame" not in line
+
+
+def test_only_the_search_may_be_changed(place: Path, supernet: Path) -> None:
+    line = refused(supernet, place / "data", "--set", "model.joiner.dim=7")
+    assert "--set model.joiner.dim=7: a trained experiment's search section alone may be changed" in line
+    assert "search.buckets" in refused(supernet, place / "data", "--set", "search.buckets=7")
+
+
+def test_a_huge_space_is_not_searched_exhaustively(place: Path, tmp_path: Path) -> None:
+    space = {"kind": "layers", "depths": [3], "units": {"ffn1": [*range(1, 33)], "ffn2": [*range(1, 33)]}}
+    folder = make_experiment(tmp_path / "huge", place / "data", [1.0], space=space)
+    assert "the space has 1,073,741,824 subnets; choose evolution" in refused(folder, place / "data")
+
+
+def test_empty_references_of_dev_are_scored(place: Path, supernet: Path, tmp_path: Path) -> None:
+    data = copy_of(place / "data", tmp_path / "data")
+    silence(data, 1)
+    result = search(supernet, "--data", data, "--set", "search.candidates=2")
+    assert result.exit_code == 0, result.output
+    assert read_results(supernet)["subnets"]["w1"]["wer"]["dev"]["sentences"] == 5
+    silence(data, 5)
+    shutil.rmtree(supernet / "search")
+    assert "dev: no reference has a word" in refused(supernet, data)
+
+
+def silence(data: Path, number: int) -> None:
+    """Empty the transcripts of the first utterances of dev."""
+    path = DataFolder(data).cuts("dev")
+    cuts = list(read_cuts(path, "features"))
+    for cut in cuts[:number]:
+        cut.supervisions[0].text = ""
+    write_cuts(path, cuts)
