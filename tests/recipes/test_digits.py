@@ -32,3 +32,40 @@ def test_every_stage(recipe: Run, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == f"wrote {exp / 'report.html'}"
     front = json.loads((exp / "search" / "front.json").read_text())["front"]
     assert 1 <= len(front) <= 4
+
+
+TINY_TODM = (
+    "--config=conf/todm.yaml",
+    "--set=frontend.channels=4",
+    "--set=encoder.d_model=16",
+    "--set=encoder.num_layers=2",
+    "--set=encoder.ffn_dim=16",
+    "--set=encoder.state_size=4",
+    "--set=space.depths=[2, 1]",
+    "--set=space.units.ffn=[16, 8]",
+    "--set=predictor.dim=8",
+    "--set=joiner.dim=16",
+    "--set=training.num_epochs=2",
+    "--set=training.calibration_batches=1",
+    "--set=method.phases=[{epoch: 2, distillation_weight: 0.1, optimizer: {kind: scaled_adam}}]",
+    "--set=search.initial=3",
+    "--set=search.generations=1",
+    "--set=search.mutations=1",
+    "--set=search.crossovers=1",
+    "--set=search.rtf_seconds=1",
+)
+
+
+@pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="espeakng-loader (extra demo) is absent")
+def test_todm_through_every_stage(recipe: Run, tmp_path: Path) -> None:
+    """Sandwich, teacher, switch of optimiser, evolutionary search, decoding of its front, report."""
+    exp = tmp_path / "exp"
+    done = recipe("digits", "--data", tmp_path / "data", "--exp", exp, "--nj", 1, *FEW, *TINY_TODM)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((exp / "results.json").read_text())
+    front = json.loads((exp / "search" / "front.json").read_text())["front"]
+    assert {item["id"] for item in front} <= set(results["subnets"]) and "w1" in results["subnets"]
+    assert all({"dev", "test"} <= set(entry["wer"]) for entry in results["subnets"].values())
+    summary = json.loads((exp / "search" / "summary.json").read_text())
+    assert summary["generator"] == "evolution" and summary["candidates"] >= 3
+    assert (exp / "report.html").exists()
