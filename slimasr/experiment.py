@@ -34,7 +34,6 @@ from slimasr.files import write_atomic, write_json_atomic
 from slimasr.models.build import build_model, shrink_model_config
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.space import SearchSpace, build_space
-from slimasr.supernet.subnet import Subnet
 
 __all__ = [
     "Experiment",
@@ -90,20 +89,6 @@ class Experiment:
         model = build_model(config.model, loss, tokenizer.vocab_size, space.widths)
         load_weights(model, saved["model"], path)
         return cls(exp, config, space, tokenizer, model.eval(), checkpoint)
-
-    def find_subnets(self, name: str) -> list[Subnet]:
-        """The subnets that a command's option means: ``front``, the id of a measured one, or as the space reads it.
-
-        Raises:
-          UserError: there is no front yet, or no subnet is meant.
-        """
-        if name == "front":
-            path = self.dir / "search" / "front.json"
-            if not path.exists():
-                raise UserError(f"{path} is missing: run stage 5 (slimasr-search) first")
-            return [Subnet.from_dict(item["subnet"]) for item in json.loads(path.read_text(encoding="utf-8"))["front"]]
-        measured = read_results(self.dir).get("subnets", {})
-        return [Subnet.from_dict(measured[name]["subnet"]) if name in measured else self.space.parse(name)]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

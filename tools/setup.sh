@@ -7,7 +7,7 @@ usage() {
 usage: tools/setup.sh [--cpu] [--extras LIST]
 
   --cpu          take PyTorch's CPU build also where the default index brings CUDA
-  --extras LIST  optional parts, separated by commas: demo, dev, export, energy (default: demo)
+  --extras LIST  optional parts, separated by commas: demo, dev, export, energy, postgresql (default: demo)
 
 PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer).
 EOF

@@ -11,7 +11,7 @@ import typer
 from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
 
 SubnetsOption = Annotated[
-    list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON or front; repeatable.")
+    list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
 ]
 SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: dev and test sets).")]
 
@@ -28,7 +28,7 @@ def run(
     from slimasr.data.dataloading import eval_batches
     from slimasr.experiment import Experiment
     from slimasr.export.measure import measure_int8
-    from slimasr.search.run import fingerprint
+    from slimasr.search.archive import find_subnets, fingerprint
 
     experiment = Experiment.open(exp)
     config, tokenizer = experiment.config, experiment.tokenizer
@@ -36,8 +36,7 @@ def run(
         name: partial(eval_batches, config, data, name, tokenizer, config.decoding.batch_seconds)
         for name in set_names or [config.data.dev, *config.data.test]
     }
-    chosen = [subnet for text in subnets or ["front"] for subnet in experiment.find_subnets(text)]
-    for subnet in dict.fromkeys(chosen):
+    for subnet in find_subnets(experiment, subnets or ["front"]):
         measured = measure_int8(experiment, subnet, sets, fingerprint(exp / "final.pt"))
         for name, figures in progress(measured, len(sets), subnet.id):
             typer.echo(f"{subnet.id} {name}: WER {figures['wer']:.2f} % in int8 ({figures['runtime']})")

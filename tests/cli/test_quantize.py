@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from slimasr.cli.common import command_app
 from slimasr.cli.quantize import run
-from slimasr.experiment import Experiment, read_results, update_results, write_json_atomic
+from slimasr.experiment import read_results, update_results, write_json_atomic
+from slimasr.search.archive import fingerprint
 from tests.search.untrained import make_data, make_experiment
 
 with_onnx = pytest.mark.skipif(
@@ -25,7 +26,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``data/`` and an untrained supernet ``exp/`` whose front is its narrow subnet."""
     root = tmp_path_factory.mktemp("quantize")
     exp = make_experiment(root / "exp", make_data(root), [0.5, 1.0])
-    write_json_atomic(exp / "search" / "front.json", {"front": [{"id": "w0.5", "subnet": {"width": 0.5}}]})
+    front = {"weights": fingerprint(exp / "final.pt"), "front": [{"id": "w0.5", "subnet": {"width": 0.5}}]}
+    write_json_atomic(exp / "search" / "front.json", front)
     return root
 
 
@@ -67,13 +69,6 @@ def test_unknown_subnets_and_missing_fronts(place: Path, tmp_path: Path) -> None
     assert result.exit_code == 1
     assert "choose one of: w1, w0.5" in result.output
     make_experiment(tmp_path / "exp", place / "data", [1.0])
-    with pytest.raises(Exception, match="slimasr-search"):
-        Experiment.open(tmp_path / "exp").find_subnets("front")
-
-
-def test_measured_subnets_are_known_by_their_id(place: Path, tmp_path: Path) -> None:
-    exp = make_experiment(tmp_path / "exp", place / "data", [0.5, 1.0])
-    chosen = {"width": 1.0, "path": [0, 1], "units": {"0.ffn1": 8}}
-    update_results(exp, {"subnets": {"w1-l2-abcdef12": {"subnet": chosen}}})
-    (found,) = Experiment.open(exp).find_subnets("w1-l2-abcdef12")
-    assert found.to_dict() == chosen
+    result = CliRunner().invoke(command_app(run), [str(tmp_path / "exp"), "--data", str(place / "data")])
+    assert result.exit_code == 1
+    assert "has no front yet: run stage 5 (slimasr-search) first" in result.output

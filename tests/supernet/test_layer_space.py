@@ -96,7 +96,9 @@ def test_mutation_without_probability_copies_and_crossover_takes_from_parents_al
 def test_genes_name_everything_there_is_to_choose() -> None:
     genes = SMALL.genes
     assert list(genes) == ["width", "depth", *(f"{i}.{m}" for i in range(3) for m in ("ffn1", "ffn2"))]
-    combined = {SMALL.from_genes(dict(zip(genes, values, strict=True))) for values in itertools.product(*genes.values())}
+    combined = {
+        SMALL.from_genes(dict(zip(genes, values, strict=True))) for values in itertools.product(*genes.values())
+    }
     assert combined == set(SMALL)
 
 

@@ -1,0 +1,145 @@
+"""Candidates per minute of the search against the plain loop, and two workers against one.
+
+The plain loop cuts every subnet out and decodes it utterance by utterance. Both sides evaluate subnets of the AN4
+presets of paper 2, drawn uniformly over sizes, on 104 recordings of noise as long as AN4's dev set; weights are random,
+with blank favoured so that a frame emits as often as in real speech. One thread per process.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from common import report
+from lhotse import MonoCut, Recording, SupervisionSegment
+
+from slimasr.config.load import load_config
+from slimasr.config.schema import Config
+from slimasr.data.features import compute_features
+from slimasr.data.files import DataFolder, write_cuts
+from slimasr.data.tokenizer import Tokenizer, train_tokenizer
+from slimasr.decoding.greedy import greedy_search
+from slimasr.experiment import write_record
+from slimasr.models.build import build_model
+from slimasr.models.transducer import Transducer
+from slimasr.search.run import Search
+from slimasr.search.workers import Job, run_workers
+from slimasr.supernet.space import build_space
+
+PRESETS = {"MH-SSM": "todm", "Conformer": "todm_conformer"}
+CONF = Path(__file__).resolve().parents[2] / "egs" / "an4" / "conf"
+WORDS = ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "ZERO", "OH"]
+SETS = {"train": 4, "dev": 104, "test": 1}
+CANDIDATES, PLAIN = 40, 4
+SYMBOLS_PER_FRAME = 0.2
+TARGET_PLAIN, TARGET_WORKERS = 4.0, 1.6
+
+
+def make_data(root: Path, config: Config) -> Path:
+    """Noise with random words, 1 to 6 s long, through stages 1 to 3."""
+    rng, folder = np.random.default_rng(0), DataFolder(root / "data")
+    for name, number in SETS.items():
+        cuts = []
+        for index in range(number):
+            seconds = 1.0 + 5.0 * rng.random()
+            path = root / "audio" / f"{name}-{index}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.1 * rng.standard_normal(int(16000 * seconds)), 16000)
+            recording, text = Recording.from_file(path), " ".join(rng.choice(WORDS, round(2 * seconds)))
+            said = SupervisionSegment(path.stem, recording.id, 0.0, recording.duration, text=text)
+            cuts.append(MonoCut(path.stem, 0.0, recording.duration, 0, [said], recording=recording))
+        write_cuts(folder.raw_cuts(name), cuts)
+    compute_features(config, folder.root, 1, lambda items, *_: items)
+    train_tokenizer(config, folder.root)
+    return folder.root
+
+
+def make_experiment(root: Path, config: Config, data: Path) -> Path:
+    """An experiment folder with random weights that emit as real ones do."""
+    lang = DataFolder(data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
+    write_record(root, config, lang, {})
+    torch.manual_seed(0)
+    space = build_space(config.space)
+    model = build_model(config.model, config.loss, Tokenizer.load(lang).vocab_size, space.widths).eval()
+    low, high = 0.0, 50.0
+    with torch.no_grad():
+        model.joiner.output.weight.mul_(5)
+        am = model.project_encoder(model.encode(torch.randn(4, 300, 80), torch.full((4,), 300)).out)
+        lens = torch.full((4,), am.shape[1])
+        for _ in range(12):
+            model.joiner.output.bias[model.blank_id] = (low + high) / 2
+            more = sum(map(len, greedy_search(model, am, lens))) / lens.sum() > SYMBOLS_PER_FRAME
+            low, high = ((low + high) / 2, high) if more else (low, (low + high) / 2)
+    torch.save({"model": model.state_dict()}, root / "final.pt")
+    return root
+
+
+@torch.inference_mode()
+def plain_seconds(search: Search) -> float:
+    """Median seconds per candidate of the plain loop."""
+    model: Transducer = search.experiment.model
+    singles = [batch.select([row]) for batch in search.evaluator.batches for row in range(len(batch))]
+    subnets = search.feasible.sample(CANDIDATES, random.Random(0))[:: CANDIDATES // PLAIN]
+    seconds = []
+    for subnet in subnets:
+        start = time.perf_counter()
+        alone = model.extract(subnet)
+        for one in singles:
+            encoded = alone.encode(one.x, one.x_lens)
+            ids = greedy_search(alone, alone.project_encoder(encoded.out), encoded.lens)
+            search.experiment.tokenizer.decode(ids[0])
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def search_seconds(job: Job) -> float:
+    """Seconds per candidate of a whole search in this process, loading of the set left out."""
+    search = job.open()
+    assert search.evaluator.words
+    start = time.perf_counter()
+    number = sum(1 for _ in search.work())
+    return (time.perf_counter() - start) / number
+
+
+def workers_seconds(job: Job, workers: int) -> float:
+    """The same with workers, from the first finished candidate to the last: without the start of processes."""
+    search = job.open()
+    for _ in run_workers(job, search, workers):
+        pass
+    ends = sorted(t.datetime_complete for t in search.study._trials() if t.state.is_finished() and t.datetime_complete)
+    return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
+
+
+def measure(encoder: str, preset: str, root: Path, data: Path) -> None:
+    """One encoder, all comparisons."""
+    overrides = ("tokenizer.kind=char", "search.kind=random", f"search.candidates={CANDIDATES}")
+    exp = make_experiment(root / preset, load_config(CONF / f"{preset}.yaml", overrides), data)
+    jobs = iter(Job(exp, data, (), f"sqlite:///{exp}/{number}.db") for number in range(9))
+    whole = Job(exp, data, ("search.stop_early=false",), f"sqlite:///{exp}/whole.db")
+    plain, ours, all_measured = plain_seconds(next(jobs).open()), search_seconds(next(jobs)), search_seconds(whole)
+    rates = [60 / ours, 60 / plain]
+    name = f"search, {encoder}, candidates per minute against the plain loop"
+    report(name, *rates, rates[0] / rates[1], TARGET_PLAIN, with_every_loss=60 / all_measured)
+    one, two = workers_seconds(next(jobs), 1), workers_seconds(next(jobs), 2)
+    name = f"search, {encoder}, candidates per minute, two workers against one"
+    report(name, 60 / two, 60 / one, one / two, TARGET_WORKERS)
+
+
+def main() -> None:
+    """Both encoders on one set."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        data = make_data(root, load_config(CONF / "todm.yaml", ("tokenizer.kind=char",)))
+        for encoder, preset in PRESETS.items():
+            measure(encoder, preset, root, data)
+
+
+if __name__ == "__main__":
+    main()
