@@ -1,14 +1,19 @@
 """Candidates per minute of the search against the plain loop, and two workers against one.
 
-The plain loop cuts every subnet out and decodes it utterance by utterance. Both sides evaluate subnets of the AN4
-presets of paper 2, drawn uniformly over sizes, on 104 recordings of noise as long as AN4's dev set; weights are random,
-with blank favoured so that a frame emits as often as in real speech. One thread per process.
+The plain loop cuts every subnet out and decodes it utterance by utterance; both sides evaluate subnets drawn uniformly
+over sizes. One thread per process.
+
+    search.py EXP DATA      a trained supernet on its dev set
+    search.py               the AN4 presets of paper 2 on 104 recordings of noise as long as AN4's dev set; weights are
+                            random, with blank favoured so that a frame emits as often as in real speech. All such
+                            subnets are equally bad, so few are given up early and many losses are measured.
 """
 
 from __future__ import annotations
 
 import random
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -116,29 +121,34 @@ def workers_seconds(job: Job, workers: int) -> float:
     return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
 
 
-def measure(encoder: str, preset: str, root: Path, data: Path) -> None:
-    """One encoder, all comparisons."""
-    overrides = ("tokenizer.kind=char", "search.kind=random", f"search.candidates={CANDIDATES}")
-    exp = make_experiment(root / preset, load_config(CONF / f"{preset}.yaml", overrides), data)
-    jobs = iter(Job(exp, data, (), f"sqlite:///{exp}/{number}.db") for number in range(9))
-    whole = Job(exp, data, ("search.stop_early=false",), f"sqlite:///{exp}/whole.db")
+def measure(name: str, exp: Path, data: Path, databases: Path) -> None:
+    """One supernet, all comparisons, each with a study of its own."""
+    overrides = ("search.kind=evolution", f"search.initial={CANDIDATES}", "search.generations=0")
+    jobs = iter(Job(exp, data, overrides, f"sqlite:///{databases}/{name}{number}.db") for number in range(9))
+    whole = Job(exp, data, (*overrides, "search.stop_early=false"), f"sqlite:///{databases}/{name}.db")
     plain, ours, all_measured = plain_seconds(next(jobs).open()), search_seconds(next(jobs)), search_seconds(whole)
     rates = [60 / ours, 60 / plain]
-    name = f"search, {encoder}, candidates per minute against the plain loop"
-    report(name, *rates, rates[0] / rates[1], TARGET_PLAIN, with_every_loss=60 / all_measured)
+    title = f"search, {name}, candidates per minute against the plain loop"
+    report(title, *rates, rates[0] / rates[1], TARGET_PLAIN, nothing_given_up=60 / all_measured)
     one, two = workers_seconds(next(jobs), 1), workers_seconds(next(jobs), 2)
-    name = f"search, {encoder}, candidates per minute, two workers against one"
-    report(name, 60 / two, 60 / one, one / two, TARGET_WORKERS)
+    title = f"search, {name}, candidates per minute, two workers against one"
+    report(title, 60 / two, 60 / one, one / two, TARGET_WORKERS)
 
 
 def main() -> None:
-    """Both encoders on one set."""
+    """The experiment named on the command line, or both encoders with random weights."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        data = make_data(root, load_config(CONF / "todm.yaml", ("tokenizer.kind=char",)))
+        if len(sys.argv) == 3:
+            exp, data = map(Path, sys.argv[1:])
+            measure(exp.resolve().name, exp, data, root)
+            return
+        char = ("tokenizer.kind=char",)
+        data = make_data(root, load_config(CONF / "todm.yaml", char))
         for encoder, preset in PRESETS.items():
-            measure(encoder, preset, root, data)
+            exp = make_experiment(root / preset, load_config(CONF / f"{preset}.yaml", char), data)
+            measure(encoder, exp, data, root)
 
 
 if __name__ == "__main__":
