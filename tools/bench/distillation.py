@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from common import added_peak_megabytes, median_seconds, report, resident_bytes
@@ -85,6 +86,11 @@ def added_peak_bytes(side: str) -> int:
     return resident_bytes("VmHWM") - before
 
 
+def backward(loss: Callable[[Inputs], Tensor], inputs: Inputs) -> None:
+    """One step of a side."""
+    loss(inputs).backward()
+
+
 def main() -> None:
     """Run the comparison, or one memory measurement in a child process."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -96,7 +102,7 @@ def main() -> None:
     peaks = {side: added_peak_megabytes(__file__, side) for side in SIDES}
     ours, other = peaks["top"] - peaks["alone"], peaks["vocabulary"] - peaks["alone"]
     inputs = Inputs()
-    seconds = {side: median_seconds(lambda step=step: step(inputs).backward(), 3) for side, step in SIDES.items()}
+    seconds = {side: median_seconds(partial(backward, step, inputs), 3) for side, step in SIDES.items()}
     report(
         "distillation over ten tokens against the whole vocabulary, peak MB beyond the transducer loss's",
         ours,

@@ -89,7 +89,7 @@ def main() -> None:
         peaks = [added_peak_megabytes(__file__, side, *arguments) for side in SIDES]
         results[frames] = (times, peaks)
         extra = {"ours_peak_mb": peaks[0], "other_peak_mb": peaks[1], "peak_ratio": peaks[0] / peaks[1]}
-        report(f"MH-SSM against attention, T {frames}, seconds", *times, times[0] / times[1], None, **extra)
+        report(f"MH-SSM against attention, T {frames}, seconds", times[0], times[1], times[0] / times[1], None, **extra)
     if len(lengths) == 1:
         return
     first, last = lengths[0], lengths[-1]

@@ -129,7 +129,7 @@ def measure(name: str, exp: Path, data: Path, databases: Path) -> None:
     plain, ours, all_measured = plain_seconds(next(jobs).open()), search_seconds(next(jobs)), search_seconds(whole)
     rates = [60 / ours, 60 / plain]
     title = f"search, {name}, candidates per minute against the plain loop"
-    report(title, *rates, rates[0] / rates[1], TARGET_PLAIN, nothing_given_up=60 / all_measured)
+    report(title, rates[0], rates[1], rates[0] / rates[1], TARGET_PLAIN, nothing_given_up=60 / all_measured)
     one, two = workers_seconds(next(jobs), 1), workers_seconds(next(jobs), 2)
     title = f"search, {name}, candidates per minute, two workers against one"
     report(title, 60 / two, 60 / one, one / two, TARGET_WORKERS)
