@@ -36,7 +36,10 @@ def main(url: str, log: Path, seed: int, deaths: float) -> None:
         if claim is None:
             continue
         with study.alive(claim):
-            if rng.random() < deaths:
+            # Nobody dies twice over one subnet: after the third time a study gives up, as it should.
+            grave = log.with_name(f"died over {subnet.id}")
+            if rng.random() < deaths and not grave.exists():
+                grave.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             with log.open("a") as lines:
                 lines.write(f"{subnet.id} {os.getpid()}\n")

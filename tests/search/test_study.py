@@ -80,7 +80,7 @@ def test_racing_processes_measure_every_subnet_once(url: str, tmp_path: Path) ->
 def test_killed_workers_stop_nothing(url: str, tmp_path: Path) -> None:
     """Workers die over every seventh evaluation or so and are replaced until all is measured; again once each."""
     log = tmp_path / "log"
-    workers, deaths, deadline = start_workers(url, log, range(3), 0.15), 0, time.monotonic() + 240
+    workers, deaths, deadline = start_workers(url, log, range(3), 0.15), 0, time.monotonic() + 400
     while workers:
         assert time.monotonic() < deadline
         time.sleep(0.05)
