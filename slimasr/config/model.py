@@ -75,10 +75,11 @@ class MhSsmConfig(Section):
     """Elastic encoder of multi-head state space models (paper 2).
 
     ``state_size`` counts real numbers per channel. ``bidirectional: false`` gives the forward form, which streams.
-    ``convolution: real`` computes the same with real numbers alone, for runtimes without complex ones.
-    ``spread_heads`` gives each head its own range of time scales between ``dt_min`` and ``dt_max``, from local to
-    global. ``ffn_dims`` are the sizes of single layers, as extraction writes them; 0 = the module is absent.
-    ``adaptive_dropout``: see the Conformer.
+    ``convolution: real`` computes the same with real numbers alone, for runtimes without complex ones. Systems
+    start with time steps from ``dt_min`` to ``dt_max`` and poles of this ``decay``: a kernel's length is about 1 /
+    (dt decay) frames. ``spread_heads`` gives each head its own range of time scales between ``dt_min`` and
+    ``dt_max``, from local to global. ``ffn_dims`` are the sizes of single layers, as extraction writes them; 0 =
+    the module is absent. ``adaptive_dropout``: see the Conformer.
     """
 
     kind: Literal["mh_ssm"] = "mh_ssm"
@@ -92,6 +93,7 @@ class MhSsmConfig(Section):
     convolution: Literal["fft", "real"] = "fft"
     dt_min: Annotated[float, Field(gt=0.0)] = 1e-3
     dt_max: Annotated[float, Field(gt=0.0)] = 1e-1
+    decay: Annotated[float, Field(gt=0.0)] = 0.5
     spread_heads: bool = False
     norm: Literal["per_width", "shared"] = "per_width"
     dropout: Rate = 0.1

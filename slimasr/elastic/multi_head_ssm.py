@@ -31,6 +31,7 @@ class SsmOptions:
       dt_range: time steps of the systems at the start.
       spread_heads: whether heads share ``dt_range`` out among themselves, the first with the largest steps (local)
         and the last with the smallest (global).
+      decay: of all poles at the start; large ones forget fast, so that the kernels are local.
     """
 
     num_stacks: int
@@ -40,6 +41,7 @@ class SsmOptions:
     norm: NormMode
     dt_range: tuple[float, float]
     spread_heads: bool
+    decay: float = 0.5
 
 
 class ElasticSsmUnit(nn.Module):
@@ -50,7 +52,9 @@ class ElasticSsmUnit(nn.Module):
         self.channels = channels
         self.options = options
         directions = 2 if options.bidirectional else 1
-        self.systems = nn.ModuleList(ElasticS4D(channels, options.state_size, dt_range) for _ in range(directions))
+        self.systems = nn.ModuleList(
+            ElasticS4D(channels, options.state_size, dt_range, options.decay) for _ in range(directions)
+        )
         self.mix = ElasticLinear(directions * channels, channels)
 
     def forward(self, u: Tensor, padding: Tensor) -> Tensor:

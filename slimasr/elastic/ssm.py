@@ -77,13 +77,15 @@ class ElasticS4D(nn.Module):
     takes the first channels. Computed in float32 at least and in real arithmetic, whatever autocast says.
     """
 
-    def __init__(self, channels: int, state_size: int, dt_range: tuple[float, float]) -> None:
-        """``state_size``: real numbers per channel, even. ``dt_range``: steps are drawn from it, evenly in log."""
+    def __init__(self, channels: int, state_size: int, dt_range: tuple[float, float], decay: float = 0.5) -> None:
+        """``state_size``: real numbers per channel, even. ``dt_range``: steps are drawn from it, evenly in log.
+        ``decay``: of all poles at the start, in units of 1 / dt.
+        """
         super().__init__()
         pairs, low, high = state_size // 2, *map(math.log, dt_range)
         self.dt_range = dt_range
         self.log_dt = nn.Parameter(low + (high - low) * torch.rand(channels))
-        self.log_decay = nn.Parameter(torch.full((channels, pairs), math.log(0.5)))
+        self.log_decay = nn.Parameter(torch.full((channels, pairs), math.log(decay)))
         self.frequency = nn.Parameter(math.pi * torch.arange(pairs, dtype=torch.float32).repeat(channels, 1))
         self.readout = nn.Parameter(math.sqrt(0.5) * torch.randn(channels, pairs, 2))
         self.skip = nn.Parameter(torch.randn(channels))

@@ -182,6 +182,7 @@ def ssm_options(config: MhSsmConfig) -> SsmOptions:
         norm=config.norm,
         dt_range=(config.dt_min, config.dt_max),
         spread_heads=config.spread_heads,
+        decay=config.decay,
     )
 
 

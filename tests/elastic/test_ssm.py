@@ -234,6 +234,16 @@ def test_starts_as_s4d_lin() -> None:
     assert abs(s4d.readout.square().sum(-1).mean() - 1.0) < 0.05 and abs(s4d.skip.std() - 1.0) < 0.05
 
 
+def test_decay_sets_how_far_the_first_kernels_reach() -> None:
+    """Without poles' frequencies, a kernel falls by e every 1 / (dt decay) frames."""
+    system = ElasticS4D(5, 4, (0.1, 0.1001), decay=2.0)
+    with torch.no_grad():
+        system.frequency.zero_()
+        system.skip.zero_()
+        kernel = system.kernel(5, 21)
+    torch.testing.assert_close(kernel[:, 5:], kernel[:, :-5] / math.e, rtol=2e-3, atol=1e-7)
+
+
 def test_spread_heads_share_the_time_scales_out() -> None:
     module = MultiHeadSsm(64, 4, options(spread_heads=True), (64,))
     ranges = [[s.log_dt.exp() for u in head.units for s in u.systems] for head in module.heads]
