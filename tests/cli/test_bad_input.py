@@ -7,7 +7,8 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+import tarfile
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from slimasr.cli.common import command_app
+from slimasr.data.corpora import CORPORA
 
 SPEAKERS = [f"speaker{letter}" for letter in "abcdefghij"]
 TEXTS = ("YES NO", "TEN", "ONE TEN", "NO")
@@ -202,6 +204,24 @@ def test_a_missing_corpus_is_never_downloaded_unasked(place: Place, monkeypatch:
     arguments = ["--config", str(place.config), "--data", str(place.data)]
     result = CliRunner().invoke(command_app(import_module(f"slimasr.cli.{name}").run), arguments)
     assert "--download" in error_of((result.exit_code, result.stdout, result.stderr))
+
+
+def test_a_hostile_archive_writes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetched through the command from an address of ours; a member that climbs out is refused before anything lies."""
+    monkeypatch.delenv("SLIMASR_CORPORA", raising=False)
+    shutil.rmtree(place.root / "an4")
+    hostile = place.root / "an4_sphere.tar.gz"
+    with tarfile.open(hostile, "w:gz") as tar:
+        for name in ("an4/etc/an4_train.fileids", "../outside"):
+            tar.addfile(tarfile.TarInfo(name))
+    corpus = replace(CORPORA["an4"], archives=lambda sets: [hostile.as_uri()])
+    monkeypatch.setitem(CORPORA, "an4", corpus)
+    arguments = ["--config", str(place.config), "--data", str(place.data), "--download"]
+    result = CliRunner().invoke(command_app(import_module("slimasr.cli.prepare").run), arguments)
+    message = error_of((result.exit_code, result.stdout, result.stderr))
+    assert "'../outside' climbs out" in message and "an4_sphere.tar.gz" in message
+    assert [path.name for path in place.data.rglob("*") if path.is_file()] == ["an4_sphere.tar.gz"]
+    assert not list(place.root.rglob("outside"))
 
 
 # Audio and transcripts
