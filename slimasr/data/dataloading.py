@@ -22,7 +22,7 @@ from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.batch import Batch
 from slimasr.data.features import read_stats
 from slimasr.data.files import BadUtterance, DataFolder
-from slimasr.data.filters import EncoderFrames, conv_encoder_frames
+from slimasr.data.filters import EncoderFrames
 from slimasr.data.musan import MUSAN_SET
 from slimasr.data.sampling import Hearing, Place, count_batches, pack, plan_epoch
 from slimasr.data.shards import make_extractor
@@ -51,7 +51,7 @@ class BatchSource:
         rank: int = 0,
         world_size: int = 1,
         key: str | None = None,
-        encoder_frames: EncoderFrames = conv_encoder_frames,
+        encoder_frames: EncoderFrames,
     ) -> None:
         """Read the training manifests.
 

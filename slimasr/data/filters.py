@@ -17,11 +17,6 @@ FRAME_SHIFT = 0.01
 EncoderFrames = Callable[[int], int]
 
 
-def conv_encoder_frames(num_frames: int) -> int:
-    """Encoder frames for feature frames behind two unpadded convolutions of kernel 3 and stride 2."""
-    return max(0, ((num_frames - 1) // 2 - 1) // 2)
-
-
 def feature_frames(seconds: float) -> int:
     """Frames of a cut (no edges snipped: rounded, halves up)."""
     return int(seconds / FRAME_SHIFT + 0.5)
@@ -33,13 +28,14 @@ def unusable(
     ids: Sequence[int],
     config: Config,
     tokenizer: Tokenizer,
-    encoder_frames: EncoderFrames = conv_encoder_frames,
+    encoder_frames: EncoderFrames,
 ) -> str | None:
     """Why an utterance cannot be trained on, or None.
 
     Args:
       seconds: duration at the training speed in question.
       ids: the transcript's tokens.
+      encoder_frames: feature frames -> encoder frames.
     """
     if not text.strip() or not ids:
         return "empty transcript"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import EncoderConfig
-from slimasr.encoders.frontend import Frontend
+from slimasr.config.schema import EncoderConfig, FrontendConfig
+from slimasr.encoders.frontend import Frontend, build_frontend
 from slimasr.errors import UserError
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, scaled
+
+MAX = Subnet()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,14 @@ class Encoder(nn.Module, ABC):
 
     config: EncoderConfig
     frontend: Frontend
+    layers: nn.ModuleList
+
+    def __init__(self, config: EncoderConfig, frontend: FrontendConfig, num_mel_bins: int) -> None:
+        """Builds the front end; the layers are the subclass's."""
+        super().__init__()
+        self.config = config
+        self.num_mel_bins = num_mel_bins
+        self.frontend = build_frontend(frontend, num_mel_bins, config.d_model, config.dropout)
 
     @property
     def num_layers(self) -> int:
@@ -78,11 +88,15 @@ class Encoder(nn.Module, ABC):
         """(N,) frames of the output for (N,) frames of the input."""
         return self.frontend.output_lens(x_lens)
 
-    @abstractmethod
+    def output_frames(self, num_frames: int) -> int:
+        """Frames of the output for one utterance of ``num_frames`` input frames."""
+        return int(self.output_lens(torch.tensor(num_frames, device="cpu")))  # the default may be meta
+
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
         """Front end: (N, T, F) features -> (N, T', C) input of layer 0."""
+        out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
+        return EncoderOutput(out, self.output_lens(x_lens))
 
-    @abstractmethod
     def run_layers(
         self,
         hidden: EncoderOutput,
@@ -91,6 +105,17 @@ class Encoder(nn.Module, ABC):
         taps: Sequence[int] = (),
     ) -> EncoderOutput:
         """Run these layers in this order; taps join the ones already collected."""
+        run, out, collected = self.layer_runner(hidden, subnet or MAX), hidden.out, dict(hidden.taps)
+        for index in layers:
+            out = run(index, out)
+            if index in taps:
+                collected[index] = out
+        return replace(hidden, out=out, taps=collected)
+
+    @abstractmethod
+    def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
+        """A function from a layer's id and its (N, T', C) input to its output, for utterances of ``hidden``'s lengths;
+        what the layers share (padding, positions) is computed once."""
 
     def forward(
         self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None, taps: Sequence[int] = ()
@@ -137,9 +162,17 @@ class Encoder(nn.Module, ABC):
     def unit_groups(self) -> dict[str, int]:
         """``"<layer>.<module>"`` -> number of units at width 1: what `Subnet.units` may choose from."""
 
-    @abstractmethod
     def count(self, subnet: Subnet | None, num_frames: int) -> Count:
         """Parameters of the stand-alone subnet, and MACs for ``num_frames`` input frames."""
+        subnet, channels, frames = subnet or MAX, self.width_of(subnet), self.output_frames(num_frames)
+        total = self.frontend.count(subnet.width, channels, num_frames)
+        for index in self.path_of(subnet):
+            total += self.count_layer(index, subnet, frames)
+        return total
+
+    @abstractmethod
+    def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
+        """Size of one layer at a subnet, and its work on ``frames`` of its own frames."""
 
     @abstractmethod
     def extract(self, subnet: Subnet) -> Encoder:

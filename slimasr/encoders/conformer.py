@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -17,14 +17,12 @@ from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.norm import ElasticLayerNorm
 from slimasr.encoders.base import Encoder, EncoderOutput, padding_mask
-from slimasr.encoders.frontend import build_frontend, shrink_frontend, sinusoids
+from slimasr.encoders.frontend import shrink_frontend, sinusoids
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, Units, scaled
 
 MODULES = ("ffn1", "heads", "conv", "ffn2")
 """What `Subnet.units` may choose from in every layer: hidden channels, heads, inner channels, hidden channels."""
-
-MAX = Subnet()
 
 
 class ConformerLayer(nn.Module):
@@ -118,6 +116,8 @@ class ConformerLayer(nn.Module):
 class Conformer(Encoder):
     """Front end and Conformer layers at any width of the space, any path, any choice of units."""
 
+    config: ConformerConfig
+
     def __init__(
         self, config: ConformerConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
     ) -> None:
@@ -126,42 +126,31 @@ class Conformer(Encoder):
         Raises:
           ValueError: a width at which some channel number is not whole.
         """
-        super().__init__()
-        self.config: ConformerConfig = config
-        self.num_mel_bins = num_mel_bins
+        super().__init__(config, frontend, num_mel_bins)
         residual = [scaled(config.d_model, width) for width in widths]
-        self.frontend = build_frontend(frontend, num_mel_bins, config.d_model, config.dropout)
         self.layers = nn.ModuleList(ConformerLayer(config, sizes, residual) for sizes in layer_sizes(config))
         for width in widths:
             self.count(Subnet(width), 100)
 
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
-        out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
-        if self.config.attention == "plain":
-            frames = torch.arange(out.shape[1], device=out.device)
-            added = sinusoids(frames, self._position_dim)[:, : out.shape[2]]
-            out = out * math.sqrt(self._position_dim) + added.to(out.dtype)
-        return EncoderOutput(out, self.output_lens(x_lens))
+        hidden = super().embed(x, x_lens, subnet)
+        if self.config.attention != "plain":
+            return hidden
+        frames = torch.arange(hidden.out.shape[1], device=hidden.out.device)
+        added = sinusoids(frames, self._position_dim)[:, : hidden.out.shape[2]]
+        return replace(hidden, out=hidden.out * math.sqrt(self._position_dim) + added.to(hidden.out.dtype))
 
-    def run_layers(
-        self,
-        hidden: EncoderOutput,
-        layers: Sequence[int],
-        subnet: Subnet | None = None,
-        taps: Sequence[int] = (),
-    ) -> EncoderOutput:
-        subnet, out, collected = subnet or MAX, hidden.out, dict(hidden.taps)
-        frames = out.shape[1]
+    def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
+        frames, positions = hidden.out.shape[1], None
         padding = padding_mask(hidden.lens, frames)
-        positions = None
         if self.config.attention == "relative":
-            distances = torch.arange(frames, -frames, -1, device=out.device)
-            positions = sinusoids(distances, self._position_dim).to(out.dtype)
-        for index in layers:
-            out = self.layers[index](out, padding, positions, subnet.width, layer_units(subnet, index))
-            if index in taps:
-                collected[index] = out
-        return replace(hidden, out=out, taps=collected)
+            distances = torch.arange(frames, -frames, -1, device=hidden.out.device)
+            positions = sinusoids(distances, self._position_dim).to(hidden.out.dtype)
+
+        def run(index: int, x: Tensor) -> Tensor:
+            return cast(Tensor, self.layers[index](x, padding, positions, subnet.width, layer_units(subnet, index)))
+
+        return run
 
     @property
     def _position_dim(self) -> int:
@@ -174,14 +163,9 @@ class Conformer(Encoder):
             for name in MODULES
         }
 
-    def count(self, subnet: Subnet | None, num_frames: int) -> Count:
-        subnet, channels = subnet or MAX, self.width_of(subnet)
-        frames = int(self.output_lens(torch.tensor(num_frames, device="cpu")))
-        total = self.frontend.count(subnet.width, channels, num_frames)
-        for index in self.path_of(subnet):
-            layer = cast(ConformerLayer, self.layers[index])
-            total += layer.count(channels, subnet.width, layer_units(subnet, index), frames)
-        return total
+    def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
+        layer = cast(ConformerLayer, self.layers[index])
+        return layer.count(self.width_of(subnet), subnet.width, layer_units(subnet, index), frames)
 
     def extract(self, subnet: Subnet) -> Conformer:
         channels, config = self.width_of(subnet), shrink(self.config, subnet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -14,12 +14,10 @@ from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm, SsmOptions
 from slimasr.elastic.norm import ElasticLayerNorm
-from slimasr.encoders.base import Encoder, EncoderOutput, EncoderState, padding_mask
-from slimasr.encoders.frontend import build_frontend, shrink_frontend
+from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, padding_mask
+from slimasr.encoders.frontend import shrink_frontend
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, Units, scaled
-
-MAX = Subnet()
 
 
 class MhSsmLayer(nn.Module):
@@ -32,7 +30,7 @@ class MhSsmLayer(nn.Module):
         """``hidden``: channels of the feed-forward module. ``widths``: residual widths that get their own norms."""
         super().__init__()
         d, p = config.d_model, config.dropout
-        self.ssm = MultiHeadSsm(d, config.num_heads, ssm_options(config), widths)
+        self.ssm = MultiHeadSsm(d, config.ssm_heads, ssm_options(config), widths)
         self.ffn = ElasticFeedForward(d, hidden, p, "gelu", adaptive=config.adaptive_dropout) if hidden else None
         self.dropout = nn.Dropout(p)
         names = ("ssm", "ffn", "out") if hidden else ("ssm", "out")
@@ -89,6 +87,8 @@ class MhSsm(Encoder):
     With ``bidirectional: false`` every frame depends on the past alone, and `stream` runs as `forward` does.
     """
 
+    config: MhSsmConfig
+
     def __init__(
         self, config: MhSsmConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
     ) -> None:
@@ -97,33 +97,19 @@ class MhSsm(Encoder):
         Raises:
           ValueError: a width at which some channel number is not whole, or heads or stacked frames cannot share it.
         """
-        super().__init__()
-        self.config: MhSsmConfig = config
-        self.num_mel_bins = num_mel_bins
+        super().__init__(config, frontend, num_mel_bins)
         residual = [scaled(config.d_model, width) for width in widths]
-        self.frontend = build_frontend(frontend, num_mel_bins, config.d_model, config.dropout)
         self.layers = nn.ModuleList(MhSsmLayer(config, hidden, residual) for hidden in ffn_dims(config))
         for width in widths:
             self.count(Subnet(width), 100)
 
-    def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
-        out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
-        return EncoderOutput(out, self.output_lens(x_lens))
+    def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
+        padding = padding_mask(hidden.lens, hidden.out.shape[1])
 
-    def run_layers(
-        self,
-        hidden: EncoderOutput,
-        layers: Sequence[int],
-        subnet: Subnet | None = None,
-        taps: Sequence[int] = (),
-    ) -> EncoderOutput:
-        subnet, out, collected = subnet or MAX, hidden.out, dict(hidden.taps)
-        padding = padding_mask(hidden.lens, out.shape[1])
-        for index in layers:
-            out = self.layers[index](out, padding, subnet.width, subnet.units_of(index, "ffn"))
-            if index in taps:
-                collected[index] = out
-        return replace(hidden, out=out, taps=collected)
+        def run(index: int, x: Tensor) -> Tensor:
+            return cast(Tensor, self.layers[index](x, padding, subnet.width, subnet.units_of(index, "ffn")))
+
+        return run
 
     def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
         if self.config.bidirectional:
@@ -137,7 +123,7 @@ class MhSsm(Encoder):
         if self.config.bidirectional:
             raise self._not_streaming()
         subnet, frames = subnet or MAX, torch.cat([state.frames.to(x.dtype), x], dim=1)
-        complete = int(self.output_lens(torch.tensor(frames.shape[1])))
+        complete = self.output_frames(frames.shape[1])
         if complete == 0:
             return x.new_zeros(x.shape[0], 0, self.width_of(subnet)), replace(state, frames=frames)
         out, states = self.frontend(frames, subnet.width, self.width_of(subnet)), []
@@ -151,14 +137,9 @@ class MhSsm(Encoder):
     def unit_groups(self) -> dict[str, int]:
         return {f"{index}.ffn": hidden for index, hidden in enumerate(ffn_dims(self.config))}
 
-    def count(self, subnet: Subnet | None, num_frames: int) -> Count:
-        subnet, channels = subnet or MAX, self.width_of(subnet)
-        frames = int(self.output_lens(torch.tensor(num_frames, device="cpu")))  # the default may be meta
-        total = self.frontend.count(subnet.width, channels, num_frames)
-        for index in self.path_of(subnet):
-            layer = cast(MhSsmLayer, self.layers[index])
-            total += layer.count(channels, subnet.width, subnet.units_of(index, "ffn"), frames)
-        return total
+    def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
+        layer = cast(MhSsmLayer, self.layers[index])
+        return layer.count(self.width_of(subnet), subnet.width, subnet.units_of(index, "ffn"), frames)
 
     def extract(self, subnet: Subnet) -> MhSsm:
         channels, config = self.width_of(subnet), shrink(self.config, subnet)
@@ -175,8 +156,8 @@ class MhSsm(Encoder):
 def ssm_options(config: MhSsmConfig) -> SsmOptions:
     """What all heads of all layers have in common."""
     return SsmOptions(
-        num_stacks=config.num_stacks,
-        state_size=config.state_size,
+        ssm_stacks=config.ssm_stacks,
+        ssm_state=config.ssm_state,
         bidirectional=config.bidirectional,
         convolution=config.convolution,
         norm=config.norm,

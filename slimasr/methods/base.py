@@ -223,8 +223,11 @@ class SharedTensors:
 
     def backward(self) -> None:
         """Pass the gathered gradients on into what made the tensors."""
-        used = [(tensor, leaf.grad) for tensor, leaf in zip(self.tensors, self.leaves, strict=True)]
-        tensors, grads = zip(*(pair for pair in used if pair[1] is not None), strict=True)
+        pairs = zip(self.tensors, self.leaves, strict=True)
+        used = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
+        if not used:
+            return
+        tensors, grads = zip(*used, strict=True)
         # Backward operations take the types of their forward ones by themselves.
         with torch.autocast(tensors[0].device.type, enabled=False):
             torch.autograd.backward(tensors, grads)

@@ -134,7 +134,7 @@ class Transducer(nn.Module):
     def count(self, subnet: Subnet | None = None) -> Cost:
         """What the stand-alone subnet costs, without training-only heads."""
         frames = COST_SECONDS * FRAMES_PER_SECOND
-        encoder_frames = int(self.encoder.output_lens(torch.tensor(frames)))
+        encoder_frames = self.encoder.output_frames(frames)
         predictor = self.predictor.count()
         work = self.encoder.count(subnet, frames)
         work += self.joiner.count(self.width_of(subnet), encoder_frames, self.projection_of(subnet))

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from slimasr.config.schema import Config
 from slimasr.data.alignments import check_frame_rate
 from slimasr.data.batch import Batch
@@ -74,7 +72,7 @@ def open_data(
         rank=world.rank,
         world_size=world.size,
         key=key,
-        encoder_frames=lambda frames: int(encoder.output_lens(torch.tensor(frames))),
+        encoder_frames=encoder.output_frames,
     )
     if world.is_main:
         write_bad_utterances(exp / "bad_utterances.jsonl", source.bad_utterances)

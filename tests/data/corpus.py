@@ -11,6 +11,7 @@ import soundfile
 
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
+from slimasr.data.dataloading import BatchSource
 from slimasr.data.features import compute_features
 from slimasr.data.manifests import prepare
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
@@ -32,6 +33,16 @@ def config(**data: Any) -> Config:
             "loss": {"transducer": "full", "ctc_weight": 1.0},
         }
     )
+
+
+def encoder_frames(num_frames: int) -> int:
+    """Behind two unpadded convolutions of kernel 3 and stride 2, as `config` has them."""
+    return max(0, ((num_frames - 1) // 2 - 1) // 2)
+
+
+def batch_source(recipe: Config, data_dir: Path, tokenizer: Tokenizer, **options: Any) -> BatchSource:
+    """Training batches as the encoder of `config` would ask for them."""
+    return BatchSource(recipe, data_dir, tokenizer, encoder_frames=encoder_frames, **options)
 
 
 def quiet(items: Iterable[Any], total: int, label: str) -> Iterable[Any]:

@@ -10,13 +10,13 @@ import torch
 
 from slimasr.config.schema import AuxiliaryConfig, Config
 from slimasr.data.alignments import alignment_file, check_frame_rate, read_alignments, write_alignments, write_facts
-from slimasr.data.dataloading import BatchSource, eval_batches
+from slimasr.data.dataloading import eval_batches
 from slimasr.data.files import DataFolder
 from slimasr.data.sampling import speed_of
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
-from tests.data.corpus import config
+from tests.data.corpus import batch_source, config
 
 SPEEDS = [0.9, 1.0, 1.1]
 Prepared = tuple[Path, Tokenizer]
@@ -51,7 +51,7 @@ def test_batches_carry_the_alignment_of_the_speed_they_are_heard_at(
     prepared: Prepared, aligned: tuple[Path, Frames], num_workers: int
 ) -> None:
     folder, written = aligned
-    source = BatchSource(recipe(folder, num_workers=num_workers), *prepared, seed=7)
+    source = batch_source(recipe(folder, num_workers=num_workers), *prepared, seed=7)
     speeds = set()
     for batch in source.train_batches(2, skip=1):
         assert batch.alignment is not None and batch.alignment.shape == batch.y.shape
@@ -65,7 +65,7 @@ def test_batches_carry_the_alignment_of_the_speed_they_are_heard_at(
 
 def test_worst_batches_are_aligned_at_the_lowest_speed(prepared: Prepared, aligned: tuple[Path, Frames]) -> None:
     folder, written = aligned
-    for batch in BatchSource(recipe(folder), *prepared).worst_batches():
+    for batch in batch_source(recipe(folder), *prepared).worst_batches():
         assert batch.alignment is not None
         for row, name in enumerate(batch.ids):
             assert batch.alignment[row, : int(batch.y_lens[row])].tolist() == written[0.9][name]
@@ -79,7 +79,7 @@ def test_evaluation_is_aligned_only_where_asked(prepared: Prepared, aligned: tup
             assert batch.alignment[row, : int(batch.y_lens[row])].tolist() == written[1.0][name]
     plain = list(eval_batches(recipe(folder), prepared[0], "test", prepared[1], 10.0))
     assert all(batch.alignment is None for batch in plain)
-    assert all(batch.alignment is None for batch in BatchSource(config(), *prepared).train_batches(1))
+    assert all(batch.alignment is None for batch in batch_source(config(), *prepared).train_batches(1))
 
 
 @pytest.mark.parametrize(("set_name", "speed"), [("train", 1.1), ("dev", 1.0)])
@@ -93,13 +93,13 @@ def test_an_utterance_without_alignment_is_named(
     name = last.split('"')[3]
     at = " at speed 1.1" if speed == 1.1 else ""
     with pytest.raises(UserError, match=rf"^{name}: has no alignment{at} in .*; run slimasr-align"):
-        BatchSource(recipe(folder), *prepared)
+        batch_source(recipe(folder), *prepared)
     path.write_text("".join(kept) + "{}\n")
     with pytest.raises(UserError, match=rf"{path.name}: line {len(kept) + 1} is not an alignment"):
-        BatchSource(recipe(folder), *prepared)
+        batch_source(recipe(folder), *prepared)
     path.unlink()
     with pytest.raises(UserError, match=rf"{path.name} is missing: run slimasr-align"):
-        BatchSource(recipe(folder), *prepared)
+        batch_source(recipe(folder), *prepared)
 
 
 def test_another_tokenizer_or_frame_rate_is_noticed(prepared: Prepared, aligned: tuple[Path, Frames]) -> None:

@@ -24,7 +24,7 @@ from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
-from tests.data.corpus import audio_path, config, make_an4, quiet, run_stages, set_text
+from tests.data.corpus import audio_path, batch_source, config, make_an4, quiet, run_stages, set_text
 
 SPEEDS = [0.9, 1.0, 1.1]
 Prepared = tuple[Path, Tokenizer]
@@ -32,7 +32,7 @@ Prepared = tuple[Path, Tokenizer]
 
 def _source(prepared: Prepared, **options: Any) -> BatchSource:
     recipe = options.pop("recipe", None) or config(speeds=SPEEDS)
-    return BatchSource(recipe, *prepared, **options)
+    return batch_source(recipe, *prepared, **options)
 
 
 def _same(a: list[Batch], b: list[Batch]) -> bool:
@@ -148,11 +148,11 @@ def test_utterances_without_alignment_are_left_out_at_every_speed(an4: Path, tmp
     for text, kept in (("NEON NEON NEON NEON", True), ("NEON NEON NEON NEON NEON", False)):
         set_text(an4, "train", name, f"<s> {text} </s>")
         data_dir = tmp_path / f"data{kept}"
-        source = BatchSource(recipe, data_dir, run_stages(recipe, data_dir, an4))
+        source = batch_source(recipe, data_dir, run_stages(recipe, data_dir, an4))
         assert (name in {n for batch in source.train_batches(1) for n in batch.ids}) is kept
         assert [item.id for item in source.bad_utterances] == ([] if kept else [name])
     with pytest.raises(UserError, match=rf"1 of 36 .*first: {name}: .*no CTC alignment"):
-        BatchSource(config(speeds=SPEEDS, max_bad_share=0.0), data_dir, _tokenizer(recipe, data_dir))
+        batch_source(config(speeds=SPEEDS, max_bad_share=0.0), data_dir, _tokenizer(recipe, data_dir))
 
 
 def _tokenizer(recipe: Config, data_dir: Path) -> Tokenizer:
@@ -163,7 +163,7 @@ def test_features_on_the_fly_equal_stored_ones(an4: Path, tmp_path: Path) -> Non
     stored, fly = config(speeds=SPEEDS), config(speeds=SPEEDS, storage="on_the_fly")
     data_dirs = tmp_path / "stored", tmp_path / "fly"
     sources = [
-        BatchSource(recipe, data_dir, run_stages(recipe, data_dir, an4))
+        batch_source(recipe, data_dir, run_stages(recipe, data_dir, an4))
         for recipe, data_dir in zip((stored, fly), data_dirs, strict=True)
     ]
     assert not list((data_dirs[1] / "features").rglob("*.lca"))
@@ -175,7 +175,7 @@ def test_features_on_the_fly_equal_stored_ones(an4: Path, tmp_path: Path) -> Non
 
 def test_audio_lost_after_the_feature_stage_is_named(an4: Path, tmp_path: Path) -> None:
     recipe = config(storage="on_the_fly")
-    source = BatchSource(recipe, tmp_path, run_stages(recipe, tmp_path, an4))
+    source = batch_source(recipe, tmp_path, run_stages(recipe, tmp_path, an4))
     audio_path(an4, "speakerc-2").unlink()
     with pytest.raises(UserError, match=r"speakerc-2\.flac"):
         list(source.train_batches(1))
@@ -205,7 +205,7 @@ def test_real_an4_batches(corpora: Path, tmp_path: Path) -> None:
         recipe.model_copy(update={"tokenizer": recipe.tokenizer.model_copy(update={"vocab_size": 40})}),
         tmp_path / "data",
     )
-    source = BatchSource(recipe, tmp_path / "data", tokenizer)
+    source = batch_source(recipe, tmp_path / "data", tokenizer)
     names = {name for batch in source.train_batches(1) for name in batch.ids}
     assert len(names) == source.num_utterances > 50
     batch = next(iter(eval_batches(recipe, tmp_path / "data", "test", tokenizer, 30.0)))
@@ -238,8 +238,8 @@ def test_musan_is_mixed_into_some_utterances_and_the_same_again(tmp_path: Path) 
         recipe = config(storage=storage, musan={"snr": [0.0, 5.0], "probability": 0.5})
         data_dir = tmp_path / storage
         tokenizer = run_stages(recipe, data_dir, corpus.parent)
-        noisy = BatchSource(recipe, data_dir, tokenizer)
-        clean = BatchSource(
+        noisy = batch_source(recipe, data_dir, tokenizer)
+        clean = batch_source(
             recipe.model_copy(update={"data": recipe.data.model_copy(update={"musan": None})}), data_dir, tokenizer
         )
         changed = 0

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from slimasr.config.schema import Config, ConvFrontendConfig
+from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance
-from slimasr.data.filters import conv_encoder_frames, feature_frames, unusable, write_bad_utterances
+from slimasr.data.filters import feature_frames, unusable, write_bad_utterances
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.encoders.frontend import ConvFrontend
-from tests.data.corpus import config
+from tests.data.corpus import config, encoder_frames
 
 TOKENS = range(3, 9)
 
@@ -84,7 +83,7 @@ def test_text_and_length_reasons(tokenizer: Tokenizer) -> None:
     recipe = config(min_cut_seconds=0.2, max_cut_seconds=10.0)
 
     def reason(seconds: float, text: str) -> str:
-        return str(unusable(seconds, text, tokenizer.encode(text), recipe, tokenizer))
+        return str(unusable(seconds, text, tokenizer.encode(text), recipe, tokenizer, encoder_frames))
 
     assert reason(1.0, "ONE") == "None"
     assert "empty" in reason(1.0, " ")
@@ -93,14 +92,11 @@ def test_text_and_length_reasons(tokenizer: Tokenizer) -> None:
     assert "data.max_cut_seconds" in reason(10.1, "ONE")
 
 
-def test_frames_are_those_of_the_extractor_and_the_front_end() -> None:
+def test_frames_are_those_of_the_extractor() -> None:
     extractor = make_extractor(20, 16000)
-    front = ConvFrontend(ConvFrontendConfig(channels=4), 20, 8, 0.0)
     for samples in (1000, 1599, 8000, 16079, 16081, 23456):
         frames = len(extractor.extract(torch.zeros(1, samples).numpy(), 16000))
         assert feature_frames(samples / 16000) == frames
-    for frames in range(0, 100):
-        assert conv_encoder_frames(frames) == int(front.output_lens(torch.tensor(frames)))
 
 
 def test_the_list_is_one_object_a_line(tmp_path: Path) -> None:
