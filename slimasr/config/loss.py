@@ -13,24 +13,24 @@ from slimasr.config.section import Positive, Section, Share
 class DistillationConfig(Section):
     """In-place distillation from the teacher of the same step, over the lattice's nodes (paper 2).
 
-    Classes per node: the ``tokens`` likeliest ones of the teacher and the rest together (``classes: top``), or next
-    reference token, blank and rest (``classes: target_blank``); ``include_target_blank`` forces these two among the
-    top ones. ``lattice``: student's transducer loss and distillation both on the teacher's pruned lattice
+    Classes per node: the ``num_kd_tokens`` likeliest ones of the teacher and the rest together (``classes: top``), or
+    next reference token, blank and rest (``classes: target_blank``); ``include_target_blank`` forces these two among
+    the top ones. ``lattice``: student's transducer loss and distillation both on the teacher's pruned lattice
     (``teacher``), its transducer loss on its own one (``own``), or everything on the ``full`` lattice.
     ``alpha`` is the adaptive alpha-divergence: of ``alpha_min`` and ``alpha_max`` whichever is larger at a node, its
-    importance ratios clipped at ``clip``. ``per: node`` averages over nodes, next to losses per token;
+    importance ratios clipped at ``iw_clip``. ``per: node`` averages over nodes, next to losses per token;
     ``per: utterance`` takes sums over nodes and labels, averaged over utterances (Panchapagesan et al. 2021), for which
-    ``weight`` must be chosen anew.
+    ``kd_weight`` must be chosen anew.
     """
 
-    weight: Annotated[float, Field(ge=0.0)] = 1.0
+    kd_weight: Annotated[float, Field(ge=0.0)] = 1.0
     divergence: Literal["kl", "alpha"] = "alpha"
     classes: Literal["top", "target_blank"] = "top"
-    tokens: Positive = 10
+    num_kd_tokens: Positive = 10
     include_target_blank: bool = False
     alpha_min: float = -1.0
     alpha_max: float = 1.0
-    clip: Annotated[float, Field(gt=0.0)] = 5.0
+    iw_clip: Annotated[float, Field(gt=0.0)] = 5.0
     lattice: Literal["teacher", "own", "full"] = "teacher"
     per: Literal["node", "utterance"] = "node"
 
@@ -39,13 +39,13 @@ class AuxiliaryConfig(Section):
     """Cross-entropy of frame targets at the hidden states of some layers (paper 2, baseline A2).
 
     ``layers``: after how many layers; each has a small network of one hidden layer of ``hidden_dim`` channels, for
-    training only, and its mean per frame weighs ``weight``. Targets follow from the ``alignments`` folder of an
+    training only, and its mean per frame weighs ``aux_weight``. Targets follow from the ``alignments`` folder of an
     experiment (``slimasr-align``): every frame belongs to the token emitted nearest to it. At the paper's sizes,
     ``hidden_dim: 82`` gives its 1.15 million parameters.
     """
 
     layers: list[Positive] = [8, 12, 16]
-    weight: Annotated[float, Field(gt=0.0)] = 0.3
+    aux_weight: Annotated[float, Field(gt=0.0)] = 0.3
     hidden_dim: Positive = 64
     alignments: Path
 

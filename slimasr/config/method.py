@@ -41,7 +41,7 @@ class PhaseConfig(Section):
     epoch: Annotated[int, Field(ge=2)]
     optimizer: OptimizerConfig | None = None
     schedule: ScheduleConfig | None = None
-    distillation_weight: Annotated[float, Field(ge=0.0)] | None = None
+    kd_weight: Annotated[float, Field(ge=0.0)] | None = None
 
 
 class TodmConfig(Section):

@@ -74,7 +74,7 @@ class ConformerConfig(Section):
 class MhSsmConfig(Section):
     """Elastic encoder of multi-head state space models (paper 2).
 
-    ``state_size`` counts real numbers per channel. ``bidirectional: false`` gives the forward form, which streams.
+    ``ssm_state`` counts real numbers per channel. ``bidirectional: false`` gives the forward form, which streams.
     ``convolution: real`` computes the same with real numbers alone, for runtimes without complex ones. Systems
     start with time steps from ``dt_min`` to ``dt_max`` and poles of this ``decay``: a kernel's length is about 1 /
     (dt decay) frames. ``spread_heads`` gives each head its own range of time scales between ``dt_min`` and
@@ -85,9 +85,9 @@ class MhSsmConfig(Section):
     kind: Literal["mh_ssm"] = "mh_ssm"
     d_model: Positive = 512
     num_layers: Positive = 16
-    num_heads: Positive = 1
-    num_stacks: Positive = 2
-    state_size: Positive = 32
+    ssm_heads: Positive = 1
+    ssm_stacks: Positive = 2
+    ssm_state: Positive = 32
     ffn_dim: Positive = 4096
     bidirectional: bool = True
     convolution: Literal["fft", "real"] = "fft"
@@ -102,12 +102,12 @@ class MhSsmConfig(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> MhSsmConfig:
-        if self.state_size % 2:
-            raise ValueError("state_size: must be even, states being conjugate pairs")
-        if self.num_heads > 1 and self.num_heads % 2:
-            raise ValueError("num_heads: must be 1 or even, as heads gate each other in pairs")
-        if self.d_model % self.num_heads:
-            raise ValueError("d_model: must be a multiple of num_heads")
+        if self.ssm_state % 2:
+            raise ValueError("ssm_state: must be even, states being conjugate pairs")
+        if self.ssm_heads > 1 and self.ssm_heads % 2:
+            raise ValueError("ssm_heads: must be 1 or even, as heads gate each other in pairs")
+        if self.d_model % self.ssm_heads:
+            raise ValueError("d_model: must be a multiple of ssm_heads")
         if self.dt_min >= self.dt_max:
             raise ValueError("dt_min: must be below dt_max")
         if self.ffn_dims is not None and len(self.ffn_dims) != self.num_layers:

@@ -23,8 +23,8 @@ class SsmOptions:
     """What all heads have in common.
 
     Attributes:
-      num_stacks: units in sequence within a head.
-      state_size: real numbers per channel and direction, even.
+      ssm_stacks: units in sequence within a head.
+      ssm_state: real numbers per channel and direction, even.
       bidirectional: whether a second set of systems runs against time.
       convolution: how `forward` convolves.
       norm: of the layer norms between units.
@@ -34,8 +34,8 @@ class SsmOptions:
       decay: of all poles at the start; large ones forget fast, so that the kernels are local.
     """
 
-    num_stacks: int
-    state_size: int
+    ssm_stacks: int
+    ssm_state: int
     bidirectional: bool
     convolution: Convolution
     norm: NormMode
@@ -53,7 +53,7 @@ class ElasticSsmUnit(nn.Module):
         self.options = options
         directions = 2 if options.bidirectional else 1
         self.systems = nn.ModuleList(
-            ElasticS4D(channels, options.state_size, dt_range, options.decay) for _ in range(directions)
+            ElasticS4D(channels, options.ssm_state, dt_range, options.decay) for _ in range(directions)
         )
         self.mix = ElasticLinear(directions * channels, channels)
 
@@ -100,7 +100,7 @@ class ElasticSsmHead(nn.Module):
         """``widths``: the numbers of channels that get their own norms."""
         super().__init__()
         self.options = options
-        stacks = range(options.num_stacks)
+        stacks = range(options.ssm_stacks)
         self.units = nn.ModuleList(ElasticSsmUnit(channels, options, dt_range) for _ in stacks)
         self.norms = nn.ModuleList(ElasticLayerNorm(channels, widths, options.norm) for _ in stacks[1:])
 
@@ -146,27 +146,27 @@ class MultiHeadSsm(nn.Module):
     partner and no projections: its units mix channels themselves. A width keeps the first channels of every head.
     """
 
-    def __init__(self, d_model: int, num_heads: int, options: SsmOptions, widths: Sequence[int]) -> None:
+    def __init__(self, d_model: int, ssm_heads: int, options: SsmOptions, widths: Sequence[int]) -> None:
         """``widths``: the residual widths that get their own norms.
 
         Raises:
           ValueError: a width whose channels the heads cannot share.
         """
         super().__init__()
-        self.num_heads = num_heads
-        self.head_dim = d_model // num_heads
+        self.ssm_heads = ssm_heads
+        self.head_dim = d_model // ssm_heads
         shared = [self._per_head(width) for width in widths]
-        ranges = _dt_ranges(options.dt_range, num_heads) if options.spread_heads else [options.dt_range] * num_heads
+        ranges = _dt_ranges(options.dt_range, ssm_heads) if options.spread_heads else [options.dt_range] * ssm_heads
         self.heads = nn.ModuleList(ElasticSsmHead(self.head_dim, options, steps, shared) for steps in ranges)
-        self.projected = num_heads > 1
+        self.projected = ssm_heads > 1
         if self.projected:
             self.in_proj = ElasticLinear(d_model, d_model)
             self.out_proj = ElasticLinear(d_model // 2, d_model)
 
     def _per_head(self, channels: int) -> int:
-        if channels % self.num_heads:
-            raise ValueError(f"{channels} channels cannot be shared by {self.num_heads} heads")
-        return channels // self.num_heads
+        if channels % self.ssm_heads:
+            raise ValueError(f"{channels} channels cannot be shared by {self.ssm_heads} heads")
+        return channels // self.ssm_heads
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
         """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding."""
@@ -184,7 +184,7 @@ class MultiHeadSsm(nn.Module):
         units = cast(ElasticSsmHead, self.heads[0]).units
         system = cast(ElasticS4D, cast(ElasticSsmUnit, units[0]).systems[0])
         one = system.init_state(n, self._per_head(channels), device)
-        return one[:, None, None].repeat(1, self.num_heads, len(units), 1, 1, 1)
+        return one[:, None, None].repeat(1, self.ssm_heads, len(units), 1, 1, 1)
 
     def _rows(self, heads: int, channels: int) -> Index:
         """The channels that run of the first ``heads`` heads."""
@@ -194,13 +194,13 @@ class MultiHeadSsm(nn.Module):
         if not self.projected:
             return [x]
         channels = x.shape[-1]
-        projected = self.in_proj(x, out=self._rows(self.num_heads, channels), inp=channels)
-        return cast(Tensor, projected).chunk(self.num_heads, dim=-1)
+        projected = self.in_proj(x, out=self._rows(self.ssm_heads, channels), inp=channels)
+        return cast(Tensor, projected).chunk(self.ssm_heads, dim=-1)
 
     def _join(self, outputs: Sequence[Tensor], channels: int) -> Tensor:
         if not self.projected:
             return outputs[0]
-        half = self.num_heads // 2
+        half = self.ssm_heads // 2
         values, gates = torch.cat(list(outputs[:half]), dim=-1), torch.cat(list(outputs[half:]), dim=-1)
         return cast(Tensor, self.out_proj(values * F.gelu(gates), out=channels, inp=self._rows(half, channels)))
 
@@ -217,11 +217,11 @@ class MultiHeadSsm(nn.Module):
     def extract(self, channels: int) -> MultiHeadSsm:
         """A stand-alone module."""
         heads = [cast(ElasticSsmHead, head).extract(self._per_head(channels)) for head in self.heads]
-        module = MultiHeadSsm(channels, self.num_heads, heads[0].options, (channels,))
+        module = MultiHeadSsm(channels, self.ssm_heads, heads[0].options, (channels,))
         module.heads = nn.ModuleList(heads)
         if self.projected:
-            module.in_proj = self.in_proj.extract(self._rows(self.num_heads, channels), channels)
-            module.out_proj = self.out_proj.extract(channels, self._rows(self.num_heads // 2, channels))
+            module.in_proj = self.in_proj.extract(self._rows(self.ssm_heads, channels), channels)
+            module.out_proj = self.out_proj.extract(channels, self._rows(self.ssm_heads // 2, channels))
         return module
 
 

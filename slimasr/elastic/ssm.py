@@ -77,12 +77,12 @@ class ElasticS4D(nn.Module):
     takes the first channels. Computed in float32 at least and in real arithmetic, whatever autocast says.
     """
 
-    def __init__(self, channels: int, state_size: int, dt_range: tuple[float, float], decay: float = 0.5) -> None:
-        """``state_size``: real numbers per channel, even. ``dt_range``: steps are drawn from it, evenly in log.
+    def __init__(self, channels: int, ssm_state: int, dt_range: tuple[float, float], decay: float = 0.5) -> None:
+        """``ssm_state``: real numbers per channel, even. ``dt_range``: steps are drawn from it, evenly in log.
         ``decay``: of all poles at the start, in units of 1 / dt.
         """
         super().__init__()
-        pairs, low, high = state_size // 2, *map(math.log, dt_range)
+        pairs, low, high = ssm_state // 2, *map(math.log, dt_range)
         self.dt_range = dt_range
         self.log_dt = nn.Parameter(low + (high - low) * torch.rand(channels))
         self.log_decay = nn.Parameter(torch.full((channels, pairs), math.log(decay)))
@@ -91,7 +91,7 @@ class ElasticS4D(nn.Module):
         self.skip = nn.Parameter(torch.randn(channels))
 
     @property
-    def state_size(self) -> int:
+    def ssm_state(self) -> int:
         """Real numbers in the state of one channel."""
         return 2 * self.log_decay.shape[1]
 
@@ -149,16 +149,16 @@ class ElasticS4D(nn.Module):
     def init_state(self, n: int, channels: int, device: torch.device) -> Tensor:
         """(n, channels, pairs, 2) state before the first frame."""
         dtype = torch.promote_types(self.skip.dtype, torch.float32)
-        return torch.zeros(n, channels, self.state_size // 2, 2, dtype=dtype, device=device)
+        return torch.zeros(n, channels, self.ssm_state // 2, 2, dtype=dtype, device=device)
 
     def count(self, channels: int, frames: int) -> Count:
         """Size, and the MACs of the kernel's matrix product; see `convolution_macs` for the rest."""
-        per_channel = 2 + 2 * self.state_size
-        return Count(params=channels * per_channel, macs=channels * self.state_size * BLOCK * _blocks(frames))
+        per_channel = 2 + 2 * self.ssm_state
+        return Count(params=channels * per_channel, macs=channels * self.ssm_state * BLOCK * _blocks(frames))
 
     def extract(self, channels: int) -> ElasticS4D:
         """Stand-alone systems of the first channels."""
-        module = ElasticS4D(channels, self.state_size, self.dt_range)
+        module = ElasticS4D(channels, self.ssm_state, self.dt_range)
         with torch.no_grad():
             for name in (*SLOW, *READOUT):
                 getattr(module, name).copy_(take(getattr(self, name), channels))

@@ -41,25 +41,25 @@ class TeacherClasses:
 
 
 @torch.no_grad()
-def top_classes(logits: Tensor, num_tokens: int, required: Tensor | None = None) -> TeacherClasses:
+def top_classes(logits: Tensor, num_kd_tokens: int, required: Tensor | None = None) -> TeacherClasses:
     """Tell apart the tokens that the teacher finds likeliest.
 
     Args:
         logits: (N, T, S, V) the teacher's raw scores.
-        num_tokens: how many tokens, cut to V and raised to r.
+        num_kd_tokens: how many tokens, cut to V and raised to r.
         required: (N, T, S, r) int64 tokens that must be among them, -1 for none; they replace the least likely ones.
     """
     nodes = logits.shape[:-1]
     assert required is None or required.shape[:-1] == nodes, (required.shape, logits.shape)
     flat = logits.reshape(-1, logits.shape[-1])
     wanted = None if required is None else required.reshape(flat.shape[0], -1)
-    num_tokens = min(max(num_tokens, 0 if wanted is None else wanted.shape[1]), flat.shape[1])
-    index = flat.new_empty((flat.shape[0], num_tokens), dtype=torch.int64)
+    num_kd_tokens = min(max(num_kd_tokens, 0 if wanted is None else wanted.shape[1]), flat.shape[1])
+    index = flat.new_empty((flat.shape[0], num_kd_tokens), dtype=torch.int64)
     for rows in row_chunks(flat):
         scores = flat[rows]
         if wanted is not None:
             scores = _fill_classes(scores.clone(), wanted[rows], torch.inf)
-        index[rows] = scores.topk(num_tokens, dim=1).indices
+        index[rows] = scores.topk(num_kd_tokens, dim=1).indices
     return _classes(flat, index, nodes)
 
 

@@ -5,12 +5,12 @@ With p the teacher, q the student and t = p / q, per node of the lattice (paper 
     KL(p || q)  = sum_k p_k log t_k
     D_a(p || q) = sum_k q_k (t_k^a - 1) / (a (a - 1)),    D_1 = KL(p || q),    D_0 = KL(q || p) = -sum_k q_k log t_k
 
-The adaptive alpha divergence takes the larger one of two D_a at each node, their ratios t^a cut at ``clip``. A cut
+The adaptive alpha divergence takes the larger one of two D_a at each node, their ratios t^a cut at ``iw_clip``. A cut
 ratio has no gradient, so that training goes by the score-function form instead, with all of rho held constant:
 
     gradient = -sum_k q_k rho_k grad log q_k,    rho = t                              a = 1, never cut
-                                                 rho = log min(t, clip) - 1           a = 0
-                                                 rho = min(t^a, clip) / a + 1 / (a (a - 1))
+                                                 rho = log min(t, iw_clip) - 1           a = 0
+                                                 rho = min(t^a, iw_clip) / a + 1 / (a (a - 1))
 
 Nothing cut, that is the gradient of D_a itself: the constants drop out, as sum_k q_k grad log q_k = 0. What is
 minimised, the surrogate -sum_k q_k rho_k log q_k, has this gradient but not the divergence's value.
@@ -28,12 +28,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Divergence:
-    """Which one: ``kl``, or the adaptive ``alpha`` between ``alpha_min`` and ``alpha_max``, ratios cut at ``clip``."""
+    """``kl``, or the adaptive ``alpha`` between ``alpha_min`` and ``alpha_max`` with ratios cut at ``iw_clip``."""
 
     kind: Literal["kl", "alpha"]
     alpha_min: float = -1.0
     alpha_max: float = 1.0
-    clip: float = 5.0
+    iw_clip: float = 5.0
 
     def evaluate(self, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compare distributions node by node; none of the results is differentiated.
@@ -50,10 +50,10 @@ class Divergence:
         lacking = teacher.isneginf() & student.isneginf()
         log_ratio = (teacher - student).masked_fill(lacking, 0.0)
         if self.kind == "kl":
-            value, weights = _alpha_divergence(teacher, student, log_ratio, 1.0, self.clip)
+            value, weights = _alpha_divergence(teacher, student, log_ratio, 1.0, self.iw_clip)
             return value, value, weights
-        value, weights = _alpha_divergence(teacher, student, log_ratio, self.alpha_max, self.clip)
-        other, other_weights = _alpha_divergence(teacher, student, log_ratio, self.alpha_min, self.clip)
+        value, weights = _alpha_divergence(teacher, student, log_ratio, self.alpha_max, self.iw_clip)
+        other, other_weights = _alpha_divergence(teacher, student, log_ratio, self.alpha_min, self.iw_clip)
         other_is_larger = other > value
         value = torch.where(other_is_larger, other, value)
         weights = torch.where(other_is_larger[:, None], other_weights, weights)
@@ -61,18 +61,19 @@ class Divergence:
 
 
 def _alpha_divergence(
-    teacher: Tensor, student: Tensor, log_ratio: Tensor, alpha: float, clip: float
+    teacher: Tensor, student: Tensor, log_ratio: Tensor, alpha: float, iw_clip: float
 ) -> tuple[Tensor, Tensor]:
-    """(M,) divergences D_alpha with ratios cut at ``clip``, and (M, K) weights -q rho of their gradients."""
+    """(M,) divergences D_alpha with ratios cut at ``iw_clip``, and (M, K) weights -q rho of their gradients."""
     if alpha == 1.0:
         p = teacher.exp()
         return _products(p, log_ratio).sum(dim=1), -p
     q = student.exp()
     if alpha == 0.0:
-        cut = log_ratio.clamp(max=math.log(clip))
+        cut = log_ratio.clamp(max=math.log(iw_clip))
         return -_products(q, cut).sum(dim=1), -_products(q, cut - 1.0)
     constant = 1.0 / (alpha * (alpha - 1.0))
-    excess = torch.expm1((alpha * log_ratio).clamp(max=math.log(clip)))  # min(t^a, clip) - 1: near 0 where p is near q
+    # min(t^a, iw_clip) - 1: near 0 where p is near q
+    excess = torch.expm1((alpha * log_ratio).clamp(max=math.log(iw_clip)))
     return constant * (q * excess).sum(dim=1), -q * ((excess + 1.0) / alpha + constant)
 
 

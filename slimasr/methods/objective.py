@@ -168,5 +168,5 @@ def loss_weights(config: LossConfig) -> dict[str, float]:
     if config.ctc_weight > 0:
         weights["ctc"] = config.ctc_weight
     if config.auxiliary is not None:
-        weights["auxiliary"] = config.auxiliary.weight
+        weights["auxiliary"] = config.auxiliary.aux_weight
     return weights

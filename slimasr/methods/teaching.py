@@ -56,7 +56,7 @@ def teach(config: DistillationConfig, scored: Scored) -> Teaching:
     if config.include_target_blank:
         targets = lattice.next_tokens(ranges)
         required = torch.stack([targets, torch.full_like(targets, lattice.model.blank_id)], dim=3)
-    return Teaching(top_classes(logits, config.tokens, required), ranges)
+    return Teaching(top_classes(logits, config.num_kd_tokens, required), ranges)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def learn(
       they share the memory of one gradient (`distil`). And what was learnt.
     """
     valid = lattice.valid(teaching.ranges)
-    divergence = Divergence(config.divergence, config.alpha_min, config.alpha_max, config.clip)
+    divergence = Divergence(config.divergence, config.alpha_min, config.alpha_max, config.iw_clip)
     if teaching.ranges is ranges:
         logits, surrogate, value = distil(logits, teaching.classes, valid, divergence)
     else:

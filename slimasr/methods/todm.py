@@ -41,7 +41,7 @@ class Todm(Method):
         self.validated = list(dict.fromkeys(space.parse(text) for text in config.validated))
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
-        weight = self.distillation_weight(context.epoch)
+        weight = self.kd_weight(context.epoch)
         teacher = 0 if weight > 0 else None
         losses = self.losses | {"distillation": weight} if weight > 0 else self.losses
         count = 1 + self.config.num_random
@@ -60,13 +60,13 @@ class Todm(Method):
         rng = random.Random(0)
         return [self.space.max, self.space.min, *(self.space.sample(rng) for _ in range(self.config.num_random))]
 
-    def distillation_weight(self, epoch: int) -> float:
+    def kd_weight(self, epoch: int) -> float:
         """Weight of the divergence from the teacher in an epoch; 0 = no teacher."""
         if self.distillation is None:
             return 0.0
-        weights = [p.distillation_weight for p in self.config.phases if p.epoch <= epoch]
+        weights = [p.kd_weight for p in self.config.phases if p.epoch <= epoch]
         given = [weight for weight in weights if weight is not None]
-        return given[-1] if given else self.distillation.weight
+        return given[-1] if given else self.distillation.kd_weight
 
     def phase(self, epoch: int) -> Phase:
         begun = [phase for phase in self.config.phases if phase.epoch <= epoch]

@@ -124,13 +124,13 @@ def todm_model(config: Config) -> str:
     adaptive = config.model.encoder.adaptive_dropout
     rest = ", auxiliary losses" if config.loss.auxiliary is not None else ""
     rest += FROM_THE_START if config.training.optimizer.kind == "scaled_adam" else ""
-    if taught is None or taught.weight == 0:
+    if taught is None or taught.kd_weight == 0:
         letter = ("C" if adaptive else "B1") if layers else f"B0{', adaptive dropout' if adaptive else ''}"
         return letter + rest
-    tokens = 2 if taught.classes == "target_blank" else taught.tokens
+    tokens = 2 if taught.classes == "target_blank" else taught.num_kd_tokens
     letter = _TAUGHT.get((taught.divergence, tokens), f"{_TAUGHT[taught.divergence, 10]}, j = {tokens}")
     switched = any(p.optimizer is not None and p.optimizer.kind == "scaled_adam" for p in method.phases)
-    lowered = any(p.distillation_weight is not None and p.distillation_weight < taught.weight for p in method.phases)
+    lowered = any(p.kd_weight is not None and p.kd_weight < taught.kd_weight for p in method.phases)
     if switched and lowered:
         letter = "F" if letter == "E" else f"{letter}, then as F"
     elif switched or lowered:

@@ -20,13 +20,13 @@ KINDS: tuple[Convolution, ...] = ("fft", "real")
 
 
 def options(**changes: object) -> SsmOptions:
-    chosen = {"num_stacks": 2, "state_size": 4, "bidirectional": True, "convolution": "fft", "norm": "per_width"}
+    chosen = {"ssm_stacks": 2, "ssm_state": 4, "bidirectional": True, "convolution": "fft", "norm": "per_width"}
     return SsmOptions(**{**chosen, "dt_range": DT, "spread_heads": False, **changes})  # type: ignore[arg-type]
 
 
-def system(channels: int = 3, state_size: int = 8) -> ElasticS4D:
+def system(channels: int = 3, ssm_state: int = 8) -> ElasticS4D:
     torch.manual_seed(0)
-    return randomize(ElasticS4D(channels, state_size, DT))  # type: ignore[return-value]
+    return randomize(ElasticS4D(channels, ssm_state, DT))  # type: ignore[return-value]
 
 
 def dense_response(s4d: ElasticS4D, channel: int, u: np.ndarray) -> np.ndarray:
@@ -165,7 +165,7 @@ def test_unit_is_its_formula() -> None:
 
 @pytest.mark.parametrize("channels", [8, 4])
 def test_heads_gate_each_other_in_pairs(channels: int) -> None:
-    module = randomize(MultiHeadSsm(8, 4, options(num_stacks=1), (8, 4)))
+    module = randomize(MultiHeadSsm(8, 4, options(ssm_stacks=1), (8, 4)))
     assert isinstance(module, MultiHeadSsm)
     x, none = torch.randn(2, 7, channels), torch.zeros(2, 7, dtype=torch.bool)
     rows = [2 * head + channel for head in range(4) for channel in range(channels // 4)]
@@ -254,7 +254,7 @@ def test_spread_heads_share_the_time_scales_out() -> None:
 
 
 def test_names_that_optimisers_treat_apart() -> None:
-    module = MultiHeadSsm(4, 2, options(num_stacks=1), (4,))
+    module = MultiHeadSsm(4, 2, options(ssm_stacks=1), (4,))
     named = dict(module.named_parameters())
     slow, read = ssm_parameters(module), readout_parameters(module)
     assert slow | read <= named.keys() and not slow & read

@@ -29,7 +29,7 @@ from tests.training.kit import TinyBatches, make_trainer, tiny_config, tiny_toke
 
 WIDTHS = (1.0, 0.5)
 STACK = StackFrontendConfig()
-CONFIG = MhSsmConfig(d_model=16, num_layers=3, state_size=8, ffn_dim=32, dropout=0.0)
+CONFIG = MhSsmConfig(d_model=16, num_layers=3, ssm_state=8, ffn_dim=32, dropout=0.0)
 PIECES = Subnet(0.5, (0, 2), (("0.ffn", 5), ("2.ffn", (1, 3, 9))))
 SUBNETS = [
     Subnet(),
@@ -44,7 +44,7 @@ SUBNETS = [
 
 PAPER = ModelConfig(
     frontend=StackFrontendConfig(factor=4),
-    encoder=MhSsmConfig(d_model=512, num_layers=16, num_heads=1, num_stacks=2, state_size=32, ffn_dim=4096),
+    encoder=MhSsmConfig(d_model=512, num_layers=16, ssm_heads=1, ssm_stacks=2, ssm_state=32, ffn_dim=4096),
     predictor=LstmPredictorConfig(dim=512, num_layers=3, embedding_dim=512),
     joiner=JoinerConfig(dim=1024, activation="relu"),
 )
@@ -115,9 +115,9 @@ def test_shares_of_the_paper() -> None:
     "changes",
     [
         {},
-        {"bidirectional": False, "num_stacks": 1},
-        {"num_heads": 4, "spread_heads": True},
-        {"num_heads": 2, "norm": "shared", "adaptive_dropout": True},
+        {"bidirectional": False, "ssm_stacks": 1},
+        {"ssm_heads": 4, "spread_heads": True},
+        {"ssm_heads": 2, "norm": "shared", "adaptive_dropout": True},
         {"convolution": "real"},
         {"ffn_dims": [32, 16, 24]},
     ],
@@ -158,7 +158,7 @@ def test_sizes_are_written_down_where_layers_differ() -> None:
         assert MhSsmConfig(**shrink(CONFIG, subnet).model_dump()) == shrink(CONFIG, subnet)
 
 
-@pytest.mark.parametrize("changes", [{}, {"num_heads": 2}, {"bidirectional": False}, {"convolution": "real"}])
+@pytest.mark.parametrize("changes", [{}, {"ssm_heads": 2}, {"bidirectional": False}, {"convolution": "real"}])
 def test_a_padded_batch_equals_utterances_run_alone(changes: dict[str, object]) -> None:
     encoder = mh_ssm(**changes)
     x, lens = features((61, 40, 4))
@@ -183,7 +183,7 @@ def test_real_arithmetic_gives_the_same() -> None:
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("chunks", [(61,), (1,) * 61, (3, 0, 17, 41), (4, 8, 9, 40)])
 def test_streaming_equals_the_whole(frontend: FrontendConfig, heads: int, chunks: tuple[int, ...]) -> None:
-    encoder = mh_ssm(frontend, bidirectional=False, num_heads=heads)
+    encoder = mh_ssm(frontend, bidirectional=False, ssm_heads=heads)
     x, _ = features((61, 61))
     for subnet in (None, Subnet(0.5), PIECES):
         state, outputs = encoder.init_state(2, x.device, subnet), []
@@ -243,7 +243,7 @@ def test_macs_are_those_of_the_products_that_run(subnet: Subnet, heads: int) -> 
     x, lens = features((61,))
     counted = {}
     for kind in ("real", "fft"):
-        encoder = mh_ssm(convolution=kind, num_heads=heads)
+        encoder = mh_ssm(convolution=kind, ssm_heads=heads)
         with FlopCounterMode(display=False) as flops, torch.no_grad():
             encoder(x, lens, subnet)
         counted[kind] = flops.get_total_flops() / 2
@@ -284,7 +284,7 @@ def test_impossible_width_is_an_error() -> None:
     with pytest.raises(ValueError, match="whole number"):
         MhSsm(CONFIG, STACK, 20, (1.0, 0.3))
     with pytest.raises(ValueError, match="4 channels cannot be shared by 8 heads"):
-        MhSsm(config(num_heads=8), STACK, 20, (1.0, 0.25))
+        MhSsm(config(ssm_heads=8), STACK, 20, (1.0, 0.25))
     with pytest.raises(ValueError, match="stacked frames"):
         MhSsm(config(d_model=24), STACK, 20, (1.0, 0.25))
 
@@ -298,7 +298,7 @@ def test_adaptive_dropout_reaches_the_layers() -> None:
 
 
 def test_slimmable_training_lowers_the_loss_of_every_width(tmp_path: Path) -> None:
-    encoder = {"kind": "mh_ssm", "d_model": 16, "num_layers": 2, "state_size": 4, "ffn_dim": 32}
+    encoder = {"kind": "mh_ssm", "d_model": 16, "num_layers": 2, "ssm_state": 4, "ffn_dim": 32}
     tiny = tiny_config(
         model={"frontend": {"kind": "stack"}, "encoder": encoder},
         training={"spec_augment": None, "optimizer": {"lr": 1e-2}},

@@ -10,7 +10,7 @@ from slimasr.models.transducer import Transducer
 from tests.tiny import MODEL, VOCAB_SIZE, encoder_config, randomize
 
 LSTM = LstmPredictorConfig(dim=8, num_layers=2, embedding_dim=6)
-SSM = MhSsmConfig(d_model=64, num_layers=1, num_heads=2, state_size=8, ffn_dim=256, dropout=0.0)
+SSM = MhSsmConfig(d_model=64, num_layers=1, ssm_heads=2, ssm_state=8, ffn_dim=256, dropout=0.0)
 CONFIGS: dict[str, ModelConfig] = {
     "conformer": MODEL.model_copy(update={"encoder": encoder_config(d_model=64, ffn_dim=256, num_layers=1)}),
     "mh_ssm": MODEL.model_copy(update={"encoder": SSM, "frontend": StackFrontendConfig(), "predictor": LSTM}),

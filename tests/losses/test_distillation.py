@@ -28,7 +28,7 @@ KL = Divergence("kl")
 
 def alpha(a: float, clip: float = UNCLIPPED) -> Divergence:
     """The one D_a."""
-    return Divergence("alpha", alpha_min=a, alpha_max=a, clip=clip)
+    return Divergence("alpha", alpha_min=a, alpha_max=a, iw_clip=clip)
 
 
 def random_logits(seed: int, scale: float = 2.0, nodes: tuple[int, ...] = NODES, units: int = UNITS) -> Tensor:
@@ -224,14 +224,14 @@ def test_the_larger_clipped_value_is_chosen_at_each_node() -> None:
     # KL(p || q) = 0.373...; D_-1 = ((1/8 + 5/32 + 5/2) - 1) / 2 = 57/64 uncut, and 9/64 cut at 2
     kl = sum(float(p) * math.log(p / q) for p, q in zip(TEACHER, STUDENT, strict=True))
     assert 9 / 64 < kl < 57 / 64
-    check_one_node(Divergence("alpha", clip=2.0), kl, [-p for p in TEACHER])
+    check_one_node(Divergence("alpha", iw_clip=2.0), kl, [-p for p in TEACHER])
     uncut = [Fraction(0), Fraction(1, 32), Fraction(9, 4)]
-    check_one_node(Divergence("alpha", clip=5.0), 57 / 64, uncut)
+    check_one_node(Divergence("alpha", iw_clip=5.0), 57 / 64, uncut)
     # both kinds of node in one batch: seen from the other side, KL is the larger one
     logits = torch.cat([one_node(STUDENT), one_node(TEACHER)], dim=2).requires_grad_()
     other = torch.cat([one_node(TEACHER), one_node(STUDENT)], dim=2)
     teacher = target_blank_classes(other, torch.ones(1, 1, 2, dtype=torch.int64))
-    value = distillation_loss(logits, teacher, every_node(logits), Divergence("alpha", clip=5.0))[1]
+    value = distillation_loss(logits, teacher, every_node(logits), Divergence("alpha", iw_clip=5.0))[1]
     backwards = sum(float(q) * math.log(q / p) for p, q in zip(TEACHER, STUDENT, strict=True))
     minus_one = sum(p * min(p / q, 5) for p, q in zip(TEACHER, STUDENT, strict=True)) / 2 - Fraction(1, 2)
     assert backwards > minus_one

@@ -25,7 +25,7 @@ from slimasr.supernet.space import LayerSpace, WidthSpace
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import MODEL, VOCAB_SIZE, batch, randomize
 
-AUXILIARY = AuxiliaryConfig(layers=[1, 3], weight=0.3, hidden_dim=5, alignments=Path("alignments"))
+AUXILIARY = AuxiliaryConfig(layers=[1, 3], aux_weight=0.3, hidden_dim=5, alignments=Path("alignments"))
 LOSS = LossConfig(transducer="full", auxiliary=AUXILIARY)
 MAX = LayerSpace((3,))
 

@@ -93,7 +93,7 @@ def test_without_a_teacher_the_gradient_is_the_sum_of_every_subnets_own_mean(los
 @pytest.mark.parametrize("lattice", ["teacher", "own", "full"])
 def test_divergence_is_the_one_between_both_subnets_run_alone(loss: LossConfig, lattice: str) -> None:
     """All tokens as classes, so that the divergence is torch's own, over the nodes of the lattice in question."""
-    loss = with_distillation(loss, tokens=VOCAB_SIZE, divergence="kl", lattice=lattice)
+    loss = with_distillation(loss, num_kd_tokens=VOCAB_SIZE, divergence="kl", lattice=lattice)
     target, data, method = objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
     report = run(method, target, data)
     part = data.select(method.plan(data, context())[1].rows or ())
@@ -133,10 +133,10 @@ def band_of(
 
 
 @pytest.mark.parametrize("loss", LATTICES)
-@pytest.mark.parametrize("options", [{"tokens": 2}, {"classes": "target_blank"}, {"include_target_blank": True}])
+@pytest.mark.parametrize("options", [{"num_kd_tokens": 2}, {"classes": "target_blank"}, {"include_target_blank": True}])
 def test_the_teacher_is_detached_and_students_move(loss: LossConfig, options: dict[str, object]) -> None:
     """The max subnet's gradient is that of its own loss: nothing flows back through what it teaches."""
-    loss = with_distillation(loss, **({"tokens": 3} | options))
+    loss = with_distillation(loss, **({"num_kd_tokens": 3} | options))
     target, data = objective(loss), batch(LENS, TOKENS)
     run(todm(loss), target, data)
     with_teacher = gradients(target)
@@ -162,10 +162,10 @@ def test_one_utterance_teaches_and_learns() -> None:
 
 def test_phases_switch_optimizer_schedule_and_weight_at_their_epoch() -> None:
     scaled = ScaledAdamConfig(lr=0.006)
-    phases = [PhaseConfig(epoch=4, distillation_weight=0.5), PhaseConfig(epoch=6, optimizer=scaled)]
-    phases.append(PhaseConfig(epoch=8, distillation_weight=0.1, optimizer=AdamWConfig(lr=1e-4)))
+    phases = [PhaseConfig(epoch=4, kd_weight=0.5), PhaseConfig(epoch=6, optimizer=scaled)]
+    phases.append(PhaseConfig(epoch=8, kd_weight=0.1, optimizer=AdamWConfig(lr=1e-4)))
     method = todm(with_distillation(LATTICES[1]), TodmConfig(phases=phases))
-    assert [method.distillation_weight(epoch) for epoch in (1, 3, 4, 7, 8)] == [1.0, 1.0, 0.5, 0.5, 0.1]
+    assert [method.kd_weight(epoch) for epoch in (1, 3, 4, 7, 8)] == [1.0, 1.0, 0.5, 0.5, 0.1]
     names = [method.phase(epoch).name for epoch in (1, 4, 6, 7, 8)]
     assert names == ["from epoch 1", "from epoch 1", "from epoch 6", "from epoch 6", "from epoch 8"]
     assert method.phase(5).optimizer is None and method.phase(6).optimizer == scaled

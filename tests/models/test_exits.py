@@ -25,7 +25,7 @@ from slimasr.supernet.subnet import Subnet
 from tests.tiny import MODEL, VOCAB_SIZE, features, randomize
 
 CONFIG = MODEL.model_copy(update={"exits": [1, 2, 3]})
-MH_SSM = MhSsmConfig(d_model=16, num_layers=3, state_size=4, ffn_dim=32, dropout=0.0)
+MH_SSM = MhSsmConfig(d_model=16, num_layers=3, ssm_state=4, ffn_dim=32, dropout=0.0)
 WIDTHS = (1.0, 0.5)
 EXITS = [Subnet(1.0, (0,)), Subnet(0.5, (0, 1)), Subnet(1.0, (0, 1, 2)), Subnet(1.0, (0, 1), (("0.ffn1", 7),))]
 OTHERS = [Subnet(), Subnet(0.5), Subnet(1.0, (0, 2)), Subnet(1.0, (1,))]

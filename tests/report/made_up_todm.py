@@ -23,9 +23,9 @@ CHANNELS = LayerSpace((8,), (("ffn", FFN),))
 EPOCHS = 30
 STOPPED_ABOVE = 14.0
 
-ALPHA = {"divergence": "alpha", "tokens": 10}
+ALPHA = {"divergence": "alpha", "num_kd_tokens": 10}
 CONFORMER = {"d_model": 96, "num_layers": 8, "ffn_dim": 384, "adaptive_dropout": True}
-SWITCH = {"epoch": 21, "distillation_weight": 0.1, "optimizer": {"kind": "scaled_adam"}}
+SWITCH = {"epoch": 21, "kd_weight": 0.1, "optimizer": {"kind": "scaled_adam"}}
 
 
 def params(subnet: Subnet, space: LayerSpace = SPACE) -> int:

@@ -16,7 +16,7 @@ ADAPTIVE = {**MH_SSM, "adaptive_dropout": True}
 LAYERS = {"kind": "layers", "depths": [4, 6, 8], "units": {"ffn": [96, 192, 384]}}
 CHANNELS = {**LAYERS, "depths": [8]}
 SCALED = {"optimizer": {"kind": "scaled_adam"}}
-LOWER = {"epoch": 21, "distillation_weight": 0.1}
+LOWER = {"epoch": 21, "kd_weight": 0.1}
 
 
 def config(
@@ -49,15 +49,15 @@ def taught(divergence: str, **keys: Any) -> dict[str, Any]:
         ("B0", config(space=CHANNELS)),
         ("B1", config()),
         ("C", config(ADAPTIVE)),
-        ("C", config(ADAPTIVE, loss=taught("kl", weight=0.0))),
+        ("C", config(ADAPTIVE, loss=taught("kl", kd_weight=0.0))),
         ("D", config(ADAPTIVE, loss=taught("kl"))),
         ("E", config(ADAPTIVE, loss=taught("alpha"))),
         ("F", config(ADAPTIVE, loss=taught("alpha"), phases=[{**LOWER, **SCALED}])),
         ("G", config(ADAPTIVE, loss=taught("alpha", classes="target_blank"))),
-        ("I", config(ADAPTIVE, loss=taught("alpha", tokens=100))),
-        ("J", config(ADAPTIVE, loss=taught("kl", tokens=2))),
-        ("L", config(ADAPTIVE, loss=taught("kl", tokens=100))),
-        ("E, j = 5", config(ADAPTIVE, loss=taught("alpha", tokens=5))),
+        ("I", config(ADAPTIVE, loss=taught("alpha", num_kd_tokens=100))),
+        ("J", config(ADAPTIVE, loss=taught("kl", num_kd_tokens=2))),
+        ("L", config(ADAPTIVE, loss=taught("kl", num_kd_tokens=100))),
+        ("E, j = 5", config(ADAPTIVE, loss=taught("alpha", num_kd_tokens=5))),
         ("E, then less teaching", config(ADAPTIVE, loss=taught("alpha"), phases=[LOWER])),
         ("D, then as F", config(ADAPTIVE, loss=taught("kl"), phases=[{**LOWER, **SCALED}])),
         ("E, fixed dropout", config(loss=taught("alpha"))),
