@@ -48,7 +48,7 @@ class ElasticConvModule(nn.Module):
         outer, limit, inner = x.shape[-1], scaled(self.channels, width), self.chosen(width, units)
         x = F.glu(self.gated(x, out=in_groups(inner, 2, self.channels), inp=outer), dim=-1)
         x = x.masked_fill(padding.unsqueeze(-1), 0.0)
-        x = self.depthwise(x.transpose(1, 2), inner).transpose(1, 2)
+        x = self.depthwise(x, inner)
         x = F.silu(self.norm(x, padding, limit, inner))
         return self.dropout(self.pointwise(x, out=outer, inp=inner))
 

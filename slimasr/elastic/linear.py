@@ -71,10 +71,16 @@ class ElasticDepthwiseConv1d(nn.Conv1d):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
 
     def forward(self, input: Tensor, units: Index | None = None) -> Tensor:
-        """(N, C, T) -> (N, C, T) with the filters of the channels that run."""
+        """(N, T, C) -> (N, T, C) with the filters of the channels that run.
+
+        As a two-dimensional convolution of height 1, whose channels-last layout the input has as it is: on a CPU the
+        one-dimensional operator takes up to 50 times as long.
+        """
         assert self.bias is not None
-        weight, bias = take(self.weight, units), take(self.bias, units)
-        return F.conv1d(input, weight, bias, padding=self.padding, groups=weight.shape[0])
+        weight, bias = take(self.weight, units).unsqueeze(2), take(self.bias, units)
+        image = input.transpose(1, 2).unsqueeze(2)
+        out = F.conv2d(image, weight, bias, padding=(0, self.padding[0]), groups=weight.shape[0])
+        return out.squeeze(2).transpose(1, 2)
 
     def count(self, channels: int, frames: int) -> Count:
         """Size of the slice, and MACs for ``frames`` frames."""

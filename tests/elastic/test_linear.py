@@ -43,9 +43,9 @@ def test_convolutions_equal_torch_on_the_slice(out: Index) -> None:
     torch.testing.assert_close(conv.extract(out, 2)(x), want)
     assert want.shape[2:] == (conv.output_size(11), conv.output_size(9))
     depthwise = ElasticDepthwiseConv1d(6, 5)
-    x = torch.randn(2, 3, 8)
+    x = torch.randn(2, 8, 3)
     bias = depthwise.bias[entries(out)]  # type: ignore[index]
-    want = F.conv1d(x, depthwise.weight[entries(out)], bias, padding=2, groups=3)
+    want = F.conv1d(x.transpose(1, 2), depthwise.weight[entries(out)], bias, padding=2, groups=3).transpose(1, 2)
     torch.testing.assert_close(depthwise(x, out), want)
     torch.testing.assert_close(depthwise.extract(out)(x), want)
 
