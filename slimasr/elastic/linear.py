@@ -79,7 +79,7 @@ class ElasticDepthwiseConv1d(nn.Conv1d):
         assert self.bias is not None
         weight, bias = take(self.weight, units).unsqueeze(2), take(self.bias, units)
         image = input.transpose(1, 2).unsqueeze(2)
-        out = F.conv2d(image, weight, bias, padding=(0, self.padding[0]), groups=weight.shape[0])
+        out = F.conv2d(image, weight, bias, padding=(0, self.kernel_size[0] // 2), groups=weight.shape[0])
         return out.squeeze(2).transpose(1, 2)
 
     def count(self, channels: int, frames: int) -> Count:

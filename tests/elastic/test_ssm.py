@@ -12,7 +12,7 @@ from scipy.signal import cont2discrete
 from torch import Tensor
 
 from slimasr.elastic.multi_head_ssm import ElasticSsmUnit, MultiHeadSsm, SsmOptions
-from slimasr.elastic.ssm import Convolution, ElasticS4D, convolve, readout_parameters, ssm_parameters
+from slimasr.elastic.ssm import BLOCK, Convolution, ElasticS4D, convolve, readout_parameters, ssm_parameters
 from tests.tiny import randomize
 
 DT = (1e-3, 1e-1)
@@ -128,6 +128,13 @@ def test_gradients_are_finite_differences(kind: Convolution, bidirectional: bool
 
     u = torch.randn(2, 5, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(call, (u, *(v.detach().requires_grad_() for v in values)))
+
+
+@pytest.mark.parametrize("frames", [1, BLOCK, 2 * BLOCK + 3])
+def test_kernel_gradients_are_finite_differences(frames: int) -> None:
+    s4d = system(channels=2, ssm_state=4).double()
+    # Finite differences move the parameters themselves.
+    assert torch.autograd.gradcheck(lambda *_: s4d.kernel(2, frames), tuple(s4d.parameters()))
 
 
 def test_gradient_flows_through_the_recurrence_as_through_the_convolution() -> None:
