@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import kaldialign
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from slimasr.config.schema import Config, SearchConfig
@@ -17,7 +18,7 @@ from slimasr.decoding.greedy import greedy_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
-from slimasr.models.transducer import Transducer
+from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 from slimasr.scoring import Utterance, score
 from slimasr.search.evaluate import Quality, loss_objective
 from slimasr.search.prefix import PrefixCache, layer_keys
@@ -31,8 +32,8 @@ Prepared = tuple[Transducer, Subnet | None]
 class Evaluator:
     """Word errors and loss of subnets. Features are loaded once, layers of an equal prefix run once.
 
-    Subnets should come in the order of `order`. Batches are decoded from the one with most errors so far to the one
-    with fewest, so that hopeless subnets show early.
+    Subnets should come in the order of `order`. Batches are decoded from those with most errors so far to those with
+    fewest, so that hopeless subnets show early; as many at once as ``decoding.batch_seconds`` holds.
     """
 
     def __init__(self, model: Transducer, tokenizer: Tokenizer, batches: Iterable[Batch], config: Config) -> None:
@@ -48,7 +49,7 @@ class Evaluator:
         self.words = sum(len(ref) for refs in self._refs for ref in refs)
         if not self.words:
             raise UserError(f"{config.data.dev}: no reference has a word: the word error rate is undefined")
-        self._cache = PrefixCache(config.search.cache_megabytes * 1_000_000)
+        self._cache = PrefixCache(config.search.cache_megabytes * 1_000_000, len(self.batches))
         self._prepare = prepare(model, config.search)
         self._errors = [0] * len(self.batches)
         self._predicted: dict[int, Tensor] = {}
@@ -65,10 +66,11 @@ class Evaluator:
           bar: with more word errors than these the subnet is given up; its loss is measured only if it has no more.
         """
         start, prepared, errors = time.perf_counter(), self._prepare(subnet), 0
-        for number in sorted(range(len(self.batches)), key=lambda n: -self._errors[n]):
-            found = sum(self._word_errors(number, self._decode(number, prepared, subnet)))
-            self._errors[number] += found
-            errors += found
+        for group in self._groups(sorted(range(len(self.batches)), key=lambda n: -self._errors[n])):
+            for number, hypotheses in zip(group, self._decode(group, prepared, subnet), strict=True):
+                found = sum(self._word_errors(number, hypotheses))
+                self._errors[number] += found
+                errors += found
             if errors > bar:
                 return Outcome(errors, self.words, None, True, time.perf_counter() - start)
         loss = self._loss(prepared, subnet)
@@ -78,22 +80,37 @@ class Evaluator:
     def quality(self, subnet: Subnet) -> Quality:
         """WER with its bootstrap interval, and loss."""
         prepared, utterances = self._prepare(subnet), list[Utterance]()
-        for number, batch in enumerate(self.batches):
-            hypotheses = self._decode(number, prepared, subnet)
-            for name, ref, hyp in zip(batch.ids, self._refs[number], hypotheses, strict=True):
-                utterances.append(Utterance(name, tuple(ref), tuple(hyp)))
+        for group in self._groups(range(len(self.batches))):
+            for number, hypotheses in zip(group, self._decode(group, prepared, subnet), strict=True):
+                for name, ref, hyp in zip(self.batches[number].ids, self._refs[number], hypotheses, strict=True):
+                    utterances.append(Utterance(name, tuple(ref), tuple(hyp)))
         return Quality(score(utterances), self._loss(prepared, subnet))
+
+    def _groups(self, numbers: Sequence[int]) -> list[list[int]]:
+        """Batches that are decoded together, in the order given."""
+        limit = self._config.decoding.batch_seconds * FRAMES_PER_SECOND
+        groups, utterances, frames = list[list[int]](), 0, 0
+        for number in numbers:
+            size, longest = self.batches[number].x.shape[:2]
+            utterances, frames = utterances + size, max(frames, longest)
+            if not groups or utterances * frames > limit:
+                groups.append([])
+                utterances, frames = size, longest
+            groups[-1].append(number)
+        return groups
 
     def _encode(self, number: int, prepared: Prepared, name: Subnet) -> EncoderOutput:
         return self._cache.encode(number, self.batches[number], *prepared, name)
 
-    def _decode(self, number: int, prepared: Prepared, name: Subnet) -> list[list[str]]:
-        """The words of a batch."""
+    def _decode(self, numbers: Sequence[int], prepared: Prepared, name: Subnet) -> list[list[list[str]]]:
+        """The words of some batches' utterances, batch by batch."""
         model, subnet = prepared
-        encoded = self._encode(number, prepared, name)
+        encoded = [self._encode(number, prepared, name) for number in numbers]
+        frames = max(one.out.shape[1] for one in encoded)
+        am = torch.cat([padded(model.project_encoder(one.out, subnet), frames) for one in encoded])
         limit = self._config.decoding.max_symbols_per_frame
-        ids = greedy_search(model, model.project_encoder(encoded.out, subnet), encoded.lens, limit)
-        return [self._tokenizer.decode(hypothesis).split() for hypothesis in ids]
+        ids = iter(greedy_search(model, am, torch.cat([one.lens for one in encoded]), limit))
+        return [[self._tokenizer.decode(next(ids)).split() for _ in one.lens] for one in encoded]
 
     def _word_errors(self, number: int, hypotheses: Sequence[Sequence[str]]) -> list[int]:
         pairs = zip(self._refs[number], hypotheses, strict=True)
@@ -110,6 +127,11 @@ class Evaluator:
             output = objective(batch, subnet, ("transducer",), encoder=encoded, predictor_out=predicted)
             total += float(output.losses["transducer"].sum())
         return total / max(1, sum(batch.num_tokens for batch in self.batches))
+
+
+def padded(x: Tensor, frames: int) -> Tensor:
+    """(N, T, C) -> (N, frames, C)."""
+    return F.pad(x, (0, 0, 0, frames - x.shape[1]))
 
 
 def prepare(model: Transducer, config: SearchConfig) -> Callable[[Subnet], Prepared]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,23 +28,54 @@ def layer_keys(subnet: Subnet, path: Sequence[int]) -> tuple[Any, ...]:
 
 
 @dataclass
-class _States:
-    """Of one batch: ``hidden[k]`` is the state after the front end and ``k`` layers, as ``keys[: k + 1]`` made it."""
+class _Room:
+    """The hidden states of one batch by what made them, those that will be thrown out first in front.
 
+    Attributes:
+      left: bytes that are still free.
+      lens: frames of every utterance, the same in all states.
+    """
+
+    left: int
     lens: Tensor
-    keys: tuple[Any, ...] = ()
-    hidden: list[Tensor] = field(default_factory=list)
+    hidden: OrderedDict[tuple[Any, ...], Tensor] = field(default_factory=OrderedDict)
+
+    def deepest(self, keys: tuple[Any, ...]) -> tuple[int, Tensor | None]:
+        """How many of these keys, from the first one on, made a state that is here, and the state."""
+        for depth in range(len(keys), 0, -1):
+            if keys[:depth] in self.hidden:
+                return depth, self.hidden[keys[:depth]]
+        return 0, None
+
+    def keep(self, keys: tuple[Any, ...], states: Sequence[Tensor]) -> None:
+        """Keep the states after the last keys, if need be in place of deep ones and of those not used for long."""
+        self._used(keys)
+        needed = sum(map(num_bytes, states))
+        while self.left < needed and self.hidden:
+            self.left += num_bytes(self.hidden.popitem(last=False)[1])
+        if self.left < needed:
+            return
+        self.left -= needed
+        self.hidden |= {keys[: len(keys) - n]: state for n, state in enumerate(reversed(states))}
+        self._used(keys)
+
+    def _used(self, keys: tuple[Any, ...]) -> None:
+        """Throw these out last, and the shallow ones, which more subnets share, after the deep ones."""
+        for depth in range(len(keys), 0, -1):
+            if keys[:depth] in self.hidden:
+                self.hidden.move_to_end(keys[:depth])
 
 
 class PrefixCache:
-    """Encodes batches, each from the last hidden state that the previous subnet left and that fits.
+    """Encodes batches, each from the deepest hidden state at hand that the subnet has in common with earlier ones.
 
-    Batches are numbered; those whose states would not fit into the memory given are computed from the start each time.
+    Batches are numbered and get equal shares of the memory. Where a share cannot hold the states of one subnet, some
+    batches get more, and the others are computed from the start each time.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
-        self._states: dict[int, _States | None] = {}
+    def __init__(self, max_bytes: int, num_batches: int) -> None:
+        self._left, self._share = max_bytes, max_bytes // max(1, num_batches)
+        self._rooms: dict[int, _Room | None] = {}
 
     def encode(
         self, number: int, batch: Batch, model: Transducer, subnet: Subnet | None, name: Subnet
@@ -58,30 +90,30 @@ class PrefixCache:
         """
         encoder = model.encoder
         keys = layer_keys(name, encoder.path_of(subnet) if name.path is None else name.path)
-        states = self._states.get(number)
-        shared = 0 if states is None else _shared(states.keys, keys)
-        if states is None or shared == 0:
+        room = self._rooms.get(number)
+        known, start = (0, None) if room is None else room.deepest(keys)
+        if room is None or start is None:
             embedded = encoder.embed(model.normalize(batch.x), batch.x_lens, subnet)
-            states = self._room(number, embedded, encoder.num_layers)
-            if states is None:
+            room = self._room(number, embedded, encoder.num_layers)
+            if room is None:
                 return encoder.run_layers(embedded, encoder.path_of(subnet), subnet)
-            states.hidden, shared = [embedded.out], 1
-        rest = encoder.path_of(subnet)[shared - 1 :]
-        output = encoder.run_layers(EncoderOutput(states.hidden[shared - 1], states.lens), rest, subnet, rest)
-        states.hidden[shared:] = [output.taps[layer] for layer in rest]
-        states.keys = keys
-        return EncoderOutput(states.hidden[-1], states.lens)
+            known, start = 1, embedded.out
+            room.keep(keys[:1], [start])
+        rest = encoder.path_of(subnet)[known - 1 :]
+        output = encoder.run_layers(EncoderOutput(start, room.lens), rest, subnet, rest)
+        room.keep(keys, [output.taps[layer] for layer in rest])
+        return EncoderOutput(output.out, room.lens)
 
-    def _room(self, number: int, embedded: EncoderOutput, num_layers: int) -> _States | None:
+    def _room(self, number: int, embedded: EncoderOutput, num_layers: int) -> _Room | None:
         """Where the states of a batch may be kept, None = nowhere."""
-        if number not in self._states:
-            needed = (1 + num_layers) * embedded.out.numel() * embedded.out.element_size()
-            fits = needed <= self._left
-            self._left -= needed if fits else 0
-            self._states[number] = _States(embedded.lens) if fits else None
-        return self._states[number]
+        if number not in self._rooms:
+            size = max(self._share, (1 + num_layers) * num_bytes(embedded.out))
+            fits = size <= self._left
+            self._left -= size if fits else 0
+            self._rooms[number] = _Room(size, embedded.lens) if fits else None
+        return self._rooms[number]
 
 
-def _shared(a: Sequence[Any], b: Sequence[Any]) -> int:
-    """Length of the common prefix."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+def num_bytes(tensor: Tensor) -> int:
+    """Memory of a tensor's own entries."""
+    return tensor.numel() * tensor.element_size()

@@ -126,10 +126,9 @@ class Search:
         except BaseException:
             self.study.give_back(claim)
             raise
-        if self.study.finish(claim, outcome):
-            finished = self.study.history().get(claim.candidate.subnet)
-            if finished is not None:
-                yield finished
+        finished = self.study.finish(claim, outcome)
+        if finished is not None:
+            yield finished
 
     def _evaluate(self, candidate: Candidate, history: History, generator: Generator) -> Outcome:
         config = self.experiment.config.search

@@ -14,7 +14,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from slimasr.errors import UserError
 from slimasr.search.database import BEATS_OF_GRACE, Database
 from slimasr.search.generators import Proposal
-from slimasr.search.history import Candidate, History
+from slimasr.search.history import Candidate, History, State
 from slimasr.search.liveness import has_ended, process_identity
 from slimasr.search.nsga2 import distributions
 from slimasr.supernet.space import SearchSpace
@@ -33,7 +33,11 @@ from slimasr.supernet.subnet import Subnet
 MOST_DEATHS = 3
 """So many workers may die over one subnet before the search gives in."""
 
-_STATES = {TrialState.RUNNING: "running", TrialState.COMPLETE: "measured", TrialState.PRUNED: "stopped"}
+_STATES: dict[TrialState, State] = {
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "measured",
+    TrialState.PRUNED: "stopped",
+}
 # Optuna leaves trials alone that never had a heartbeat; a worker can be killed between its two writes.
 _WITHOUT_HEARTBEAT = sqlalchemy.text(
     "SELECT t.trial_id FROM trials t LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id "
@@ -83,6 +87,7 @@ class Study:
         self._distributions = distributions(space)
         self._owner = process_identity()
         self._suspects: dict[int, float] = {}
+        self._finished: dict[int, Candidate] = {}  # by trial; they do not change any more
         self._study = database.patiently(
             lambda: optuna.create_study(
                 storage=database.storage,
@@ -140,14 +145,12 @@ class Study:
             return None
         return Claim(rivals[0]._trial_id, self._candidate(rivals[0]))
 
-    def finish(self, claim: Claim, outcome: Outcome) -> bool:
-        """Record what was found; False when the claim had been taken away, as this worker was thought dead."""
+    def finish(self, claim: Claim, outcome: Outcome) -> Candidate | None:
+        """Record what was found; None when the claim had been taken away, as this worker was thought dead."""
+        storage, costs = self.database.storage, {**claim.candidate.costs, **outcome.costs}
         found = {name: value for name, value in asdict(outcome).items() if name != "stopped"}
-        storage, values = self.database.storage, None
         state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
-        if not outcome.stopped:
-            costs = {**claim.candidate.costs, **outcome.costs}
-            values = [100.0 * outcome.errors / outcome.words, costs[self._cost]]
+        values = None if outcome.stopped else [100.0 * outcome.errors / outcome.words, costs[self._cost]]
 
         def record() -> bool:
             try:
@@ -157,7 +160,16 @@ class Study:
                 return storage.get_trial(claim.trial_id).state == state  # an earlier attempt may have got through
             return True
 
-        return self.database.patiently(record)
+        if not self.database.patiently(record):
+            return None
+        return replace(
+            claim.candidate,
+            state=_STATES[state],
+            costs=costs,
+            errors=outcome.errors,
+            words=outcome.words,
+            dev_loss=outcome.dev_loss,
+        )
 
     def give_back(self, claim: Claim) -> None:
         """Free the subnet for others."""
@@ -208,11 +220,13 @@ class Study:
         return self.database.patiently(lambda: self._study.get_trials(deepcopy=False))
 
     def _candidate(self, trial: FrozenTrial) -> Candidate:
+        if trial._trial_id in self._finished:
+            return self._finished[trial._trial_id]
         attrs = trial.user_attrs
         found = attrs.get("found", {})
-        return Candidate(
+        candidate = Candidate(
             Subnet.from_json(attrs["subnet"]),
-            _STATES[trial.state],  # type: ignore[arg-type]
+            _STATES[trial.state],
             {**attrs["costs"], **found.get("costs", {})},
             attrs["generation"],
             found.get("errors"),
@@ -220,6 +234,9 @@ class Study:
             found.get("dev_loss"),
             trial.system_attrs,
         )
+        if trial.state.is_finished():
+            self._finished[trial._trial_id] = candidate
+        return candidate
 
     def _agree(self, identity: dict[str, Any]) -> None:
         stored = self.database.patiently(lambda: self._study.user_attrs).get("identity")

@@ -20,6 +20,7 @@ from slimasr.search.evaluate import measure_quality
 from slimasr.search.evaluator import Evaluator
 from slimasr.search.front import find_front
 from slimasr.search.history import Candidate, History, error_bar
+from slimasr.search.prefix import PrefixCache
 from slimasr.supernet.subnet import Subnet
 from tests.search.untrained import LAYERS, edit_distance, make_experiment
 
@@ -101,12 +102,12 @@ def test_layers_of_an_equal_prefix_run_once(opened: Experiment, batches: list[Ba
 
 def test_a_cache_too_small_for_all_batches_serves_some(opened: Experiment, batches: list[Batch]) -> None:
     tight = evaluator(opened, batches)
-    tight._cache._left = 4 * 16 * 4 * 30  # two batches or so
+    tight._cache = PrefixCache(4 * 16 * 4 * 30, len(batches))  # two batches or so
     free = evaluator(opened, batches)
     for subnet in sorted(some_subnets(opened, 10), key=free.order):
         ours, expected = tight.evaluate(subnet), free.evaluate(subnet)
         assert (ours.errors, ours.dev_loss) == (expected.errors, pytest.approx(expected.dev_loss, rel=1e-5))
-    kept = list(tight._cache._states.values())
+    kept = list(tight._cache._rooms.values())
     assert None in kept and any(kept)
 
 
@@ -132,14 +133,24 @@ def test_hopeless_subnets_are_given_up_and_the_front_stays(opened: Experiment, b
     assert stopped > 10
 
 
-def test_batches_with_many_errors_come_first(opened: Experiment, batches: list[Batch]) -> None:
-    measured, decoded = evaluator(opened, batches), list[int]()
-    measured.evaluate(opened.space.max)
+@pytest.mark.parametrize("seconds", [1.8, 4.0, 200.0])
+def test_batches_with_many_errors_come_first_and_many_at_once(
+    opened: Experiment, batches: list[Batch], seconds: float
+) -> None:
+    decoding = opened.config.decoding.model_copy(update={"batch_seconds": seconds})
+    config = opened.config.model_copy(update={"decoding": decoding})
+    measured, decoded = Evaluator(opened.model, opened.tokenizer, batches, config), list[list[int]]()
+    first = measured.evaluate(opened.space.max)
     by_batch = list(measured._errors)
     decode = measured._decode
-    measured._decode = lambda number, *rest: decoded.append(number) or decode(number, *rest)
-    measured.evaluate(opened.space.min)
-    assert [by_batch[n] for n in decoded] == sorted(by_batch, reverse=True)
+    measured._decode = lambda numbers, *rest: decoded.append(list(numbers)) or decode(numbers, *rest)
+    assert measured.evaluate(opened.space.max) == replace(first, seconds=pytest.approx(first.seconds, abs=1e9))
+    assert [by_batch[n] for group in decoded for n in group] == sorted(by_batch, reverse=True)
+    for group in decoded:
+        shapes = [batches[number].x.shape[:2] for number in group]
+        padded = sum(utterances for utterances, _ in shapes) * max(frames for _, frames in shapes)
+        assert len(group) == 1 or padded <= 100 * seconds
+    assert (len(decoded) == 1) is (seconds == 200.0) and (len(decoded) == len(batches)) is (seconds == 1.8)
 
 
 def test_an_empty_reference_counts_what_is_heard(opened: Experiment, batches: list[Batch]) -> None:
