@@ -248,12 +248,17 @@ class SharedPredictor(SharedTensors):
 
 def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:
     """The weighted mean of one pass's losses, a scalar, noted in the report with the ids of non-finite utterances."""
-    for name, values in output.losses.items():
+    names = list(output.losses)
+    losses = torch.stack([output.losses[name].detach() for name in names])
+    units = torch.stack([output.units[name] for name in names]).to(losses)
+    bad = ~torch.isfinite(losses[[names.index(name) for name in item.losses]].sum(dim=0))
+    # One transfer from the device, which has to wait for all that was queued there.
+    figures = torch.cat([losses.sum(dim=1), units.sum(dim=1), bad.to(losses)]).tolist()
+    for name, loss, number in zip(names, figures, figures[len(names) :], strict=False):
         key = f"{item.name}/{name}"
-        report.losses[key] = report.losses.get(key, 0.0) + float(values.detach().sum())
-        report.units[key] = report.units.get(key, 0.0) + float(output.units[name].sum())
-    bad = ~torch.isfinite(torch.stack([output.losses[name].detach() for name in item.losses]).sum(dim=0))
-    report.nonfinite.extend(part.ids[i] for i in bad.nonzero().flatten().tolist())
+        report.losses[key] = report.losses.get(key, 0.0) + loss
+        report.units[key] = report.units.get(key, 0.0) + number
+    report.nonfinite.extend(name for name, failed in zip(part.ids, figures[2 * len(names) :], strict=True) if failed)
     return output.total(item.losses)
 
 
