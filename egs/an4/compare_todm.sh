@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Paper 2 in small: its models, baselines and ablations, and RESULTS_todm.md of all that are there.
+# Paper 2 in small: its models, baselines and ablations, and RESULTS_todm.md (RESULTS_todm_conformer.md) of them.
 #   ./compare_todm.sh [--encoder mh_ssm|conformer] [options of run.sh ...]      Run again, it goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -10,8 +10,8 @@ if [ "${1:-}" = --encoder ]; then
   shift 2
 fi
 case $encoder in
-  mh_ssm) prefix=todm modules=(ffn) ;;
-  conformer) prefix=todm_conformer modules=(ffn1 ffn2) ;;
+  mh_ssm) prefix=todm title=MH-SSM modules=(ffn) ;;
+  conformer) prefix=todm_conformer title=Conformer modules=(ffn1 ffn2) ;;
   *) echo "compare_todm.sh: --encoder must be mh_ssm or conformer, not $encoder" >&2; exit 2 ;;
 esac
 
@@ -44,5 +44,5 @@ done
 slimasr-align "exp/${prefix}_separate_max"
 run "${prefix}_frames" --config "conf/${prefix}_frames.yaml" \
   --set "loss.auxiliary.alignments=exp/${prefix}_separate_max/alignments" "$@"
-slimasr-report "${experiments[@]}" --title "AN4, paper 2" --out report_todm.html --json results_todm.json \
-  --results-md RESULTS_todm.md
+slimasr-report "${experiments[@]}" --title "AN4, paper 2, $title" --out "report_$prefix.html" \
+  --json "results_$prefix.json" --results-md "RESULTS_$prefix.md"

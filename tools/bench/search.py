@@ -1,7 +1,7 @@
 """Candidates per minute of the search against the plain loop, and two workers against one.
 
-The plain loop cuts every subnet out and decodes it utterance by utterance; both sides evaluate subnets drawn uniformly
-over sizes. One thread per process.
+The search is an evolution of about a hundred candidates. The plain loop cuts every subnet out and decodes it utterance
+by utterance; its subnets are some of those that the evolution begins with, uniform over sizes. One thread per process.
 
     search.py EXP DATA      a trained supernet on its dev set
     search.py               the AN4 presets of paper 2 on 104 recordings of noise as long as AN4's dev set; weights are
@@ -41,7 +41,7 @@ PRESETS = {"MH-SSM": "todm", "Conformer": "todm_conformer"}
 CONF = Path(__file__).resolve().parents[2] / "egs" / "an4" / "conf"
 WORDS = ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "ZERO", "OH"]
 SETS = {"train": 4, "dev": 104, "test": 1}
-CANDIDATES, PLAIN = 40, 4
+INITIAL, GENERATIONS, PLAIN = 40, 4, 4
 SYMBOLS_PER_FRAME = 0.2
 TARGET_PLAIN, TARGET_WORKERS = 4.0, 1.6
 
@@ -90,7 +90,7 @@ def plain_seconds(search: Search) -> float:
     """Median seconds per candidate of the plain loop."""
     model: Transducer = search.experiment.model
     singles = [batch.select([row]) for batch in search.evaluator.batches for row in range(len(batch))]
-    subnets = search.feasible.sample(CANDIDATES, random.Random(0))[:: CANDIDATES // PLAIN]
+    subnets = search.feasible.sample(INITIAL, random.Random(0))[:: INITIAL // PLAIN]
     seconds = []
     for subnet in subnets:
         start = time.perf_counter()
@@ -123,7 +123,7 @@ def workers_seconds(job: Job, workers: int) -> float:
 
 def measure(name: str, exp: Path, data: Path, databases: Path) -> None:
     """One supernet, all comparisons, each with a study of its own."""
-    overrides = ("search.kind=evolution", f"search.initial={CANDIDATES}", "search.generations=0")
+    overrides = ("search.kind=evolution", f"search.initial={INITIAL}", f"search.generations={GENERATIONS}")
     jobs = iter(Job(exp, data, overrides, f"sqlite:///{databases}/{name}{number}.db") for number in range(9))
     whole = Job(exp, data, (*overrides, "search.stop_early=false"), f"sqlite:///{databases}/{name}.db")
     plain, ours, all_measured = plain_seconds(next(jobs).open()), search_seconds(next(jobs)), search_seconds(whole)
