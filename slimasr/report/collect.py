@@ -99,11 +99,11 @@ def full_layers(encoder: EncoderConfig) -> list[dict[str, int]]:
 
 
 def _search(path: Path, config: Config, results: Mapping[str, Any], front: Sequence[str]) -> dict[str, Any]:
-    """What the search looked at and took, and how dev ranks its front; nothing where all subnets were measured."""
+    """What the search looked at and took, and how dev ranks its front; nothing where there was no choice to make."""
     looked = _read_json(path / "search" / "candidates.json")
-    if not looked or config.search.kind == "exhaustive":
-        return {}
     entries = [*looked.get("candidates", ()), *looked.get("stopped", ())]
+    if config.search.kind == "exhaustive" or len(entries) < 2:
+        return {}
     costs = sorted(set.intersection(*(set(entry["costs"]) for entry in entries))) if entries else []
     correlations = {
         name: rank_correlation(results["subnets"], front, config.data.dev, name) for name in config.data.test

@@ -22,6 +22,7 @@ CONFORMER_SPACE = LayerSpace(DEPTHS, (("ffn1", FFN), ("ffn2", FFN)))
 CHANNELS = LayerSpace((8,), (("ffn", FFN),))
 EPOCHS = 30
 STOPPED_ABOVE = 14.0
+WEIGHTS = "0123456789abcdef"
 
 ALPHA = {"divergence": "alpha", "num_kd_tokens": 10}
 CONFORMER = {"d_model": 96, "num_layers": 8, "ffn_dim": 384, "adaptive_dropout": True}
@@ -90,32 +91,7 @@ def write_todm(
         "search": {"kind": "evolution"},
     }
     _write(folder, tree, "todm", None, entries, log, minutes, kwh)
-    weights = "0123456789abcdef"
-    found = {
-        "set": "dev",
-        "cost": "params",
-        "weights": weights,
-        "candidates": [{"id": m.subnet.id, **m.to_dict()} for m in measured],
-        "stopped": [
-            {"id": s.id, "subnet": s.to_dict(), "wer_at_least": 0.8 * dev[s], "costs": costs(s, space)} for s in stopped
-        ],
-    }
-    shown = {"set": "dev", "cost": "params", "measured": len(subnets), "weights": weights}
-    summary = {
-        "generator": "evolution",
-        "candidates": len(subnets),
-        "stopped_early": len(stopped),
-        "space": space.count(),
-        "minutes": 4.5,
-        "evaluation_minutes": 8.0,
-        "per_minute": len(subnets) / 4.5,
-        "train_minutes": minutes,
-        "workers": 2,
-        "weights": weights,
-    }
-    files = {"candidates": found, "front": {**shown, "front": [m.to_dict() for m in front]}, "summary": summary}
-    for name, content in files.items():
-        _dump(folder / "search" / f"{name}.json", content)
+    _write_search(folder, measured, [(s, 0.8 * dev[s]) for s in stopped], space, minutes)
     return folder
 
 
@@ -143,6 +119,8 @@ def write_separate(
     }
     log = training_log({"w1": rate}, half_life, EPOCHS)
     _write(folder, tree, "separate", subnet.id, {"w1": entry}, log, minutes, kwh)
+    alone = Measurement(Subnet(), score(hypotheses("dev", rate, 1), replications=0).wer, rate, costs(subnet, space))
+    _write_search(folder, [alone], [], space, minutes)
     return folder
 
 
@@ -160,6 +138,40 @@ def write_paper(root: Path, kwh: float | None = None) -> list[Path]:
     for name, subnet, harm in (("large", SPACE.max, 0.06), ("medium", middle, 0.02), ("small", SPACE.min, 0.02)):
         written.append(write_separate(root / f"separate_{name}", subnet, harm=harm, kwh=kwh))
     return written
+
+
+def _write_search(
+    folder: Path,
+    measured: list[Measurement],
+    stopped: list[tuple[Subnet, float]],
+    space: LayerSpace,
+    minutes: float,
+) -> None:
+    """What a search leaves; ``stopped``: given up, with the WER they have at least."""
+    front, number = find_front(measured, "params"), len(measured) + len(stopped)
+    known = {"set": "dev", "cost": "params", "weights": WEIGHTS}
+    found = {
+        **known,
+        "candidates": [{"id": m.subnet.id, **m.to_dict()} for m in measured],
+        "stopped": [
+            {"id": s.id, "subnet": s.to_dict(), "wer_at_least": wer, "costs": costs(s, space)} for s, wer in stopped
+        ],
+    }
+    summary = {
+        "generator": "evolution",
+        "candidates": number,
+        "stopped_early": len(stopped),
+        "space": space.count(),
+        "minutes": 4.5,
+        "evaluation_minutes": 8.0,
+        "per_minute": number / 4.5,
+        "train_minutes": minutes,
+        "workers": 2,
+        "weights": WEIGHTS,
+    }
+    chosen = {**known, "measured": number, "front": [m.to_dict() for m in front]}
+    for name, content in {"candidates": found, "front": chosen, "summary": summary}.items():
+        _dump(folder / "search" / f"{name}.json", content)
 
 
 def _mh_ssm(layers: int) -> dict[str, Any]:
@@ -183,7 +195,7 @@ def _decoded(
         "costs": counted | timed,
         "dev_loss": rate,
         "wer": wer,
-        "search": {"wer": wer["dev"]["wer"], "dev_loss": rate, "weights": "0123456789abcdef"},
+        "search": {"wer": wer["dev"]["wer"], "dev_loss": rate, "weights": WEIGHTS},
     }
     if int8:
         rounded = score(hypotheses("test", rate + 0.005, 1), replications=200).to_dict()

@@ -95,6 +95,13 @@ def test_search_plot_shows_every_candidate_and_what_was_given_up(report: Report)
     assert report.search("todm_channels")["stopped"]
 
 
+def test_a_search_with_nothing_to_choose_is_not_shown(report: Report) -> None:
+    searched = {"todm", "todm_channels", "todm_dropout", "todm_conformer"}
+    assert (report.root / "exp" / "separate_large" / "search" / "candidates.json").exists()
+    assert {run.name for run in report.study.runs if run.search is not None} == searched
+    assert {run.name for run in report.study.runs if run.candidates is not None} == searched
+
+
 def test_front_line_is_what_no_candidate_dominates(report: Report) -> None:
     figure = report.figure("WER on dev (%)")
     line = next(t for t in figure["data"] if t["name"] == "todm F")
