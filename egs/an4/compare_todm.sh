@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Paper 2 in small: its models, baselines and ablations, and RESULTS_todm.md (RESULTS_todm_conformer.md) of them.
-#   ./compare_todm.sh [--encoder mh_ssm|conformer] [options of run.sh ...]      Run again, it goes on where it stopped.
+#   ./compare_todm.sh [--encoder mh_ssm|conformer] [--grid] [options of run.sh ...]
+# --grid: also other classes of the distillation, and ScaledAdam from the start. Run again, it goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-encoder=mh_ssm
-if [ "${1:-}" = --encoder ]; then
-  encoder=$2
-  shift 2
-fi
+encoder=mh_ssm grid=false
+while true; do
+  case ${1:-} in
+    --encoder) encoder=${2:-} && shift 2 ;;
+    --grid) grid=true && shift ;;
+    *) break ;;
+  esac
+done
 case $encoder in
   mh_ssm) prefix=todm title=MH-SSM modules=(ffn) ;;
   conformer) prefix=todm_conformer title=Conformer modules=(ffn1 ffn2) ;;
@@ -34,6 +38,15 @@ run() { # experiment, options of run.sh
 for variant in "" _layers _channels _dropout _kl _alpha _exits; do
   run "$prefix$variant" --config "conf/$prefix$variant.yaml" "$@"
 done
+if $grid; then
+  for divergence in kl alpha; do
+    taught=(--config "conf/${prefix}_$divergence.yaml")
+    run "${prefix}_${divergence}_target" "${taught[@]}" --set loss.distillation.classes=target_blank "$@"
+    run "${prefix}_${divergence}_20" "${taught[@]}" --set loss.distillation.num_kd_tokens=20 "$@"
+  done
+  adam='training.optimizer={kind: scaled_adam, lr: 1.9e-2}'
+  run "${prefix}_scaled_adam" --config "conf/${prefix}_dropout.yaml" --set "$adam" "$@"
+fi
 for size in max medium min; do
   subnet=$size
   [ "$size" != medium ] || subnet=$(medium)
