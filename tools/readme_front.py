@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write AN4's front into README.md, between its two ``front`` marks, from egs/an4/results.json alone.
+"""Write AN4's fronts into README.md, between its two ``front`` marks, from egs/an4/results*.json alone.
 
 With ``--check`` nothing is written: exit status 1 says that the README is out of date.
 """
@@ -11,13 +11,15 @@ import re
 import sys
 from pathlib import Path
 
+from slimasr.report.architecture import depth, mean_ffn
 from slimasr.report.claims_slimmable import subnet_ids
 from slimasr.report.records import Study, read_study
 from slimasr.report.roles import SEPARATE, SLIMMABLE
-from slimasr.report.tables import Table, cost_cells, cost_columns
+from slimasr.report.tables import ABSENT, Table, cost_cells, cost_columns
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = "egs/an4/report-wer-params.png"
+MOST_ROWS = 5
 MARKS = re.compile(r"(?<=<!-- front -->\n).*?(?=<!-- /front -->)", re.DOTALL)
 
 
@@ -34,16 +36,43 @@ def front_table(study: Study) -> Table:
     return Table("front", columns, tuple(rows))
 
 
+def todm_table(study: Study) -> Table:
+    """The max subnet of model F and some of its front, evenly spread, each beside a dedicated model of its size."""
+    joint, rows = study.with_role("todm F")[0], []
+    separate = {run.separate_of: run for run in study.with_role(SEPARATE)}
+    front = [record for record in reversed(joint.front_records) if record.id != joint.largest.id]
+    number = min(MOST_ROWS, len(front))
+    chosen = [front[round(i * (len(front) - 1) / max(1, number - 1))] for i in range(number)]
+    for record in [joint.largest, *chosen]:
+        alone = separate[record.id].subnet(record.id) if record.id in separate else None
+        shape = f"{depth(record.architecture)} layers, FFN {round(mean_ffn(record.architecture))}"
+        dedicated = ABSENT if alone is None else str(alone.wer["test"])
+        rows.append((shape, str(record.wer["test"]), dedicated, *cost_cells(record.costs)))
+    columns = ("subnet", "WER % [95 %], one todm run", "WER %, dedicated model", *cost_columns())
+    return Table("front", columns, tuple(rows))
+
+
+def study_of(name: str) -> Study:
+    """What a file of AN4's results holds."""
+    return read_study(json.loads((ROOT / "egs/an4" / name).read_text(encoding="utf-8")))
+
+
 def rendered() -> str:
     """README.md as it should be."""
-    study = read_study(json.loads((ROOT / "egs/an4/results.json").read_text(encoding="utf-8")))
-    minutes = study.with_role(SLIMMABLE)[0]
-    table = front_table(study).markdown().split("\n", 2)[2]
+    slimmable, todm = study_of("results.json"), study_of("results_todm.json")
+    run, front = slimmable.with_role(SLIMMABLE)[0], todm.with_role("todm F")[0]
     text = (
-        f"\nCMU AN4, its 130 test utterances, greedy search; {minutes.epochs} epochs on {minutes.hardware}"
-        f" ([all results](egs/an4/RESULTS.md)):\n\n{table}\n![WER against parameters]({PICTURE})\n\n"
+        f"\nCMU AN4, its 130 test utterances, greedy search; {run.epochs} epochs on {run.hardware}."
+        " Widths of a Conformer ([all results](egs/an4/RESULTS.md)):\n\n"
+        f"{_rows(front_table(slimmable))}\n![WER against parameters]({PICTURE})\n\n"
+        f"Depth and feed-forward size of every layer of an MH-SSM encoder, {front.epochs} epochs, then a search"
+        f" ([all results](egs/an4/RESULTS_todm.md)):\n\n{_rows(todm_table(todm))}\n"
     )
     return MARKS.sub(lambda _: text, (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def _rows(table: Table) -> str:
+    return table.markdown().split("\n", 2)[2]
 
 
 def main() -> None:

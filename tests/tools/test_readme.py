@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_the_front_is_that_of_the_results() -> None:
+def test_the_fronts_are_those_of_the_results() -> None:
     script = ROOT / "tools" / "readme_front.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -20,6 +20,9 @@ def test_the_front_is_that_of_the_results() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(wers) == 4
     assert all(f"{wer:.2f} [" in readme for wer in wers)
+    todm = json.loads((ROOT / "egs/an4/results_todm.json").read_text())["experiments"]["todm"]["subnets"]
+    ends = [by(todm.values(), key=lambda s: s["costs"]["params"]) for by in (min, max)]
+    assert all(f"{end['wer']['test']['wer']:.2f} [" in readme for end in ends)
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:
