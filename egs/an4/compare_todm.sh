@@ -34,7 +34,7 @@ run() { # experiment, options of run.sh
   experiments+=("exp/$1")
 }
 
-./run.sh --stop-stage 3 "$@"
+./run.sh --stop-stage 3 --config "conf/$prefix.yaml" "$@"
 for variant in "" _layers _channels _dropout _kl _alpha _exits; do
   run "$prefix$variant" --config "conf/$prefix$variant.yaml" "$@"
 done
