@@ -8,8 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 encoder=mh_ssm grid=false
 while true; do
   case ${1:-} in
-    --encoder) encoder=${2:-} && shift 2 ;;
-    --grid) grid=true && shift ;;
+    --encoder) encoder=${2:-nothing}; shift $(($# > 1 ? 2 : 1)) ;;
+    --grid) grid=true; shift ;;
     *) break ;;
   esac
 done
