@@ -54,7 +54,12 @@ for size in max medium min; do
 done
 
 . ./path.sh
-slimasr-align "exp/${prefix}_separate_max"
+data=data
+for ((i = 1; i < $#; i++)); do
+  following=$((i + 1))
+  [ "${!i}" != --data ] || data=${!following}
+done
+slimasr-align "exp/${prefix}_separate_max" --data "$data"
 run "${prefix}_frames" --config "conf/${prefix}_frames.yaml" \
   --set "loss.auxiliary.alignments=exp/${prefix}_separate_max/alignments" "$@"
 slimasr-report "${experiments[@]}" --title "AN4, paper 2, $title" --out "report_$prefix.html" \

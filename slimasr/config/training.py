@@ -27,7 +27,8 @@ class ScaledAdamConfig(Section):
     """ScaledAdam (Yao et al. 2023): steps relative to each tensor's size, and a learnt size; ``lr`` is relative.
 
     ``clip_scale``: gradients, weighted by the tensors' sizes, are clipped at this multiple of the median norm of the
-    last ``clip_window`` steps; null = at ``training.clip_norm``, as with AdamW.
+    last ``clip_window`` steps; null = at ``training.clip_norm``, as with AdamW. ``ssm_lr_scale``: as with AdamW, on the
+    plain Adam steps of time scales and poles, whose rate is ``scale_lr`` times ``lr``.
     """
 
     kind: Literal["scaled_adam"] = "scaled_adam"

@@ -141,7 +141,8 @@ class Encoder(nn.Module, ABC):
         """The next frames of the streams: joined over all chunks, the output is that of `forward`.
 
         Args:
-          x: (n, T, F) features, any T; frames that do not fill an output frame wait in the state.
+          x: (n, T, F) features as `forward` has them (`Transducer.normalize`), any T; frames that do not fill an
+            output frame wait in the state.
           state: from `init_state` or the chunk before, at the same subnet.
 
         Returns:

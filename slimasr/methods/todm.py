@@ -44,11 +44,12 @@ class Todm(Method):
         weight = self.kd_weight(context.epoch)
         teacher = 0 if weight > 0 else None
         losses = self.losses | {"distillation": weight} if weight > 0 else self.losses
-        count = 1 + self.config.num_random
-        parts = split(len(batch), count, self.config.share, context.rng)
+        drawn = [self.space.sample(context.rng) for _ in range(self.config.num_random)]
+        # A generator of its own: processes whose batches differ in size must go on to draw the same subnets.
+        shuffle = random.Random(context.rng.getrandbits(64))
+        parts = split(len(batch), 1 + len(drawn), self.config.share, shuffle)
         plan = [Pass(self.space.max, self.losses), Pass(self.space.min, losses, parts[0], teacher)]
-        for rows in parts[1:]:
-            subnet = self.space.sample(context.rng)
+        for subnet, rows in zip(drawn, parts[1:], strict=True):
             plan.append(Pass(subnet, losses, rows, teacher, role="random"))
         return plan
 

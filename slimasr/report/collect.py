@@ -104,7 +104,7 @@ def _search(path: Path, config: Config, results: Mapping[str, Any], front: Seque
     entries = [*looked.get("candidates", ()), *looked.get("stopped", ())]
     if config.search.kind == "exhaustive" or len(entries) < 2:
         return {}
-    costs = sorted(set.intersection(*(set(entry["costs"]) for entry in entries))) if entries else []
+    costs = sorted(set.intersection(*(set(entry["costs"]) for entry in entries)))
     correlations = {
         name: rank_correlation(results["subnets"], front, config.data.dev, name) for name in config.data.test
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from slimasr.report.records import Run, SubnetRecord
-from slimasr.report.roles import FROM_THE_START, SEPARATE, SLIMMABLE
+from slimasr.report.roles import FROM_THE_START, OVER, SEPARATE, SLIMMABLE
 
 System = tuple[str, str]
 """Role and subnet id."""
@@ -72,7 +72,10 @@ def todm_pairs(runs: Sequence[Run]) -> Iterator[Pair]:
         return
     yield from _against_separate(main, runs)
     yield from _medium(of_model(runs, "B1"), of_model(runs, "B0"))
-    for a, b in (*BY_DIVERGENCE, *BY_CLASSES):
+    others = list(dict.fromkeys(run.model[1:] for run in runs if run.model[:1] in "DE" and OVER in run.model))
+    by_divergence = [*BY_DIVERGENCE, *((f"E{tokens}", f"D{tokens}") for tokens in others)]
+    by_classes = [*BY_CLASSES, *((letter + tokens, letter) for letter in "ED" for tokens in others)]
+    for a, b in (*by_divergence, *by_classes):
         yield from _ends("C2.5", of_model(runs, a), of_model(runs, b))
     for a, b in (("C", "D"), ("C", "E"), ("F", "E")):
         yield from _ends("C2.6", of_model(runs, a), of_model(runs, b), ends=("min",))

@@ -55,6 +55,8 @@ MODELS = {
 """Letters of paper 2, section 4."""
 
 FROM_THE_START = ", ScaledAdam from the start"
+OVER = " over "
+"""Between D or E and a number of tokens that the paper has no letter for."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def todm_model(config: Config) -> str:
         letter = ("C" if adaptive else "B1") if layers else f"B0{', adaptive dropout' if adaptive else ''}"
         return letter + rest
     tokens = 2 if taught.classes == "target_blank" else taught.num_kd_tokens
-    letter = _TAUGHT.get((taught.divergence, tokens), f"{_TAUGHT[taught.divergence, 10]}, j = {tokens}")
+    letter = _TAUGHT.get((taught.divergence, tokens), f"{_TAUGHT[taught.divergence, 10]}{OVER}{tokens} tokens")
     switched = any(p.optimizer is not None and p.optimizer.kind == "scaled_adam" for p in method.phases)
     lowered = any(p.kd_weight is not None and p.kd_weight < taught.kd_weight for p in method.phases)
     if switched and lowered:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from slimasr.report.pairs import main_todm, of_model, todm_pairs
 from slimasr.report.records import Run, Study, SubnetRecord
-from slimasr.report.roles import MODELS
+from slimasr.report.roles import MODELS, OVER
 from slimasr.report.series import line_name
 from slimasr.report.tables import ABSENT, Table, set_names, shape_cells, signed
 
@@ -113,8 +113,12 @@ def _search_row(run: Run, runs: Sequence[Run], tests: Sequence[str]) -> tuple[st
 
 def _meaning(model: str) -> str:
     """What a letter stands for, and what differs from it."""
-    letter, _, rest = model.partition(", ")
-    return ", ".join(part for part in (MODELS.get(letter, letter), rest) if part)
+    name, _, rest = model.partition(", ")
+    letter, _, tokens = name.partition(OVER)
+    meaning = MODELS.get(letter, letter)
+    if tokens:
+        meaning = meaning.replace("10 likeliest tokens", tokens.replace("tokens", "likeliest tokens"))
+    return ", ".join(part for part in (meaning, rest) if part)
 
 
 def _size(record: SubnetRecord) -> str:

@@ -32,10 +32,12 @@ class _Room:
     """The hidden states of one batch by what made them, those that will be thrown out first in front.
 
     Attributes:
+      size: bytes that the states may take.
       left: bytes that are still free.
       lens: frames of every utterance, the same in all states.
     """
 
+    size: int
     left: int
     lens: Tensor
     hidden: OrderedDict[tuple[Any, ...], Tensor] = field(default_factory=OrderedDict)
@@ -49,12 +51,12 @@ class _Room:
 
     def keep(self, keys: tuple[Any, ...], states: Sequence[Tensor]) -> None:
         """Keep the states after the last keys, if need be in place of deep ones and of those not used for long."""
-        self._used(keys)
         needed = sum(map(num_bytes, states))
-        while self.left < needed and self.hidden:
-            self.left += num_bytes(self.hidden.popitem(last=False)[1])
-        if self.left < needed:
+        if needed > self.size:
             return
+        self._used(keys)
+        while self.left < needed:
+            self.left += num_bytes(self.hidden.popitem(last=False)[1])
         self.left -= needed
         self.hidden |= {keys[: len(keys) - n]: state for n, state in enumerate(reversed(states))}
         self._used(keys)
@@ -107,10 +109,10 @@ class PrefixCache:
     def _room(self, number: int, embedded: EncoderOutput, num_layers: int) -> _Room | None:
         """Where the states of a batch may be kept, None = nowhere."""
         if number not in self._rooms:
-            size = max(self._share, (1 + num_layers) * num_bytes(embedded.out))
-            fits = size <= self._left
-            self._left -= size if fits else 0
-            self._rooms[number] = _Room(size, embedded.lens) if fits else None
+            needed = (1 + num_layers) * num_bytes(embedded.out)
+            size = min(max(self._share, needed), self._left)
+            self._rooms[number] = _Room(size, size, embedded.lens) if size >= needed else None
+            self._left -= size if size >= needed else 0
         return self._rooms[number]
 
 

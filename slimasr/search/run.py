@@ -21,8 +21,8 @@ from slimasr.search.runtime import measure_runtime
 from slimasr.search.study import Outcome, Study
 from slimasr.supernet.subnet import Subnet
 
-WAIT_SECONDS = 1.0
-"""Between looks at what other workers have claimed."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0
+"""Seconds between looks at what other workers have claimed; each look doubles them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Search:
             "dev set": config.data.dev,
             "cost": config.search.cost,
             "search.int8": config.search.int8,
+            # Limits on counted costs only narrow what is proposed; this one decides what is not evaluated.
+            "search.limits.rtf": config.search.limits.get("rtf"),
             "decoding.max_symbols_per_frame": config.decoding.max_symbols_per_frame,
         }
         name = f"{config.name}-{fingerprint(experiment.dir / 'final.pt')}"
@@ -89,7 +91,7 @@ class Search:
         Yields:
           Every subnet that this worker has finished.
         """
-        generator = self.generator()
+        generator, wait = self.generator(), SHORTEST_WAIT
         self.study.reap()
         while wanted():
             history = self.study.history()
@@ -97,9 +99,11 @@ class Search:
             if proposal is None:
                 if not history.select("running"):
                     return
-                time.sleep(WAIT_SECONDS)
+                time.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
                 self.study.reap()
                 continue
+            wait = SHORTEST_WAIT
             yield from self._take(proposal, history, generator)
 
     def write_candidates(self) -> History:

@@ -70,6 +70,17 @@ def test_random_subnets_change_from_step_to_step_and_follow_from_the_context_alo
     assert plans[3] == method.plan(data, StepContext(3, 1, 9, random.Random(3)))
 
 
+def test_processes_with_batches_of_different_sizes_draw_the_same_subnets() -> None:
+    """Also in the plans that follow from the same generator, as with accumulated batches."""
+    method, data = todm(LATTICES[0]), batch(LENS, TOKENS)
+    drawn = []
+    for size in (8, 7, 3, 1):
+        rng = random.Random(0)
+        plans = [method.plan(data.select(range(size)), StepContext(5, 1, 9, rng)) for _ in range(2)]
+        drawn.append([[item.subnet for item in plan] for plan in plans])
+    assert drawn[1:] == drawn[:1] * 3
+
+
 @pytest.mark.parametrize("loss", LATTICES)
 def test_without_a_teacher_the_gradient_is_the_sum_of_every_subnets_own_mean(loss: LossConfig) -> None:
     """Each subnet alone on its utterances, cut out of the batch by hand, its loss divided by its own tokens."""

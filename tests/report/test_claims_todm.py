@@ -121,6 +121,13 @@ def test_divergences_and_classes_are_compared_where_both_were_trained() -> None:
     assert verdicts(runs, always(1.0, 3.0))["C2.5"] is NOT_HELD
 
 
+def test_numbers_of_tokens_without_a_letter_are_compared_too() -> None:
+    runs = [run(model) for model in ("D", "E", "D over 20 tokens", "E over 20 tokens")]
+    asked = {(p.a[0], p.b[0]) for p in todm_pairs(runs) if p.claim == "C2.5"}
+    names = [("E", "D"), ("E over 20 tokens", "D over 20 tokens"), ("E over 20 tokens", "E"), ("D over 20 tokens", "D")]
+    assert asked == {(f"todm {a}", f"todm {b}") for a, b in names}
+
+
 def test_late_harm_and_repair() -> None:
     runs = [run(model) for model in ("C", "D", "E", "F")]
     assert verdicts(runs, always(-3.0, -1.0))["C2.6"] is HELD
@@ -128,8 +135,10 @@ def test_late_harm_and_repair() -> None:
     assert verdicts(runs, lambda p: (-1.0, 2.0) if p.b[0] == "todm D" else (-3.0, -1.0))["C2.6"] is OPEN
 
 
-def test_late_harm_without_the_repair_is_half_a_claim() -> None:
+def test_late_harm_without_the_repair_is_half_a_claim_and_so_is_the_repair_alone() -> None:
     assert verdicts([run("C"), run("D")], always(-3.0, -1.0))["C2.6"] is OPEN
+    assert verdicts([run("E"), run("F")], always(-3.0, -1.0))["C2.6"] is OPEN
+    assert verdicts([run("E"), run("F")], always(1.0, 3.0))["C2.6"] is NOT_HELD
 
 
 def test_adaptive_dropout_exits_and_scaled_adam() -> None:
@@ -178,7 +187,9 @@ def test_cost_of_training() -> None:
         return verdicts([run("F", train_minutes=minutes, search=facts), *separate], lambda _: None)["C2.8"]
 
     assert verdict(50.0, 20.0) is HELD
-    assert verdict(58.0, 20.0) is NOT_HELD  # with its search more than the three
+    assert verdict(58.0, 20.0) is NOT_HELD  # with its search more than three
+    few = [run("F", train_minutes=50.0, search=facts), replace(ALONE[0], train_minutes=20.0)]
+    assert verdicts(few, lambda _: None)["C2.8"] is HELD  # however many have been trained
     assert verdict(50.0, 20.0, "slide rule") is OPEN
 
 
@@ -196,6 +207,13 @@ def test_patterns_of_shapes() -> None:
     assert shapes_verdict(random) is HELD
     assert shapes_verdict(random[:2]) is OPEN  # too few to tell
     assert shapes_verdict([(96,) * 6]) is UNTESTED
+
+
+def test_kin_are_no_independent_witnesses() -> None:
+    """Twenty shapes that all come from one say what that one says."""
+    shape = np.array([96.0, 192.0, 96.0, 384.0, 192.0, 384.0])
+    assert layer_trend([shape] * 20) == pytest.approx(layer_trend([shape]))
+    assert layer_trend([shape] * 20)[1] > 0.1
 
 
 def test_trend_agrees_with_scipy() -> None:

@@ -57,7 +57,7 @@ def taught(divergence: str, **keys: Any) -> dict[str, Any]:
         ("I", config(ADAPTIVE, loss=taught("alpha", num_kd_tokens=100))),
         ("J", config(ADAPTIVE, loss=taught("kl", num_kd_tokens=2))),
         ("L", config(ADAPTIVE, loss=taught("kl", num_kd_tokens=100))),
-        ("E, j = 5", config(ADAPTIVE, loss=taught("alpha", num_kd_tokens=5))),
+        ("E over 5 tokens", config(ADAPTIVE, loss=taught("alpha", num_kd_tokens=5))),
         ("E, then less teaching", config(ADAPTIVE, loss=taught("alpha"), phases=[LOWER])),
         ("D, then as F", config(ADAPTIVE, loss=taught("kl"), phases=[{**LOWER, **SCALED}])),
         ("E, fixed dropout", config(loss=taught("alpha"))),

@@ -111,6 +111,24 @@ def test_a_cache_too_small_for_all_batches_serves_some(opened: Experiment, batch
     assert None in kept and any(kept)
 
 
+def test_memory_that_is_left_goes_to_a_batch_that_needs_less_than_its_share(opened: Experiment) -> None:
+    long, short = torch.randn(1, 120, 80), torch.randn(1, 24, 80)
+    fields = {"y": torch.zeros(1, 1, dtype=torch.int64), "y_lens": torch.ones(1, dtype=torch.int64)}
+    batches = [Batch(x=x, x_lens=torch.tensor([x.shape[1]]), ids=("a",), texts=("A",), **fields) for x in (long, short)]
+    encoder, subnet = opened.model.encoder, opened.space.max
+    needed = [
+        (1 + encoder.num_layers) * encoder.embed(opened.model.normalize(b.x), b.x_lens, subnet).out.numel() * 4
+        for b in batches
+    ]
+    cache = PrefixCache(sum(needed), 2)
+    with torch.inference_mode():
+        for number, batch in enumerate(batches):
+            cache.encode(number, batch, opened.model, subnet, subnet)
+    rooms = [cache._rooms[number] for number in range(2)]
+    assert [room is not None and len(room.hidden) == 1 + encoder.num_layers for room in rooms] == [True, True]
+    assert sum(room.size for room in rooms if room is not None) <= sum(needed)
+
+
 def test_hopeless_subnets_are_given_up_and_the_front_stays(opened: Experiment, batches: list[Batch]) -> None:
     """All subnets of the space, in an order of chance, with and without stopping."""
     subnets = random.Random(3).sample(list(opened.space), 258)

@@ -23,6 +23,7 @@ import soundfile
 import torch
 from common import report
 from lhotse import MonoCut, Recording, SupervisionSegment
+from optuna.trial import TrialState
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
@@ -117,7 +118,8 @@ def workers_seconds(job: Job, workers: int) -> float:
     search = job.open()
     for _ in run_workers(job, search, workers):
         pass
-    ends = sorted(t.datetime_complete for t in search.study._trials() if t.state.is_finished() and t.datetime_complete)
+    evaluated = (TrialState.COMPLETE, TrialState.PRUNED)  # a claim that was lost to the other worker is neither
+    ends = sorted(t.datetime_complete for t in search.study._trials() if t.state in evaluated and t.datetime_complete)
     return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
 
 
