@@ -26,7 +26,7 @@ from slimasr.search.run import Search
 
 POLL_SECONDS = 0.5
 BATCH_SECONDS = 50.0
-"""At most so much audio at once: small batches show hopeless subnets early."""
+"""At most so much audio through the encoder at once: batches of like lengths need little padding."""
 _THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
