@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from slimasr.elastic.index import Index, in_blocks, in_groups
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.elastic.norm import ElasticLayerNorm, NormMode
-from slimasr.elastic.ssm import Convolution, ElasticS4D, convolution_macs, convolve
+from slimasr.elastic.ssm import Convolution, ElasticS4D, convolution_macs, convolve, kernels
 from slimasr.supernet.cost import Count
 
 
@@ -57,11 +57,15 @@ class ElasticSsmUnit(nn.Module):
         )
         self.mix = ElasticLinear(directions * channels, channels)
 
-    def forward(self, u: Tensor, padding: Tensor) -> Tensor:
-        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding, which no system gets to see."""
-        kernels = [cast(ElasticS4D, system).kernel(u.shape[2], u.shape[1]) for system in self.systems]
+    def forward(self, u: Tensor, padding: Tensor, responses: Sequence[Tensor]) -> Tensor:
+        """(N, T, C) -> (N, T, C).
+
+        Args:
+          padding: (N, T), True on padding, which no system gets to see.
+          responses: (C, T) kernel of each direction, see `kernels`.
+        """
         u = u.masked_fill(padding.unsqueeze(-1), 0.0)
-        return self._mixed(convolve(u, kernels, self.options.convolution))
+        return self._mixed(convolve(u, responses, self.options.convolution))
 
     def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(n, T, C) next frames, and the state of `ElasticS4D.recur` -> (n, T, C) and the next state."""
@@ -104,10 +108,10 @@ class ElasticSsmHead(nn.Module):
         self.units = nn.ModuleList(ElasticSsmUnit(channels, options, dt_range) for _ in stacks)
         self.norms = nn.ModuleList(ElasticLayerNorm(channels, widths, options.norm) for _ in stacks[1:])
 
-    def forward(self, u: Tensor, padding: Tensor) -> Tensor:
-        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding."""
-        for index, unit in enumerate(self.units):
-            u = unit(self._between(index, u), padding)
+    def forward(self, u: Tensor, padding: Tensor, responses: Sequence[Tensor]) -> Tensor:
+        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding, ``responses`` (C, T) of each system in turn."""
+        for index, (unit, own) in enumerate(zip(self.units, in_turn(responses, len(self.units)), strict=True)):
+            u = unit(self._between(index, u), padding, own)
         return u
 
     def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,6 +167,11 @@ class MultiHeadSsm(nn.Module):
             self.in_proj = ElasticLinear(d_model, d_model)
             self.out_proj = ElasticLinear(d_model // 2, d_model)
 
+    @property
+    def systems(self) -> list[ElasticS4D]:
+        """Of every head, unit and direction, in this order."""
+        return [module for module in self.modules() if isinstance(module, ElasticS4D)]
+
     def _per_head(self, channels: int) -> int:
         if channels % self.ssm_heads:
             raise ValueError(f"{channels} channels cannot be shared by {self.ssm_heads} heads")
@@ -170,8 +179,9 @@ class MultiHeadSsm(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
         """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding."""
-        parts = self._split(x)
-        return self._join([head(part, padding) for head, part in zip(self.heads, parts, strict=True)], x.shape[-1])
+        responses = kernels(self.systems, self._per_head(x.shape[-1]), x.shape[1])
+        triples = zip(self.heads, self._split(x), in_turn(responses, self.ssm_heads), strict=True)
+        return self._join([head(part, padding, own) for head, part, own in triples], x.shape[-1])
 
     def stream(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(n, T, C) next frames, and (n, H, S, ...) states -> (n, T, C) and the next states."""
@@ -223,6 +233,12 @@ class MultiHeadSsm(nn.Module):
             module.in_proj = self.in_proj.extract(self._rows(self.ssm_heads, channels), channels)
             module.out_proj = self.out_proj.extract(channels, self._rows(self.ssm_heads // 2, channels))
         return module
+
+
+def in_turn(items: Sequence[Tensor], parts: int) -> list[Sequence[Tensor]]:
+    """Items in so many equal parts, in their order."""
+    each = len(items) // parts
+    return [items[part * each : (part + 1) * each] for part in range(parts)]
 
 
 def _dt_ranges(whole: tuple[float, float], heads: int) -> list[tuple[float, float]]:

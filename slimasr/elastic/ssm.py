@@ -55,17 +55,25 @@ class Discretized:
         return cast(Tensor, response) + F.pad(self.skip.unsqueeze(1), (0, frames - 1))
 
 
-def _powers(log_modulus: Tensor, angle: Tensor, exponents: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary parts of ``p^l``, (C, n, L), for (L,) exponents l."""
-    modulus, angle = torch.exp(log_modulus.unsqueeze(-1) * exponents), angle.unsqueeze(-1) * exponents
-    return modulus * angle.cos(), modulus * angle.sin()
-
-
 def _block_powers(log_modulus: Tensor, angle: Tensor, frames: int) -> tuple[tuple[Tensor, Tensor], ...]:
-    """``p^(ib)`` for the starts of all blocks of b frames, and ``p^j`` within a block: together all p^l."""
-    starts = torch.arange(_blocks(frames), dtype=angle.dtype, device=angle.device)
-    within = torch.arange(BLOCK, dtype=angle.dtype, device=angle.device)
-    return _powers(log_modulus, angle, BLOCK * starts), _powers(log_modulus, angle, within)
+    """Real and imaginary parts of ``p^(ib)`` for the starts of all blocks of b frames, (blocks, C, n), and of ``p^j``
+    within a block, (b, C, n): together all p^l."""
+    starts = BLOCK * torch.arange(_blocks(frames), dtype=angle.dtype, device=angle.device).view(-1, 1, 1)
+    modulus, turned = torch.exp(log_modulus * starts), angle * starts
+    once = log_modulus.exp()
+    return (modulus * turned.cos(), modulus * turned.sin()), _first_powers(once * angle.cos(), once * angle.sin())
+
+
+def _first_powers(re: Tensor, im: Tensor) -> tuple[Tensor, Tensor]:
+    """(C, n) parts of p -> (BLOCK, C, n) parts of p^0, p^1, ..., by doubling: products cost less than sines."""
+    powers_re, powers_im = torch.ones_like(re).unsqueeze(0), torch.zeros_like(im).unsqueeze(0)
+    while len(powers_re) < BLOCK:  # re, im: p to this number
+        powers_re, powers_im = (
+            torch.cat([powers_re, powers_re * re - powers_im * im]),
+            torch.cat([powers_im, powers_re * im + powers_im * re]),
+        )
+        re, im = re * re - im * im, 2.0 * re * im
+    return powers_re, powers_im
 
 
 def _response(log_modulus: Tensor, angle: Tensor, w_re: Tensor, w_im: Tensor, frames: int) -> Tensor:
@@ -75,9 +83,8 @@ def _response(log_modulus: Tensor, angle: Tensor, w_re: Tensor, w_im: Tensor, fr
     frames is ever held.
     """
     (re, im), within = _block_powers(log_modulus, angle, frames)
-    w_re, w_im = w_re.unsqueeze(-1), w_im.unsqueeze(-1)
-    left = torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=1)
-    return 2.0 * (left.transpose(1, 2) @ torch.cat(within, dim=1)).flatten(1)[:, :frames]
+    left = torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=2)
+    return 2.0 * (left.transpose(0, 1) @ torch.cat(within, dim=2).permute(1, 2, 0)).flatten(1)[:, :frames]
 
 
 class _Response(torch.autograd.Function):
@@ -97,14 +104,14 @@ class _Response(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         log_modulus, angle, w_re, w_im = ctx.saved_tensors
         (re, im), within = _block_powers(log_modulus, angle, grad.shape[1])
-        blocks = re.shape[-1]
+        blocks = len(re)
         grad = F.pad(grad, (0, blocks * BLOCK - grad.shape[1])).unflatten(1, (blocks, BLOCK))
         by_frame = grad * torch.arange(blocks * BLOCK, dtype=grad.dtype, device=grad.device).view(blocks, BLOCK)
-        # (C, 2n, 2 blocks): g p^j and g l p^j, each summed over the frames of a block
-        sums = torch.cat(within, dim=1) @ torch.cat([grad, by_frame], dim=1).transpose(1, 2)
-        (a_re, b_re), (a_im, b_im) = (part.split(blocks, dim=-1) for part in sums.chunk(2, dim=1))
-        a_re, a_im = (re * a_re - im * a_im).sum(-1), (re * a_im + im * a_re).sum(-1)
-        b_re, b_im = (re * b_re - im * b_im).sum(-1), (re * b_im + im * b_re).sum(-1)
+        # (C, 2 blocks, 2n): g p^j and g l p^j, each summed over the frames of a block
+        sums = torch.cat([grad, by_frame], dim=1) @ torch.cat(within, dim=2).transpose(0, 1)
+        (a_re, a_im), (b_re, b_im) = (part.chunk(2, dim=2) for part in sums.transpose(0, 1).split(blocks))
+        a_re, a_im = (re * a_re - im * a_im).sum(0), (re * a_im + im * a_re).sum(0)
+        b_re, b_im = (re * b_re - im * b_im).sum(0), (re * b_im + im * b_re).sum(0)
         x, y = w_re * b_re - w_im * b_im, w_re * b_im + w_im * b_re
         return 2.0 * x, -2.0 * y, 2.0 * a_re, -2.0 * a_im, None
 
@@ -135,29 +142,9 @@ class ElasticS4D(nn.Module):
         """Real numbers in the state of one channel."""
         return 2 * self.log_decay.shape[1]
 
-    def discretize(self, channels: int) -> Discretized:
-        """The first channels in discrete time; float64 parameters stay float64, all others become float32."""
-        log_dt, log_decay, frequency, readout, skip = (
-            value.to(torch.promote_types(value.dtype, torch.float32))
-            for value in (take(getattr(self, name), channels) for name in (*SLOW, *READOUT))
-        )
-        dt, decay = log_dt.exp().unsqueeze(1), log_decay.exp()
-        x, y = -dt * decay, dt * frequency
-        # (e^z - 1) / lambda, z = x + iy, without the cancellation of e^z - 1 at small steps
-        gain_re = torch.expm1(x) * y.cos() - 2.0 * (0.5 * y).sin().square()
-        gain_im = x.exp() * y.sin()
-        norm = decay.square() + frequency.square()
-        gain_re, gain_im = (
-            (frequency * gain_im - decay * gain_re) / norm,
-            -(decay * gain_im + frequency * gain_re) / norm,
-        )
-        c_re, c_im = readout.unbind(-1)
-        return Discretized(x, y, (c_re * gain_re - c_im * gain_im, c_re * gain_im + c_im * gain_re), skip)
-
     def kernel(self, channels: int, frames: int) -> Tensor:
         """(channels, frames) impulse response, the skip included."""
-        with torch.autocast(self.skip.device.type, enabled=False):
-            return self.discretize(channels).response(frames)
+        return kernels([self], channels, frames)[0]
 
     def recur(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The same system frame by frame.
@@ -170,7 +157,7 @@ class ElasticS4D(nn.Module):
           (N, T, C) output and the next state.
         """
         with torch.autocast(u.device.type, enabled=False):
-            system = self.discretize(u.shape[-1])
+            system = discretize([self], u.shape[-1])
             modulus = system.log_modulus.exp()
             p_re, p_im = modulus * system.angle.cos(), modulus * system.angle.sin()
             (w_re, w_im), (s_re, s_im), outputs = system.weight, state.unbind(-1), []
@@ -197,6 +184,38 @@ class ElasticS4D(nn.Module):
             for name in (*SLOW, *READOUT):
                 getattr(module, name).copy_(take(getattr(self, name), channels))
         return module
+
+
+def discretize(systems: Sequence[ElasticS4D], channels: int) -> Discretized:
+    """The first channels of each of these systems in discrete time, one after the other.
+
+    float64 parameters stay float64, all others become float32.
+    """
+    log_dt, log_decay, frequency, readout, skip = (
+        value.to(torch.promote_types(value.dtype, torch.float32))
+        for value in (torch.cat([take(getattr(s, name), channels) for s in systems]) for name in (*SLOW, *READOUT))
+    )
+    dt, decay = log_dt.exp().unsqueeze(1), log_decay.exp()
+    x, y = -dt * decay, dt * frequency
+    # (e^z - 1) / lambda, z = x + iy, without the cancellation of e^z - 1 at small steps
+    gain_re = torch.expm1(x) * y.cos() - 2.0 * (0.5 * y).sin().square()
+    gain_im = x.exp() * y.sin()
+    norm = decay.square() + frequency.square()
+    gain_re, gain_im = (
+        (frequency * gain_im - decay * gain_re) / norm,
+        -(decay * gain_im + frequency * gain_re) / norm,
+    )
+    c_re, c_im = readout.unbind(-1)
+    return Discretized(x, y, (c_re * gain_re - c_im * gain_im, c_re * gain_im + c_im * gain_re), skip)
+
+
+def kernels(systems: Sequence[ElasticS4D], channels: int, frames: int) -> list[Tensor]:
+    """(channels, frames) impulse responses of the first channels of each system, the skip included.
+
+    All in one go: each is so small that calling its operations costs more than running them.
+    """
+    with torch.autocast(systems[0].skip.device.type, enabled=False):
+        return list(discretize(systems, channels).response(frames).split(channels))
 
 
 def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy.signal import cont2discrete
-from torch import Tensor
+from torch import Tensor, nn
 
-from slimasr.elastic.multi_head_ssm import ElasticSsmUnit, MultiHeadSsm, SsmOptions
+from slimasr.elastic.multi_head_ssm import ElasticSsmHead, ElasticSsmUnit, MultiHeadSsm, SsmOptions
 from slimasr.elastic.ssm import BLOCK, Convolution, ElasticS4D, convolve, readout_parameters, ssm_parameters
 from tests.tiny import randomize
 
@@ -27,6 +28,18 @@ def options(**changes: object) -> SsmOptions:
 def system(channels: int = 3, ssm_state: int = 8) -> ElasticS4D:
     torch.manual_seed(0)
     return randomize(ElasticS4D(channels, ssm_state, DT))  # type: ignore[return-value]
+
+
+def lone_unit(channels: int, **changes: object) -> MultiHeadSsm:
+    """One head with one unit, which is then all there is."""
+    torch.manual_seed(0)
+    return randomize(MultiHeadSsm(channels, 1, options(ssm_stacks=1, **changes), (channels,)))  # type: ignore[return-value]
+
+
+def with_kernels(part: nn.Module, u: Tensor) -> Tensor:
+    """A head or unit by itself, on utterances without padding; each system's kernel is made alone."""
+    own = [s.kernel(u.shape[2], u.shape[1]) for s in part.modules() if isinstance(s, ElasticS4D)]
+    return part(u, torch.zeros(u.shape[:2], dtype=torch.bool), own)  # type: ignore[no-any-return]
 
 
 def dense_response(s4d: ElasticS4D, channel: int, u: np.ndarray) -> np.ndarray:
@@ -117,14 +130,13 @@ def test_a_recurrence_goes_on_where_it_was_left() -> None:
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_gradients_are_finite_differences(kind: Convolution, bidirectional: bool) -> None:
     torch.manual_seed(0)
-    unit = ElasticSsmUnit(2, options(convolution=kind, bidirectional=bidirectional), DT).double()
-    randomize(unit)
+    module = lone_unit(2, convolution=kind, bidirectional=bidirectional).double()
     padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
-    names, values = zip(*unit.named_parameters(), strict=True)
+    names, values = zip(*module.named_parameters(), strict=True)
 
     def call(u: Tensor, *parameters: Tensor) -> Tensor:
         chosen = dict(zip(names, parameters, strict=True))
-        return torch.func.functional_call(unit, chosen, (u, padding))  # type: ignore[no-any-return]
+        return torch.func.functional_call(module, chosen, (u, padding))  # type: ignore[no-any-return]
 
     u = torch.randn(2, 5, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(call, (u, *(v.detach().requires_grad_() for v in values)))
@@ -148,7 +160,7 @@ def test_gradient_flows_through_the_recurrence_as_through_the_convolution() -> N
 
 
 def test_unit_masks_padding_before_both_directions() -> None:
-    unit = randomize(ElasticSsmUnit(4, options(), DT))
+    unit = lone_unit(4)
     u = torch.randn(1, 9, 4)
     alone = unit(u[:, :6], torch.zeros(1, 6, dtype=torch.bool))
     u[:, 6:] = 1e3
@@ -158,8 +170,8 @@ def test_unit_masks_padding_before_both_directions() -> None:
 
 def test_unit_is_its_formula() -> None:
     """W GELU([SSM_f(u) | Rev SSM_b(Rev u)]) + b, both directions run forward and reversed by hand."""
-    unit = randomize(ElasticSsmUnit(3, options(), DT)).double()
-    assert isinstance(unit, ElasticSsmUnit)
+    module = lone_unit(3).double()
+    unit = cast(ElasticSsmUnit, cast(ElasticSsmHead, module.heads[0]).units[0])
     u = torch.randn(1, 12, 3, dtype=torch.float64)
     directions = []
     for s4d, signal in zip(unit.systems, (u, u.flip(1)), strict=True):
@@ -167,7 +179,7 @@ def test_unit_is_its_formula() -> None:
         directions.append(torch.tensor(np.stack(columns, axis=1)).unsqueeze(0))
     z = torch.cat([directions[0], directions[1].flip(1)], dim=-1)
     want = F.linear(F.gelu(z), unit.mix.weight, unit.mix.bias)
-    torch.testing.assert_close(unit(u, torch.zeros(1, 12, dtype=torch.bool)), want, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(module(u, torch.zeros(1, 12, dtype=torch.bool)), want, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("channels", [8, 4])
@@ -177,7 +189,7 @@ def test_heads_gate_each_other_in_pairs(channels: int) -> None:
     x, none = torch.randn(2, 7, channels), torch.zeros(2, 7, dtype=torch.bool)
     rows = [2 * head + channel for head in range(4) for channel in range(channels // 4)]
     inner = F.linear(x, module.in_proj.weight[rows, :channels], module.in_proj.bias[rows])
-    parts = [head(part, none) for head, part in zip(module.heads, inner.chunk(4, dim=-1), strict=True)]
+    parts = [with_kernels(head, part) for head, part in zip(module.heads, inner.chunk(4, dim=-1), strict=True)]
     gated = torch.cat([parts[0] * F.gelu(parts[2]), parts[1] * F.gelu(parts[3])], dim=-1)
     columns = rows[: len(rows) // 2]
     want = F.linear(gated, module.out_proj.weight[:channels][:, columns], module.out_proj.bias[:channels])
@@ -191,8 +203,8 @@ def test_one_head_has_no_projections() -> None:
     x, none = torch.randn(1, 5, 6), torch.zeros(1, 5, dtype=torch.bool)
     first, second = module.heads[0].units
     norm = module.heads[0].norms[0].affine["6"]
-    between = F.layer_norm(first(x, none), (6,), norm.weight, norm.bias)
-    torch.testing.assert_close(module(x, none), second(between, none))
+    between = F.layer_norm(with_kernels(first, x), (6,), norm.weight, norm.bias)
+    torch.testing.assert_close(module(x, none), with_kernels(second, between))
     assert {name.split(".")[0] for name, _ in module.named_parameters()} == {"heads"}
 
 
