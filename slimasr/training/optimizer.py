@@ -32,7 +32,7 @@ def build_optimizer(
         options = config.model_dump(exclude={"kind", "ssm_lr_scale"})
         return ScaledAdam([described(group) | {"relative": group.name != SSM} for group in filled], **options)
     with_decay = [described(group) | {"weight_decay": group.weight_decay} for group in filled]
-    return torch.optim.AdamW(with_decay, lr=config.lr, betas=config.betas, eps=config.eps)
+    return torch.optim.AdamW(with_decay, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def described(group: ParameterGroup) -> dict[str, Any]:
