@@ -21,7 +21,10 @@ from slimasr.report.write import write_report
 
 
 def run(
-    exps: Annotated[list[Path], typer.Argument(metavar="EXP...", help="Experiment folders.", show_default=False)],
+    exps: Annotated[
+        list[Path],
+        typer.Argument(metavar="EXP...", help="Experiment folders; files of --json add theirs.", show_default=False),
+    ],
     out: Annotated[Path | None, typer.Option(help="HTML file to write; pictures go beside it.")] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the merged results.json.")] = None,
     results_md: Annotated[Path | None, typer.Option(help="Write RESULTS.md from --json.")] = None,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slimasr.config.load import load_config
+from slimasr.config.load import load_config, parse_config
 from slimasr.config.schema import Config, EncoderConfig, MhSsmConfig
 from slimasr.errors import UserError
 from slimasr.experiment import read_results
 from slimasr.report.comparison import compare_all
-from slimasr.report.records import Run, read_study
+from slimasr.report.records import read_study
 from slimasr.report.roles import Described, Role, roles_of
-from slimasr.scoring import Utterance
+from slimasr.scoring import align
 from slimasr.scoring.icefall import read_recogs
 from slimasr.search.finalists import rank_correlation
 
@@ -44,49 +44,114 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
     the main one.
 
     Args:
-      experiments: experiment folders.
+      experiments: experiment folders, and files that this function's result was written to: their experiments join
+        in, for runs whose folders are elsewhere. A folder takes the place of an experiment of its name in a file.
       recipe: name of the recipe.
       root: folder that paths are written relative to.
 
     Raises:
-      UserError: a folder was not trained or searched, or two have the same name.
+      UserError: a folder was not trained or searched, two have the same name, or a set differs between experiments.
     """
-    folders, described, results = dict[str, Path](), dict[str, Described](), dict[str, dict[str, Any]]()
-    for path in experiments:
+    entries, utterances, told = dict[str, dict[str, Any]](), dict[str, dict[str, int]](), list[dict[str, Any]]()
+    for path in (path for path in experiments if path.is_file()):
+        earlier = _read_report(path)
+        entries |= earlier["experiments"]
+        told += earlier["comparisons"]
+        for name, words in earlier.get("utterances", {}).items():
+            _same_set(utterances, name, words, path)
+    folders = dict[str, Path]()
+    for path in (path for path in experiments if not path.is_file()):
         name = path.resolve().name
         if name in folders:
             raise UserError(f"{path}: another experiment of this report is called {name}; rename one folder")
-        config = load_config(_needed(path / "config.yaml"))
-        found = read_results(path)
-        if not found.get("subnets"):
-            raise UserError(f"{path}/results.json has no measured subnet: run stage 5 (slimasr-search) first")
-        params = {key: entry.get("costs", {}).get("params") for key, entry in found["subnets"].items()}
-        folders[name], results[name] = path, found
-        described[name] = Described(config, found.get("separate_of"), params)
-    roles = roles_of(described)
-    entries = {name: _entry(folders[name], described[name].config, results[name], roles[name], root) for name in roles}
-    merged = {"recipe": recipe, "experiments": entries, "comparisons": []}
-    data = next(iter(described.values())).config.data
-    comparisons = compare_all(read_study(merged).runs, data.dev, data.test, Hypotheses(folders))
-    return merged | {"comparisons": comparisons}
+        folders[name], entries[name] = path, _entry(path, root, utterances)
+    configs = {name: parse_config(entry["config"]) for name, entry in entries.items()}
+    roles = roles_of({name: _described(entry, configs[name]) for name, entry in entries.items()})
+    for name, role in roles.items():
+        entries[name] = _with_role(entries[name], role)
+    sets = {name: utterances[name] for name in sorted(utterances)}
+    merged = {"recipe": recipe, "experiments": entries, "utterances": sets, "comparisons": []}
+    data = next(iter(configs.values())).data
+    found = compare_all(read_study(merged), data.dev, data.test)
+    return merged | {"comparisons": [*found, *_untouched(told, found, {roles[name].name for name in folders})]}
 
 
-def _entry(path: Path, config: Config, results: Mapping[str, Any], role: Role, root: Path) -> dict[str, Any]:
+def _read_report(path: Path) -> dict[str, Any]:
+    content = _read_json(path, "is that a file that slimasr-report --json wrote?")
+    experiments = content.get("experiments")
+    if not isinstance(experiments, dict) or not all("config" in entry for entry in experiments.values()):
+        raise UserError(f"{path}: not a file that slimasr-report --json wrote, or an old one; name experiment folders")
+    return content
+
+
+def _same_set(utterances: dict[str, dict[str, int]], name: str, words: dict[str, int], where: Path) -> None:
+    """Note the utterances of a set, with their reference words.
+
+    Raises:
+      UserError: another experiment's set of this name is another one.
+    """
+    if utterances.setdefault(name, words) != words:
+        ours, theirs = utterances[name].items(), words.items()
+        raise UserError(
+            f"{where}: its set {name} is not that of the other experiments ({len(ours ^ theirs)} entries differ); "
+            "decode all on one set, or report on them apart"
+        )
+
+
+def _untouched(
+    told: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]], new: set[str]
+) -> Iterator[dict[str, Any]]:
+    """Comparisons of earlier reports that cannot be made again, between roles that no folder has added to."""
+    known = [(entry["a"], entry["b"]) for entry in found]
+    for entry in told:
+        if (entry["a"], entry["b"]) not in known and not new & {entry["a"]["role"], entry["b"]["role"]}:
+            yield entry
+
+
+def _described(entry: Mapping[str, Any], config: Config) -> Described:
+    params = {key: record.get("costs", {}).get("params") for key, record in entry["subnets"].items()}
+    return Described(config, entry.get("separate_of"), params)
+
+
+def _with_role(entry: Mapping[str, Any], role: Role) -> dict[str, Any]:
+    told = {"role": role.name, "model": role.model, "family": role.family}
+    rest = {key: value for key, value in entry.items() if key not in told and key != "dir"}
+    return {"dir": entry["dir"], **{key: value for key, value in told.items() if value}, **rest}
+
+
+def _entry(path: Path, root: Path, utterances: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """One experiment without its role; ``utterances`` are added to."""
+    config, results = load_config(_needed(path / "config.yaml")), read_results(path)
+    if not results.get("subnets"):
+        raise UserError(f"{path}/results.json has no measured subnet: run stage 5 (slimasr-search) first")
     encoder = config.model.encoder
     front = _read_json(path / "search" / "front.json").get("front", [])
     return {
         "dir": os.path.relpath(path, root),
-        "role": role.name,
-        **({"model": role.model} if role.model else {}),
-        **({"family": role.family} if role.family else {}),
         "encoder": {key: getattr(encoder, key) for key in _ENCODER if hasattr(encoder, key)},
         "layers": full_layers(encoder),
         **{key: results[key] for key in _KEPT if key in results},
+        "subnets": {key: _with_errors(path, key, record, utterances) for key, record in results["subnets"].items()},
         "command": results.get("command", "").replace(f"{root.resolve()}{os.sep}", ""),
         "front": front,
         **_search(path, config, results, [item["id"] for item in front]),
         "curve": _curve(path / "train_log.jsonl"),
+        "config": config.model_dump(mode="json"),
     }
+
+
+def _with_errors(
+    path: Path, subnet: str, record: Mapping[str, Any], utterances: dict[str, dict[str, int]]
+) -> dict[str, Any]:
+    """A subnet's record with the errors of every utterance, in the order of ids, where decoding left hypotheses."""
+    scored = dict(record.get("wer", {}))
+    for name, entry in scored.items():
+        recogs = path / "decode" / subnet / name / "recogs"
+        if recogs.exists():
+            alignments = sorted(map(align, read_recogs(recogs)), key=lambda a: a.id)
+            _same_set(utterances, name, {a.id: a.counts().words for a in alignments}, path)
+            scored[name] = entry | {"errors_by_utterance": " ".join(str(a.counts().errors) for a in alignments)}
+    return {**record, "wer": scored} if scored else dict(record)
 
 
 def full_layers(encoder: EncoderConfig) -> list[dict[str, int]]:
@@ -122,14 +187,14 @@ def _search(path: Path, config: Config, results: Mapping[str, Any], front: Seque
     }
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Content of a file of the search, empty when there is none."""
+def _read_json(path: Path, advice: str = "run stage 5 (slimasr-search) again") -> dict[str, Any]:
+    """Content of a file, by default of the search; empty when there is none."""
     if not path.exists():
         return {}
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error.msg}); run stage 5 (slimasr-search) again") from None
+        raise UserError(f"{path}: not valid JSON ({error.msg}); {advice}") from None
     return content
 
 
@@ -147,25 +212,6 @@ def _curve(path: Path) -> list[dict[str, Any]]:
         if dev:
             points.append({"epoch": entry["epoch"], "step": entry["step"], "dev": dev})
     return points
-
-
-class Hypotheses:
-    """What decoding left behind, each file read once. Called as `comparison.Recogs`."""
-
-    def __init__(self, folders: Mapping[str, Path]) -> None:
-        """``folders``: experiment name -> folder."""
-        self._folders = dict(folders)
-        self._read: dict[Path, list[Utterance] | None] = {}
-
-    def __call__(self, run: Run, subnet: str, set_name: str) -> list[Utterance] | None:
-        """Utterances of one subnet on one set, None where they were not decoded."""
-        record = run.subnet(subnet)
-        if record is None:
-            return None
-        path = self._folders[run.name] / "decode" / record.id / set_name / "recogs"
-        if path not in self._read:
-            self._read[path] = read_recogs(path) if path.exists() else None
-        return self._read[path]
 
 
 def _needed(path: Path) -> Path:

@@ -1,29 +1,25 @@
-"""Paired comparisons of systems over sets and seeds, from the hypotheses that decoding left behind."""
+"""Paired comparisons of systems over sets and seeds, from the errors that each made on every utterance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from slimasr.report.pairs import Pair, System, all_pairs
-from slimasr.report.records import Run
-from slimasr.scoring import Utterance, align
+from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.scoring.bootstrap import REPLICATIONS
-
-Recogs = Callable[[Run, str, str], "list[Utterance] | None"]
-"""(run, subnet id of the space, set name) -> utterances, None where that was not decoded."""
 
 _CHUNK = 500
 
 
-def compare_all(runs: Sequence[Run], dev: str, tests: Sequence[str], read: Recogs) -> list[dict[str, Any]]:
+def compare_all(study: Study, dev: str, tests: Sequence[str]) -> list[dict[str, Any]]:
     """Every comparison that a claim or table asks for and the runs allow, as plain JSON data."""
     wanted: dict[tuple[System, System], Pair] = {}
-    for pair in all_pairs(runs):
+    for pair in all_pairs(study.runs):
         wanted.setdefault((pair.a, pair.b), pair)
-    found = (_compare(p.a, p.b, runs, tests if p.chosen else (dev, *tests), read) for p in wanted.values())
+    found = (_compare(p.a, p.b, study, tests if p.chosen else (dev, *tests)) for p in wanted.values())
     return [entry for entry in found if entry is not None]
 
 
@@ -49,28 +45,23 @@ def paired_interval(
     return float(low), float(high)
 
 
-def _compare(a: System, b: System, runs: Sequence[Run], sets: Sequence[str], read: Recogs) -> dict[str, Any] | None:
-    pairs = [(x, y) for x in _of(runs, a) for y in _of(runs, b) if x.seed == y.seed]
-    common = [s for s in sets if pairs and all(read(x, a[1], s) and read(y, b[1], s) for x, y in pairs)]
+def _compare(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[str, Any] | None:
+    pairs = [(x, y) for x in _of(study.runs, a) for y in _of(study.runs, b) if x[0].seed == y[0].seed]
+    common = [s for s in sets if pairs and all(_knows(x, s) and _knows(y, s) for (_, x), (_, y) in pairs)]
     if not common:
         return None
-    totals: dict[tuple[str, str], np.ndarray] = {}
-    for set_name in common:
-        for x, y in pairs:
-            first = {u.id: u for u in read(x, a[1], set_name) or ()}
-            second = {u.id: u for u in read(y, b[1], set_name) or ()}
-            for utterance in sorted(first.keys() & second.keys()):
-                one, two = first[utterance], second[utterance]
-                counts = np.array([_errors(one), _errors(two), len(one.ref)])
-                key = (set_name, utterance)
-                totals[key] = totals.get(key, np.zeros(3, dtype=np.int64)) + counts
-    errors_a, errors_b, words = np.stack(list(totals.values())).T
+    counts = []
+    for name in common:
+        words = np.array([*study.utterances[name].values()]) * len(pairs)
+        sums = (sum(np.array(pair[side][1].wer[name].by_utterance) for pair in pairs) for side in (0, 1))
+        counts.append(np.stack([*sums, words]))
+    errors_a, errors_b, words = np.concatenate(counts, axis=1)
     low, high = paired_interval(errors_a - errors_b, words)
     return {
         "a": {"role": a[0], "subnet": a[1]},
         "b": {"role": b[0], "subnet": b[1]},
         "sets": common,
-        "seeds": sorted(x.seed for x, _ in pairs),
+        "seeds": sorted(x.seed for (x, _), _ in pairs),
         "words": int(words.sum()),
         "wer_a": 100.0 * float(errors_a.sum() / words.sum()),
         "wer_b": 100.0 * float(errors_b.sum() / words.sum()),
@@ -79,10 +70,12 @@ def _compare(a: System, b: System, runs: Sequence[Run], sets: Sequence[str], rea
     }
 
 
-def _of(runs: Sequence[Run], system: System) -> list[Run]:
+def _of(runs: Sequence[Run], system: System) -> list[tuple[Run, SubnetRecord]]:
     role, subnet = system
-    return [run for run in runs if run.role == role and run.subnet(subnet) is not None]
+    found = ((run, run.subnet(subnet)) for run in runs if run.role == role)
+    return [(run, record) for run, record in found if record is not None]
 
 
-def _errors(utterance: Utterance) -> int:
-    return align(utterance).counts().errors
+def _knows(record: SubnetRecord, set_name: str) -> bool:
+    """Whether the errors on every utterance of a set are known."""
+    return set_name in record.wer and bool(record.wer[set_name].by_utterance)

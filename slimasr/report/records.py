@@ -13,12 +13,16 @@ from slimasr.report.roles import TODM
 
 @dataclass(frozen=True)
 class Wer:
-    """WER of one subnet on one set, in percent, with its 95 % bootstrap interval, if there is one."""
+    """WER of one subnet on one set, in percent, with its 95 % bootstrap interval, if there is one.
+
+    ``by_utterance``: errors in the order of `Study.utterances`, empty where they were not kept.
+    """
 
     wer: float
     interval: tuple[float, float] | None
     errors: int
     words: int
+    by_utterance: tuple[int, ...] = ()
 
     @property
     def low(self) -> float:
@@ -218,11 +222,15 @@ def difference_in_words(comparison: Comparison, a: str, b: str) -> str:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything one recipe's results hold."""
+    """Everything one recipe's results hold.
+
+    ``utterances``: set -> utterance id -> words of its reference, ids in order.
+    """
 
     recipe: str
     runs: tuple[Run, ...]
     comparisons: tuple[Comparison, ...]
+    utterances: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def with_role(self, role: str) -> list[Run]:
         """The runs of one role, one per seed."""
@@ -242,7 +250,7 @@ def read_study(data: Mapping[str, Any]) -> Study:
     try:
         runs = tuple(_run(name, entry) for name, entry in data["experiments"].items())
         comparisons = tuple(_comparison(entry) for entry in data["comparisons"])
-        return Study(data["recipe"], runs, comparisons)
+        return Study(data["recipe"], runs, comparisons, data.get("utterances", {}))
     except KeyError as error:
         raise UserError(f"results: key {error} is missing; write the file with slimasr-report --json") from None
 
@@ -317,7 +325,8 @@ def _subnet(subnet_id: str, entry: Mapping[str, Any], layers: Sequence[Layer]) -
 def _wer(entry: Mapping[str, Any]) -> Wer:
     interval = entry["ci95"]
     ends = None if interval is None else (interval[0], interval[1])
-    return Wer(entry["wer"], ends, entry["errors"], entry["words"])
+    by_utterance = tuple(map(int, entry.get("errors_by_utterance", "").split()))
+    return Wer(entry["wer"], ends, entry["errors"], entry["words"], by_utterance)
 
 
 def _comparison(entry: Mapping[str, Any]) -> Comparison:

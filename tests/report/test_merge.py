@@ -1,0 +1,84 @@
+"""Reports on experiments whose folders are elsewhere: files of earlier reports, and folders beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slimasr.errors import UserError
+from slimasr.report.collect import collect
+from slimasr.report.records import read_study
+from slimasr.scoring import align
+from slimasr.scoring.icefall import read_recogs
+from tests.report.made_up import write_experiment
+
+
+def told(path: Path, data: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(data))
+    return path
+
+
+def without_errors(data: dict[str, Any]) -> dict[str, Any]:
+    """As a file was written before it held the errors of every utterance."""
+    for entry in data["experiments"].values():
+        for record in entry["subnets"].values():
+            for scored in record["wer"].values():
+                del scored["errors_by_utterance"]
+    return {key: value for key, value in data.items() if key != "utterances"}
+
+
+def test_a_file_stands_for_its_folders(tmp_path: Path) -> None:
+    joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
+    alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
+    whole = collect([joint, alone], "made up", tmp_path)
+    first = told(tmp_path / "first.json", collect([joint], "made up", tmp_path))
+    assert collect([first, alone], "made up", tmp_path) == whole
+    assert collect([told(tmp_path / "whole.json", whole)], "made up", tmp_path) == whole
+
+
+def test_errors_are_those_of_the_hypotheses(tmp_path: Path) -> None:
+    joint = write_experiment(tmp_path / "joint", {1.0: 0.2})
+    study = read_study(collect([joint], "made up", tmp_path))
+    for name, words in study.utterances.items():
+        found = sorted(read_recogs(joint / "decode" / "w1" / name / "recogs"), key=lambda u: u.id)
+        assert words == {u.id: len(u.ref) for u in found}
+        assert study.runs[0].subnets[0].wer[name].by_utterance == tuple(align(u).counts().errors for u in found)
+
+
+def test_a_folder_takes_the_place_of_its_name(tmp_path: Path) -> None:
+    old = write_experiment(tmp_path / "old" / "joint", {1.0: 0.1})
+    file = told(tmp_path / "old.json", collect([old], "made up", tmp_path))
+    new = write_experiment(tmp_path / "new" / "joint", {1.0: 0.4})
+    assert collect([file, new], "made up", tmp_path) == collect([new], "made up", tmp_path)
+
+
+def test_comparisons_that_cannot_be_made_again_stay(tmp_path: Path) -> None:
+    joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
+    alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
+    whole = collect([joint, alone], "made up", tmp_path)
+    file = told(tmp_path / "old.json", without_errors(collect([joint, alone], "made up", tmp_path)))
+    assert collect([file], "made up", tmp_path)["comparisons"] == whole["comparisons"]
+    # One of the two sides is another one now: the old difference says nothing about it.
+    again = write_experiment(tmp_path / "again" / "alone", {0.5: 0.1}, separate_of=0.5)
+    roles = [entry["b"]["role"] for entry in collect([file, again], "made up", tmp_path)["comparisons"]]
+    assert roles == ["slimmable"]
+
+
+def test_sets_that_differ_are_an_error(tmp_path: Path) -> None:
+    joint = write_experiment(tmp_path / "joint", {1.0: 0.1})
+    alone = write_experiment(tmp_path / "alone", {1.0: 0.3}, separate_of=1.0)
+    recogs = alone / "decode" / "w1" / "test" / "recogs"
+    recogs.write_text("".join(recogs.read_text().splitlines(keepends=True)[2:]))
+    with pytest.raises(UserError, match=r"alone: its set test is not that of the other experiments \(1 entries differ"):
+        collect([joint, alone], "made up", tmp_path)
+
+
+@pytest.mark.parametrize(("content", "reason"), [("{", "not valid JSON"), ("{}", "not a file that slimasr-report")])
+def test_other_files_are_an_error(tmp_path: Path, content: str, reason: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"other.json: {reason}"):
+        collect([path], "made up", tmp_path)
