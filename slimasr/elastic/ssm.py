@@ -28,6 +28,9 @@ BLOCK = 16
 """Frames of a block of the kernel: about the root of an utterance's, and a constant, so that a graph of operations
 traced at one length holds at all of them."""
 
+CHANNELS_AT_ONCE = 512
+"""Kernels are made for so many channels in one go; more fall out of the cache."""
+
 
 @dataclass(frozen=True)
 class Discretized:
@@ -212,10 +215,14 @@ def discretize(systems: Sequence[ElasticS4D], channels: int) -> Discretized:
 def kernels(systems: Sequence[ElasticS4D], channels: int, frames: int) -> list[Tensor]:
     """(channels, frames) impulse responses of the first channels of each system, the skip included.
 
-    All in one go: each is so small that calling its operations costs more than running them.
+    Small systems together: calling their operations costs more than running them.
     """
+    together, responses = max(1, CHANNELS_AT_ONCE // channels), list[Tensor]()
     with torch.autocast(systems[0].skip.device.type, enabled=False):
-        return list(discretize(systems, channels).response(frames).split(channels))
+        for start in range(0, len(systems), together):
+            response = discretize(systems[start : start + together], channels).response(frames)
+            responses += response.split(channels)
+    return responses
 
 
 def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:
