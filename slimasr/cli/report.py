@@ -23,7 +23,7 @@ from slimasr.report.write import write_report
 def run(
     exps: Annotated[
         list[Path],
-        typer.Argument(metavar="EXP...", help="Experiment folders; files of --json add theirs.", show_default=False),
+        typer.Argument(metavar="EXP", help="Experiment folders; files of --json add theirs.", show_default=False),
     ],
     out: Annotated[Path | None, typer.Option(help="HTML file to write; pictures go beside it.")] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the merged results.json.")] = None,
