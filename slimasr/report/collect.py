@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,9 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
     sets = {name: utterances[name] for name in sorted(utterances)}
     merged = {"recipe": recipe, "experiments": entries, "utterances": sets, "comparisons": []}
     data = next(iter(configs.values())).data
-    found = compare_all(read_study(merged), data.dev, data.test)
-    return merged | {"comparisons": [*found, *_untouched(told, found, {roles[name].name for name in folders})]}
+    new = {roles[name].name for name in folders}
+    kept = [entry for entry in told if not new & {entry["a"]["role"], entry["b"]["role"]}]
+    return merged | {"comparisons": compare_all(read_study(merged), data.dev, data.test, kept)}
 
 
 def _read_report(path: Path) -> dict[str, Any]:
@@ -96,16 +97,6 @@ def _same_set(utterances: dict[str, dict[str, int]], name: str, words: dict[str,
             f"{where}: its set {name} is not that of the other experiments ({len(ours ^ theirs)} entries differ); "
             "decode all on one set, or report on them apart"
         )
-
-
-def _untouched(
-    told: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]], new: set[str]
-) -> Iterator[dict[str, Any]]:
-    """Comparisons of earlier reports that cannot be made again, between roles that no folder has added to."""
-    known = [(entry["a"], entry["b"]) for entry in found]
-    for entry in told:
-        if (entry["a"], entry["b"]) not in known and not new & {entry["a"]["role"], entry["b"]["role"]}:
-            yield entry
 
 
 def _described(entry: Mapping[str, Any], config: Config) -> Described:

@@ -1,8 +1,9 @@
-"""Paired comparisons of systems over sets and seeds, from the errors that each made on every utterance."""
+"""Comparisons of systems over sets and seeds, paired where the errors that each made on every utterance are known."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,33 @@ from slimasr.report.pairs import Pair, System, all_pairs
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.scoring.bootstrap import REPLICATIONS
 
+Measured = tuple[Run, SubnetRecord]
+
 _CHUNK = 500
 
 
-def compare_all(study: Study, dev: str, tests: Sequence[str]) -> list[dict[str, Any]]:
-    """Every comparison that a claim or table asks for and the runs allow, as plain JSON data."""
+def compare_all(
+    study: Study, dev: str, tests: Sequence[str], told: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Every comparison that a claim or table asks for and the runs allow, as plain JSON data.
+
+    Args:
+      told: comparisons made earlier, of hypotheses that are no longer at hand; they count for more than intervals
+        that take the systems as independent.
+    """
     wanted: dict[tuple[System, System], Pair] = {}
     for pair in all_pairs(study.runs):
         wanted.setdefault((pair.a, pair.b), pair)
-    found = (_compare(p.a, p.b, study, tests if p.chosen else (dev, *tests)) for p in wanted.values())
+    known, found = {_systems(entry): entry for entry in told}, []
+    for key, pair in wanted.items():
+        sets = tests if pair.chosen else (dev, *tests)
+        found.append(_paired(*key, study, sets) or known.get(key) or _independent(*key, study, sets))
     return [entry for entry in found if entry is not None]
+
+
+def _systems(entry: dict[str, Any]) -> tuple[System, System]:
+    a, b = ((entry[side]["role"], entry[side]["subnet"]) for side in "ab")
+    return a, b
 
 
 def paired_interval(
@@ -45,8 +63,9 @@ def paired_interval(
     return float(low), float(high)
 
 
-def _compare(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[str, Any] | None:
-    pairs = [(x, y) for x in _of(study.runs, a) for y in _of(study.runs, b) if x[0].seed == y[0].seed]
+def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[str, Any] | None:
+    """By the errors on every utterance, over all seeds that both systems have; None where they are not known."""
+    pairs = _by_seed(a, b, study)
     common = [s for s in sets if pairs and all(_knows(x, s) and _knows(y, s) for (_, x), (_, y) in pairs)]
     if not common:
         return None
@@ -56,21 +75,61 @@ def _compare(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[st
         sums = (sum(np.array(pair[side][1].wer[name].by_utterance) for pair in pairs) for side in (0, 1))
         counts.append(np.stack([*sums, words]))
     errors_a, errors_b, words = np.concatenate(counts, axis=1)
-    low, high = paired_interval(errors_a - errors_b, words)
+    ends = paired_interval(errors_a - errors_b, words)
+    return _entry(a, b, common, sorted(x.seed for (x, _), _ in pairs), (errors_a, errors_b, words), ends)
+
+
+def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[str, Any] | None:
+    """By the WERs' own intervals, of the first seed that both systems have, as if their errors were independent.
+
+    They are not: both stumble over the same utterances, so that the interval is wider than a paired one.
+    """
+    pairs = _by_seed(a, b, study)
+    if not pairs:
+        return None
+    (run, one), (_, two) = pairs[0]
+    scored = {s: (one.wer[s], two.wer[s]) for s in sets if s in one.wer and s in two.wer}
+    common = {s: wers for s, wers in scored.items() if all(w.interval is not None for w in wers)}
+    if not common:
+        return None
+    errors_a, errors_b, words = np.array([[x.errors, y.errors, x.words] for x, y in common.values()]).T
+    halves = np.array([[0.5 * (w.high - w.low) * w.words for w in wers] for wers in common.values()])
+    middle = 100.0 * float((errors_a - errors_b).sum() / words.sum())
+    half = float(np.sqrt(np.square(halves).sum()) / words.sum())
+    ends = middle - half, middle + half
+    return _entry(a, b, [*common], [run.seed], (errors_a, errors_b, words), ends) | {"paired": False}
+
+
+def _entry(
+    a: System,
+    b: System,
+    sets: Sequence[str],
+    seeds: Sequence[int],
+    counts: tuple[np.ndarray, np.ndarray, np.ndarray],
+    ends: tuple[float, float],
+) -> dict[str, Any]:
+    """``counts``: errors of both systems and reference words, over anything that can be summed."""
+    errors_a, errors_b, words = (float(part.sum()) for part in counts)
     return {
         "a": {"role": a[0], "subnet": a[1]},
         "b": {"role": b[0], "subnet": b[1]},
-        "sets": common,
-        "seeds": sorted(x.seed for (x, _), _ in pairs),
-        "words": int(words.sum()),
-        "wer_a": 100.0 * float(errors_a.sum() / words.sum()),
-        "wer_b": 100.0 * float(errors_b.sum() / words.sum()),
-        "delta": 100.0 * float((errors_a - errors_b).sum() / words.sum()),
-        "ci95": [low, high],
+        "sets": [*sets],
+        "seeds": [*seeds],
+        "words": int(words),
+        "wer_a": 100.0 * errors_a / words,
+        "wer_b": 100.0 * errors_b / words,
+        "delta": 100.0 * (errors_a - errors_b) / words,
+        "ci95": [*ends],
     }
 
 
-def _of(runs: Sequence[Run], system: System) -> list[tuple[Run, SubnetRecord]]:
+def _by_seed(a: System, b: System, study: Study) -> list[tuple[Measured, Measured]]:
+    """Both systems, once for every seed that both were trained with."""
+    pairs = product(_of(study.runs, a), _of(study.runs, b))
+    return [(x, y) for x, y in pairs if x[0].seed == y[0].seed]
+
+
+def _of(runs: Sequence[Run], system: System) -> list[Measured]:
     role, subnet = system
     found = ((run, run.subnet(subnet)) for run in runs if run.role == role)
     return [(run, record) for run, record in found if record is not None]

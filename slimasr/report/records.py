@@ -197,7 +197,7 @@ class Comparison:
     """Two systems on the same utterances: ``delta`` = WER of ``a`` minus WER of ``b``, in points.
 
     ``a`` and ``b`` are (role, subnet id); seeds that both have are pooled; ``low`` and ``high`` are the ends
-    of the 95 % interval of the paired bootstrap.
+    of the 95 % interval of the paired bootstrap; or, where ``paired`` is false, of two independent systems.
     """
 
     a: tuple[str, str]
@@ -210,14 +210,16 @@ class Comparison:
     delta: float
     low: float
     high: float
+    paired: bool = True
+
+    def __str__(self) -> str:
+        ends = f"{self.delta:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        return ends if self.paired else f"{ends} (unpaired)"
 
 
 def difference_in_words(comparison: Comparison, a: str, b: str) -> str:
     """Both WERs, their difference and its interval, for systems called ``a`` and ``b``."""
-    return (
-        f"{a} {comparison.wer_a:.2f} %, {b} {comparison.wer_b:.2f} %, "
-        f"difference {comparison.delta:+.2f} [{comparison.low:+.2f}, {comparison.high:+.2f}]"
-    )
+    return f"{a} {comparison.wer_a:.2f} %, {b} {comparison.wer_b:.2f} %, difference {comparison}"
 
 
 @dataclass(frozen=True)
@@ -342,4 +344,5 @@ def _comparison(entry: Mapping[str, Any]) -> Comparison:
         delta=entry["delta"],
         low=low,
         high=high,
+        paired=entry.get("paired", True),
     )

@@ -63,6 +63,11 @@ def _rule(findings: Sequence[Finding]) -> str:
         "held when otherwise it excludes 0. Everything between is not resolved. A claim that fails at one "
         "width is not held."
     )
+    if any("(unpaired)" in line for finding in findings for line in finding.evidence):
+        text += (
+            ' "Unpaired": one side\'s errors on every utterance are not at hand, so the interval takes both sides as '
+            "independent, which makes it wider."
+        )
     if not any(finding.claim.startswith("C2") for finding in findings):
         return text
     return text.replace("at one width", "at one size") + (

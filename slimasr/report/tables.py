@@ -9,7 +9,7 @@ from typing import Literal
 
 from slimasr.report.architecture import depth, mean_ffn
 from slimasr.report.claims_slimmable import subnet_ids
-from slimasr.report.records import Comparison, Study, SubnetRecord, Wer
+from slimasr.report.records import Study, SubnetRecord, Wer
 from slimasr.report.roles import SEPARATE, SLIMMABLE
 from slimasr.search.front import Measurement
 from slimasr.search.profile import Profile
@@ -98,7 +98,7 @@ def comparison_table(study: Study) -> Table:
     names, rows = set_names(study), []
     for subnet in subnet_ids(study, SLIMMABLE):
         comparison = study.compare((SLIMMABLE, subnet), (SEPARATE, subnet))
-        difference = ABSENT if comparison is None else signed(comparison)
+        difference = ABSENT if comparison is None else str(comparison)
         wers = (wer_of(study, role, subnet, name) for name in names for role in (SLIMMABLE, SEPARATE))
         rows.append((subnet, *wers, difference))
     headings = (f"{role}, {name} WER %" for name in names for role in (SLIMMABLE, SEPARATE))
@@ -223,11 +223,6 @@ def wer_of(study: Study, role: str, subnet: str, set_name: str) -> str:
     if len(wers) == 1:
         return str(wers[0])
     return f"{sum(w.wer for w in wers) / len(wers):.2f} (mean of {len(wers)} seeds)" if wers else ABSENT
-
-
-def signed(comparison: Comparison) -> str:
-    """The difference with its interval, in points."""
-    return f"{comparison.delta:+.2f} [{comparison.low:+.2f}, {comparison.high:+.2f}]"
 
 
 def _line(cells: Sequence[str]) -> str:

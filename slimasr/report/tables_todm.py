@@ -8,7 +8,7 @@ from slimasr.report.pairs import main_todm, of_model, todm_pairs
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.report.roles import MODELS, OVER
 from slimasr.report.series import line_name
-from slimasr.report.tables import ABSENT, Table, set_names, shape_cells, signed
+from slimasr.report.tables import ABSENT, Table, set_names, shape_cells
 
 _HALF = 0.5
 _AGAINST_SEPARATE = ("C2.1", "C2.2", "")
@@ -32,7 +32,7 @@ def separate_table(study: Study) -> Table:
             if ours is None or theirs is None:
                 continue
             wers = [_wer(record, name) for name in names for record in (ours, theirs)]
-            difference = ABSENT if comparison is None else f"{signed(comparison)} on {' + '.join(comparison.sets)}"
+            difference = ABSENT if comparison is None else f"{comparison} on {' + '.join(comparison.sets)}"
             rows.append((main.role, pair.a[1], _size(ours), _size(theirs), difference, *wers))
     headings = [f"{side} {name} WER %" for name in names for side in ("its", "separate")]
     note = (

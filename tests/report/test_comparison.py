@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +55,30 @@ def test_interval_agrees_with_the_normal_law() -> None:
     assert (high + low) / 2 == pytest.approx(100 * more_errors.mean() / 10, abs=0.1)
 
 
+def test_without_hypotheses_systems_count_as_independent(tmp_path: Path) -> None:
+    joint = write_experiment(tmp_path / "joint", {1.0: 0.1})
+    alone = write_experiment(tmp_path / "alone", {1.0: 0.3}, separate_of=1.0)
+    paired = read_study(collect([joint, alone], "made up", tmp_path)).comparisons[0]
+    for recogs in alone.glob("decode/*/*/recogs"):
+        recogs.unlink()
+    study = read_study(collect([joint, alone], "made up", tmp_path))
+    (found,) = study.comparisons
+    assert paired.paired and not found.paired and str(found).endswith("(unpaired)")
+    assert (found.wer_a, found.wer_b, found.delta) == pytest.approx((paired.wer_a, paired.wer_b, paired.delta))
+    assert (found.words, found.sets, found.seeds) == (paired.words, paired.sets, paired.seeds)
+    # Two independent sets of two independent systems: variances add up, each weighted by its words.
+    wers = [run.subnets[0].wer[name] for run in study.runs for name in ("dev", "test")]
+    half = sum(((w.high - w.low) / 2 * w.words) ** 2 for w in wers) ** 0.5 / found.words
+    assert (found.low, found.high) == pytest.approx((found.delta - half, found.delta + half))
+
+
 def test_undecoded_systems_are_not_compared(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1})
     alone = write_experiment(tmp_path / "alone", {1.0: 0.3}, separate_of=1.0)
-    for recogs in alone.glob("decode/*/*/recogs"):
-        recogs.unlink()
+    results = json.loads((alone / "results.json").read_text())
+    for record in results["subnets"].values():
+        record["wer"] = {}
+    (alone / "results.json").write_text(json.dumps(results))
     assert read_study(collect([joint, alone], "made up", tmp_path)).comparisons == ()
 
 

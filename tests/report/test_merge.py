@@ -15,6 +15,8 @@ from slimasr.scoring import align
 from slimasr.scoring.icefall import read_recogs
 from tests.report.made_up import write_experiment
 
+SYSTEMS = (("w0.5", ("separate", "w0.5")), ("w1", ("slimmable", "w0.5")))
+
 
 def told(path: Path, data: dict[str, Any]) -> Path:
     path.write_text(json.dumps(data))
@@ -63,8 +65,10 @@ def test_comparisons_that_cannot_be_made_again_stay(tmp_path: Path) -> None:
     assert collect([file], "made up", tmp_path)["comparisons"] == whole["comparisons"]
     # One of the two sides is another one now: the old difference says nothing about it.
     again = write_experiment(tmp_path / "again" / "alone", {0.5: 0.1}, separate_of=0.5)
-    roles = [entry["b"]["role"] for entry in collect([file, again], "made up", tmp_path)["comparisons"]]
-    assert roles == ["slimmable"]
+    study = read_study(collect([file, again], "made up", tmp_path))
+    against, neighbours = (study.compare(("slimmable", a), b) for a, b in SYSTEMS)
+    assert against is not None and not against.paired and against.delta > 0
+    assert neighbours is not None and neighbours.paired
 
 
 def test_sets_that_differ_are_an_error(tmp_path: Path) -> None:
