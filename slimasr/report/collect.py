@@ -38,7 +38,7 @@ _KEPT = (
 
 
 def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, Any]:
-    """Everything the experiments measured, merged, with their paired comparisons, as plain JSON data.
+    """Everything the experiments measured, merged, with their comparisons, as plain JSON data.
 
     What an experiment stands for follows from its configuration, see `slimasr.report.roles`; the first supernet is
     the main one.
