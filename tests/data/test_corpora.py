@@ -102,6 +102,17 @@ def test_real_librispeech_lists_what_lhotse_lists(corpus: Find) -> None:
     assert [len(ours[part]) for part in parts] == [271, 3, 5]
 
 
+def test_librispeech_joins_parts(corpus: Find) -> None:
+    folder, joined = corpus("librispeech_mini") / "LibriSpeech", "dev-clean+test-clean"
+    found = _list("librispeech", folder, (joined, "dev-clean", "test-clean"))
+    assert found[joined] == found["dev-clean"] + found["test-clean"]
+    with pytest.raises(UserError, match="'dev-cleaner'"):
+        _list("librispeech", folder, ("dev-clean+dev-cleaner",))
+    archives = CORPORA["librispeech"].archives
+    assert archives is not None
+    assert archives((joined, "dev-clean")) == archives(("dev-clean", "test-clean"))
+
+
 def test_librispeech_names_an_unknown_and_an_absent_part(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train-clean-200"):
         _list("librispeech", tmp_path, ("train-clean-200",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,36 @@ def test_the_papers_model_has_the_papers_size() -> None:
 def test_the_960_hour_preset_covers_all_of_librispeech() -> None:
     config = load_config(EGS / "librispeech" / "conf" / "slimmable_30M_960h.yaml")
     assert config.data.train == ["train-clean-100", "train-clean-360", "train-other-500"]
+
+
+@pytest.mark.parametrize("preset", ["todm", "todm_separate"])
+def test_the_second_papers_models_have_the_papers_sizes(preset: str) -> None:
+    """paper 2: from 29.1 to 99.9 M, and 4 choices for each of 9, 13 or 16 layers."""
+    config = load_config(EGS / "librispeech" / "conf" / f"{preset}.yaml")
+    space = build_space(config.space)
+    with torch.device("meta"):
+        model = build_model(config.model, None, config.tokenizer.vocab_size, space.widths)
+    sizes = [model.count(subnet).params / 1e6 for subnet in (space.max, space.min)]
+    assert sizes == pytest.approx([99.9, 29.1], abs=0.1)
+    assert space.count() == 4**9 + 4**13 + 4**16
+
+
+DATA_FOLDER = """
+cd "$1"
+recipe_main() { :; }
+. <(sed 's/^cd .*//; s/^[.] .*recipe.sh//' run.sh)
+for config in conf/*.yaml; do echo "$config $(data_of "$config")"; done
+"""
+
+
+def test_librispeech_presets_share_a_data_folder_only_if_they_share_the_data() -> None:
+    """Statistics, subwords and stored features of one train set would overwrite those of another."""
+    folder = EGS / "librispeech"
+    done = subprocess.run(["bash", "-c", DATA_FOLDER, "bash", folder], capture_output=True, text=True, check=True)
+    sets: dict[str, set[tuple[str, ...]]] = {}
+    for line in done.stdout.splitlines():
+        path, data = line.split()
+        config = load_config(folder / path).data
+        sets.setdefault(data, set()).add((config.storage, *config.train))
+    assert len(sets) == 4
+    assert all(len(kinds) == 1 for kinds in sets.values()), sets

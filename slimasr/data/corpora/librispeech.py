@@ -1,4 +1,5 @@
-"""LibriSpeech and mini LibriSpeech; sets are the corpus's parts (``train-clean-100``, ``dev-clean``, ...).
+"""LibriSpeech and mini LibriSpeech; sets are the corpus's parts (``train-clean-100``, ``dev-clean``, ...), or several
+of them joined (``dev-clean+dev-other``).
 
 Native layout: ``PART/SPEAKER/CHAPTER/UTTERANCE.flac`` and ``SPEAKER-CHAPTER.trans.txt``.
 """
@@ -32,9 +33,16 @@ class LibriSpeechOptions:
 
 
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
-    """The wanted parts, utterances in the order of their ids."""
+    """The wanted sets, part after part, utterances of a part in the order of their ids."""
     shortest = parse_options(LibriSpeechOptions, options, "librispeech").shortest
-    return {part: _keep(_read_part(corpus_dir, part), shortest) for part in sets}
+    return {
+        name: [utterance for part in _parts(name) for utterance in _keep(_read_part(corpus_dir, part), shortest)]
+        for name in sets
+    }
+
+
+def _parts(name: str) -> list[str]:
+    return name.split("+")
 
 
 def _keep(utterances: list[Utterance], shortest: int) -> list[Utterance]:
@@ -63,8 +71,8 @@ def _read_chapter(path: Path) -> Iterator[Utterance]:
 
 
 def _archives(sets: Sequence[str]) -> list[str]:
-    numbers = {part: 12 if part in FULL_PARTS else 31 for part in sets}
-    return [f"https://www.openslr.org/resources/{numbers[part]}/{part}.tar.gz" for part in sets]
+    numbers = {part: 12 if part in FULL_PARTS else 31 for name in sets for part in _parts(name)}
+    return [f"https://www.openslr.org/resources/{number}/{part}.tar.gz" for part, number in numbers.items()]
 
 
 LIBRISPEECH = Corpus(
