@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slimasr.search.front import Limits, Measurement, best_under
@@ -67,16 +68,18 @@ class Feasible:
         Fewer than ``number`` where the space has no more, or hides them too well.
         """
         chosen = dict.fromkeys(s for s in (self.space.max, self.space.min) if self.allows(s))
-        ranges, pool = self.buckets(buckets), dict[int, dict[Subnet, None]]()
+        ranges, pool = self.buckets(min(buckets, number)), dict[int, dict[Subnet, None]]()
         for _ in range(8 * number):
             subnet = self.draw(rng)
             if subnet not in chosen and self.allows(subnet):
                 pool.setdefault(ranges.index(self.costs(subnet)), {}).setdefault(subnet)
-        columns = [list(pool[index]) for index in sorted(pool)]
-        while len(chosen) < number and any(columns):
-            for column in filter(None, columns):
-                if len(chosen) < number:
-                    chosen[column.pop()] = None
+        taken = Counter(ranges.index(self.costs(subnet)) for subnet in chosen)
+        while len(chosen) < number and any(pool.values()):
+            fewest = min(taken[index] for index, left in pool.items() if left)
+            due = [index for index in sorted(pool) if pool[index] and taken[index] == fewest]
+            for index in _evenly(due, number - len(chosen)):
+                chosen[pool[index].popitem()[0]] = None
+                taken[index] += 1
         return list(chosen)[:number]
 
     def _check(self) -> None:
@@ -92,3 +95,10 @@ class Feasible:
 def describe_space(space: SearchSpace) -> dict[str, Any]:
     """Plain JSON data by which two spaces are told apart."""
     return {name: list(choices) for name, choices in space.genes.items()}
+
+
+def _evenly(items: Sequence[int], number: int) -> Sequence[int]:
+    """At most so many of the items, at equal distances."""
+    if len(items) <= number:
+        return items
+    return [items[(2 * n + 1) * len(items) // (2 * number)] for n in range(number)]

@@ -150,6 +150,17 @@ def test_samples_are_spread_evenly_over_sizes() -> None:
     assert alone.count(15) == 0
 
 
+@pytest.mark.parametrize("number", [8, 12, 16, 40, 63, 72, 100])
+def test_few_samples_are_spread_as_evenly(number: int) -> None:
+    """Also where there are fewer of them than ranges, or a few more: counts in eighths of all sizes."""
+    allowed = feasible(PAPER)
+    drawn = allowed.sample(number, random.Random(0), buckets=64)
+    assert len(drawn) == number and drawn == allowed.sample(number, random.Random(0), buckets=64)
+    eighths = allowed.buckets(8)
+    counts = [sum(eighths.index(allowed.costs(s)) == index for s in drawn) for index in range(8)]
+    assert all(abs(found - number / 8) <= 1 + number / 50 for found in counts), counts
+
+
 def test_equal_prefixes_come_together() -> None:
     found = totals(run_to_end(generator("random")))
     shuffled = random.Random(0).sample(found, len(found))
