@@ -44,7 +44,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(tree: Tree) -> Config:
-    """A configuration from plain data; sections that leave out their ``kind`` get the default one.
+    """A configuration from plain data; sections that leave out their ``kind`` get the default one, but in lists.
 
     Raises:
       pydantic.ValidationError: a key is unknown, of the wrong type or impossible.
@@ -75,6 +75,8 @@ def _describe(item: Mapping[str, Any]) -> str:
         return f"{name}: unknown key{_did_you_mean(str(keys[-1]), known)}"
     if item["type"] == "missing":
         return f"{name}: this key is needed"
+    if item["type"] == "union_tag_not_found":
+        return f"{name}.kind: this key is needed"
     if item["type"] == "union_tag_invalid":
         return f"{name}.kind: must be one of {item['ctx']['expected_tags']}, got {item['ctx']['tag']!r}"
     message = item["msg"].removeprefix("Value error, ")

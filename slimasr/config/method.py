@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from slimasr.config.section import Section
 from slimasr.config.training import OptimizerConfig, ScheduleConfig
+
+
+def _as_json(value: Any) -> Any:
+    """YAML reads a subnet's JSON as a mapping."""
+    return json.dumps(value) if isinstance(value, Mapping) else value
+
+
+SubnetText = Annotated[str, BeforeValidator(_as_json)]
 
 
 class SlimmableConfig(Section):
@@ -23,13 +33,13 @@ class SlimmableConfig(Section):
 class SeparateConfig(Section):
     """One subnet of the space, built as a stand-alone model and trained alone: the baseline.
 
-    ``subnet`` is a width, an id or JSON; YAML reads a bare width as a number, which is as good.
+    ``subnet`` is a width, an id, ``max``, ``min`` or JSON; YAML reads a bare width as a number, which is as good.
     """
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     kind: Literal["separate"] = "separate"
-    subnet: str = "1.0"
+    subnet: SubnetText = "1.0"
 
 
 class PhaseConfig(Section):
@@ -57,7 +67,7 @@ class TodmConfig(Section):
     share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
     share_predictor: bool = True
     phases: list[PhaseConfig] = []
-    validated: list[str] = ["max", "min"]
+    validated: list[SubnetText] = ["max", "min"]
 
     @model_validator(mode="after")
     def _in_order(self) -> TodmConfig:

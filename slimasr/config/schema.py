@@ -151,6 +151,22 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _teaching_happens(self) -> Config:
+        """Settings that would be silently without effect are mistakes."""
+        method, taught = self.method, self.loss.distillation is not None
+        if method.kind != "todm":
+            if taught:
+                raise ValueError(f"loss.distillation: method {method.kind} has no teacher; set it to null")
+            return self
+        for phase in method.phases:
+            if phase.epoch > self.training.num_epochs:
+                last = f"training.num_epochs is {self.training.num_epochs}"
+                raise ValueError(f"method.phases: {last}, so the phase of epoch {phase.epoch} would never begin")
+            if phase.kd_weight is not None and not taught:
+                raise ValueError("method.phases: kd_weight without loss.distillation has no effect")
+        return self
+
+    @model_validator(mode="after")
     def _exits_are_trained(self) -> Config:
         if self.method.kind != "multi_exit":
             return self

@@ -68,14 +68,20 @@ class Subnet:
         """Inverse of `to_dict`.
 
         Raises:
-          ValueError: unknown key, or a width outside (0, 1].
+          ValueError: unknown key, a value of another form, or a width outside (0, 1].
         """
         unknown = set(data) - {"width", "path", "units"}
         if unknown:
             raise ValueError(f"unknown subnet key {sorted(unknown)[0]!r}; known: width, path, units")
-        path = data.get("path")
-        units = {k: u if isinstance(u, int) else tuple(u) for k, u in data.get("units", {}).items()}
-        return cls(float(data.get("width", 1.0)), None if path is None else tuple(path), tuple(units.items()))
+        width, path, units = data.get("width", 1.0), data.get("path"), data.get("units", {})
+        if not isinstance(width, int | float):
+            raise ValueError(f"width: must be a number, got {width!r}")
+        if path is not None and not _is_list_of_ints(path):
+            raise ValueError(f"path: must be a list of layer ids such as [0, 1, 2], got {path!r}")
+        if not isinstance(units, Mapping):
+            raise ValueError(f'units: must look like {{"3.ffn": 512}}, got {units!r}')
+        chosen = tuple((str(key), _read_units(str(key), value)) for key, value in units.items())
+        return cls(float(width), None if path is None else tuple(path), chosen)
 
     def to_json(self) -> str:
         """One line of JSON, keys sorted: equal subnets give equal strings."""
@@ -83,7 +89,7 @@ class Subnet:
 
     @classmethod
     def from_json(cls, text: str) -> Subnet:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`; raises as `from_dict`, also for text that is not JSON."""
         return cls.from_dict(json.loads(text))
 
 
@@ -98,6 +104,21 @@ def scaled(size: int, width: float) -> int:
     if whole < 1 or abs(exact - whole) > 1e-6:
         raise ValueError(f"width {width:g} of {size} channels is {exact:g}, not a whole number above 0")
     return whole
+
+
+def _is_list_of_ints(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, int) for item in value)
+
+
+def _read_units(key: str, value: Any) -> Units:
+    layer, dot, module = key.partition(".")
+    if not (layer.isdecimal() and dot and module):
+        raise ValueError(f'units: {key!r} must be a layer and its module, such as "3.ffn"')
+    if isinstance(value, int):
+        return value
+    if not _is_list_of_ints(value):
+        raise ValueError(f"units of {key}: must be a number of units or a list of their indices, got {value!r}")
+    return tuple(value)
 
 
 def _canonical(units: Units) -> Units:

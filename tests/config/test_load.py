@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from slimasr.config.load import first_difference, load_config, parse_config, save_config
+from slimasr.config.schema import SeparateConfig
 from slimasr.errors import UserError
+from slimasr.supernet.subnet import Subnet
 
 MINIMAL: dict[str, Any] = {"name": "test", "data": {"corpus": "an4"}}
 
@@ -49,6 +51,15 @@ def test_overrides(tmp_path: Path) -> None:
     assert config.seed == 7
     assert load_config(path, ["data.options.voices=3"]).data.options == {"voices": 3}
     assert load_config(path, ["encoder.num_layers=3", "encoder.num_layers=5"]).model.encoder.num_layers == 5
+
+
+def test_a_subnet_may_be_written_as_yaml_or_json(tmp_path: Path) -> None:
+    path = write(tmp_path, method={"kind": "separate"})
+    for text in ('{"path": [0, 1], "units": {"0.ffn1": 8}}', "{path: [0, 1], units: {0.ffn1: 8}}"):
+        method = load_config(path, [f"method.subnet={text}"]).method
+        assert method.kind == "separate"
+        assert Subnet.from_json(method.subnet) == Subnet(1.0, (0, 1), (("0.ffn1", 8),))
+    assert load_config(path, ["method.subnet=0.5"]).method == SeparateConfig(subnet="0.5")
 
 
 def test_a_section_of_another_kind_starts_anew(tmp_path: Path) -> None:
@@ -103,6 +114,19 @@ def test_include_chain(tmp_path: Path) -> None:
         ("space.widths=[0.5]", "space.widths: must be different and contain 1.0"),
         ("encoder.layers=[{ffn1: 1, heads: 1, conv: 1}]", "model.encoder.layers.0.ffn2: this key is needed"),
         ("data=3", "data: input should be a valid dictionary"),
+        ("loss.distillation={}", "loss.distillation: method slimmable has no teacher; set it to null"),
+        (
+            "method={kind: todm, phases: [{epoch: 999}]}",
+            r"method.phases: training.num_epochs is \d+, so the phase of epoch 999 would never begin",
+        ),
+        (
+            "method={kind: todm, phases: [{epoch: 2, kd_weight: 0.5}]}",
+            "method.phases: kd_weight without loss.distillation has no effect",
+        ),
+        (
+            "method={kind: todm, phases: [{epoch: 2, optimizer: {lr: 1e-3}}]}",
+            "method.phases.0.optimizer.kind: this key is needed",
+        ),
     ],
 )
 def test_errors_name_the_key_in_one_line(tmp_path: Path, override: str, message: str) -> None:

@@ -48,3 +48,22 @@ def test_wrong_data_is_named() -> None:
     with pytest.raises(ValueError, match="width"):
         Subnet(0.0)
     assert json.loads(Subnet(0.5).to_json()) == {"width": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"path": 9}, "path: must be a list of layer ids"),
+        ({"path": [0, 1.5]}, "path: must be a list of layer ids"),
+        ({"width": None}, "width: must be a number"),
+        ({"width": "wide"}, "width: must be a number"),
+        ({"units": [1]}, "units: must look like"),
+        ({"units": {"ffn": 512}}, "'ffn' must be a layer and its module"),
+        ({"units": {"0": 512}}, "'0' must be a layer and its module"),
+        ({"units": {"0.ffn": 512.0}}, r"units of 0\.ffn: must be a number of units"),
+        ({"units": {"0.ffn": ["a"]}}, r"units of 0\.ffn: must be a number of units"),
+    ],
+)
+def test_data_of_another_form_is_a_value_error(data: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Subnet.from_json(json.dumps(data))
