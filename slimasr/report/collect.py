@@ -50,7 +50,8 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
       root: folder that paths are written relative to.
 
     Raises:
-      UserError: a folder was not trained or searched, two have the same name, or a set differs between experiments.
+      UserError: a folder was not trained or searched, two have the same name or stand for the same model and seed, or
+        a set differs between experiments.
     """
     entries, utterances, told = dict[str, dict[str, Any]](), dict[str, dict[str, int]](), list[dict[str, Any]]()
     for path in (path for path in experiments if path.is_file()):
@@ -69,6 +70,7 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
     roles = roles_of({name: _described(entry, configs[name]) for name, entry in entries.items()})
     for name, role in roles.items():
         entries[name] = _with_role(entries[name], role)
+    _refuse_doubles(entries)
     sets = {name: utterances[name] for name in sorted(utterances)}
     merged = {"recipe": recipe, "experiments": entries, "utterances": sets, "comparisons": []}
     data = next(iter(configs.values())).data
@@ -97,6 +99,23 @@ def _same_set(utterances: dict[str, dict[str, int]], name: str, words: dict[str,
             f"{where}: its set {name} is not that of the other experiments ({len(ours ^ theirs)} entries differ); "
             "decode all on one set, or report on them apart"
         )
+
+
+def _refuse_doubles(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Two runs of one role and seed would count as two seeds, whatever sets them apart (a learning rate, say).
+
+    Raises:
+      UserError: there are two.
+    """
+    seen = dict[tuple[str, str, int], str]()
+    for entry in entries.values():
+        key = entry["role"], entry.get("separate_of") or "", entry.get("seed", 0)
+        if key in seen:
+            what = " ".join(filter(None, key[:2]))
+            raise UserError(
+                f"{seen[key]} and {entry['dir']} both stand for {what}, seed {key[2]}: report on them apart"
+            )
+        seen[key] = entry["dir"]
 
 
 def _described(entry: Mapping[str, Any], config: Config) -> Described:

@@ -86,3 +86,16 @@ def test_other_files_are_an_error(tmp_path: Path, content: str, reason: str) -> 
     path.write_text(content)
     with pytest.raises(UserError, match=f"other.json: {reason}"):
         collect([path], "made up", tmp_path)
+
+
+@pytest.mark.parametrize(("separate_of", "what"), [(None, "slimmable"), (0.5, "separate w0.5")])
+def test_two_runs_of_one_model_and_seed_are_an_error(tmp_path: Path, separate_of: float | None, what: str) -> None:
+    made = {name: write_experiment(tmp_path / name, {0.5: 0.2}, separate_of=separate_of) for name in ("a", "b")}
+    with pytest.raises(UserError, match=f"^a and b both stand for {what}, seed 1: report on them apart$"):
+        collect([*made.values()], "made up", tmp_path)
+    file = told(tmp_path / "first.json", collect([made["a"]], "made up", tmp_path))
+    with pytest.raises(UserError, match=f"^a and b both stand for {what}, seed 1"):
+        collect([file, made["b"]], "made up", tmp_path)
+    others = [write_experiment(tmp_path / "c", {0.5: 0.2}, separate_of=separate_of, seed=2)]
+    others += [write_experiment(tmp_path / "d", {0.25: 0.2}, separate_of=0.25)] if separate_of else []
+    assert len(collect([made["a"], *others], "made up", tmp_path)["experiments"]) == 1 + len(others)

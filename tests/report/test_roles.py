@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slimasr.config.load import parse_config
+from slimasr.config.load import load_config, parse_config
 from slimasr.config.schema import Config
 from slimasr.report.roles import Described, roles_of, todm_model
 
 MH_SSM = {"kind": "mh_ssm", "d_model": 96, "num_layers": 8, "ffn_dim": 384}
+CONF = Path(__file__).resolve().parents[2] / "egs/an4/conf"
 CONFORMER = {"d_model": 96, "num_layers": 8, "ffn_dim": 384}
 ADAPTIVE = {**MH_SSM, "adaptive_dropout": True}
 LAYERS = {"kind": "layers", "depths": [4, 6, 8], "units": {"ffn": [96, 192, 384]}}
@@ -131,3 +133,15 @@ def test_models_with_exits_are_a3() -> None:
     )
     roles = roles_of({"ours": described(config()), "exits": described(exits)})
     assert (roles["exits"].name, roles["exits"].model) == ("multi-exit", "A3")
+
+
+@pytest.mark.parametrize("prefix", ["todm", "todm_conformer"])
+def test_no_two_supernets_of_compare_todm_share_a_role(prefix: str) -> None:
+    plain = [f"{prefix}{variant}" for variant in ("", "_layers", "_channels", "_dropout", "_kl", "_alpha", "_exits")]
+    grid = ["loss.distillation.classes=target_blank", "loss.distillation.num_kd_tokens=20"]
+    made: list[tuple[str, tuple[str, ...]]] = [(name, ()) for name in plain]
+    made += [(f"{prefix}_{divergence}", (classes,)) for divergence in ("kl", "alpha") for classes in grid]
+    made += [(f"{prefix}_dropout", ("training.optimizer={kind: scaled_adam, lr: 1.9e-2}",))]
+    configs = [load_config(CONF / f"{name}.yaml", changes) for name, changes in made]
+    roles = roles_of({str(number): described(own) for number, own in enumerate(configs)})
+    assert len({role.name for role in roles.values()}) == len(made) == 12
