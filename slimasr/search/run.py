@@ -120,13 +120,17 @@ class Search:
         return history
 
     def _take(self, proposal: Proposal, history: History, generator: Generator) -> Iterator[Candidate]:
-        """Claim and evaluate; nothing where another worker was first."""
+        """Claim and evaluate; nothing where another worker was first.
+
+        Without the dev set nothing is claimed: others would have to wait for a worker that is still loading.
+        """
+        evaluator = self.evaluator
         claim = self.study.claim(proposal, self.feasible.costs(proposal.subnet))
         if claim is None:
             return
         try:
             with self.study.alive(claim):
-                outcome = self._evaluate(claim.candidate, history, generator)
+                outcome = self._evaluate(evaluator, claim.candidate, history, generator)
         except BaseException:
             self.study.give_back(claim)
             raise
@@ -134,16 +138,16 @@ class Search:
         if finished is not None:
             yield finished
 
-    def _evaluate(self, candidate: Candidate, history: History, generator: Generator) -> Outcome:
+    def _evaluate(self, evaluator: Evaluator, candidate: Candidate, history: History, generator: Generator) -> Outcome:
         config = self.experiment.config.search
         measured = self._measured_costs(candidate.subnet)
         costs = {**candidate.costs, **measured}
         if Limits(**config.limits).excess(Measurement(candidate.subnet, 0.0, None, costs)) > 1.0:
-            return Outcome(0, self.evaluator.words, None, stopped=True, seconds=0.0, costs=measured)
+            return Outcome(0, evaluator.words, None, stopped=True, seconds=0.0, costs=measured)
         bar = float("inf")
         if config.stop_early and config.kind != "exhaustive":
             bar = error_bar(history, costs, config.cost, generator.buckets)
-        return replace(self.evaluator.evaluate(candidate.subnet, bar), costs=measured)
+        return replace(evaluator.evaluate(candidate.subnet, bar), costs=measured)
 
     def _measured_costs(self, subnet: Subnet) -> Mapping[str, float]:
         """Time and memory, where time is the cost or limited; else none: they are measured for the front at the end."""

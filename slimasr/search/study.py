@@ -31,7 +31,7 @@ from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
 MOST_DEATHS = 3
-"""So many workers may die over one subnet before the search gives in."""
+"""So many workers may die over one subnet before a run of the search gives in."""
 
 _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
@@ -98,18 +98,21 @@ class Study:
         )
         self._id = database.patiently(lambda: database.storage.get_study_id_from_name(name))
         self._agree(dict(identity))
+        # Who died earlier may have been killed for any reason: it says nothing about this run.
+        self._last_of_earlier = max((trial.number for trial in self._trials()), default=-1)
 
     def history(self) -> History:
         """All candidates as they are now.
 
         Raises:
-          UserError: one subnet has killed several workers.
+          UserError: one subnet has killed several workers since the study was opened.
         """
         candidates, deaths = dict[str, Candidate](), dict[str, int]()
         for trial in self._trials():
             key = trial.user_attrs["subnet"]
             if trial.state == TrialState.FAIL:
-                deaths[key] = deaths.get(key, 0) + ("lost" not in trial.user_attrs)
+                died = trial.number > self._last_of_earlier and "lost" not in trial.user_attrs
+                deaths[key] = deaths.get(key, 0) + died
             elif trial.state in _STATES and key not in candidates:
                 candidates[key] = self._candidate(trial)
         for key, number in deaths.items():

@@ -25,6 +25,8 @@ from slimasr.search.history import Candidate
 from slimasr.search.run import Search
 
 POLL_SECONDS = 0.5
+FAREWELL_SECONDS = 5.0
+"""In which workers may end by themselves."""
 BATCH_SECONDS = 50.0
 """At most so much audio through the encoder at once: batches of like lengths need little padding."""
 _THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -127,7 +129,10 @@ def _report(worker: BaseProcess, others: bool) -> None:
 
 
 def _end(workers: Sequence[BaseProcess]) -> None:
+    """What was interrupted together with this process gives back what it had claimed, if it is given the time."""
+    deadline = time.monotonic() + FAREWELL_SECONDS
     for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
         if worker.is_alive():
             worker.terminate()
         worker.join()

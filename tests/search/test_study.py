@@ -193,6 +193,14 @@ def test_a_subnet_that_kills_its_workers_ends_the_search(url: str) -> None:
         study.reap()
     with pytest.raises(UserError, match="3 workers died over subnet w1: is the memory enough"):
         study.history()
+    # They may have been killed from outside: a later run tries again, and counts anew.
+    later = open_study(url)
+    assert SPACE.max not in later.history()
+    forge_owner(later, process_identity().rsplit("|", 1)[0] + "|0")
+    assert later.claim(Proposal(SPACE.max), count(SPACE.max))
+    later.reap()
+    measure(later, SPACE.max)
+    assert SPACE.max in later.history()
 
 
 def test_a_study_of_something_else_is_refused(url: str) -> None:
