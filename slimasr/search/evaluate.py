@@ -12,7 +12,7 @@ from torch import Tensor
 from slimasr.config.schema import DecodingConfig, LossConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.decode import describe, search_labels
 from slimasr.errors import UserError
 from slimasr.methods.objective import Objective
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
@@ -40,7 +40,7 @@ def measure_quality(
     loss: LossConfig,
     decoding: DecodingConfig,
 ) -> Quality:
-    """Greedy WER with its bootstrap interval, and loss; the encoder runs once for both.
+    """WER, by the search that the recipe names, with its bootstrap interval, and loss; the encoder runs once for both.
 
     A model without training-only heads is given the full-lattice loss.
 
@@ -55,7 +55,7 @@ def measure_quality(
         total += float(output.losses["transducer"].sum())
         tokens += batch.num_tokens
         am = model.project_encoder(encoder.out, subnet)
-        hypotheses = greedy_search(model, am, encoder.lens, decoding.max_symbols_per_frame)
+        hypotheses = search_labels(model, am, encoder.lens, decoding)
         for name, text, hypothesis in zip(batch.ids, batch.texts, hypotheses, strict=True):
             words = tokenizer.decode(hypothesis).split()
             utterances.append(Utterance(name, tuple(text.split()), tuple(words)))
@@ -83,8 +83,7 @@ def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
 
 def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig) -> dict[str, Any]:
     """The entry of a set in ``results.json``."""
-    how = f"greedy, at most {decoding.max_symbols_per_frame} per frame"
-    return quality.wer.to_dict() | {"checkpoint": checkpoint, "decoding": how}
+    return quality.wer.to_dict() | {"checkpoint": checkpoint, "decoding": describe(decoding)}
 
 
 def loss_objective(model: Transducer, loss: LossConfig) -> Objective:

@@ -15,7 +15,7 @@ from torch import Tensor
 from slimasr.config.schema import Config, SearchConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.decode import search_labels
 from slimasr.decoding.searchable import Searchable
 from slimasr.decoding.tabulated import tabulated
 from slimasr.encoders.base import EncoderOutput
@@ -122,8 +122,7 @@ class Evaluator:
         encoded = [self._encode(number, prepared, name) for number in numbers]
         frames = max(one.out.shape[1] for one in encoded)
         am = torch.cat([padded(model.project_encoder(one.out, subnet), frames) for one in encoded])
-        limit = self._config.decoding.max_symbols_per_frame
-        ids = iter(greedy_search(searched, am, torch.cat([one.lens for one in encoded]), limit))
+        ids = iter(search_labels(searched, am, torch.cat([one.lens for one in encoded]), self._config.decoding))
         return [[self._tokenizer.decode(next(ids)).split() for _ in one.lens] for one in encoded]
 
     def _word_errors(self, number: int, hypotheses: Sequence[Sequence[str]]) -> list[int]:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from slimasr.config.schema import Config
+from slimasr.config.schema import Config, DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import eval_batches
+from slimasr.decoding.beam import modified_beam_search
 from slimasr.decoding.greedy import greedy_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.export.int8 import fake_quantized
-from slimasr.search.evaluate import measure_quality
+from slimasr.search.evaluate import measure_quality, wer_entry
 from slimasr.search.evaluator import Evaluator
 from slimasr.search.front import find_front
 from slimasr.search.history import Candidate, History, error_bar
 from slimasr.search.prefix import PrefixCache
 from slimasr.supernet.subnet import Subnet
 from tests.search.untrained import LAYERS, edit_distance, make_experiment
+from tests.tiny import randomize
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,9 @@ def with_search(config: Config, **search: object) -> Config:
     return config.model_copy(update={"search": config.search.model_copy(update=search)})
 
 
-def plain_errors(opened: Experiment, subnet: Subnet, batches: list[Batch], int8: bool = False) -> int:
+def plain_errors(
+    opened: Experiment, subnet: Subnet, batches: list[Batch], int8: bool = False, beam: int | None = None
+) -> int:
     """What the evaluator replaces."""
     model = fake_quantized(opened.model, subnet) if int8 else opened.model.extract(subnet).eval()
     errors = 0
@@ -54,7 +59,11 @@ def plain_errors(opened: Experiment, subnet: Subnet, batches: list[Batch], int8:
             one = batch.select([row])
             with torch.no_grad():
                 out = model.encode(one.x, one.x_lens)
-                ids = greedy_search(model, model.project_encoder(out.out), out.lens)[0]
+                am = model.project_encoder(out.out)
+                if beam is None:
+                    ids = greedy_search(model, am, out.lens)[0]
+                else:
+                    ids = modified_beam_search(model, am, out.lens, beam)[0]
             errors += edit_distance(one.texts[0].split(), opened.tokenizer.decode(ids).split())
     return errors
 
@@ -62,6 +71,29 @@ def plain_errors(opened: Experiment, subnet: Subnet, batches: list[Batch], int8:
 def some_subnets(opened: Experiment, number: int) -> list[Subnet]:
     rng = random.Random(0)
     return [opened.space.max, opened.space.min, *(opened.space.sample(rng) for _ in range(number))]
+
+
+def test_candidates_are_decoded_as_the_recipe_says(opened: Experiment, batches: list[Batch]) -> None:
+    """The references are what greedy search finds with max, so that both searches are told apart."""
+    opened = replace(opened, model=randomize(deepcopy(opened.model), seed=3))
+    said = [replace(b, texts=tuple(greedy_texts(opened, b))) for b in batches]
+    decoding = DecodingConfig(kind="modified_beam", beam=3)
+    config = opened.config.model_copy(update={"decoding": decoding})
+    measured, errors = Evaluator(opened.model, opened.tokenizer, said, config), list[int]()
+    for subnet in some_subnets(opened, 5):
+        errors.append(measured.evaluate(subnet).errors)
+        assert errors[-1] == plain_errors(opened, subnet, said, beam=3)
+        quality = measure_quality(opened.model, subnet, said, opened.tokenizer, config.loss, decoding)
+        assert quality.wer.counts.errors == errors[-1]
+    assert plain_errors(opened, opened.space.max, said) == 0 < errors[0]
+    assert wer_entry(quality, "x", decoding)["decoding"] == "modified beam search, beam 3"
+
+
+def greedy_texts(opened: Experiment, batch: Batch) -> list[str]:
+    with torch.no_grad():
+        out = opened.model.encode(batch.x, batch.x_lens)
+        found = greedy_search(opened.model, opened.model.project_encoder(out.out), out.lens)
+    return [opened.tokenizer.decode(ids) for ids in found]
 
 
 @pytest.mark.parametrize("int8", [False, True])
