@@ -129,7 +129,7 @@ class ElasticS4D(nn.Module):
 
     def __init__(self, channels: int, ssm_state: int, dt_range: tuple[float, float], decay: float = 0.5) -> None:
         """``ssm_state``: real numbers per channel, even. ``dt_range``: steps are drawn from it, evenly in log.
-        ``decay``: of all poles at the start, in units of 1 / dt.
+        ``decay``: minus the real part of all lambda at the start; a kernel falls by e in 1 / (dt decay) frames.
         """
         super().__init__()
         pairs, low, high = ssm_state // 2, *map(math.log, dt_range)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from slimasr.config.schema import (
@@ -20,7 +22,7 @@ from slimasr.config.schema import (
 from slimasr.elastic.ssm import convolution_macs
 from slimasr.encoders.base import EncoderState
 from slimasr.encoders.conformer import Conformer
-from slimasr.encoders.mh_ssm import MhSsm, shrink
+from slimasr.encoders.mh_ssm import MhSsm, MhSsmLayer, shrink
 from slimasr.errors import UserError
 from slimasr.models.transducer import Transducer, shrink_model_config
 from slimasr.supernet.subnet import Subnet
@@ -137,6 +139,26 @@ def test_extraction_is_exact(changes: dict[str, object]) -> None:
         built.load_state_dict(alone.state_dict())
         torch.testing.assert_close(built.eval()(x, lens).out, want.out, atol=1e-5, rtol=1e-5)
         assert sum(p.numel() for p in alone.parameters()) == model.count(subnet).params == alone.count().params
+
+
+def test_a_layer_is_the_papers_formula() -> None:
+    """x + MHSSM(LN x), then LN(x + FFN(LN x)), by torch's own functions on the layer's weights."""
+    layer = mh_ssm().layers[1]
+    assert isinstance(layer, MhSsmLayer) and layer.ffn is not None
+    x, padding = torch.randn(2, 9, CONFIG.d_model), torch.arange(9) >= torch.tensor([[9], [6]])
+    weights = dict(layer.named_parameters())
+
+    def norm(name: str, value: Tensor) -> Tensor:
+        scale, shift = (weights[f"norms.{name}.affine.{CONFIG.d_model}.{part}"] for part in ("weight", "bias"))
+        return functional.layer_norm(value, value.shape[-1:], scale, shift)
+
+    def linear(name: str, value: Tensor) -> Tensor:
+        return functional.linear(value, weights[f"ffn.{name}.weight"], weights[f"ffn.{name}.bias"])
+
+    with torch.no_grad():
+        y = x + layer.ssm(norm("ssm", x), padding)
+        y = norm("out", y + linear("outer", functional.gelu(linear("inner", norm("ffn", y)))))
+        torch.testing.assert_close(layer(x, padding, 1.0, None), y, atol=1e-6, rtol=1e-5)
 
 
 def test_an_extracted_model_can_be_extracted_again() -> None:

@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.config.schema import AdamWConfig, DistillationConfig, LossConfig, PhaseConfig, ScaledAdamConfig, TodmConfig
+from slimasr.config.schema import (
+    AdamWConfig,
+    DistillationConfig,
+    ForceAnnealScheduleConfig,
+    LossConfig,
+    PhaseConfig,
+    ScaledAdamConfig,
+    TodmConfig,
+)
 from slimasr.data.batch import Batch
 from slimasr.methods.base import StepContext, StepReport
 from slimasr.methods.objective import Objective, loss_weights
@@ -124,6 +132,70 @@ def test_divergence_is_the_one_between_both_subnets_run_alone(loss: LossConfig, 
     assert report.losses[key] == pytest.approx(node_sum.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("per", ["node", "utterance"])
+def test_the_gradient_of_a_taught_step_is_autograds(per: str) -> None:
+    """KL over the teacher's 3 likeliest tokens and the rest, utterance by utterance, by the softmax alone."""
+    weight, count = 0.7, 3
+    options = {"num_kd_tokens": count, "divergence": "kl", "lattice": "full", "kd_weight": weight, "per": per}
+    loss = with_distillation(LATTICES[0], **options)
+    target, data, method = objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
+    run(method, target, data)
+    found, part = gradients(target), data.select(method.plan(data, context())[1].rows or ())
+    target.zero_grad(set_to_none=True)
+    divergence, nodes = torch.zeros(()), 0
+    for row in range(len(part)):
+        with torch.no_grad():
+            p = log_probs(target.model, part.select([row]), SPACE.max).exp()
+        q = log_probs(target.model, part.select([row]), SPACE.min).exp()
+        top = p.topk(count).indices
+        p, q = p.gather(-1, top), q.gather(-1, top)
+        p, q = (torch.cat([x, 1 - x.sum(-1, keepdim=True)], -1) for x in (p, q))
+        divergence = divergence + (p * (p / q).log()).sum()
+        nodes += p.shape[0] * p.shape[1]
+    by_utterance = per == "utterance"
+    for one, subnet in ((data, SPACE.max), (part, SPACE.min)):
+        losses = target(one, subnet, ("transducer",)).losses["transducer"]
+        (losses.sum() / (len(one) if by_utterance else one.num_tokens)).backward()
+    (weight * divergence / (len(part) if by_utterance else nodes)).backward()
+    for name, value in gradients(target).items():
+        torch.testing.assert_close(found[name], value, atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lattice", ["teacher", "own"])
+def test_a_students_transducer_loss_is_on_its_teachers_lattice_where_asked(lattice: str) -> None:
+    """Against a plain recursion over the nodes of the teacher's band; on its own lattice it is the untaught loss."""
+    loss = with_distillation(LATTICES[1].model_copy(update={"prune_range": 2, "simple_scale": 0.0}), lattice=lattice)
+    target, data, method = objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
+    report, rows = run(method, target, data), method.plan(data, context())[1].rows or ()
+    part, bands = data.select(rows), band_of(target, data, rows, loss, "teacher")
+    assert bands is not None
+    with torch.no_grad():
+        untaught = float(target(part, SPACE.min, ("transducer",), 1.0).losses["transducer"].sum())
+        banded = sum(
+            loss_on_band(log_probs(target.model, part.select([row]), SPACE.min), part.y[row].tolist(), bands[row])
+            for row in range(len(part))
+        )
+    found = report.losses[f"{SPACE.min.id}/transducer"]
+    assert found == pytest.approx(banded if lattice == "teacher" else untaught, rel=1e-4)
+    assert banded != pytest.approx(untaught, rel=1e-3), "told apart"
+
+
+def loss_on_band(scores: Tensor, labels: list[int], band: list[list[int]]) -> float:
+    """-log of the sum over the paths that stay at the positions ``band[t]`` on frame t."""
+    frames, positions = scores.shape[:2]
+    alpha = {(0, 0): 0.0}
+    for t in range(frames):
+        for u in (u for u in band[t] if u < positions):
+            ways = [alpha[t, u]] if (t, u) in alpha else []
+            if t > 0 and (t - 1, u) in alpha:
+                ways.append(alpha[t - 1, u] + float(scores[t - 1, u, 0]))
+            if (t, u - 1) in alpha:
+                ways.append(alpha[t, u - 1] + float(scores[t, u - 1, labels[u - 1]]))
+            if ways:
+                alpha[t, u] = float(torch.tensor(ways, dtype=torch.float64).logsumexp(0))
+    return -(alpha[frames - 1, positions - 1] + float(scores[-1, -1, 0]))
+
+
 def log_probs(model: Transducer, one: Batch, subnet: Subnet) -> Tensor:
     """(T, U + 1, V) of a single utterance."""
     encoder = model.encode(one.x, one.x_lens, subnet)
@@ -175,9 +247,13 @@ def test_phases_switch_optimizer_schedule_and_weight_at_their_epoch() -> None:
     scaled = ScaledAdamConfig(lr=0.006)
     phases = [PhaseConfig(epoch=4, kd_weight=0.5), PhaseConfig(epoch=6, optimizer=scaled)]
     phases.append(PhaseConfig(epoch=8, kd_weight=0.1, optimizer=AdamWConfig(lr=1e-4)))
+    anneal = ForceAnnealScheduleConfig(anneal_epoch=7)
+    phases.append(PhaseConfig(epoch=9, schedule=anneal))
     method = todm(with_distillation(LATTICES[1]), TodmConfig(phases=phases))
     assert [method.kd_weight(epoch) for epoch in (1, 3, 4, 7, 8)] == [1.0, 1.0, 0.5, 0.5, 0.1]
     names = [method.phase(epoch).name for epoch in (1, 4, 6, 7, 8)]
     assert names == ["from epoch 1", "from epoch 1", "from epoch 6", "from epoch 6", "from epoch 8"]
     assert method.phase(5).optimizer is None and method.phase(6).optimizer == scaled
+    assert [method.phase(epoch).schedule for epoch in (1, 8, 9, 10)] == [None, None, anneal, anneal]
+    assert method.phase(10).optimizer == AdamWConfig(lr=1e-4) and method.phase(10).name == "from epoch 8"
     assert method.plan(batch(), context(9))[1].losses["distillation"] == 0.1
