@@ -177,7 +177,8 @@ def _search(path: Path, config: Config, results: Mapping[str, Any], front: Seque
     """What the search looked at and took, and how dev ranks its front; nothing where there was no choice to make."""
     looked = _read_json(path / "search" / "candidates.json")
     entries = [*looked.get("candidates", ()), *looked.get("stopped", ())]
-    if config.search.kind == "exhaustive" or len(entries) < 2:
+    # The search may have been asked for by --set; older folders tell what the configuration says alone.
+    if looked.get("kind", config.search.kind) == "exhaustive" or len(entries) < 2:
         return {}
     costs = sorted(set.intersection(*(set(entry["costs"]) for entry in entries)))
     correlations = {
@@ -192,7 +193,7 @@ def _search(path: Path, config: Config, results: Mapping[str, Any], front: Seque
             "costs": {name: [entry["costs"][name] for entry in entries] for name in costs if name in _PLOTTED},
         },
         "search": _read_json(path / "search" / "summary.json") or None,
-        "int8_search": config.search.int8,
+        "int8_search": looked.get("int8", config.search.int8),
         "rank_correlation": {name: value for name, value in correlations.items() if value is not None},
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,28 @@ from slimasr.supernet.subnet import Subnet
 
 LISTED = 100
 """Larger spaces are never gone through: ``all`` then means the front, max and min."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a WER on dev depends on beside subnet and weights.
+
+    Attributes:
+      set_name: the dev set.
+      int8: whether weights were rounded as int8 has them.
+      decoding: the search for the best labels, in words.
+    """
+
+    set_name: str
+    int8: bool
+    decoding: str
+
+    def held(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an entry of results.json was measured under them."""
+        found, wers = entry["search"], entry.get("wer", {})
+        # Older records tell the decoding beside the WER alone, and of int8 nothing: it was rare.
+        decoding = found.get("decoding", wers.get(self.set_name, {}).get("decoding"))
+        return (found.get("int8", False), decoding) == (self.int8, self.decoding)
 
 
 def fingerprint(path: Path) -> str:
@@ -30,10 +53,14 @@ def fingerprint(path: Path) -> str:
         raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first") from None
 
 
-def read_archive(exp: Path) -> list[Measurement]:
-    """The subnets measured in full (costs and time too) on the weights that the experiment has now."""
-    weights = fingerprint(exp / "final.pt")
-    return [_in_results(entry) for entry in _entries(exp) if entry.get("search", {}).get("weights") == weights]
+def read_archive(exp: Path, conditions: Conditions | None = None) -> list[Measurement]:
+    """The subnets measured in full (costs and time too) on the weights that the experiment has now.
+
+    Args:
+      conditions: under which; default: those of the last search.
+    """
+    conditions = conditions or _last_conditions(exp)
+    return [_in_results(entry) for entry in _entries(exp) if conditions is None or conditions.held(entry)]
 
 
 def read_candidates(exp: Path) -> list[Measurement]:
@@ -56,7 +83,8 @@ def find_subnet(experiment: Experiment, text: str) -> Subnet:
     try:
         return experiment.space.parse(text)
     except UserError as error:
-        ids = {m.subnet.id: m.subnet for m in read_candidates(experiment.dir)}
+        evaluated = [*map(_subnet, _entries(experiment.dir)), *(m.subnet for m in read_candidates(experiment.dir))]
+        ids = {subnet.id: subnet for subnet in evaluated}
         if text.strip() in ids and ids[text.strip()] in experiment.space:
             return ids[text.strip()]
         advice = "" if experiment.space.count() <= LISTED else ", or the id of one that the search has evaluated"
@@ -129,9 +157,17 @@ def _current(exp: Path, name: str) -> dict[str, Any]:
     return content if content.get("weights") == fingerprint(exp / "final.pt") else {}
 
 
-def _entries(exp: Path) -> Iterable[Mapping[str, Any]]:
+def _last_conditions(exp: Path) -> Conditions | None:
+    """None before a search, and where an older one has not told."""
+    content = _current(exp, "candidates")
+    return Conditions(content["set"], content["int8"], content["decoding"]) if "int8" in content else None
+
+
+def _entries(exp: Path) -> list[Mapping[str, Any]]:
+    """What was measured in full on the weights of now, under whatever conditions."""
     entries: dict[str, Mapping[str, Any]] = read_results(exp).get("subnets", {})
-    return entries.values()
+    weights = fingerprint(exp / "final.pt")
+    return [entry for entry in entries.values() if entry.get("search", {}).get("weights") == weights]
 
 
 def _in_results(entry: Mapping[str, Any]) -> Measurement:

@@ -40,13 +40,14 @@ def choose_finalists(search: Search, history: History) -> list[Subnet]:
 
 
 def measure_finalists(search: Search, subnets: Sequence[Subnet]) -> Iterator[Measurement]:
-    """Put subnets into results.json with WER, interval, loss, all costs and time; what is there is not measured again.
+    """Put subnets into results.json with WER, interval, loss, all costs and time.
 
-    Entries of other weights are dropped: they describe nothing that exists.
+    What was measured under the same conditions is not measured again. Entries of other weights are dropped: they
+    describe nothing that exists.
     """
     exp, weights = search.experiment.dir, fingerprint(search.experiment.dir / "final.pt")
     _drop_others(search, weights)
-    known = {measurement.subnet: measurement for measurement in read_archive(exp)}
+    known = {measurement.subnet: measurement for measurement in read_archive(exp, search.conditions)}
     history = search.study.history()
     for subnet in subnets:
         if subnet not in known:
@@ -134,12 +135,13 @@ def _entry(search: Search, subnet: Subnet, costs: Mapping[str, float], weights: 
     experiment, config = search.experiment, search.experiment.config
     quality = search.evaluator.quality(subnet)
     counted = {**search.feasible.costs(subnet), **costs}
+    found = {"wer": quality.wer.wer, "dev_loss": quality.loss, "weights": weights}
     return {
         "subnet": subnet.to_dict(),
         "costs": counted if "rtf" in counted else {**counted, **search.measure_runtime(subnet)},
         "dev_loss": quality.loss,
         "wer": {config.data.dev: wer_entry(quality, experiment.checkpoint, config.decoding)},
-        "search": {"wer": quality.wer.wer, "dev_loss": quality.loss, "weights": weights},
+        "search": {**found, "int8": config.search.int8, "decoding": search.conditions.decoding},
     }
 
 

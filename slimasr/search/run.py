@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
+from slimasr.decoding.decode import describe
 from slimasr.experiment import Experiment, write_json_atomic
-from slimasr.search.archive import fingerprint
+from slimasr.search.archive import Conditions, fingerprint
 from slimasr.search.database import Database, default_url
 from slimasr.search.evaluate import Batches, joined_features
 from slimasr.search.evaluator import Evaluator
@@ -66,10 +67,18 @@ class Search:
             # Limits on counted costs only narrow what is proposed; this one decides what is not evaluated.
             "search.limits.rtf": config.search.limits.get("rtf"),
             "decoding.max_symbols_per_frame": config.decoding.max_symbols_per_frame,
+            # None stands for greedy search, which older studies do not name.
+            "decoding": None if config.decoding.kind == "greedy" else describe(config.decoding),
         }
         name = f"{config.name}-{fingerprint(experiment.dir / 'final.pt')}"
         study = Study(database, name, experiment.space, identity, config.search.cost)
         return cls(experiment, study, feasible, dev_batches)
+
+    @property
+    def conditions(self) -> Conditions:
+        """Under which subnets are measured."""
+        config = self.experiment.config
+        return Conditions(config.data.dev, config.search.int8, describe(config.decoding))
 
     def generator(self) -> Generator:
         """The recipe's generator, from its beginning."""
@@ -111,7 +120,10 @@ class Search:
         history, config = self.study.history(), self.experiment.config
         content = {
             "set": config.data.dev,
+            "kind": config.search.kind,
             "cost": config.search.cost,
+            "int8": config.search.int8,
+            "decoding": self.conditions.decoding,
             "weights": fingerprint(self.experiment.dir / "final.pt"),
             "candidates": [candidate.to_dict() for candidate in history.measured],
             "stopped": [candidate.to_dict() for candidate in history.select("stopped")],

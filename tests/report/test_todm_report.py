@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib.image
 import pytest
+import yaml
 from scipy.stats import spearmanr
 
 from slimasr.report.collect import collect
@@ -20,7 +21,7 @@ from slimasr.report.series import energy_lines
 from slimasr.report.strips import MOST_STRIPS, drawings, strips_html
 from slimasr.report.write import write_report
 from slimasr.supernet.subnet import Subnet
-from tests.report.made_up_todm import CONFORMER_SPACE, SPACE, write_paper
+from tests.report.made_up_todm import CONFORMER_SPACE, SPACE, write_paper, write_todm
 from tests.report.page import Page
 
 
@@ -122,6 +123,26 @@ def test_a_search_on_rounded_weights_says_so(report: Report) -> None:
     plots = search_plots(read_study({**report.data, "experiments": {"todm": entry}, "comparisons": []}))
     titles = {plot.figure.layout.yaxis.title.text for plot in plots}
     assert titles == {"WER on dev (%), weights rounded to int8"}
+
+
+def test_a_search_is_reported_as_it_was_made_and_not_as_it_was_configured(tmp_path: Path) -> None:
+    """Its options can be overridden on the command line, which leaves the configuration as it was."""
+    folder = write_todm(tmp_path / "todm")
+    config, found = folder / "config.yaml", folder / "search" / "candidates.json"
+    content = json.loads(found.read_text())
+
+    def entry() -> dict[str, Any]:
+        collected: dict[str, Any] = collect([folder], "made up", tmp_path)["experiments"]["todm"]
+        return collected
+
+    assert entry()["int8_search"] is False
+    found.write_text(json.dumps({**content, "kind": "evolution", "int8": True}))
+    assert entry()["int8_search"] is True
+    tree = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**tree, "search": {"kind": "exhaustive"}}))
+    assert len(entry()["candidates"]["ids"]) > 2
+    found.write_text(json.dumps(content))
+    assert "candidates" not in entry()
 
 
 @pytest.mark.parametrize(("number", "space"), [(0, SPACE), (1, CONFORMER_SPACE)])

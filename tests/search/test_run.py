@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.cli.search import run
 from slimasr.data.dataloading import eval_batches
+from slimasr.decoding.decode import describe
 from slimasr.decoding.greedy import greedy_search
 from slimasr.experiment import Experiment, read_results
 from slimasr.losses import transducer
-from slimasr.search.archive import read_archive
+from slimasr.search.archive import Conditions, read_archive, read_candidates
 from slimasr.search.evaluate import joined_features, measure_quality
+from slimasr.search.evaluator import Evaluator
 from slimasr.search.front import Measurement, find_front
 from slimasr.supernet.subnet import Subnet
 from tests.search.untrained import edit_distance, make_experiment
@@ -100,6 +103,42 @@ def test_other_weights_are_measured_anew(experiment: Path, data: Path) -> None:
     search(experiment, data)
     # All blank now: every word is deleted.
     assert [m.wer for m in read_archive(experiment)] == [100.0, 100.0]
+
+
+def test_figures_of_a_search_in_int8_and_of_one_without_stay_apart(experiment: Path, data: Path) -> None:
+    """Loss tells them apart where a handful of words does not."""
+    floats = {m.subnet.id: (m.wer, m.dev_loss) for m in read_archive(experiment)}
+    other = f"sqlite:///{experiment}/int8.db"
+    search(experiment, data, "--set", "search.int8=true", "--storage", other)
+    found = {name: json.loads((experiment / "search" / f"{name}.json").read_text()) for name in ("candidates", "front")}
+    assert (found["candidates"]["kind"], found["candidates"]["int8"]) == ("exhaustive", True)
+    opened = Experiment.open(experiment)
+    batches = list(eval_batches(opened.config, data, "dev", opened.tokenizer, 200.0))
+    config = opened.config.model_copy(update={"search": opened.config.search.model_copy(update={"int8": True})})
+    evaluator, rounded = Evaluator(opened.model, opened.tokenizer, batches, config), dict[str, tuple[float, float]]()
+    for measurement in read_archive(experiment):
+        quality = evaluator.quality(measurement.subnet)
+        rounded[measurement.subnet.id] = quality.wer.wer, pytest.approx(quality.loss)
+        assert measurement.dev_loss != pytest.approx(floats[measurement.subnet.id][1], rel=1e-6)
+    assert rounded.keys() == floats.keys()
+    assert {m.subnet.id: (m.wer, m.dev_loss) for m in read_candidates(experiment)} == rounded
+    for items in (found["candidates"]["candidates"], found["front"]["front"]):
+        assert items and all((item["wer"], item["dev_loss"]) == rounded[item["id"]] for item in items)
+    search(experiment, data)
+    assert {m.subnet.id: (m.wer, m.dev_loss) for m in read_archive(experiment)} == floats
+
+
+def test_a_record_of_another_decoding_is_not_taken_over(experiment: Path) -> None:
+    (first, second), config = read_archive(experiment), Experiment.open(experiment).config
+    greedy = Conditions("dev", False, describe(config.decoding))
+    assert read_archive(experiment, greedy) == [first, second]
+    assert read_archive(experiment, replace(greedy, decoding="modified beam search, beam 4")) == []
+    results = read_results(experiment)
+    for name in ("int8", "decoding"):  # as before searches noted them
+        del results["subnets"]["w1"]["search"][name]
+    (experiment / "results.json").write_text(json.dumps(results))
+    assert read_archive(experiment, greedy) == [first, second]
+    assert read_archive(experiment, replace(greedy, int8=True)) == []
 
 
 def test_limits_choose_and_complain(experiment: Path, data: Path) -> None:
