@@ -20,6 +20,7 @@ from slimasr.scoring.icefall import read_recogs
 from slimasr.search.finalists import rank_correlation
 
 _ENCODER = ("kind", "slimming", "norm", "attention")
+_DECODED_BY = ("checkpoint", "decoding")
 _PLOTTED = ("params", "int8_bytes", "macs")
 _KEPT = (
     "method",
@@ -153,14 +154,25 @@ def _entry(path: Path, root: Path, utterances: dict[str, dict[str, int]]) -> dic
 def _with_errors(
     path: Path, subnet: str, record: Mapping[str, Any], utterances: dict[str, dict[str, int]]
 ) -> dict[str, Any]:
-    """A subnet's record with the errors of every utterance, in the order of ids, where decoding left hypotheses."""
+    """A subnet's record with the errors of every utterance, in the order of ids, where decoding left hypotheses.
+
+    Raises:
+      UserError: the hypotheses are not those that were scored, or those of another set.
+    """
     scored = dict(record.get("wer", {}))
     for name, entry in scored.items():
-        recogs = path / "decode" / subnet / name / "recogs"
-        if recogs.exists():
-            alignments = sorted(map(align, read_recogs(recogs)), key=lambda a: a.id)
+        folder = path / "decode" / subnet / name
+        if (folder / "recogs").exists():
+            alignments = sorted(map(align, read_recogs(folder / "recogs")), key=lambda a: a.id)
             _same_set(utterances, name, {a.id: a.counts().words for a in alignments}, path)
-            scored[name] = entry | {"errors_by_utterance": " ".join(str(a.counts().errors) for a in alignments)}
+            errors = [a.counts().errors for a in alignments]
+            how = _read_json(folder / "decode.json", "run stage 6 (slimasr-decode) again")
+            if sum(errors) != entry["errors"] or any(how.get(key) != entry.get(key) for key in _DECODED_BY):
+                raise UserError(
+                    f"{folder}: not the hypotheses that were scored: run stage 7 (slimasr-score), "
+                    "and before it stage 6 (slimasr-decode) if the model was trained again"
+                )
+            scored[name] = entry | {"errors_by_utterance": " ".join(map(str, errors))}
     return {**record, "wer": scored} if scored else dict(record)
 
 

@@ -22,6 +22,8 @@ def compare_all(
 ) -> list[dict[str, Any]]:
     """Every comparison that a claim or table asks for and the runs allow, as plain JSON data.
 
+    Sets that the two systems were decoded on by different searches are left out: the difference would be the search's.
+
     Args:
       told: comparisons made earlier, of hypotheses that are no longer at hand; they count for more than intervals
         that take the systems as independent.
@@ -31,8 +33,9 @@ def compare_all(
         wanted.setdefault((pair.a, pair.b), pair)
     known, found = {_systems(entry): entry for entry in told}, []
     for key, pair in wanted.items():
-        sets = tests if pair.chosen else (dev, *tests)
-        found.append(_paired(*key, study, sets) or known.get(key) or _independent(*key, study, sets))
+        sets = [s for s in (tests if pair.chosen else (dev, *tests)) if _decoded_alike(*key, study, s)]
+        earlier = known.get(key) if {*known.get(key, {}).get("sets", ())} <= {*sets} else None
+        found.append(_paired(*key, study, sets) or earlier or _independent(*key, study, sets))
     return [entry for entry in found if entry is not None]
 
 
@@ -133,6 +136,12 @@ def _of(runs: Sequence[Run], system: System) -> list[Measured]:
     role, subnet = system
     found = ((run, run.subnet(subnet)) for run in runs if run.role == role)
     return [(run, record) for run, record in found if record is not None]
+
+
+def _decoded_alike(a: System, b: System, study: Study, set_name: str) -> bool:
+    """Whether all runs of both systems that were decoded on a set were decoded by one search."""
+    records = (record for system in (a, b) for _, record in _of(study.runs, system))
+    return len({record.wer[set_name].decoding for record in records if set_name in record.wer}) <= 1
 
 
 def _knows(record: SubnetRecord, set_name: str) -> bool:

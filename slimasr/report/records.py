@@ -15,7 +15,8 @@ from slimasr.report.roles import TODM
 class Wer:
     """WER of one subnet on one set, in percent, with its 95 % bootstrap interval, if there is one.
 
-    ``by_utterance``: errors in the order of `Study.utterances`, empty where they were not kept.
+    ``by_utterance``: errors in the order of `Study.utterances`, empty where they were not kept; ``decoding``: the
+    search in words.
     """
 
     wer: float
@@ -23,6 +24,7 @@ class Wer:
     errors: int
     words: int
     by_utterance: tuple[int, ...] = ()
+    decoding: str = ""
 
     @property
     def low(self) -> float:
@@ -328,7 +330,7 @@ def _wer(entry: Mapping[str, Any]) -> Wer:
     interval = entry["ci95"]
     ends = None if interval is None else (interval[0], interval[1])
     by_utterance = tuple(map(int, entry.get("errors_by_utterance", "").split()))
-    return Wer(entry["wer"], ends, entry["errors"], entry["words"], by_utterance)
+    return Wer(entry["wer"], ends, entry["errors"], entry["words"], by_utterance, entry.get("decoding", ""))
 
 
 def _comparison(entry: Mapping[str, Any]) -> Comparison:

@@ -45,7 +45,8 @@ def all_tables(study: Study) -> list[tables.Table]:
 def _claims(study: Study) -> str:
     findings = judge(study)
     rows = tuple((f.claim, f.text, f.verdict.value) for f in findings)
-    table = tables.Table("Claims", ("claim", "what it says", "verdict"), rows, _rule(findings))
+    rule = _rule(findings) + (" Systems decoded by different searches are not compared." if _unlike(study) else "")
+    table = tables.Table("Claims", ("claim", "what it says", "verdict"), rows, rule)
     evidence = "\n".join(_evidence(finding) for finding in findings if finding.evidence)
     return table.markdown() + ("\n" + evidence if evidence else "")
 
@@ -53,6 +54,12 @@ def _claims(study: Study) -> str:
 def _evidence(finding: Finding) -> str:
     lines = "\n".join(f"- {line}" for line in finding.evidence)
     return f"**{finding.claim}**\n\n{lines}\n"
+
+
+def _unlike(study: Study) -> bool:
+    """Whether the study's sets were decoded by more than one search."""
+    wers = (wer for run in study.runs for subnet in run.subnets for wer in subnet.wer.values())
+    return len({wer.decoding for wer in wers}) > 1
 
 
 def _rule(findings: Sequence[Finding]) -> str:

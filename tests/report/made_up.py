@@ -13,6 +13,7 @@ from slimasr.scoring.icefall import recogs
 
 SETS = {"dev": 60, "test": 80}
 PARAMS = {1.0: 1_000_000, 0.75: 600_000, 0.5: 280_000, 0.25: 90_000}
+GREEDY = "greedy, at most 1 per frame"
 WORDS = ("one", "two", "three", "four", "five", "six", "seven")
 
 
@@ -27,15 +28,26 @@ def hypotheses(set_name: str, error_rate: float, seed: int) -> list[Utterance]:
     return utterances
 
 
+def decode(folder: Path, subnet: str, set_name: str, utterances: list[Utterance], decoding: str = GREEDY) -> None:
+    """Leave hypotheses under ``folder``."""
+    path = folder / "decode" / subnet / set_name
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "decode.json").write_text(json.dumps({"checkpoint": "final", "decoding": decoding}), encoding="utf-8")
+    (path / "recogs").write_text(recogs(utterances), encoding="utf-8")
+
+
+def scored(utterances: list[Utterance], decoding: str = GREEDY) -> dict[str, Any]:
+    """The entry of one set in results.json."""
+    return score(utterances, replications=200).to_dict() | {"checkpoint": "final", "decoding": decoding}
+
+
 def measured(width: float, error_rate: float, folder: Path, subnet: str, seed: int) -> dict[str, Any]:
     """The entry of one subnet in results.json; its hypotheses go under ``folder``."""
     wer = {}
     for name in SETS:
         utterances = hypotheses(name, error_rate, seed)
-        path = folder / "decode" / subnet / name / "recogs"
-        path.parent.mkdir(parents=True)
-        path.write_text(recogs(utterances), encoding="utf-8")
-        wer[name] = score(utterances, replications=200).to_dict()
+        decode(folder, subnet, name, utterances)
+        wer[name] = scored(utterances)
     params = PARAMS[width]
     costs = {
         "params": params,

@@ -9,11 +9,10 @@ from typing import Any
 
 from slimasr.config.load import parse_config, save_config
 from slimasr.scoring import score
-from slimasr.scoring.icefall import recogs
 from slimasr.search.front import Measurement, find_front
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
-from tests.report.made_up import SETS, hypotheses, training_log
+from tests.report.made_up import SETS, decode, hypotheses, scored, training_log
 
 LAYERS, FFN = 8, (96, 192, 384)
 DEPTHS = (8, 6, 4)
@@ -184,10 +183,8 @@ def _decoded(
     wer = {}
     for set_name in SETS:
         utterances = hypotheses(set_name, rate, 1)
-        path = folder / "decode" / (name or subnet.id) / set_name / "recogs"
-        path.parent.mkdir(parents=True)
-        path.write_text(recogs(utterances), encoding="utf-8")
-        wer[set_name] = score(utterances, replications=200).to_dict()
+        decode(folder, name or subnet.id, set_name, utterances)
+        wer[set_name] = scored(utterances)
     counted = costs(subnet, space)
     timed = {"rtf": 0.001 + counted["params"] / 2e8, "peak_memory": 4e6 + 8 * counted["params"]}
     entry = {

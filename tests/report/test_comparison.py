@@ -11,9 +11,10 @@ import pytest
 from slimasr.report.collect import collect
 from slimasr.report.comparison import paired_interval
 from slimasr.report.records import read_study
+from slimasr.report.results_md import render_results
 from slimasr.scoring import compare
 from slimasr.scoring.icefall import read_recogs
-from tests.report.made_up import write_experiment
+from tests.report.made_up import decode, hypotheses, scored, write_experiment
 
 
 def test_one_seed_agrees_with_the_scoring_room(tmp_path: Path) -> None:
@@ -80,6 +81,32 @@ def test_undecoded_systems_are_not_compared(tmp_path: Path) -> None:
         record["wer"] = {}
     (alone / "results.json").write_text(json.dumps(results))
     assert read_study(collect([joint, alone], "made up", tmp_path)).comparisons == ()
+
+
+def test_systems_decoded_by_different_searches_are_not_compared(tmp_path: Path) -> None:
+    folders = [
+        write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2}),
+        write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5),
+    ]
+    before = collect(folders, "made up", tmp_path)
+    utterances, other = hypotheses("test", 0.2, 1), "greedy, at most 3 per frame"
+    decode(folders[0], "w0.5", "test", utterances, other)
+    results = json.loads((folders[0] / "results.json").read_text())
+    results["subnets"]["w0.5"]["wer"]["test"] = scored(utterances, other)
+    (folders[0] / "results.json").write_text(json.dumps(results))
+    data = collect(folders, "made up", tmp_path)
+    against = read_study(data).compare(("slimmable", "w0.5"), ("separate", "w0.5"))
+    assert against is not None and against.sets == ("dev",)
+    assert "decoded by different searches are not compared" in render_results(data, "results.json")
+    assert "different searches" not in render_results(before, "results.json")
+    # Nor independently, nor as they were compared when they were decoded alike.
+    for entry in (s for run in data["experiments"].values() for s in run["subnets"].values()):
+        for scored_set in entry["wer"].values():
+            del scored_set["errors_by_utterance"]
+    file = tmp_path / "both.json"
+    file.write_text(json.dumps(data | {"comparisons": before["comparisons"]}))
+    again = read_study(collect([file], "made up", tmp_path)).compare(("slimmable", "w0.5"), ("separate", "w0.5"))
+    assert again is not None and again.sets == ("dev",) and not again.paired
 
 
 def _read(folder: Path, subnet: str, set_name: str) -> list:

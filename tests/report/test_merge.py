@@ -13,7 +13,7 @@ from slimasr.report.collect import collect
 from slimasr.report.records import read_study
 from slimasr.scoring import align
 from slimasr.scoring.icefall import read_recogs
-from tests.report.made_up import write_experiment
+from tests.report.made_up import decode, hypotheses, write_experiment
 
 SYSTEMS = (("w0.5", ("separate", "w0.5")), ("w1", ("slimmable", "w0.5")))
 
@@ -48,6 +48,25 @@ def test_errors_are_those_of_the_hypotheses(tmp_path: Path) -> None:
         found = sorted(read_recogs(joint / "decode" / "w1" / name / "recogs"), key=lambda u: u.id)
         assert words == {u.id: len(u.ref) for u in found}
         assert study.runs[0].subnets[0].wer[name].by_utterance == tuple(align(u).counts().errors for u in found)
+
+
+DECODED_AGAIN = r"joint/decode/w1/test: not the hypotheses that were scored: run stage 7 \(slimasr-score\)"
+
+
+def test_hypotheses_that_were_not_scored_are_an_error(tmp_path: Path) -> None:
+    joint, scored = write_experiment(tmp_path / "joint", {1.0: 0.2}), hypotheses("test", 0.2, 1)
+    decode(joint, "w1", "test", hypotheses("test", 0.3, 1))
+    with pytest.raises(UserError, match=DECODED_AGAIN):
+        collect([joint], "made up", tmp_path)
+    decode(joint, "w1", "test", scored, "greedy, at most 3 per frame")
+    with pytest.raises(UserError, match=DECODED_AGAIN):
+        collect([joint], "made up", tmp_path)
+    how = joint / "decode/w1/test/decode.json"
+    how.write_text(how.read_text().replace("3 per", "1 per").replace("final", "best"))
+    with pytest.raises(UserError, match=DECODED_AGAIN):
+        collect([joint], "made up", tmp_path)
+    decode(joint, "w1", "test", scored)
+    assert collect([joint], "made up", tmp_path)
 
 
 def test_a_folder_takes_the_place_of_its_name(tmp_path: Path) -> None:
