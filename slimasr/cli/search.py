@@ -76,7 +76,7 @@ def run(
     print_table(measurement_table(finalists, front, config.data.dev, config.search.cost))
     minutes = (time.monotonic() - start) / 60
     typer.echo(_in_words(write_summary(search, history, done=done, minutes=minutes, workers=workers)))
-    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
+    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf).tightened(search.feasible.limits)
     best = best_under(read_candidates(exp), limits)
     typer.echo(f"best{' under the limits' if limits.given else ''}: {best.subnet.id}, dev WER {best.wer:.2f} %")
 

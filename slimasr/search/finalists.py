@@ -12,7 +12,7 @@ from slimasr.errors import UserError
 from slimasr.experiment import read_results, update_results, write_json_atomic
 from slimasr.search.archive import fingerprint, read_archive
 from slimasr.search.evaluate import wer_entry
-from slimasr.search.front import Limits, Measurement, best_under, find_front
+from slimasr.search.front import Measurement, best_under, find_front
 from slimasr.search.history import History
 from slimasr.search.run import Search
 from slimasr.supernet.subnet import Subnet
@@ -24,19 +24,22 @@ FEWEST_CORRELATED = 3
 def choose_finalists(search: Search, history: History) -> list[Subnet]:
     """What goes into results.json: all subnets after an exhaustive search, else max, the front downwards, and min.
 
+    Max and min are there, where they were looked at, also if they are above a limit: the others are compared to them.
+
     Raises:
       UserError: no subnet meets the limits; names the nearest.
     """
-    config, space = search.experiment.config.search, search.experiment.space
-    if not history.measured:
-        seen = [Measurement(c.subnet, 0.0, None, c.costs) for c in history.finished]
-        best_under(seen, Limits(**config.limits))
+    config, space, limits = search.experiment.config.search, search.experiment.space, search.feasible.limits
+    measured = history.within(limits).measured
+    if not measured:
+        best_under([Measurement(c.subnet, 0.0, None, c.costs) for c in history.finished], limits)
         raise UserError("the search has measured no subnet")
+    ends, allowed = (space.max, space.min), {candidate.subnet for candidate in measured}
     if config.kind == "exhaustive":
-        return [subnet for subnet in space if subnet in history]
-    front = find_front((c.measurement() for c in history.measured), config.cost)
-    chosen = [space.max, *(m.subnet for m in reversed(front)), space.min]
-    return [subnet for subnet in dict.fromkeys(chosen) if subnet in history]
+        return [subnet for subnet in space if subnet in allowed or (subnet in ends and subnet in history)]
+    front = find_front((c.measurement() for c in measured), config.cost)
+    chosen = dict.fromkeys([space.max, *(m.subnet for m in reversed(front)), space.min])
+    return [subnet for subnet in chosen if subnet in history]
 
 
 def measure_finalists(search: Search, subnets: Sequence[Subnet]) -> Iterator[Measurement]:
@@ -63,7 +66,8 @@ def write_front(search: Search, history: History, finalists: Sequence[Measuremen
     """Write ``search/front.json``, with the costs that the finalists have, and give the front, cheapest first."""
     config = search.experiment.config
     full = {measurement.subnet: measurement for measurement in finalists}
-    front = find_front((c.measurement() for c in history.measured), config.search.cost)
+    within = history.within(search.feasible.limits)
+    front = find_front((c.measurement() for c in within.measured), config.search.cost)
     front = [full.get(measurement.subnet, measurement) for measurement in front]
     content = {
         "set": config.data.dev,

@@ -101,6 +101,11 @@ class Limits:
         bounds = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: bound for name, bound in bounds.items() if bound is not None}
 
+    def tightened(self, other: Limits) -> Limits:
+        """Where both have a bound, the lower one."""
+        names = {**self.given, **other.given}
+        return Limits(**{name: min(lim.given.get(name, math.inf) for lim in (self, other)) for name in names})
+
     def excess(self, measurement: Measurement) -> float:
         """The largest ratio of cost to bound: at most 1 when all limits hold."""
         ratios = (_ratio(measurement.cost(name), bound) for name, bound in self.given.items())

@@ -152,7 +152,8 @@ class Evolution(Planned):
         rng = random.Random(f"{self._seed}/search/{generation}")
         if generation == 0:
             return self._feasible.sample(self._config.initial, rng, self._config.buckets)
-        parents = [candidate.subnet for candidate in self.buckets.best(earlier.finished).values()]
+        allowed = earlier.within(self._feasible.counted_limits)
+        parents = [candidate.subnet for candidate in self.buckets.best(allowed.measured).values()]
         if not parents:
             return []
         space, probability = self._feasible.space, self._config.mutation_probability

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slimasr.search.front import Measurement
+from slimasr.search.front import Limits, Measurement
 from slimasr.supernet.subnet import Subnet
 
 State = Literal["running", "measured", "stopped"]
@@ -85,6 +85,11 @@ class History:
     def finished(self) -> list[Candidate]:
         """Measured or given up."""
         return self.select("measured", "stopped")
+
+    def within(self, limits: Limits) -> History:
+        """Without what was measured and is above a limit, as an earlier run without it may have."""
+        kept = (c for c in self._candidates.values() if c.state != "measured" or limits.excess(c.measurement()) <= 1.0)
+        return History(kept)
 
     def before(self, generation: int) -> History:
         """What was finished when a generation began: what belongs to earlier ones, or to none."""

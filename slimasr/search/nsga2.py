@@ -65,12 +65,12 @@ class Nsga2(Generator):
         trial = self._study.ask(self._distributions)
         subnet = self._feasible.space.from_genes(trial.params)
         frozen = self._study.trials[trial.number]
-        known = history.get(subnet)
-        if known is not None and known.state == "measured":
+        known, allowed = history.get(subnet), self._feasible.allows(subnet)
+        if known is not None and known.state == "measured" and allowed:
             self._study.tell(trial, [known.wer, known.costs[self._cost]])
             return None
         self._study.tell(trial, state=TrialState.FAIL)
-        if known is not None or not self._feasible.allows(subnet):
+        if known is not None or not allowed:
             return None
         return Proposal(subnet, marks=dict(frozen.system_attrs))
 
@@ -82,7 +82,7 @@ class Nsga2(Generator):
             return optuna.samplers.NSGAIISampler(population_size=self._config.population, seed=seed)
 
     def _copy(self, history: History) -> None:
-        for candidate in history.measured:
+        for candidate in history.within(self._feasible.counted_limits).measured:
             if candidate.subnet not in self._copied:
                 self._copied.add(candidate.subnet)
                 self._study.add_trial(self._as_trial(candidate))

@@ -154,11 +154,11 @@ class Search:
         config = self.experiment.config.search
         measured = self._measured_costs(candidate.subnet)
         costs = {**candidate.costs, **measured}
-        if Limits(**config.limits).excess(Measurement(candidate.subnet, 0.0, None, costs)) > 1.0:
+        if self.feasible.limits.excess(Measurement(candidate.subnet, 0.0, None, costs)) > 1.0:
             return Outcome(0, evaluator.words, None, stopped=True, seconds=0.0, costs=measured)
         bar = float("inf")
         if config.stop_early and config.kind != "exhaustive":
-            bar = error_bar(history, costs, config.cost, generator.buckets)
+            bar = error_bar(history.within(self.feasible.limits), costs, config.cost, generator.buckets)
         return replace(evaluator.evaluate(candidate.subnet, bar), costs=measured)
 
     def _measured_costs(self, subnet: Subnet) -> Mapping[str, float]:

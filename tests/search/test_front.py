@@ -57,6 +57,12 @@ def test_megabytes_are_a_million_bytes() -> None:
     assert Limits.from_options(None, 1.5, None, None).given == {"int8_bytes": 1_500_000}
 
 
+def test_the_lower_of_two_bounds_holds() -> None:
+    both = Limits(params=5.0, macs=1.0).tightened(Limits(params=7.0, macs=0.0, rtf=0.5))
+    assert both == Limits(params=5.0, macs=0.0, rtf=0.5)
+    assert Limits().tightened(Limits()) == Limits()
+
+
 def test_a_limit_nothing_meets_names_the_nearest() -> None:
     points = [point(1, 9.0, 2000, rtf=0.5), point(3, 20.0, 1000, rtf=0.4)]
     with pytest.raises(UserError, match=r"params <= 900: the nearest is w0.25 with 1,000 parameters"):

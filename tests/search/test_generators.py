@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from slimasr.search.feasible import Feasible
 from slimasr.search.front import Limits, find_front
 from slimasr.search.generators import Evolution, Generator, build_generator, next_in_gaps
 from slimasr.search.history import Candidate, History, error_bar
+from slimasr.search.nsga2 import Nsga2
 from slimasr.search.prefix import layer_keys
 from slimasr.supernet.subnet import Subnet
 from tests.search.kit import PAPER, SPACE, count, count_paper, errors_of, feasible, measured, run_to_end
@@ -115,6 +117,32 @@ def test_children_descend_from_the_best_of_every_bucket() -> None:
     for child in children:
         own = SPACE.genes_of(child).items()
         assert any(all(value in (a.get(name), b.get(name)) for name, value in own) for a in genes for b in genes), child
+
+
+@pytest.mark.parametrize("bound", [40.0, 50.0, 60.0])
+def test_parents_of_an_earlier_search_without_limits_are_those_within_them(bound: float) -> None:
+    config = EVOLUTION.model_copy(update={"mutation_probability": 0.0, "crossovers": 40, "mutations": 0})
+    found, allowed = run_to_end(generator("evolution")), feasible(params=bound)
+    worker = Evolution(allowed, order, config, 0)
+    best: dict[int, Candidate] = {}
+    for parent in sorted(found, key=lambda c: (c.errors, c.dev_loss, c.costs["params"])):
+        if parent.costs["params"] <= bound:
+            best.setdefault(worker.buckets.index(parent.costs), parent)
+    genes = [SPACE.genes_of(c.subnet) for c in best.values()]
+    earlier = History(replace(c, generation=0) for c in found)
+    children = worker.plan(1, earlier)
+    assert children and any(c.costs["params"] > bound for c in earlier.measured)
+    for child in children:
+        own = SPACE.genes_of(child).items()
+        assert any(all(value in (a.get(name), b.get(name)) for name, value in own) for a in genes for b in genes), child
+
+
+def test_nsga2_takes_nothing_above_a_limit_into_its_population() -> None:
+    found, worker = run_to_end(generator("exhaustive")), generator("nsga2", feasible(params=50))
+    assert isinstance(worker, Nsga2)
+    assert worker.propose(History(found[:20] + found[-1:])) is not None
+    values = [trial.values for trial in worker._study.trials if trial.values]
+    assert values and all(params <= 50 for _, params in values)
 
 
 def test_evolution_finds_a_better_front_than_random_search_of_equal_length() -> None:

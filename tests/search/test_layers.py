@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,10 +22,12 @@ from slimasr.cli import decode, extract, profile, transcribe
 from slimasr.cli import search as search_command
 from slimasr.cli.common import command_app
 from slimasr.experiment import Experiment, read_results
+from slimasr.models.transducer import Transducer
 from slimasr.search.archive import LISTED, read_candidates, read_front
 from slimasr.search.database import Database, default_url
 from slimasr.search.finalists import rank_correlation
-from slimasr.search.front import find_front
+from slimasr.search.front import Limits, best_under, find_front
+from slimasr.search.runtime import Runtime
 from slimasr.search.study import Study
 from slimasr.search.workers import Job
 from slimasr.supernet.subnet import Subnet
@@ -206,13 +209,55 @@ def test_other_generators(unsearched: Path, data: Path, kind: str) -> None:
     assert len(evaluated(folder)) == 10
 
 
-def test_limits_bind_the_search(unsearched: Path, data: Path) -> None:
-    model = Experiment.open(unsearched).model
-    bound = model.count(Subnet(1.0, (0, 1))).params
-    search(unsearched, data, "--set", f"search.limits.params={bound}", "--set", "search.generations=0")
-    sizes = [m.costs["params"] for m in read_candidates(unsearched) if m.subnet != Subnet()]
-    assert len(evaluated(unsearched)) == 12
-    assert max(sizes) <= bound
+def test_limits_bind_the_search(fresh: Path, data: Path, tmp_path: Path) -> None:
+    folder = copy_of(fresh, tmp_path / "limited")
+    bound = Experiment.open(folder).model.count(Subnet(1.0, (0, 1))).params
+    output = search(folder, data, "--set", f"search.limits.params={bound}", "--set", "search.generations=0")
+    found = content(folder, "candidates")
+    assert len(evaluated(folder)) == 12
+    assert max(item["costs"]["params"] for item in found["candidates"] + found["stopped"]) <= bound
+    assert max(entry["costs"]["params"] for entry in read_results(folder)["subnets"].values()) <= bound
+    assert front(folder) and best_of(output) == best_under(read_candidates(folder), Limits()).subnet.id
+
+
+def test_limits_bind_what_an_earlier_search_without_them_found(searched: Path, data: Path, tmp_path: Path) -> None:
+    folder = copy_of(searched, tmp_path / "limited")
+    params = {m.subnet: m.costs["params"] for m in read_candidates(folder)}
+    bound = sorted(params.values())[len(params) // 2]
+    output = search(folder, data, "--set", f"search.limits.params={bound}")
+    allowed = [m for m in read_candidates(folder) if m.costs["params"] <= bound]
+    assert front(folder) == [(m.subnet.id, m.wer) for m in find_front(allowed, "params")]
+    assert best_of(output) == best_under(allowed, Limits()).subnet.id
+    tighter = min(params.values())
+    output = search(folder, data, "--set", f"search.limits.params={bound}", "--max-params", tighter)
+    assert best_of(output) == Experiment.open(folder).space.min.id
+
+
+def test_a_limit_on_time_binds_front_and_best(
+    fresh: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Max and min stay in the record, the others are compared to them."""
+    folder = copy_of(fresh, tmp_path / "limited")
+    model = Experiment.open(folder).model
+    sizes = [model.count(subnet).params for subnet in (Subnet(), Subnet(1.0, (0, 1)))]
+
+    def time(model: Transducer, *_: object, **__: object) -> Runtime:
+        return Runtime(sum(p.numel() for p in model.parameters()) / sizes[0], 1.0, 1)
+
+    monkeypatch.setattr("slimasr.search.run.measure_runtime", time)
+    bound = sizes[1] / sizes[0]
+    output = search(folder, data, "--set", f"search.limits.rtf={bound}")
+    entries = read_results(folder)["subnets"]
+    assert entries["w1"]["costs"]["rtf"] == 1.0
+    assert front(folder) and all(entries[name]["costs"]["rtf"] <= bound for name, _ in front(folder))
+    times = {m.subnet.id: m.costs["rtf"] for m in read_candidates(folder)}
+    assert times[best_of(output)] <= bound
+
+
+def best_of(output: str) -> str:
+    """The subnet that a search ends with."""
+    (name,) = re.findall(r"^best under the limits: (\S+),", output, re.MULTILINE)
+    return str(name)
 
 
 def test_subnets_are_found_by_id(searched: Path, data: Path, tmp_path: Path) -> None:
