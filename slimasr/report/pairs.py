@@ -1,8 +1,8 @@
 """Which systems are compared, and for which claim.
 
-A subnet that a search chose is compared by the nearest size: with a separate model, or a subnet of another
-supernet, the largest subnet of the front that is not larger. Such comparisons are over the test sets alone, as the
-dev set made the choice; max and min subnets are nobody's choice and are compared over all sets.
+A subnet that a search chose is compared by the nearest size: with a separate model, or an exit, the largest subnet of
+the front that is not larger; front with front (C2.3), what is nearest, if near enough. Such comparisons are over the
+test sets alone, as the dev set made the choice; max and min subnets are nobody's choice and are compared over all sets.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ System = tuple[str, str]
 
 MEDIUM_SHARE = 1 / 3
 """Paper 2 compares channels with layers and channels between 41 and 60 MB: the lowest third of B0's sizes."""
+
+EQUAL_SHARE = 0.05
+"""Subnets of two fronts whose parameters differ by a larger share are not of one size."""
 
 BY_DIVERGENCE = (("E", "D"), ("G", "J"), ("I", "L"))
 BY_CLASSES = (("G", "E"), ("I", "E"), ("J", "D"), ("L", "D"))
@@ -121,15 +124,20 @@ def _against_separate(main: Run, runs: Sequence[Run]) -> Iterator[Pair]:
 
 
 def _medium(layers: Run | None, channels: Run | None) -> Iterator[Pair]:
-    """C2.3: the front of layers and channels against the channels' own, in the lowest third of the latter's sizes."""
-    if layers is None or channels is None:
+    """C2.3: each subnet of layers and channels once, against the channels' nearest, in the lowest third of their sizes.
+
+    Only once, as the verdict would else hang on one subnet that many larger ones are held against.
+    """
+    theirs = [] if channels is None else [record for record in channels.front_records if record.is_decoded]
+    if layers is None or channels is None or not theirs:
         return
     low, high = channels.smallest.params, channels.largest.params
-    for theirs in channels.front_records:
-        ours = not_larger(layers, theirs.params)
-        if theirs.params <= low + MEDIUM_SHARE * (high - low) and ours is not None and theirs.is_decoded:
-            size = f"{ours.params / 1e6:.3f} M against {theirs.params / 1e6:.3f} M parameters"
-            yield Pair("C2.3", (layers.role, ours.id), (channels.role, theirs.id), size, chosen=True)
+    for ours in (record for record in layers.front_records if record.is_decoded):
+        nearest = min(theirs, key=lambda record: abs(record.params - ours.params))
+        equal = abs(nearest.params - ours.params) <= EQUAL_SHARE * nearest.params
+        if equal and nearest.params <= low + MEDIUM_SHARE * (high - low):
+            size = f"{ours.params / 1e6:.3f} M against {nearest.params / 1e6:.3f} M parameters"
+            yield Pair("C2.3", (layers.role, ours.id), (channels.role, nearest.id), size, chosen=True)
 
 
 def _exits(layers: Run | None, exits: Run | None) -> Iterator[Pair]:

@@ -80,8 +80,8 @@ def _rule(findings: Sequence[Finding]) -> str:
     return text.replace("at one width", "at one size") + (
         ' "Better" and "worse" are held when the interval lies on that side of 0 altogether, not held when it lies on '
         "the other. Subnets that a search chose are compared with the nearest size: the largest subnet of the front "
-        "that is not larger than the other model, on the test sets alone, as the dev set made the choice; max and min "
-        "subnets on all sets."
+        "that is not larger than the other model, if the claim says no other, on the test sets alone, as the dev set "
+        "made the choice; max and min subnets on all sets."
     )
 
 

@@ -6,7 +6,7 @@ Differences of WER come as paired-bootstrap intervals ``[low, high]`` in points.
   *not resolved*;
 - "A equals B" is *held* when the interval lies within plus or minus the margin, *not held* when it excludes 0
   otherwise, else *not resolved*;
-- "A is better than B" is *held* when ``high < 0``, *not held* when ``low >= 0``, else *not resolved*.
+- "A is better than B" is *held* when ``high < 0``, *not held* when ``low > 0``, else *not resolved*.
 
 A claim that must hold at several sizes is *not held* as soon as it fails at one, and *held* when it holds at all.
 """
@@ -57,7 +57,7 @@ def better(low: float, high: float) -> Verdict:
     """Verdict on "the difference is below 0", given its interval."""
     if high < 0:
         return Verdict.HELD
-    return Verdict.NOT_HELD if low >= 0 else Verdict.NOT_RESOLVED
+    return Verdict.NOT_HELD if low > 0 else Verdict.NOT_RESOLVED
 
 
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:

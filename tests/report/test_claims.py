@@ -89,7 +89,8 @@ def test_equal(low: float, high: float, verdict: Verdict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"), [(-5.0, -0.1, HELD), (-5.0, 0.0, OPEN), (-0.1, 3.0, OPEN), (0.1, 3.0, NOT_HELD)]
+    ("low", "high", "verdict"),
+    [(-5.0, -0.1, HELD), (-5.0, 0.0, OPEN), (-0.1, 3.0, OPEN), (0.0, 3.0, OPEN), (0.1, 3.0, NOT_HELD)],
 )
 def test_better(low: float, high: float, verdict: Verdict) -> None:
     assert better(low, high) is verdict

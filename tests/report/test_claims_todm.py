@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import permutation_test, spearmanr
+from scipy.stats import norm, permutation_test, spearmanr
 
 from slimasr.report.claims import judge
-from slimasr.report.claims_todm import judge_todm, late_wers, layer_trend
+from slimasr.report.claims_todm import judge_todm, late_wers, layer_trend, one_of
 from slimasr.report.pairs import Pair, not_larger, todm_pairs
 from slimasr.report.records import Comparison, CurvePoint, Run, SearchFacts, Study, SubnetRecord, Wer
 from slimasr.report.verdicts import Verdict
@@ -105,12 +105,35 @@ def test_partners_are_the_same_ends_or_the_nearest_subnet_that_is_not_larger() -
         assert (found and found.params) == (max(fitting) if fitting else None)
 
 
-def test_layers_and_channels_meet_in_the_lowest_third_of_the_channels_sizes() -> None:
-    channels = run("B0", {"a": 100.0, "b": 61.0, "c": 59.0, "d": 41.0})
-    pairs = [p for p in todm_pairs([run("B1"), channels]) if p.claim == "C2.3"]
-    assert {(p.a[1], p.b[1]) for p in pairs} == {("w1-mid", "c"), ("w1-min", "d")}
-    assert verdicts([run("B1"), channels], always(-3.0, -1.0))["C2.3"] is HELD
-    assert verdicts([run("B1"), channels], always(-3.0, 1.0))["C2.3"] is OPEN
+CHANNELS = run("B0", {"a": 100.0, "b": 61.0, "c": 59.0, "d": 41.0})
+
+
+def test_layers_and_channels_meet_at_equal_sizes_in_the_lowest_third_of_the_channels() -> None:
+    layers = run("B1", {"w1": 100.0, "over": 61.5, "p": 58.0, "q": 57.0, "between": 49.0, "min": 30.0})
+    pairs = [p for p in todm_pairs([layers, CHANNELS]) if p.claim == "C2.3"]
+    assert [(p.a[1], p.b[1]) for p in pairs] == [("q", "c"), ("p", "c")]
+    assert verdicts([layers, CHANNELS], always(-3.0, -1.0))["C2.3"] is HELD
+    assert verdicts([layers, CHANNELS], always(-3.0, 1.0))["C2.3"] is OPEN
+    assert verdicts([layers, CHANNELS], lambda p: (-3.0, -1.0) if p.a[1] == "p" else (1.0, 3.0))["C2.3"] is NOT_HELD
+    far = run("B1", {"w1": 100.0, "between": 49.0, "min": 30.0})
+    assert verdicts([far, CHANNELS], always(-3.0, -1.0))["C2.3"] is UNTESTED
+    # The nearest counts, which may be the larger one or the smaller one.
+    near = run("B1", {"w1": 100.0, "p": 60.5})
+    assert not [p for p in todm_pairs([near, CHANNELS]) if p.claim == "C2.3"]
+    near = run("B1", {"w1": 100.0, "p": 59.5})
+    assert [p.b[1] for p in todm_pairs([near, CHANNELS]) if p.claim == "C2.3"] == ["c"]
+
+
+def test_one_of_several_pairs_must_differ_more() -> None:
+    single = run("B1", {"w1": 100.0, "p": 58.0})
+    two = run("B1", {"w1": 100.0, "p": 58.0, "q": 57.0})
+    found = [verdicts([layers, CHANNELS], always(0.1, 4.1))["C2.3"] for layers in (single, two)]
+    assert found == [NOT_HELD, OPEN]
+    comparison = Comparison(("a", "w1"), ("b", "w1"), ("test",), (1,), 100, 9.0, 7.0, 2.0, 2.0 - 1.96, 2.0 + 1.96)
+    for number in (1, 2, 5):
+        reference = norm(2.0, 1.0).interval(1 - 0.05 / number)
+        widened = one_of(comparison, number)
+        assert (widened.low, widened.high) == pytest.approx(reference, abs=1e-3)
 
 
 def test_divergences_and_classes_are_compared_where_both_were_trained() -> None:
