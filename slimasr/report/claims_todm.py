@@ -134,8 +134,8 @@ def teaching_helps_early(study: Study) -> Finding:
                 better(low - least, high - least) if taught.epochs == plain.epochs else Verdict.NOT_RESOLVED
             )
             evidence.append(
-                f"{family.prefix}{end}, {taught.role} against {plain.role}: {np.mean(changes[end]):+.1f} % "
-                f"[{low:+.1f}, {high:+.1f}] over {len(changes[end])} epochs: {verdicts[-1].value}"
+                f"{family.prefix}{end}, {taught.role} against {plain.role}: {np.mean(changes[end]):+.1f} % on average, "
+                f"from {low:+.1f} to {high:+.1f}, over {len(changes[end])} epochs: {verdicts[-1].value}"
             )
         verdicts.append(_apart(changes["max"], changes["min"]))
         evidence.append(f"{family.prefix}max more than min: {verdicts[-1].value}")

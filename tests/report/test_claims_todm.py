@@ -196,6 +196,10 @@ def test_early_help_of_a_teacher() -> None:
     assert verdict(8.5, 19.5) is NOT_HELD  # 2.5 % for min
     assert verdict(8.5, 15.0) is NOT_HELD  # more for min
     assert verdicts([plain], lambda _: None)["C2.4"] is UNTESTED
+    # No intervals: smallest and largest of a few epochs.
+    study = Study("made up", (plain, run("G", curve=curve(8.5, 19.0))), ())
+    said = next(f.evidence for f in judge_todm(study) if f.claim == "C2.4")
+    assert said[0] == "max, todm G against todm C: -15.0 % on average, from -15.0 to -15.0, over 3 epochs: held"
 
 
 def test_two_thirds_of_the_run_are_the_epochs_just_before() -> None:
