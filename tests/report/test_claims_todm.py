@@ -213,11 +213,23 @@ def test_cost_of_training() -> None:
         separate = [replace(r, train_minutes=each, hardware=hardware) for r in ALONE]
         return verdicts([run("F", train_minutes=minutes, search=facts), *separate], lambda _: None)["C2.8"]
 
-    assert verdict(50.0, 20.0) is HELD
-    assert verdict(58.0, 20.0) is NOT_HELD  # with its search more than three
-    few = [run("F", train_minutes=50.0, search=facts), replace(ALONE[0], train_minutes=20.0)]
+    assert verdict(42.0, 20.0) is HELD
+    assert verdict(44.0, 20.0) is OPEN  # with its search 49 minutes to 60
+    assert verdict(69.0, 20.0) is OPEN
+    assert verdict(71.0, 20.0) is NOT_HELD
+    few = [run("F", train_minutes=42.0, search=facts), replace(ALONE[0], train_minutes=20.0)]
     assert verdicts(few, lambda _: None)["C2.8"] is HELD  # however many have been trained
-    assert verdict(50.0, 20.0, "slide rule") is OPEN
+    assert verdict(42.0, 20.0, "slide rule") is OPEN
+
+
+def test_times_that_are_not_in_order_of_size_say_nothing() -> None:
+    def verdict(*minutes: float) -> Verdict:
+        separate = [replace(r, train_minutes=m) for r, m in zip(ALONE, minutes, strict=True)]
+        return verdicts([run("F", train_minutes=30.0), *separate], lambda _: None)["C2.8"]
+
+    assert verdict(30.0, 20.0, 10.0) is HELD
+    assert verdict(20.0, 30.0, 10.0) is OPEN
+    assert verdict(20.0, 10.0, 30.0) is OPEN
 
 
 def shapes_verdict(shapes: list[tuple[int, ...]]) -> Verdict:
