@@ -83,33 +83,33 @@ def write_front(search: Search, history: History, finalists: Sequence[Measuremen
 def write_summary(search: Search, history: History, *, done: int, minutes: float, workers: int) -> dict[str, Any]:
     """Write ``search/summary.json``: how fast the search was, and how long beside the training.
 
-    A run that found nothing left to do leaves it as it is.
+    A run that found nothing left to do leaves it as it is. A run that was killed has left no time behind, but its
+    evaluations have: the search took at least as long as any of them ran.
 
     Args:
       done: candidates of this run.
       minutes: wall clock of this run, front and record included.
     """
-    path = search.experiment.dir / "search" / "summary.json"
-    weights = fingerprint(search.experiment.dir / "final.pt")
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    before = before if before.get("weights") == weights else {}
-    if before and not done:
-        return before
-    evaluating = search.study.seconds() / 60
-    # A run that was killed left no time behind, but its evaluations did.
-    spent = max(before.get("minutes", 0.0) + minutes, evaluating / workers)
+    path, config = search.experiment.dir / "search" / "summary.json", search.experiment.config.search
     candidates = len(history.finished)
+    told = {"weights": fingerprint(search.experiment.dir / "final.pt"), "int8": config.int8}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if any(before.get(key, value) != value for key, value in told.items()):
+        before = {}
+    if not done and before.get("candidates") == candidates:
+        return before
+    spent = max(before.get("minutes", 0.0) + minutes, search.study.busy_seconds() / 60)
     summary = {
-        "generator": search.experiment.config.search.kind,
+        "generator": config.kind,
         "candidates": candidates,
         "stopped_early": len(history.select("stopped")),
         "space": search.experiment.space.count(),
         "minutes": spent,
-        "evaluation_minutes": evaluating,
+        "evaluation_minutes": search.study.seconds() / 60,
         "per_minute": candidates / spent,
         "train_minutes": read_results(search.experiment.dir).get("train_minutes"),
         "workers": workers,
-        "weights": weights,
+        **told,
     }
     write_json_atomic(path, summary)
     return summary

@@ -218,6 +218,19 @@ class Study:
         """Time spent on evaluations so far, all workers together."""
         return sum(t.user_attrs.get("found", {}).get("seconds", 0.0) for t in self._trials())
 
+    def busy_seconds(self) -> float:
+        """How long at least one worker was at an evaluation that came to its end; they may overlap."""
+        intervals = (
+            (t.datetime_start.timestamp(), t.datetime_complete.timestamp())
+            for t in self._trials()
+            if t.state in _STATES and t.datetime_start is not None and t.datetime_complete is not None
+        )
+        busy, until = 0.0, float("-inf")
+        for start, end in sorted(intervals):
+            busy += max(0.0, end - max(start, until))
+            until = max(until, end)
+        return busy
+
     def _trials(self) -> list[FrozenTrial]:
         """In order of their numbers; what was finished when last read is not read again."""
         return self.database.patiently(lambda: self._study.get_trials(deepcopy=False))

@@ -25,7 +25,7 @@ from slimasr.experiment import Experiment, read_results
 from slimasr.models.transducer import Transducer
 from slimasr.search.archive import LISTED, read_candidates, read_front
 from slimasr.search.database import Database, default_url
-from slimasr.search.finalists import rank_correlation
+from slimasr.search.finalists import rank_correlation, write_summary
 from slimasr.search.front import Limits, best_under, find_front
 from slimasr.search.runtime import Runtime
 from slimasr.search.study import Study
@@ -141,6 +141,22 @@ def test_searching_again_changes_nothing(searched: Path, data: Path, tmp_path: P
     before = [(folder / name).read_bytes() for name in files]
     assert "28 of 258 subnets evaluated" in search(folder, data)
     assert [(folder / name).read_bytes() for name in files] == before
+
+
+def test_the_summary_counts_what_a_killed_run_has_found(searched: Path, data: Path, tmp_path: Path) -> None:
+    """A run that was killed after its last evaluation left an earlier run's summary."""
+    folder = copy_of(searched, tmp_path / "killed")
+    opened, path = Job(folder, data).open(), folder / "search" / "summary.json"
+    busy, history = opened.study.busy_seconds() / 60, opened.study.history()
+    summary = content(folder, "summary")
+    path.write_text(json.dumps({**summary, "candidates": 12, "minutes": 0.0}))
+    # However many workers go on: those before may have been fewer.
+    found = write_summary(opened, history, done=0, minutes=1e-6, workers=4)
+    assert found == content(folder, "summary")
+    assert found["candidates"] == 28
+    assert found["minutes"] == pytest.approx(busy)
+    assert found["evaluation_minutes"] <= busy  # one worker; claims take their time too
+    assert write_summary(opened, history, done=0, minutes=9.0, workers=4) == found
 
 
 def test_stopping_early_changes_neither_front_nor_search(unsearched: Path, searched: Path, data: Path) -> None:

@@ -10,10 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from slimasr.errors import UserError
 from slimasr.search.database import Database, default_url
@@ -108,6 +109,19 @@ def test_what_was_found_comes_back(url: str) -> None:
     assert (running.generation, running.marks) == (4, {"mark": [1, 2]})
     assert study.seconds() == 61.0
     assert claim is not None and claim.candidate == running
+
+
+def test_evaluations_at_the_same_time_count_once(url: str) -> None:
+    """Minutes of six evaluations: 0-2 and 1-4 overlap, 2-3 is within, 6-7 stands alone, one failed, one goes on."""
+    study, noon = open_study(url), datetime(2024, 5, 1, 12)
+    ran = [(0, 2, "COMPLETE"), (1, 4, "PRUNED"), (2, 3, "COMPLETE"), (6, 7, "COMPLETE"), (4, 6, "FAIL")]
+    for subnet, (start, end, state) in zip(SPACE, [*ran, (8, 0, "RUNNING")], strict=False):
+        values = [1.0, 1.0] if state == "COMPLETE" else None
+        trial = create_trial(state=TrialState[state], values=values, user_attrs={"subnet": subnet.to_json()})
+        trial.datetime_start = noon + timedelta(minutes=start)
+        trial.datetime_complete = noon + timedelta(minutes=end) if trial.state.is_finished() else None
+        study.database.storage.create_new_trial(study._id, trial)
+    assert study.busy_seconds() == pytest.approx(60.0 * (4 + 1))
 
 
 def test_the_study_is_an_ordinary_one_of_optuna(url: str) -> None:
