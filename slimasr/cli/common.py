@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from slimasr.errors import UserError
+from slimasr.errors import one_line
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,23 +72,10 @@ def guard(run: Callable[P, None]) -> Callable[P, None]:
                 raise
             if kwargs.get("debug"):
                 traceback.print_exc()
-            typer.echo(f"error: {describe(error)}", err=True)
+            typer.echo(f"error: {one_line(error)}", err=True)
             raise typer.Exit(1) from None
 
     return guarded
-
-
-def describe(error: Exception) -> str:
-    """One line for the person at the keyboard."""
-    if isinstance(error, UserError):
-        return " ".join(str(error).split())
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc'])) or error.title}: {first['msg']}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    first_line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first_line} (unforeseen; --debug shows where)"
 
 
 def progress(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:

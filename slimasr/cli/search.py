@@ -57,7 +57,7 @@ def run(
     debug: DebugOption = False,
 ) -> None:
     """Evaluate subnets on dev (run again to go on), print the front, name the best under limits."""
-    job = Job(exp, data, tuple(overrides or ()), storage)
+    job = Job(exp, data, tuple(overrides or ()), storage, debug)
     if slices is not None:
         _slices(job.experiment(), data, _widths(slices))
         return

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import torch
 from slimasr.config.load import load_config
 from slimasr.data.dataloading import eval_batches
 from slimasr.decoding.decode import default_device
-from slimasr.errors import UserError
+from slimasr.errors import UserError, one_line
 from slimasr.experiment import Experiment
 from slimasr.search.history import Candidate
 from slimasr.search.run import Search
@@ -41,12 +42,14 @@ class Job:
       data: folder of the recipe's data.
       overrides: ``search.<key>=<value>``.
       storage: as in `Search.open`.
+      debug: whether a worker shows the traceback of its error.
     """
 
     exp: Path
     data: Path
     overrides: tuple[str, ...] = ()
     storage: str | None = None
+    debug: bool = False
 
     def experiment(self) -> Experiment:
         """The experiment, with the overrides.
@@ -80,8 +83,9 @@ def run_workers(job: Job, search: Search, number: int) -> Iterator[Candidate]:
     A worker that dies is named, and what it had begun is left to the others.
 
     Raises:
-      UserError: all of them ended before the search did.
+      UserError: the dev set cannot be used, or all workers ended before the search did.
     """
+    _ = search.evaluator  # what is wrong with the dev set is said once, and not by every worker
     context = multiprocessing.get_context("spawn")
     with _one_thread():
         workers: list[BaseProcess] = [context.Process(target=_work, args=(job,)) for _ in range(number)]
@@ -104,7 +108,9 @@ def run_workers(job: Job, search: Search, number: int) -> Iterator[Candidate]:
     finally:
         _end(workers)
     if all(worker.exitcode for worker in workers):
-        raise UserError("all workers ended before the search did: run the same command again to go on")
+        killed = any(worker.exitcode and worker.exitcode < 0 for worker in workers)
+        advice = "run the same command again to go on" if killed else "the reasons are above"
+        raise UserError(f"all workers ended before the search did: {advice}")
 
 
 def _work(job: Job) -> None:
@@ -114,11 +120,13 @@ def _work(job: Job) -> None:
     try:
         for _ in job.open().work(lambda: parent is None or parent.is_alive()):
             pass
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if job.debug:
+            traceback.print_exc()
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _report(worker: BaseProcess, others: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,21 @@ def test_empty_references_of_dev_are_scored(place: Path, supernet: Path, tmp_pat
     silence(data, 5)
     shutil.rmtree(supernet / "search")
     assert "dev: no reference has a word" in refused(supernet, data)
+
+
+@pytest.mark.parametrize("bad", ["features", "words"])
+def test_several_workers_say_once_what_is_wrong(place: Path, supernet: Path, tmp_path: Path, bad: str) -> None:
+    data = tmp_path / "none"
+    if bad == "words":
+        data = copy_of(place / "data", tmp_path / "data")
+        silence(data, 5)
+    program = [sys.executable, "-c", "from slimasr.cli.search import main; main()"]
+    command = [*program, str(supernet), "--data", str(data), "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    message = {"features": "run stage 2 (slimasr-features) first", "words": "dev: no reference has a word"}[bad]
+    assert line.startswith("error: ") and message in line
 
 
 def silence(data: Path, number: int) -> None:

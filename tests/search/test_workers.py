@@ -12,7 +12,8 @@ import pytest
 
 from slimasr.data.batch import Batch
 from slimasr.errors import UserError
-from slimasr.search.workers import Job, _end
+from slimasr.search.run import Search
+from slimasr.search.workers import Job, _end, run_workers
 from tests.search.untrained import copy_of
 
 
@@ -24,6 +25,29 @@ def test_nothing_is_claimed_without_a_dev_set(untrained: Path, data: Path, tmp_p
     with pytest.raises(UserError, match="no features"):
         next(search.work())
     assert search.study._trials() == []
+
+
+class Broken(Job):
+    """A worker's part of it fails."""
+
+    def open(self) -> Search:
+        raise RuntimeError("no such\noperation")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_nobody_foresaw_is_one_line_per_worker(
+    untrained: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], debug: bool
+) -> None:
+    folder = copy_of(untrained, tmp_path / "exp")
+    search = Job(folder, data).open()
+    with pytest.raises(UserError, match=r"^all workers ended before the search did: the reasons are above$"):
+        list(run_workers(Broken(folder, data, debug=debug), search, 2))
+    output = capfd.readouterr().err
+    lines = [line for line in output.splitlines() if not line.startswith("worker ")]
+    said = ["error: RuntimeError: no such (unforeseen; --debug shows where)"] * 2
+    assert ("Traceback" in output) is debug
+    assert [line for line in lines if line.startswith("error: ")] == said
+    assert debug or lines == said
 
 
 def test_workers_may_end_by_themselves() -> None:
