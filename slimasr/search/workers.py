@@ -40,7 +40,7 @@ class Job:
     Attributes:
       exp: experiment folder.
       data: folder of the recipe's data.
-      overrides: ``search.<key>=<value>``.
+      overrides: ``search.<key>=<value>`` or ``decoding.<key>=<value>``, as candidates may be decoded in another way.
       storage: as in `Search.open`.
       debug: whether a worker shows the traceback of its error.
     """
@@ -55,11 +55,11 @@ class Job:
         """The experiment, with the overrides.
 
         Raises:
-          UserError: an override of something else than the search, which training has fixed.
+          UserError: an override of something else, which training has fixed.
         """
         for override in self.overrides:
-            if not override.startswith("search."):
-                raise UserError(f"--set {override}: a trained experiment's search section alone may be changed")
+            if not override.startswith(("search.", "decoding.")):
+                raise UserError(f"--set {override}: of a trained experiment, search and decoding alone may be changed")
         experiment = Experiment.open(self.exp)
         experiment.model.to(default_device())
         return replace(experiment, config=load_config(self.exp / "config.yaml", self.overrides))

@@ -107,8 +107,15 @@ def test_a_database_that_is_not_there(place: Path, supernet: Path) -> None:
 
 def test_only_the_search_may_be_changed(place: Path, supernet: Path) -> None:
     line = refused(supernet, place / "data", "--set", "model.joiner.dim=7")
-    assert "--set model.joiner.dim=7: a trained experiment's search section alone may be changed" in line
+    assert "--set model.joiner.dim=7: of a trained experiment, search and decoding alone may be changed" in line
     assert "search.buckets" in refused(supernet, place / "data", "--set", "search.buckets=7")
+
+
+def test_candidates_may_be_decoded_in_another_way(place: Path, supernet: Path) -> None:
+    beam = ("--set", "decoding.kind=modified_beam", "--set", "decoding.beam=2", "--set", "search.candidates=2")
+    assert search(supernet, "--data", place / "data", *beam).exit_code == 0
+    entries = read_results(supernet)["subnets"].values()
+    assert {entry["wer"]["dev"]["decoding"] for entry in entries} == {"modified beam search, beam 2"}
 
 
 def test_a_huge_space_is_not_searched_exhaustively(place: Path, tmp_path: Path) -> None:
