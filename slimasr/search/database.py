@@ -22,6 +22,8 @@ OPENING_SECONDS = 15.0
 """How long a database may be away when it is opened: a wrong address should show soon."""
 LONGEST_PAUSE = 5.0
 BEATS_OF_GRACE = 6
+AWAY = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+"""Errors of a database that is not there."""
 _SQLITE_WAIT = 60.0
 
 _logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Database:
         """
         self.name, self._url = _readable(url), _with_driver(url)
         self.heartbeat_seconds = heartbeat_seconds
-        self._patience = patience
+        self._patience, self._away = patience, float("-inf")
         _make_folder(self._url)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.storage: RDBStorage = self.patiently(self._open, min(patience, OPENING_SECONDS))
@@ -63,8 +65,11 @@ class Database:
         start, pause, told = time.monotonic(), 0.1, False
         while True:
             try:
-                return call()
-            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                result = call()
+                if told:
+                    self.note_away()
+                return result
+            except AWAY as error:
                 reason = _reason(error)
                 if _is_no_database(error):
                     raise UserError(f"database {self.name}: {reason}; delete it to search anew") from None
@@ -76,8 +81,23 @@ class Database:
                 if not told:
                     _logger.warning("database %s: %s; trying again for %.0f s", self.name, reason, patience)
                 told = True
+                self.note_away()
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long a worker may give no sign of life."""
+        return float(BEATS_OF_GRACE * self.heartbeat_seconds)
+
+    def note_away(self) -> None:
+        """The database does not answer, or has only just come back."""
+        self._away = time.monotonic()
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has been there for so long that every living worker could give a sign of life."""
+        return time.monotonic() - self._away > self.grace_seconds
 
     def _open(self) -> RDBStorage:
         sqlite = self._url.startswith("sqlite")
@@ -90,7 +110,7 @@ class Database:
                     self._url,
                     engine_kwargs=options,
                     heartbeat_interval=self.heartbeat_seconds,
-                    grace_period=BEATS_OF_GRACE * self.heartbeat_seconds,
+                    grace_period=round(self.grace_seconds),
                 )
             if sqlite:
                 _write_ahead(storage.engine)

@@ -16,11 +16,16 @@ def process_identity() -> str:
     return f"{_machine()}|{pid}|{_start_time(pid)}"
 
 
+def is_here(identity: str) -> bool:
+    """Whether a process is one of this machine."""
+    return identity.rsplit("|", 2)[0] == _machine()
+
+
 def has_ended(identity: str) -> bool:
     """Whether a process is known to have ended. Of processes on other machines nothing is known."""
-    machine, pid, start = identity.rsplit("|", 2)
-    if machine != _machine():
+    if not is_here(identity):
         return False
+    _, pid, start = identity.rsplit("|", 2)
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

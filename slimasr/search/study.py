@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -22,10 +21,10 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from slimasr.errors import UserError
-from slimasr.search.database import BEATS_OF_GRACE, Database
+from slimasr.search.database import AWAY, Database
 from slimasr.search.generators import Proposal
 from slimasr.search.history import Candidate, History, State
-from slimasr.search.liveness import has_ended, process_identity
+from slimasr.search.liveness import has_ended, is_here, process_identity
 from slimasr.search.nsga2 import distributions
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
@@ -187,7 +186,8 @@ class Study:
             while not ended.wait(self.database.heartbeat_seconds):
                 try:
                     self.database.storage.record_heartbeat(claim.trial_id)
-                except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
+                except AWAY:
+                    self.database.note_away()
                     continue  # the next one may get through, and the worker itself waits for the database
             self.database.storage.remove_session()
 
@@ -200,18 +200,16 @@ class Study:
             thread.join()
 
     def reap(self) -> None:
-        """Free what dead workers had claimed: those of this machine at once, others when their heartbeat stops."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.database.patiently(lambda: optuna.storages.fail_stale_trials(self._study))
+        """Free what dead workers had claimed: those of this machine at once, others when their heartbeat stops.
+
+        Whoever lives on this machine keeps what it has, however long it may have slept. While the database is away
+        nobody can give a sign of life, so none is missed until it has been back for a while.
+        """
         running = {t._trial_id: t for t in self._trials() if t.state == TrialState.RUNNING}
-        silent = set(self.database.patiently(self._without_heartbeat)) & running.keys()
-        self._suspects = {i: self._suspects.get(i, time.monotonic()) for i in silent}
-        patience = BEATS_OF_GRACE * self.database.heartbeat_seconds
+        silent = self._silent()
         for trial_id, trial in running.items():
-            since = self._suspects.get(trial_id)
-            silenced = since is not None and time.monotonic() - since > patience
-            if silenced or has_ended(trial.user_attrs["owner"]):
+            owner = trial.user_attrs["owner"]
+            if has_ended(owner) or (trial_id in silent and not is_here(owner)):
                 self._set_failed(trial_id)
 
     def seconds(self) -> float:
@@ -264,6 +262,16 @@ class Study:
                 there, here = _difference(stored.get(key), value)
                 found = f"study {self.name} in {self.database.name} was made with another {key}"
                 raise UserError(f"{found} ({there} there, {here} here): name another --storage, or delete that study")
+
+    def _silent(self) -> set[int]:
+        """Running trials that have given no sign of life for too long."""
+        stale = set(self.database.patiently(lambda: self.database.storage._get_stale_trial_ids(self._id)))
+        never, now = self.database.patiently(self._without_heartbeat), time.monotonic()
+        if not self.database.settled:
+            self._suspects = {}
+            return set()
+        self._suspects = {trial_id: self._suspects.get(trial_id, now) for trial_id in never}
+        return stale | {i for i, since in self._suspects.items() if now - since > self.database.grace_seconds}
 
     def _without_heartbeat(self) -> list[int]:
         with self.database.storage.engine.connect() as connection:

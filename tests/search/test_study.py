@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState, create_trial
+from sqlalchemy.exc import OperationalError
 
 from slimasr.errors import UserError
 from slimasr.search.database import Database, default_url
@@ -170,8 +171,7 @@ def test_claims_of_ended_processes_are_free_at_once(url: str) -> None:
 
 
 def test_claims_of_other_machines_are_free_when_their_heart_stops(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("database", "study"):
-        monkeypatch.setattr(f"slimasr.search.{module}.BEATS_OF_GRACE", 3)
+    monkeypatch.setattr("slimasr.search.database.BEATS_OF_GRACE", 3)
     study, watcher = open_study(url), open_study(url)
     forge_owner(study, "elsewhere|1|1")
     claim = study.claim(Proposal(SPACE.max), count(SPACE.max))
@@ -196,6 +196,56 @@ def test_claims_of_other_machines_are_free_when_their_heart_stops(url: str, monk
         time.sleep(0.2)
     # What the slow worker brings now is too late.
     assert not study.finish(claim, FOUND)
+
+
+def forget_heartbeats(study: Study) -> None:
+    """All signs of life are a day old, as after an outage or a suspend."""
+    import sqlalchemy
+
+    yesterday = datetime.now() - timedelta(days=1)
+    with study.database.storage.engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = :then"), {"then": yesterday})
+
+
+def test_a_living_worker_of_this_machine_keeps_its_claim(url: str) -> None:
+    study, watcher = open_study(url), open_study(url)
+    assert study.claim(Proposal(SPACE.max), count(SPACE.max))
+    forge_owner(study, "elsewhere|1|1")
+    assert study.claim(Proposal(SPACE.min), count(SPACE.min))
+    forget_heartbeats(study)
+    watcher.reap()
+    assert SPACE.max in watcher.history() and SPACE.min not in watcher.history()
+
+
+@pytest.mark.parametrize("noticed_by", ["calls", "heartbeat"])
+def test_no_heartbeat_is_missed_right_after_an_outage(
+    url: str, monkeypatch: pytest.MonkeyPatch, noticed_by: str
+) -> None:
+    monkeypatch.setattr("slimasr.search.database.BEATS_OF_GRACE", 3)
+    study, watcher = open_study(url), open_study(url)
+    own = watcher.claim(Proposal(SPACE.max), count(SPACE.max))
+    forge_owner(study, "elsewhere|1|1")
+    assert own and study.claim(Proposal(SPACE.min), count(SPACE.min))
+    forget_heartbeats(study)
+    failures = iter([OperationalError("", None, Exception("away"))])
+
+    def fail_once(*_: object) -> None:
+        for failure in failures:
+            raise failure
+
+    if noticed_by == "calls":
+        watcher.database.patiently(fail_once)
+    else:
+        monkeypatch.setattr(watcher.database.storage, "record_heartbeat", fail_once)
+        with watcher.alive(own):
+            time.sleep(1.5)
+    watcher.reap()
+    assert SPACE.min in watcher.history()
+    start = time.monotonic()
+    while SPACE.min in watcher.history():
+        assert time.monotonic() < start + 60
+        watcher.reap()
+        time.sleep(0.2)
 
 
 def test_a_subnet_that_kills_its_workers_ends_the_search(url: str) -> None:
