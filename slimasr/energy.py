@@ -139,32 +139,36 @@ class DeploymentEnergy:
 
 def energy_of_deployments(
     train: EnergyReading, search: EnergyReading, separate: Sequence[EnergyReading], n: int
-) -> tuple[str, list[DeploymentEnergy]]:
+) -> tuple[str, list[DeploymentEnergy]] | None:
     """Energy for 1 to ``n`` deployed models, supernet against separate training (paper 2, Fig. 2).
 
     A separate model of any size is taken to cost the mean of the runs at hand.
 
     Returns:
-      The unit, ``kWh`` where all was metered, else ``GPU hours`` where GPUs were held, else ``CPU hours``; and a row
-      per number of models.
+      The unit, ``kWh`` where all was metered, else ``GPU hours`` where all held GPUs, ``CPU hours`` where none did; and
+      a row per number of models. None where some held GPUs and others did not: no time compares them.
 
     Raises:
       UserError: there is no separate run to compare with.
     """
     if not separate:
         raise UserError("no separate training has an energy entry: train one with training.energy true")
-    unit, values = _in_common_unit([train, search, *separate])
+    common = _in_common_unit([train, search, *separate])
+    if common is None:
+        return None
+    unit, values = common
     supernet, each = values[0] + values[1], sum(values[2:]) / len(separate)
     return unit, [DeploymentEnergy(models, supernet, models * each) for models in range(1, n + 1)]
 
 
-def _in_common_unit(readings: Sequence[EnergyReading]) -> tuple[str, list[float]]:
+def _in_common_unit(readings: Sequence[EnergyReading]) -> tuple[str, list[float]] | None:
     metered = [reading.kwh for reading in readings if reading.kwh is not None]
     if len(metered) == len(readings):
         return "kWh", metered
-    if any(reading.gpu_seconds > 0 for reading in readings):
+    held = {reading.gpu_seconds > 0 for reading in readings}
+    if held == {True}:
         return "GPU hours", [reading.gpu_seconds / HOUR for reading in readings]
-    return "CPU hours", [reading.cpu_seconds / HOUR for reading in readings]
+    return ("CPU hours", [reading.cpu_seconds / HOUR for reading in readings]) if held == {False} else None
 
 
 class _Keep:

@@ -215,7 +215,7 @@ def curve_groups(study: Study) -> list[CurveGroup]:
 
 
 def energy_lines(study: Study) -> list[EnergyLines]:
-    """Per family whose main run, its search and at least one separate model were metered or timed."""
+    """Per family whose main run, its search and at least one separate model were metered, or timed on one device."""
     found = []
     for run in main_runs(study):
         mates = [mate for mate in study.runs if mate.model == "A1" and mate.family == run.family]
@@ -223,7 +223,10 @@ def energy_lines(study: Study) -> list[EnergyLines]:
         if not alone or not {"train", "search"} <= run.energy.keys():
             continue
         train, search = (EnergyReading(**run.energy[stage]) for stage in ("train", "search"))
-        unit, rows = energy_of_deployments(train, search, alone, DEPLOYMENTS)
+        compared = energy_of_deployments(train, search, alone, DEPLOYMENTS)
+        if compared is None:
+            continue
+        unit, rows = compared
         name = line_name(run, study.runs)
         found.append(EnergyLines(name, unit, tuple(r.supernet for r in rows), tuple(r.separate for r in rows)))
     return found

@@ -17,7 +17,8 @@ WRITE_EVERY_SECONDS = 10.0
 def metered(items: Iterable[T], exp: Path, meter: EnergyMeter | None) -> Iterator[T]:
     """Pass items on; ``energy.search`` of results.json grows by what they took, in this run and in all before.
 
-    A kill loses the last ten seconds. Without a meter nothing is written.
+    A kill loses the last ten seconds, and the processor time of workers that were running: the system counts it when
+    they end. Without a meter nothing is written.
     """
     due = time.monotonic() + WRITE_EVERY_SECONDS
     try:

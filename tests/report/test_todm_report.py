@@ -244,6 +244,13 @@ def test_energy_without_a_meter_is_time_and_says_so(report: Report) -> None:
     assert report.figure(lines.title)["data"][0]["y"] == pytest.approx(lines.separate)
 
 
+def test_times_of_different_devices_are_not_drawn(report: Report) -> None:
+    experiments = json.loads(json.dumps(report.data["experiments"]))
+    experiments["todm"]["energy"]["train"]["gpu_seconds"] = 3000.0
+    lines = energy_lines(read_study({**report.data, "experiments": experiments}))
+    assert len(lines) == len(energy_lines(report.study)) - 1
+
+
 def test_metered_energy_is_in_kilowatt_hours(tmp_path: Path) -> None:
     lines = energy_lines(read_study(collect(write_paper(tmp_path, kwh=0.5), "made up", tmp_path)))[0]
     assert lines.title == "energy (kWh)"
