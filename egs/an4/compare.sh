@@ -17,5 +17,6 @@ for width in 1.0 0.75 0.5 0.25; do
 done
 
 . ./path.sh
-slimasr-search exp/separate_1.0 --slice 0.75,0.5,0.25
+. ../../tools/data_option.sh
+slimasr-search exp/separate_1.0 --data "$(data_option "$@")" --slice 0.75,0.5,0.25
 slimasr-report "${experiments[@]}" --title AN4 --out report.html --json results.json --results-md RESULTS.md

@@ -50,16 +50,12 @@ fi
 for size in max medium min; do
   subnet=$size
   [ "$size" != medium ] || subnet=$(medium)
-  run "${prefix}_separate_$size" --config "conf/${prefix}_separate.yaml" --set "method.subnet='$subnet'" "$@"
+  run "${prefix}_separate_$size" --config "conf/${prefix}_separate.yaml" --set "method.subnet=$subnet" "$@"
 done
 
 . ./path.sh
-data=data
-for ((i = 1; i < $#; i++)); do
-  following=$((i + 1))
-  [ "${!i}" != --data ] || data=${!following}
-done
-slimasr-align "exp/${prefix}_separate_max" --data "$data"
+. ../../tools/data_option.sh
+slimasr-align "exp/${prefix}_separate_max" --data "$(data_option "$@")"
 run "${prefix}_frames" --config "conf/${prefix}_frames.yaml" \
   --set "loss.auxiliary.alignments=exp/${prefix}_separate_max/alignments" "$@"
 slimasr-report "${experiments[@]}" --title "AN4, paper 2, $title" --out "report_$prefix.html" \

@@ -1,0 +1,67 @@
+"""The scripts that make all results of a recipe, with programs that show what they were called with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slimasr.config.load import load_config
+from slimasr.supernet.space import build_space
+from slimasr.supernet.subnet import Subnet
+from tests.recipes.conftest import EGS
+
+SHOW = '#!/bin/bash\nprintf \'%s\\n\' "$(basename "$0")" "$@" \'\'\n'
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """AN4's scripts, where run.sh and every command print their arguments, line by line."""
+    folder = tmp_path / "egs" / "an4"
+    folder.mkdir(parents=True)
+    shutil.copytree(EGS.parent / "tools", tmp_path / "tools")
+    for script in EGS.glob("an4/*.sh"):
+        shutil.copy(script, folder)
+    for name in ("slimasr", "slimasr-search", "slimasr-align", "slimasr-report", "run.sh"):
+        program = (folder if name == "run.sh" else tmp_path) / name
+        program.write_text(SHOW)
+        program.chmod(0o755)
+    return folder
+
+
+def calls(recipe: Path, script: str, *options: str) -> list[list[str]]:
+    """Program and arguments of each call."""
+    environment = {**os.environ, "PATH": f"{recipe.parents[1]}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([recipe / script, *options], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [call.splitlines() for call in done.stdout.strip().split("\n\n")]
+
+
+@pytest.mark.parametrize(
+    ("script", "command"), [("compare.sh", "slimasr-search"), ("compare_todm.sh", "slimasr-align")]
+)
+@pytest.mark.parametrize(
+    ("options", "data"),
+    [(["--data", "some where"], "some where"), (["--data=some where"], "some where"), (["--nj", "1"], "data")],
+)
+def test_commands_read_the_data_that_run_sh_makes(
+    recipe: Path, script: str, command: str, options: list[str], data: str
+) -> None:
+    made = calls(recipe, script, *options)
+    (arguments,) = [call for call in made if call[0] == command]
+    assert arguments[arguments.index("--data") + 1] == data
+    assert all(call[-len(options) :] == options for call in made if call[0] == "run.sh")
+
+
+def test_separate_models_are_of_subnets_of_the_space(recipe: Path) -> None:
+    made = calls(recipe, "compare_todm.sh")
+    settings = [argument for call in made for argument in call if argument.startswith("method.subnet=")]
+    chosen = [load_config(EGS / "an4" / "conf" / "todm_separate.yaml", [setting]) for setting in settings]
+    subnets = [build_space(config.space).parse(config.method.subnet) for config in chosen]
+    assert [subnet.path and len(subnet.path) for subnet in subnets] == [None, 6, 4]
+    assert json.loads(settings[1].partition("=")[2])["path"] == list(range(6))
+    assert subnets[1] == Subnet(1.0, tuple(range(6)), tuple((f"{layer}.ffn", 192) for layer in range(6)))
