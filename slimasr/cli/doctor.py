@@ -18,6 +18,9 @@ REQUIRED = (
     "soundfile",
     "sentencepiece",
     "kaldialign",
+    "scipy",
+    "optuna",
+    "sqlalchemy",
     "typer",
     "pydantic",
     "plotly",
@@ -27,6 +30,7 @@ REQUIRED = (
 EXTRAS = {
     "demo": (("espeakng-loader", "espeakng_loader"),),
     "export": (("onnx", "onnx"), ("onnxruntime", "onnxruntime"), ("sherpa-onnx", "sherpa_onnx")),
+    "postgresql": (("psycopg", "psycopg"),),
     "energy": (("codecarbon", "codecarbon"),),
     "dev": (("pytest", "pytest"), ("ruff", "ruff"), ("mypy", "mypy")),
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from slimasr.cli.doctor import Finding, examine
+from slimasr.cli.doctor import EXTRAS, Finding, examine
 from slimasr.cli.main import STAGES, main_app
 
 
@@ -34,6 +35,14 @@ def test_reports_this_environment() -> None:
     assert torch.__version__ in result.stdout
     assert "device" in result.stdout
     assert _finding("torch") == Finding("torch", torch.__version__)
+
+
+def test_lists_what_the_search_needs_and_every_extra() -> None:
+    found = {finding.what: finding for finding in examine()}
+    assert all(found[name].advice == "" for name in ("scipy", "optuna", "sqlalchemy"))
+    extras = metadata("slimasr").get_all("Provides-Extra") or []
+    assert set(extras) - {"k2"} == EXTRAS.keys()
+    assert "psycopg" in found
 
 
 def test_names_what_installs_k2(without_k2: None) -> None:
