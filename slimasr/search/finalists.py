@@ -92,7 +92,8 @@ def write_summary(search: Search, history: History, *, done: int, minutes: float
     """
     path, config = search.experiment.dir / "search" / "summary.json", search.experiment.config.search
     candidates = len(history.finished)
-    told = {"weights": fingerprint(search.experiment.dir / "final.pt"), "int8": config.int8}
+    weights, conditions = fingerprint(search.experiment.dir / "final.pt"), search.conditions
+    told = {"weights": weights, "int8": conditions.int8, "decoding": conditions.decoding}
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if any(before.get(key, value) != value for key, value in told.items()):
         before = {}

@@ -157,6 +157,10 @@ def test_the_summary_counts_what_a_killed_run_has_found(searched: Path, data: Pa
     assert found["minutes"] == pytest.approx(busy)
     assert found["evaluation_minutes"] <= busy  # one worker; claims take their time too
     assert write_summary(opened, history, done=0, minutes=9.0, workers=4) == found
+    # Another search's time is none of this one's.
+    path.write_text(json.dumps({**summary, "int8": True, "minutes": 7.0}))
+    found = write_summary(opened, history, done=28, minutes=9.0, workers=1)
+    assert (found["minutes"], found["int8"]) == (9.0, False)
 
 
 def test_stopping_early_changes_neither_front_nor_search(unsearched: Path, searched: Path, data: Path) -> None:
