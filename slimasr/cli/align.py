@@ -31,10 +31,11 @@ def run(
     from slimasr.decoding.align import align_batches
     from slimasr.decoding.decode import default_device
     from slimasr.experiment import Experiment
+    from slimasr.search.archive import find_subnet
 
     experiment = Experiment.open(exp, checkpoint)
     config, tokenizer, folder = experiment.config, experiment.tokenizer, exp / "alignments"
-    model, chosen = experiment.model.to(default_device()), experiment.space.parse(subnet)
+    model, chosen = experiment.model.to(default_device()), find_subnet(experiment, subnet)
     write_facts(folder, model.subsampling_factor, chosen.id, experiment.checkpoint)
     for set_name in set_names or [*config.data.train, config.data.dev]:
         for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:

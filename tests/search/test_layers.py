@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import slimasr
-from slimasr.cli import decode, extract, profile, transcribe
+from slimasr.cli import align, decode, extract, profile, transcribe
 from slimasr.cli import search as search_command
 from slimasr.cli.common import command_app
 from slimasr.experiment import Experiment, read_results
@@ -295,6 +295,14 @@ def test_subnets_are_found_by_id(searched: Path, data: Path, tmp_path: Path) -> 
     result = call(transcribe.run, searched, audio, "--subnet", "w1-l3-00000000")
     assert result.exit_code == 1
     assert "or the id of one that the search has evaluated" in result.output
+
+
+def test_references_are_aligned_by_a_subnet_of_the_search(searched: Path, data: Path, tmp_path: Path) -> None:
+    folder = copy_of(searched, tmp_path / "aligned")
+    name = content(folder, "candidates")["candidates"][-1]["id"]
+    result = call(align.run, folder, "--data", data, "--set-name", "test", "--subnet", name)
+    assert result.exit_code == 0, result.output
+    assert json.loads((folder / "alignments" / "alignments.json").read_text())["subnet"] == name
 
 
 def test_all_means_front_and_ends_where_there_are_too_many(searched: Path, data: Path, tmp_path: Path) -> None:
