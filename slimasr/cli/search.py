@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, SetOption, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, progress
 from slimasr.cli.common import entry as run_command
 from slimasr.data.dataloading import eval_batches
 from slimasr.energy import measure_energy
@@ -34,8 +34,14 @@ SliceOption = Annotated[
     str | None,
     typer.Option("--slice", help="Instead: WER of untrained slices of a separate model, e.g. 0.75,0.5,0.25."),
 ]
-
-
+SearchSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Override one key of the sections search and decoding, e.g. search.int8=true; repeatable.",
+        metavar="KEY=VALUE",
+    ),
+]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Processes of one thread each (1: this one, all threads).")]
 StorageOption = Annotated[
     str | None,
@@ -48,7 +54,7 @@ def run(
     data: DataOption = Path("data"),
     workers: WorkersOption = 1,
     storage: StorageOption = None,
-    overrides: SetOption = None,
+    overrides: SearchSetOption = None,
     max_params: MaxParams = None,
     max_int8_mb: MaxInt8 = None,
     max_macs: MaxMacs = None,
