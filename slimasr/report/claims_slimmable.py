@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from slimasr.report.records import Run, Study, Wer, difference_in_words
+from slimasr.report.records import Comparison, Run, Study, Wer, difference_in_words
 from slimasr.report.roles import SEPARATE, SLIMMABLE
-from slimasr.report.verdicts import MARGIN, Finding, Verdict, all_of, equal, not_worse
+from slimasr.report.times import RULE, judge_times
+from slimasr.report.verdicts import MARGIN, Finding, Rule, Verdict, all_of, equal, judge_each, not_worse
 
 UNUSABLE_WER = 90.0
 USABLE_WER = 50.0
@@ -32,47 +33,44 @@ def judge_slimmable(study: Study) -> list[Finding]:
 def as_good_as_separate(study: Study) -> Finding:
     """C1.1: at every width, slimmable WER <= separate WER (same epochs)."""
     verdicts, evidence = list[Verdict](), list[str]()
-    for subnet in subnet_ids(study, SLIMMABLE):
-        comparison = study.compare((SLIMMABLE, subnet), (SEPARATE, subnet))
-        if comparison is None:
-            continue
-        verdict = not_worse(comparison.low, comparison.high)
-        note = ""
-        if not _equal_epochs(study, subnet):
-            verdict, note = Verdict.NOT_RESOLVED, ", but the epochs differ"
-        verdicts.append(verdict)
-        evidence.append(f"{subnet}: {difference_in_words(comparison, 'slimmable', 'separate')}{note}: {verdict.value}")
+    ids = subnet_ids(study, SLIMMABLE)
+    compared = [(i, c) for i in ids if (c := study.compare((SLIMMABLE, i), (SEPARATE, i))) is not None]
+    for (subnet, comparison), by_rule in zip(compared, _each(not_worse, compared), strict=True):
+        equal_epochs = _equal_epochs(study, subnet)
+        verdicts.append(by_rule if equal_epochs else Verdict.NOT_RESOLVED)
+        evidence.append(
+            f"{subnet}: {difference_in_words(comparison, 'slimmable', 'separate')}"
+            f"{'' if equal_epochs else ', but the epochs differ'}: {verdicts[-1].value}"
+        )
     text = "At every width, slimmable WER is at most the separate model's (same epochs)."
     return Finding("C1.1", text, all_of(verdicts), tuple(evidence))
 
 
 def falls_with_width(study: Study) -> Finding:
     """C1.2: WER decreases monotonically with width within one slimmable model."""
-    verdicts, evidence = list[Verdict](), list[str]()
-    ids = subnet_ids(study, SLIMMABLE)
-    for wide, narrow in pairwise(ids):
-        comparison = study.compare((SLIMMABLE, wide), (SLIMMABLE, narrow))
-        if comparison is None:
-            continue
-        verdicts.append(not_worse(comparison.low, comparison.high))
-        evidence.append(
-            f"{wide} against {narrow}: {difference_in_words(comparison, wide, narrow)}: {verdicts[-1].value}"
-        )
+    pairs = pairwise(subnet_ids(study, SLIMMABLE))
+    compared = [(p, c) for p in pairs if (c := study.compare((SLIMMABLE, p[0]), (SLIMMABLE, p[1]))) is not None]
+    verdicts = _each(not_worse, compared)
+    evidence = (
+        f"{wide} against {narrow}: {difference_in_words(comparison, wide, narrow)}: {verdict.value}"
+        for ((wide, narrow), comparison), verdict in zip(compared, verdicts, strict=True)
+    )
     text = "WER falls monotonically with width within one slimmable model."
     return Finding("C1.2", text, all_of(verdicts), tuple(evidence))
 
 
 def attention_variants_agree(study: Study) -> Finding:
     """C1.3: head-count and head-size slimming are equivalent within noise."""
-    verdicts, evidence = list[Verdict](), list[str]()
-    for other, main in (HEAD_VARIANTS, HEAD_VARIANTS[::-1]):
-        for subnet in subnet_ids(study, other):
-            comparison = study.compare((SLIMMABLE, subnet), (other, subnet))
-            if comparison is None:
-                continue
-            verdicts.append(equal(comparison.low, comparison.high))
-            names = (role.removeprefix("slimmable, ") for role in (main, other))
-            evidence.append(f"{subnet}: {difference_in_words(comparison, *names)}: {verdicts[-1].value}")
+    compared = [
+        ((subnet, main, other), comparison)
+        for other, main in (HEAD_VARIANTS, HEAD_VARIANTS[::-1])
+        for subnet in subnet_ids(study, other)
+        if (comparison := study.compare((SLIMMABLE, subnet), (other, subnet))) is not None
+    ]
+    verdicts, evidence = _each(equal, compared), list[str]()
+    for ((subnet, *roles), comparison), verdict in zip(compared, verdicts, strict=True):
+        names = (role.removeprefix("slimmable, ") for role in roles)
+        evidence.append(f"{subnet}: {difference_in_words(comparison, *names)}: {verdict.value}")
     text = "Slimming attention by head count and by head size is equivalent within noise."
     return Finding("C1.3", text, all_of(verdicts), tuple(evidence))
 
@@ -96,26 +94,24 @@ def slicing_collapses(study: Study) -> Finding:
 def cheaper_than_separate(study: Study) -> Finding:
     """C1.5: slimmable training costs about 3x one separate run and less than all separate runs together."""
     text = (
-        f"Slimmable training costs at most {MAX_COST_RATIO:g}x the separate full-width run and less than the "
-        "separate runs of all widths together (minutes of training, same hardware and epochs)."
+        f"Slimmable training costs at most {MAX_COST_RATIO:g}x the separate full-width run and less than the separate "
+        f"runs of all widths together (minutes of training, same hardware and epochs). {RULE}"
     )
     verdicts, evidence = list[Verdict](), list[str]()
     for joint in study.with_role(SLIMMABLE):
         separate = {r.separate_of: r for r in study.with_role(SEPARATE) if r.seed == joint.seed}
-        runs = [separate.get(s.id) for s in joint.subnets]
-        minutes = [r.train_minutes for r in runs if r is not None and r.train_minutes is not None]
-        if joint.train_minutes is None or not minutes or len(minutes) < len(runs):
+        runs = [run for s in joint.subnets if (run := separate.get(s.id)) is not None]
+        minutes = [r.train_minutes for r in runs if r.train_minutes is not None]
+        if joint.train_minutes is None or not minutes or len(minutes) < len(joint.subnets):
             continue
         full, total = minutes[0], sum(minutes)
-        known = [joint, *(r for r in runs if r is not None)]
-        comparable = len({(r.hardware, r.epochs) for r in known}) == 1
-        cheap = joint.train_minutes <= MAX_COST_RATIO * full and joint.train_minutes < total
-        verdict = Verdict.HELD if cheap else Verdict.NOT_HELD
-        verdicts.append(verdict if comparable else Verdict.NOT_RESOLVED)
+        pairs = ((joint.train_minutes, MAX_COST_RATIO * full), (joint.train_minutes, total))
+        verdict, doubts = judge_times(joint, runs, pairs)
+        verdicts.append(verdict)
         evidence.append(
             f"seed {joint.seed}: slimmable {joint.train_minutes:.1f} min, separate full width {full:.1f} min "
             f"(ratio {joint.train_minutes / full:.2f}), all {len(minutes)} separate runs {total:.1f} min"
-            + ("" if comparable else "; hardware or epochs differ")
+            f"{doubts}: {verdict.value}"
         )
     return Finding("C1.5", text, all_of(verdicts), tuple(evidence))
 
@@ -154,6 +150,10 @@ def updates_to_common_level(joint: Run, subnet: str, alone: Run, own: str) -> tu
         return None
     level = max(min(w for _, w in a), min(w for _, w in b)) + MARGIN
     return level, _first_below(a, level), _first_below(b, level)
+
+
+def _each(rule: Rule, compared: Sequence[tuple[object, Comparison]]) -> list[Verdict]:
+    return judge_each(rule, [comparison for _, comparison in compared])
 
 
 def subnet_ids(study: Study, role: str) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from statistics import NormalDist
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from slimasr.report.architecture import Architecture
 from slimasr.report.pairs import EQUAL_SHARE, Pair, main_todm, of_model, todm_pairs
-from slimasr.report.records import Comparison, Run, Study, difference_in_words
-from slimasr.report.verdicts import Finding, Verdict, all_of, better, equal, not_worse
+from slimasr.report.records import Run, Study, difference_in_words
+from slimasr.report.times import RULE, judge_times
+from slimasr.report.verdicts import Finding, Rule, Verdict, all_of, better, equal, judge_each, not_worse
 
 TWO_THIRDS = 2 / 3
 WINDOW = 0.1
@@ -28,10 +28,6 @@ PERMUTATIONS = 10_000
 EVIDENT = 0.05
 PAPER_SIZES = 3
 """How many dedicated models paper 2 trains beside its supernet."""
-CLEARLY_LONGER = 1.25
-"""Times nearer to each other than this factor may differ by what else their machine did."""
-
-Rule = Callable[[float, float], Verdict]
 
 
 def judge_todm(study: Study) -> list[Finding]:
@@ -44,9 +40,8 @@ def judge_todm(study: Study) -> list[Finding]:
             "C2.3",
             "At medium sizes (the lowest third of B0's), layers and channels (B1) beat channels alone (B0): each "
             "subnet of B1's front against the one of B0's that is nearest in size, if their parameters differ by at "
-            f"most {100 * EQUAL_SHARE:g} % (intervals widened from 95 to 100 - 5/n % where there are n pairs).",
+            f"most {100 * EQUAL_SHARE:g} %.",
             better,
-            jointly=True,
         ),
         teaching_helps_early(study),
         compared(
@@ -68,12 +63,8 @@ def judge_todm(study: Study) -> list[Finding]:
     ]
 
 
-def compared(study: Study, claim: str, text: str, rule: Rule, jointly: bool = False) -> Finding:
-    """A claim that one rule decides on the comparisons made for it.
-
-    Args:
-      jointly: widen the intervals by the number of comparisons, as one of many differs by chance.
-    """
+def compared(study: Study, claim: str, text: str, rule: Rule) -> Finding:
+    """A claim that one rule decides on the comparisons made for it."""
     found = [
         (family, pair, comparison)
         for family in families(study)
@@ -81,22 +72,20 @@ def compared(study: Study, claim: str, text: str, rule: Rule, jointly: bool = Fa
         if pair.claim == claim and (comparison := study.compare(pair.a, pair.b)) is not None
     ]
     verdicts, evidence = list[Verdict](), list[str]()
-    for family, pair, comparison in found:
-        shown = one_of(comparison, len(found)) if jointly else comparison
-        verdict, line = _judged(study, pair, shown, rule)
-        verdicts.append(verdict)
-        evidence.append(family.prefix + line)
+    judged = judge_each(rule, [comparison for _, _, comparison in found])
+    for (family, pair, comparison), by_rule in zip(found, judged, strict=True):
+        equal_epochs = _equal_epochs(study, pair)
+        verdicts.append(by_rule if equal_epochs else Verdict.NOT_RESOLVED)
+        difference = difference_in_words(comparison, pair.a[0], pair.b[0])
+        evidence.append(
+            f"{family.prefix}{pair.size}, {' + '.join(comparison.sets)}: {difference}"
+            f"{'' if equal_epochs else ', but the epochs differ'}: {verdicts[-1].value}"
+        )
     return Finding(claim, text, all_of(verdicts), tuple(evidence))
 
 
-def one_of(comparison: Comparison, number: int) -> Comparison:
-    """With its 95 % interval widened to ``100 - 5 / number`` % (Bonferroni), taken as that of a normal law."""
-    if number == 1:
-        return comparison
-    law = NormalDist()
-    factor = law.inv_cdf(1 - 0.025 / number) / law.inv_cdf(1 - 0.025)
-    low, high = (comparison.delta + factor * (end - comparison.delta) for end in (comparison.low, comparison.high))
-    return replace(comparison, low=low, high=high)
+def _equal_epochs(study: Study, pair: Pair) -> bool:
+    return len({run.epochs for role in (pair.a[0], pair.b[0]) for run in study.with_role(role)}) == 1
 
 
 @dataclass(frozen=True)
@@ -174,9 +163,8 @@ def constant_cost(study: Study) -> Finding:
     """C2.8: one training and one search, however many sizes are deployed."""
     text = (
         "The cost of training does not depend on the number of deployed sizes: one supernet and its search take less "
-        f"time than {PAPER_SIZES} separate models, as many as the paper has (minutes, same hardware and epochs). Not "
-        f"resolved if the longer of the two takes less than {100 * (CLEARLY_LONGER - 1):g} % more, or if a smaller "
-        "separate model took longer than a larger one: other work on the machine can do that."
+        f"time than {PAPER_SIZES} separate models, as many as the paper has (minutes, same hardware and epochs). "
+        f"{RULE}"
     )
     verdicts, evidence = list[Verdict](), list[str]()
     for family in families(study):
@@ -187,28 +175,14 @@ def constant_cost(study: Study) -> Finding:
             continue
         search = 0.0 if main.search is None else main.search.minutes
         total, mean = main.train_minutes + search, sum(minutes) / len(minutes)
-        doubts = _doubts_of_times(main, alone, total, PAPER_SIZES * mean)
-        verdict = Verdict.HELD if total < PAPER_SIZES * mean else Verdict.NOT_HELD
-        verdicts.append(Verdict.NOT_RESOLVED if doubts else verdict)
+        verdict, doubts = judge_times(main, alone, ((total, PAPER_SIZES * mean),))
+        verdicts.append(verdict)
         evidence.append(
             f"{family.prefix}{main.role}: training {main.train_minutes:.1f} min, search {search:.1f} min, together "
             f"{total:.1f} min; {PAPER_SIZES} separate models {PAPER_SIZES * mean:.1f} min, {mean:.1f} min each on "
-            f"average over {len(minutes)} sizes{''.join(f'; {doubt}' for doubt in doubts)}: {verdicts[-1].value}"
+            f"average over {len(minutes)} sizes{doubts}: {verdict.value}"
         )
     return Finding("C2.8", text, all_of(verdicts), tuple(evidence))
-
-
-def _doubts_of_times(main: Run, alone: Sequence[Run], total: float, separate: float) -> list[str]:
-    """Why minutes of training do not tell which of two ways is the shorter one."""
-    timed = [(run.largest.params, run.train_minutes or 0.0) for run in alone]
-    doubts = {
-        "hardware or epochs differ": len({(run.hardware, run.epochs) for run in (main, *alone)}) > 1,
-        "they are near each other": max(total, separate) < CLEARLY_LONGER * min(total, separate),
-        "a smaller separate model took longer than a larger one": any(
-            size < other and minutes > fewer for size, minutes in timed for other, fewer in timed
-        ),
-    }
-    return [doubt for doubt, holds in doubts.items() if holds]
 
 
 def no_evident_pattern(study: Study) -> Finding:
@@ -300,13 +274,3 @@ def _apart(more: Sequence[float], less: Sequence[float]) -> Verdict:
     if max(more) < min(less):
         return Verdict.HELD
     return Verdict.NOT_HELD if min(more) >= max(less) else Verdict.NOT_RESOLVED
-
-
-def _judged(study: Study, pair: Pair, comparison: Comparison, rule: Rule) -> tuple[Verdict, str]:
-    """The verdict on a pair and its line of evidence."""
-    epochs = {run.epochs for role in (pair.a[0], pair.b[0]) for run in study.with_role(role)}
-    verdict = rule(comparison.low, comparison.high) if len(epochs) == 1 else Verdict.NOT_RESOLVED
-    note = "" if len(epochs) == 1 else ", but the epochs differ"
-    sets = " + ".join(comparison.sets)
-    difference = difference_in_words(comparison, pair.a[0], pair.b[0])
-    return verdict, f"{pair.size}, {sets}: {difference}{note}: {verdict.value}"

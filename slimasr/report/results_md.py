@@ -68,7 +68,8 @@ def _rule(findings: Sequence[Finding]) -> str:
         '"At most" is held when the upper end is at most the margin, not held when otherwise the lower '
         'end is above 0. "Equivalent" is held when the interval lies within the margin on both sides, not '
         "held when otherwise it excludes 0. Everything between is not resolved. A claim that fails at one "
-        "width is not held."
+        "width is not held; of n comparisons one fails only if it also does by its interval of 100 - 5/n % "
+        "(Bonferroni), as one of many differs by chance."
     )
     if any("(unpaired)" in line for finding in findings for line in finding.evidence):
         text += (

@@ -122,6 +122,8 @@ def test_slimmable_against_separate() -> None:
     assert verdict({"w1": (-3.0, 0.5), "w0.5": (-2.0, 0.0)}) is HELD
     assert verdict({"w1": (-3.0, 0.5), "w0.5": (2.0, 5.0)}) is NOT_HELD
     assert verdict({"w1": (-3.0, 3.0), "w0.5": (-2.0, 0.0)}) is OPEN
+    assert verdict({"w0.5": (0.1, 4.1)}) is NOT_HELD
+    assert verdict({"w1": (-3.0, 0.5), "w0.5": (0.1, 4.1)}) is OPEN  # one of two comparisons
     assert verdict({"w1": (-3.0, 0.5), "w0.5": (-2.0, 0.0)}, epochs=20) is OPEN
     assert verdict({}) is UNTESTED
 
@@ -167,10 +169,12 @@ def test_training_cost() -> None:
         ]
         return cheaper_than_separate(study([run(train_minutes=joint), *alone])).verdict
 
-    assert verdict(15.0, (10.0, 8.0)) is HELD
-    assert verdict(19.0, (10.0, 8.0)) is NOT_HELD  # more than both together
-    assert verdict(35.0, (10.0, 80.0)) is NOT_HELD  # more than three times the full width
-    assert verdict(15.0, (10.0, 8.0), hardware="slide rule") is OPEN
+    assert verdict(14.0, (10.0, 8.0)) is HELD
+    assert verdict(15.0, (10.0, 8.0)) is OPEN  # near both together
+    assert verdict(23.0, (10.0, 8.0)) is NOT_HELD  # more than both together
+    assert verdict(25.0, (10.0, 8.0)) is NOT_HELD  # though near three times the full width
+    assert verdict(38.0, (10.0, 80.0)) is NOT_HELD  # more than three times the full width
+    assert verdict(14.0, (10.0, 8.0), hardware="slide rule") is OPEN
     assert cheaper_than_separate(study([run(), separate_models()[0]])).verdict is UNTESTED
 
 

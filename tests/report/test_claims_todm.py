@@ -10,10 +10,10 @@ import pytest
 from scipy.stats import norm, permutation_test, spearmanr
 
 from slimasr.report.claims import judge
-from slimasr.report.claims_todm import judge_todm, late_wers, layer_trend, one_of
+from slimasr.report.claims_todm import judge_todm, late_wers, layer_trend
 from slimasr.report.pairs import Pair, not_larger, todm_pairs
 from slimasr.report.records import Comparison, CurvePoint, Run, SearchFacts, Study, SubnetRecord, Wer
-from slimasr.report.verdicts import Verdict
+from slimasr.report.verdicts import Verdict, one_of
 
 HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
 SIZES = {"w1": 100.0, "w1-mid": 50.0, "w1-min": 30.0}
@@ -129,6 +129,8 @@ def test_one_of_several_pairs_must_differ_more() -> None:
     two = run("B1", {"w1": 100.0, "p": 58.0, "q": 57.0})
     found = [verdicts([layers, CHANNELS], always(0.1, 4.1))["C2.3"] for layers in (single, two)]
     assert found == [NOT_HELD, OPEN]
+    # But for all of them to hold, every one need hold at 95 % alone.
+    assert verdicts([two, CHANNELS], always(-4.1, -0.1))["C2.3"] is HELD
     comparison = Comparison(("a", "w1"), ("b", "w1"), ("test",), (1,), 100, 9.0, 7.0, 2.0, 2.0 - 1.96, 2.0 + 1.96)
     for number in (1, 2, 5):
         reference = norm(2.0, 1.0).interval(1 - 0.05 / number)
