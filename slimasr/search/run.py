@@ -71,7 +71,7 @@ class Search:
             "decoding": None if config.decoding.kind == "greedy" else describe(config.decoding),
         }
         name = f"{config.name}-{fingerprint(experiment.dir / 'final.pt')}"
-        study = Study(database, name, experiment.space, identity, config.search.cost)
+        study = Study(database, name, experiment.space, identity, config.search.cost, limits)
         return cls(experiment, study, feasible, dev_batches)
 
     @property

@@ -8,6 +8,7 @@ lock the study's row meanwhile, SQLite has one writer at a time), so whoever is 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -22,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from slimasr.errors import UserError
 from slimasr.search.database import AWAY, Database
+from slimasr.search.front import Limits
 from slimasr.search.generators import Proposal
 from slimasr.search.history import Candidate, History, State
 from slimasr.search.liveness import has_ended, is_here, process_identity
@@ -71,18 +73,27 @@ class Study:
     decoding cannot stand beside these.
     """
 
-    def __init__(self, database: Database, name: str, space: SearchSpace, identity: Mapping[str, Any], cost: str):
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        space: SearchSpace,
+        identity: Mapping[str, Any],
+        cost: str,
+        limits: Limits,
+    ) -> None:
         """Open the study, or make it.
 
         Args:
           name: says which weights are searched.
           identity: plain JSON data.
           cost: second objective beside the WER.
+          limits: of this search; other searches of the study may have others.
 
         Raises:
           UserError: the study there is one of something else; names what differs.
         """
-        self.database, self.name, self._space, self._cost = database, name, space, cost
+        self.database, self.name, self._space, self._cost, self._limits = database, name, space, cost, limits
         self._distributions = distributions(space)
         self._owner = process_identity()
         self._suspects: dict[int, float] = {}
@@ -112,8 +123,10 @@ class Study:
             if trial.state == TrialState.FAIL:
                 died = trial.number > self._last_of_earlier and "lost" not in trial.user_attrs
                 deaths[key] = deaths.get(key, 0) + died
-            elif trial.state in _STATES and key not in candidates:
-                candidates[key] = self._candidate(trial)
+            elif self._is_known(trial):
+                earlier = candidates.get(key)
+                if earlier is None or (earlier.state == "stopped" and trial.state == TrialState.COMPLETE):
+                    candidates[key] = self._candidate(trial)
         for key, number in deaths.items():
             if number >= MOST_DEATHS and key not in candidates:
                 name = Subnet.from_json(key).id
@@ -132,6 +145,7 @@ class Study:
                 "subnet": key,
                 "costs": dict(costs),
                 "generation": proposal.generation,
+                "limits": self._limits.given,
                 "owner": self._owner,
                 "token": token,
             },
@@ -139,7 +153,7 @@ class Study:
         )
         trial_id = self.database.patiently(lambda: storage.create_new_trial(self._id, trial))
         self._beat(trial_id)
-        rivals = [t for t in self._trials() if t.user_attrs["subnet"] == key and t.state in _STATES]
+        rivals = [t for t in self._trials() if t.user_attrs["subnet"] == key and self._is_known(t)]
         # A connection that broke after the write was made has written twice.
         for mine in (t for t in rivals[1:] if t.user_attrs["token"] == token):
             self._give_way(mine._trial_id)
@@ -232,6 +246,16 @@ class Study:
     def _trials(self) -> list[FrozenTrial]:
         """In order of their numbers; what was finished when last read is not read again."""
         return self.database.patiently(lambda: self._study.get_trials(deepcopy=False))
+
+    def _is_known(self, trial: FrozenTrial) -> bool:
+        """Whether a trial is of a subnet that need not be measured, or not by us.
+
+        A subnet was given up as others beat it; where limits are tighter now, those others may be above them.
+        """
+        if trial.state != TrialState.PRUNED:
+            return trial.state in _STATES
+        before = trial.user_attrs.get("limits", {})
+        return all(before.get(name, math.inf) <= bound for name, bound in self._limits.given.items())
 
     def _candidate(self, trial: FrozenTrial) -> Candidate:
         if trial._trial_id in self._finished:

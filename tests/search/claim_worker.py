@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from slimasr.search.database import Database
+from slimasr.search.front import Limits
 from slimasr.search.generators import Proposal
 from slimasr.search.study import Outcome, Study
 from tests.search.kit import SPACE, count
@@ -20,7 +21,7 @@ RACED = list(SPACE)[:24]
 def main(url: str, log: Path, seed: int, deaths: float) -> None:
     """Measure until everything is measured; every evaluation is a line of the log."""
     rng = random.Random(seed)
-    study = Study(Database(url, patience=60.0, heartbeat_seconds=1), "race", SPACE, {}, "params")
+    study = Study(Database(url, patience=60.0, heartbeat_seconds=1), "race", SPACE, {}, "params", Limits())
     while True:
         history = study.history()
         free = [subnet for subnet in RACED if subnet not in history]

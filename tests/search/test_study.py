@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from slimasr.errors import UserError
 from slimasr.search.database import Database, default_url
+from slimasr.search.front import Limits
 from slimasr.search.generators import Proposal
 from slimasr.search.liveness import has_ended, process_identity
 from slimasr.search.study import MOST_DEATHS, Outcome, Study
@@ -53,8 +55,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.url.replace("/postgres", f"/{name}")
 
 
-def open_study(url: str, name: str = "study", patience: float = 60.0, **identity: object) -> Study:
-    return Study(Database(url, patience=patience, heartbeat_seconds=1), name, SPACE, identity, "params")
+def open_study(
+    url: str, name: str = "study", patience: float = 60.0, limits: Limits | None = None, **identity: object
+) -> Study:
+    database = Database(url, patience=patience, heartbeat_seconds=1)
+    return Study(database, name, SPACE, identity, "params", limits or Limits())
 
 
 def measure(study: Study, subnet: Subnet, found: Outcome = FOUND) -> None:
@@ -95,6 +100,27 @@ def test_killed_workers_stop_nothing(url: str, tmp_path: Path) -> None:
     assert deaths > 0
     names = Counter(line.split()[0] for line in log.read_text().splitlines())
     assert names == Counter(subnet.id for subnet in RACED)
+
+
+def test_tighter_limits_ask_again_for_what_was_given_up(url: str) -> None:
+    """Those that beat it may be above them; under looser ones they are still there."""
+    first, second, third = list(SPACE)[:3]
+    given_up = replace(FOUND, stopped=True, dev_loss=None)
+    study = open_study(url, limits=Limits(params=5e6))
+    measure(study, first)
+    measure(study, second, given_up)
+    for limits in (Limits(), Limits(params=5e6), Limits(params=6e6)):
+        known = open_study(url, limits=limits)
+        assert second in known.history() and known.claim(Proposal(second), count(second)) is None
+    for limits in (Limits(params=4e6), Limits(params=5e6, macs=1e9)):
+        tighter = open_study(url, limits=limits)
+        assert first in tighter.history()
+        assert second not in tighter.history() and third not in tighter.history()
+    measure(tighter, second)
+    assert [c.subnet for c in tighter.history().measured] == [first, second]
+    assert tighter.claim(Proposal(second), count(second)) is None
+    # Found in full, it counts whatever the limits.
+    assert [c.subnet for c in study.history().measured] == [first, second]
 
 
 def test_what_was_found_comes_back(url: str) -> None:
@@ -283,7 +309,7 @@ def test_a_study_of_something_else_is_refused(url: str) -> None:
 def test_a_space_of_many_genes_fits(url: str) -> None:
     """The paper's: two writes per subnet, whatever the number of genes."""
     space = LayerSpace((16, 13, 9), (("ffn", (512, 1024, 2048, 4096)),))
-    study = Study(Database(url, patience=10.0, heartbeat_seconds=1), "paper", space, {}, "params")
+    study = Study(Database(url, patience=10.0, heartbeat_seconds=1), "paper", space, {}, "params", Limits())
     claim = study.claim(Proposal(space.min), {"params": 29.1e6})
     assert claim is not None and study.finish(claim, FOUND)
     (found,) = study.history().measured
