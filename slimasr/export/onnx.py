@@ -93,11 +93,16 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
     return files
 
 
-def quantize(files: OnnxFiles, folder: Path) -> OnnxFiles:
+def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> OnnxFiles:
     """Write float32 files anew as int8 files: onnxruntime's dynamic quantisation.
 
     Weights of linear layers are symmetric with one scale per output channel, embeddings have one scale; activations
     get theirs as they come. Processors without int8 dot products (VNNI, SDOT) may saturate sums of large products.
+
+    Args:
+      files: float32.
+      folder: where the new ones go.
+      reduce_range: weights of 7 bits, whose products do not saturate anywhere.
 
     Raises:
       UserError: the extra ``export`` is not installed.
@@ -114,6 +119,7 @@ def quantize(files: OnnxFiles, folder: Path) -> OnnxFiles:
                 op_types_to_quantize=QUANTIZED_OPS,
                 nodes_to_exclude=[node.name for node in proto.graph.node if not matrices & set(node.input)],
                 per_channel=True,
+                reduce_range=reduce_range,
                 weight_type=quantization.QuantType.QInt8,
             )
     return quantized
