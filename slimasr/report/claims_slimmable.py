@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from slimasr.report.records import Comparison, Run, Study, Wer, difference_in_words
 from slimasr.report.roles import SEPARATE, SLIMMABLE
-from slimasr.report.times import RULE, judge_times
+from slimasr.report.times import TIMES_RULE, judge_times
 from slimasr.report.verdicts import MARGIN, Finding, Rule, Verdict, all_of, equal, judge_each, not_worse
 
 UNUSABLE_WER = 90.0
@@ -95,7 +95,7 @@ def cheaper_than_separate(study: Study) -> Finding:
     """C1.5: slimmable training costs about 3x one separate run and less than all separate runs together."""
     text = (
         f"Slimmable training costs at most {MAX_COST_RATIO:g}x the separate full-width run and less than the separate "
-        f"runs of all widths together (minutes of training, same hardware and epochs). {RULE}"
+        f"runs of all widths together (minutes of training, same hardware and epochs). {TIMES_RULE}"
     )
     verdicts, evidence = list[Verdict](), list[str]()
     for joint in study.with_role(SLIMMABLE):

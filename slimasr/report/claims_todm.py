@@ -10,7 +10,7 @@ import numpy as np
 from slimasr.report.architecture import Architecture
 from slimasr.report.pairs import EQUAL_SHARE, Pair, main_todm, of_model, todm_pairs
 from slimasr.report.records import Run, Study, difference_in_words
-from slimasr.report.times import RULE, judge_times
+from slimasr.report.times import TIMES_RULE, judge_times
 from slimasr.report.verdicts import Finding, Rule, Verdict, all_of, better, equal, judge_each, not_worse
 
 TWO_THIRDS = 2 / 3
@@ -164,7 +164,7 @@ def constant_cost(study: Study) -> Finding:
     text = (
         "The cost of training does not depend on the number of deployed sizes: one supernet and its search take less "
         f"time than {PAPER_SIZES} separate models, as many as the paper has (minutes, same hardware and epochs). "
-        f"{RULE}"
+        + TIMES_RULE
     )
     verdicts, evidence = list[Verdict](), list[str]()
     for family in families(study):

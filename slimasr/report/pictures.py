@@ -94,7 +94,7 @@ def search_picture(study: Study, axis: CostAxis) -> Figure | None:
             panel.tick_params(labelbottom=True)
         if len(found) > 1:
             panel.set_title(found[number].name, fontsize=10, loc="left")
-    panels[0, 0].set_ylim(bottom=0)
+    panels[0, 0].set_ylim(0, 1.04 * panels[0, 0].get_ylim()[1])  # room for the marker of the worst
     drawn = {
         name: handle for panel in panels.flat for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)
     }

@@ -10,7 +10,7 @@ from slimasr.report.verdicts import Verdict, all_of
 CLEARLY_LONGER = 1.25
 """Times nearer to each other than this factor may differ by what else their machine did."""
 
-RULE = (
+TIMES_RULE = (
     f"Not resolved if the longer time is less than {100 * (CLEARLY_LONGER - 1):g} % above the other, or if a smaller "
     "separate model took longer than a larger one: other work on the machine can do that."
 )
