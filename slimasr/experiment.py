@@ -6,6 +6,7 @@
                lang/               the tokenizer
                checkpoints/        epoch-003.pt, epoch-003-step-00000120.pt, best.pt
                final.pt            averaged weights, batch norms re-estimated
+               data.json           which data and which tokenizer the run uses
                results.json        every subnet measured, and what made the run
                versions.json, train.log, train_log.jsonl, bad_utterances.jsonl, tensorboard/
                search/, decode/, export/
@@ -49,6 +50,8 @@ __all__ = [
     "write_record",
 ]
 
+DATA_FILE = "data.json"
+UNVERIFIED = "was written before checkpoints named their tokenizer and data; that they belong together is not verified"
 VERSIONED = ("slimasr", "torch", "lhotse", "k2", "numpy", "sentencepiece", "kaldialign")
 
 
@@ -60,6 +63,8 @@ class Experiment:
       dir: the experiment folder.
       model: in evaluation mode, with the weights of the checkpoint.
       checkpoint: name of the checkpoint the weights come from.
+      data: fingerprint of the data that the weights were trained on, None where it is not recorded.
+      notes: what could not be verified, for the user.
     """
 
     dir: Path
@@ -68,6 +73,8 @@ class Experiment:
     tokenizer: Tokenizer
     model: Transducer
     checkpoint: str
+    data: str | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, exp: Path, checkpoint: str = "final") -> Experiment:
@@ -85,10 +92,12 @@ class Experiment:
         tokenizer, space = Tokenizer.load(exp / "lang"), build_space(config.space)
         path = _needed(_checkpoint_path(exp, checkpoint))
         saved = load_checkpoint(path)
+        check_tokenizer_of(saved, tokenizer, path)
         loss = config.loss if saved.get("training_heads", True) else None
         model = build_model(config.model, loss, tokenizer.vocab_size, space.widths)
         load_weights(model, saved["model"], path)
-        return cls(exp, config, space, tokenizer, model.eval(), checkpoint)
+        notes = () if "tokenizer" in saved else (f"{path}: {UNVERIFIED}",)
+        return cls(exp, config, space, tokenizer, model.eval(), checkpoint, saved.get("data"), notes)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -107,6 +116,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(saved, dict) or "model" not in saved:
         raise UserError(f"{path}: is not a checkpoint of slimasr-train")
     return saved
+
+
+def check_tokenizer_of(saved: Mapping[str, Any], tokenizer: Tokenizer, path: Path) -> None:
+    """Whether a checkpoint's weights were trained with this tokenizer; checkpoints without a record pass.
+
+    Raises:
+      UserError: they were trained with another one, perhaps of the same size.
+    """
+    made_with = saved.get("tokenizer", tokenizer.fingerprint)
+    if made_with != tokenizer.fingerprint:
+        raise UserError(
+            f"{path}: was trained with another tokenizer ({made_with}) than the one in lang/ "
+            f"({tokenizer.fingerprint}); restore the experiment's own lang/"
+        )
 
 
 def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, progress
 
 SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: train sets and dev).")]
 SpeedsOption = Annotated[
@@ -33,7 +33,7 @@ def run(
     from slimasr.experiment import Experiment
     from slimasr.search.archive import find_subnet
 
-    experiment = Experiment.open(exp, checkpoint)
+    experiment = opened(Experiment.open(exp, checkpoint))
     config, tokenizer, folder = experiment.config, experiment.tokenizer, exp / "alignments"
     model, chosen = experiment.model.to(default_device()), find_subnet(experiment, subnet)
     write_facts(folder, model.subsampling_factor, chosen.id, experiment.checkpoint)

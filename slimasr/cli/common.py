@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Annotated, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from rich.progress import (
 )
 
 from slimasr.errors import one_line
+
+if TYPE_CHECKING:
+    from slimasr.experiment import Experiment  # imports torch: not needed to print the help
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,6 +79,13 @@ def guard(run: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(1) from None
 
     return guarded
+
+
+def opened(experiment: Experiment) -> Experiment:
+    """The experiment itself; what could not be verified about it is printed to stderr."""
+    for note in experiment.notes:
+        typer.echo(f"note: {note}", err=True)
+    return experiment
 
 
 def progress(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:

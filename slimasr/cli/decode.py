@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, progress
 
 SubnetsOption = Annotated[
     list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
@@ -32,12 +32,13 @@ def run(
     """Recognise sets and write decode/<subnet>/<set>/{recogs,errs,utt2spk,decode.json}."""
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.provenance import checked_identity
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.experiment import Experiment
     from slimasr.search.archive import find_subnets
 
-    experiment = Experiment.open(exp, checkpoint)
+    experiment = opened(Experiment.open(exp, checkpoint))
     config, tokenizer = experiment.config, experiment.tokenizer
     model, decoding = (
         experiment.model.to(default_device()),
@@ -46,10 +47,11 @@ def run(
     for subnet in find_subnets(experiment, subnets or ["all"]):
         for set_name in set_names or [config.data.dev, *config.data.test]:
             speakers = read_speakers(data, set_name)
+            fingerprint = checked_identity(config, data, set_name).fingerprint
             batches = eval_batches(config, data, set_name, tokenizer, decoding.batch_seconds)
             shown = progress(batches, None, f"{subnet.id} {set_name}")
             utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
-            result = DecodedSet(subnet, utterances, speakers, experiment.checkpoint, describe(decoding))
+            result = DecodedSet(subnet, utterances, speakers, experiment.checkpoint, describe(decoding), fingerprint)
             folder = write_decoded(exp, set_name, result)
             typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, ExpArgument
+from slimasr.cli.common import DebugOption, ExpArgument, opened
 from slimasr.cli.common import entry as run_command
 from slimasr.cli.search import MaxInt8, MaxMacs, MaxParams, MaxRtf
 from slimasr.errors import UserError
@@ -30,7 +30,7 @@ def run(
 ) -> None:
     """Save one subnet, named or best under limits, as an experiment that every other command accepts."""
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
-    experiment = Experiment.open(exp)
+    experiment = opened(Experiment.open(exp))
     chosen = _choose(experiment, subnet, limits)
     cost = extract_experiment(experiment, chosen, out)
     typer.echo(f"{out}: {chosen.id}, {cost.params:,} parameters, {cost.int8_bytes / 1e6:.2f} MB in int8")

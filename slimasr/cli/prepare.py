@@ -15,6 +15,12 @@ CorpusDirOption = Annotated[Path | None, typer.Option("--corpus-dir", help="Wher
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download the corpus if it is nowhere.")]
 
 OnlyCorpusOption = Annotated[bool, typer.Option("--only-corpus", help="Stop when the corpus is there (stage 0).")]
+CheckAudioOption = Annotated[
+    bool,
+    typer.Option(
+        "--check-audio", help="Identify audio files by their content, not by their modification times (reads them all)."
+    ),
+]
 
 
 def run(
@@ -23,6 +29,7 @@ def run(
     corpus_dir: CorpusDirOption = None,
     download: DownloadOption = False,
     only_corpus: OnlyCorpusOption = False,
+    check_audio: CheckAudioOption = False,
     overrides: SetOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -34,7 +41,7 @@ def run(
     if only_corpus:
         typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download, progress)}")
         return
-    counts = prepare(wanted, data, corpus_dir, download, progress)
+    counts = prepare(wanted, data, corpus_dir, download, progress, check_audio=check_audio)
     for name, count in counts.items():
         typer.echo(f"{name}: {count} utterances")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, SetOption, progress
+from slimasr.cli.common import DebugOption, SetOption, opened, progress
 from slimasr.cli.common import entry as run_command
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
@@ -50,7 +50,7 @@ def _model(
     exp: Path | None, config: Path | None, vocab_size: int | None, overrides: list[str]
 ) -> tuple[Config, Transducer, SearchSpace]:
     if exp is not None and config is None:
-        experiment = Experiment.open(exp)
+        experiment = opened(Experiment.open(exp))
         return experiment.config, experiment.model, experiment.space
     if exp is not None or config is None:
         raise UserError("name either an experiment folder or --config conf/x.yaml")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, progress
 
 SubnetsOption = Annotated[
     list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
@@ -26,18 +26,20 @@ def run(
     """Write export/<subnet>/*.int8.onnx and measure WER with them (default: the front); needs the extra export."""
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.provenance import checked_identity
     from slimasr.experiment import Experiment
     from slimasr.export.measure import measure_int8
     from slimasr.search.archive import find_subnets, fingerprint
 
-    experiment = Experiment.open(exp)
+    experiment = opened(Experiment.open(exp))
     config, tokenizer = experiment.config, experiment.tokenizer
     sets = {
         name: partial(eval_batches, config, data, name, tokenizer, config.decoding.batch_seconds)
         for name in set_names or [config.data.dev, *config.data.test]
     }
+    fingerprints = {name: checked_identity(config, data, name).fingerprint for name in sets}
     for subnet in find_subnets(experiment, subnets or ["front"]):
-        measured = measure_int8(experiment, subnet, sets, fingerprint(exp / "final.pt"))
+        measured = measure_int8(experiment, subnet, sets, fingerprint(exp / "final.pt"), fingerprints)
         for name, figures in progress(measured, len(sets), subnet.id):
             typer.echo(f"{subnet.id} {name}: WER {figures['wer']:.2f} % in int8 ({figures['runtime']})")
 

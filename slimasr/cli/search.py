@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, opened, progress
 from slimasr.cli.common import entry as run_command
 from slimasr.data.dataloading import eval_batches
+from slimasr.data.provenance import checked_identity
 from slimasr.energy import measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
@@ -65,9 +66,12 @@ def run(
     """Evaluate subnets on dev (run again to go on), print the front, name the best under limits."""
     job = Job(exp, data, tuple(overrides or ()), storage, debug)
     if slices is not None:
-        _slices(job.experiment(), data, _widths(slices))
+        _slices(opened(job.experiment()), data, _widths(slices))
         return
     start, search = time.monotonic(), job.open()
+    opened(search.experiment)
+    for note in search.study.notes:
+        typer.echo(f"note: {note}", err=True)
     total = search.generator().total() - len(search.study.history())
     found = run_workers(job, search, workers) if workers > 1 else search.work()
     with measure_energy(search.experiment.config.search.energy, gpus=_gpus(search.experiment)) as meter:
@@ -95,7 +99,8 @@ def main() -> None:
 def _slices(experiment: Experiment, data: Path, widths: list[float]) -> None:
     config = experiment.config.data
     sets = {name: _batches(experiment, data, name) for name in (config.dev, *config.test)}
-    for subnet, wers in progress(measure_slices(experiment, widths, sets), len(widths), "slices"):
+    fingerprints = {name: checked_identity(experiment.config, data, name).fingerprint for name in sets}
+    for subnet, wers in progress(measure_slices(experiment, widths, sets, fingerprints), len(widths), "slices"):
         figures = ", ".join(f"{name} {wer:.2f} %" for name, wer in wers.items())
         typer.echo(f"untrained slice {subnet.id}: WER {figures}")
 

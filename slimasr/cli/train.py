@@ -5,15 +5,24 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from slimasr.cli.common import ConfigOption, DataOption, DebugOption, ExpOption, SetOption, entry, progress
 from slimasr.config.load import load_config
+
+AcceptOption = Annotated[
+    bool,
+    typer.Option("--accept-changed-data", help="Resume although the data differ from those that the run began with."),
+]
 
 
 def run(
     config: ConfigOption,
     exp: ExpOption,
     data: DataOption = Path("data"),
+    accept_changed_data: AcceptOption = False,
     overrides: SetOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -21,7 +30,14 @@ def run(
     from slimasr.training.trainer import train  # imports torch and lhotse: not needed to print the help
 
     command = shlex.join(["slimasr-train", *sys.argv[1:]])
-    train(load_config(config, overrides or ()), data, exp, command=command, progress=progress)
+    train(
+        load_config(config, overrides or ()),
+        data,
+        exp,
+        command=command,
+        progress=progress,
+        accept_changed_data=accept_changed_data,
+    )
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, ExpArgument, entry, progress
+from slimasr.cli.common import DebugOption, ExpArgument, entry, opened, progress
 from slimasr.errors import UserError
 
 AudioArgument = Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, ogg, mp3, sph, ...")]
@@ -34,7 +34,7 @@ def run(
 
     if width is not None and subnet is not None:
         raise UserError("name the subnet by --width or by --subnet, not by both")
-    experiment = Experiment.open(exp, checkpoint)
+    experiment = opened(Experiment.open(exp, checkpoint))
     named = subnet or "max" if width is None else f"{width:g}"
     texts = transcribe(experiment, audio, find_subnet(experiment, named), window_seconds)
     for path, text in zip(audio, progress(texts, len(audio), "transcribe"), strict=True):

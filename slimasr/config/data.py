@@ -17,7 +17,10 @@ class MusanConfig(Section):
 
 
 class DataConfig(Section):
-    """Corpus, its sets, and how batches are drawn from it."""
+    """Corpus, its sets, and how batches are drawn from it.
+
+    ``allow_overlap``: let training sets share utterances with the dev and test sets, to learn them by heart.
+    """
 
     corpus: Literal["digits", "fsdd", "an4", "librispeech"]
     train: list[str] = ["train"]
@@ -34,6 +37,7 @@ class DataConfig(Section):
     max_cuts: Positive | None = None
     num_buckets: Positive = 10
     num_workers: Annotated[int, Field(ge=0)] = 0
+    allow_overlap: bool = False
     musan: MusanConfig | None = None
     options: dict[str, int | float | str | bool] = {}
 

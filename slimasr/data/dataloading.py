@@ -20,10 +20,10 @@ from slimasr.config.schema import Config, MusanConfig
 from slimasr.data.alignments import Alignments, read_alignments
 from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.batch import Batch
-from slimasr.data.features import read_stats
-from slimasr.data.files import BadUtterance, DataFolder
+from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder
 from slimasr.data.filters import EncoderFrames
-from slimasr.data.musan import MUSAN_SET
+from slimasr.data.identity import check_audio_unchanged
+from slimasr.data.provenance import check_features, stored_speed
 from slimasr.data.sampling import Hearing, Place, count_batches, pack, plan_epoch
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
@@ -64,7 +64,6 @@ class BatchSource:
           UserError: stage 2 has not run or ran with other settings; above ``data.max_bad_share`` unusable; an
             utterance of the train or dev sets lacks the alignment that ``loss.auxiliary`` needs.
         """
-        read_stats(config, data_dir)
         self._config = config
         self._folder = DataFolder(data_dir)
         self._tokenizer = tokenizer
@@ -145,8 +144,11 @@ def eval_batches(
       speed: one of ``data.speeds``, for a training set as training hears it.
       aligned: the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
     """
-    read_stats(config, data_dir)
-    packed = pack(list(read_cuts_at(config, DataFolder(data_dir), set_name, speed)), max_seconds)
+    folder = DataFolder(data_dir)
+    check_features(config, folder, set_name, stored_speed(config, speed))
+    cuts = list(read_cuts_at(config, folder, set_name, speed))
+    check_audio_unchanged(cuts, set_name)
+    packed = pack(cuts, max_seconds)
     frames = None
     if aligned and config.loss.auxiliary is not None:
         alignments = read_alignments(config.loss.auxiliary.alignments, [set_name], [speed])

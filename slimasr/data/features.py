@@ -6,7 +6,6 @@ place, so a run that was killed goes on with the shards that are missing.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,14 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from lhotse import CutSet
 
 from slimasr.config.schema import Config
 from slimasr.data.corpora import Progress
-from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
+from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder, check_bad_share, read_cuts, write_bad, write_cuts
+from slimasr.data.identity import Identity, check_audio_unchanged, identify
 from slimasr.data.manifests import set_names
-from slimasr.data.musan import MUSAN_SET
-from slimasr.data.shards import Shard, ShardResult, compute_shard, make_shards, read_result
+from slimasr.data.provenance import (
+    STAGE_1,
+    check_corpus,
+    check_settings,
+    check_statistics,
+    feature_settings,
+    read_json,
+    statistics_source,
+    write_features_record,
+)
+from slimasr.data.shards import Shard, ShardResult, attach_features, compute_shard, make_shards, read_result
 from slimasr.errors import UserError
 from slimasr.files import write_json_atomic
 
@@ -45,6 +53,8 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
     folder = DataFolder(data_dir)
     shards_of: dict[tuple[str, float], list[Shard]] = {}
     for set_name in set_names(config.data) + ([MUSAN_SET] if config.data.musan else []):
+        check_corpus(config.data, folder, set_name)
+        check_audio_unchanged(read_cuts(folder.raw_cuts(set_name), STAGE_1), set_name)
         for speed in _speeds(config, set_name):
             shards_of[set_name, speed] = make_shards(config, folder, set_name, speed)
     missing = [shard for shards in shards_of.values() for shard in shards if not shard.done]
@@ -56,12 +66,24 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
         found = [read_result(shard) for shard in shards]
         _check_bad(config, set_name, found)
         write_bad(folder.bad(set_name), [item for result in found for item in result.bad])
-        write_cuts(folder.cuts(set_name, speed), (cut for s in shards for cut in CutSet.from_jsonl_lazy(s.manifest)))
+        made_from = write_feature_cuts(folder, set_name, speed, shards)
         counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
+        write_features_record(config, folder, set_name, speed, made_from)
         results += found if set_name in config.data.train else []
-    write_json_atomic(folder.stats, _statistics(config, results))
+    write_json_atomic(folder.stats, _statistics(config, folder, results))
     _remove_stale(list(shards_of.values()))
     return counts
+
+
+def write_feature_cuts(folder: DataFolder, set_name: str, speed: float, shards: Sequence[Shard]) -> Identity:
+    """Write a set's manifest: its cuts as stage 1 has them now, with the features of its shards.
+
+    Returns:
+      Identity of the manifest of stage 1 that was read.
+    """
+    cuts = list(read_cuts(folder.raw_cuts(set_name), STAGE_1))
+    write_cuts(folder.cuts(set_name, speed), (cut for shard in shards for cut in attach_features(shard, cuts)))
+    return identify(cuts)
 
 
 def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,19 +95,10 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
     folder = DataFolder(data_dir)
     if not folder.stats.is_file():
         raise UserError(f"{folder.stats} is missing: run stage 2 (slimasr-features) first")
-    stats = json.loads(folder.stats.read_text(encoding="utf-8"))
-    for key, value in _settings(config).items():
-        if stats[key] != value:
-            raise UserError(f"{key} is {value}, but {folder.features} was made with {stats[key]}: run stage 2 again")
+    stats = read_json(folder.stats)
+    check_settings(config, folder.stats, stats)
+    check_statistics(config, folder)
     return torch.tensor(stats["mean"]), torch.tensor(stats["std"])
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    return {
-        "features.num_mel_bins": config.features.num_mel_bins,
-        "data.sampling_rate": config.data.sampling_rate,
-        "data.storage": config.data.storage,
-    }
 
 
 def _speeds(config: Config, set_name: str) -> list[float]:
@@ -116,14 +129,15 @@ def _check_bad(config: Config, set_name: str, results: Sequence[ShardResult]) ->
     check_bad_share(bad, num_listed, config.data.max_bad_share, set_name)
 
 
-def _statistics(config: Config, results: Sequence[ShardResult]) -> dict[str, Any]:
+def _statistics(config: Config, folder: DataFolder, results: Sequence[ShardResult]) -> dict[str, Any]:
     frames = sum(result.num_frames for result in results)
     if frames == 0:
         raise UserError("the training sets hold no audio: no feature statistics")
     mean = np.sum([result.total for result in results], axis=0) / frames
     square = np.sum([result.total_square for result in results], axis=0) / frames
     std = np.sqrt(np.maximum(square - mean**2, MIN_STD**2))
-    return {**_settings(config), "frames": frames, "mean": mean.tolist(), "std": std.tolist()}
+    made_from = {**feature_settings(config), "made_from": statistics_source(config, folder)}
+    return {**made_from, "frames": frames, "mean": mean.tolist(), "std": std.tolist()}
 
 
 def _remove_stale(groups: Sequence[Sequence[Shard]]) -> None:
@@ -131,6 +145,10 @@ def _remove_stale(groups: Sequence[Sequence[Shard]]) -> None:
     for shards in groups:
         current = shards[0].stem.parent
         prefix = current.name.rpartition("-")[0]
-        for place in current.parent.glob(f"{prefix}-*"):
+        for place in current.parent.iterdir():
             if place != current and place.name.rpartition("-")[0] == prefix:
                 shutil.rmtree(place)
+        kept = {shard.stem.name for shard in shards}
+        for path in current.iterdir():
+            if path.name.split(".", 1)[0] not in kept:
+                path.unlink()

@@ -14,6 +14,9 @@ from lhotse.cut import Cut
 from slimasr.errors import UserError
 from slimasr.files import write_json_atomic
 
+MUSAN_SET = "musan"
+"""Name of the manifest of noise, beside those of the corpus's sets."""
+
 
 @dataclass(frozen=True)
 class BadUtterance:

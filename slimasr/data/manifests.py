@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from lhotse import MonoCut, SupervisionSegment
@@ -13,7 +14,10 @@ from slimasr.config.schema import DataConfig
 from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import CORPORA, Progress, Utterance, find_corpus
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
+from slimasr.data.identity import AudioStamp
 from slimasr.data.musan import prepare_musan_cuts
+from slimasr.data.overlap import check_overlap
+from slimasr.data.provenance import write_manifest_record
 from slimasr.errors import UserError
 
 NUM_THREADS = 8
@@ -35,36 +39,60 @@ def get_corpus(config: DataConfig, data_dir: Path, corpus_dir: Path | None, down
 
 
 def prepare(
-    config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress
+    config: DataConfig,
+    data_dir: Path,
+    corpus_dir: Path | None,
+    download: bool,
+    progress: Progress,
+    *,
+    check_audio: bool = False,
 ) -> dict[str, int]:
     """Stage 1: write ``manifests/cuts_<set>.jsonl.gz`` for every set of the recipe.
 
     Training utterances without usable audio or text are listed in ``manifests/bad_<set>.json``; in other sets
-    they are errors.
+    they are errors. Nothing is written before all sets have been checked.
+
+    Args:
+      check_audio: identify audio files by their content instead of their modification times.
 
     Returns:
       Set name -> number of cuts.
+
+    Raises:
+      UserError: an utterance is unusable, a set is empty, or training and evaluation sets share utterances.
     """
     folder = DataFolder(data_dir)
     source = get_corpus(config, data_dir, corpus_dir, download, progress)
-    counts = {}
-    for name, utterances in CORPORA[config.corpus].list_utterances(source, set_names(config), config.options).items():
-        cuts, bad = build_cuts(progress(utterances, len(utterances), f"{config.corpus} {name}"), config)
+    listed = CORPORA[config.corpus].list_utterances(source, set_names(config), config.options)
+    cuts_of: dict[str, list[Cut]] = {}
+    bad_of: dict[str, list[BadUtterance]] = {}
+    for name, utterances in listed.items():
+        shown = progress(utterances, len(utterances), f"{config.corpus} {name}")
+        cuts, bad = build_cuts(shown, config, check_audio=check_audio)
         if bad and name not in config.train:
             raise UserError(f"{name}: {bad[0].id}: {bad[0].reason}")
         check_bad_share(bad, len(utterances), config.max_bad_share, name)
         if not cuts:
             raise UserError(f"{source}: set {name} of corpus {config.corpus} has no utterances")
+        cuts_of[name], bad_of[name] = cuts, bad
+    if not config.allow_overlap:
+        check_overlap(config, cuts_of)
+    for name, cuts in cuts_of.items():
         write_cuts(folder.raw_cuts(name), cuts)
-        write_bad(folder.raw_bad(name), bad)
-        counts[name] = len(cuts)
+        write_manifest_record(folder, name, config, cuts)
+        write_bad(folder.raw_bad(name), bad_of[name])
     if config.musan is not None:
         prepare_musan_cuts(config, folder, corpus_dir, data_dir / "corpora", download)
-    return counts
+    return {name: len(cuts) for name, cuts in cuts_of.items()}
 
 
-def build_cuts(utterances: Iterable[Utterance], config: DataConfig) -> tuple[list[Cut], list[BadUtterance]]:
+def build_cuts(
+    utterances: Iterable[Utterance], config: DataConfig, *, check_audio: bool = False
+) -> tuple[list[Cut], list[BadUtterance]]:
     """One cut per utterance whose audio header and transcript are usable, and the others with the reason.
+
+    Args:
+      check_audio: put the digest of every audio file's content into its cut.
 
     Raises:
       UserError: sampling rate other than ``data.sampling_rate`` without ``data.resample``; id listed twice.
@@ -73,7 +101,7 @@ def build_cuts(utterances: Iterable[Utterance], config: DataConfig) -> tuple[lis
     bad: list[BadUtterance] = []
     seen: set[str] = set()
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        for utterance, result in _in_order(pool, utterances):
+        for utterance, result in _in_order(pool, utterances, check_audio):
             if utterance.id in seen:
                 raise UserError(f"{utterance.audio}: utterance id {utterance.id} is listed twice")
             seen.add(utterance.id)
@@ -85,18 +113,19 @@ def build_cuts(utterances: Iterable[Utterance], config: DataConfig) -> tuple[lis
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, utterances: Iterable[Utterance]
+    pool: ThreadPoolExecutor, utterances: Iterable[Utterance], check_audio: bool
 ) -> Iterator[tuple[Utterance, Cut | BadUtterance]]:
     listed = list(utterances)
-    yield from zip(listed, pool.map(_build_cut, listed), strict=True)
+    yield from zip(listed, pool.map(partial(_build_cut, check_audio=check_audio), listed), strict=True)
 
 
-def _build_cut(utterance: Utterance) -> Cut | BadUtterance:
+def _build_cut(utterance: Utterance, *, check_audio: bool) -> Cut | BadUtterance:
     text = " ".join(utterance.text.split())
     if not text:
         return BadUtterance(utterance.id, f"{utterance.audio}: empty transcript")
     try:
         recording = read_recording(utterance.audio, utterance.id)
+        stamp = AudioStamp.of_file(utterance.audio, content=check_audio)
     except AudioError as error:
         return BadUtterance(utterance.id, str(error))
     supervision = SupervisionSegment(
@@ -115,6 +144,7 @@ def _build_cut(utterance: Utterance) -> Cut | BadUtterance:
         channel=0,
         supervisions=[supervision],
         recording=recording,
+        custom=stamp.to_custom(),
     )
 
 

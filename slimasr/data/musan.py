@@ -12,10 +12,11 @@ from slimasr.config.schema import DataConfig
 from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import CORPORA_VARIABLE
 from slimasr.data.download import download_archives
-from slimasr.data.files import DataFolder, write_cuts
+from slimasr.data.files import MUSAN_SET, DataFolder, write_cuts
+from slimasr.data.identity import AudioStamp
+from slimasr.data.provenance import write_manifest_record
 from slimasr.errors import UserError
 
-MUSAN_SET = "musan"
 ADDRESS = "https://www.openslr.org/resources/17/musan.tar.gz"
 # Long pieces of music are cut so that features are read in small parts.
 PIECE_SECONDS = 10.0
@@ -32,12 +33,14 @@ def prepare_musan_cuts(
             recording = read_recording(path.resolve(), path.stem)
         except AudioError as error:
             raise UserError(str(error)) from error
-        cut: Cut = MonoCut(path.stem, 0.0, recording.duration, 0, recording=recording)
+        stamp = AudioStamp.of_file(path)
+        cut: Cut = MonoCut(path.stem, 0.0, recording.duration, 0, recording=recording, custom=stamp.to_custom())
         if cut.sampling_rate != config.sampling_rate:
             cut = cut.resample(config.sampling_rate)
         windows = cut.cut_into_windows(PIECE_SECONDS)
         pieces.extend(piece.with_id(f"{path.stem}-{number}") for number, piece in enumerate(windows))
     write_cuts(folder.raw_cuts(MUSAN_SET), pieces)
+    write_manifest_record(folder, MUSAN_SET, None, pieces)
     return len(pieces)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lhotse import CutSet, Fbank, FbankConfig, Features, LilcomChunkyWriter
@@ -22,6 +22,7 @@ from slimasr.data.files import (
     speed_suffix,
     write_cuts,
 )
+from slimasr.data.identity import AudioStamp, audio_facts, digest_of
 from slimasr.files import write_json_atomic
 
 SHARD_CUTS = 250
@@ -87,27 +88,51 @@ def at_speed(cut: Cut, speed: float) -> Cut:
 
 
 def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float) -> list[Shard]:
-    """Split a set's raw cuts. The folder's name holds a digest of cuts and settings: others, elsewhere."""
+    """Split a set's raw cuts.
+
+    The folder's name holds a digest of the settings, that of a shard a digest of its audio: what is the same stays,
+    whatever happens to other utterances, to transcripts, or to the place where the audio lies.
+    """
     cuts = list(read_cuts(folder.raw_cuts(set_name), "stage 1 (slimasr-prepare)"))
     settings = [config.features.model_dump(), config.data.sampling_rate, config.data.storage, speed]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for cut in cuts:
-        digest.update(json.dumps(cut.to_dict(), sort_keys=True, default=str).encode())
-    place = folder.features / "shards" / f"{set_name}{speed_suffix(speed)}-{digest.hexdigest()[:10]}"
+    place = folder.features / "shards" / f"{set_name}{speed_suffix(speed)}-{digest_of(settings)}"
     shards = []
     for number, start in enumerate(range(0, len(cuts), SHARD_CUTS)):
+        part = cuts[start : start + SHARD_CUTS]
         shard = Shard(
-            stem=place / f"{number:05d}",
+            stem=place / f"{number:05d}-{digest_of([_audio_identity(cut) for cut in part])}",
             root=folder.features,
             speed=speed,
             sampling_rate=config.data.sampling_rate,
             num_mel_bins=config.features.num_mel_bins,
             store=config.data.storage == "precomputed",
         )
-        if not shard.cuts.is_file():
-            write_cuts(shard.cuts, cuts[start : start + SHARD_CUTS])
+        if not shard.done:
+            write_cuts(shard.cuts, part)
         shards.append(shard)
     return shards
+
+
+def attach_features(shard: Shard, cuts: Sequence[Cut]) -> Iterator[Cut]:
+    """The usable cuts of a shard at its speed, as they are in the set's manifest now, with their features.
+
+    Args:
+      cuts: the whole set, as stage 1 has it now.
+    """
+    made = {cut.id: cut for cut in CutSet.from_jsonl_lazy(shard.manifest)}
+    start = SHARD_CUTS * int(shard.stem.name.partition("-")[0])
+    for cut in cuts[start : start + SHARD_CUTS]:
+        if cut.id in made:
+            spoken = at_speed(cut, shard.speed)
+            yield fastcopy(spoken, features=made[cut.id].features) if made[cut.id].has_features else spoken
+
+
+def _audio_identity(cut: Cut) -> list[Any]:
+    """All of a cut on which its features depend."""
+    stamp = AudioStamp.of_cut(cut)
+    modified = None if stamp is None or stamp.sha256 is not None else stamp.modified_ns
+    transforms = [str(item) for item in cut.recording.transforms or []]
+    return [cut.id, cut.start, cut.duration, cut.channel, audio_facts(cut), modified, transforms]
 
 
 def compute_shard(shard: Shard) -> Shard:

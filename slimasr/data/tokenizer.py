@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,8 @@ import sentencepiece
 
 from slimasr.config.schema import Config, TokenizerConfig
 from slimasr.data.files import DataFolder, read_cuts
+from slimasr.data.identity import DIGITS
+from slimasr.data.provenance import check_corpus, write_tokenizer_record
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 
@@ -58,6 +61,11 @@ class Tokenizer:
         """Number of tokens, the special ones included."""
         return len(self.tokens)
 
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the model: another one of the same size has another digest."""
+        return hashlib.sha256(self.processor.serialized_model_proto()).hexdigest()[:DIGITS]
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript; characters never seen in training become ``<unk>``."""
         ids: list[int] = self.processor.EncodeAsIds(text)
@@ -75,6 +83,8 @@ def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
     The same transcripts give the same model. ``tokens.txt`` lists ``piece id``, as device runtimes read it.
     """
     folder = DataFolder(data_dir)
+    for name in config.data.train:
+        check_corpus(config.data, folder, name)
     texts = [
         cut.supervisions[0].text
         for name in config.data.train
@@ -92,7 +102,9 @@ def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
     write_atomic(lang_dir / TOKENS_FILE, tokens)
     # The model last: it is what says that the folder is complete.
     write_atomic(lang_dir / MODEL_FILE, model)
-    return Tokenizer.load(lang_dir)
+    tokenizer = Tokenizer.load(lang_dir)
+    write_tokenizer_record(config, folder, tokenizer.fingerprint)
+    return tokenizer
 
 
 def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:

@@ -10,6 +10,8 @@ from lhotse.cut import Cut
 from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, read_bad, read_cuts
 from slimasr.data.filters import EncoderFrames, unusable
+from slimasr.data.identity import check_audio_unchanged
+from slimasr.data.provenance import check_features, stored_speed, stored_speeds
 from slimasr.data.sampling import Hearing, speed_of
 from slimasr.data.shards import at_speed
 from slimasr.data.tokenizer import Tokenizer
@@ -112,14 +114,19 @@ def read_feature_cuts(folder: DataFolder, set_name: str, speed: float = 1.0) -> 
 
 def read_cuts_at(config: Config, folder: DataFolder, set_name: str, speed: float) -> CutSet:
     """A set as training hears it at a speed."""
+    cuts = read_feature_cuts(folder, set_name, stored_speed(config, speed))
     if config.data.storage == "precomputed":
-        return read_feature_cuts(folder, set_name, speed)
-    return CutSet.from_cuts(at_speed(cut, speed) for cut in read_feature_cuts(folder, set_name))
+        return cuts
+    return CutSet.from_cuts(at_speed(cut, speed) for cut in cuts)
 
 
 def _read_set(config: Config, folder: DataFolder, name: str) -> dict[float, dict[str, Cut]]:
-    speeds = config.data.speeds if config.data.storage == "precomputed" else [1.0]
-    return {speed: {cut.id: cut for cut in read_feature_cuts(folder, name, speed)} for speed in speeds}
+    by_speed: dict[float, dict[str, Cut]] = {}
+    for speed in stored_speeds(config):
+        check_features(config, folder, name, speed)
+        by_speed[speed] = {cut.id: cut for cut in read_feature_cuts(folder, name, speed)}
+    check_audio_unchanged(next(iter(by_speed.values())).values(), name)
+    return by_speed
 
 
 def _in_all(by_speed: dict[float, dict[str, Cut]]) -> list[str]:

@@ -32,6 +32,7 @@ class DecodedSet:
       utt2spk: utterance id -> speaker.
       checkpoint: where the weights came from.
       decoding: the search in words (`slimasr.decoding.decode.describe`).
+      data: fingerprint of the set, None where it is not known.
     """
 
     subnet: Subnet
@@ -39,6 +40,7 @@ class DecodedSet:
     utt2spk: Mapping[str, str]
     checkpoint: str
     decoding: str
+    data: str | None = None
 
 
 def read_speakers(data_dir: Path, set_name: str) -> dict[str, str]:
@@ -60,7 +62,12 @@ def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
     folder = exp / "decode" / decoded.subnet.id / set_name
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-    how = {"subnet": decoded.subnet.to_dict(), "checkpoint": decoded.checkpoint, "decoding": decoded.decoding}
+    how = {
+        "subnet": decoded.subnet.to_dict(),
+        "checkpoint": decoded.checkpoint,
+        "decoding": decoded.decoding,
+        "data": decoded.data,
+    }
     write_json_atomic(folder / "decode.json", how)
     utterances = sorted(decoded.utterances, key=lambda u: u.id)
     speakers = (f"{u.id} {decoded.utt2spk[u.id]}\n" for u in utterances)

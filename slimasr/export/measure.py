@@ -16,15 +16,20 @@ from slimasr.supernet.subnet import Subnet
 
 
 def measure_int8(
-    experiment: Experiment, subnet: Subnet, sets: Mapping[str, Callable[[], Iterable[Batch]]], weights: str
+    experiment: Experiment,
+    subnet: Subnet,
+    sets: Mapping[str, Callable[[], Iterable[Batch]]],
+    weights: str,
+    data: Mapping[str, str],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Write ``export/<subnet id>/*.int8.onnx`` and ``subnets.<id>.int8`` of results.json, set after set.
 
-    A set that was measured on these weights and with this search before is not measured again.
+    A set that was measured on these weights and with this search before, and is the same, is not measured again.
 
     Args:
       sets: set name -> its batches, anew at every call.
       weights: digest of the checkpoint.
+      data: set name -> fingerprint of the set.
 
     Yields:
       Set name and its entry: WER, interval, and what it was measured with.
@@ -38,7 +43,8 @@ def measure_int8(
         "runtime": f"onnxruntime {needed('onnxruntime').__version__}",
     }
     found = read_results(experiment.dir).get("subnets", {}).get(subnet.id, {}).get("int8", {}).get("wer", {})
-    missing = [name for name in sets if made != {key: found.get(name, {}).get(key) for key in made}]
+    wanted = {name: {**made, "data": data[name]} for name in sets}
+    missing = [name for name in sets if wanted[name] != {key: found.get(name, {}).get(key) for key in wanted[name]}]
     yield from ((name, found[name]) for name in sets if name not in missing)
     if not missing:
         return
@@ -48,7 +54,7 @@ def measure_int8(
     runtime = OnnxTransducer(files, model, experiment.config.search.rtf_threads)
     for name in missing:
         wer = int8_wer(runtime, sets[name](), experiment.tokenizer, experiment.config.decoding)
-        entry = {**wer.to_dict(), **made}
+        entry = {**wer.to_dict(), **wanted[name]}
         int8 = {"wer": {name: entry}, "bytes": files.bytes, "runtime": made["runtime"]}
         update_results(experiment.dir, {"subnets": {subnet.id: {"subnet": subnet.to_dict(), "int8": int8}}})
         yield name, entry

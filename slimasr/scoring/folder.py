@@ -73,11 +73,11 @@ def score_decoded(folders: Sequence[Path], pool: bool = False) -> ScoredSubnet:
         write_details(folder, sets[folder.name], wers[folder.name], read_utt2spk(folder / "utt2spk"))
     if pool and len(sets) > 1:
         pooled, how = "+".join(sets), next(iter(hows.values()))
-        if any(other != how for other in hows.values()):
+        if any({**other, "data": None} != {**how, "data": None} for other in hows.values()):
             raise UserError(f"{folders[0].parent}: the sets were decoded in different ways; decode them again")
         wers[pooled] = score([utterance for utterances in sets.values() for utterance in utterances])
-        hows[pooled] = how
-    made_by = {name: {key: hows[name][key] for key in ("checkpoint", "decoding")} for name in wers}
+        hows[pooled] = {**how, "data": None}
+    made_by = {name: {key: hows[name][key] for key in ("checkpoint", "decoding", "data")} for name in wers}
     entries = {name: wer.to_dict() | made_by[name] for name, wer in wers.items()}
     return ScoredSubnet(wers, {"subnet": next(iter(hows.values()))["subnet"], "wer": entries})
 
@@ -118,6 +118,7 @@ def _read_how(path: Path) -> dict[str, Any]:
     """Subnet, checkpoint and search of a decoded set."""
     try:
         how = json.loads(path.read_text(encoding="utf-8"))
-        return {key: how[key] for key in ("subnet", "checkpoint", "decoding")}
+        # Sets that were decoded before sets had fingerprints have none.
+        return {**{key: how[key] for key in ("subnet", "checkpoint", "decoding")}, "data": how.get("data")}
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: missing or damaged; run stage 6 (slimasr-decode) again") from None

@@ -27,18 +27,22 @@ class Conditions:
       set_name: the dev set.
       int8: whether weights were rounded as int8 has them.
       decoding: the search for the best labels, in words.
+      data: fingerprint of the set, None where it is not known.
     """
 
     set_name: str
     int8: bool
     decoding: str
+    data: str | None = None
 
     def held(self, entry: Mapping[str, Any]) -> bool:
         """Whether an entry of results.json was measured under them."""
         found, wers = entry["search"], entry.get("wer", {})
         # Older records tell the decoding beside the WER alone, and of int8 nothing: it was rare.
         decoding = found.get("decoding", wers.get(self.set_name, {}).get("decoding"))
-        return (found.get("int8", False), decoding) == (self.int8, self.decoding)
+        # Entries that were written before sets had fingerprints, and callers that know none, count as the same set.
+        data = found.get("data") or self.data
+        return (found.get("int8", False), decoding, data) == (self.int8, self.decoding, self.data or data)
 
 
 def fingerprint(path: Path) -> str:
@@ -160,7 +164,9 @@ def _current(exp: Path, name: str) -> dict[str, Any]:
 def _last_conditions(exp: Path) -> Conditions | None:
     """None before a search, and where an older one has not told."""
     content = _current(exp, "candidates")
-    return Conditions(content["set"], content["int8"], content["decoding"]) if "int8" in content else None
+    if "int8" not in content:
+        return None
+    return Conditions(content["set"], content["int8"], content["decoding"], content.get("data"))
 
 
 def _entries(exp: Path) -> list[Mapping[str, Any]]:

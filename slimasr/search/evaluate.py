@@ -81,9 +81,13 @@ def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
     return torch.cat(pieces).repeat(-(-wanted // frames), 1)[:wanted].clone()
 
 
-def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig) -> dict[str, Any]:
-    """The entry of a set in ``results.json``."""
-    return quality.wer.to_dict() | {"checkpoint": checkpoint, "decoding": describe(decoding)}
+def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig, data: str | None = None) -> dict[str, Any]:
+    """The entry of a set in ``results.json``.
+
+    Args:
+      data: fingerprint of the set (`slimasr.data.identity.Identity`), None where it is not known.
+    """
+    return quality.wer.to_dict() | {"checkpoint": checkpoint, "decoding": describe(decoding), "data": data}
 
 
 def loss_objective(model: Transducer, loss: LossConfig) -> Objective:

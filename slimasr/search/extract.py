@@ -40,7 +40,8 @@ def extract_experiment(experiment: Experiment, subnet: Subnet, out: Path) -> Cos
         "method": SeparateConfig(subnet="1.0"),
     }
     content = io.BytesIO()
-    torch.save({"model": model.state_dict(), "training_heads": False}, content)
+    trained_on = {"tokenizer": experiment.tokenizer.fingerprint, "data": experiment.data}
+    torch.save({"model": model.state_dict(), "training_heads": False, **trained_on}, content)
     write_atomic(out / "final.pt", content.getbuffer())
     shutil.copytree(experiment.dir / "lang", out / "lang", dirs_exist_ok=True)
     origin = {

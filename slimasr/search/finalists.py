@@ -74,6 +74,7 @@ def write_front(search: Search, history: History, finalists: Sequence[Measuremen
         "cost": config.search.cost,
         "measured": len(history.finished),
         "weights": fingerprint(search.experiment.dir / "final.pt"),
+        "data": search.dev_data,
         "front": [item.to_dict() for item in front],
     }
     write_json_atomic(search.experiment.dir / "search" / "front.json", content)
@@ -93,7 +94,7 @@ def write_summary(search: Search, history: History, *, done: int, minutes: float
     path, config = search.experiment.dir / "search" / "summary.json", search.experiment.config.search
     candidates = len(history.finished)
     weights, conditions = fingerprint(search.experiment.dir / "final.pt"), search.conditions
-    told = {"weights": weights, "int8": conditions.int8, "decoding": conditions.decoding}
+    told = {"weights": weights, "int8": conditions.int8, "decoding": conditions.decoding, "data": conditions.data}
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if any(before.get(key, value) != value for key, value in told.items()):
         before = {}
@@ -145,8 +146,13 @@ def _entry(search: Search, subnet: Subnet, costs: Mapping[str, float], weights: 
         "subnet": subnet.to_dict(),
         "costs": counted if "rtf" in counted else {**counted, **search.measure_runtime(subnet)},
         "dev_loss": quality.loss,
-        "wer": {config.data.dev: wer_entry(quality, experiment.checkpoint, config.decoding)},
-        "search": {**found, "int8": config.search.int8, "decoding": search.conditions.decoding},
+        "wer": {config.data.dev: wer_entry(quality, experiment.checkpoint, config.decoding, search.dev_data)},
+        "search": {
+            **found,
+            "int8": config.search.int8,
+            "decoding": search.conditions.decoding,
+            "data": search.dev_data,
+        },
     }
 
 

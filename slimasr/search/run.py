@@ -35,15 +35,17 @@ class Search:
       study: where everything found so far is kept.
       feasible: what may be proposed.
       dev_batches: gives the dev set.
+      dev_data: fingerprint of the dev set.
     """
 
     experiment: Experiment
     study: Study
     feasible: Feasible
     dev_batches: Batches
+    dev_data: str
 
     @classmethod
-    def open(cls, experiment: Experiment, dev_batches: Batches, storage: str | None = None) -> Search:
+    def open(cls, experiment: Experiment, dev_batches: Batches, dev_data: str, storage: str | None = None) -> Search:
         """A search as the experiment's configuration describes it.
 
         Args:
@@ -62,6 +64,7 @@ class Search:
         identity = {
             "space": describe_space(experiment.space),
             "dev set": config.data.dev,
+            "content of the dev set": dev_data,
             "cost": config.search.cost,
             "search.int8": config.search.int8,
             # Limits on counted costs only narrow what is proposed; this one decides what is not evaluated.
@@ -72,13 +75,13 @@ class Search:
         }
         name = f"{config.name}-{fingerprint(experiment.dir / 'final.pt')}"
         study = Study(database, name, experiment.space, identity, config.search.cost, limits)
-        return cls(experiment, study, feasible, dev_batches)
+        return cls(experiment, study, feasible, dev_batches, dev_data)
 
     @property
     def conditions(self) -> Conditions:
         """Under which subnets are measured."""
         config = self.experiment.config
-        return Conditions(config.data.dev, config.search.int8, describe(config.decoding))
+        return Conditions(config.data.dev, config.search.int8, describe(config.decoding), self.dev_data)
 
     def generator(self) -> Generator:
         """The recipe's generator, from its beginning."""
@@ -125,6 +128,7 @@ class Search:
             "int8": config.search.int8,
             "decoding": self.conditions.decoding,
             "weights": fingerprint(self.experiment.dir / "final.pt"),
+            "data": self.dev_data,
             "candidates": [candidate.to_dict() for candidate in history.measured],
             "stopped": [candidate.to_dict() for candidate in history.select("stopped")],
         }

@@ -13,7 +13,7 @@ from slimasr.supernet.subnet import Subnet
 
 
 def measure_slices(
-    experiment: Experiment, widths: Sequence[float], sets: Mapping[str, Batches]
+    experiment: Experiment, widths: Sequence[float], sets: Mapping[str, Batches], data: Mapping[str, str]
 ) -> Iterator[tuple[Subnet, dict[str, float]]]:
     """WER of untrained slices of a separate model (baseline of claim C1.4), width after width.
 
@@ -24,6 +24,7 @@ def measure_slices(
     Args:
       widths: fractions of the separate model's own channels.
       sets: set name -> batches.
+      data: set name -> fingerprint of the set.
 
     Yields:
       The slice and its WER in percent per set.
@@ -47,6 +48,6 @@ def measure_slices(
         wers: dict[str, Any] = {}
         for name, batches in sets.items():
             quality = measure_quality(model, subnet, batches(), experiment.tokenizer, config.loss, config.decoding)
-            wers[name] = wer_entry(quality, experiment.checkpoint, config.decoding)
+            wers[name] = wer_entry(quality, experiment.checkpoint, config.decoding, data[name])
         update_results(experiment.dir, {"slices": {subnet.id: {"subnet": subnet.to_dict(), "wer": wers}}})
         yield subnet, {name: entry["wer"] for name, entry in wers.items()}

@@ -34,6 +34,9 @@ from slimasr.supernet.subnet import Subnet
 MOST_DEATHS = 3
 """So many workers may die over one subnet before a run of the search gives in."""
 
+_RECENT = ("content of the dev set",)
+"""Parts of a study's identity that older studies lack."""
+
 _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "measured",
@@ -107,6 +110,7 @@ class Study:
             )
         )
         self._id = database.patiently(lambda: database.storage.get_study_id_from_name(name))
+        self.notes: list[str] = []
         self._agree(dict(identity))
         # Who died earlier may have been killed for any reason: it says nothing about this run.
         self._last_of_earlier = max((trial.number for trial in self._trials()), default=-1)
@@ -282,6 +286,10 @@ class Study:
             self.database.patiently(lambda: self._study.set_user_attr("identity", identity))
             return
         for key, value in identity.items():
+            if key not in stored and key in _RECENT:
+                # The study was made before searches recorded this.
+                self.notes.append(f"study {self.name} does not record the {key}; that it is the same is not verified")
+                continue
             if stored.get(key) != value:
                 there, here = _difference(stored.get(key), value)
                 found = f"study {self.name} in {self.database.name} was made with another {key}"

@@ -19,6 +19,7 @@ import torch
 
 from slimasr.config.load import load_config
 from slimasr.data.dataloading import eval_batches
+from slimasr.data.provenance import checked_identity
 from slimasr.decoding.decode import default_device
 from slimasr.errors import UserError, one_line
 from slimasr.experiment import Experiment
@@ -74,7 +75,8 @@ class Job:
         config = experiment.config
         seconds = min(config.decoding.batch_seconds, BATCH_SECONDS)
         batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)
-        return Search.open(experiment, batches, self.storage)
+        dev_data = checked_identity(config, self.data, config.data.dev).fingerprint
+        return Search.open(experiment, batches, dev_data, self.storage)
 
 
 def run_workers(job: Job, search: Search, number: int) -> Iterator[Candidate]:

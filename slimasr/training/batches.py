@@ -40,12 +40,14 @@ class TrainingData:
       dev: starts an iteration over the whole dev set, equal on all processes.
       tokenizer: labels back to words.
       left_out: number of training utterances that cannot be used.
+      fingerprint: digest of what the sets hold (`slimasr.data.provenance.DataIdentity`).
     """
 
     train: TrainingBatches
     dev: Callable[[], Iterator[Batch]]
     tokenizer: Tokenizer
     left_out: int = 0
+    fingerprint: str = ""
 
 
 def open_data(

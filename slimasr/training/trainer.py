@@ -9,13 +9,12 @@ import math
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 
-from slimasr.config.load import first_difference, load_config
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.data.features import read_stats
@@ -23,7 +22,7 @@ from slimasr.data.files import DataFolder
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
-from slimasr.experiment import load_weights, resolve_separate, update_results, write_record
+from slimasr.experiment import check_tokenizer_of, load_weights, resolve_separate, update_results
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
 from slimasr.methods.objective import Objective
@@ -35,13 +34,22 @@ from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_check
 from slimasr.training.distributed import World, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite, untouched
 from slimasr.training.logs import Progress, RunLog, silent
+from slimasr.training.record import begin_record, check_data, check_resumed_data, record_data
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.validation import dev_metric, validate
 
 
-def train(config: Config, data_dir: Path, exp: Path, *, command: str = "", progress: Progress = silent) -> None:
-    """Train one experiment, or go on with it where it was interrupted.
+def train(
+    config: Config,
+    data_dir: Path,
+    exp: Path,
+    *,
+    command: str = "",
+    progress: Progress = silent,
+    accept_changed_data: bool = False,
+) -> None:
+    """Train one experiment, or resume it where it was interrupted.
 
     Args:
       config: as the recipe says it; `slimasr.experiment.resolve_separate` makes a baseline of it where asked.
@@ -49,55 +57,41 @@ def train(config: Config, data_dir: Path, exp: Path, *, command: str = "", progr
       exp: experiment folder, the record of the run.
       command: what to note as the command that made it.
       progress: shows how far an epoch is.
+      accept_changed_data: resume although the data differ from those that the run began with.
 
     Raises:
-      UserError: an input is missing or unusable, or ``exp`` holds another configuration.
+      UserError: an input is missing or unusable, or ``exp`` holds another configuration or a run on other data.
     """
     config, separate_of = resolve_separate(config)
     if config.training.num_threads is not None:
         torch.set_num_threads(config.training.num_threads)
     with process_group() as world:
         lang = DataFolder(data_dir).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
-        begin_record(exp, config, lang, {"command": command, "separate_of": separate_of}, world)
+        resumed = begin_record(exp, config, lang, {"command": command, "separate_of": separate_of}, world)
         log = RunLog(exp, active=world.is_main)
+        tokenizer = Tokenizer.load(exp / "lang")
+        identity = check_data(config, data_dir, tokenizer=None if resumed else tokenizer)
+        if world.is_main:
+            if resumed:
+                for note in check_resumed_data(exp, identity, accept_changes=accept_changed_data):
+                    log.say(note)
+            else:
+                record_data(exp, identity, tokenizer)
         if (exp / "final.pt").exists():
             log.say(f"{exp}: training is complete, final.pt is there")
             return
-        tokenizer = Tokenizer.load(exp / "lang")
         seed_all(derive_seed(config.seed, "weights"))
         space = build_space(config.space)
         model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths)
         model.set_feature_stats(*read_stats(config, data_dir))
         method = build_method(config, space)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world)
+        data = replace(data, fingerprint=identity.fingerprint)
         if data.left_out:
             log.say(f"{data.left_out} training utterances left out, see {exp / 'bad_utterances.jsonl'}")
         gpus = world.size if world.device.type == "cuda" else 0
         with measure_energy(config.training.energy and world.is_main, gpus) as meter:
             Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter).run()
-
-
-def begin_record(exp: Path, config: Config, lang: Path, facts: dict[str, str | None], world: World) -> None:
-    """Write the record's beginning, or check that the folder's configuration is the one asked for.
-
-    A run that failed before its first checkpoint has nothing to be consistent with: its record is written anew.
-
-    Raises:
-      UserError: it is another one (the first key that differs is named), or the tokenizer is missing.
-    """
-    stored = exp / "config.yaml"
-    if stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("*.pt"))):
-        difference = first_difference(load_config(stored), config)
-        if difference is not None:
-            raise UserError(
-                f"{stored} differs from the configuration asked for: {difference}; "
-                "give the same one to go on with this run, or another --exp"
-            )
-    elif not lang.exists():
-        raise UserError(f"{lang} is missing: run stage 3 (slimasr-bpe) first")
-    elif world.is_main:
-        write_record(exp, config, lang, facts)
-    world.barrier()
 
 
 class Trainer:
@@ -266,6 +260,7 @@ class Trainer:
             "method": self.method.state_dict(),
             "state": asdict(self.state),
             "average": self.average.state_dict(),
+            **self.origin(),
             **self.stepper.state_dict(),
         }
         save_checkpoint(folder / self.state.checkpoint_name, content)
@@ -275,7 +270,11 @@ class Trainer:
         """Write the model alone, as later stages load it."""
         if self.world.is_main:
             place = {"epoch": self.state.epoch, "step": self.state.step}
-            save_checkpoint(path, {"model": self.objective.model.state_dict(), **place})
+            save_checkpoint(path, {"model": self.objective.model.state_dict(), **self.origin(), **place})
+
+    def origin(self) -> dict[str, str]:
+        """Digests of the tokenizer and the data to which the weights belong."""
+        return {"tokenizer": self.data.tokenizer.fingerprint, "data": self.data.fingerprint}
 
     def resume(self) -> None:
         """Take up the newest checkpoint that can be read."""
@@ -283,6 +282,7 @@ class Trainer:
         saved = newest_checkpoint(folder, self.log.say)
         if saved is None:
             return
+        check_tokenizer_of(saved, self.data.tokenizer, folder)
         load_weights(self.objective.model, saved["model"], folder)
         self.method.load_state_dict(saved["method"])
         self.state = RunState(**saved["state"])

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.cli.decode import run
 from slimasr.data.dataloading import eval_batches
+from slimasr.data.provenance import checked_identity
 from slimasr.decoding.greedy import greedy_search
 from slimasr.experiment import Experiment
 from slimasr.scoring import read_utt2spk
@@ -70,6 +71,7 @@ def test_what_is_written_beside(made: tuple[Path, Path], exp: Path) -> None:
         "subnet": {"width": 0.5},
         "checkpoint": "final",
         "decoding": "greedy, at most 1 per frame",
+        "data": checked_identity(config(), made[1], "test").fingerprint,
     }
     assert list(exp.glob("decode/*/*")) == [folder]
 

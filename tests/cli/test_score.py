@@ -123,7 +123,7 @@ def decoded(words: str, prefix: str, decoding: str = "greedy, at most 1 per fram
     refs = ("A", "B", "C")
     utterances = tuple(Utterance(f"{prefix}{i}", (ref,), (ref,) if ref in words else ()) for i, ref in enumerate(refs))
     speakers = {u.id: "s1" for u in utterances}
-    return DecodedSet(Subnet(0.5), utterances, speakers, "final", decoding)
+    return DecodedSet(Subnet(0.5), utterances, speakers, "final", decoding, "f00d")
 
 
 def test_experiment(tmp_path: Path) -> None:
@@ -160,6 +160,7 @@ def test_experiment(tmp_path: Path) -> None:
         "sentences": 3,
         "checkpoint": "final",
         "decoding": "greedy, at most 1 per frame",
+        "data": "f00d",
     }
     pooled = subnet["wer"]["dev+test"]
     assert (pooled["errors"], pooled["words"], pooled["sentences"]) == (2, 6, 6)

@@ -12,9 +12,10 @@ from typer.testing import CliRunner, Result
 
 from slimasr.cli.common import command_app
 from slimasr.cli.search import run
+from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
 from slimasr.experiment import read_results
-from tests.search.untrained import LAYERS, copy_of, make_data, make_experiment
+from tests.search.untrained import LAYERS, copy_of, make_config, make_data, make_experiment
 
 
 def search(*arguments: object) -> Result:
@@ -151,9 +152,10 @@ def test_several_workers_say_once_what_is_wrong(place: Path, supernet: Path, tmp
 
 
 def silence(data: Path, number: int) -> None:
-    """Empty the transcripts of the first utterances of dev."""
-    path = DataFolder(data).cuts("dev")
-    cuts = list(read_cuts(path, "features"))
+    """Empty the transcripts of the first utterances of dev, and run stage 2 again."""
+    path = DataFolder(data).raw_cuts("dev")
+    cuts = list(read_cuts(path, "stage 1"))
     for cut in cuts[:number]:
         cut.supervisions[0].text = ""
     write_cuts(path, cuts)
+    compute_features(make_config("data", [1.0]), data, 1, lambda items, *_: items)

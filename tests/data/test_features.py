@@ -168,22 +168,23 @@ def test_corrupt_training_audio_is_listed_and_tried_again_when_repaired(an4: Pat
     path = audio_path(an4, "speakerb-1")
     whole = path.read_bytes()
     recipe, folder = config(), DataFolder(tmp_path / "data")
-    prepare(recipe.data, folder.root, an4, False, quiet)
     path.write_bytes(whole[: len(whole) // 2])
+    prepare(recipe.data, folder.root, an4, False, quiet)
     assert compute_features(recipe, folder.root, 1, quiet)["cuts_train.jsonl.gz"] == 35
     (listed,) = json.loads(folder.bad("train").read_text())
     assert listed["id"] == "speakerb-1"
     assert "speakerb-1.flac: cannot be decoded" in listed["reason"]
     path.write_bytes(whole)
+    prepare(recipe.data, folder.root, an4, False, quiet)
     assert compute_features(recipe, folder.root, 1, quiet)["cuts_train.jsonl.gz"] == 36
     assert json.loads(folder.bad("train").read_text()) == []
 
 
 def test_corrupt_dev_audio_stops_the_stage(an4: Path, tmp_path: Path) -> None:
     recipe = config(max_bad_share=1.0)
-    prepare(recipe.data, tmp_path / "data", an4, False, quiet)
     path = audio_path(an4, "speakere-1")
     path.write_bytes(path.read_bytes()[:5000])
+    prepare(recipe.data, tmp_path / "data", an4, False, quiet)
     with pytest.raises(UserError, match=r"dev: speakere-1: .*speakere-1\.flac: cannot be decoded"):
         compute_features(recipe, tmp_path / "data", 1, quiet)
 

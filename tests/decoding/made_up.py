@@ -75,12 +75,13 @@ def write_experiment(root: Path, recipe: Config, data: Path) -> Path:
     (exp / "lang").mkdir(parents=True)
     for file in lang.iterdir():
         (exp / "lang" / file.name).write_bytes(file.read_bytes())
+    tokenizer = Tokenizer.load(lang)
     torch.manual_seed(4)
-    model = build_model(recipe.model, recipe.loss, Tokenizer.load(lang).vocab_size, recipe.space.widths)
+    model = build_model(recipe.model, recipe.loss, tokenizer.vocab_size, recipe.space.widths)
     model.set_feature_stats(*read_stats(recipe, data))
     with torch.no_grad():
         model.joiner.output.weight.mul_(20)
         model.joiner.encoder_proj.weight.mul_(3)
-    torch.save({"model": model.state_dict()}, exp / "final.pt")
+    torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint}, exp / "final.pt")
     save_config(recipe, exp / "config.yaml")
     return exp

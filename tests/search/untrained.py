@@ -15,7 +15,7 @@ from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, write_cuts
-from slimasr.data.tokenizer import train_tokenizer
+from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 from slimasr.experiment import write_record
 from slimasr.models.build import build_model
 from slimasr.supernet.space import build_space
@@ -80,11 +80,11 @@ def make_experiment(root: Path, data: Path, widths: list[float], seed: int = 0, 
     config = make_config(root.name, widths, **options)
     lang = DataFolder(data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     write_record(root, config, lang, {"separate_of": "w1" if config.method.kind == "separate" else None})
-    vocab_size = len((lang / "tokens.txt").read_text(encoding="utf-8").splitlines())
+    tokenizer = Tokenizer.load(lang)
     torch.manual_seed(seed)
     space = build_space(config.space)
-    model = randomize(build_model(config.model, config.loss, vocab_size, space.widths), seed)
-    torch.save({"model": model.state_dict()}, root / "final.pt")
+    model = randomize(build_model(config.model, config.loss, tokenizer.vocab_size, space.widths), seed)
+    torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint}, root / "final.pt")
     return root
 
 

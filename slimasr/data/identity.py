@@ -1,0 +1,195 @@
+"""What a set of utterances is, as short digests that travel down the chain from manifests to results.
+
+Stage 1 notes size and modification time of every audio file in its cut, and with ``--check-audio`` the digest of its
+content. `identify` makes four digests of a set's cuts. Each later product keeps the `Identity` of the sets it was made
+from, so that what no longer belongs together is noticed, and the message says what has changed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lhotse.cut import Cut
+
+from slimasr.errors import UserError
+
+DIGITS = 16
+_BLOCK_BYTES = 1 << 20
+# Keys of ``cut.custom``.
+_BYTES, _MODIFIED, _SHA256 = "audio_bytes", "audio_modified_ns", "audio_sha256"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Digests of one set.
+
+    Attributes:
+      transcripts: utterance ids and texts, in the order of the manifest.
+      utterances: ids, times, speakers, languages.
+      audio: headers and sizes of the audio files, and the digests of their content where stage 1 made them.
+      modified: modification times of the audio files whose content has no digest.
+    """
+
+    transcripts: str
+    utterances: str
+    audio: str
+    modified: str
+
+    @property
+    def fingerprint(self) -> str:
+        """All four in one digest."""
+        return digest_of(self.to_dict())
+
+    def changes(self, now: Identity) -> list[str]:
+        """In words, what differs between this identity and the present one."""
+        words = {
+            "transcripts": "transcripts",
+            "utterances": "times, speakers or languages of utterances",
+            "audio": "audio files",
+            "modified": "modification times of audio files",
+        }
+        if self.transcripts != now.transcripts and self.utterances != now.utterances:
+            words["utterances"] = "utterances"
+        if self.audio != now.audio:
+            del words["modified"]  # another file has another time as well
+        return [word for name, word in words.items() if getattr(self, name) != getattr(now, name)]
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Identity:
+        """Inverse of `to_dict`; a digest that is missing counts as unknown and equals no other."""
+        return cls(*(str(values.get(item.name, "unknown")) for item in fields(cls)))
+
+
+@dataclass(frozen=True)
+class AudioStamp:
+    """What tells one state of an audio file from another.
+
+    Attributes:
+      num_bytes: size of the file.
+      modified_ns: modification time, in nanoseconds since 1970.
+      sha256: digest of its content, None where it was not read.
+    """
+
+    num_bytes: int
+    modified_ns: int
+    sha256: str | None = None
+
+    @classmethod
+    def of_file(cls, path: Path, *, content: bool = False) -> AudioStamp:
+        """The stamp of a file as it is now.
+
+        Args:
+          content: read the whole file for its digest.
+        """
+        state = path.stat()
+        return cls(state.st_size, state.st_mtime_ns, file_digest(path) if content else None)
+
+    @classmethod
+    def of_cut(cls, cut: Cut) -> AudioStamp | None:
+        """The stamp that stage 1 put into a cut, None in manifests that something else made."""
+        custom = getattr(cut, "custom", None) or {}
+        if _BYTES not in custom:
+            return None
+        return cls(int(custom[_BYTES]), int(custom[_MODIFIED]), custom.get(_SHA256))
+
+    def to_custom(self) -> dict[str, Any]:
+        """The entries of ``cut.custom`` that hold it."""
+        content = {} if self.sha256 is None else {_SHA256: self.sha256}
+        return {_BYTES: self.num_bytes, _MODIFIED: self.modified_ns, **content}
+
+    def still_holds(self, path: Path) -> bool:
+        """Whether the file is as it was; its content is read only where its modification time leaves a doubt."""
+        now = AudioStamp.of_file(path)
+        if now.num_bytes != self.num_bytes:
+            return False
+        if now.modified_ns == self.modified_ns:
+            return True
+        return self.sha256 is not None and file_digest(path) == self.sha256
+
+
+def identify(cuts: Iterable[Cut]) -> Identity:
+    """The identity of a set, from its cuts."""
+    transcripts, utterances, audio, modified = (hashlib.sha256() for _ in range(4))
+    for cut in cuts:
+        supervisions = cut.supervisions
+        _add(transcripts, [cut.id, [item.text for item in supervisions]])
+        spoken = [[item.start, item.duration, item.speaker, item.language] for item in supervisions]
+        _add(utterances, [cut.id, cut.start, cut.duration, spoken])
+        _add(audio, [cut.id, audio_facts(cut)])
+        stamp = AudioStamp.of_cut(cut)
+        if stamp is not None and stamp.sha256 is None:
+            _add(modified, [cut.id, stamp.modified_ns])
+    return Identity(*(part.hexdigest()[:DIGITS] for part in (transcripts, utterances, audio, modified)))
+
+
+def audio_facts(cut: Cut) -> list[Any]:
+    """Header, size and, where it is known, content of the audio that a cut reads; not where the file lies."""
+    stamp = AudioStamp.of_cut(cut)
+    facts: list[Any] = [] if stamp is None else [stamp.num_bytes, stamp.sha256]
+    if cut.has_recording:
+        recording = cut.recording
+        facts += [recording.sampling_rate, recording.num_samples, recording.num_channels]
+    return facts
+
+
+def check_audio_unchanged(cuts: Iterable[Cut], set_name: str) -> None:
+    """Compare the audio files of a set with what stage 1 saw. Files that are gone do not matter to stored features.
+
+    Raises:
+      UserError: files have changed; the message has their number and the first of them.
+    """
+    changed: list[Path] = []
+    for cut in cuts:
+        stamp = AudioStamp.of_cut(cut)
+        if stamp is None or not cut.has_recording:
+            continue
+        path = Path(cut.recording.sources[0].source)
+        if path.is_file() and not stamp.still_holds(path):
+            changed.append(path)
+    if changed:
+        files = "file has" if len(changed) == 1 else "files have"
+        raise UserError(
+            f"{set_name}: {len(changed)} audio {files} changed since stage 1, first {changed[0]}: "
+            "run stages 1 (slimasr-prepare) and 2 (slimasr-features) again"
+        )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def manifest_digest(path: Path) -> str:
+    """Digest of what a compressed manifest holds; ``damaged`` where it cannot be read to its end."""
+    digest = hashlib.sha256()
+    try:
+        with gzip.open(path, "rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    except (OSError, EOFError, zlib.error):
+        return "damaged"
+    return digest.hexdigest()[:DIGITS]
+
+
+def digest_of(value: Any) -> str:
+    """Short digest of plain JSON data; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+def _add(digest: Any, value: Any) -> None:
+    digest.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\n")

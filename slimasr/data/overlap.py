@@ -1,0 +1,74 @@
+"""Whether training sets share utterances with the sets that models are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lhotse.cut import Cut
+
+from slimasr.config.schema import DataConfig
+from slimasr.data.identity import AudioStamp, audio_facts, file_digest
+from slimasr.errors import UserError
+
+
+def check_overlap(config: DataConfig, cuts_of: Mapping[str, Sequence[Cut]]) -> None:
+    """Compare training with dev and test sets, by utterance ids and by audio files.
+
+    Args:
+      cuts_of: set name -> its cuts as stage 1 makes them.
+
+    Raises:
+      UserError: sets share utterances; the message has the sets, the number of utterances and one of them.
+    """
+    for train in dict.fromkeys(config.train):
+        for other in dict.fromkeys([config.dev, *config.test]):
+            shared = shared_utterances(cuts_of[train], cuts_of[other])
+            if shared:
+                raise UserError(
+                    f"data: training set {train} and set {other} share {len(shared)} utterances (same id or same "
+                    f"audio), for example {shared[0]}: word error rates on {other} would mean nothing; give disjoint "
+                    "sets, or set data.allow_overlap to true if this is intended"
+                )
+
+
+def shared_utterances(train: Sequence[Cut], other: Sequence[Cut]) -> list[str]:
+    """Ids of the utterances of ``other`` that are also in ``train``, under the same id or as the same audio.
+
+    Audio files are the same where they are one file, or have equal headers, sizes and content. Only files whose
+    headers and sizes agree are read.
+    """
+    ids = {cut.id for cut in train}
+    paths = {_path(cut) for cut in train}
+    shared = [cut for cut in other if cut.id in ids or _path(cut) in paths]
+    rest = [cut for cut in other if cut.id not in ids and _path(cut) not in paths]
+    copies = set(_copies(train, rest))
+    found = {cut.id for cut in shared} | copies
+    return [cut.id for cut in other if cut.id in found]
+
+
+def _copies(train: Sequence[Cut], other: Sequence[Cut]) -> Iterator[str]:
+    """Ids of the utterances of ``other`` whose audio is a copy of one in ``train``."""
+    by_size = _by_size(train)
+    for size, cuts in _by_size(other).items():
+        candidates = by_size.get(size, [])
+        if not candidates:
+            continue
+        contents = {_content(cut) for cut in candidates}
+        yield from (cut.id for cut in cuts if _content(cut) in contents)
+
+
+def _by_size(cuts: Iterable[Cut]) -> dict[str, list[Cut]]:
+    groups: dict[str, list[Cut]] = {}
+    for cut in cuts:
+        groups.setdefault(str(audio_facts(cut)), []).append(cut)
+    return groups
+
+
+def _content(cut: Cut) -> str:
+    stamp = AudioStamp.of_cut(cut)
+    return file_digest(_path(cut)) if stamp is None or stamp.sha256 is None else stamp.sha256
+
+
+def _path(cut: Cut) -> Path:
+    return Path(cut.recording.sources[0].source).resolve()

@@ -1,0 +1,338 @@
+"""From what the data folder's products were made, and whether they still belong together.
+
+::
+
+    <data>/manifests/identity_<set>.json          stage 1: corpus, options, rate, `Identity` of the set
+           features/identity_<set>[_sp<speed>].json   stage 2: identity of the manifest it read, feature settings
+           features/stats.json                    stage 2: also the identities of the training sets
+           lang_<kind>_<size>/identity.json       stage 3: transcripts of the training sets, digest of the model
+
+A record is written after its product and names the digest of the product's file, so that a product that was edited or
+left behind by an interrupted run is noticed. Products made before there were records count as unverified; `notes` says
+which they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lhotse.cut import Cut
+
+from slimasr.config.schema import Config, DataConfig
+from slimasr.data.files import MUSAN_SET, DataFolder, read_cuts, speed_suffix
+from slimasr.data.identity import Identity, digest_of, identify, manifest_digest
+from slimasr.errors import UserError
+from slimasr.files import write_json_atomic
+
+STAGE_1, STAGE_2, STAGE_3 = "stage 1 (slimasr-prepare)", "stage 2 (slimasr-features)", "stage 3 (slimasr-bpe)"
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """What an experiment is trained and validated on.
+
+    Attributes:
+      train: training set -> its identity.
+      dev: identity of the dev set.
+      musan: identity of the noise, None without noise.
+    """
+
+    train: Mapping[str, Identity]
+    dev: Identity
+    musan: Identity | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """One digest of everything."""
+        return digest_of(self.to_dict())
+
+    def changes(self, now: DataIdentity) -> list[str]:
+        """In words, what differs between this identity and the present one: ``"transcripts of train"``."""
+        found = []
+        for name, identity in {**self.train, **now.train}.items():
+            if name not in self.train or name not in now.train:
+                found.append(f"training set {name}")
+                continue
+            found += [f"{what} of {name}" for what in identity.changes(now.train[name])]
+        found += [f"{what} of the dev set" for what in self.dev.changes(now.dev)]
+        if self.musan != now.musan:
+            found.append("noise of data.musan")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DataIdentity:
+        """Inverse of `to_dict`."""
+        train = {name: Identity.from_dict(item) for name, item in values["train"].items()}
+        musan = values.get("musan")
+        return cls(train, Identity.from_dict(values["dev"]), None if musan is None else Identity.from_dict(musan))
+
+
+def write_manifest_record(folder: DataFolder, set_name: str, config: DataConfig | None, cuts: Iterable[Cut]) -> None:
+    """Record what stage 1 has just written for a set.
+
+    Args:
+      config: the section that it was made by, None for sets that do not come from the corpus.
+      cuts: the content of the manifest.
+    """
+    made_by = {} if config is None else _preparation(config)
+    manifest = manifest_digest(folder.raw_cuts(set_name))
+    record = {**made_by, "identity": identify(cuts).to_dict(), "manifest": manifest}
+    write_json_atomic(_manifest_record(folder, set_name), record)
+
+
+def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
+    """The identity of a set as stage 1 left it, or as somebody edited it afterwards.
+
+    Raises:
+      UserError: stage 1 has not run.
+    """
+    path = folder.raw_cuts(set_name)
+    record = _read_record(_manifest_record(folder, set_name))
+    if path.is_file() and record is not None and record.get("manifest") == manifest_digest(path):
+        return Identity.from_dict(record["identity"])
+    return identify(read_cuts(path, STAGE_1))
+
+
+def write_features_record(config: Config, folder: DataFolder, set_name: str, speed: float, made_from: Identity) -> None:
+    """Record what stage 2 has just written for a set at a speed.
+
+    Args:
+      made_from: identity of the manifest that it read.
+    """
+    manifest = manifest_digest(folder.cuts(set_name, speed))
+    record = {**feature_settings(config), "made_from": made_from.to_dict(), "manifest": manifest}
+    write_json_atomic(_features_record(folder, set_name, speed), record)
+
+
+def check_features(config: Config, folder: DataFolder, set_name: str, speed: float = 1.0) -> None:
+    """Whether the features of a set fit the configuration and the manifests of now.
+
+    Raises:
+      UserError: they are missing, edited, of another manifest, other settings or another corpus; names the stage to
+        run again.
+    """
+    path = folder.cuts(set_name, speed)
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run {STAGE_2} first")
+    check_corpus(config.data, folder, set_name)
+    record = _read_record(_features_record(folder, set_name, speed))
+    check_settings(config, path, record or _read_record(folder.stats) or {})
+    if record is None:
+        return
+    if folder.raw_cuts(set_name).is_file():
+        made_from, now = Identity.from_dict(record["made_from"]), manifest_identity(folder, set_name)
+        if made_from != now:
+            what = _listed(made_from.changes(now))
+            raise UserError(
+                f"{path}: the {what} of {set_name} have changed since it was made: run stage 2 again (slimasr-features)"
+            )
+    if record.get("manifest") != manifest_digest(path):
+        raise UserError(f"{path} has changed since stage 2 wrote it: run stage 2 again (slimasr-features)")
+
+
+def check_settings(config: Config, path: Path, made_with: Mapping[str, Any]) -> None:
+    """Whether features were made with the settings of the configuration.
+
+    Args:
+      path: what was made, for the message.
+      made_with: key -> value; keys that it lacks are not checked.
+
+    Raises:
+      UserError: names the first key that differs.
+    """
+    for key, value in feature_settings(config).items():
+        if made_with.get(key, value) != value:
+            raise UserError(
+                f"{key} is {value}, but {path} was made with {made_with[key]}: run stage 2 again (slimasr-features)"
+            )
+
+
+def check_corpus(config: DataConfig, folder: DataFolder, set_name: str) -> None:
+    """Whether a set of the configuration was prepared from the corpus that it names.
+
+    Raises:
+      UserError: the data folder is that of another recipe.
+    """
+    record = _read_record(_manifest_record(folder, set_name))
+    if record is None or set_name not in {*config.train, config.dev, *config.test}:
+        return
+    for key, value in _preparation(config).items():
+        if key in record and record[key] != value:
+            raise UserError(
+                f"{folder.raw_cuts(set_name)} was prepared with {key} {record[key]}, the configuration has {value}: "
+                f"run stage 1 (slimasr-prepare) and the stages after it again, or use another --data"
+            )
+
+
+def check_statistics(config: Config, folder: DataFolder) -> None:
+    """Whether stats.json was computed from the training sets of now, at the speeds of the configuration.
+
+    Raises:
+      UserError: another recipe or earlier data made it.
+    """
+    made_from = read_json(folder.stats).get("made_from")
+    if made_from is not None and made_from != statistics_source(config, folder):
+        raise UserError(
+            f"{folder.stats} was computed from other training data (sets, speeds or content) than this "
+            f"configuration asks for: run stage 2 again (slimasr-features)"
+        )
+
+
+def statistics_source(config: Config, folder: DataFolder) -> dict[str, Any]:
+    """What stats.json is computed from, as plain JSON data."""
+    sets = {name: set_identity(config, folder, name).fingerprint for name in config.data.train}
+    return {"sets": sets, "speeds": sorted(stored_speeds(config))}
+
+
+def stored_speeds(config: Config) -> list[float]:
+    """The speeds at which stage 2 keeps a training set, each once."""
+    return list(dict.fromkeys(stored_speed(config, speed) for speed in config.data.speeds))
+
+
+def stored_speed(config: Config, speed: float) -> float:
+    """The speed at which stage 2 keeps what training hears at ``speed``."""
+    return speed if config.data.storage == "precomputed" else 1.0
+
+
+def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:
+    """The identity of the manifest from which the features of a set were made.
+
+    `check_features` says whether that manifest is the one of now.
+
+    Raises:
+      UserError: neither stage 2 nor stage 1 has run for the set.
+    """
+    for speed in dict.fromkeys((1.0, *config.data.speeds)):
+        record = _read_record(_features_record(folder, set_name, speed))
+        if record is not None:
+            return Identity.from_dict(record["made_from"])
+    if folder.raw_cuts(set_name).is_file():
+        return manifest_identity(folder, set_name)
+    return identify(read_cuts(folder.cuts(set_name), STAGE_2))
+
+
+def checked_identity(config: Config, data_dir: Path, set_name: str) -> Identity:
+    """The identity of a set whose features are up to date.
+
+    Raises:
+      UserError: see `check_features`.
+    """
+    folder = DataFolder(data_dir)
+    check_features(config, folder, set_name)
+    return set_identity(config, folder, set_name)
+
+
+def data_identity(config: Config, data_dir: Path) -> DataIdentity:
+    """The identity of what a configuration trains and validates on.
+
+    Raises:
+      UserError: a stage has not run.
+    """
+    folder = DataFolder(data_dir)
+    train = {name: set_identity(config, folder, name) for name in config.data.train}
+    musan = None if config.data.musan is None else manifest_identity(folder, MUSAN_SET)
+    return DataIdentity(train, set_identity(config, folder, config.data.dev), musan)
+
+
+def write_tokenizer_record(config: Config, folder: DataFolder, fingerprint: str) -> None:
+    """Record the transcripts that the tokenizer was trained on, and the digest of its model."""
+    lang = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
+    transcripts = {name: manifest_identity(folder, name).transcripts for name in config.data.train}
+    write_json_atomic(lang / "identity.json", {"transcripts": transcripts, "tokenizer": fingerprint})
+
+
+def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> None:
+    """Whether the data folder's tokenizer was trained on the transcripts of the training sets of now.
+
+    Args:
+      fingerprint: of the tokenizer that is there.
+
+    Raises:
+      UserError: other sets, earlier transcripts, or another model than stage 3 recorded.
+    """
+    lang = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
+    record = _read_record(lang / "identity.json")
+    if record is None:
+        return
+    trained_on = record.get("transcripts", {})
+    now = {name: set_identity(config, folder, name).transcripts for name in config.data.train}
+    if trained_on != now:
+        what = "other training sets" if set(trained_on) != set(now) else "other transcripts"
+        raise UserError(
+            f"{lang} was trained on {what} than data.train ({', '.join(now)}) has now: run stage 3 again (slimasr-bpe)"
+        )
+    if record.get("tokenizer") != fingerprint:
+        raise UserError(f"{lang} holds another model than stage 3 wrote: run stage 3 again (slimasr-bpe)")
+
+
+def notes(config: Config, data_dir: Path, set_names: Sequence[str]) -> list[str]:
+    """What cannot be verified, as it was made before products recorded what they were made from."""
+    folder = DataFolder(data_dir)
+    unknown = [
+        name
+        for name in set_names
+        if not any(_features_record(folder, name, speed).is_file() for speed in (1.0, *config.data.speeds))
+    ]
+    if not unknown:
+        return []
+    return [
+        f"{folder.features}: nothing records from what the features of {', '.join(unknown)} were made; "
+        f"run stage 2 again (slimasr-features) to have them checked"
+    ]
+
+
+def feature_settings(config: Config) -> dict[str, Any]:
+    """The keys on which stored features depend."""
+    return {
+        "features.num_mel_bins": config.features.num_mel_bins,
+        "data.sampling_rate": config.data.sampling_rate,
+        "data.storage": config.data.storage,
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a record.
+
+    Raises:
+      UserError: the file is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: remove it and run the stage that writes it again")
+    return content
+
+
+def _preparation(config: DataConfig) -> dict[str, Any]:
+    """The keys on which manifests depend."""
+    return {
+        "data.corpus": config.corpus,
+        "data.options": dict(config.options),
+        "data.sampling_rate": config.sampling_rate,
+    }
+
+
+def _manifest_record(folder: DataFolder, set_name: str) -> Path:
+    return folder.raw_cuts(set_name).with_name(f"identity_{set_name}.json")
+
+
+def _features_record(folder: DataFolder, set_name: str, speed: float) -> Path:
+    return folder.features / f"identity_{set_name}{speed_suffix(speed)}.json"
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.is_file() else None
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(words)

@@ -1,0 +1,104 @@
+"""The beginning of a run's record: the configuration and the data it stands for, and whether a resume fits them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from slimasr.config.load import first_difference, load_config
+from slimasr.config.schema import Config
+from slimasr.data.files import DataFolder
+from slimasr.data.provenance import (
+    DataIdentity,
+    check_features,
+    check_tokenizer,
+    data_identity,
+    read_json,
+    stored_speeds,
+)
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.errors import UserError
+from slimasr.experiment import DATA_FILE, write_record
+from slimasr.files import write_json_atomic
+from slimasr.training.distributed import World
+
+
+def begin_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, str | None], world: World) -> bool:
+    """Write the record's beginning, or check that the folder's configuration is the one asked for.
+
+    A run that failed before its first checkpoint has nothing to be consistent with: its record is written again.
+
+    Returns:
+      Whether the folder holds a run that has begun.
+
+    Raises:
+      UserError: it is another one (the first key that differs is named), or the tokenizer is missing.
+    """
+    stored = exp / "config.yaml"
+    resumed = stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("*.pt")))
+    if resumed:
+        difference = first_difference(load_config(stored), config)
+        if difference is not None:
+            raise UserError(
+                f"{stored} differs from the configuration asked for: {difference}; "
+                "give the same one to resume this run, or another --exp"
+            )
+    elif not lang.exists():
+        raise UserError(f"{lang} is missing: run stage 3 (slimasr-bpe) first")
+    elif world.is_main:
+        write_record(exp, config, lang, facts)
+    world.barrier()
+    return resumed
+
+
+def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -> DataIdentity:
+    """Whether the products of stages 1 to 3 that a run reads belong together, and what they are.
+
+    Args:
+      tokenizer: the one that stage 3 made, None where the run has its own copy already.
+
+    Raises:
+      UserError: one of them is missing or was made from others; names the stage to run again.
+    """
+    folder = DataFolder(data_dir)
+    for name in config.data.train:
+        for speed in stored_speeds(config):
+            check_features(config, folder, name, speed)
+    check_features(config, folder, config.data.dev)
+    if tokenizer is not None:
+        check_tokenizer(config, folder, tokenizer.fingerprint)
+    return data_identity(config, data_dir)
+
+
+def record_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer) -> None:
+    """Write ``data.json``: what a run that begins is trained on."""
+    write_json_atomic(exp / DATA_FILE, {"data": now.to_dict(), "tokenizer": tokenizer.fingerprint, "accepted": []})
+
+
+def check_resumed_data(exp: Path, now: DataIdentity, *, accept_changes: bool) -> list[str]:
+    """Compare the data of now with those of the run that is resumed.
+
+    Args:
+      accept_changes: note the changes in ``data.json`` instead of refusing them.
+
+    Returns:
+      What the user should know, a line each.
+
+    Raises:
+      UserError: the data have changed, and this is not accepted.
+    """
+    path = exp / DATA_FILE
+    if not path.is_file():
+        return [f"{exp}: does not record its data, as it began before runs did; that they are the same is not verified"]
+    record = read_json(path)
+    changes = DataIdentity.from_dict(record["data"]).changes(now)
+    if not changes:
+        return []
+    if not accept_changes:
+        raise UserError(
+            f"{exp}: the data have changed since this run began ({', '.join(changes)}); restore them, choose another "
+            "--exp, or give --accept-changed-data to resume with the data as they are now"
+        )
+    accepted = [*record.get("accepted", ()), {"changes": changes, "before": record["data"]}]
+    write_json_atomic(path, {**record, "data": now.to_dict(), "accepted": accepted})
+    return [f"the data have changed since this run began, as accepted: {', '.join(changes)}"]
