@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from slimasr.config.load import save_config
+from slimasr.data.tokenizer import Tokenizer, train_model
 from slimasr.errors import UserError
 from slimasr.experiment import (
     Experiment,
@@ -76,6 +77,25 @@ def test_weights_that_do_not_fit_are_named(trained: Path) -> None:
     save_checkpoint(trained / "final.pt", {"weights": {}})
     with pytest.raises(UserError, match="is not a checkpoint"):
         Experiment.open(trained)
+
+
+def test_another_tokenizer_of_the_same_size_is_noticed(trained: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    weights = make_objective(tiny_config(), tokenizer).model.state_dict()
+    save_checkpoint(trained / "final.pt", {"model": weights, "tokenizer": tokenizer.fingerprint, "data": "f00d"})
+    opened = Experiment.open(trained)
+    assert (opened.notes, opened.data) == ((), "f00d")
+    characters = tiny_config().tokenizer.model_copy(update={"kind": "char"})
+    other = train_model([text.replace("a", "x") for text in SENTENCES], characters)
+    (trained / "lang" / "bpe.model").write_bytes(other)
+    assert Tokenizer.load(trained / "lang").vocab_size == tokenizer.vocab_size
+    with pytest.raises(UserError, match=r"final\.pt: was trained with another tokenizer"):
+        Experiment.open(trained)
+
+
+def test_experiments_from_before_open_with_a_note(trained: Path) -> None:
+    (note,) = Experiment.open(trained).notes
+    assert "final.pt" in note and "not verified" in note
 
 
 def test_results_are_merged(trained: Path) -> None:

@@ -83,9 +83,14 @@ def guard(run: Callable[P, None]) -> Callable[P, None]:
 
 def opened(experiment: Experiment) -> Experiment:
     """The experiment itself; what could not be verified about it is printed to stderr."""
-    for note in experiment.notes:
-        typer.echo(f"note: {note}", err=True)
+    print_notes(experiment.notes)
     return experiment
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what the user should know, one line each, to stderr."""
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def progress(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, print_notes, progress
 
 SubnetsOption = Annotated[
     list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
@@ -32,7 +32,7 @@ def run(
     """Recognise sets and write decode/<subnet>/<set>/{recogs,errs,utt2spk,decode.json}."""
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
-    from slimasr.data.provenance import checked_identity
+    from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.experiment import Experiment
@@ -44,8 +44,10 @@ def run(
         experiment.model.to(default_device()),
         override(config.decoding, method, beam, max_symbols),
     )
+    names = set_names or [config.data.dev, *config.data.test]
+    print_notes(unverified_sets(config, data, names))
     for subnet in find_subnets(experiment, subnets or ["all"]):
-        for set_name in set_names or [config.data.dev, *config.data.test]:
+        for set_name in names:
             speakers = read_speakers(data, set_name)
             fingerprint = checked_identity(config, data, set_name).fingerprint
             batches = eval_batches(config, data, set_name, tokenizer, decoding.batch_seconds)

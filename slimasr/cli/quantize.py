@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, print_notes, progress
 
 SubnetsOption = Annotated[
     list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
@@ -26,7 +26,7 @@ def run(
     """Write export/<subnet>/*.int8.onnx and measure WER with them (default: the front); needs the extra export."""
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
-    from slimasr.data.provenance import checked_identity
+    from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.experiment import Experiment
     from slimasr.export.measure import measure_int8
     from slimasr.search.archive import find_subnets, fingerprint
@@ -37,6 +37,7 @@ def run(
         name: partial(eval_batches, config, data, name, tokenizer, config.decoding.batch_seconds)
         for name in set_names or [config.data.dev, *config.data.test]
     }
+    print_notes(unverified_sets(config, data, list(sets)))
     fingerprints = {name: checked_identity(config, data, name).fingerprint for name in sets}
     for subnet in find_subnets(experiment, subnets or ["front"]):
         measured = measure_int8(experiment, subnet, sets, fingerprint(exp / "final.pt"), fingerprints)

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, opened, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, opened, print_notes, progress
 from slimasr.cli.common import entry as run_command
 from slimasr.data.dataloading import eval_batches
-from slimasr.data.provenance import checked_identity
+from slimasr.data.provenance import checked_identity, unverified_sets
 from slimasr.energy import measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
@@ -69,9 +69,9 @@ def run(
         _slices(opened(job.experiment()), data, _widths(slices))
         return
     start, search = time.monotonic(), job.open()
-    opened(search.experiment)
-    for note in search.study.notes:
-        typer.echo(f"note: {note}", err=True)
+    config = opened(search.experiment).config
+    print_notes(search.study.notes)
+    print_notes(unverified_sets(config, data, [config.data.dev]))
     total = search.generator().total() - len(search.study.history())
     found = run_workers(job, search, workers) if workers > 1 else search.work()
     with measure_energy(search.experiment.config.search.energy, gpus=_gpus(search.experiment)) as meter:
@@ -82,7 +82,6 @@ def run(
         measured = progress(measure_finalists(search, chosen), len(chosen), "front")
         finalists = list(metered(measured, exp, meter))
     front = write_front(search, history, finalists)
-    config = search.experiment.config
     print_table(measurement_table(finalists, front, config.data.dev, config.search.cost))
     minutes = (time.monotonic() - start) / 60
     typer.echo(_in_words(write_summary(search, history, done=done, minutes=minutes, workers=workers)))

@@ -8,8 +8,8 @@
            lang_<kind>_<size>/identity.json       stage 3: transcripts of the training sets, digest of the model
 
 A record is written after its product and names the digest of the product's file, so that a product that was edited or
-left behind by an interrupted run is noticed. Products made before there were records count as unverified; `notes` says
-which they are.
+left behind by an interrupted run is noticed. Products made before there were records count as unverified;
+`unverified_sets` says which they are.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class DataIdentity:
     def changes(self, now: DataIdentity) -> list[str]:
         """In words, what differs between this identity and the present one: ``"transcripts of train"``."""
         found = []
-        for name, identity in {**self.train, **now.train}.items():
-            if name not in self.train or name not in now.train:
+        for name in dict.fromkeys([*self.train, *now.train]):
+            if name in self.train and name in now.train:
+                found += [f"{what} of {name}" for what in self.train[name].changes(now.train[name])]
+            else:
                 found.append(f"training set {name}")
-                continue
-            found += [f"{what} of {name}" for what in identity.changes(now.train[name])]
         found += [f"{what} of the dev set" for what in self.dev.changes(now.dev)]
         if self.musan != now.musan:
             found.append("noise of data.musan")
@@ -273,8 +273,8 @@ def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> Non
         raise UserError(f"{lang} holds another model than stage 3 wrote: run stage 3 again (slimasr-bpe)")
 
 
-def notes(config: Config, data_dir: Path, set_names: Sequence[str]) -> list[str]:
-    """What cannot be verified, as it was made before products recorded what they were made from."""
+def unverified_sets(config: Config, data_dir: Path, set_names: Sequence[str]) -> list[str]:
+    """Notes on what cannot be verified, as it was made before products recorded what they were made from."""
     folder = DataFolder(data_dir)
     unknown = [
         name

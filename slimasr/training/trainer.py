@@ -19,6 +19,7 @@ from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
+from slimasr.data.provenance import unverified_sets
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
@@ -70,11 +71,13 @@ def train(
         resumed = begin_record(exp, config, lang, {"command": command, "separate_of": separate_of}, world)
         log = RunLog(exp, active=world.is_main)
         tokenizer = Tokenizer.load(exp / "lang")
+        for note in unverified_sets(config, data_dir, [*config.data.train, config.data.dev]):
+            log.say(f"note: {note}")
         identity = check_data(config, data_dir, tokenizer=None if resumed else tokenizer)
         if world.is_main:
             if resumed:
                 for note in check_resumed_data(exp, identity, accept_changes=accept_changed_data):
-                    log.say(note)
+                    log.say(f"note: {note}")
             else:
                 record_data(exp, identity, tokenizer)
         if (exp / "final.pt").exists():
