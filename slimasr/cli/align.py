@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, print_notes, progress
 
 SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: train sets and dev).")]
 SpeedsOption = Annotated[
@@ -26,8 +26,9 @@ def run(
 ) -> None:
     """Write alignments/<set>.jsonl: at which encoder frame the model emits each token of the reference."""
     # These import torch and lhotse: not needed to print the help.
-    from slimasr.data.alignments import alignment_file, write_alignments, write_facts
+    from slimasr.data.alignments import Origin, alignment_file, write_alignments, write_facts
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.decoding.align import align_batches
     from slimasr.decoding.decode import default_device
     from slimasr.experiment import Experiment
@@ -36,8 +37,11 @@ def run(
     experiment = opened(Experiment.open(exp, checkpoint))
     config, tokenizer, folder = experiment.config, experiment.tokenizer, exp / "alignments"
     model, chosen = experiment.model.to(default_device()), find_subnet(experiment, subnet)
-    write_facts(folder, model.subsampling_factor, chosen.id, experiment.checkpoint)
-    for set_name in set_names or [*config.data.train, config.data.dev]:
+    names = set_names or [*config.data.train, config.data.dev]
+    print_notes(unverified_sets(config, data, names))
+    origin = Origin(model.subsampling_factor, chosen.id, experiment.checkpoint, tokenizer.fingerprint)
+    write_facts(folder, origin, {name: checked_identity(config, data, name).transcripts for name in names})
+    for set_name in names:
         for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:
             batches = eval_batches(config, data, set_name, tokenizer, config.decoding.batch_seconds, speed=speed)
             path = alignment_file(folder, set_name, speed)

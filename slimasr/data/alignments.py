@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +65,54 @@ def write_alignments(path: Path, frames: Mapping[str, Sequence[int]]) -> None:
     write_atomic(path, "".join(f"{line}\n" for line in lines))
 
 
-def write_facts(folder: Path, subsampling_factor: int, subnet: str, checkpoint: str) -> None:
-    """Note what made a folder's alignments; `check_frame_rate` looks at the number of frames that became one."""
-    facts = {"subsampling_factor": subsampling_factor, "subnet": subnet, "checkpoint": checkpoint}
-    write_json_atomic(folder / FACTS, facts)
+@dataclass(frozen=True)
+class Origin:
+    """What made a folder's alignments.
+
+    Attributes:
+      subsampling_factor: feature frames per encoder frame.
+      subnet: id of the subnet that aligned.
+      checkpoint: name of its checkpoint.
+      tokenizer: fingerprint of the tokenizer whose tokens were aligned.
+    """
+
+    subsampling_factor: int
+    subnet: str
+    checkpoint: str
+    tokenizer: str
+
+
+def write_facts(folder: Path, origin: Origin, transcripts: Mapping[str, str]) -> None:
+    """Note what made a folder's alignments, for `check_frame_rate` and `check_transcripts`.
+
+    Sets that were aligned earlier in the same way stay noted.
+
+    Args:
+      transcripts: set name -> digest of the transcripts that are aligned now (`Identity.transcripts`).
+    """
+    path, made_by = folder / FACTS, asdict(origin)
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    same = all(before.get(key) == value for key, value in made_by.items())
+    earlier = before.get("transcripts", {}) if same else {}
+    write_json_atomic(path, {**made_by, "transcripts": {**earlier, **transcripts}})
+
+
+def check_transcripts(folder: Path, tokenizer: str, transcripts: Mapping[str, str]) -> None:
+    """Compare tokens and transcripts of alignments with those of a training. Older alignments do not tell theirs.
+
+    Args:
+      tokenizer: fingerprint of the training's tokenizer.
+      transcripts: set name -> digest of the transcripts, of all sets whose alignments are read.
+
+    Raises:
+      UserError: they differ.
+    """
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    if facts.get("tokenizer", tokenizer) != tokenizer:
+        raise UserError(f"{folder}: was aligned with another tokenizer; align with an experiment that has this one")
+    for name, digest in transcripts.items():
+        if facts.get("transcripts", {}).get(name, digest) != digest:
+            raise UserError(f"{folder}: was aligned with other transcripts of {name}; run slimasr-align again")
 
 
 def read_alignments(folder: Path, set_names: Iterable[str], speeds: Sequence[float] = (1.0,)) -> Alignments:

@@ -226,7 +226,9 @@ def checked_identity(config: Config, data_dir: Path, set_name: str) -> Identity:
       UserError: see `check_features`.
     """
     folder = DataFolder(data_dir)
-    check_features(config, folder, set_name)
+    # A training set need not be there at its natural speed.
+    only_others = set_name in config.data.train and not folder.cuts(set_name).is_file()
+    check_features(config, folder, set_name, stored_speeds(config)[0] if only_others else 1.0)
     return set_identity(config, folder, set_name)
 
 
@@ -279,12 +281,13 @@ def unverified_sets(config: Config, data_dir: Path, set_names: Sequence[str]) ->
     unknown = [
         name
         for name in set_names
-        if not any(_features_record(folder, name, speed).is_file() for speed in (1.0, *config.data.speeds))
+        for speed in dict.fromkeys((1.0, *config.data.speeds))
+        if folder.cuts(name, speed).is_file() and not _features_record(folder, name, speed).is_file()
     ]
     if not unknown:
         return []
     return [
-        f"{folder.features}: nothing records from what the features of {', '.join(unknown)} were made; "
+        f"{folder.features}: nothing records from what the features of {', '.join(dict.fromkeys(unknown))} were made; "
         f"run stage 2 again (slimasr-features) to have them checked"
     ]
 

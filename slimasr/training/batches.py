@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from slimasr.config.schema import Config
-from slimasr.data.alignments import check_frame_rate
+from slimasr.data.alignments import check_frame_rate, check_transcripts
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import BatchSource, eval_batches
+from slimasr.data.files import DataFolder
 from slimasr.data.filters import write_bad_utterances
+from slimasr.data.provenance import set_identity
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.encoders.base import Encoder
 from slimasr.training.distributed import World
@@ -66,7 +68,11 @@ def open_data(
       key: supervision field that all utterances of a batch share (`Method.batch_key`).
     """
     if config.loss.auxiliary is not None:
-        check_frame_rate(config.loss.auxiliary.alignments, encoder.frontend.subsampling_factor)
+        place, folder = config.loss.auxiliary.alignments, DataFolder(data_dir)
+        check_frame_rate(place, encoder.frontend.subsampling_factor)
+        names = [*config.data.train, config.data.dev]
+        transcripts = {name: set_identity(config, folder, name).transcripts for name in names}
+        check_transcripts(place, tokenizer.fingerprint, transcripts)
     source = BatchSource(
         config,
         data_dir,

@@ -123,7 +123,9 @@ def test_paths_are_the_best_ones_of_every_set_at_every_speed(
             several += len(set(found[name])) > 1
     assert several, "all tokens on one frame would say little"
     facts = json.loads((exp / "alignments" / "alignments.json").read_text())
-    assert facts == {"subsampling_factor": 4, "subnet": chosen.id, "checkpoint": "final"}
+    assert sorted(facts.pop("transcripts")) == ["dev", "train"]
+    made_by = {"subsampling_factor": 4, "subnet": chosen.id, "checkpoint": "final"}
+    assert facts == {**made_by, "tokenizer": experiment.tokenizer.fingerprint}
 
 
 def test_chosen_sets_and_speeds(made: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +151,32 @@ def test_several_workers_say_once_what_is_wrong(place: Path, supernet: Path, tmp
     (line,) = done.stderr.splitlines()
     message = {"features": "run stage 2 (slimasr-features) first", "words": "dev: no reference has a word"}[bad]
     assert line.startswith("error: ") and message in line
+
+
+def test_a_study_of_another_dev_set_is_refused(place: Path, supernet: Path, tmp_path: Path) -> None:
+    data = copy_of(place / "data", tmp_path / "data")
+    options = ("--set", "search.candidates=2")
+    assert search(supernet, "--data", data, *options).exit_code == 0
+    silence(data, 1)
+    line = refused(supernet, data, *options)
+    assert "was made with another content of the dev set" in line and "name another --storage" in line
+    other = f"sqlite:///{supernet}/other.db"
+    before = read_results(supernet)["subnets"]["w1"]["wer"]["dev"]
+    assert search(supernet, "--data", data, *options, "--storage", other).exit_code == 0
+    after = read_results(supernet)["subnets"]["w1"]["wer"]["dev"]
+    assert (before["data"], before["words"]) != (after["data"], after["words"])
+
+
+def test_a_study_from_before_sets_had_fingerprints_is_used_with_a_note(place: Path, supernet: Path) -> None:
+    options = ("--set", "search.candidates=2")
+    assert search(supernet, "--data", place / "data", *options).exit_code == 0
+    with sqlite3.connect(supernet / "search" / "study.db") as database:
+        ((identity,),) = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'identity'")
+        kept = {key: value for key, value in json.loads(identity).items() if "content" not in key}
+        database.execute("UPDATE study_user_attributes SET value_json = ?", (json.dumps(kept),))
+    result = search(supernet, "--data", place / "data", *options)
+    assert result.exit_code == 0, result.output
+    assert "does not record the content of the dev set" in result.output
 
 
 def silence(data: Path, number: int) -> None:

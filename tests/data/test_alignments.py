@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 import torch
 
 from slimasr.config.schema import AuxiliaryConfig, Config
-from slimasr.data.alignments import alignment_file, check_frame_rate, read_alignments, write_alignments, write_facts
+from slimasr.data.alignments import (
+    Origin,
+    alignment_file,
+    check_frame_rate,
+    check_transcripts,
+    read_alignments,
+    write_alignments,
+    write_facts,
+)
 from slimasr.data.dataloading import eval_batches
 from slimasr.data.files import DataFolder
 from slimasr.data.sampling import speed_of
@@ -42,7 +51,7 @@ def aligned(prepared: Prepared, tmp_path: Path) -> tuple[Path, Frames]:
             }
             write_alignments(alignment_file(tmp_path, set_name, speed), frames)
             written.setdefault(speed, {}).update(frames)
-    write_facts(tmp_path, 4, "w1", "final")
+    write_facts(tmp_path, Origin(4, "w1", "final", "f00d"), {"train": "a", "dev": "b"})
     return tmp_path, written
 
 
@@ -113,6 +122,19 @@ def test_another_tokenizer_or_frame_rate_is_noticed(prepared: Prepared, aligned:
         check_frame_rate(folder, 6)
     with pytest.raises(UserError, match="run slimasr-align"):
         check_frame_rate(folder / "nowhere", 4)
+
+
+def test_alignments_of_other_transcripts_or_another_tokenizer_are_refused(tmp_path: Path) -> None:
+    origin = Origin(4, "w1", "final", "f00d")
+    write_facts(tmp_path, origin, {"train": "a"})
+    write_facts(tmp_path, origin, {"dev": "b"})
+    check_transcripts(tmp_path, "f00d", {"train": "a", "dev": "b"})
+    with pytest.raises(UserError, match=r"other transcripts of dev; run slimasr-align again"):
+        check_transcripts(tmp_path, "f00d", {"train": "a", "dev": "c"})
+    with pytest.raises(UserError, match="another tokenizer"):
+        check_transcripts(tmp_path, "beef", {"train": "a", "dev": "b"})
+    write_facts(tmp_path, replace(origin, checkpoint="best"), {"dev": "b"})
+    check_transcripts(tmp_path, "f00d", {"train": "other", "dev": "b"})  # of train nothing is known any more
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
