@@ -17,8 +17,8 @@ from pathlib import Path
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.files import write_atomic, write_json_atomic
 from slimasr.scoring import Utterance, align
+from slimasr.scoring.folder import SCORE_FILES
 from slimasr.scoring.icefall import errs, recogs
-from slimasr.scoring.kaldi import FILES
 from slimasr.supernet.subnet import Subnet
 
 
@@ -58,7 +58,7 @@ def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
       UserError: a file cannot be written, or the references have no word.
     """
     folder = exp / "decode" / decoded.subnet.id / set_name
-    for name in FILES:
+    for name in SCORE_FILES:
         (folder / name).unlink(missing_ok=True)
     how = {"subnet": decoded.subnet.to_dict(), "checkpoint": decoded.checkpoint, "decoding": decoded.decoding}
     write_json_atomic(folder / "decode.json", how)
