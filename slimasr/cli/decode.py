@@ -31,6 +31,7 @@ def run(
 ) -> None:
     """Recognise sets and write decode/<subnet>/<set>/{recogs,errs,utt2spk,decode.json}."""
     # These import torch and lhotse: not needed to print the help.
+    from slimasr.data.coverage import coverage_notes
     from slimasr.data.dataloading import eval_batches
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
@@ -43,6 +44,8 @@ def run(
         experiment.model.to(default_device()),
         override(config.decoding, method, beam, max_symbols),
     )
+    for note in coverage_notes(data, set_names or [config.data.dev, *config.data.test], tokenizer):
+        typer.echo(f"note: {note}", err=True)
     for subnet in find_subnets(experiment, subnets or ["all"]):
         for set_name in set_names or [config.data.dev, *config.data.test]:
             speakers = read_speakers(data, set_name)

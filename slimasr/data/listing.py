@@ -26,13 +26,18 @@ def check_names(utterance: Utterance) -> None:
     if not utterance.id:
         raise UserError(f"{where or f'{utterance.audio}: '}the utterance id is empty")
     for what, name in (("utterance id", utterance.id), ("speaker", utterance.speaker)):
-        unusable = next((character for character in name if not _usable(character)), None)
-        if unusable is not None:
+        character = unusable_character(name)
+        if character is not None:
             owner = "" if name == utterance.id else f" of utterance {utterance.id}"
             raise UserError(
-                f"{where}{what} {name!r}{owner} holds U+{ord(unusable):04X}, and white space and control characters "
-                "separate fields of later files; rename it, in audio file names too"
+                f"{where}{what} {name!r}{owner} holds {character}, and white space and control characters separate "
+                "fields of later files; rename it, in audio file names too"
             )
+
+
+def unusable_character(name: str) -> str | None:
+    """The first character of an id or speaker that is not allowed in it, as ``U+0020``; None where all are."""
+    return next((f"U+{ord(character):04X}" for character in name if not _usable(character)), None)
 
 
 def text_problem(text: str) -> str | None:
