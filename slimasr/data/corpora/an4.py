@@ -19,7 +19,7 @@ from slimasr.data.corpora.base import (
     parse_options,
     read_lines,
     read_transcripts,
-    refuse_listed_twice,
+    refuse_contradictions,
 )
 from slimasr.errors import UserError
 from slimasr.textfiles import Line
@@ -40,15 +40,13 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
     parse_options(An4Options, options, "an4")
     listed = _read_part(corpus_dir, "train")
     held_out = dev_speakers({item.speaker for item in listed})
-    return only_sets(
-        {
-            "train": [item for item in listed if item.speaker not in held_out],
-            "dev": [item for item in listed if item.speaker in held_out],
-            "test": _read_part(corpus_dir, "test"),
-        },
-        sets,
-        "an4",
-    )
+    found = {
+        "train": [item for item in listed if item.speaker not in held_out],
+        "dev": [item for item in listed if item.speaker in held_out],
+        "test": _read_part(corpus_dir, "test"),
+    }
+    refuse_contradictions(found)
+    return only_sets(found, sets, "an4")
 
 
 def dev_speakers(speakers: set[str]) -> set[str]:
@@ -68,7 +66,6 @@ def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
         text, source = texts.get(stem.name, ("", line))
         audio = _find_audio(corpus_dir / "wav", fileid)
         utterances.append(Utterance(stem.name, audio, text, stem.parent.name, source=source.where))
-    refuse_listed_twice(utterances)
     return utterances
 
 

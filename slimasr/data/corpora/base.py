@@ -115,16 +115,23 @@ def read_transcripts(lines: Iterable[Line], parse: Callable[[Line], tuple[str, s
     return transcripts
 
 
-def refuse_listed_twice(utterances: Iterable[Utterance]) -> None:
-    """Raise `UserError` where two utterances of a set share an id; the message names where both are listed."""
-    seen: dict[str, Utterance] = {}
-    for utterance in utterances:
-        first = seen.setdefault(utterance.id, utterance)
-        if first is not utterance:
-            raise UserError(
-                f"{utterance.source}: utterance id {utterance.id} is listed twice, first in {first.source}; "
-                "keep one of them"
-            )
+def refuse_contradictions(sets: Mapping[str, Iterable[Utterance]]) -> None:
+    """Refuse ids that two places list: within a set always, in different sets where the transcripts differ.
+
+    Raises:
+      UserError: names the utterance and both places.
+    """
+    seen: dict[str, tuple[str, Utterance]] = {}
+    for name, utterances in sets.items():
+        for utterance in utterances:
+            first_set, first = seen.setdefault(utterance.id, (name, utterance))
+            if first.source == utterance.source:
+                continue
+            if first_set == name or first.text.split() != utterance.text.split():
+                how = "is listed twice" if first_set == name else "has another transcript"
+                raise UserError(
+                    f"{utterance.source}: utterance {utterance.id} {how}, first in {first.source}; keep one of them"
+                )
 
 
 def only_sets(utterances: dict[str, list[Utterance]], sets: Sequence[str], corpus: str) -> dict[str, list[Utterance]]:

@@ -24,7 +24,7 @@ from slimasr.data.corpora.base import (
     only_sets,
     parse_options,
     read_lines,
-    refuse_listed_twice,
+    refuse_contradictions,
 )
 from slimasr.data.corpora.fsdd import WORDS
 from slimasr.data.digit_speech import Recording, record_all
@@ -139,8 +139,7 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
         name, utterance_id, timbre, text = fields
         audio = corpus_dir / "wav" / f"{utterance_id}.flac"
         utterances[name].append(Utterance(utterance_id, audio, text, timbre, source=line.where))
-    for listed in utterances.values():
-        refuse_listed_twice(listed)
+    refuse_contradictions(utterances)
     return only_sets(utterances, sets, "digits")
 
 

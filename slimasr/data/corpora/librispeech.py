@@ -17,7 +17,7 @@ from slimasr.data.corpora.base import (
     parse_options,
     read_lines,
     read_transcripts,
-    refuse_listed_twice,
+    refuse_contradictions,
 )
 from slimasr.errors import UserError
 from slimasr.textfiles import Line
@@ -47,7 +47,7 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
     found: dict[str, list[Utterance]] = {}
     for name in sets:
         found[name] = [item for part in _parts(name) for item in _keep(_read_part(corpus_dir, part), shortest)]
-        refuse_listed_twice(found[name])
+    refuse_contradictions(found)
     return found
 
 
