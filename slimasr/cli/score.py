@@ -101,6 +101,10 @@ def _score_texts(
     ref: Path, hyp: Path, allow_missing: bool, char: bool, utt2spk: Path | None, out: Path | None
 ) -> Paired:
     transcripts = {path: read_transcripts(path) for path in (ref, hyp)}
+    # Before anything can fail: a layout that was guessed wrongly explains it.
+    for path, found in transcripts.items():
+        if found.layout == "trn":
+            _print_note(f"{path}: read as sclite's .trn, with the utterance id at the end of the line")
     paired = pair(transcripts[ref].words, transcripts[hyp].words, allow_missing=allow_missing)
     speakers = None if utt2spk is None else read_utt2spk(utt2spk)
     for unit in (WORD, CHARACTER) if char else (WORD,):
@@ -112,9 +116,6 @@ def _score_texts(
                 _print_note(f"{hyp}: {note}")
         if out is not None:
             write_details(out, utterances, result, speakers, len(paired.missing))
-    for path in (ref, hyp):
-        if transcripts[path].layout == "trn":
-            _print_note(f"{path}: read as sclite's .trn, with the utterance id at the end of the line")
     _print_notes(hyp, paired)
     return paired
 

@@ -225,6 +225,9 @@ def test_trn_files_and_mixed_layouts(tmp_path: Path) -> None:
     assert result.exit_code == 0 and result.stdout == expected
     (note,) = result.stderr.splitlines()
     assert note.startswith(f"note: {tmp_path / 'ref'}: read as sclite's .trn")
+    (tmp_path / "ref").write_text("u1 YES (noise)\n")
+    result = score(*given)
+    assert result.exit_code == 1 and result.stderr.startswith("note: ") and "in common" in result.stderr
     (tmp_path / "both.trn").write_text(trn)
     assert score("--ref", tmp_path / "both.trn", "--hyp", tmp_path / "both.trn").stdout.startswith("%WER 0.00 [ 0 / 7")
 
