@@ -8,6 +8,8 @@ import typer
 
 from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry
 from slimasr.config.load import load_config
+from slimasr.data.coverage import coverage_notes
+from slimasr.data.manifests import set_names
 from slimasr.data.tokenizer import train_tokenizer
 
 
@@ -18,8 +20,11 @@ def run(
     debug: DebugOption = False,
 ) -> None:
     """Train the subword model on the training transcripts."""
-    tokenizer = train_tokenizer(load_config(config, overrides or ()), data)
+    recipe = load_config(config, overrides or ())
+    tokenizer = train_tokenizer(recipe, data)
     typer.echo(f"{tokenizer.vocab_size} tokens")
+    for note in coverage_notes(data, set_names(recipe.data), tokenizer):
+        typer.echo(f"note: {note}", err=True)
 
 
 def main() -> None:

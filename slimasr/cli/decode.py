@@ -31,6 +31,7 @@ def run(
 ) -> None:
     """Recognise sets and write decode/<subnet>/<set>/{recogs,errs,utt2spk,decode.json}."""
     # These import torch and lhotse: not needed to print the help.
+    from slimasr.data.coverage import coverage_notes
     from slimasr.data.dataloading import eval_batches
     from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
@@ -46,6 +47,7 @@ def run(
     )
     names = set_names or [config.data.dev, *config.data.test]
     print_notes(unverified_sets(config, data, names))
+    print_notes(coverage_notes(data, names, tokenizer))
     for subnet in find_subnets(experiment, subnets or ["all"]):
         for set_name in names:
             speakers = read_speakers(data, set_name)

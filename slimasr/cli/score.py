@@ -1,7 +1,8 @@
-"""Stage 7: word error rates, of decoded sets or of two Kaldi text files."""
+"""Stage 7: error rates of decoded sets, or of two files of transcripts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,20 +10,30 @@ import typer
 
 from slimasr.cli.common import DebugOption, entry
 from slimasr.errors import UserError
-from slimasr.scoring import Paired, compare, pair, read_text, read_utt2spk, score
-from slimasr.scoring.folder import find_decoded, score_decoded, write_details
+from slimasr.scoring import Paired, Utterance, WerResult, compare, pair, read_utt2spk, score
+from slimasr.scoring.characters import in_characters
+from slimasr.scoring.folder import find_decoded, has_characters, score_decoded, write_details
 from slimasr.scoring.kaldi import wer_lines
+from slimasr.scoring.layouts import read_transcripts
+from slimasr.scoring.notes import notes
+from slimasr.scoring.wer import CHARACTER, WORD, Unit
 
 ExpOptional = Annotated[Path | None, typer.Argument(help="Experiment folder whose decoded sets are scored.")]
 SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: all decoded).")]
 PoolOption = Annotated[bool, typer.Option("--pool", help="Score the sets of each subnet together as well.")]
-RefOption = Annotated[Path | None, typer.Option(help="Kaldi text file: '<utterance id> <word> ...' per line.")]
-HypOption = Annotated[Path | None, typer.Option(help="Kaldi text file of hypotheses.")]
+CharOption = Annotated[
+    bool, typer.Option("--char", help="Score characters (grapheme clusters, without spaces) as well: %CER.")
+]
+RefOption = Annotated[
+    Path | None,
+    typer.Option(help="References: Kaldi text ('<utterance id> <word> ...' per line) or sclite's .trn."),
+]
+HypOption = Annotated[Path | None, typer.Option(help="Hypotheses, Kaldi text or .trn.")]
 Hyp2Option = Annotated[Path | None, typer.Option(help="Hypotheses of a second system, to compare with --hyp.")]
 MissingOption = Annotated[
     bool, typer.Option("--allow-missing", help="Score utterances without hypothesis as empty, and say so.")
 ]
-SpeakersOption = Annotated[Path | None, typer.Option(help="Kaldi utt2spk file, for per_spk.")]
+SpeakersOption = Annotated[Path | None, typer.Option(help="Kaldi utt2spk file, for per_spk; needs --out.")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for wer, per_utt, per_spk, ops and errs.")]
 
 
@@ -30,6 +41,7 @@ def run(
     exp: ExpOptional = None,
     set_names: SetsOption = None,
     pool: PoolOption = False,
+    char: CharOption = False,
     ref: RefOption = None,
     hyp: HypOption = None,
     hyp2: Hyp2Option = None,
@@ -39,13 +51,19 @@ def run(
     debug: DebugOption = False,
 ) -> None:
     """Score an experiment's decoded sets into results.json, or --ref against --hyp."""
+    of_experiments = {"--set-name": set_names, "--pool": pool}
+    of_texts = {"--allow-missing": allow_missing, "--utt2spk": utt2spk, "--out": out}
     if exp is not None and ref is None and hyp is None and hyp2 is None:
-        _score_experiment(exp, set_names, pool)
+        _refuse_options(of_texts, "goes with --ref and --hyp, not with an experiment folder")
+        _score_experiment(exp, set_names, pool, char)
     elif exp is None and ref is not None and hyp is not None:
-        first = _score_texts(ref, hyp, allow_missing, utt2spk, out)
+        _refuse_options(of_experiments, "goes with an experiment folder, not with --ref and --hyp")
+        if out is None:
+            _refuse_options({"--utt2spk": utt2spk}, "is used for the file per_spk only: name its folder with --out")
+        first = _score_texts(ref, hyp, allow_missing, char, utt2spk, out)
         if hyp2 is not None:
-            second = _score_texts(ref, hyp2, allow_missing, None, None)
-            _print_comparison(first, second)
+            second = _score_texts(ref, hyp2, allow_missing, char, None, None)
+            _print_comparisons(first, second, char)
     else:
         raise UserError("name either an experiment folder, or --ref and --hyp")
 
@@ -55,50 +73,89 @@ def main() -> None:
     entry(run)
 
 
-def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool) -> None:
-    from slimasr.experiment import update_results  # imports torch: not needed for text files
+def _refuse_options(options: Mapping[str, object], reason: str) -> None:
+    """Refuse what was given but would have no effect."""
+    for name, value in options.items():
+        if value:
+            raise UserError(f"{name} {reason}")
+
+
+def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool, char: bool) -> None:
+    from slimasr.experiment import read_results, update_results  # imports torch: not needed for text files
 
     for subnet_id, folders in find_decoded(exp, set_names).items():
-        result = score_decoded(folders, pool)
+        if pool and len(folders) == 1:
+            _print_note(f"{folders[0]}: is the only set of {subnet_id}, --pool changes nothing")
+        result = score_decoded(folders, pool, char or has_characters(read_results(exp), subnet_id))
         for name, wer in result.wers.items():
             typer.echo(f"{subnet_id} {name}")
-            typer.echo(wer_lines(wer), nl=False)
-            _print_interval(wer.ci95)
+            _print_result(wer)
+            if name in result.cers:
+                _print_result(result.cers[name])
+        for note in result.notes:
+            _print_note(note)
         update_results(exp, {"subnets": {subnet_id: result.entry}})
 
 
-def _score_texts(ref: Path, hyp: Path, allow_missing: bool, utt2spk: Path | None, out: Path | None) -> Paired:
-    paired = pair(read_text(ref), read_text(hyp), allow_missing=allow_missing)
-    result = score(paired.utterances)
-    typer.echo(wer_lines(result, len(paired.missing)), nl=False)
-    _print_interval(result.ci95)
+def _score_texts(
+    ref: Path, hyp: Path, allow_missing: bool, char: bool, utt2spk: Path | None, out: Path | None
+) -> Paired:
+    transcripts = {path: read_transcripts(path) for path in (ref, hyp)}
+    # Before anything can fail: a layout that was guessed wrongly explains it.
+    for path, found in transcripts.items():
+        if found.layout == "trn":
+            _print_note(f"{path}: read as sclite's .trn, with the utterance id at the end of the line")
+    paired = pair(transcripts[ref].words, transcripts[hyp].words, allow_missing=allow_missing)
+    speakers = None if utt2spk is None else read_utt2spk(utt2spk)
+    for unit in (WORD, CHARACTER) if char else (WORD,):
+        utterances = _in_units(paired, unit)
+        result = score(utterances, unit=unit)
+        _print_result(result, len(paired.missing))
+        if unit == WORD:
+            for note in notes(utterances, result):
+                _print_note(f"{hyp}: {note}")
+        if out is not None:
+            write_details(out, utterances, result, speakers, len(paired.missing))
     _print_notes(hyp, paired)
-    if out is not None:
-        speakers = None if utt2spk is None else read_utt2spk(utt2spk)
-        write_details(out, paired.utterances, result, speakers, len(paired.missing))
     return paired
 
 
-def _print_interval(ci95: tuple[float, float] | None) -> None:
-    if ci95 is not None:
-        typer.echo(f"95 % interval {ci95[0]:.2f} to {ci95[1]:.2f} (bootstrap over utterances)")
+def _in_units(paired: Paired, unit: Unit) -> list[Utterance]:
+    return [in_characters(u) if unit == CHARACTER else u for u in paired.utterances]
+
+
+def _print_result(result: WerResult, missing: int = 0) -> None:
+    typer.echo(wer_lines(result, missing), nl=False)
+    if result.ci95 is not None:
+        typer.echo(f"95 % interval {result.ci95[0]:.2f} to {result.ci95[1]:.2f} (bootstrap over utterances)")
+
+
+def _print_note(note: str) -> None:
+    typer.echo(f"note: {note}", err=True)
 
 
 def _print_notes(hyp: Path, paired: Paired) -> None:
-    """What is unusual about the input, on stderr."""
-    notes = (
+    """What is unusual about the pairs, on stderr."""
+    counted = (
         (len(paired.missing), "without hypothesis, scored as empty"),
         (len(paired.extra), "without reference, not scored"),
         (sum(not u.ref for u in paired.utterances), "with an empty reference, all words count as insertions"),
     )
-    for number, note in notes:
+    for number, what in counted:
         if number:
-            typer.echo(f"note: {hyp}: {number} utterances {note}", err=True)
+            _print_note(f"{hyp}: {number} utterances {what}")
 
 
-def _print_comparison(first: Paired, second: Paired) -> None:
-    result = compare(first.utterances, second.utterances)
-    typer.echo(
-        f"second against first: {result.difference:+.2f} points, 95 % interval {result.ci95[0]:+.2f} to "
-        f"{result.ci95[1]:+.2f}, better in {100 * result.probability:.1f} % of resampled sets"
-    )
+def _print_comparisons(first: Paired, second: Paired, char: bool) -> None:
+    for unit in (WORD, CHARACTER) if char else (WORD,):
+        result = compare(_in_units(first, unit), _in_units(second, unit))
+        difference = f"second against first: {result.difference:+.2f} points"
+        if char:
+            difference += f" of {unit.rate.upper()}"
+        if result.ci95 is None or result.probability is None:
+            typer.echo(f"{difference}; one utterance only, so there is no confidence interval")
+            continue
+        typer.echo(
+            f"{difference}, 95 % interval {result.ci95[0]:+.2f} to {result.ci95[1]:+.2f}, "
+            f"better in {100 * result.probability:.1f} % of resampled sets"
+        )

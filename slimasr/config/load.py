@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from slimasr.config.schema import Config, Section
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
+from slimasr.textfiles import decode_text
 
 Tree = dict[str, Any]
 
@@ -130,10 +131,10 @@ def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:
     if path.resolve() in including:
         raise UserError(f"{path}: include: the files include each other")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(decode_text(path, path.read_bytes()))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: holds no keys; see the recipes' conf folders for examples")

@@ -19,6 +19,7 @@ import numpy as np
 from slimasr.data.files import speed_suffix
 from slimasr.errors import UserError
 from slimasr.files import write_atomic, write_json_atomic
+from slimasr.textfiles import read_lines
 
 FACTS = "alignments.json"
 
@@ -149,12 +150,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise _missing(path)
     found: dict[str, np.ndarray] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for line in read_lines(path):
         try:
-            item = json.loads(line)
+            item = json.loads(line.text)
             found[item["id"]] = np.asarray(item["frames"], dtype=np.int64)
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path}: line {number} is not an alignment; run slimasr-align again") from None
+            raise UserError(f"{path}: line {line.number} is not an alignment; run slimasr-align again") from None
     return found
 
 

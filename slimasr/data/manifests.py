@@ -15,6 +15,7 @@ from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import CORPORA, Progress, Utterance, find_corpus
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
 from slimasr.data.identity import AudioStamp
+from slimasr.data.listing import check_names, text_problem
 from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.overlap import check_overlap
 from slimasr.data.provenance import write_manifest_record
@@ -95,13 +96,15 @@ def build_cuts(
       check_audio: put the digest of every audio file's content into its cut.
 
     Raises:
-      UserError: sampling rate other than ``data.sampling_rate`` without ``data.resample``; id listed twice.
+      UserError: sampling rate other than ``data.sampling_rate`` without ``data.resample``; id listed twice; an id
+        or speaker that later files cannot hold.
     """
     cuts: list[Cut] = []
     bad: list[BadUtterance] = []
     seen: set[str] = set()
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         for utterance, result in _in_order(pool, utterances, check_audio):
+            check_names(utterance)
             if utterance.id in seen:
                 raise UserError(f"{utterance.audio}: utterance id {utterance.id} is listed twice")
             seen.add(utterance.id)
@@ -121,8 +124,9 @@ def _in_order(
 
 def _build_cut(utterance: Utterance, *, check_audio: bool) -> Cut | BadUtterance:
     text = " ".join(utterance.text.split())
-    if not text:
-        return BadUtterance(utterance.id, f"{utterance.audio}: empty transcript")
+    problem = text_problem(text)
+    if problem is not None:
+        return BadUtterance(utterance.id, f"{utterance.source or utterance.audio}: {problem}")
     try:
         recording = read_recording(utterance.audio, utterance.id)
         stamp = AudioStamp.of_file(utterance.audio, content=check_audio)

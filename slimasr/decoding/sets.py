@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slimasr.data.files import DataFolder, read_cuts
+from slimasr.data.listing import unusable_character
+from slimasr.errors import UserError
 from slimasr.files import write_atomic, write_json_atomic
 from slimasr.scoring import Utterance, align
+from slimasr.scoring.folder import SCORE_FILES
 from slimasr.scoring.icefall import errs, recogs
-from slimasr.scoring.kaldi import FILES
 from slimasr.supernet.subnet import Subnet
 
 
@@ -47,10 +49,18 @@ def read_speakers(data_dir: Path, set_name: str) -> dict[str, str]:
     """Speaker of every utterance of a set; one without a speaker is its own, as in Kaldi.
 
     Raises:
-      UserError: stage 1 has not run.
+      UserError: stage 1 has not run, or an earlier version of it let an id pass that ``utt2spk`` cannot hold.
     """
-    cuts = read_cuts(DataFolder(data_dir).raw_cuts(set_name), "stage 1 (slimasr-prepare)")
-    return {cut.id: cut.supervisions[0].speaker or cut.id for cut in cuts}
+    path = DataFolder(data_dir).raw_cuts(set_name)
+    speakers = {cut.id: cut.supervisions[0].speaker or cut.id for cut in read_cuts(path, "stage 1 (slimasr-prepare)")}
+    for name in (*speakers, *speakers.values()):
+        character = unusable_character(name)
+        if character is not None:
+            raise UserError(
+                f"{path}: the id or speaker {name!r} holds {character}, which scores cannot be read with; rename it "
+                "and run from stage 1 (slimasr-prepare)"
+            )
+    return speakers
 
 
 def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
@@ -60,7 +70,7 @@ def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
       UserError: a file cannot be written, or the references have no word.
     """
     folder = exp / "decode" / decoded.subnet.id / set_name
-    for name in FILES:
+    for name in SCORE_FILES:
         (folder / name).unlink(missing_ok=True)
     how = {
         "subnet": decoded.subnet.to_dict(),

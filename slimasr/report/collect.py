@@ -226,7 +226,7 @@ def _curve(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     points = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:

@@ -67,7 +67,10 @@ def paired_interval(
 
 
 def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[str, Any] | None:
-    """By the errors on every utterance, over all seeds that both systems have; None where they are not known."""
+    """By the errors on every utterance, over all seeds that both systems have.
+
+    None where these errors are not known, and for a single utterance, which gives no interval.
+    """
     pairs = _by_seed(a, b, study)
     common = [s for s in sets if pairs and all(_knows(x, s) and _knows(y, s) for (_, x), (_, y) in pairs)]
     if not common:
@@ -78,6 +81,8 @@ def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[str
         sums = (sum(np.array(pair[side][1].wer[name].by_utterance) for pair in pairs) for side in (0, 1))
         counts.append(np.stack([*sums, words]))
     errors_a, errors_b, words = np.concatenate(counts, axis=1)
+    if len(words) < 2:
+        return None
     ends = paired_interval(errors_a - errors_b, words)
     return _entry(a, b, common, sorted(x.seed for (x, _), _ in pairs), (errors_a, errors_b, words), ends)
 

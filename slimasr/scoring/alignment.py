@@ -71,7 +71,11 @@ class Alignment:
 
 
 def align(utterance: Utterance) -> Alignment:
-    """The alignment with the fewest edits (Levenshtein distance with equal costs, as in Kaldi)."""
+    """The alignment with the fewest edits (Levenshtein distance with equal costs, as in Kaldi).
+
+    Several alignments may have equally few edits. Which of them is chosen may differ from Kaldi's choice, so that
+    substitutions, insertions and deletions may differ one by one from Kaldi's figures; their sum is always equal.
+    """
     pairs = kaldialign.align(utterance.ref, utterance.hyp, _NO_WORD)
     return Alignment(utterance.id, tuple((_word(ref), _word(hyp)) for ref, hyp in pairs))
 

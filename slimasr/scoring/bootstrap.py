@@ -30,19 +30,20 @@ class PairedComparison:
       wer1: WER of the first system.
       wer2: WER of the second system.
       difference: ``wer2 - wer1``; negative where the second system is better.
-      ci95: 95 % interval of the difference (percentiles over the resampled sets).
-      probability: share of resampled sets on which the second system makes fewer errors.
+      ci95: 95 % interval of the difference (percentiles over the resampled sets); None for a single utterance,
+        of which all resampled sets are copies.
+      probability: fraction of resampled sets on which the second system makes fewer errors; None likewise.
     """
 
     wer1: float
     wer2: float
     difference: float
-    ci95: tuple[float, float]
-    probability: float
+    ci95: tuple[float, float] | None
+    probability: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return {**asdict(self), "ci95": list(self.ci95)}
+        return {**asdict(self), "ci95": None if self.ci95 is None else list(self.ci95)}
 
 
 def wer_interval(
@@ -50,9 +51,10 @@ def wer_interval(
 ) -> tuple[float, float] | None:
     """95 % interval of the WER in percent (normal approximation, cut at 0), None where it does not exist.
 
-    It does not exist without words in the reference, nor where a resampled set may have none.
+    It does not exist without words in the reference, nor where a resampled set may have none, nor for a single
+    utterance, which resampling only repeats.
     """
-    if not any(u.ref for u in utterances):
+    if len(utterances) < 2 or not any(u.ref for u in utterances):
         return None
     ordered = _ordered(utterances)
     refs, hyps = [u.ref for u in ordered], [u.hyp for u in ordered]
@@ -70,6 +72,8 @@ def compare(
 ) -> PairedComparison:
     """Compare two systems on the same utterances, resampling both together.
 
+    A single utterance gives a difference, but neither interval nor probability.
+
     Raises:
       UserError: the systems were not run on the same utterances and references, or no reference has a word.
     """
@@ -85,6 +89,8 @@ def compare(
         raise UserError("no reference has a word: the word error rate is undefined")
     errors = np.array([[align(u).counts().errors for u in pair] for pair in pairs])
     wer1, wer2 = (100.0 * errors.sum(0) / words.sum()).tolist()
+    if len(pairs) < 2:
+        return PairedComparison(wer1, wer2, wer2 - wer1, None, None)
     low, high = _difference_interval(errors[:, 1] - errors[:, 0], words, replications, seed)
     both = kaldialign.bootstrap_wer_ci(
         [a.ref for a, _ in pairs],

@@ -11,10 +11,20 @@ from typing import Any
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from slimasr.scoring.alignment import Utterance, align
+from slimasr.scoring.characters import in_characters
 from slimasr.scoring.icefall import errs, read_recogs
 from slimasr.scoring.kaldi import ops, per_spk, per_utt, wer_lines
+from slimasr.scoring.notes import notes
 from slimasr.scoring.transcripts import read_utt2spk
-from slimasr.scoring.wer import WerResult, score
+from slimasr.scoring.wer import CHARACTER, WORD, Unit, WerResult, score
+
+SCORE_FILES = (
+    *("wer", "per_utt", "per_spk", "ops"),
+    *("cer", "per_utt_char", "per_spk_char", "ops_char", "errs_char"),
+)
+"""What scoring adds to a decoded set."""
+
+Sets = dict[str, list[Utterance]]
 
 
 @dataclass(frozen=True)
@@ -23,11 +33,15 @@ class ScoredSubnet:
 
     Attributes:
       wers: set name -> result; sets pooled under their names joined by ``+``.
+      cers: the same over characters, empty where they were not asked for.
       entry: the subnet's part of ``results.json``.
+      notes: what is odd about the sets, one line each.
     """
 
     wers: dict[str, WerResult]
+    cers: dict[str, WerResult]
     entry: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str, list[Path]]:
@@ -55,12 +69,13 @@ def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str,
     return {subnet_id: [f for f in folders if f.name in set_names] for subnet_id, folders in found.items()}
 
 
-def score_decoded(folders: Sequence[Path], pool: bool = False) -> ScoredSubnet:
-    """Score the decoded sets of one subnet, and write details (`write_details`) beside each.
+def score_decoded(folders: Sequence[Path], pool: bool = False, characters: bool = False) -> ScoredSubnet:
+    """Score the decoded sets of one subnet, and write details (`write_details`) into the folder of each.
 
     Args:
       folders: one per set, as ``slimasr.decoding.sets`` writes them.
       pool: score all utterances together as well.
+      characters: score characters as well as words.
 
     Raises:
       UserError: a file is missing or damaged, no reference has a word, or sets to be pooled were decoded with
@@ -68,18 +83,29 @@ def score_decoded(folders: Sequence[Path], pool: bool = False) -> ScoredSubnet:
     """
     sets = {folder.name: read_recogs(folder / "recogs") for folder in folders}
     hows = {folder.name: _read_how(folder / "decode.json") for folder in folders}
-    wers = {name: score(utterances) for name, utterances in sets.items()}
-    for folder in folders:
-        write_details(folder, sets[folder.name], wers[folder.name], read_utt2spk(folder / "utt2spk"))
+    wers = _score_sets(folders, sets, WORD)
+    split = {name: [in_characters(u) for u in utterances] for name, utterances in sets.items()} if characters else {}
+    cers = _score_sets(folders, split, CHARACTER)
     if pool and len(sets) > 1:
         pooled, how = "+".join(sets), next(iter(hows.values()))
         if any({**other, "data": None} != {**how, "data": None} for other in hows.values()):
             raise UserError(f"{folders[0].parent}: the sets were decoded in different ways; decode them again")
-        wers[pooled] = score([utterance for utterances in sets.values() for utterance in utterances])
+        wers[pooled] = _score_together(sets, WORD)
+        if characters:
+            cers[pooled] = _score_together(split, CHARACTER)
         hows[pooled] = {**how, "data": None}
     made_by = {name: {key: hows[name][key] for key in ("checkpoint", "decoding", "data")} for name in wers}
-    entries = {name: wer.to_dict() | made_by[name] for name, wer in wers.items()}
-    return ScoredSubnet(wers, {"subnet": next(iter(hows.values()))["subnet"], "wer": entries})
+    entry: dict[str, Any] = {"subnet": next(iter(hows.values()))["subnet"]}
+    for unit, results in ((WORD, wers), (CHARACTER, cers)):
+        if results:
+            entry[unit.rate] = {name: result.to_dict() | made_by[name] for name, result in results.items()}
+    odd = (f"{folder}: {note}" for folder in folders for note in notes(sets[folder.name], wers[folder.name]))
+    return ScoredSubnet(wers, cers, entry, tuple(odd))
+
+
+def has_characters(results: Mapping[str, Any], subnet_id: str) -> bool:
+    """Whether ``results.json`` has error rates of a subnet's characters, which a new score then has to replace."""
+    return CHARACTER.rate in results.get("subnets", {}).get(subnet_id, {})
 
 
 def write_details(
@@ -91,9 +117,11 @@ def write_details(
 ) -> None:
     """Write ``wer``, ``per_utt``, ``ops``, ``errs`` and, where speakers are known, ``per_spk``.
 
+    Of characters: ``cer``, ``per_utt_char`` and so on.
+
     Args:
       folder: made where it does not exist.
-      utterances: what was scored.
+      utterances: what was scored; of characters, where `result` counts them.
       result: its score.
       utt2spk: utterance id -> speaker.
       missing: how many utterances had no hypothesis and were scored as empty.
@@ -102,16 +130,30 @@ def write_details(
       UserError: an utterance has no speaker, or a file cannot be written.
     """
     alignments = [align(u) for u in utterances]
+    suffix = "" if result.unit == WORD else "_char"
     files = {
-        "wer": wer_lines(result, missing),
-        "per_utt": per_utt(alignments),
-        "ops": ops(alignments),
-        "errs": errs(alignments),
+        result.unit.rate: wer_lines(result, missing),
+        f"per_utt{suffix}": per_utt(alignments),
+        f"ops{suffix}": ops(alignments),
+        f"errs{suffix}": errs(alignments, result.unit),
     }
     if utt2spk is not None:
-        files["per_spk"] = per_spk(alignments, utt2spk)
+        files[f"per_spk{suffix}"] = per_spk(alignments, utt2spk, result.unit)
     for name, content in files.items():
         write_atomic(folder / name, content)
+
+
+def _score_sets(folders: Sequence[Path], sets: Sets, unit: Unit) -> dict[str, WerResult]:
+    """Score sets one by one, and write the details of each into its folder."""
+    results = {name: score(utterances, unit=unit) for name, utterances in sets.items()}
+    for folder in folders:
+        if folder.name in results:
+            write_details(folder, sets[folder.name], results[folder.name], read_utt2spk(folder / "utt2spk"))
+    return results
+
+
+def _score_together(sets: Sets, unit: Unit) -> WerResult:
+    return score([utterance for utterances in sets.values() for utterance in utterances], unit=unit)
 
 
 def _read_how(path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from slimasr.errors import UserError
 from slimasr.scoring.alignment import Alignment, Utterance, total
-from slimasr.scoring.wer import summarize
+from slimasr.scoring.wer import WORD, Unit, summarize
+from slimasr.textfiles import Line, read_lines
 
 _NOTHING = "*"
 
@@ -28,33 +29,30 @@ def read_recogs(path: Path) -> list[Utterance]:
     Raises:
       UserError: missing or unreadable file, a line of another layout, an id that comes twice, no utterance.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}") from None
-    if len(lines) % 2:
+    lines = read_lines(path)
+    if not lines or len(lines) % 2:
         raise UserError(f"{path}: expected two lines (ref, hyp) per utterance; decode again")
     utterances = {}
-    for number in range(0, len(lines), 2):
-        ref_id, ref = _parse(lines[number], "ref", f"{path}:{number + 1}")
-        hyp_id, hyp = _parse(lines[number + 1], "hyp", f"{path}:{number + 2}")
+    for ref_line, hyp_line in zip(lines[::2], lines[1::2], strict=True):
+        ref_id, ref = _parse(ref_line, "ref")
+        hyp_id, hyp = _parse(hyp_line, "hyp")
         if ref_id != hyp_id or ref_id in utterances:
-            raise UserError(f"{path}:{number + 2}: utterance {hyp_id} is out of place or comes twice")
+            raise UserError(f"{hyp_line.where}: utterance {hyp_id} is out of place or comes twice")
         utterances[ref_id] = Utterance(ref_id, ref, hyp)
     return list(utterances.values())
 
 
-def errs(alignments: Sequence[Alignment]) -> str:
-    """WER, every utterance with its errors marked, and what was confused, deleted and inserted how often.
+def errs(alignments: Sequence[Alignment], unit: Unit = WORD) -> str:
+    """Error rate, every utterance with its errors marked, and what was confused, deleted and inserted how often.
 
     Raises:
       UserError: no word in any reference.
     """
     counts, wer = total(alignments), summarize(alignments).wer
     lines = [
-        f"%WER = {wer:.2f}",
+        f"%{unit.rate.upper()} = {wer:.2f}",
         f"Errors: {counts.insertions} insertions, {counts.deletions} deletions, {counts.substitutions} "
-        f"substitutions, over {counts.words} reference words ({counts.correct} correct)",
+        f"substitutions, over {counts.words} reference {unit.name}s ({counts.correct} correct)",
         "Search below for sections starting with PER-UTT DETAILS:, SUBSTITUTIONS:, DELETIONS:, INSERTIONS:, "
         "PER-WORD STATS:",
         "",
@@ -68,14 +66,14 @@ def errs(alignments: Sequence[Alignment]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _parse(line: str, kind: str, where: str) -> tuple[str, tuple[str, ...]]:
-    utterance, _, words = line.partition(f":\t{kind}=")
+def _parse(line: Line, kind: str) -> tuple[str, tuple[str, ...]]:
+    utterance, _, words = line.text.partition(f":\t{kind}=")
     try:
         parsed = ast.literal_eval(words)
     except (ValueError, SyntaxError):
         parsed = None
     if not utterance or not isinstance(parsed, list) or not all(isinstance(word, str) for word in parsed):
-        raise UserError(f"{where}: expected '<utterance id>:<tab>{kind}=[...]'; decode again")
+        raise UserError(f"{line.where}: expected '<utterance id>:<tab>{kind}=[...]'; decode again")
     return utterance, tuple(parsed)
 
 

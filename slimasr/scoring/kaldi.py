@@ -12,19 +12,17 @@ from itertools import chain
 
 from slimasr.errors import UserError
 from slimasr.scoring.alignment import Alignment, EditCounts
-from slimasr.scoring.wer import WerResult
+from slimasr.scoring.wer import WORD, Unit, WerResult
 
-FILES = ("wer", "per_utt", "per_spk", "ops")
-"""Names of the files, as Kaldi's scoring folders have them."""
 EPSILON = "<eps>"
 _SPEAKER_WIDTH = 15
 _MAX_WORD_WIDTH = 16
-_SPEAKER_COLUMNS = ("#SENT", "#WORD", "Corr", "Sub", "Ins", "Del", "Err", "S.Err")
+_SPEAKER_COLUMNS = ("Corr", "Sub", "Ins", "Del", "Err", "S.Err")
 _OPERATION_NAMES = {"C": "correct", "S": "substitution", "I": "insertion", "D": "deletion"}
 
 
 def wer_lines(result: WerResult, missing: int = 0) -> str:
-    """The three lines of ``compute-wer``.
+    """The three lines of ``compute-wer``; ``%CER`` takes the place of ``%WER`` where characters were counted.
 
     Args:
       result: what to print.
@@ -32,8 +30,9 @@ def wer_lines(result: WerResult, missing: int = 0) -> str:
     """
     c = result.counts
     partial = " [PARTIAL]" if missing else ""
+    rate = result.unit.rate.upper()
     return (
-        f"%WER {result.wer:.2f} [ {c.errors} / {c.words}, {c.insertions} ins, {c.deletions} del, "
+        f"%{rate} {result.wer:.2f} [ {c.errors} / {c.words}, {c.insertions} ins, {c.deletions} del, "
         f"{c.substitutions} sub ]{partial}\n"
         f"%SER {result.ser:.2f} [ {result.wrong_sentences} / {result.sentences} ]\n"
         f"Scored {result.sentences} sentences, {missing} not present in hyp.\n"
@@ -45,7 +44,7 @@ def per_utt(alignments: Iterable[Alignment]) -> str:
     return "".join(_utterance_lines(a) for a in alignments)
 
 
-def per_spk(alignments: Iterable[Alignment], utt2spk: Mapping[str, str]) -> str:
+def per_spk(alignments: Iterable[Alignment], utt2spk: Mapping[str, str], unit: Unit = WORD) -> str:
     """Counts (``raw``) and percentages (``sys``) per speaker and for all (``SUM``).
 
     Raises:
@@ -57,7 +56,8 @@ def per_spk(alignments: Iterable[Alignment], utt2spk: Mapping[str, str]) -> str:
             raise UserError(f"utterance {alignment.id} is not in utt2spk: add its speaker")
         edits_of.setdefault(utt2spk[alignment.id], []).append(alignment.counts())
     width = max([_SPEAKER_WIDTH, *map(len, utt2spk.values())])
-    rows = [f"{'SPEAKER':<{width}} id  " + " ".join(f"{c:>10}" for c in _SPEAKER_COLUMNS)]
+    columns = ("#SENT", "#WORD" if unit == WORD else "#CHAR", *_SPEAKER_COLUMNS)
+    rows = [f"{'SPEAKER':<{width}} id  " + " ".join(f"{c:>10}" for c in columns)]
     for speaker in sorted(edits_of):
         rows += _speaker_lines(f"{speaker:<{width}}", edits_of[speaker])
     rows += _speaker_lines(f"{'SUM':<{width}}", list(chain.from_iterable(edits_of.values())))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from slimasr.errors import UserError
 from slimasr.scoring.alignment import Utterance
-
-# Words end at ASCII white space alone, as in Kaldi: other scripts' spaces may be part of a word.
-_WORD = re.compile(r"[^ \t\r\f\v]+")
+from slimasr.textfiles import Line, read_lines
 
 
 @dataclass(frozen=True)
@@ -35,9 +32,14 @@ def pair(
     """Bring references and hypotheses of the same utterances together.
 
     Raises:
-      UserError: a reference has no hypothesis and ``allow_missing`` is not set.
+      UserError: a reference has no hypothesis and ``allow_missing`` is not set, or none has one.
     """
     missing = tuple(utterance for utterance in refs if utterance not in hyps)
+    if len(missing) == len(refs) and refs and hyps:
+        raise UserError(
+            f"references and hypotheses have no utterance in common (the first ones are {next(iter(refs))} and "
+            f"{next(iter(hyps))}); both files need the same utterance ids"
+        )
     if missing and not allow_missing:
         raise UserError(
             f"utterance {missing[0]} has no hypothesis ({len(missing)} of {len(refs)} have none); decode it, "
@@ -54,9 +56,9 @@ def read_text(path: Path) -> dict[str, tuple[str, ...]]:
       UserError: missing or unreadable file, an empty line, or an utterance id that comes twice.
     """
     transcripts: dict[str, tuple[str, ...]] = {}
-    for number, fields in _read_fields(path, "<utterance id> <word> <word> ..."):
+    for line, fields in _read_fields(path, "<utterance id> <word> <word> ..."):
         if fields[0] in transcripts:
-            raise UserError(f"{path}:{number}: utterance {fields[0]} comes twice; keep one of them")
+            raise UserError(f"{line.where}: utterance {fields[0]} comes twice; keep one of them")
         transcripts[fields[0]] = tuple(fields[1:])
     return transcripts
 
@@ -65,28 +67,29 @@ def read_utt2spk(path: Path) -> dict[str, str]:
     """Speaker per utterance of a Kaldi ``utt2spk`` file.
 
     Raises:
-      UserError: missing or unreadable file, or a line that is not ``<utterance id> <speaker id>``.
+      UserError: missing or unreadable file, a line that is not ``<utterance id> <speaker id>``, or an utterance
+        that comes twice.
     """
     speakers: dict[str, str] = {}
-    for number, fields in _read_fields(path, "<utterance id> <speaker id>"):
+    for line, fields in _read_fields(path, "<utterance id> <speaker id>"):
         if len(fields) != 2:
-            raise UserError(f"{path}:{number}: expected '<utterance id> <speaker id>'")
+            raise UserError(f"{line.where}: expected '<utterance id> <speaker id>'")
+        if fields[0] in speakers:
+            raise UserError(
+                f"{line.where}: utterance {fields[0]} comes twice (speakers {speakers[fields[0]]} and {fields[1]}); "
+                "keep one of them"
+            )
         speakers[fields[0]] = fields[1]
     return speakers
 
 
-def _read_fields(path: Path, layout: str) -> list[tuple[int, list[str]]]:
-    """Line numbers (from 1) and whitespace-separated fields, at least one per line."""
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text, expected lines '{layout}'") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    if lines == [""]:
+def _read_fields(path: Path, layout: str) -> list[tuple[Line, list[str]]]:
+    """Lines and their fields, which white space separates, at least one per line."""
+    lines = read_lines(path)
+    if not lines:
         raise UserError(f"{path}: is empty, expected lines '{layout}'")
-    rows = [(number, _WORD.findall(line)) for number, line in enumerate(lines, start=1)]
-    for number, fields in rows:
+    rows = [(line, line.text.split()) for line in lines]
+    for line, fields in rows:
         if not fields:
-            raise UserError(f"{path}:{number}: empty line, expected '{layout}'")
+            raise UserError(f"{line.where}: empty line, expected '{layout}'")
     return rows

@@ -1,9 +1,9 @@
-"""The word error rate of a set of utterances."""
+"""The error rate of a set of utterances, over words or over characters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slimasr.errors import UserError
@@ -12,11 +12,28 @@ from slimasr.scoring.bootstrap import REPLICATIONS, wer_interval
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What is counted.
+
+    Attributes:
+      name: ``word`` or ``character``.
+      rate: name of the error rate, in files and in ``results.json``.
+    """
+
+    name: str
+    rate: str
+
+
+WORD = Unit("word", "wer")
+CHARACTER = Unit("character", "cer")
+
+
+@dataclass(frozen=True)
 class WerResult:
     """Errors of a set of utterances.
 
     Attributes:
-      counts: edits of all utterances.
+      counts: edits of all utterances; its "words" are the units counted.
       sentences: utterances scored.
       wrong_sentences: utterances with at least one error.
       ci95: 95 % bootstrap interval of the WER in percent, None where it was not asked for or does not exist.
@@ -26,10 +43,11 @@ class WerResult:
     sentences: int
     wrong_sentences: int
     ci95: tuple[float, float] | None = None
+    unit: Unit = WORD
 
     @property
     def wer(self) -> float:
-        """Word error rate in percent."""
+        """Error rate in percent: of words, or of characters where `unit` says so."""
         return 100.0 * self.counts.errors / self.counts.words
 
     @property
@@ -38,11 +56,14 @@ class WerResult:
         return 100.0 * self.wrong_sentences / self.sentences
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, the entry of a set in ``results.json``."""
+        """Plain JSON data, the entry of a set in ``results.json``.
+
+        The keys ``wer`` and ``words`` are ``cer`` and ``characters`` where characters were counted.
+        """
         return {
-            "wer": self.wer,
+            self.unit.rate: self.wer,
             "errors": self.counts.errors,
-            "words": self.counts.words,
+            f"{self.unit.name}s": self.counts.words,
             "ins": self.counts.insertions,
             "del": self.counts.deletions,
             "sub": self.counts.substitutions,
@@ -52,8 +73,10 @@ class WerResult:
         }
 
 
-def score(utterances: Sequence[Utterance], *, replications: int = REPLICATIONS, seed: int = 0) -> WerResult:
-    """WER, SER and bootstrap interval of utterances; several sets pool by putting them into one sequence.
+def score(
+    utterances: Sequence[Utterance], *, replications: int = REPLICATIONS, seed: int = 0, unit: Unit = WORD
+) -> WerResult:
+    """Error rates and bootstrap interval of utterances; several sets pool by putting them into one sequence.
 
     An utterance with an empty reference is scored: all words of its hypothesis are insertions.
 
@@ -61,19 +84,19 @@ def score(utterances: Sequence[Utterance], *, replications: int = REPLICATIONS, 
       utterances: references and hypotheses.
       replications: resampled sets for the interval; 0 leaves it out.
       seed: of the resampling.
+      unit: what the utterances consist of (`slimasr.scoring.characters` makes characters of words).
 
     Raises:
       UserError: no utterance, or no word in any reference: the rate is undefined.
     """
-    result = summarize([align(u) for u in utterances])
+    result = summarize([align(u) for u in utterances], unit)
     if not replications:
         return result
-    interval = wer_interval(utterances, replications=replications, seed=seed)
-    return WerResult(result.counts, result.sentences, result.wrong_sentences, interval)
+    return replace(result, ci95=wer_interval(utterances, replications=replications, seed=seed))
 
 
-def summarize(alignments: Sequence[Alignment]) -> WerResult:
-    """WER and SER of aligned utterances, without interval.
+def summarize(alignments: Sequence[Alignment], unit: Unit = WORD) -> WerResult:
+    """Error rates of aligned utterances, without interval.
 
     Raises:
       UserError: no utterance, or no word in any reference: the rate is undefined.
@@ -82,4 +105,5 @@ def summarize(alignments: Sequence[Alignment]) -> WerResult:
     if not counts.words:
         what = "no reference has a word" if alignments else "there is no utterance to score"
         raise UserError(f"{what}: the word error rate is undefined")
-    return WerResult(counts, len(alignments), sum(a.counts().errors > 0 for a in alignments))
+    wrong_sentences = sum(a.counts().errors > 0 for a in alignments)
+    return WerResult(counts, len(alignments), wrong_sentences, unit=unit)

@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.cli.decode import run
 from slimasr.data.dataloading import eval_batches
+from slimasr.data.files import DataFolder, read_cuts, write_cuts
 from slimasr.data.provenance import checked_identity
 from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.sets import read_speakers
+from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.scoring import read_utt2spk
 from slimasr.scoring.icefall import read_recogs
@@ -124,3 +127,21 @@ def test_damaged_model(made: tuple[Path, Path], exp: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert f"{exp / 'final.pt'}: " in result.stderr
+
+
+def test_words_that_can_never_be_recognised_are_said(tmp_path: Path) -> None:
+    data = write_data(tmp_path, config(), test_texts=("YES NO", "ten", "ONE 10", "NO YES"))
+    exp = write_experiment(tmp_path, config(), data)
+    result = decode(exp, data, "--subnet", "max")
+    assert result.exit_code == 0, result.output
+    (note,) = result.stderr.splitlines()
+    assert note.startswith("note: test: 2 of 7 words (28.6 %) in 2 of 4 utterances hold characters that the tokenizer")
+    assert "1 of these words would be covered in upper case" in note
+    assert decode(exp, data, "--subnet", "max", "--set-name", "dev").stderr == ""
+
+
+def test_ids_that_scores_cannot_be_read_with(made: tuple[Path, Path], tmp_path: Path) -> None:
+    cuts = [cut.with_id("test 0") for cut in read_cuts(DataFolder(made[1]).raw_cuts("test"), "stage 1")]
+    write_cuts(DataFolder(tmp_path).raw_cuts("test"), cuts[:1])
+    with pytest.raises(UserError, match=r"cuts_test.*'test 0' holds U\+0020"):
+        read_speakers(tmp_path, "test")

@@ -14,6 +14,7 @@ from slimasr.report.records import read_study
 from slimasr.report.results_md import render_results
 from slimasr.scoring import compare
 from slimasr.scoring.icefall import read_recogs
+from tests.report import made_up
 from tests.report.made_up import decode, hypotheses, scored, write_experiment
 
 
@@ -111,3 +112,13 @@ def test_systems_decoded_by_different_searches_are_not_compared(tmp_path: Path) 
 
 def _read(folder: Path, subnet: str, set_name: str) -> list:
     return read_recogs(folder / "decode" / subnet / set_name / "recogs")
+
+
+def test_one_utterance_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(made_up.SETS, "dev", 1)
+    monkeypatch.delitem(made_up.SETS, "test")
+    joint = write_experiment(tmp_path / "joint", {1.0: 0.1})
+    alone = write_experiment(tmp_path / "alone", {1.0: 0.9}, separate_of=1.0)
+    study = read_study(collect([joint, alone], "made up", tmp_path))
+    assert [run.subnets[0].wer["dev"].interval for run in study.runs] == [None, None]
+    assert study.comparisons == ()

@@ -11,8 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slimasr.data.corpora.base import Corpus, Options, Utterance, only_sets, parse_options, read_lines
+from slimasr.data.corpora.base import (
+    Corpus,
+    Options,
+    Utterance,
+    only_sets,
+    parse_options,
+    read_lines,
+    read_transcripts,
+    refuse_contradictions,
+)
 from slimasr.errors import UserError
+from slimasr.textfiles import Line
 
 SUFFIXES = (".sph", ".wav", ".flac")
 # Every ninth speaker from the fifth on, in alphabetical order, so women and men (f..., m...) as in the whole.
@@ -30,15 +40,13 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
     parse_options(An4Options, options, "an4")
     listed = _read_part(corpus_dir, "train")
     held_out = dev_speakers({item.speaker for item in listed})
-    return only_sets(
-        {
-            "train": [item for item in listed if item.speaker not in held_out],
-            "dev": [item for item in listed if item.speaker in held_out],
-            "test": _read_part(corpus_dir, "test"),
-        },
-        sets,
-        "an4",
-    )
+    found = {
+        "train": [item for item in listed if item.speaker not in held_out],
+        "dev": [item for item in listed if item.speaker in held_out],
+        "test": _read_part(corpus_dir, "test"),
+    }
+    refuse_contradictions(found)
+    return only_sets(found, sets, "an4")
 
 
 def dev_speakers(speakers: set[str]) -> set[str]:
@@ -50,22 +58,24 @@ def dev_speakers(speakers: set[str]) -> set[str]:
 
 def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
     fileids, transcription = (corpus_dir / "etc" / f"an4_{part}.{end}" for end in ("fileids", "transcription"))
-    texts = dict(_parse_line(line, transcription) for line in read_lines(transcription))
+    texts = read_transcripts(read_lines(transcription), _parse_line)
     utterances = []
-    for fileid in read_lines(fileids):
+    for line in read_lines(fileids):
+        fileid = line.text.strip()
         stem = Path(fileid)
+        text, source = texts.get(stem.name, ("", line))
         audio = _find_audio(corpus_dir / "wav", fileid)
-        utterances.append(Utterance(stem.name, audio, texts.get(stem.name, ""), stem.parent.name))
+        utterances.append(Utterance(stem.name, audio, text, stem.parent.name, source=source.where))
     return utterances
 
 
-def _parse_line(line: str, path: Path) -> tuple[str, str]:
-    match = TRANSCRIPT.match(line)
+def _parse_line(line: Line) -> tuple[str, str]:
+    match = TRANSCRIPT.match(line.text)
     if match is None:
-        raise UserError(f"{path}: a line without '(utterance id)' at its end: {line!r}")
+        raise UserError(f"{line.where}: expected '<word> <word> ... (<utterance id>)', not {line.text!r}")
     # Train lines are wrapped in <s> </s>, test lines are not.
     words = [word for word in match["text"].split() if word not in ("<s>", "</s>")]
-    return match["id"], " ".join(words)
+    return match["id"].strip(), " ".join(words)
 
 
 def _find_audio(wav_dir: Path, fileid: str) -> Path:

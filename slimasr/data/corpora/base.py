@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from slimasr import textfiles
 from slimasr.errors import UserError
+from slimasr.textfiles import Line
 
 OptionValue = int | float | str | bool
 Options = Mapping[str, OptionValue]
@@ -16,13 +18,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One listed utterance; whether its audio is there is checked later."""
+    """One listed utterance; whether its audio is there is checked later.
+
+    Attributes:
+      source: ``file:line`` of the list that names it, for messages; empty where files themselves are the list.
+    """
 
     id: str
     audio: Path
     text: str
     speaker: str
     language: str = "en"
+    source: str = ""
 
 
 # (items, how many, label) -> the same items, shown as they pass.
@@ -73,15 +80,58 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
     return kind(**values)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The non-empty lines of a UTF-8 text file, stripped; missing or not UTF-8 is a `UserError`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: the corpus is not complete") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def read_lines(path: Path) -> list[Line]:
+    """The lines of a text file of the corpus that hold more than white space.
+
+    Raises:
+      UserError: the file is missing or is not plain text (`slimasr.textfiles`).
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing: the corpus is not complete")
+    return [line for line in textfiles.read_lines(path) if line.text.strip()]
+
+
+def read_transcripts(lines: Iterable[Line], parse: Callable[[Line], tuple[str, str]]) -> dict[str, tuple[str, Line]]:
+    """Utterance id -> its transcript and the line that gives it.
+
+    Args:
+      lines: of one file.
+      parse: line -> utterance id and transcript.
+
+    Raises:
+      UserError: an utterance has two transcripts, equal or not: Kaldi refuses both as well.
+    """
+    transcripts: dict[str, tuple[str, Line]] = {}
+    for line in lines:
+        utterance, text = parse(line)
+        if utterance in transcripts:
+            first_text, first = transcripts[utterance]
+            how = "the same" if text.split() == first_text.split() else "another"
+            raise UserError(
+                f"{line.where}: utterance {utterance} has {how} transcript in line {first.number} already; "
+                "keep one of them"
+            )
+        transcripts[utterance] = (text, line)
+    return transcripts
+
+
+def refuse_contradictions(sets: Mapping[str, Iterable[Utterance]]) -> None:
+    """Refuse ids that two places list: within a set always, in different sets where the transcripts differ.
+
+    Raises:
+      UserError: names the utterance and both places.
+    """
+    seen: dict[str, tuple[str, Utterance]] = {}
+    for name, utterances in sets.items():
+        for utterance in utterances:
+            first_set, first = seen.setdefault(utterance.id, (name, utterance))
+            if first.source == utterance.source:
+                continue
+            if first_set == name or first.text.split() != utterance.text.split():
+                how = "is listed twice" if first_set == name else "has another transcript"
+                raise UserError(
+                    f"{utterance.source}: utterance {utterance.id} {how}, first in {first.source}; keep one of them"
+                )
 
 
 def only_sets(utterances: dict[str, list[Utterance]], sets: Sequence[str], corpus: str) -> dict[str, list[Utterance]]:

@@ -16,7 +16,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from slimasr.data.corpora.base import Corpus, Options, Progress, Utterance, only_sets, parse_options
+from slimasr.data.corpora.base import (
+    Corpus,
+    Options,
+    Progress,
+    Utterance,
+    only_sets,
+    parse_options,
+    read_lines,
+    refuse_contradictions,
+)
 from slimasr.data.corpora.fsdd import WORDS
 from slimasr.data.digit_speech import Recording, record_all
 from slimasr.data.espeak import Voice
@@ -120,10 +129,17 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
     """Sets ``train``, ``dev``, ``test``; the speaker is the timbre."""
     utterances: dict[str, list[Utterance]] = {name: [] for name in TIMBRES}
-    with (corpus_dir / LISTING).open(encoding="utf-8", newline="") as file:
-        for name, utterance_id, timbre, text in csv.reader(file, delimiter="\t"):
-            audio = corpus_dir / "wav" / f"{utterance_id}.flac"
-            utterances[name].append(Utterance(utterance_id, audio, text, timbre))
+    for line in read_lines(corpus_dir / LISTING):
+        fields = line.text.split("\t")
+        if len(fields) != 4 or fields[0] not in utterances:
+            raise UserError(
+                f"{line.where}: expected set ({', '.join(TIMBRES)}), utterance id, voice and text between tabs; "
+                f"remove {corpus_dir / RECEIPT} to have the corpus made again"
+            )
+        name, utterance_id, timbre, text = fields
+        audio = corpus_dir / "wav" / f"{utterance_id}.flac"
+        utterances[name].append(Utterance(utterance_id, audio, text, timbre, source=line.where))
+    refuse_contradictions(utterances)
     return only_sets(utterances, sets, "digits")
 
 

@@ -10,8 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slimasr.data.corpora.base import Corpus, Options, Utterance, parse_options, read_lines
+from slimasr.data.corpora.base import (
+    Corpus,
+    Options,
+    Utterance,
+    parse_options,
+    read_lines,
+    read_transcripts,
+    refuse_contradictions,
+)
 from slimasr.errors import UserError
+from slimasr.textfiles import Line
 
 FULL_PARTS = (
     "train-clean-100",
@@ -35,10 +44,11 @@ class LibriSpeechOptions:
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
     """The wanted sets, part after part, utterances of a part in the order of their ids."""
     shortest = parse_options(LibriSpeechOptions, options, "librispeech").shortest
-    return {
-        name: [utterance for part in _parts(name) for utterance in _keep(_read_part(corpus_dir, part), shortest)]
-        for name in sets
-    }
+    found: dict[str, list[Utterance]] = {}
+    for name in sets:
+        found[name] = [item for part in _parts(name) for item in _keep(_read_part(corpus_dir, part), shortest)]
+    refuse_contradictions(found)
+    return found
 
 
 def _parts(name: str) -> list[str]:
@@ -65,9 +75,25 @@ def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
 
 
 def _read_chapter(path: Path) -> Iterator[Utterance]:
-    for line in read_lines(path):
-        name, _, text = line.partition(" ")
-        yield Utterance(name, path.parent / f"{name}.flac", text.strip(), path.parent.parent.name)
+    """The utterances of one ``SPEAKER-CHAPTER.trans.txt``.
+
+    Raises:
+      UserError: an id comes twice, or is neither of this speaker and chapter nor the name of a file in the folder.
+    """
+    chapter = path.parent
+    for name, (text, line) in read_transcripts(read_lines(path), _parse_line).items():
+        audio = chapter / f"{name}.flac"
+        if not name.startswith(f"{chapter.parent.name}-{chapter.name}-") and not audio.is_file():
+            raise UserError(
+                f"{line.where}: expected '<utterance id> <word> <word> ...', but {chapter} has no audio file "
+                f"{name}.flac: {line.text[:80]!r}"
+            )
+        yield Utterance(name, audio, text, chapter.parent.name, source=line.where)
+
+
+def _parse_line(line: Line) -> tuple[str, str]:
+    name, *rest = line.text.split(maxsplit=1)
+    return name, "".join(rest).strip()
 
 
 def _archives(sets: Sequence[str]) -> list[str]:

@@ -1,0 +1,159 @@
+"""Which words of a set hold characters that a tokenizer lacks, so that no model with it can recognise them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from slimasr.data.files import DataFolder, read_cuts
+from slimasr.data.tokenizer import Tokenizer
+
+NUM_EXAMPLES = 5
+WORTH_NAMING = 0.5
+"""A normalisation is proposed where it covers at least this fraction of the uncovered words."""
+_SPACE = "\u2581"
+_NUM_SPECIAL = 3
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a tokenizer lacks for some texts.
+
+    Attributes:
+      words: words of all texts.
+      utterances: number of texts.
+      uncovered_words: words with a character that the tokenizer lacks.
+      uncovered_utterances: texts with such a word.
+      characters: the characters that it lacks, the most frequent first.
+      examples: some of the uncovered words, the most frequent first.
+      cure: a normalisation in words, for example ``in lower case``, and how many of the uncovered words it
+        covers; None where none helps much.
+    """
+
+    words: int
+    utterances: int
+    uncovered_words: int
+    uncovered_utterances: int
+    characters: tuple[str, ...]
+    examples: tuple[str, ...]
+    cure: tuple[str, int] | None
+
+    def describe(self) -> str:
+        """One line for the user."""
+        share = 100.0 * self.uncovered_words / self.words
+        more = ", ..." if len(self.characters) > NUM_EXAMPLES else ""
+        line = (
+            f"{self.uncovered_words} of {self.words} words ({share:.1f} %) in {self.uncovered_utterances} of "
+            f"{self.utterances} utterances hold characters that the tokenizer lacks, and can never be recognised: "
+            f"{', '.join(map(_named, self.characters[:NUM_EXAMPLES]))}{more}; for example {', '.join(self.examples)}"
+        )
+        if self.cure is not None:
+            line += f"; {self.cure[1]} of these words would be covered {self.cure[0]}"
+        return line
+
+
+def coverage_notes(data_dir: Path, set_names: Iterable[str], tokenizer: Tokenizer) -> Iterator[str]:
+    """One line for each set that a tokenizer does not cover; sets that stage 1 has not prepared are passed over."""
+    known = alphabet(tokenizer.tokens)
+    for name in dict.fromkeys(set_names):
+        path = DataFolder(data_dir).raw_cuts(name)
+        if not path.is_file():
+            continue
+        cuts = read_cuts(path, "stage 1 (slimasr-prepare)")
+        coverage = measure_coverage((cut.supervisions[0].text or "" for cut in cuts), known)
+        if coverage.uncovered_words:
+            yield f"{name}: {coverage.describe()}"
+
+
+def alphabet(tokens: Iterable[str]) -> frozenset[str]:
+    """All characters that can come out of tokens; the first three tokens are special and have no text."""
+    pieces = list(tokens)[_NUM_SPECIAL:]
+    return frozenset("".join(pieces)) - {_SPACE}
+
+
+def measure_coverage(texts: Iterable[str], known: frozenset[str]) -> Coverage:
+    """Count words and utterances with characters that are not among the known ones.
+
+    Args:
+      texts: transcripts, one per utterance.
+      known: `alphabet` of a tokenizer.
+    """
+    words: Counter[str] = Counter()
+    utterances = 0
+    uncovered_utterances = 0
+    for text in texts:
+        spoken = text.split()
+        words.update(spoken)
+        utterances += 1
+        uncovered_utterances += not known.issuperset("".join(spoken))
+    uncovered = Counter({word: number for word, number in words.items() if not known.issuperset(word)})
+    lacking: Counter[str] = Counter()
+    for word, number in uncovered.items():
+        for character in word:
+            lacking[character] += number * (character not in known)
+    return Coverage(
+        words=words.total(),
+        utterances=utterances,
+        uncovered_words=uncovered.total(),
+        uncovered_utterances=uncovered_utterances,
+        characters=tuple(character for character, number in _ranked(lacking) if number),
+        examples=tuple(word for word, _ in _ranked(uncovered)[:NUM_EXAMPLES]),
+        cure=_find_cure(uncovered, known),
+    )
+
+
+def _find_cure(uncovered: Counter[str], known: frozenset[str]) -> tuple[str, int] | None:
+    """The normalisation that covers most of the words; of equal ones that which changes least."""
+    best: tuple[str, int] | None = None
+    for names, apply in _normalisations():
+        covered = sum(number for word, number in uncovered.items() if known.issuperset(apply(word)))
+        if covered >= WORTH_NAMING * uncovered.total() and covered > (best[1] if best else 0):
+            best = (" and ".join(names), covered)
+    return best
+
+
+def _normalisations() -> list[tuple[list[str], Callable[[str], str]]]:
+    """What users normalise, in words and as functions of a word, the simple ones first."""
+    cases: Mapping[str, Callable[[str], str]] = {"": str, "in lower case": str.lower, "in upper case": str.upper}
+    forms: Mapping[str, Callable[[str], str]] = {
+        "": str,
+        "in Unicode form NFC": lambda word: unicodedata.normalize("NFC", word),
+        "in Unicode form NFD": lambda word: unicodedata.normalize("NFD", word),
+        "in Unicode form NFKC": lambda word: unicodedata.normalize("NFKC", word),
+    }
+    marks: Mapping[str, Callable[[str], str]] = {"": str, "without punctuation": _without_punctuation}
+    found = []
+    for case, form, mark in product(cases, forms, marks):
+        steps = (forms[form], cases[case], marks[mark])
+        found.append(([name for name in (case, form, mark) if name], _chain(steps)))
+    return sorted(found, key=lambda entry: len(entry[0]))
+
+
+def _chain(steps: Iterable[Callable[[str], str]]) -> Callable[[str], str]:
+    kept = tuple(steps)
+
+    def apply(word: str) -> str:
+        for step in kept:
+            word = step(word)
+        return word
+
+    return apply
+
+
+def _without_punctuation(word: str) -> str:
+    return "".join(character for character in word if not unicodedata.category(character).startswith("P"))
+
+
+def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _named(character: str) -> str:
+    """``é (U+00E9)``; without the character where it cannot stand alone."""
+    code = f"U+{ord(character):04X}"
+    visible = character.isprintable() and not unicodedata.category(character).startswith("M")
+    return f"{character} ({code})" if visible else code

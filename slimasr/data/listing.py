@@ -1,0 +1,58 @@
+"""What a corpus may list: ids and speakers that every later file can hold, transcripts that a tokenizer can return."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from slimasr.data.corpora.base import Utterance
+from slimasr.errors import UserError
+
+# SentencePiece writes a space as U+2581 and skips sentences with U+2585; neither comes back from token ids.
+RESERVED = "\u2581\u2585"
+# White space of any kind (Z.), control characters (Cc), and what undecodable file names become (Cs).
+_UNUSABLE_CATEGORIES = {"Zs", "Zl", "Zp", "Cc", "Cs"}
+
+
+def check_names(utterance: Utterance) -> None:
+    """Refuse an id or speaker that the files of later stages cannot hold.
+
+    ``utt2spk``, ``recogs``, ``per_utt`` and others have one utterance a line and split it at white space, and
+    their readers drop U+FEFF. An utterance may have no speaker, but needs an id.
+
+    Raises:
+      UserError: names the id or speaker, and the character that is not allowed in it.
+    """
+    where = f"{utterance.source}: " if utterance.source else ""
+    if not utterance.id:
+        raise UserError(f"{where or f'{utterance.audio}: '}the utterance id is empty")
+    for what, name in (("utterance id", utterance.id), ("speaker", utterance.speaker)):
+        character = unusable_character(name)
+        if character is not None:
+            owner = "" if name == utterance.id else f" of utterance {utterance.id}"
+            raise UserError(
+                f"{where}{what} {name!r}{owner} holds {character}, and white space and control characters separate "
+                "fields of later files; rename it, in audio file names too"
+            )
+
+
+def unusable_character(name: str) -> str | None:
+    """The first character of an id or speaker that is not allowed in it, as ``U+0020``; None where all are."""
+    return next((f"U+{ord(character):04X}" for character in name if not _usable(character)), None)
+
+
+def text_problem(text: str) -> str | None:
+    """Why a transcript cannot be used, None where it can."""
+    if not text.split():
+        return "empty transcript"
+    reserved = next((character for character in text if character in RESERVED), None)
+    if reserved is not None:
+        return f"the transcript holds U+{ord(reserved):04X}, which the tokenizer uses as a mark of its own; remove it"
+    return None
+
+
+def _usable(character: str) -> bool:
+    return (
+        unicodedata.category(character) not in _UNUSABLE_CATEGORIES
+        and not character.isspace()
+        and character != "\ufeff"
+    )

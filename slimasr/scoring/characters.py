@@ -1,0 +1,23 @@
+"""Utterances cut into characters, for character error rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from wcwidth import iter_graphemes
+
+from slimasr.scoring.alignment import Utterance
+
+
+def in_characters(utterance: Utterance) -> Utterance:
+    """The utterance with characters for words: extended grapheme clusters, without the spaces between words.
+
+    A cluster (Unicode Standard Annex 29) is what readers take for one character: a letter with its accents, an Indic
+    consonant with its signs, a Hangul syllable of several jamo, an emoji of several parts. Clusters are equal where
+    their code points are: ``\u00e9`` and ``e\u0301`` are not.
+    """
+    return Utterance(utterance.id, _clusters(utterance.ref), _clusters(utterance.hyp))
+
+
+def _clusters(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(cluster for word in words for cluster in (word if word.isascii() else iter_graphemes(word)))
