@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn, ParamSpec, TypeVar
 
@@ -76,6 +78,26 @@ def guard(run: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(1) from None
 
     return guarded
+
+
+@contextmanager
+def any_file_name() -> Iterator[None]:
+    """Let stdout print file names as they are on disk, also those that are not valid UTF-8."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="surrogateescape")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
+
+
+def file_name(path: Path) -> str:
+    """A path on one line: line breaks are shown as ``\\n`` and ``\\r``."""
+    return str(path).replace("\n", "\\n").replace("\r", "\\r")
 
 
 def progress(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:

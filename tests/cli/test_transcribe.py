@@ -96,8 +96,8 @@ def test_wrong_requests(exp: Path, tmp_path: Path) -> None:
     for arguments, message in (
         (["--width", 0.3, tmp_path / "good.wav"], "subnet '0.3' is not in the search space"),
         (["--width", 1, "--subnet", "max", tmp_path / "good.wav"], "not by both"),
-        ([tmp_path / "good.wav", tmp_path / "bad.wav"], "bad.wav: is not a readable audio file"),
-        ([tmp_path / "none.wav"], "none.wav: no such audio file"),
+        ([tmp_path / "bad.wav"], "bad.wav: is not a readable audio file"),
+        ([tmp_path / "none.wav"], "none.wav: no such file"),
     ):
         result = call(exp, *arguments)
         assert result.exit_code == 1
