@@ -17,8 +17,8 @@ import numpy as np
 import soundfile
 
 from slimasr.data.audio_headers import (
+    IncompleteError,
     Splice,
-    TruncatedError,
     inspect_au,
     inspect_caf,
     inspect_form,
@@ -35,8 +35,8 @@ MAX_PEAK = 10.0
 _INTEGER_SCALES = (2**15, 2**23, 2**31)
 # libsndfile's number of samples when the header leaves it open.
 _UNKNOWN_LENGTH = 2**63 - 1
-# Headers of other formats may only estimate how many samples there are.
-_EXACT_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC")
+# Those of other formats may only estimate how many samples there are.
+_EXACT_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG")
 _BLOCK_SAMPLES = 1 << 20
 
 _INSPECTORS: dict[bytes, Callable[[BinaryIO, int], Splice | None]] = {
@@ -120,7 +120,7 @@ class AudioFile:
         missing = self.num_samples is not None and self._num_read < self.num_samples
         if missing and self._file.format in _EXACT_FORMATS:
             raise AudioError(
-                f"{self.path}: is truncated: {self._num_read} of {self.num_samples} samples can be decoded"
+                f"{self.path}: is damaged or truncated: {self._num_read} of {self.num_samples} samples can be decoded"
             )
 
 
@@ -218,8 +218,8 @@ def _inspect(content: BinaryIO, path: Path) -> Splice | None:
         if inspector is None and (mark[:3] == b"ID3" or mark[:1] == b"\xff"):
             inspector = inspect_mp3
         return None if inspector is None else inspector(content, size)
-    except TruncatedError as error:
-        raise AudioError(f"{path}: is truncated: {error}") from error
+    except IncompleteError as error:
+        raise AudioError(f"{path}: {error}") from error
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -21,8 +21,8 @@ _W64_HEADER = 24
 _NIST_FIELD = re.compile(rb"^(\w+) -(?:i|s\d+) (\S+)\s*$", re.MULTILINE)
 
 
-class TruncatedError(Exception):
-    """A file ends before its samples do; the message says how that shows."""
+class IncompleteError(Exception):
+    """Not all samples of a file can be read; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def inspect_wav(file: BinaryIO, size: int) -> Splice | None:
       A head with the true size where the header says 0 (never closed, or written to a pipe).
 
     Raises:
-      TruncatedError: the chunk is cut short.
+      IncompleteError: the chunk is cut short.
     """
     order = ">" if _read(file, 0, 4) == b"RIFX" else "<"
     position = 12
@@ -191,7 +191,7 @@ def _has_only_chunks(file: BinaryIO, start: int, size: int, order: str) -> bool:
 def _check_size(claimed: int, present: int) -> None:
     present = max(present, 0)
     if present < claimed:
-        raise TruncatedError(f"its header claims {claimed} bytes of samples, the file holds {present}")
+        raise IncompleteError(f"is truncated: its header claims {claimed} bytes of samples, the file holds {present}")
 
 
 def _with_size(file: BinaryIO, start: int, field: int, value: bytes) -> Splice:

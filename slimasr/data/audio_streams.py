@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from slimasr.data.audio_headers import Splice, TruncatedError
+from slimasr.data.audio_headers import IncompleteError, Splice
 
 _OGG_HEADER = 27
+_OGG_SERIAL = slice(14, 18)
+_OGG_FIRST_PAGE = 2
 _OGG_LAST_PAGE = 4
 # The longest Ogg page has 65307 bytes; twice as many are searched, so that some junk may follow.
 _OGG_TAIL = 1 << 17
@@ -49,18 +51,18 @@ def inspect_ogg(file: BinaryIO, size: int) -> None:
     """Check that an Ogg file (Vorbis, Opus, FLAC) of ``size`` bytes ends with the last page of its stream.
 
     Raises:
-      TruncatedError: the last page is cut, or there are pages missing behind it.
+      IncompleteError: the last page is cut, there are pages missing behind it, or it belongs to another stream than
+        the first, the only one that libsndfile would read.
     """
     file.seek(max(0, size - _OGG_TAIL))
     tail = file.read(_OGG_TAIL)
     page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
-    if len(page) < _OGG_HEADER or len(page) < _OGG_HEADER + page[26]:
-        raise TruncatedError("its last page is cut")
-    segments = page[_OGG_HEADER : _OGG_HEADER + page[26]]
-    if len(page) < _OGG_HEADER + len(segments) + sum(segments):
-        raise TruncatedError("its last page is cut")
+    if len(page) < _ogg_length(page):
+        raise IncompleteError("is truncated: its last page is cut")
     if not page[5] & _OGG_LAST_PAGE:
-        raise TruncatedError("the page that ends its stream is missing")
+        raise IncompleteError("is truncated: the page that ends its stream is missing")
+    if page[_OGG_SERIAL] not in _ogg_streams(file, size):
+        raise IncompleteError("holds several streams in a row; write them as one stream, or into a file each")
 
 
 def inspect_mp3(file: BinaryIO, size: int) -> Splice | None:
@@ -70,13 +72,13 @@ def inspect_mp3(file: BinaryIO, size: int) -> Splice | None:
     told from a whole one.
 
     Returns:
-      For a file without a Xing header one that tells libsndfile the number of samples: from the first frame alone
-      it would estimate it, and read up to there only.
+      For a file without a Xing header, or with more frames behind those that it counts (files joined by ``cat``),
+      a header that tells libsndfile the number of samples: it would estimate it, and read up to there only.
 
     Raises:
-      TruncatedError: bytes or frames are missing.
+      IncompleteError: bytes or frames are missing.
     """
-    start = _first_frame(file, size)
+    start = _resync(file, _skip_tags(file, 0), size, None)
     if start is None:
         return None
     header, frame = _frame_at(file, start)
@@ -85,9 +87,11 @@ def inspect_mp3(file: BinaryIO, size: int) -> Splice | None:
     content = file.read(frame.length)
     place = max(content.find(b"Xing", 0, 64), content.find(b"Info", 0, 64))
     if place > 0:
-        _check_xing(file, content[place + 4 :], start, size)
-        return None
-    if content[_VBRI_OFFSET : _VBRI_OFFSET + 4] == b"VBRI":
+        behind = _check_xing(file, content[place + 4 :], start, size)
+        if behind is None or not _continues(file, behind, size, frame):
+            return None
+        start += frame.length
+    elif content[_VBRI_OFFSET : _VBRI_OFFSET + 4] == b"VBRI":
         _check_bytes(_big_endian(content, _VBRI_OFFSET + 10), size - start)
         start += frame.length
     head = _xing_frame(header, frame, _count_frames(file, start, size))
@@ -110,24 +114,43 @@ def parse_frame(header: bytes) -> Frame | None:
     return Frame(length, samples, (version, rate), side_info)
 
 
+def _ogg_length(page: bytes) -> int:
+    """Bytes of a page, as far as what is there of its header says."""
+    if len(page) < _OGG_HEADER or len(page) < _OGG_HEADER + page[26]:
+        return len(page) + 1
+    return _OGG_HEADER + page[26] + sum(page[_OGG_HEADER : _OGG_HEADER + page[26]])
+
+
+def _ogg_streams(file: BinaryIO, size: int) -> set[bytes]:
+    """The serial numbers of the streams that begin at the start of the file."""
+    serials: set[bytes] = set()
+    position = 0
+    while position < size:
+        file.seek(position)
+        page = file.read(_OGG_HEADER + 255)
+        if page[:4] != b"OggS" or len(page) < _OGG_HEADER or not page[5] & _OGG_FIRST_PAGE:
+            break
+        serials.add(page[_OGG_SERIAL])
+        position += _ogg_length(page)
+    return serials
+
+
 def _frame_at(file: BinaryIO, position: int) -> tuple[bytes, Frame | None]:
     file.seek(position)
     header = file.read(4)
     return header, parse_frame(header)
 
 
-def _first_frame(file: BinaryIO, size: int) -> int | None:
-    """Where the first frame starts, behind ID3 tags; None = nowhere near."""
-    position = 0
+def _skip_tags(file: BinaryIO, position: int) -> int:
+    """The end of the ID3 tags that start here."""
     while True:
         file.seek(position)
         tag = file.read(10)
         if tag[:3] != b"ID3" or len(tag) < 10:
-            break
+            return position
         # Seven bits of each of the last four bytes; a tag with a footer has ten bytes more.
         length = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
         position += 10 + length + (10 if tag[5] & 0x10 else 0)
-    return _resync(file, position, size, None)
 
 
 def _resync(file: BinaryIO, position: int, size: int, stream: tuple[int, int] | None) -> int | None:
@@ -169,26 +192,40 @@ def _count_frames(file: BinaryIO, start: int, size: int) -> int:
     file.seek(end)
     rest = file.read(4)
     if end > size or (len(rest) < 4 and rest.startswith(b"\xff")):
-        raise TruncatedError("its last frame is cut")
+        raise IncompleteError("is truncated: its last frame is cut")
     return count
 
 
-def _check_xing(file: BinaryIO, fields: bytes, start: int, size: int) -> None:
-    """Compare a Xing header's number of bytes, or else of frames, with what is there."""
+def _check_xing(file: BinaryIO, fields: bytes, start: int, size: int) -> int | None:
+    """Compare a Xing header's number of bytes, or else of frames, with what is there.
+
+    Returns:
+      Where its stream ends, None = it does not say.
+    """
     flags = _big_endian(fields, 0)
     if flags & _HAS_BYTES:
-        _check_bytes(_big_endian(fields, 8 if flags & _HAS_COUNT else 4), size - start)
-    elif flags & _HAS_COUNT:
+        claimed = _big_endian(fields, 8 if flags & _HAS_COUNT else 4)
+        _check_bytes(claimed, size - start)
+        return start + claimed
+    if flags & _HAS_COUNT:
         claimed = _big_endian(fields, 4)
         # The frame of the header itself is among those counted here; some encoders count it too.
         present = _count_frames(file, start, size)
         if present < claimed:
-            raise TruncatedError(f"its header claims {claimed} frames, the file holds {present}")
+            raise IncompleteError(f"is truncated: its header claims {claimed} frames, the file holds {present}")
+    return None
+
+
+def _continues(file: BinaryIO, position: int, size: int, like: Frame) -> bool:
+    """Whether two more frames of a stream start here, perhaps behind an ID3 tag."""
+    place = _skip_tags(file, position)
+    frames = [frame for _, (_, frame) in zip(range(2), _frames(file, place, size), strict=False)]
+    return len(frames) == 2 and all(frame.stream == like.stream for frame in frames)
 
 
 def _check_bytes(claimed: int, present: int) -> None:
     if present < claimed:
-        raise TruncatedError(f"its header claims {claimed} bytes, the file holds {present}")
+        raise IncompleteError(f"is truncated: its header claims {claimed} bytes, the file holds {present}")
 
 
 def _xing_frame(header: bytes, frame: Frame, count: int) -> bytes | None:
