@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
@@ -91,6 +93,26 @@ def print_notes(notes: Iterable[str]) -> None:
     """Print what the user should know, one line each, to stderr."""
     for note in notes:
         typer.echo(f"note: {note}", err=True)
+
+
+@contextmanager
+def any_file_name() -> Iterator[None]:
+    """Let stdout print file names as they are on disk, also those that are not valid UTF-8."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="surrogateescape")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
+
+
+def file_name(path: Path) -> str:
+    """A path on one line: line breaks are shown as ``\\n`` and ``\\r``."""
+    return str(path).replace("\n", "\\n").replace("\r", "\\r")
 
 
 def progress(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:

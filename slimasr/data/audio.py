@@ -5,71 +5,94 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from lhotse import AudioSource, Recording
 from lhotse.audio import AudioLoadingError, DurationMismatchError
-from lhotse.audio.backend import audio_backend
+from lhotse.audio.backend import AudioBackend, audio_backend
 from lhotse.cut import Cut
+from lhotse.utils import compute_num_samples
 
-# libsndfile reads wav, flac, ogg, mp3 and NIST SPHERE; lhotse's default would call a program for the last.
-BACKEND = "LibsndfileBackend"
+from slimasr.data.audio_file import AudioError, open_audio
+
+__all__ = ["AudioError", "audio_path", "load_samples", "read_recording"]
 
 
-class AudioError(Exception):
-    """An audio file that cannot be used; the message names it."""
+class CheckedBackend(AudioBackend):
+    """lhotse's way to audio files, with the checks of `open_audio`.
+
+    It reads all formats of libsndfile; lhotse's default would call a program for NIST SPHERE.
+    """
+
+    def read_audio(
+        self,
+        path_or_fd: str,
+        offset: float = 0.0,
+        duration: float | None = None,
+        force_opus_sampling_rate: int | None = None,
+    ) -> tuple[np.ndarray, int]:
+        """(num_channels, T) float32 samples and their rate; ``offset`` and ``duration`` in seconds.
+
+        Raises:
+          AudioError: as `open_audio` and `AudioFile.read`.
+        """
+        with open_audio(Path(path_or_fd)) as file:
+            if offset > 0:
+                file.seek(compute_num_samples(offset, file.sampling_rate))
+            if duration is None:
+                samples = np.concatenate(list(file.blocks()), axis=1)
+            else:
+                samples = file.read(compute_num_samples(duration, file.sampling_rate))
+            return samples, file.sampling_rate
 
 
 def read_recording(path: Path, recording_id: str) -> Recording:
-    """Read a mono file's header.
+    """Read a mono file's header; where it leaves the number of samples open, all of the file.
 
     Raises:
-      AudioError: missing, unreadable, empty or not mono.
+      AudioError: missing, unreadable, truncated, empty or not mono.
     """
-    if not path.is_file():
-        raise AudioError(f"{path}: no such file")
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path}: not a readable audio file ({error})") from error
-    if info.frames <= 0:
-        raise AudioError(f"{path}: holds no samples")
-    if info.channels != 1:
-        raise AudioError(f"{path}: has {info.channels} channels, needs to be mono")
-    return Recording(
-        id=recording_id,
-        sources=[AudioSource(type="file", channels=[0], source=str(path))],
-        sampling_rate=info.samplerate,
-        num_samples=info.frames,
-        duration=info.frames / info.samplerate,
-    )
+    with open_audio(path) as file:
+        if file.num_channels != 1:
+            raise AudioError(f"{path}: has {file.num_channels} channels, needs to be mono")
+        num_samples = file.num_samples
+        if num_samples is None:
+            num_samples = sum(block.shape[1] for block in file.blocks())
+        return Recording(
+            id=recording_id,
+            sources=[AudioSource(type="file", channels=[0], source=str(path))],
+            sampling_rate=file.sampling_rate,
+            num_samples=num_samples,
+            duration=num_samples / file.sampling_rate,
+        )
 
 
 def load_samples(cut: Cut) -> np.ndarray:
-    """Decode a cut's audio: (1, num_samples) float32 in [-1, 1].
+    """Decode a cut's audio: (1, num_samples) float32; full scale is [-1, 1].
 
     Raises:
-      AudioError: the file is gone, corrupt or holds values that are not finite.
+      AudioError: the file is gone, corrupt, truncated or of another length than its recording, or it holds
+        values that are not finite or far outside [-1, 1].
     """
     source = audio_path(cut)
     try:
-        with audio_backend(BACKEND):
+        with audio_backend(CheckedBackend()):
             samples: np.ndarray = cut.load_audio()
-    except TypeError as error:
-        # lhotse puts its message in the place of libsndfile's error code, and the result cannot be printed.
-        raise AudioError(f"{source}: cannot be decoded (corrupt or cut short)") from error
-    except (
-        AudioLoadingError,
-        DurationMismatchError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        AssertionError,
-    ) as error:
+    except AudioError as error:
+        raise _original(error) from None
+    except (AudioLoadingError, DurationMismatchError) as error:
+        raise AudioError(f"{source}: is not as long as when stage 1 read it; run stage 1 again") from error
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).strip().splitlines()
         raise AudioError(f"{source}: cannot be decoded ({reason[0] if reason else type(error).__name__})") from error
     if not np.isfinite(samples).all():
         raise AudioError(f"{source}: holds samples that are not finite")
     return samples
+
+
+def _original(error: AudioError) -> AudioError:
+    """The error before lhotse added lines of its own to its message."""
+    while isinstance(error.__context__, AudioError):
+        error = error.__context__
+    return error
 
 
 def audio_path(cut: Cut) -> str:

@@ -7,9 +7,9 @@ from math import gcd
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from scipy.signal import resample_poly
 
+from slimasr.data.audio_file import AudioError, AudioFile, open_audio
 from slimasr.errors import UserError
 
 SHORTEST_SECONDS = 0.1
@@ -32,18 +32,14 @@ def read_pieces(path: Path, sampling_rate: int, max_seconds: float) -> Iterator[
       (num_samples,) float32 in [-1, 1]; at least `SHORTEST_SECONDS`, padded with silence.
 
     Raises:
-      UserError: missing, unreadable, truncated or empty file, or samples that are not finite.
+      UserError: missing, unreadable, truncated or empty file, or samples that are not finite or far outside [-1, 1].
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such audio file")
     try:
-        with soundfile.SoundFile(path) as file:
-            yield from (
-                _pad_short(_resample(piece, file.samplerate, sampling_rate), sampling_rate)
-                for piece in _cut_at_pauses(file, path, round(max_seconds * file.samplerate))
-            )
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path}: is not a readable audio file ({error.error_string.rstrip('.')})") from None
+        with open_audio(path) as file:
+            for piece in _cut_at_pauses(file, round(max_seconds * file.sampling_rate)):
+                yield _pad_short(_resample(piece, file.sampling_rate, sampling_rate), sampling_rate)
+    except AudioError as error:
+        raise UserError(str(error)) from error
 
 
 def quietest_cut(samples: np.ndarray, sampling_rate: int) -> int:
@@ -58,32 +54,20 @@ def quietest_cut(samples: np.ndarray, sampling_rate: int) -> int:
     return start + (int(smoothed.argmin()) + window // 2) * hop
 
 
-def _cut_at_pauses(file: soundfile.SoundFile, path: Path, max_samples: int) -> Iterator[np.ndarray]:
+def _cut_at_pauses(file: AudioFile, max_samples: int) -> Iterator[np.ndarray]:
     """Pieces at the file's own rate."""
     kept = np.zeros(0, dtype=np.float32)
     num_read = 0
     while True:
-        block = _read_mono(file, path, max_samples - len(kept))
+        block = file.read(max_samples - len(kept)).mean(axis=0)
         num_read += len(block)
         samples = np.concatenate([kept, block])
-        if len(samples) < max_samples or num_read == file.frames:
+        if len(samples) < max_samples or num_read == file.num_samples:
             break
-        cut = quietest_cut(samples, file.samplerate)
+        cut = quietest_cut(samples, file.sampling_rate)
         yield samples[:cut]
         kept = samples[cut:]
-    if not num_read:
-        raise UserError(f"{path}: holds no samples")
-    # The header of a compressed stream may only estimate how long it is.
-    if num_read < file.frames and file.format in ("WAV", "FLAC", "NIST"):
-        raise UserError(f"{path}: is truncated: {num_read} of {file.frames} samples can be read")
     yield samples
-
-
-def _read_mono(file: soundfile.SoundFile, path: Path, num_samples: int) -> np.ndarray:
-    block: np.ndarray = file.read(num_samples, dtype="float32", always_2d=True).mean(axis=1)
-    if not np.isfinite(block).all():
-        raise UserError(f"{path}: holds samples that are not finite")
-    return block
 
 
 def _resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.audio import read_pieces
 from slimasr.decoding.decode import search_labels
+from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.supernet.subnet import Subnet
 
@@ -36,17 +37,35 @@ def transcribe(
         30 s at most.
 
     Raises:
-      UserError: a file is missing, unreadable, truncated or empty.
+      UserError: a file is missing, unreadable, truncated, empty or out of range; those after it are left out.
     """
+    for result in transcribe_each(experiment, paths, subnet, window_seconds):
+        if isinstance(result, UserError):
+            raise result
+        yield result
+
+
+def transcribe_each(
+    experiment: Experiment,
+    paths: Iterable[Path | str],
+    subnet: Subnet | None = None,
+    window_seconds: float | None = None,
+) -> Iterator[str | UserError]:
+    """As `transcribe`, but a file that cannot be read gives its error in place of a text, and the next one follows."""
     config = experiment.config
     window = window_seconds or min(MAX_WINDOW_SECONDS, config.data.max_cut_seconds)
     extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
     for path in paths:
         texts = []
-        for samples in read_pieces(Path(path), config.data.sampling_rate, window):
-            features = torch.from_numpy(extractor.extract(samples, config.data.sampling_rate))
-            texts.append(_recognize(experiment, features, subnet))
-        yield " ".join(text for text in texts if text)
+        result: str | UserError
+        try:
+            for samples in read_pieces(Path(path), config.data.sampling_rate, window):
+                features = torch.from_numpy(extractor.extract(samples, config.data.sampling_rate))
+                texts.append(_recognize(experiment, features, subnet))
+            result = " ".join(text for text in texts if text)
+        except UserError as error:
+            result = error
+        yield result
 
 
 @torch.no_grad()

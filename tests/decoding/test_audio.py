@@ -112,7 +112,7 @@ def damaged_flac(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
-        (missing, "no such audio file"),
+        (missing, "no such file"),
         (text, "not a readable audio file"),
         (nothing, "not a readable audio file"),
         (no_samples, "holds no samples"),
