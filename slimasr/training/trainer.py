@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from slimasr.config.load import first_difference, load_config
+from slimasr.config.load import first_difference, load_config, save_config
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
+from slimasr.data.sampling import EpochPart
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
@@ -35,6 +37,7 @@ from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_check
 from slimasr.training.distributed import World, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite, untouched
 from slimasr.training.logs import Progress, RunLog, silent
+from slimasr.training.plan import Plan, Stretch, changes, passes_multiple, without_plan
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.validation import dev_metric, validate
@@ -87,17 +90,27 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: dict[str, str | N
     """
     stored = exp / "config.yaml"
     if stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("*.pt"))):
-        difference = first_difference(load_config(stored), config)
+        before = load_config(stored)
+        difference = first_difference(with_validation_size(before, config), config)
         if difference is not None:
             raise UserError(
                 f"{stored} differs from the configuration asked for: {difference}; "
                 "give the same one to go on with this run, or another --exp"
             )
+        if before != config and world.is_main:
+            save_config(config, stored)
     elif not lang.exists():
         raise UserError(f"{lang} is missing: run stage 3 (slimasr-bpe) first")
     elif world.is_main:
         write_record(exp, config, lang, facts)
     world.barrier()
+
+
+def with_validation_size(config: Config, other: Config) -> Config:
+    """A configuration with ``decoding.batch_seconds`` of another: it changes no result, and a run whose validation
+    does not fit into memory has to lower it."""
+    decoding = config.decoding.model_copy(update={"batch_seconds": other.decoding.batch_seconds})
+    return config.model_copy(update={"decoding": decoding})
 
 
 class Trainer:
@@ -127,17 +140,23 @@ class Trainer:
         self.state = RunState()
         self.average = RunningAverage()
         epochs = range(1, config.training.num_epochs + 1)
-        self.steps = [self.num_steps(epoch) for epoch in progress(epochs, None, "counting steps")]
-        if not sum(self.steps):
+        self.num_batches = [data.train.num_train_batches(epoch) for epoch in progress(epochs, None, "counting steps")]
+        if not sum(self.num_batches):
             raise UserError("the training sets hold no usable utterance; see bad_utterances.jsonl")
-        self.stepper = Stepper(objective, method, config.training, config.seed, sum(self.steps), world)
+        self.plan = Plan(tuple(map(self.steps_of, self.num_batches)), world.size)
+        self.stepper = Stepper(objective, method, config.training, config.seed, world)
+        self.begin_epoch()
         self.ticked = self.saved = time.monotonic()
 
     def run(self) -> None:
         """Train to the end."""
         self.resume()
-        self.log.begin(self.state.epoch, self.state.step)
-        if self.config.training.scan_worst_batches:
+        pending = self.state.unvalidated
+        self.log.begin(self.state.epoch if pending is None else self.state.epoch - 1, self.state.step)
+        if pending is not None:
+            self.log.say(f"validating epoch {self.state.epoch}, whose validation was interrupted")
+            self.close_epoch(pending)
+        if self.config.training.scan_worst_batches and self.state.epoch < self.config.training.num_epochs:
             self.scan_worst_batches()
         while self.state.epoch < self.config.training.num_epochs:
             self.run_epoch()
@@ -149,7 +168,7 @@ class Trainer:
         epoch = self.state.epoch + 1
         self.objective.train()
         self.method.train()
-        left = self.steps[epoch - 1] - math.ceil(self.state.batch / self.config.training.accumulate)
+        left = self.steps_of(self.state.num_batches) - self.steps_of(self.state.batch)
         for batches in self.progress(self.groups(epoch), left, f"epoch {epoch}/{self.config.training.num_epochs}"):
             self.stepper.enter_phase(epoch)
             with explained_out_of_memory(f"step {self.state.step}"):
@@ -162,18 +181,39 @@ class Trainer:
     def groups(self, epoch: int) -> Iterator[list[Batch]]:
         """The batches of each step left in the epoch."""
         seed_all(derive_seed(self.config.seed, "epoch", epoch, self.world.rank))
-        batches = self.data.train.train_batches(epoch, skip=self.state.batch)
+        batches = self.data.train.train_batches(epoch, self.state.batch, self.state.parts)
         while group := list(islice(batches, self.config.training.accumulate)):
             yield group
 
-    def num_steps(self, epoch: int) -> int:
-        """Optimiser steps of an epoch."""
-        return math.ceil(self.data.train.num_train_batches(epoch) / self.config.training.accumulate)
+    def steps_of(self, num_batches: int) -> int:
+        """Optimiser steps that so many batches per process take."""
+        return math.ceil(num_batches / self.config.training.accumulate)
+
+    def begin_epoch(self) -> None:
+        """Set the state to the beginning of the epoch after the finished ones."""
+        state = self.state
+        state.batch = 0
+        state.parts = []
+        state.world_size = self.world.size
+        state.origin = self.plan.end_of(state.epoch)
+        state.num_batches = self.num_batches[state.epoch] if state.epoch < len(self.num_batches) else 0
+
+    @property
+    def stretch(self) -> Stretch:
+        """The steps of the running epoch that the present processes do, in the plan."""
+        end = self.plan.end_of(self.state.epoch + 1)
+        return Stretch(self.state.origin, end, self.steps_of(self.state.num_batches))
+
+    @property
+    def position(self) -> float:
+        """Planned steps done."""
+        return self.stretch.position(self.steps_of(self.state.batch))
 
     def context(self) -> StepContext:
         """Where the run is; its random numbers are the same on all processes."""
-        rng = random.Random(derive_seed(self.config.seed, "plan", self.state.step))
-        return StepContext(self.state.step, self.state.epoch + 1, sum(self.steps), rng)
+        state = self.state
+        rng = random.Random(derive_seed(self.config.seed, "plan", state.step))
+        return StepContext(state.step, state.epoch + 1, self.plan.total, rng, self.position, self.stretch.stride)
 
     def note(self, result: StepResult, batches: list[Batch]) -> None:
         """Count a step: position, running average, sums for the logs, skipped steps."""
@@ -188,25 +228,43 @@ class Trainer:
                 state.sums[name] = state.sums.get(name, 0.0) + value
                 state.units[name] = state.units.get(name, 0.0) + result.report.units[name]
         state.lr = result.lr
+        before = self.position
         state.batch += len(batches)
         state.step += 1
-        if state.step >= config.average_start * sum(self.steps) and state.step % config.average_period == 0:
+        averaged = self.position >= config.average_start * self.plan.total
+        if averaged and passes_multiple(before, self.position, config.average_period):
             self.average.update(self.objective.model)
         if state.step % config.log_every == 0 and not result.skipped:
             means = {name: value / max(1.0, result.report.units[name]) for name, value in result.report.losses.items()}
             self.log.scalars("step", {**means, "lr": result.lr, "grad_norm": result.grad_norm}, state.step)
 
     def end_epoch(self, epoch: int) -> None:
-        """Validate, log, keep what is best, and save."""
-        state, config = self.state, self.config.training
-        state.epoch, state.batch = epoch, 0
+        """Count the epoch as finished, save it before validation can fail, and close it."""
+        state = self.state
+        state.epoch = epoch
+        self.begin_epoch()
         sums, units = self.world.sum_by_key(state.sums), self.world.sum_by_key(state.units)
         train_losses = {name: value / max(1.0, units[name]) for name, value in sums.items()}
-        due = epoch % config.validate_every == 0 or epoch == config.num_epochs
-        dev = self.validate(epoch) if due else {}
         state.sums, state.units = {}, {}
-        record = {"epoch": epoch, "step": state.step, "minutes": self.minutes(), "lr": state.lr}
-        self.log.epoch({**record, "nonfinite": state.nonfinite, "train": train_losses, "dev": dev})
+        place = {"epoch": epoch, "step": state.step, "lr": state.lr, "processes": self.world.size}
+        record = {**place, "nonfinite": state.nonfinite, "train": train_losses}
+        if self.validation_is_due(epoch):
+            state.unvalidated = record
+            self.save()
+            # A process that fails in validation ends the others, also while one of them writes.
+            self.world.barrier()
+        self.close_epoch(record)
+
+    def validation_is_due(self, epoch: int) -> bool:
+        """Whether an epoch ends with a validation."""
+        return epoch % self.config.training.validate_every == 0 or epoch == self.config.training.num_epochs
+
+    def close_epoch(self, record: dict[str, Any]) -> None:
+        """Validate the finished epoch where that is due, log it, keep what is best, and save."""
+        state = self.state
+        dev = self.validate(state.epoch) if self.validation_is_due(state.epoch) else {}
+        state.unvalidated = None
+        self.log.epoch({**record, "minutes": self.minutes(), "dev": dev})
         if dev and (state.best is None or dev_metric(dev) < state.best):
             state.best = dev_metric(dev)
             self.save_weights(self.exp / "checkpoints" / "best.pt")
@@ -265,6 +323,7 @@ class Trainer:
             "model": self.objective.model.state_dict(),
             "method": self.method.state_dict(),
             "state": asdict(self.state),
+            "plan": asdict(self.plan),
             "average": self.average.state_dict(),
             **self.stepper.state_dict(),
         }
@@ -285,9 +344,41 @@ class Trainer:
             return
         load_weights(self.objective.model, saved["model"], folder)
         self.method.load_state_dict(saved["method"])
-        self.state = RunState(**saved["state"])
+        self.state = RunState.of(saved["state"])
+        self.follow_plan(saved.get("plan"))
         if not self.world.is_main:
             self.state.sums, self.state.units = {}, {}
         self.average.load_state_dict(saved["average"], self.world.device)
         self.stepper.enter_phase(self.state.epoch + 1)
         self.stepper.load_state_dict(saved)
+
+    def follow_plan(self, stored: dict[str, Any] | None) -> None:
+        """Go on with the run's plan from where the checkpoint left it, on the present processes and data."""
+        state = self.state
+        present = self.plan
+        if stored is None:
+            self.log.say(without_plan(self.world.size))
+            state.world_size = self.world.size
+            state.origin = self.plan.end_of(state.epoch)
+            state.num_batches = self.num_batches[state.epoch] if state.mid_epoch else 0
+        else:
+            self.plan = Plan(tuple(stored["steps"]), stored["world_size"])
+        for note in changes(self.plan, present, state.world_size, self.position):
+            self.log.say(note)
+        if state.mid_epoch:
+            self.go_on_in_epoch()
+        else:
+            self.begin_epoch()
+
+    def go_on_in_epoch(self) -> None:
+        """Where the processes or the data are not those of the checkpoint, share out what is left of the epoch."""
+        state, train = self.state, self.data.train
+        epoch = state.epoch + 1
+        same_world = state.world_size == self.world.size
+        if same_world and train.num_train_batches(epoch, state.parts) == state.num_batches:
+            return
+        state.origin = self.position
+        state.parts = [*state.parts, EpochPart(state.world_size, state.batch, state.num_batches)]
+        state.batch = 0
+        state.world_size = self.world.size
+        state.num_batches = train.num_train_batches(epoch, state.parts)

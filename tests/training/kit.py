@@ -13,6 +13,7 @@ import torch
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
+from slimasr.data.sampling import EpochPart
 from slimasr.data.tokenizer import Tokenizer, train_model
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
@@ -81,10 +82,10 @@ class TinyBatches:
     languages: Sequence[str] = ()
     poisoned: Sequence[str] = ()
 
-    def num_train_batches(self, epoch: int) -> int:
+    def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
         return self.num_batches
 
-    def train_batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+    def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
         rng = random.Random(f"{self.seed}/{epoch}")
         order = list(range(self.num_batches))
         rng.shuffle(order)
