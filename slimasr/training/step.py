@@ -152,9 +152,7 @@ class Stepper:
     def set_rate(self, context: StepContext) -> float:
         """Set the learning rate of a step."""
         config, schedule = self.phase.optimizer or self.config.optimizer, self.phase.schedule or self.config.schedule
-        scale = learning_rate_scale(
-            schedule, context.planned, context.total_steps, context.epoch, context.stride
-        )
+        scale = learning_rate_scale(schedule, context.planned, context.total_steps, context.epoch, context.stride)
         lr = config.lr * self.phase.lr_scale * scale
         set_learning_rate(self.optimizer, lr)
         return lr

@@ -21,7 +21,6 @@ from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
-from slimasr.data.sampling import EpochPart
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
@@ -37,7 +36,7 @@ from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_check
 from slimasr.training.distributed import World, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite, untouched
 from slimasr.training.logs import Progress, RunLog, silent
-from slimasr.training.plan import Plan, Stretch, changes, passes_multiple, without_plan
+from slimasr.training.plan import Course, passes_multiple
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.validation import dev_metric, validate
@@ -140,12 +139,12 @@ class Trainer:
         self.state = RunState()
         self.average = RunningAverage()
         epochs = range(1, config.training.num_epochs + 1)
-        self.num_batches = [data.train.num_train_batches(epoch) for epoch in progress(epochs, None, "counting steps")]
-        if not sum(self.num_batches):
+        num_batches = [data.train.num_train_batches(epoch) for epoch in progress(epochs, None, "counting steps")]
+        if not sum(num_batches):
             raise UserError("the training sets hold no usable utterance; see bad_utterances.jsonl")
-        self.plan = Plan(tuple(map(self.steps_of, self.num_batches)), world.size)
+        self.course = Course(num_batches, config.training.accumulate, world.size)
+        self.course.begin_epoch(self.state)
         self.stepper = Stepper(objective, method, config.training, config.seed, world)
-        self.begin_epoch()
         self.ticked = self.saved = time.monotonic()
 
     def run(self) -> None:
@@ -154,7 +153,10 @@ class Trainer:
         pending = self.state.unvalidated
         self.log.begin(self.state.epoch if pending is None else self.state.epoch - 1, self.state.step)
         if pending is not None:
-            self.log.say(f"validating epoch {self.state.epoch}, whose validation was interrupted")
+            self.log.say(
+                f"the validation of epoch {self.state.epoch} was interrupted and comes first; "
+                "if memory does not suffice for it, lower decoding.batch_seconds"
+            )
             self.close_epoch(pending)
         if self.config.training.scan_worst_batches and self.state.epoch < self.config.training.num_epochs:
             self.scan_worst_batches()
@@ -168,7 +170,7 @@ class Trainer:
         epoch = self.state.epoch + 1
         self.objective.train()
         self.method.train()
-        left = self.steps_of(self.state.num_batches) - self.steps_of(self.state.batch)
+        left = self.course.steps_left(self.state)
         for batches in self.progress(self.groups(epoch), left, f"epoch {epoch}/{self.config.training.num_epochs}"):
             self.stepper.enter_phase(epoch)
             with explained_out_of_memory(f"step {self.state.step}"):
@@ -185,35 +187,12 @@ class Trainer:
         while group := list(islice(batches, self.config.training.accumulate)):
             yield group
 
-    def steps_of(self, num_batches: int) -> int:
-        """Optimiser steps that so many batches per process take."""
-        return math.ceil(num_batches / self.config.training.accumulate)
-
-    def begin_epoch(self) -> None:
-        """Set the state to the beginning of the epoch after the finished ones."""
-        state = self.state
-        state.batch = 0
-        state.parts = []
-        state.world_size = self.world.size
-        state.origin = self.plan.end_of(state.epoch)
-        state.num_batches = self.num_batches[state.epoch] if state.epoch < len(self.num_batches) else 0
-
-    @property
-    def stretch(self) -> Stretch:
-        """The steps of the running epoch that the present processes do, in the plan."""
-        end = self.plan.end_of(self.state.epoch + 1)
-        return Stretch(self.state.origin, end, self.steps_of(self.state.num_batches))
-
-    @property
-    def position(self) -> float:
-        """Planned steps done."""
-        return self.stretch.position(self.steps_of(self.state.batch))
-
     def context(self) -> StepContext:
         """Where the run is; its random numbers are the same on all processes."""
-        state = self.state
+        state, course = self.state, self.course
         rng = random.Random(derive_seed(self.config.seed, "plan", state.step))
-        return StepContext(state.step, state.epoch + 1, self.plan.total, rng, self.position, self.stretch.stride)
+        position, stride = course.position(state), course.stride(state)
+        return StepContext(state.step, state.epoch + 1, course.plan.total, rng, position, stride)
 
     def note(self, result: StepResult, batches: list[Batch]) -> None:
         """Count a step: position, running average, sums for the logs, skipped steps."""
@@ -228,11 +207,12 @@ class Trainer:
                 state.sums[name] = state.sums.get(name, 0.0) + value
                 state.units[name] = state.units.get(name, 0.0) + result.report.units[name]
         state.lr = result.lr
-        before = self.position
+        before = self.course.position(state)
         state.batch += len(batches)
         state.step += 1
-        averaged = self.position >= config.average_start * self.plan.total
-        if averaged and passes_multiple(before, self.position, config.average_period):
+        after = self.course.position(state)
+        averaging = after >= config.average_start * self.course.plan.total
+        if averaging and passes_multiple(before, after, config.average_period):
             self.average.update(self.objective.model)
         if state.step % config.log_every == 0 and not result.skipped:
             means = {name: value / max(1.0, result.report.units[name]) for name, value in result.report.losses.items()}
@@ -242,12 +222,18 @@ class Trainer:
         """Count the epoch as finished, save it before validation can fail, and close it."""
         state = self.state
         state.epoch = epoch
-        self.begin_epoch()
+        self.course.begin_epoch(state)
         sums, units = self.world.sum_by_key(state.sums), self.world.sum_by_key(state.units)
         train_losses = {name: value / max(1.0, units[name]) for name, value in sums.items()}
         state.sums, state.units = {}, {}
-        place = {"epoch": epoch, "step": state.step, "lr": state.lr, "processes": self.world.size}
-        record = {**place, "nonfinite": state.nonfinite, "train": train_losses}
+        record: dict[str, Any] = {
+            "epoch": epoch,
+            "step": state.step,
+            "lr": state.lr,
+            "processes": self.world.size,
+            "nonfinite": state.nonfinite,
+            "train": train_losses,
+        }
         if self.validation_is_due(epoch):
             state.unvalidated = record
             self.save()
@@ -323,7 +309,7 @@ class Trainer:
             "model": self.objective.model.state_dict(),
             "method": self.method.state_dict(),
             "state": asdict(self.state),
-            "plan": asdict(self.plan),
+            "plan": asdict(self.course.plan),
             "average": self.average.state_dict(),
             **self.stepper.state_dict(),
         }
@@ -345,40 +331,10 @@ class Trainer:
         load_weights(self.objective.model, saved["model"], folder)
         self.method.load_state_dict(saved["method"])
         self.state = RunState.of(saved["state"])
-        self.follow_plan(saved.get("plan"))
+        for note in self.course.resume(self.state, saved.get("plan"), self.data.train):
+            self.log.say(note)
         if not self.world.is_main:
             self.state.sums, self.state.units = {}, {}
         self.average.load_state_dict(saved["average"], self.world.device)
         self.stepper.enter_phase(self.state.epoch + 1)
         self.stepper.load_state_dict(saved)
-
-    def follow_plan(self, stored: dict[str, Any] | None) -> None:
-        """Go on with the run's plan from where the checkpoint left it, on the present processes and data."""
-        state = self.state
-        present = self.plan
-        if stored is None:
-            self.log.say(without_plan(self.world.size))
-            state.world_size = self.world.size
-            state.origin = self.plan.end_of(state.epoch)
-            state.num_batches = self.num_batches[state.epoch] if state.mid_epoch else 0
-        else:
-            self.plan = Plan(tuple(stored["steps"]), stored["world_size"])
-        for note in changes(self.plan, present, state.world_size, self.position):
-            self.log.say(note)
-        if state.mid_epoch:
-            self.go_on_in_epoch()
-        else:
-            self.begin_epoch()
-
-    def go_on_in_epoch(self) -> None:
-        """Where the processes or the data are not those of the checkpoint, share out what is left of the epoch."""
-        state, train = self.state, self.data.train
-        epoch = state.epoch + 1
-        same_world = state.world_size == self.world.size
-        if same_world and train.num_train_batches(epoch, state.parts) == state.num_batches:
-            return
-        state.origin = self.position
-        state.parts = [*state.parts, EpochPart(state.world_size, state.batch, state.num_batches)]
-        state.batch = 0
-        state.world_size = self.world.size
-        state.num_batches = train.num_train_batches(epoch, state.parts)

@@ -98,7 +98,7 @@ def run(
                 raise Stop
 
     trainer.stepper.step = step  # type: ignore[assignment, method-assign]
-    trainer.average.update = lambda module: journal.snapshots.append(trainer.position)  # type: ignore[method-assign]
+    trainer.average.update = lambda module: journal.snapshots.append(trainer.course.position(trainer.state))  # type: ignore[method-assign]
     trainer.validate = lambda epoch: {"loss": 1.0}  # type: ignore[method-assign]
     trainer.progress = until
     try:
@@ -141,7 +141,7 @@ def test_the_schedule_goes_on_where_it_was_and_ends_where_it_should(
     journal, trainer = run_through(tmp_path, config(schedule={"kind": "linear", "warmup": warmup}), legs)
     planned = load_checkpoint(list_checkpoints(tmp_path / "checkpoints")[0])["plan"]
     total = sum(planned["steps"])
-    assert (planned["world_size"], trainer.plan.total) == (legs[0][0], total)
+    assert (planned["world_size"], trainer.course.plan.total) == (legs[0][0], total)
     contexts = journal.contexts
     assert [context.step for context in contexts] == list(range(len(contexts))), "seeds use the real step counter"
     ends = [context.planned + context.stride for context in contexts]
@@ -173,7 +173,7 @@ def test_snapshots_are_taken_where_they_were_planned(
 ) -> None:
     """In the step that passes a multiple of the period, once each."""
     journal, trainer = run_through(tmp_path, config(average_start=0.5, average_period=period), legs)
-    total = trainer.plan.total
+    total = trainer.course.plan.total
     reached = [min(c.planned + c.stride, total) for c in journal.contexts]
     starts = [c.planned for c in journal.contexts]
     due = [
@@ -208,7 +208,7 @@ def test_what_is_given_in_steps_means_planned_steps(tmp_path: Path, schedule: di
 def test_accumulated_batches_make_one_step(tmp_path: Path) -> None:
     journal, trainer = run_through(tmp_path, config(accumulate=3), [(2, 7), (1, None)])
     last = journal.contexts[-1]
-    assert last.planned + last.stride == pytest.approx(trainer.plan.total)
+    assert last.planned + last.stride == pytest.approx(trainer.course.plan.total)
     assert all(set(trained) == UTTERANCES for trained in journal.trained.values())
 
 
@@ -240,11 +240,11 @@ def test_changed_data_keep_the_plan(
     capsys.readouterr()
     trainer = run(tmp_path, config(), 1, None, journal, SampledBatches(tiny_tokenizer(), num_utterances=2 * now))
     said = "the plan stays" in capsys.readouterr().err
-    assert said == (trainer.num_batches != list(trainer.plan.steps))
+    assert said == ([trainer.course.steps_of(n) for n in trainer.course.num_batches] != list(trainer.course.plan.steps))
     assert {context.total_steps for context in journal.contexts} == set(planned)
     ends = [context.planned + context.stride for context in journal.contexts]
     assert [c.planned for c in journal.contexts[1:]] == pytest.approx(ends[:-1], abs=1e-9)
-    assert ends[-1] == pytest.approx(trainer.plan.total)
+    assert ends[-1] == pytest.approx(trainer.course.plan.total)
     peak = journal.rates.index(max(journal.rates))
     assert all(b < a for a, b in pairwise(journal.rates[peak:]))
 
