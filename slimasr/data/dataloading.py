@@ -24,7 +24,7 @@ from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder
 from slimasr.data.filters import EncoderFrames
 from slimasr.data.identity import check_audio_unchanged
 from slimasr.data.provenance import check_features, stored_speed
-from slimasr.data.sampling import Hearing, Place, count_batches, pack, plan_epoch
+from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, pack, plan_epoch, untrained
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_cuts_at, read_feature_cuts, read_training_cuts
@@ -83,9 +83,13 @@ class BatchSource:
         """Training utterances of an epoch, over all ranks."""
         return len(self._cuts.ids)
 
-    def train_batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """Batches of an epoch for this rank, from the one numbered ``skip`` (from 0) on."""
-        hearings = self._cuts.of_epoch(self._seed, epoch)
+    def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
+        """Batches of an epoch for this rank, from the one numbered ``skip`` (from 0) on.
+
+        Args:
+          parts: earlier parts of the epoch; the batches hold, and ``skip`` counts, what these have left.
+        """
+        hearings = self._hearings(epoch, parts)
         plan = plan_epoch(hearings, self._config.data, self._seed, epoch, self._place)
         numbered = ((number, self._cuts_of(batch)) for number, batch in enumerate(plan) if number >= skip)
         mixer = None
@@ -95,10 +99,9 @@ class BatchSource:
         collator = Collator(self._config, self._tokenizer, mixer, keys, self._frames_of(plan))
         yield from _load(numbered, collator, self._config.data.num_workers)
 
-    def num_train_batches(self, epoch: int) -> int:
-        """Batches of an epoch, the same on all ranks; draws and reads nothing."""
-        hearings = self._cuts.of_epoch(self._seed, epoch)
-        return count_batches(hearings, self._config.data, self._place.world_size)
+    def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
+        """Batches of an epoch that its earlier parts have left, the same on all ranks; reads nothing."""
+        return count_batches(self._hearings(epoch, parts), self._config.data, self._place.world_size)
 
     def worst_batches(self) -> list[Batch]:
         """The batches that need most memory, at the lowest speed: longest utterances, and largest lattice."""
@@ -112,6 +115,9 @@ class BatchSource:
     def eval_batches(self, set_name: str, max_seconds: float) -> Iterator[Batch]:
         """A whole set, the same on all ranks, as `eval_batches` gives it."""
         return eval_batches(self._config, self._folder.root, set_name, self._tokenizer, max_seconds)
+
+    def _hearings(self, epoch: int, parts: Sequence[EpochPart]) -> list[Hearing]:
+        return untrained(self._cuts.of_epoch(self._seed, epoch), self._config.data, self._seed, epoch, parts)
 
     def _cuts_of(self, batch: Sequence[Hearing]) -> CutSet:
         return CutSet.from_items([self._cuts.cut(hearing) for hearing in batch])

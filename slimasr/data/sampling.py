@@ -50,6 +50,21 @@ class Place:
 
 
 @dataclass(frozen=True)
+class EpochPart:
+    """Part of an epoch that was trained before the number of processes or the data changed.
+
+    Attributes:
+      world_size: number of processes that trained it.
+      done: batches that each of them trained on.
+      total: batches that each of them would have had until the end of the epoch.
+    """
+
+    world_size: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Buckets:
     """Batch sizes by duration: a cut belongs to the first bucket whose end is not below its duration."""
 
@@ -89,6 +104,25 @@ def plan_epoch(
     random.Random(f"turns/{seed}/{epoch}").shuffle(turns)
     queues = [iter(batches) for batches in planned]
     return [next(queues[number]) for number in turns]
+
+
+def untrained(
+    hearings: Sequence[Hearing], config: DataConfig, seed: int, epoch: int, parts: Sequence[EpochPart]
+) -> list[Hearing]:
+    """Hearings of an epoch that its earlier parts have not trained on.
+
+    The order of an epoch depends on the number of processes, so the batches of all of them are drawn again for every
+    part. On data that have changed since, a part stands for the same fraction of the present batches.
+    """
+    left = list(hearings)
+    for part in parts:
+        trained: set[str] = set()
+        for rank in range(part.world_size):
+            plan = plan_epoch(left, config, seed, epoch, Place(rank, part.world_size))
+            done = part.done * len(plan) // max(1, part.total)
+            trained.update(item.id for batch in plan[:done] for item in batch)
+        left = [item for item in left if item.id not in trained]
+    return left
 
 
 def count_batches(hearings: Sequence[Hearing], config: DataConfig, world_size: int = 1) -> int:

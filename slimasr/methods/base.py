@@ -50,17 +50,33 @@ class Pass:
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where the run is. ``rng`` is seeded by run seed and step: equal on all ranks and after a resume."""
+    """Where the run is.
+
+    Attributes:
+      step: optimiser steps done. Seeds follow from it; what depends on how far the run is uses `planned` or `progress`.
+      epoch: the running epoch, counted from 1.
+      total_steps: optimiser steps of the whole run, as planned when it began.
+      rng: seeded by run seed and step: equal on all ranks and after a resume.
+      position: planned steps done (`slimasr.training.plan`), None = ``step``: the run is as it was planned.
+      stride: planned steps that this step advances.
+    """
 
     step: int
     epoch: int
     total_steps: int
     rng: random.Random
+    position: float | None = None
+    stride: float = 1.0
+
+    @property
+    def planned(self) -> float:
+        """Planned optimiser steps done, in [0, ``total_steps``)."""
+        return self.step if self.position is None else self.position
 
     @property
     def progress(self) -> float:
-        """Share of all optimiser steps already done, in [0, 1)."""
-        return self.step / max(1, self.total_steps)
+        """Fraction of all planned optimiser steps already done, in [0, 1)."""
+        return self.planned / max(1, self.total_steps)
 
 
 @dataclass(frozen=True)

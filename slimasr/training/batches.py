@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from slimasr.data.dataloading import BatchSource, eval_batches
 from slimasr.data.files import DataFolder
 from slimasr.data.filters import write_bad_utterances
 from slimasr.data.provenance import set_identity
+from slimasr.data.sampling import EpochPart
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.encoders.base import Encoder
 from slimasr.training.distributed import World
@@ -23,11 +24,11 @@ from slimasr.training.distributed import World
 class TrainingBatches(Protocol):
     """All follows from seed, epoch and process; every process gets equally many batches."""
 
-    def num_train_batches(self, epoch: int) -> int:
-        """Batches of an epoch (counted from 1) per process."""
+    def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
+        """Batches per process of an epoch (counted from 1), without what its earlier parts trained on."""
 
-    def train_batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The epoch's batches after the first ``skip``."""
+    def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
+        """These batches, after the first ``skip``."""
 
     def worst_batches(self) -> list[Batch]:
         """The largest batches that training will meet."""

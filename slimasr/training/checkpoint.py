@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from slimasr.data.sampling import EpochPart
 from slimasr.errors import UserError
 from slimasr.experiment import load_checkpoint
 from slimasr.files import write_atomic
@@ -28,7 +29,12 @@ class RunState:
 
     Attributes:
       epoch: epochs finished.
-      batch: batches of the running epoch already used, per process.
+      batch: batches of the running epoch already used, per process, without those of its ``parts``.
+      num_batches: batches of the running epoch, per process, without those of its ``parts``; 0 in checkpoints of
+        earlier versions, which do not hold it.
+      world_size: number of processes; 0 in checkpoints of earlier versions.
+      parts: earlier parts of the running epoch, trained by another number of processes or on other data.
+      origin: planned steps (`slimasr.training.plan`) done before the first of the ``num_batches``.
       step: optimiser steps done, skipped ones included.
       lr: learning rate of the last step.
       seconds: time spent training, over all resumes.
@@ -37,10 +43,15 @@ class RunState:
       nonfinite: steps skipped for a non-finite loss or gradient, in the whole run.
       nonfinite_row: how many of them just now, one after another.
       best: lowest (mean WER, mean loss) on dev so far.
+      unvalidated: what is to be logged of the last epoch as soon as it has been validated; None when it has been.
     """
 
     epoch: int = 0
     batch: int = 0
+    num_batches: int = 0
+    world_size: int = 0
+    parts: list[EpochPart] = field(default_factory=list)
+    origin: float = 0.0
     step: int = 0
     lr: float = 0.0
     seconds: float = 0.0
@@ -50,11 +61,24 @@ class RunState:
     nonfinite: int = 0
     nonfinite_row: int = 0
     best: list[float] | None = None
+    unvalidated: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> RunState:
+        """Inverse of ``asdict``; what earlier versions did not write keeps its default."""
+        parts = [EpochPart(**part) for part in content.get("parts", [])]
+        return cls(**{**content, "parts": parts})
+
+    @property
+    def mid_epoch(self) -> bool:
+        """Whether the running epoch has begun."""
+        return self.batch > 0 or bool(self.parts)
 
     @property
     def checkpoint_name(self) -> str:
         """File name for this position."""
-        return f"epoch-{self.epoch:03d}.pt" if self.batch == 0 else f"epoch-{self.epoch:03d}-step-{self.step:08d}.pt"
+        name = f"epoch-{self.epoch:03d}"
+        return f"{name}-step-{self.step:08d}.pt" if self.mid_epoch else f"{name}.pt"
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from slimasr.data.batch import Batch
 from slimasr.errors import UserError
+from slimasr.models.transducer import FRAMES_PER_SECOND
 from slimasr.training.checkpoint import RunState
 from slimasr.training.seeding import preserved_rng
 
@@ -60,12 +62,23 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
                 module.zero_grad(set_to_none=True)
 
 
+def explained_validation(batch: Batch) -> AbstractContextManager[None]:
+    """Turn running out of memory in validation into an error that names the batch's utterances and what to lower."""
+    names = ", ".join(batch.ids[:3]) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
+    seconds = float(batch.x_lens.max()) / FRAMES_PER_SECOND
+    doing = f"validation of {names} (the longest has {seconds:.1f} s)"
+    return explained_out_of_memory(doing, "lower decoding.batch_seconds and run the same command again")
+
+
 @contextmanager
-def explained_out_of_memory(doing: str) -> Iterator[None]:
+def explained_out_of_memory(
+    doing: str, remedy: str = "lower data.batch_seconds or set data.max_cuts"
+) -> Iterator[None]:
     """Turn running out of memory into an error that names the options to lower.
 
     Args:
       doing: what was tried, for the message.
+      remedy: what to do about it.
     """
     try:
         yield
@@ -73,4 +86,4 @@ def explained_out_of_memory(doing: str) -> Iterator[None]:
         known = isinstance(error, MemoryError) or any(text in str(error).lower() for text in OUT_OF_MEMORY)
         if not known:
             raise
-        raise UserError(f"{doing}: out of memory; lower data.batch_seconds or set data.max_cuts") from error
+        raise UserError(f"{doing}: out of memory; {remedy}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from slimasr.config.load import first_difference, load_config
+from slimasr.config.load import first_difference, load_config, save_config
 from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
 from slimasr.data.provenance import (
@@ -37,18 +37,28 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, str 
     stored = exp / "config.yaml"
     resumed = stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("*.pt")))
     if resumed:
-        difference = first_difference(load_config(stored), config)
+        before = load_config(stored)
+        difference = first_difference(with_validation_size(before, config), config)
         if difference is not None:
             raise UserError(
                 f"{stored} differs from the configuration asked for: {difference}; "
                 "give the same one to resume this run, or another --exp"
             )
+        if before != config and world.is_main:
+            save_config(config, stored)
     elif not lang.exists():
         raise UserError(f"{lang} is missing: run stage 3 (slimasr-bpe) first")
     elif world.is_main:
         write_record(exp, config, lang, facts)
     world.barrier()
     return resumed
+
+
+def with_validation_size(config: Config, other: Config) -> Config:
+    """A configuration with ``decoding.batch_seconds`` of another: it changes no result, and a run whose validation
+    does not fit into memory has to lower it."""
+    decoding = config.decoding.model_copy(update={"batch_seconds": other.decoding.batch_seconds})
+    return config.model_copy(update={"decoding": decoding})
 
 
 def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -> DataIdentity:

@@ -13,33 +13,40 @@ from slimasr.config.schema import (
 from slimasr.errors import UserError
 
 
-def progress_of(step: int, total_steps: int) -> float:
-    """Share of the run at the middle of a step (counted from 0): neither the first nor the last rate is 0."""
-    return (step + 0.5) / max(1, total_steps)
+def progress_of(step: float, total_steps: int, stride: float = 1.0) -> float:
+    """Fraction of the run at the middle of a step: neither the first nor the last rate is 0."""
+    return (step + 0.5 * stride) / max(1, total_steps)
 
 
-def learning_rate_scale(config: ScheduleConfig, step: int, total_steps: int, epoch: int) -> float:
-    """Factor on the peak learning rate at a step (counted from 0) of an epoch (counted from 1).
+def learning_rate_scale(
+    config: ScheduleConfig, step: float, total_steps: int, epoch: int, stride: float = 1.0
+) -> float:
+    """Factor on the peak learning rate at a step of an epoch (counted from 1).
+
+    Args:
+      step: planned steps done before it.
+      total_steps: planned steps of the whole run.
+      stride: planned steps that this one advances, 1 unless the number of processes or the data changed.
 
     Raises:
       UserError: see `progress_scale`.
     """
     if config.kind == "force_anneal":
-        return force_anneal_scale(config, step, epoch)
+        return force_anneal_scale(config, step, epoch, stride)
     if config.kind == "eden":
         return eden_scale(config, step, epoch)
-    return progress_scale(config, progress_of(step, total_steps))
+    return progress_scale(config, progress_of(step, total_steps, stride))
 
 
-def force_anneal_scale(config: ForceAnnealScheduleConfig, step: int, epoch: int) -> float:
+def force_anneal_scale(config: ForceAnnealScheduleConfig, step: float, epoch: int, stride: float = 1.0) -> float:
     """1 until ``anneal_epoch``, then the factor to the power of the epochs begun since, that one included (paper 2,
     section 4)."""
-    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    warm = min(1.0, (step + stride) / config.warmup_steps) if config.warmup_steps else 1.0
     annealed = max(0, epoch + 1 - config.anneal_epoch)
     return float(warm * config.factor**annealed)
 
 
-def eden_scale(config: EdenScheduleConfig, step: int, epoch: int) -> float:
+def eden_scale(config: EdenScheduleConfig, step: float, epoch: int) -> float:
     """``((b^2 + B^2) / B^2)^-1/4 ((e^2 + E^2) / E^2)^-1/4`` for b steps and e epochs done (Yao et al. 2023)."""
     warm = 1.0
     if step < config.warmup_steps:

@@ -60,14 +60,12 @@ class Stepper:
         method: Method,
         config: TrainingConfig,
         seed: int,
-        total_steps: int,
         world: World,
     ) -> None:
         self.objective = objective
         self.method = method
         self.config = config
         self.seed = seed
-        self.total_steps = total_steps
         self.world = world
         self.weights = {n: p for n, p in objective.named_parameters() if p.requires_grad}
         self.own = {f"method.{n}": p for n, p in method.named_parameters() if p.requires_grad}
@@ -154,7 +152,7 @@ class Stepper:
     def set_rate(self, context: StepContext) -> float:
         """Set the learning rate of a step."""
         config, schedule = self.phase.optimizer or self.config.optimizer, self.phase.schedule or self.config.schedule
-        scale = learning_rate_scale(schedule, context.step, self.total_steps, context.epoch)
+        scale = learning_rate_scale(schedule, context.planned, context.total_steps, context.epoch, context.stride)
         lr = config.lr * self.phase.lr_scale * scale
         set_learning_rate(self.optimizer, lr)
         return lr

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,6 +36,7 @@ from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_check
 from slimasr.training.distributed import World, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite, untouched
 from slimasr.training.logs import Progress, RunLog, silent
+from slimasr.training.plan import Course, passes_multiple
 from slimasr.training.record import begin_record, check_data, check_resumed_data, record_data
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.step import Stepper, StepResult
@@ -124,17 +126,26 @@ class Trainer:
         self.state = RunState()
         self.average = RunningAverage()
         epochs = range(1, config.training.num_epochs + 1)
-        self.steps = [self.num_steps(epoch) for epoch in progress(epochs, None, "counting steps")]
-        if not sum(self.steps):
+        num_batches = [data.train.num_train_batches(epoch) for epoch in progress(epochs, None, "counting steps")]
+        if not sum(num_batches):
             raise UserError("the training sets hold no usable utterance; see bad_utterances.jsonl")
-        self.stepper = Stepper(objective, method, config.training, config.seed, sum(self.steps), world)
+        self.course = Course(num_batches, config.training.accumulate, world.size)
+        self.course.begin_epoch(self.state)
+        self.stepper = Stepper(objective, method, config.training, config.seed, world)
         self.ticked = self.saved = time.monotonic()
 
     def run(self) -> None:
         """Train to the end."""
         self.resume()
-        self.log.begin(self.state.epoch, self.state.step)
-        if self.config.training.scan_worst_batches:
+        pending = self.state.unvalidated
+        self.log.begin(self.state.epoch if pending is None else self.state.epoch - 1, self.state.step)
+        if pending is not None:
+            self.log.say(
+                f"the validation of epoch {self.state.epoch} was interrupted and comes first; "
+                "if memory does not suffice for it, lower decoding.batch_seconds"
+            )
+            self.close_epoch(pending)
+        if self.config.training.scan_worst_batches and self.state.epoch < self.config.training.num_epochs:
             self.scan_worst_batches()
         while self.state.epoch < self.config.training.num_epochs:
             self.run_epoch()
@@ -146,7 +157,7 @@ class Trainer:
         epoch = self.state.epoch + 1
         self.objective.train()
         self.method.train()
-        left = self.steps[epoch - 1] - math.ceil(self.state.batch / self.config.training.accumulate)
+        left = self.course.steps_left(self.state)
         for batches in self.progress(self.groups(epoch), left, f"epoch {epoch}/{self.config.training.num_epochs}"):
             self.stepper.enter_phase(epoch)
             with explained_out_of_memory(f"step {self.state.step}"):
@@ -159,18 +170,16 @@ class Trainer:
     def groups(self, epoch: int) -> Iterator[list[Batch]]:
         """The batches of each step left in the epoch."""
         seed_all(derive_seed(self.config.seed, "epoch", epoch, self.world.rank))
-        batches = self.data.train.train_batches(epoch, skip=self.state.batch)
+        batches = self.data.train.train_batches(epoch, self.state.batch, self.state.parts)
         while group := list(islice(batches, self.config.training.accumulate)):
             yield group
 
-    def num_steps(self, epoch: int) -> int:
-        """Optimiser steps of an epoch."""
-        return math.ceil(self.data.train.num_train_batches(epoch) / self.config.training.accumulate)
-
     def context(self) -> StepContext:
         """Where the run is; its random numbers are the same on all processes."""
-        rng = random.Random(derive_seed(self.config.seed, "plan", self.state.step))
-        return StepContext(self.state.step, self.state.epoch + 1, sum(self.steps), rng)
+        state, course = self.state, self.course
+        rng = random.Random(derive_seed(self.config.seed, "plan", state.step))
+        position, stride = course.position(state), course.stride(state)
+        return StepContext(state.step, state.epoch + 1, course.plan.total, rng, position, stride)
 
     def note(self, result: StepResult, batches: list[Batch]) -> None:
         """Count a step: position, running average, sums for the logs, skipped steps."""
@@ -185,25 +194,50 @@ class Trainer:
                 state.sums[name] = state.sums.get(name, 0.0) + value
                 state.units[name] = state.units.get(name, 0.0) + result.report.units[name]
         state.lr = result.lr
+        before = self.course.position(state)
         state.batch += len(batches)
         state.step += 1
-        if state.step >= config.average_start * sum(self.steps) and state.step % config.average_period == 0:
+        after = self.course.position(state)
+        averaging = after >= config.average_start * self.course.plan.total
+        if averaging and passes_multiple(before, after, config.average_period):
             self.average.update(self.objective.model)
         if state.step % config.log_every == 0 and not result.skipped:
             means = {name: value / max(1.0, result.report.units[name]) for name, value in result.report.losses.items()}
             self.log.scalars("step", {**means, "lr": result.lr, "grad_norm": result.grad_norm}, state.step)
 
     def end_epoch(self, epoch: int) -> None:
-        """Validate, log, keep what is best, and save."""
-        state, config = self.state, self.config.training
-        state.epoch, state.batch = epoch, 0
+        """Count the epoch as finished, save it before validation can fail, and close it."""
+        state = self.state
+        state.epoch = epoch
+        self.course.begin_epoch(state)
         sums, units = self.world.sum_by_key(state.sums), self.world.sum_by_key(state.units)
         train_losses = {name: value / max(1.0, units[name]) for name, value in sums.items()}
-        due = epoch % config.validate_every == 0 or epoch == config.num_epochs
-        dev = self.validate(epoch) if due else {}
         state.sums, state.units = {}, {}
-        record = {"epoch": epoch, "step": state.step, "minutes": self.minutes(), "lr": state.lr}
-        self.log.epoch({**record, "nonfinite": state.nonfinite, "train": train_losses, "dev": dev})
+        record: dict[str, Any] = {
+            "epoch": epoch,
+            "step": state.step,
+            "lr": state.lr,
+            "processes": self.world.size,
+            "nonfinite": state.nonfinite,
+            "train": train_losses,
+        }
+        if self.validation_is_due(epoch):
+            state.unvalidated = record
+            self.save()
+            # A process that fails in validation ends the others, also while one of them writes.
+            self.world.barrier()
+        self.close_epoch(record)
+
+    def validation_is_due(self, epoch: int) -> bool:
+        """Whether an epoch ends with a validation."""
+        return epoch % self.config.training.validate_every == 0 or epoch == self.config.training.num_epochs
+
+    def close_epoch(self, record: dict[str, Any]) -> None:
+        """Validate the finished epoch where that is due, log it, keep what is best, and save."""
+        state = self.state
+        dev = self.validate(state.epoch) if self.validation_is_due(state.epoch) else {}
+        state.unvalidated = None
+        self.log.epoch({**record, "minutes": self.minutes(), "dev": dev})
         if dev and (state.best is None or dev_metric(dev) < state.best):
             state.best = dev_metric(dev)
             self.save_weights(self.exp / "checkpoints" / "best.pt")
@@ -262,6 +296,7 @@ class Trainer:
             "model": self.objective.model.state_dict(),
             "method": self.method.state_dict(),
             "state": asdict(self.state),
+            "plan": asdict(self.course.plan),
             "average": self.average.state_dict(),
             **self.origin(),
             **self.stepper.state_dict(),
@@ -288,7 +323,9 @@ class Trainer:
         check_tokenizer_of(saved, self.data.tokenizer, folder)
         load_weights(self.objective.model, saved["model"], folder)
         self.method.load_state_dict(saved["method"])
-        self.state = RunState(**saved["state"])
+        self.state = RunState.of(saved["state"])
+        for note in self.course.resume(self.state, saved.get("plan"), self.data.train):
+            self.log.say(note)
         if not self.world.is_main:
             self.state.sums, self.state.units = {}, {}
         self.average.load_state_dict(saved["average"], self.world.device)

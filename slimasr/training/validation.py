@@ -14,6 +14,7 @@ from slimasr.decoding.greedy import greedy_search
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.objective import Objective
 from slimasr.training.distributed import World
+from slimasr.training.guards import explained_validation
 
 
 @torch.no_grad()
@@ -40,7 +41,8 @@ def validate(
     final = StepContext(context.total_steps, context.epoch, context.total_steps, context.rng)
     for index, batch in enumerate(batches):
         if index % world.size == world.rank:
-            more, counted = _measure(objective, method, batch.to(world.device), tokenizer, decoding, final)
+            with explained_validation(batch):
+                more, counted = _measure(objective, method, batch.to(world.device), tokenizer, decoding, final)
             _add(sums, more)
             _add(units, counted)
     for module, training in modes:

@@ -19,7 +19,7 @@ from slimasr.data.dataloading import BatchSource, eval_batches
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder
 from slimasr.data.manifests import prepare
-from slimasr.data.sampling import speed_of
+from slimasr.data.sampling import EpochPart, speed_of
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
@@ -99,6 +99,18 @@ def test_workers_give_the_same_batches(prepared: Prepared) -> None:
         list(_source(prepared, recipe=recipe).train_batches(1, skip=2)),
         list(_source(prepared).train_batches(1, skip=2)),
     )
+
+
+def test_the_rest_of_an_epoch_goes_to_another_number_of_ranks(prepared: Prepared) -> None:
+    """After three of two ranks' batches one rank reads what is left, and may stop and go on in it."""
+    pair = [_source(prepared, rank=rank, world_size=2) for rank in range(2)]
+    alone, parts = _source(prepared), [EpochPart(2, 3, pair[0].num_train_batches(1))]
+    before = [name for source in pair for batch in list(source.train_batches(1))[:3] for name in batch.ids]
+    rest = list(alone.train_batches(1, parts=parts))
+    assert len(rest) == alone.num_train_batches(1, parts)
+    names = before + [name for batch in rest for name in batch.ids]
+    assert len(names) == len(set(names)) == 36
+    assert _same(list(alone.train_batches(1, 2, parts)), rest[2:])
 
 
 def test_ranks_share_an_epoch(prepared: Prepared) -> None:

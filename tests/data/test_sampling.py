@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from slimasr.config.schema import DataConfig
-from slimasr.data.sampling import Hearing, Place, count_batches, pack, plan_epoch, speed_of
+from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, pack, plan_epoch, speed_of, untrained
 from tests.data.corpus import config
 
 SPEEDS = (0.9, 1.0, 1.1)
@@ -86,6 +86,47 @@ def test_ranks_get_equally_many_batches_and_share_an_epoch(count: int, world_siz
     assert set(heard) == {item.id for item in hearings}
     # A last round with fewer utterances than ranks repeats some, at most once per value of the key.
     assert sum(heard.values()) - count <= (world_size - 1) * max(1, speakers)
+
+
+@pytest.mark.parametrize("worlds", [(2, 1), (1, 2), (3, 2), (2, 1, 3), (4, 3, 2, 1)])
+@pytest.mark.parametrize("speakers", [0, 4])
+@pytest.mark.parametrize("data", [_data(), _data(max_cuts=3), _data(num_buckets=1)])
+def test_an_epoch_is_shared_out_whenever_the_number_of_processes_changes(
+    worlds: tuple[int, ...], speakers: int, data: DataConfig
+) -> None:
+    """Every world trains a third of what the ones before have left, the last one all of it: each utterance once."""
+    hearings = _hearings(150, speakers)
+    parts: list[EpochPart] = []
+    trained: Counter[str] = Counter()
+    for world_size in worlds:
+        left = untrained(hearings, data, 1, 1, parts)
+        plans = [plan_epoch(left, data, 1, 1, Place(rank, world_size)) for rank in range(world_size)]
+        last = len(parts) == len(worlds) - 1
+        done = len(plans[0]) if last else len(plans[0]) // 3
+        assert done > 0
+        trained.update(item.id for plan in plans for batch in plan[:done] for item in batch)
+        parts.append(EpochPart(world_size, done, len(plans[0])))
+    assert set(trained) == {item.id for item in hearings}
+    repeated = sum(trained.values()) - len(hearings)
+    assert repeated <= (worlds[-1] - 1) * max(1, speakers), "as at the end of any epoch"
+    assert untrained(hearings, data, 1, 1, parts) == []
+
+
+def test_the_order_of_an_epoch_depends_on_the_number_of_processes() -> None:
+    """Why a part is drawn again as it was: a number of batches to skip, converted, would lose utterances."""
+    hearings = _hearings(200)
+    alone = {item.id for batch in plan_epoch(hearings, _data(), 1, 1)[:20] for item in batch}
+    plans = [plan_epoch(hearings, _data(), 1, 1, Place(rank, 2)) for rank in range(2)]
+    assert alone != {item.id for plan in plans for batch in plan[:10] for item in batch}
+
+
+def test_on_other_data_a_part_is_the_same_fraction() -> None:
+    data = _data(num_buckets=1, max_cuts=2, batch_seconds=100.0)
+    for count, left in ((100, 60), (300, 180), (20, 12)):
+        assert len(untrained(_hearings(count), data, 1, 1, [EpochPart(1, 20, 50)])) == left
+        assert len(untrained(_hearings(count), data, 1, 1, [EpochPart(1, 20, 50), EpochPart(1, 15, 30)])) == left // 2
+    assert untrained(_hearings(9), data, 1, 1, [EpochPart(1, 50, 50)]) == []
+    assert untrained(_hearings(9), data, 1, 1, [EpochPart(2, 0, 50)]) == _hearings(9)
 
 
 def test_fewer_utterances_than_ranks_still_give_every_rank_a_batch() -> None:

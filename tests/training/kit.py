@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from slimasr.config.load import parse_config
-from slimasr.config.schema import Config
+from slimasr.config.schema import Config, DataConfig
 from slimasr.data.batch import Batch
+from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, plan_epoch, untrained
 from slimasr.data.tokenizer import Tokenizer, train_model
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
@@ -81,10 +82,10 @@ class TinyBatches:
     languages: Sequence[str] = ()
     poisoned: Sequence[str] = ()
 
-    def num_train_batches(self, epoch: int) -> int:
+    def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
         return self.num_batches
 
-    def train_batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+    def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
         rng = random.Random(f"{self.seed}/{epoch}")
         order = list(range(self.num_batches))
         rng.shuffle(order)
@@ -124,6 +125,31 @@ class TinyBatches:
         generator.manual_seed(rng.getrandbits(32))
         x = torch.randn(rng.randint(50, 80), MEL_BINS, generator=generator)
         return (x * float("nan") if name in self.poisoned else x), rng.choice(SENTENCES)
+
+
+@dataclass
+class SampledBatches(TinyBatches):
+    """Utterances that the recipe's own sampler shares out, so that processes get fewer batches where there are more."""
+
+    num_utterances: int = 60
+    max_cuts: int = 2
+
+    def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
+        return count_batches(self.left(epoch, parts), self.data_config, self.world.size)
+
+    def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
+        place = Place(self.world.rank, self.world.size)
+        plan = plan_epoch(self.left(epoch, parts), self.data_config, self.seed, epoch, place)
+        return (self.make([item.id for item in batch]) for batch in plan[skip:])
+
+    @property
+    def data_config(self) -> DataConfig:
+        return DataConfig(corpus="digits", max_cuts=self.max_cuts)
+
+    def left(self, epoch: int, parts: Sequence[EpochPart]) -> list[Hearing]:
+        """What earlier parts of the epoch have left of the utterances."""
+        hearings = [Hearing(f"utt-{i}", 1.0, 0.5 + i % 7) for i in range(self.num_utterances)]
+        return untrained(hearings, self.data_config, self.seed, epoch, parts)
 
 
 def make_objective(config: Config, tokenizer: Tokenizer) -> Objective:

@@ -30,6 +30,7 @@ from slimasr.training.logs import silent
 from slimasr.training.trainer import train
 from tests.training.kit import assert_equal, tiny_config
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = [sys.executable, "-c", "from slimasr.cli.train import main; main()"]
 
 
@@ -109,6 +110,46 @@ def log_lines(exp: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (exp / "train_log.jsonl").read_text().splitlines()]
     assert all(line.pop("minutes") > 0 for line in lines)
     return lines
+
+
+def test_two_processes_then_one_then_three(recipe: Path, tmp_path: Path) -> None:
+    """Stopped twice in the same epoch: every utterance is trained once in it, and the learning rate goes on falling."""
+    exp = tmp_path / "exp"
+    for processes, steps in ((2, 2), (1, 1), (3, 0)):
+        run_processes(recipe, exp, processes, steps)
+    entries = [json.loads(line) for line in (exp / "trained.jsonl").read_text().splitlines()]
+    ids = [name for entry in entries if entry["epoch"] == 1 for name in entry["ids"]]
+    assert set(ids) == {name for entry in entries if entry["epoch"] == 2 for name in entry["ids"]}
+    assert len(ids) <= len(set(ids)) + 2, "but for a last round that fills up"
+    rates = {entry["step"]: entry["lr"] for entry in entries}
+    assert list(rates) == sorted(rates), "no step is taken twice"
+    falling = [rates[step] for step in sorted(rates)][1:]
+    assert falling == sorted(falling, reverse=True)
+    said = (exp / "train.log").read_text()
+    assert "resuming with 1 process, the checkpoint is from 2 processes" in said
+    assert "resuming with 3 processes, the checkpoint is from 1 process" in said
+    assert [(line["epoch"], line["processes"]) for line in log_lines(exp)] == [(1, 3), (2, 3)]
+    last = load_checkpoint(exp / "checkpoints" / "epoch-002.pt")
+    assert last["plan"]["world_size"] == 2
+    planned = last["plan"]["steps"]
+    half = planned[1] / (len(rates) - first_of(entries, 2)) / 2
+    assert falling[-1] == pytest.approx(2e-3 * half / (0.95 * sum(planned))), "in the middle of the last step"
+    assert last["state"]["origin"] == sum(last["plan"]["steps"])
+    assert Experiment.open(exp).tokenizer.vocab_size > 0
+
+
+def first_of(entries: list[dict[str, Any]], epoch: int) -> int:
+    """The number of the first step of an epoch."""
+    return min(int(entry["step"]) for entry in entries if entry["epoch"] == epoch)
+
+
+def run_processes(recipe: Path, exp: Path, processes: int, steps: int) -> None:
+    """Train with so many processes, each of which stops after ``steps`` steps, or not at all if that is 0."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    arguments = [str(recipe / "config.yaml"), str(recipe / "data"), str(exp), str(steps)]
+    command = [*torchrun, "-m", "tests.training.elastic_worker", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_another_configuration_is_refused_by_its_key(recipe: Path, tmp_path: Path) -> None:

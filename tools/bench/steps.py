@@ -46,6 +46,6 @@ def make_step(config: Config) -> Callable[[Batch], object]:
     torch.manual_seed(0)
     model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
     objective, method = Objective(model, config.loss).train(), build_method(config, space)
-    stepper = Stepper(objective, method, config.training, config.seed, TOTAL_STEPS, World())
+    stepper = Stepper(objective, method, config.training, config.seed, World())
     rng = random.Random(0)
     return lambda batch: stepper.step([batch], StepContext(TOTAL_STEPS // 2, 1, TOTAL_STEPS, rng))

@@ -1,0 +1,196 @@
+"""A run's plan: how many optimiser steps it was meant to have when it began, and where in them it is.
+
+Learning rates, loss weights and weight averaging follow the position in the plan. While neither the number of processes
+nor the data change, the position is the number of steps done. After a change each step advances the position by more
+or less than one planned step, so that every epoch, and with it the run, still ends where the plan ends it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slimasr.data.sampling import EpochPart
+from slimasr.training.batches import TrainingBatches
+from slimasr.training.checkpoint import RunState
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was planned when the run began. Every checkpoint holds it.
+
+    Attributes:
+      steps: optimiser steps of each epoch.
+      world_size: number of processes that they were counted for.
+    """
+
+    steps: tuple[int, ...]
+    world_size: int
+
+    @property
+    def total(self) -> int:
+        """Planned steps of the whole run."""
+        return sum(self.steps)
+
+    def end_of(self, epochs: int) -> int:
+        """Planned steps of the first ``epochs`` epochs."""
+        return sum(self.steps[:epochs])
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Optimiser steps of an epoch that one number of processes does on the same data, spread evenly over the plan.
+
+    Attributes:
+      start: position in planned steps before the first of these steps.
+      end: position after the last.
+      steps: how many steps there are.
+    """
+
+    start: float
+    end: float
+    steps: int
+
+    @property
+    def stride(self) -> float:
+        """Planned steps that one of these steps advances."""
+        return (self.end - self.start) / max(1, self.steps)
+
+    def position(self, done: int) -> float:
+        """Position in planned steps after ``done`` of these steps."""
+        if done >= self.steps:
+            return float(self.end)
+        return self.start + (self.end - self.start) * done / self.steps
+
+
+class Course:
+    """A run's plan beside what its epochs take here and now, and by both the position of a `RunState`."""
+
+    def __init__(self, num_batches: Sequence[int], accumulate: int, world_size: int) -> None:
+        """The course of a run that begins now.
+
+        Args:
+          num_batches: batches of every epoch, per process, with the present data and processes.
+          accumulate: batches of one optimiser step, per process.
+          world_size: number of processes.
+        """
+        self.num_batches = tuple(num_batches)
+        self.accumulate = accumulate
+        self.world_size = world_size
+        self.plan = Plan(tuple(map(self.steps_of, self.num_batches)), world_size)
+
+    def steps_of(self, num_batches: int) -> int:
+        """Optimiser steps that so many batches per process take."""
+        return math.ceil(num_batches / self.accumulate)
+
+    def steps_left(self, state: RunState) -> int:
+        """Optimiser steps left in the running epoch."""
+        return self.steps_of(state.num_batches) - self.steps_of(state.batch)
+
+    def position(self, state: RunState) -> float:
+        """Planned steps done."""
+        return self._stretch(state).position(self.steps_of(state.batch))
+
+    def stride(self, state: RunState) -> float:
+        """Planned steps that the next step advances."""
+        return self._stretch(state).stride
+
+    def begin_epoch(self, state: RunState) -> None:
+        """Set a state to the beginning of the epoch that follows the finished ones."""
+        state.batch = 0
+        state.parts = []
+        state.world_size = self.world_size
+        state.origin = self.plan.end_of(state.epoch)
+        state.num_batches = self.num_batches[state.epoch] if state.epoch < len(self.num_batches) else 0
+
+    def resume(self, state: RunState, stored: Mapping[str, Any] | None, train: TrainingBatches) -> list[str]:
+        """Continue a checkpoint's state and plan with the present processes and data.
+
+        Args:
+          state: the checkpoint's, changed in place.
+          stored: the checkpoint's plan; None in one of an earlier version, whose plan becomes the present one.
+          train: the present data.
+
+        Returns:
+          What to tell the user, a line each.
+        """
+        present = self.plan
+        if stored is None:
+            notes = [describe_missing_plan(self.world_size)]
+            state.world_size = self.world_size
+            state.origin = self.plan.end_of(state.epoch)
+            state.num_batches = self.num_batches[state.epoch] if state.mid_epoch else 0
+        else:
+            self.plan = Plan(tuple(stored["steps"]), stored["world_size"])
+            notes = describe_changes(self.plan, present, state.world_size, self.position(state))
+        if state.mid_epoch:
+            self._resume_epoch(state, train)
+        else:
+            self.begin_epoch(state)
+        return notes
+
+    def _resume_epoch(self, state: RunState, train: TrainingBatches) -> None:
+        """Share out the rest of the running epoch where processes or data are not the checkpoint's."""
+        epoch = state.epoch + 1
+        same_world = state.world_size == self.world_size
+        if same_world and train.num_train_batches(epoch, state.parts) == state.num_batches:
+            return
+        state.origin = self.position(state)
+        state.parts = [*state.parts, EpochPart(state.world_size, state.batch, state.num_batches)]
+        state.batch = 0
+        state.world_size = self.world_size
+        state.num_batches = train.num_train_batches(epoch, state.parts)
+
+    def _stretch(self, state: RunState) -> Stretch:
+        """The steps of the running epoch since its last change of processes or data, in the plan."""
+        end = self.plan.end_of(state.epoch + 1)
+        return Stretch(state.origin, end, self.steps_of(state.num_batches))
+
+
+def passes_multiple(before: float, after: float, period: int) -> bool:
+    """Whether a multiple of ``period`` lies above ``before`` and not above ``after``.
+
+    Positions that follow one another share their ends, so each multiple is passed exactly once.
+    """
+    return after // period > before // period
+
+
+def describe_changes(plan: Plan, present: Plan, world_size: int, position: float) -> list[str]:
+    """What a resumed run tells its user about a changed number of processes or changed data, one line each.
+
+    Args:
+      plan: the run's.
+      present: what would be planned now.
+      world_size: number of processes that wrote the checkpoint.
+      position: planned steps done.
+    """
+    notes = []
+    done = f"{100.0 * position / max(1, plan.total):.1f} % of the run"
+    now = present.world_size
+    if now != world_size:
+        notes.append(
+            f"resuming with {count_processes(now)}, the checkpoint is from {count_processes(world_size)}: the schedule "
+            f"continues at {done} and ends where it was planned to end; each optimiser step takes the batches of "
+            f"{count_processes(now)}, {now / world_size:.3g} times as many utterances as before"
+        )
+    if now == plan.world_size and present.steps != plan.steps:
+        notes.append(
+            f"the training data make {present.total} optimiser steps, {plan.total} were planned when the run began: "
+            f"the plan stays, and the schedule continues at {done}"
+        )
+    return notes
+
+
+def describe_missing_plan(world_size: int) -> str:
+    """What a run tells its user that resumes from a checkpoint of an earlier version, which holds no plan."""
+    return (
+        "the checkpoint holds no plan (an earlier version wrote it): the schedule is that of the present data with "
+        f"{count_processes(world_size)}"
+    )
+
+
+def count_processes(number: int) -> str:
+    """``1 process``, ``2 processes``."""
+    return f"{number} process" if number == 1 else f"{number} processes"
