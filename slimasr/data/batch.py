@@ -68,3 +68,10 @@ class Batch:
             texts=tuple(self.texts[i] for i in rows),
             alignment=None if self.alignment is None else self.alignment[index, :tokens],
         )
+
+
+def single(features: Tensor) -> Batch:
+    """A batch of one utterance without reference, from its (T, F) features."""
+    x_lens = torch.tensor([len(features)], device=features.device)
+    y = torch.zeros((1, 0), dtype=torch.int64, device=features.device)
+    return Batch(features.unsqueeze(0), x_lens, y, torch.zeros_like(x_lens), ("",), ("",))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from slimasr.data.batch import single
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.audio import read_pieces
-from slimasr.decoding.decode import search_labels
+from slimasr.decoding.recognize import recognize
 from slimasr.experiment import Experiment
 from slimasr.supernet.subnet import Subnet
 
@@ -49,12 +50,9 @@ def transcribe(
         yield " ".join(text for text in texts if text)
 
 
-@torch.no_grad()
 def _recognize(experiment: Experiment, features: torch.Tensor, subnet: Subnet | None) -> str:
     """The text of (T, F) features."""
     model = experiment.model
-    x = features.to(model.feature_mean.device).unsqueeze(0)
-    encoder = model.encode(x, torch.tensor([len(features)], device=x.device), subnet)
-    am = model.project_encoder(encoder.out, subnet)
-    (labels,) = search_labels(model, am, encoder.lens, experiment.config.decoding)
-    return experiment.tokenizer.decode(labels).strip()
+    batch = single(features.to(model.feature_mean.device))
+    (text,) = recognize(model, batch, subnet, experiment.tokenizer, experiment.config.decoding)
+    return text

@@ -12,7 +12,8 @@ from torch import Tensor
 from slimasr.config.schema import DecodingConfig, LossConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.decode import describe, search_labels
+from slimasr.decoding.decode import describe
+from slimasr.decoding.recognize import scored_utterances, texts_of
 from slimasr.errors import UserError
 from slimasr.methods.objective import Objective
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
@@ -55,10 +56,7 @@ def measure_quality(
         total += float(output.losses["transducer"].sum())
         tokens += batch.num_tokens
         am = model.project_encoder(encoder.out, subnet)
-        hypotheses = search_labels(model, am, encoder.lens, decoding)
-        for name, text, hypothesis in zip(batch.ids, batch.texts, hypotheses, strict=True):
-            words = tokenizer.decode(hypothesis).split()
-            utterances.append(Utterance(name, tuple(text.split()), tuple(words)))
+        utterances += scored_utterances(batch, texts_of(model, am, encoder.lens, tokenizer, decoding))
     return Quality(score(utterances), total / max(1, tokens))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from slimasr.config.schema import Config, SearchConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.decode import search_labels
+from slimasr.decoding.recognize import texts_of
 from slimasr.decoding.searchable import Searchable
 from slimasr.decoding.tabulated import tabulated
 from slimasr.encoders.base import EncoderOutput
@@ -122,8 +122,9 @@ class Evaluator:
         encoded = [self._encode(number, prepared, name) for number in numbers]
         frames = max(one.out.shape[1] for one in encoded)
         am = torch.cat([padded(model.project_encoder(one.out, subnet), frames) for one in encoded])
-        ids = iter(search_labels(searched, am, torch.cat([one.lens for one in encoded]), self._config.decoding))
-        return [[self._tokenizer.decode(next(ids)).split() for _ in one.lens] for one in encoded]
+        lens = torch.cat([one.lens for one in encoded])
+        texts = iter(texts_of(searched, am, lens, self._tokenizer, self._config.decoding))
+        return [[next(texts).split() for _ in one.lens] for one in encoded]
 
     def _word_errors(self, number: int, hypotheses: Sequence[Sequence[str]]) -> list[int]:
         pairs = zip(self._refs[number], hypotheses, strict=True)

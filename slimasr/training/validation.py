@@ -10,7 +10,7 @@ import torch
 from slimasr.config.schema import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.recognize import texts_of
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.objective import Objective
 from slimasr.training.distributed import World
@@ -67,7 +67,7 @@ def _measure(
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
     words = float(sum(len(text.split()) for text in batch.texts))
-    model = objective.model
+    model, greedy = objective.model, decoding.model_copy(update={"kind": "greedy"})
     for subnet in method.evaluated():
         output = method.forward_pass(objective, Pass(subnet, method.losses), batch, context)
         for name, values in output.losses.items():
@@ -75,8 +75,8 @@ def _measure(
             units[f"{subnet.id}/{name}"] = float(output.units[name].sum())
         assert output.encoder is not None, "an objective's output carries the encoder's"
         am = model.project_encoder(output.encoder.out, subnet)
-        ids = greedy_search(model, am, output.encoder.lens, decoding.max_symbols_per_frame)
-        sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, map(tokenizer.decode, ids))))
+        texts = texts_of(model, am, output.encoder.lens, tokenizer, greedy)
+        sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, texts)))
         units[f"{subnet.id}/wer"] = words
     return sums, units
 
