@@ -1,0 +1,46 @@
+"""Dev and test sets in batches: every utterance once, in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lhotse import CutSet
+
+from slimasr.config.schema import Config
+from slimasr.data.alignments import read_alignments
+from slimasr.data.batch import Batch
+from slimasr.data.collate import Collator, load_batches
+from slimasr.data.features import read_stats
+from slimasr.data.files import DataFolder
+from slimasr.data.sampling import pack
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.training_cuts import read_cuts_at
+
+
+def eval_batches(
+    config: Config,
+    data_dir: Path,
+    set_name: str,
+    tokenizer: Tokenizer,
+    max_seconds: float,
+    *,
+    speed: float = 1.0,
+    aligned: bool = False,
+) -> Iterator[Batch]:
+    """Every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
+
+    Nothing is left out: unknown characters become ``<unk>``, and audio that cannot be read is a `UserError`.
+
+    Args:
+      speed: one of ``data.speeds``, for a training set as training hears it.
+      aligned: the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
+    """
+    read_stats(config, data_dir)
+    packed = pack(list(read_cuts_at(config, DataFolder(data_dir), set_name, speed)), max_seconds)
+    frames = None
+    if aligned and config.loss.auxiliary is not None:
+        alignments = read_alignments(config.loss.auxiliary.alignments, [set_name], [speed])
+        frames = [[alignments.of(cut.id, speed) for cut in batch] for batch in packed]
+    collator = Collator(config, tokenizer, frames=frames)
+    yield from load_batches(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)
