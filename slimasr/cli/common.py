@@ -89,6 +89,12 @@ def progress(items: Iterable[T], total: int | None = None, label: str = "") -> I
     return _bar(items, total, label, console) if console.is_terminal else _lines(items, total, label)
 
 
+def say(notes: Iterable[str]) -> None:
+    """Print notes to stderr, one a line."""
+    for note in notes:
+        typer.echo(note, err=True)
+
+
 def _bar(items: Iterable[T], total: int | None, label: str, console: Console) -> Iterator[T]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, TimeRemainingColumn(), console=console)

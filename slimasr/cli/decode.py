@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress, say
 
 SubnetsOption = Annotated[
     list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
@@ -32,6 +32,7 @@ def run(
     """Recognise sets and write decode/<subnet>/<set>/{recogs,errs,utt2spk,decode.json}."""
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.evaluation_notes import evaluation_notes
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.experiment import Experiment
@@ -43,13 +44,16 @@ def run(
         experiment.model.to(default_device()),
         override(config.decoding, method, beam, max_symbols),
     )
-    for subnet in find_subnets(experiment, subnets or ["all"]):
-        for set_name in set_names or [config.data.dev, *config.data.test]:
-            speakers = read_speakers(data, set_name)
+    chosen = find_subnets(experiment, subnets or ["all"])
+    speakers = {name: read_speakers(data, name) for name in set_names or [config.data.dev, *config.data.test]}
+    for set_name in speakers:
+        say(evaluation_notes(config, data, set_name, tokenizer, losses=False))
+    for subnet in chosen:
+        for set_name in speakers:
             batches = eval_batches(config, data, set_name, tokenizer, decoding.batch_seconds)
             shown = progress(batches, None, f"{subnet.id} {set_name}")
             utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
-            result = DecodedSet(subnet, utterances, speakers, experiment.checkpoint, describe(decoding))
+            result = DecodedSet(subnet, utterances, speakers[set_name], experiment.checkpoint, describe(decoding))
             folder = write_decoded(exp, set_name, result)
             typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, progress, say
 
 SubnetsOption = Annotated[
     list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
@@ -26,6 +26,7 @@ def run(
     """Write export/<subnet>/*.int8.onnx and measure WER with them (default: the front); needs the extra export."""
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.evaluation_notes import evaluation_notes
     from slimasr.experiment import Experiment
     from slimasr.export.measure import measure_int8
     from slimasr.search.archive import find_subnets, fingerprint
@@ -36,6 +37,8 @@ def run(
         name: partial(eval_batches, config, data, name, tokenizer, config.decoding.batch_seconds)
         for name in set_names or [config.data.dev, *config.data.test]
     }
+    for name in sets:
+        say(evaluation_notes(config, data, name, tokenizer, losses=False))
     for subnet in find_subnets(experiment, subnets or ["front"]):
         measured = measure_int8(experiment, subnet, sets, fingerprint(exp / "final.pt"))
         for name, figures in progress(measured, len(sets), subnet.id):

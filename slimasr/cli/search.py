@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, progress, say
 from slimasr.cli.common import entry as run_command
 from slimasr.data.dataloading import eval_batches
+from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.energy import measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
@@ -68,6 +69,7 @@ def run(
         _slices(job.experiment(), data, _widths(slices))
         return
     start, search = time.monotonic(), job.open()
+    say(job.notes(search))
     total = search.generator().total() - len(search.study.history())
     found = run_workers(job, search, workers) if workers > 1 else search.work()
     with measure_energy(search.experiment.config.search.energy, gpus=_gpus(search.experiment)) as meter:
@@ -95,6 +97,8 @@ def main() -> None:
 def _slices(experiment: Experiment, data: Path, widths: list[float]) -> None:
     config = experiment.config.data
     sets = {name: _batches(experiment, data, name) for name in (config.dev, *config.test)}
+    for name in sets:
+        say(evaluation_notes(experiment.config, data, name, experiment.tokenizer, losses=True))
     for subnet, wers in progress(measure_slices(experiment, widths, sets), len(widths), "slices"):
         figures = ", ".join(f"{name} {wer:.2f} %" for name, wer in wers.items())
         typer.echo(f"untrained slice {subnet.id}: WER {figures}")

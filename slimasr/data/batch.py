@@ -23,6 +23,7 @@ class Batch:
       key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
       alignment: (N, U) int64, the encoder frame that emits each token, -1 behind the last one and where there is
         no alignment; None = no loss of the recipe needs it.
+      unscored: ids of utterances that no loss is computed of; they are recognised and count in the WER.
     """
 
     x: Tensor
@@ -33,6 +34,7 @@ class Batch:
     texts: tuple[str, ...]
     key: str | None = None
     alignment: Tensor | None = None
+    unscored: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,6 +43,11 @@ class Batch:
     def num_tokens(self) -> int:
         """Tokens of all utterances."""
         return int(self.y_lens.sum())
+
+    @property
+    def scored_rows(self) -> list[int]:
+        """Indices of the utterances that losses are computed of."""
+        return [row for row, name in enumerate(self.ids) if name not in self.unscored]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on ``device``."""

@@ -62,6 +62,7 @@ class Collator(Dataset[Batch]):
         frames: BatchFrames | None = None,
     ) -> None:
         """``keys``, ``frames``: by the number of the batch, what its `Batch.key` and `Batch.alignment` are made of."""
+        self.config = config
         self._num_mel_bins = config.features.num_mel_bins
         self._extractor: Fbank | None = None
         if config.data.storage == "on_the_fly":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lhotse import CutSet
@@ -13,6 +14,7 @@ from slimasr.data.batch import Batch
 from slimasr.data.collate import Collator, load_batches
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
+from slimasr.data.filters import infeasible
 from slimasr.data.sampling import pack
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_cuts_at
@@ -30,7 +32,8 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
 
-    Nothing is left out: unknown characters become ``<unk>``, and audio that cannot be read is a `UserError`.
+    Nothing is left out: unknown characters become ``<unk>``, and audio that cannot be read is a `UserError`. What no
+    loss can be computed of is marked (`Batch.unscored`); `slimasr.data.evaluation_notes` puts it into words.
 
     Args:
       speed: one of ``data.speeds``, for a training set as training hears it.
@@ -42,5 +45,20 @@ def eval_batches(
     if aligned and config.loss.auxiliary is not None:
         alignments = read_alignments(config.loss.auxiliary.alignments, [set_name], [speed])
         frames = [[alignments.of(cut.id, speed) for cut in batch] for batch in packed]
-    collator = Collator(config, tokenizer, frames=frames)
+    collator = EvaluationCollator(config, tokenizer, frames=frames)
     yield from load_batches(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)
+
+
+class EvaluationCollator(Collator):
+    """Marks the utterances whose tokens fit into no alignment with their encoder frames."""
+
+    def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
+        batch = super().__getitem__(item)
+        return replace(batch, unscored=frozenset(self._unscored(batch)))
+
+    def _unscored(self, batch: Batch) -> Iterator[str]:
+        model, loss = self.config.model, self.config.loss
+        rows = zip(batch.ids, batch.x_lens.tolist(), batch.y.tolist(), batch.y_lens.tolist(), strict=True)
+        for name, frames, tokens, length in rows:
+            if infeasible(model.frontend.output_frames(frames), tokens[:length], loss) is not None:
+                yield name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -11,7 +10,7 @@ from pathlib import Path
 from slimasr.config.schema import Config, DataConfig, LossConfig
 from slimasr.data.files import BadUtterance
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.files import write_atomic
+from slimasr.files import to_json, write_atomic
 
 FRAME_SHIFT = 0.01
 EncoderFrames = Callable[[int], int]
@@ -41,7 +40,7 @@ def unusable(
         return "empty transcript"
     if tokenizer.unk_id in ids:
         return f"transcript has characters the tokenizer does not know: {text!r}"
-    return _wrong_length(seconds, config.data) or _infeasible(encoder_frames(feature_frames(seconds)), ids, config.loss)
+    return _wrong_length(seconds, config.data) or infeasible(encoder_frames(feature_frames(seconds)), ids, config.loss)
 
 
 def _wrong_length(seconds: float, config: DataConfig) -> str | None:
@@ -52,9 +51,14 @@ def _wrong_length(seconds: float, config: DataConfig) -> str | None:
     return None
 
 
-def _infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None:
-    """A reason when no alignment of these tokens fits into this many encoder frames."""
+def infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None:
+    """Why no alignment of these tokens fits into so many encoder frames, or None.
+
+    This follows from the numbers alone, never from a model's loss: a model that has diverged says nothing about data.
+    """
     tokens = len(ids)
+    if tokens == 0:
+        return "no tokens"
     if frames < 1:
         return "shorter than one encoder frame"
     if loss.rnnt_type != "regular" and tokens > frames:
@@ -71,4 +75,4 @@ def _infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None
 
 def write_bad_utterances(path: Path, bad: Sequence[BadUtterance]) -> None:
     """List left-out utterances, one JSON object per line."""
-    write_atomic(path, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in bad))
+    write_atomic(path, "".join(to_json(asdict(item)) + "\n" for item in bad))

@@ -23,7 +23,7 @@ from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 from slimasr.scoring import Utterance, score
-from slimasr.search.evaluate import Quality, loss_objective
+from slimasr.search.evaluate import Quality, TokenLoss, loss_objective
 from slimasr.search.prefix import PrefixCache, layer_keys
 from slimasr.search.study import Outcome
 from slimasr.supernet.subnet import Subnet
@@ -130,17 +130,21 @@ class Evaluator:
         pairs = zip(self._refs[number], hypotheses, strict=True)
         return [int(kaldialign.edit_distance(list(ref), list(hyp))["total"]) for ref, hyp in pairs]
 
-    def _loss(self, prepared: Prepared, name: Subnet) -> float:
+    def _loss(self, prepared: Prepared, name: Subnet) -> float | None:
         """Per reference token. The encoder's output is still there where the cache has room for it."""
         model, subnet, _ = prepared
-        objective, total = loss_objective(model, self._config.loss), 0.0
+        loss = TokenLoss(loss_objective(model, self._config.loss))
         for number, batch in enumerate(self.batches):
-            if number not in self._predicted:
-                self._predicted[number] = model.predictor(batch.y)  # the same for all subnets
-            encoded, predicted = self._encode(number, prepared, name), self._predicted[number]
-            output = objective(batch, subnet, ("transducer",), encoder=encoded, predictor_out=predicted)
-            total += float(output.losses["transducer"].sum())
-        return total / max(1, sum(batch.num_tokens for batch in self.batches))
+            if batch.scored_rows:
+                loss.add(batch, subnet, self._encode(number, prepared, name), self._predictor_out(number, model))
+        return loss.mean
+
+    def _predictor_out(self, number: int, model: Transducer) -> Tensor:
+        """Of the utterances of a batch that have a loss: the same for all subnets."""
+        if number not in self._predicted:
+            batch = self.batches[number]
+            self._predicted[number] = model.predictor(batch.select(batch.scored_rows).y)
+        return self._predicted[number]
 
 
 def padded(x: Tensor, frames: int) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 
 from slimasr.config.load import load_config
 from slimasr.data.dataloading import eval_batches
+from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.decoding.decode import default_device
 from slimasr.errors import UserError, one_line
 from slimasr.experiment import Experiment
@@ -75,6 +76,12 @@ class Job:
         seconds = min(config.decoding.batch_seconds, BATCH_SECONDS)
         batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)
         return Search.open(experiment, batches, self.storage)
+
+    def notes(self, search: Search) -> list[str]:
+        """What the user should know of the dev set."""
+        experiment = search.experiment
+        config = experiment.config
+        return evaluation_notes(config, self.data, config.data.dev, experiment.tokenizer, losses=True)
 
 
 def run_workers(job: Job, search: Search, number: int) -> Iterator[Candidate]:

@@ -1,0 +1,48 @@
+"""What a user should know of a dev or test set before figures on it are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lhotse.cut import Cut
+
+from slimasr.config.schema import Config
+from slimasr.data.files import DataFolder
+from slimasr.data.filters import feature_frames, infeasible
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.training_cuts import read_feature_cuts
+
+MOST_NAMED = 3
+
+
+def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: Tokenizer, *, losses: bool) -> list[str]:
+    """One line for every kind of utterance that cannot be treated as the others are: set, number, first reasons.
+
+    Args:
+      losses: whether the command computes losses on the set, or only recognises it.
+
+    Raises:
+      UserError: stage 2 has not run.
+    """
+    cuts = list(read_feature_cuts(DataFolder(data_dir), set_name))
+    notes = []
+    unscored = {cut.id: _unscored(cut, config, tokenizer) for cut in cuts} if losses else {}
+    notes.append(_note(set_name, len(cuts), unscored, "left out of the losses, kept in the WER"))
+    return [note for note in notes if note is not None]
+
+
+def _unscored(cut: Cut, config: Config, tokenizer: Tokenizer) -> str | None:
+    """Why no loss can be computed of an utterance, or None."""
+    frames = config.model.frontend.output_frames(feature_frames(cut.duration))
+    return infeasible(frames, tokenizer.encode(cut.supervisions[0].text), config.loss)
+
+
+def _note(set_name: str, total: int, reasons: Mapping[str, str | None], consequence: str) -> str | None:
+    """``dev: 2 of 40 utterances left out of ...: a (reason), b (reason)``; None where there is nothing to say."""
+    found = {name: reason for name, reason in reasons.items() if reason is not None}
+    if not found:
+        return None
+    named = [f"{name} ({reason})" for name, reason in list(found.items())[:MOST_NAMED]]
+    more = ", ..." if len(found) > MOST_NAMED else ""
+    return f"{set_name}: {len(found)} of {total} utterances {consequence}: {', '.join(named)}{more}"
