@@ -24,6 +24,7 @@ class Batch:
       alignment: (N, U) int64, the encoder frame that emits each token, -1 behind the last one and where there is
         no alignment; None = no loss of the recipe needs it.
       unscored: ids of utterances that no loss is computed of; they are recognised and count in the WER.
+      unheard: ids of utterances shorter than one feature frame. Silence stands for them, and their hypothesis is empty.
     """
 
     x: Tensor
@@ -35,6 +36,7 @@ class Batch:
     key: str | None = None
     alignment: Tensor | None = None
     unscored: frozenset[str] = frozenset()
+    unheard: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,6 +50,11 @@ class Batch:
     def scored_rows(self) -> list[int]:
         """Indices of the utterances that losses are computed of."""
         return [row for row, name in enumerate(self.ids) if name not in self.unscored]
+
+    def searched_lens(self, lens: Tensor) -> Tensor:
+        """(N,) encoder frames that are searched for labels: all of them, but none of an utterance without audio."""
+        rows = [row for row, name in enumerate(self.ids) if name in self.unheard]
+        return lens.index_fill(0, torch.tensor(rows, device=lens.device), 0) if rows else lens
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on ``device``."""

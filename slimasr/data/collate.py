@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from slimasr.config.schema import Config, MusanConfig
 from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.batch import Batch
+from slimasr.data.frames import extract_frames, has_frame, no_frames, pad_with_silence
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
@@ -76,7 +77,8 @@ class Collator(Dataset[Batch]):
         number, clean = item
         cuts = list(clean if self._mixer is None else self._mixer(number, clean))
         texts = tuple(cut.supervisions[0].text for cut in cuts)
-        x, x_lens = _pad([torch.from_numpy(self._features(cut)) for cut in cuts], LOG_EPSILON)
+        features = (pad_with_silence(self._features(cut), self.config.model.frontend.min_frames) for cut in cuts)
+        x, x_lens = _pad([torch.from_numpy(rows) for rows in features], LOG_EPSILON)
         y, y_lens = _pad([torch.tensor(self._tokenizer.encode(text), dtype=torch.int64) for text in texts], 0)
         key = None if self._keys is None else self._keys[number]
         ids = tuple(cut.id for cut in cuts)
@@ -84,11 +86,12 @@ class Collator(Dataset[Batch]):
         return Batch(x, x_lens, y, y_lens, ids, texts, key, alignment)
 
     def _features(self, cut: Cut) -> np.ndarray:
-        """(T, F) float32."""
+        """(T, F) float32; T = 0 for audio shorter than one frame."""
+        if not has_frame(cut.duration):
+            return no_frames(self._num_mel_bins)
         try:
             if self._extractor is not None:
-                samples = load_samples(cut)
-                features: np.ndarray = self._extractor.extract(samples, cut.sampling_rate)
+                features = extract_frames(self._extractor, load_samples(cut), cut.sampling_rate)
             else:
                 features = cut.load_features()
         except AudioError as error:

@@ -15,6 +15,7 @@ from slimasr.data.collate import Collator, load_batches
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.filters import infeasible
+from slimasr.data.frames import has_frame
 from slimasr.data.sampling import pack
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_cuts_at
@@ -50,11 +51,12 @@ def eval_batches(
 
 
 class EvaluationCollator(Collator):
-    """Marks the utterances whose tokens fit into no alignment with their encoder frames."""
+    """Marks the utterances without a feature frame, and those whose tokens fit into no alignment."""
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         batch = super().__getitem__(item)
-        return replace(batch, unscored=frozenset(self._unscored(batch)))
+        unheard = frozenset(cut.id for cut in item[1] if not has_frame(cut.duration))
+        return replace(batch, unscored=unheard | set(self._unscored(batch)), unheard=unheard)
 
     def _unscored(self, batch: Batch) -> Iterator[str]:
         model, loss = self.config.model, self.config.loss

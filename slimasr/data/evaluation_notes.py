@@ -8,8 +8,10 @@ from pathlib import Path
 from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
+from slimasr.data.audio import audio_path
 from slimasr.data.files import DataFolder
-from slimasr.data.filters import feature_frames, infeasible
+from slimasr.data.filters import infeasible
+from slimasr.data.frames import feature_frames, has_frame
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
 
@@ -26,16 +28,20 @@ def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: T
       UserError: stage 2 has not run.
     """
     cuts = list(read_feature_cuts(DataFolder(data_dir), set_name))
-    notes = []
-    unscored = {cut.id: _unscored(cut, config, tokenizer) for cut in cuts} if losses else {}
-    notes.append(_note(set_name, len(cuts), unscored, "left out of the losses, kept in the WER"))
+    unheard = {cut.id: audio_path(cut) for cut in cuts if not has_frame(cut.duration)}
+    unscored = {cut.id: _unscored(cut, config, tokenizer) for cut in cuts if losses and cut.id not in unheard}
+    notes = (
+        _note(set_name, len(cuts), unheard, "shorter than one feature frame, their hypotheses are empty"),
+        _note(set_name, len(cuts), unscored, "left out of the losses, kept in the WER"),
+    )
     return [note for note in notes if note is not None]
 
 
 def _unscored(cut: Cut, config: Config, tokenizer: Tokenizer) -> str | None:
     """Why no loss can be computed of an utterance, or None."""
-    frames = config.model.frontend.output_frames(feature_frames(cut.duration))
-    return infeasible(frames, tokenizer.encode(cut.supervisions[0].text), config.loss)
+    frontend = config.model.frontend
+    frames = max(feature_frames(cut.duration), frontend.min_frames)
+    return infeasible(frontend.output_frames(frames), tokenizer.encode(cut.supervisions[0].text), config.loss)
 
 
 def _note(set_name: str, total: int, reasons: Mapping[str, str | None], consequence: str) -> str | None:

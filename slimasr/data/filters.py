@@ -9,16 +9,11 @@ from pathlib import Path
 
 from slimasr.config.schema import Config, DataConfig, LossConfig
 from slimasr.data.files import BadUtterance
+from slimasr.data.frames import feature_frames, has_frame
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.files import to_json, write_atomic
 
-FRAME_SHIFT = 0.01
 EncoderFrames = Callable[[int], int]
-
-
-def feature_frames(seconds: float) -> int:
-    """Frames of a cut (no edges snipped: rounded, halves up)."""
-    return int(seconds / FRAME_SHIFT + 0.5)
 
 
 def unusable(
@@ -40,12 +35,16 @@ def unusable(
         return "empty transcript"
     if tokenizer.unk_id in ids:
         return f"transcript has characters the tokenizer does not know: {text!r}"
-    return _wrong_length(seconds, config.data) or infeasible(encoder_frames(feature_frames(seconds)), ids, config.loss)
+    # Shorter ones are padded with silence.
+    frames = max(feature_frames(seconds), config.model.frontend.min_frames)
+    return _wrong_length(seconds, config.data) or infeasible(encoder_frames(frames), ids, config.loss)
 
 
 def _wrong_length(seconds: float, config: DataConfig) -> str | None:
     if seconds < config.min_cut_seconds:
         return f"{seconds:.2f} s, shorter than data.min_cut_seconds {config.min_cut_seconds:g}"
+    if not has_frame(seconds):
+        return f"{1000 * seconds:.3g} ms, shorter than one feature frame"
     if seconds > config.max_cut_seconds:
         return f"{seconds:.2f} s, longer than data.max_cut_seconds {config.max_cut_seconds:g}"
     return None

@@ -36,7 +36,7 @@ def align_batches(
         boundary = torch.stack([zeros, zeros, batch.y_lens, encoder.lens], dim=1)
         frames = best_path(px, py, boundary, loss.rnnt_type)
         for name, row, tokens in zip(batch.ids, frames.tolist(), batch.y_lens.tolist(), strict=True):
-            yield name, row[:tokens]
+            yield name, [-1] * tokens if name in batch.unheard else row[:tokens]
 
 
 def arc_log_probs(model: Transducer, am: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

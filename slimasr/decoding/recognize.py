@@ -54,7 +54,8 @@ def recognize(
       config: the search.
     """
     encoder = model.encode(batch.x, batch.x_lens, subnet)
-    return texts_of(model, model.project_encoder(encoder.out, subnet), encoder.lens, tokenizer, config)
+    am, lens = model.project_encoder(encoder.out, subnet), batch.searched_lens(encoder.lens)
+    return texts_of(model, am, lens, tokenizer, config)
 
 
 def scored_utterances(batch: Batch, texts: Sequence[str]) -> list[Utterance]:

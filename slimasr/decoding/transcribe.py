@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from slimasr.data.batch import single
+from slimasr.data.frames import extract_frames, pad_with_silence
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.audio import read_pieces
 from slimasr.decoding.recognize import recognize
@@ -45,14 +47,17 @@ def transcribe(
     for path in paths:
         texts = []
         for samples in read_pieces(Path(path), config.data.sampling_rate, window):
-            features = torch.from_numpy(extractor.extract(samples, config.data.sampling_rate))
+            features = extract_frames(extractor, samples[np.newaxis], config.data.sampling_rate)
             texts.append(_recognize(experiment, features, subnet))
         yield " ".join(text for text in texts if text)
 
 
-def _recognize(experiment: Experiment, features: torch.Tensor, subnet: Subnet | None) -> str:
-    """The text of (T, F) features."""
+def _recognize(experiment: Experiment, features: np.ndarray, subnet: Subnet | None) -> str:
+    """The text of (T, F) features; none where there is no frame."""
+    if not len(features):
+        return ""
     model = experiment.model
-    batch = single(features.to(model.feature_mean.device))
+    padded = pad_with_silence(features, model.config.frontend.min_frames)
+    batch = single(torch.from_numpy(padded).to(model.feature_mean.device))
     (text,) = recognize(model, batch, subnet, experiment.tokenizer, experiment.config.decoding)
     return text

@@ -49,7 +49,7 @@ def decode_onnx(
     for batch in batches:
         for one in (batch.select([row]) for row in range(len(batch))):
             encoded = model.encode(one.x, one.x_lens)
-            texts = texts_of(model, encoded.out, encoded.lens, tokenizer, config)
+            texts = texts_of(model, encoded.out, one.searched_lens(encoded.lens), tokenizer, config)
             utterances += scored_utterances(one, texts)
     return utterances
 

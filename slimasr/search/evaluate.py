@@ -60,8 +60,8 @@ def measure_quality(
     for batch in (batch.to(model.feature_mean.device) for batch in batches):
         encoder = model.encode(batch.x, batch.x_lens, subnet)
         dev_loss.add(batch, subnet, encoder)
-        am = model.project_encoder(encoder.out, subnet)
-        utterances += scored_utterances(batch, texts_of(model, am, encoder.lens, tokenizer, decoding))
+        am, lens = model.project_encoder(encoder.out, subnet), batch.searched_lens(encoder.lens)
+        utterances += scored_utterances(batch, texts_of(model, am, lens, tokenizer, decoding))
     return Quality(score(utterances), dev_loss.mean)
 
 

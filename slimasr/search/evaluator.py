@@ -122,7 +122,8 @@ class Evaluator:
         encoded = [self._encode(number, prepared, name) for number in numbers]
         frames = max(one.out.shape[1] for one in encoded)
         am = torch.cat([padded(model.project_encoder(one.out, subnet), frames) for one in encoded])
-        lens = torch.cat([one.lens for one in encoded])
+        batches = [self.batches[number] for number in numbers]
+        lens = torch.cat([b.searched_lens(one.lens) for b, one in zip(batches, encoded, strict=True)])
         texts = iter(texts_of(searched, am, lens, self._tokenizer, self._config.decoding))
         return [[next(texts).split() for _ in one.lens] for one in encoded]
 

@@ -77,7 +77,8 @@ def _measure(
         for name, values in output.losses.items():
             sums[f"{subnet.id}/{name}"] = float(values.sum())
             units[f"{subnet.id}/{name}"] = float(output.units[name].sum())
-        texts = texts_of(model, model.project_encoder(encoder.out, subnet), encoder.lens, tokenizer, greedy)
+        am, lens = model.project_encoder(encoder.out, subnet), batch.searched_lens(encoder.lens)
+        texts = texts_of(model, am, lens, tokenizer, greedy)
         sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, texts)))
         units[f"{subnet.id}/wer"] = words
     return sums, units
