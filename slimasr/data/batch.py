@@ -24,6 +24,8 @@ class Batch:
       alignment: (N, U) int64, the encoder frame that emits each token, -1 behind the last one and where there is
         no alignment; None = no loss of the recipe needs it.
       unscored: ids of utterances that no loss is computed of; they are recognised and count in the WER.
+      pieces: where a single utterance is too long for the model at once, the lengths in frames of the pieces that it is
+        recognised in (`parts`); no loss is computed of it.
       unheard: ids of utterances shorter than one feature frame. Silence stands for them, and their hypothesis is empty.
     """
 
@@ -37,6 +39,7 @@ class Batch:
     alignment: Tensor | None = None
     unscored: frozenset[str] = frozenset()
     unheard: frozenset[str] = frozenset()
+    pieces: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,6 +58,15 @@ class Batch:
         """(N,) encoder frames that are searched for labels: all of them, but none of an utterance without audio."""
         rows = [row for row, name in enumerate(self.ids) if name in self.unheard]
         return lens.index_fill(0, torch.tensor(rows, device=lens.device), 0) if rows else lens
+
+    def parts(self) -> list[Batch]:
+        """What a model encodes at once: the batch itself, or the pieces of its one utterance, in order."""
+        if not self.pieces:
+            return [self]
+        assert len(self) == 1, "an utterance in pieces has a batch of its own"
+        lengths = self.x_lens.new_tensor(self.pieces).split(1)
+        pieces = zip(self.x.split(self.pieces, dim=1), lengths, strict=True)
+        return [replace(self, x=x, x_lens=x_lens, pieces=()) for x, x_lens in pieces]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on ``device``."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lhotse import CutSet
+from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
 from slimasr.data.alignments import read_alignments
 from slimasr.data.batch import Batch
-from slimasr.data.collate import Collator, load_batches
+from slimasr.data.collate import BatchFrames, Collator, load_batches
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.filters import infeasible
-from slimasr.data.frames import has_frame
+from slimasr.data.frames import feature_frames, has_frame
+from slimasr.data.pieces import cut_at_pauses, rounded_as_stored, window_frames, window_seconds
 from slimasr.data.sampling import pack
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_cuts_at
@@ -30,6 +32,7 @@ def eval_batches(
     *,
     speed: float = 1.0,
     aligned: bool = False,
+    whole_seconds: float | None = None,
 ) -> Iterator[Batch]:
     """Every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
 
@@ -38,25 +41,47 @@ def eval_batches(
 
     Args:
       speed: one of ``data.speeds``, for a training set as training hears it.
+      whole_seconds: what lasts longer comes alone and in pieces; default: `slimasr.data.pieces.window_seconds`.
       aligned: the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
     """
     read_stats(config, data_dir)
-    packed = pack(list(read_cuts_at(config, DataFolder(data_dir), set_name, speed)), max_seconds)
+    window = window_frames(whole_seconds or window_seconds(config.data), config.model.frontend.min_frames)
+    packed = _pack(list(read_cuts_at(config, DataFolder(data_dir), set_name, speed)), max_seconds, window)
     frames = None
     if aligned and config.loss.auxiliary is not None:
         alignments = read_alignments(config.loss.auxiliary.alignments, [set_name], [speed])
         frames = [[alignments.of(cut.id, speed) for cut in batch] for batch in packed]
-    collator = EvaluationCollator(config, tokenizer, frames=frames)
+    collator = EvaluationCollator(config, tokenizer, window, frames)
     yield from load_batches(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)
 
 
+def _pack(cuts: Sequence[Cut], max_seconds: float, window: int) -> list[list[Cut]]:
+    """Batches of cuts, longest first; those of more frames than the window have a batch each."""
+    long = [cut for cut in cuts if feature_frames(cut.duration) > window]
+    others = [cut for cut in cuts if feature_frames(cut.duration) <= window]
+    return [*pack(long, 0.0), *pack(others, max_seconds)]
+
+
 class EvaluationCollator(Collator):
-    """Marks the utterances without a feature frame, and those whose tokens fit into no alignment."""
+    """Marks the utterances without a feature frame, and those whose tokens fit into no alignment; cuts long ones."""
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, window: int, frames: BatchFrames | None = None) -> None:
+        """``window``: most frames of an utterance that is not cut; ``frames``: as in `Collator`."""
+        super().__init__(config, tokenizer, frames=frames)
+        self._window = window
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         batch = super().__getitem__(item)
+        if batch.x.shape[1] > self._window:
+            return replace(batch, unscored=frozenset(batch.ids), pieces=self._pieces(batch))
         unheard = frozenset(cut.id for cut in item[1] if not has_frame(cut.duration))
         return replace(batch, unscored=unheard | set(self._unscored(batch)), unheard=unheard)
+
+    def _pieces(self, batch: Batch) -> tuple[int, ...]:
+        (features,) = batch.x.numpy()
+        if self.config.data.storage == "on_the_fly":
+            features = rounded_as_stored(features)
+        return cut_at_pauses(features, self._window, self.config.model.frontend.min_frames)
 
     def _unscored(self, batch: Batch) -> Iterator[str]:
         model, loss = self.config.model, self.config.loss

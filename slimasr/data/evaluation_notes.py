@@ -11,7 +11,8 @@ from slimasr.config.schema import Config
 from slimasr.data.audio import audio_path
 from slimasr.data.files import DataFolder
 from slimasr.data.filters import infeasible
-from slimasr.data.frames import feature_frames, has_frame
+from slimasr.data.frames import FRAME_SHIFT, feature_frames, has_frame
+from slimasr.data.pieces import window_frames, window_seconds
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
 
@@ -29,9 +30,14 @@ def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: T
     """
     cuts = list(read_feature_cuts(DataFolder(data_dir), set_name))
     unheard = {cut.id: audio_path(cut) for cut in cuts if not has_frame(cut.duration)}
-    unscored = {cut.id: _unscored(cut, config, tokenizer) for cut in cuts if losses and cut.id not in unheard}
+    window = window_frames(window_seconds(config.data), config.model.frontend.min_frames)
+    long = {cut.id: f"{cut.duration:.1f} s" for cut in cuts if feature_frames(cut.duration) > window}
+    others = [cut for cut in cuts if cut.id not in unheard and cut.id not in long]
+    unscored = {cut.id: _unscored(cut, config, tokenizer) for cut in others} if losses else {}
+    in_pieces = f"longer than {window * FRAME_SHIFT:g} s, recognised in pieces cut at pauses"
     notes = (
         _note(set_name, len(cuts), unheard, "shorter than one feature frame, their hypotheses are empty"),
+        _note(set_name, len(cuts), long, in_pieces + (", left out of the losses" if losses else "")),
         _note(set_name, len(cuts), unscored, "left out of the losses, kept in the WER"),
     )
     return [note for note in notes if note is not None]

@@ -30,6 +30,9 @@ def align_batches(
     """
     device = model.feature_mean.device
     for batch in (batch.to(device) for batch in batches):
+        if batch.pieces:
+            yield batch.ids[0], [-1] * batch.num_tokens
+            continue
         encoder = model.encode(batch.x, batch.x_lens, subnet)
         px, py = arc_log_probs(model, model.project_encoder(encoder.out, subnet), batch.y)
         zeros = torch.zeros_like(batch.y_lens)

@@ -46,16 +46,26 @@ def texts_of(model: Searchable, am: Tensor, lens: Tensor, tokenizer: Tokenizer, 
 def recognize(
     model: Transducer, batch: Batch, subnet: Subnet | None, tokenizer: Tokenizer, config: DecodingConfig
 ) -> list[str]:
-    """The text of every utterance of a batch.
+    """The text of every utterance of a batch; memory is bounded by its parts.
 
     Args:
       model: in eval mode, on the batch's device.
       subnet: what runs, None = the max subnet.
       config: the search.
     """
-    encoder = model.encode(batch.x, batch.x_lens, subnet)
-    am, lens = model.project_encoder(encoder.out, subnet), batch.searched_lens(encoder.lens)
-    return texts_of(model, am, lens, tokenizer, config)
+    texts = []
+    for part in batch.parts():
+        encoder = model.encode(part.x, part.x_lens, subnet)
+        am, lens = model.project_encoder(encoder.out, subnet), part.searched_lens(encoder.lens)
+        texts.append(texts_of(model, am, lens, tokenizer, config))
+    return join_parts(texts)
+
+
+def join_parts(texts: Sequence[Sequence[str]]) -> list[str]:
+    """One text per utterance, from the texts of a batch's parts (`Batch.parts`): those of pieces, joined by spaces."""
+    if len(texts) == 1:
+        return list(texts[0])
+    return [" ".join(text for (text,) in texts if text)]
 
 
 def scored_utterances(batch: Batch, texts: Sequence[str]) -> list[Utterance]:

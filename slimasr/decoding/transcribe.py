@@ -10,13 +10,12 @@ import torch
 
 from slimasr.data.batch import single
 from slimasr.data.frames import extract_frames, pad_with_silence
+from slimasr.data.pieces import window_seconds as longest_window
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.audio import read_pieces
 from slimasr.decoding.recognize import recognize
 from slimasr.experiment import Experiment
 from slimasr.supernet.subnet import Subnet
-
-MAX_WINDOW_SECONDS = 30.0
 
 
 def transcribe(
@@ -42,7 +41,7 @@ def transcribe(
       UserError: a file is missing, unreadable, truncated or empty.
     """
     config = experiment.config
-    window = window_seconds or min(MAX_WINDOW_SECONDS, config.data.max_cut_seconds)
+    window = window_seconds or longest_window(config.data)
     extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
     for path in paths:
         texts = []

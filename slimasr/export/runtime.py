@@ -11,7 +11,7 @@ from torch import Tensor
 from slimasr.config.schema import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.recognize import scored_utterances, texts_of
+from slimasr.decoding.recognize import join_parts, scored_utterances, texts_of
 from slimasr.encoders.base import EncoderOutput
 from slimasr.export.onnx import OnnxFiles, needed
 from slimasr.models.predictor import PredictorState
@@ -48,9 +48,12 @@ def decode_onnx(
     utterances: list[Utterance] = []
     for batch in batches:
         for one in (batch.select([row]) for row in range(len(batch))):
-            encoded = model.encode(one.x, one.x_lens)
-            texts = texts_of(model, encoded.out, one.searched_lens(encoded.lens), tokenizer, config)
-            utterances += scored_utterances(one, texts)
+            texts = []
+            for part in one.parts():
+                encoded = model.encode(part.x, part.x_lens)
+                lens = part.searched_lens(encoded.lens)
+                texts.append(texts_of(model, encoded.out, lens, tokenizer, config))
+            utterances += scored_utterances(one, join_parts(texts))
     return utterances
 
 

@@ -14,7 +14,7 @@ from slimasr.config.schema import DecodingConfig, LossConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.decode import describe
-from slimasr.decoding.recognize import scored_utterances, texts_of
+from slimasr.decoding.recognize import join_parts, scored_utterances, texts_of
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.methods.objective import Objective, scored_part
@@ -58,10 +58,13 @@ def measure_quality(
     utterances = list[Utterance]()
     dev_loss = TokenLoss(loss_objective(model, loss))
     for batch in (batch.to(model.feature_mean.device) for batch in batches):
-        encoder = model.encode(batch.x, batch.x_lens, subnet)
-        dev_loss.add(batch, subnet, encoder)
-        am, lens = model.project_encoder(encoder.out, subnet), batch.searched_lens(encoder.lens)
-        utterances += scored_utterances(batch, texts_of(model, am, lens, tokenizer, decoding))
+        texts = []
+        for part in batch.parts():
+            encoder = model.encode(part.x, part.x_lens, subnet)
+            dev_loss.add(part, subnet, encoder)
+            am, lens = model.project_encoder(encoder.out, subnet), part.searched_lens(encoder.lens)
+            texts.append(texts_of(model, am, lens, tokenizer, decoding))
+        utterances += scored_utterances(batch, join_parts(texts))
     return Quality(score(utterances), dev_loss.mean)
 
 

@@ -11,7 +11,7 @@ import torch
 from slimasr.config.schema import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.recognize import texts_of
+from slimasr.decoding.recognize import join_parts, texts_of
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.objective import Objective, PassOutput, scored_part
@@ -73,13 +73,15 @@ def _measure(
     words = float(sum(len(text.split()) for text in batch.texts))
     model, greedy = objective.model, decoding.model_copy(update={"kind": "greedy"})
     for subnet in method.evaluated():
-        encoder, output = _forward(objective, method, subnet, batch, context)
-        for name, values in output.losses.items():
-            sums[f"{subnet.id}/{name}"] = float(values.sum())
-            units[f"{subnet.id}/{name}"] = float(output.units[name].sum())
-        am, lens = model.project_encoder(encoder.out, subnet), batch.searched_lens(encoder.lens)
-        texts = texts_of(model, am, lens, tokenizer, greedy)
-        sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, texts)))
+        texts = []
+        for part in batch.parts():
+            encoder, output = _forward(objective, method, subnet, part, context)
+            for name, values in output.losses.items():
+                sums[f"{subnet.id}/{name}"] = float(values.sum())
+                units[f"{subnet.id}/{name}"] = float(output.units[name].sum())
+            am, lens = model.project_encoder(encoder.out, subnet), part.searched_lens(encoder.lens)
+            texts.append(texts_of(model, am, lens, tokenizer, greedy))
+        sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, join_parts(texts))))
         units[f"{subnet.id}/wer"] = words
     return sums, units
 
