@@ -29,6 +29,8 @@ def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: T
       UserError: stage 2 has not run.
     """
     cuts = list(read_feature_cuts(DataFolder(data_dir), set_name))
+    if not any(cut.supervisions[0].text.split() for cut in cuts):
+        return []  # A set without a word is refused as a whole.
     unheard = {cut.id: audio_path(cut) for cut in cuts if not has_frame(cut.duration)}
     window = window_frames(window_seconds(config.data), config.model.frontend.min_frames)
     long = {cut.id: f"{cut.duration:.1f} s" for cut in cuts if feature_frames(cut.duration) > window}

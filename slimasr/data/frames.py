@@ -31,7 +31,7 @@ def feature_frames(seconds: float) -> int:
 def extract_frames(extractor: Fbank, samples: np.ndarray, sampling_rate: int) -> np.ndarray:
     """(T, F) float32 log-mel features of (1, num_samples) audio; T = 0 without `has_frame`, where lhotse would fail."""
     if not has_frame(samples.shape[1] / sampling_rate):
-        return no_frames(extractor.config.num_mel_bins)
+        return no_frames(extractor.feature_dim(sampling_rate))
     features: np.ndarray = extractor.extract(samples, sampling_rate)
     return features
 

@@ -51,7 +51,8 @@ def cut_at_pauses(features: np.ndarray, max_frames: int, min_frames: int) -> tup
 def rounded_as_stored(features: np.ndarray) -> np.ndarray:
     """(T, F) features as they come back from stage 2's files."""
     starts = range(0, len(features), CHUNKY_FORMAT_CHUNK_SIZE)
-    chunks = (features[start : start + CHUNKY_FORMAT_CHUNK_SIZE] for start in starts)
+    # Copies, as compression writes into what it is given.
+    chunks = (features[start : start + CHUNKY_FORMAT_CHUNK_SIZE].copy() for start in starts)
     return np.concatenate([lilcom.decompress(lilcom.compress(chunk, tick_power=TICK_POWER)) for chunk in chunks])
 
 

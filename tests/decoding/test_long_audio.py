@@ -197,7 +197,7 @@ def test_the_search_measures_the_same(
 def test_validation_measures_the_same(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, _ = made
     config, tokenizer = experiment.config, experiment.tokenizer
-    objective = Objective(experiment.model, config.loss)
+    objective = Objective(experiment.model, config.loss).eval()  # its mode is restored
     method = Slimmable(experiment.space, loss_weights(config.loss))  # type: ignore[arg-type]
     context = StepContext(0, 1, 10, random.Random(0))
 
