@@ -57,9 +57,14 @@ def eval_batches(
 
 def _pack(cuts: Sequence[Cut], max_seconds: float, window: int) -> list[list[Cut]]:
     """Batches of cuts, longest first; those of more frames than the window have a batch each."""
-    long = [cut for cut in cuts if feature_frames(cut.duration) > window]
-    others = [cut for cut in cuts if feature_frames(cut.duration) <= window]
+    long = [cut for cut in cuts if _is_long(cut, window)]
+    others = [cut for cut in cuts if not _is_long(cut, window)]
     return [*pack(long, 0.0), *pack(others, max_seconds)]
+
+
+def _is_long(cut: Cut, window: int) -> bool:
+    """By its duration, as batches are made before features are known."""
+    return feature_frames(cut.duration) > window
 
 
 class EvaluationCollator(Collator):
@@ -72,7 +77,7 @@ class EvaluationCollator(Collator):
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         batch = super().__getitem__(item)
-        if batch.x.shape[1] > self._window:
+        if any(_is_long(cut, self._window) for cut in item[1]):
             return replace(batch, unscored=frozenset(batch.ids), pieces=self._pieces(batch))
         unheard = frozenset(cut.id for cut in item[1] if not has_frame(cut.duration))
         return replace(batch, unscored=unheard | set(self._unscored(batch)), unheard=unheard)

@@ -41,7 +41,7 @@ def rows(batches: list[Batch]) -> dict[str, torch.Tensor]:
     return {name: batch.x[row, : batch.x_lens[row]] for batch in batches for row, name in enumerate(batch.ids)}
 
 
-@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
 def test_any_number_of_samples_has_features(rate: int) -> None:
     extractor = make_extractor(20, rate)
     for samples in [*range(1, 1000, 7), rate // 100 - 1, rate // 100, rate // 100 + 1, rate // 200]:
