@@ -48,8 +48,8 @@ def recipe(storage: str) -> Config:
 
 
 def odd_corpus(root: Path) -> Path:
-    """Of four dev utterances one is 1 sample long, one 40 ms, one too short for its text, and one lasts 8 s."""
-    corpus = make_an4(root / "an4")
+    """Of five dev utterances one is 1 sample long, one 40 ms, one too short for its text, and one lasts 8 s."""
+    corpus = make_an4(root / "an4", utterances_per_speaker=5)
     rng = np.random.default_rng(0)
     for speaker in ("speakere", "tester"):
         for number, samples in enumerate((1, 640, 16000, 8 * 16000)):
@@ -87,9 +87,9 @@ def test_every_stage_runs_and_names_each_kind_once(
     said = {"train": capsys.readouterr().err, "search": call("search", exp, "--data", data)}
     said["decode"] = call("decode", exp, "--data", data)
     notes = {
-        "dev: 1 of 4 utterances shorter than one feature frame": "speakere-0",
-        "dev: 1 of 4 utterances longer than 3 s": "speakere-3",
-        "dev: 2 of 4 utterances left out of the losses": "speakere-2",
+        "dev: 1 of 5 utterances shorter than one feature frame": "speakere-0",
+        "dev: 1 of 5 utterances longer than 3 s": "speakere-3",
+        "dev: 2 of 5 utterances left out of the losses": "speakere-2",
     }
     for stage, text in said.items():
         for note, name in notes.items():
@@ -103,10 +103,10 @@ def test_every_stage_runs_and_names_each_kind_once(
     subnets = read_results(exp)["subnets"]
     for name, entry in subnets.items():
         assert math.isfinite(entry["dev_loss"])
-        assert entry["wer"]["dev"]["sentences"] == 4
+        assert entry["wer"]["dev"]["sentences"] == 5
         for part, speaker in (("dev", "speakere"), ("test", "tester")):
             found = {u.id: u.hyp for u in read_recogs(exp / "decode" / name / part / "recogs")}
-            assert found.keys() == {f"{speaker}-{n}" for n in range(4)}
+            assert found.keys() == {f"{speaker}-{n}" for n in range(5)}
             assert found[f"{speaker}-0"] == ()
 
 

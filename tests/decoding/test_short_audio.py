@@ -50,7 +50,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Experiment, Pa
     compute_features(made_of, data, 1, lambda items, *_: items)
     experiment = Experiment.open(write_experiment(tmp_path, made_of, data))
     with torch.no_grad():
-        experiment.model.joiner.output.bias[:3] -= 20.0  # so that a single frame emits something
+        experiment.model.joiner.output.bias[:4] -= 20.0  # so that a single frame emits a letter
     return experiment, data, files
 
 
