@@ -31,11 +31,14 @@ MODEL = {
 }
 
 
+SIZES = {"max_cuts": 4, "num_buckets": 2, "max_cut_seconds": 3.0, "max_bad_share": 0.1}
+
+
 def recipe(storage: str) -> Config:
     return parse_config(
         {
             "name": "odd",
-            "data": {"corpus": "an4", "storage": storage, "max_cuts": 4, "num_buckets": 2, "max_cut_seconds": 3.0},
+            "data": {"corpus": "an4", "storage": storage, **SIZES},
             "features": {"num_mel_bins": 20},
             "tokenizer": {"kind": "char", "vocab_size": 20},
             "model": MODEL,
