@@ -91,7 +91,7 @@ class Collator(Dataset[Batch]):
             return no_frames(self._num_mel_bins)
         try:
             if self._extractor is not None:
-                features = extract_frames(self._extractor, load_samples(cut), cut.sampling_rate)
+                features = extract_frames(self._extractor, load_samples(cut), cut.sampling_rate, cut.duration)
             else:
                 features = cut.load_features()
         except AudioError as error:

@@ -36,11 +36,11 @@ def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: T
     long = {cut.id: f"{cut.duration:.1f} s" for cut in cuts if feature_frames(cut.duration) > window}
     others = [cut for cut in cuts if cut.id not in unheard and cut.id not in long]
     unscored = {cut.id: _unscored(cut, config, tokenizer) for cut in others} if losses else {}
-    in_pieces = f"longer than {window * FRAME_SHIFT:g} s, recognised in pieces cut at pauses"
+    in_pieces = f"longer than {window * FRAME_SHIFT:g} s and recognised in pieces cut at pauses"
     notes = (
-        _note(set_name, len(cuts), unheard, "shorter than one feature frame, their hypotheses are empty"),
-        _note(set_name, len(cuts), long, in_pieces + (", left out of the losses" if losses else "")),
-        _note(set_name, len(cuts), unscored, "left out of the losses, kept in the WER"),
+        _note(set_name, len(cuts), unheard, "shorter than one feature frame and recognised as empty text"),
+        _note(set_name, len(cuts), long, in_pieces + (", without a loss" if losses else "")),
+        _note(set_name, len(cuts), unscored, "left out of the losses but kept in the WER"),
     )
     return [note for note in notes if note is not None]
 
@@ -53,10 +53,11 @@ def _unscored(cut: Cut, config: Config, tokenizer: Tokenizer) -> str | None:
 
 
 def _note(set_name: str, total: int, reasons: Mapping[str, str | None], consequence: str) -> str | None:
-    """``dev: 2 of 40 utterances left out of ...: a (reason), b (reason)``; None where there is nothing to say."""
+    """``dev: 2 of 40 utterances are left out of ...: a (reason), b (reason)``; None where there is nothing to say."""
     found = {name: reason for name, reason in reasons.items() if reason is not None}
     if not found:
         return None
     named = [f"{name} ({reason})" for name, reason in list(found.items())[:MOST_NAMED]]
     more = ", ..." if len(found) > MOST_NAMED else ""
-    return f"{set_name}: {len(found)} of {total} utterances {consequence}: {', '.join(named)}{more}"
+    verb = "is" if len(found) == 1 else "are"
+    return f"{set_name}: {len(found)} of {total} utterances {verb} {consequence}: {', '.join(named)}{more}"

@@ -28,9 +28,15 @@ def feature_frames(seconds: float) -> int:
     return int(seconds / FRAME_SHIFT + 0.5) if has_frame(seconds) else 0
 
 
-def extract_frames(extractor: Fbank, samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """(T, F) float32 log-mel features of (1, num_samples) audio; T = 0 without `has_frame`, where lhotse would fail."""
-    if not has_frame(samples.shape[1] / sampling_rate):
+def extract_frames(
+    extractor: Fbank, samples: np.ndarray, sampling_rate: int, seconds: float | None = None
+) -> np.ndarray:
+    """(T, F) float32 log-mel features of (1, num_samples) audio; T = 0 without `has_frame`, where lhotse would fail.
+
+    Args:
+      seconds: duration by a manifest, which all stages go by; default: that of the samples.
+    """
+    if not has_frame(samples.shape[1] / sampling_rate if seconds is None else seconds):
         return no_frames(extractor.feature_dim(sampling_rate))
     features: np.ndarray = extractor.extract(samples, sampling_rate)
     return features

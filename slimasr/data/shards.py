@@ -22,7 +22,7 @@ from slimasr.data.files import (
     speed_suffix,
     write_cuts,
 )
-from slimasr.data.frames import extract_frames, has_frame, no_frames
+from slimasr.data.frames import extract_frames
 from slimasr.files import write_json_atomic
 
 SHARD_CUTS = 250
@@ -165,11 +165,9 @@ def _extract(extractor: Fbank, cut: Cut, shard: Shard, bad: list[BadUtterance]) 
     except AudioError as error:
         bad.append(BadUtterance(cut.id, str(error)))
         return None
-    # As the manifest says it, by which later stages go.
-    if has_frame(cut.duration):
-        return extract_frames(extractor, samples, cut.sampling_rate)
-    if shard.keep_short:
-        return no_frames(shard.num_mel_bins)
+    features = extract_frames(extractor, samples, cut.sampling_rate, cut.duration)
+    if len(features) or shard.keep_short:
+        return features
     bad.append(BadUtterance(cut.id, f"{audio_path(cut)}: shorter than one feature frame ({samples.shape[1]} samples)"))
     return None
 

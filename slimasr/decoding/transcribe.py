@@ -28,7 +28,8 @@ def transcribe(
 
     Any format that libsndfile reads, any sampling rate and number of channels. Audio longer than the window
     is recognised in pieces that are cut at pauses and whose texts are joined by spaces; memory is bounded by
-    one piece.
+    one piece. Audio too short for the front end is padded with silence; shorter than one feature frame, it gives
+    empty text.
 
     Args:
       experiment: model, tokenizer and configuration (features, search).

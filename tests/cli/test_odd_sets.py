@@ -90,9 +90,9 @@ def test_every_stage_runs_and_names_each_kind_once(
     said = {"train": capsys.readouterr().err, "search": call("search", exp, "--data", data)}
     said["decode"] = call("decode", exp, "--data", data)
     notes = {
-        "dev: 1 of 5 utterances shorter than one feature frame": "speakere-0",
-        "dev: 1 of 5 utterances longer than 3 s": "speakere-3",
-        "dev: 2 of 5 utterances left out of the losses": "speakere-2",
+        "dev: 1 of 5 utterances is shorter than one feature frame": "speakere-0",
+        "dev: 1 of 5 utterances is longer than 3 s": "speakere-3",
+        "dev: 2 of 5 utterances are left out of the losses": "speakere-2",
     }
     for stage, text in said.items():
         for note, name in notes.items():

@@ -52,7 +52,7 @@ def test_what_has_no_alignment_is_marked_and_named(an4: Path, tmp_path: Path, rn
     notes = evaluation_notes(recipe, tmp_path, "dev", tokenizer, losses=True)
     assert len(notes) == len(marked)
     for note in notes:
-        assert note.startswith("dev: 1 of 4 utterances left out of the losses, kept in the WER: speakere-1 (")
+        assert note.startswith("dev: 1 of 4 utterances is left out of the losses but kept in the WER: speakere-1 (")
         assert f"no {rnnt_type} alignment" in note
     assert evaluation_notes(recipe, tmp_path, "dev", tokenizer, losses=False) == []
 
@@ -64,6 +64,6 @@ def test_no_more_than_three_are_named(tmp_path: Path) -> None:
     recipe = config()
     tokenizer = run_stages(recipe, tmp_path / "data", corpus)
     (note,) = evaluation_notes(recipe, tmp_path / "data", "test", tokenizer, losses=True)
-    assert note.startswith("test: 5 of 5 utterances")
+    assert note.startswith("test: 5 of 5 utterances are left out")
     assert note.count("no CTC alignment") == 3
     assert note.endswith(", ...")

@@ -84,7 +84,7 @@ def test_dev_keeps_what_is_too_short_and_batches_do_not_matter(an4: Path, tmp_pa
     assert batch.unheard <= batch.unscored
     assert batch.searched_lens(torch.full((4,), 5)).tolist() == [0 if n in batch.unheard else 5 for n in batch.ids]
     notes = evaluation_notes(recipe, tmp_path, "dev", tokenizer, losses=False)
-    assert len(notes) == 1 and notes[0].startswith("dev: 2 of 4 utterances shorter than one feature frame")
+    assert len(notes) == 1 and notes[0].startswith("dev: 2 of 4 utterances are shorter than one feature frame")
     assert "speakere-0.flac" in notes[0] and "speakere-1.flac" in notes[0]
 
 
