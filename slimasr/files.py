@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,22 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
 
 def write_json_atomic(path: Path, value: Any) -> None:
     """`write_atomic` for JSON, indented, so that a change is readable in a diff."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, to_json(value, indent=2) + "\n")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Plain data as JSON that every reader accepts: numbers that are not finite, which JSON lacks, become null."""
+    return json.dumps(_without_nonfinite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _without_nonfinite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nonfinite(item) for item in value]
+    return value
 
 
 def _sync_folder(folder: Path) -> None:

@@ -43,7 +43,8 @@ def run(
     write_facts(folder, origin, {name: checked_identity(config, data, name).transcripts for name in names})
     for set_name in names:
         for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:
-            batches = eval_batches(config, data, set_name, tokenizer, config.decoding.batch_seconds, speed=speed)
+            seconds, longest = config.decoding.batch_seconds, config.data.max_cut_seconds
+            batches = eval_batches(config, data, set_name, tokenizer, seconds, speed=speed, longest=longest)
             path = alignment_file(folder, set_name, speed)
             frames = dict(align_batches(model, progress(batches, None, path.stem), chosen, config.loss))
             write_alignments(path, frames)

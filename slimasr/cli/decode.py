@@ -33,6 +33,7 @@ def run(
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.coverage import coverage_notes
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.evaluation_notes import evaluation_notes
     from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
@@ -45,17 +46,21 @@ def run(
         experiment.model.to(default_device()),
         override(config.decoding, method, beam, max_symbols),
     )
+    chosen = find_subnets(experiment, subnets or ["all"])
     names = set_names or [config.data.dev, *config.data.test]
     print_notes(unverified_sets(config, data, names))
+    speakers = {name: read_speakers(data, name) for name in names}
+    identities = {name: checked_identity(config, data, name).fingerprint for name in names}
     print_notes(coverage_notes(data, names, tokenizer))
-    for subnet in find_subnets(experiment, subnets or ["all"]):
+    for set_name in names:
+        print_notes(evaluation_notes(config, data, set_name, tokenizer, losses=False))
+    for subnet in chosen:
         for set_name in names:
-            speakers = read_speakers(data, set_name)
-            fingerprint = checked_identity(config, data, set_name).fingerprint
             batches = eval_batches(config, data, set_name, tokenizer, decoding.batch_seconds)
             shown = progress(batches, None, f"{subnet.id} {set_name}")
             utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
-            result = DecodedSet(subnet, utterances, speakers, experiment.checkpoint, describe(decoding), fingerprint)
+            made_by = (experiment.checkpoint, describe(decoding), identities[set_name])
+            result = DecodedSet(subnet, utterances, speakers[set_name], *made_by)
             folder = write_decoded(exp, set_name, result)
             typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from slimasr.config.load import load_config
 from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
+from slimasr.files import to_json
 from slimasr.models.transducer import Transducer
 from slimasr.report.tables import profile_table
 from slimasr.report.terminal import print_table
@@ -36,7 +36,7 @@ def run(
     subnets = profiled_subnets(space, exp)
     profiles = list(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
     if as_json:
-        typer.echo(json.dumps({p.subnet.id: {"subnet": p.subnet.to_dict(), "costs": p.costs} for p in profiles}))
+        typer.echo(to_json({p.subnet.id: {"subnet": p.subnet.to_dict(), "costs": p.costs} for p in profiles}))
         return
     print_table(profile_table(profiles, resolved.name))
 

@@ -26,6 +26,7 @@ def run(
     """Write export/<subnet>/*.int8.onnx and measure WER with them (default: the front); needs the extra export."""
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.evaluation_notes import evaluation_notes
     from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.experiment import Experiment
     from slimasr.export.measure import measure_int8
@@ -39,6 +40,8 @@ def run(
     }
     print_notes(unverified_sets(config, data, list(sets)))
     fingerprints = {name: checked_identity(config, data, name).fingerprint for name in sets}
+    for name in sets:
+        print_notes(evaluation_notes(config, data, name, tokenizer, losses=False))
     for subnet in find_subnets(experiment, subnets or ["front"]):
         measured = measure_int8(experiment, subnet, sets, fingerprint(exp / "final.pt"), fingerprints)
         for name, figures in progress(measured, len(sets), subnet.id):

@@ -13,7 +13,8 @@ import typer
 from slimasr.cli.common import DataOption, DebugOption, ExpArgument, opened, print_notes, progress
 from slimasr.cli.common import entry as run_command
 from slimasr.data.dataloading import eval_batches
-from slimasr.data.provenance import checked_identity, unverified_sets
+from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.provenance import checked_identity
 from slimasr.energy import measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
@@ -70,8 +71,7 @@ def run(
         return
     start, search = time.monotonic(), job.open()
     config = opened(search.experiment).config
-    print_notes(search.study.notes)
-    print_notes(unverified_sets(config, data, [config.data.dev]))
+    print_notes(job.notes(search))
     total = search.generator().total() - len(search.study.history())
     found = run_workers(job, search, workers) if workers > 1 else search.work()
     with measure_energy(search.experiment.config.search.energy, gpus=_gpus(search.experiment)) as meter:
@@ -99,6 +99,8 @@ def _slices(experiment: Experiment, data: Path, widths: list[float]) -> None:
     config = experiment.config.data
     sets = {name: _batches(experiment, data, name) for name in (config.dev, *config.test)}
     fingerprints = {name: checked_identity(experiment.config, data, name).fingerprint for name in sets}
+    for name in sets:
+        print_notes(evaluation_notes(experiment.config, data, name, experiment.tokenizer, losses=True))
     for subnet, wers in progress(measure_slices(experiment, widths, sets, fingerprints), len(widths), "slices"):
         figures = ", ".join(f"{name} {wer:.2f} %" for name, wer in wers.items())
         typer.echo(f"untrained slice {subnet.id}: WER {figures}")

@@ -15,12 +15,30 @@ class ConvFrontendConfig(Section):
     kind: Literal["conv"] = "conv"
     channels: Positive = 64
 
+    @property
+    def min_frames(self) -> int:
+        """The fewest feature frames that give an encoder frame."""
+        return 7
+
+    def output_frames(self, num_frames: int) -> int:
+        """Encoder frames of ``num_frames`` feature frames."""
+        return max(0, ((num_frames - 1) // 2 - 1) // 2)
+
 
 class StackFrontendConfig(Section):
     """A linear layer per frame, then ``factor`` frames side by side as one of ``d_model`` channels (paper 2)."""
 
     kind: Literal["stack"] = "stack"
     factor: Positive = 4
+
+    @property
+    def min_frames(self) -> int:
+        """The fewest feature frames that give an encoder frame."""
+        return self.factor
+
+    def output_frames(self, num_frames: int) -> int:
+        """Encoder frames of ``num_frames`` feature frames."""
+        return num_frames // self.factor
 
 
 FrontendConfig = Annotated[ConvFrontendConfig | StackFrontendConfig, Field(discriminator="kind")]

@@ -18,7 +18,7 @@ import numpy as np
 
 from slimasr.data.files import speed_suffix
 from slimasr.errors import UserError
-from slimasr.files import write_atomic, write_json_atomic
+from slimasr.files import to_json, write_atomic, write_json_atomic
 from slimasr.textfiles import read_lines
 
 FACTS = "alignments.json"
@@ -62,7 +62,7 @@ def alignment_file(folder: Path, set_name: str, speed: float = 1.0) -> Path:
 
 def write_alignments(path: Path, frames: Mapping[str, Sequence[int]]) -> None:
     """Write utterance id -> encoder frames of its tokens, whole or not at all."""
-    lines = (json.dumps({"id": name, "frames": list(chosen)}, ensure_ascii=False) for name, chosen in frames.items())
+    lines = (to_json({"id": name, "frames": list(chosen)}) for name, chosen in frames.items())
     write_atomic(path, "".join(f"{line}\n" for line in lines))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from lhotse import AudioSource, Recording
 from lhotse.audio import AudioLoadingError, DurationMismatchError
-from lhotse.audio.backend import AudioBackend, audio_backend
+from lhotse.audio.backend import AudioBackend, get_current_audio_backend, set_current_audio_backend
 from lhotse.cut import Cut
 from lhotse.utils import compute_num_samples
 
@@ -74,7 +76,7 @@ def load_samples(cut: Cut) -> np.ndarray:
     """
     source = audio_path(cut)
     try:
-        with audio_backend(CheckedBackend()):
+        with _checked():
             samples: np.ndarray = cut.load_audio()
     except AudioError as error:
         raise _original(error) from None
@@ -86,6 +88,17 @@ def load_samples(cut: Cut) -> np.ndarray:
     if not np.isfinite(samples).all():
         raise AudioError(f"{source}: holds samples that are not finite")
     return samples
+
+
+@contextmanager
+def _checked() -> Iterator[None]:
+    """lhotse reads audio by `CheckedBackend` within. Its own context manager stays in force after an error."""
+    previous = get_current_audio_backend()
+    set_current_audio_backend(CheckedBackend())
+    try:
+        yield
+    finally:
+        set_current_audio_backend(previous)
 
 
 def _original(error: AudioError) -> AudioError:

@@ -23,6 +23,10 @@ class Batch:
       key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
       alignment: (N, U) int64, the encoder frame that emits each token, -1 behind the last one and where there is
         no alignment; None = no loss of the recipe needs it.
+      unscored: ids of utterances that no loss is computed of; they are recognised and count in the WER.
+      pieces: where a single utterance is too long for the model at once, the lengths in frames of the pieces that it is
+        recognised in (`parts`); no loss is computed of it.
+      unheard: ids of utterances shorter than one feature frame. Silence stands for them, and their hypothesis is empty.
     """
 
     x: Tensor
@@ -33,6 +37,9 @@ class Batch:
     texts: tuple[str, ...]
     key: str | None = None
     alignment: Tensor | None = None
+    unscored: frozenset[str] = frozenset()
+    unheard: frozenset[str] = frozenset()
+    pieces: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,6 +48,25 @@ class Batch:
     def num_tokens(self) -> int:
         """Tokens of all utterances."""
         return int(self.y_lens.sum())
+
+    @property
+    def scored_rows(self) -> list[int]:
+        """Indices of the utterances that losses are computed of."""
+        return [row for row, name in enumerate(self.ids) if name not in self.unscored]
+
+    def searched_lens(self, lens: Tensor) -> Tensor:
+        """(N,) encoder frames that are searched for labels: all of them, but none of an utterance without audio."""
+        rows = [row for row, name in enumerate(self.ids) if name in self.unheard]
+        return lens.index_fill(0, torch.tensor(rows, device=lens.device), 0) if rows else lens
+
+    def parts(self) -> list[Batch]:
+        """What a model encodes at once: the batch itself, or the pieces of its one utterance, in order."""
+        if not self.pieces:
+            return [self]
+        assert len(self) == 1, "an utterance in pieces has a batch of its own"
+        lengths = self.x_lens.new_tensor(self.pieces).split(1)
+        pieces = zip(self.x.split(self.pieces, dim=1), lengths, strict=True)
+        return [replace(self, x=x, x_lens=x_lens, pieces=()) for x, x_lens in pieces]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on ``device``."""
@@ -68,3 +94,10 @@ class Batch:
             texts=tuple(self.texts[i] for i in rows),
             alignment=None if self.alignment is None else self.alignment[index, :tokens],
         )
+
+
+def single(features: Tensor) -> Batch:
+    """A batch of one utterance without reference, from its (T, F) features."""
+    x_lens = torch.tensor([len(features)], device=features.device)
+    y = torch.zeros((1, 0), dtype=torch.int64, device=features.device)
+    return Batch(features.unsqueeze(0), x_lens, y, torch.zeros_like(x_lens), ("",), ("",))

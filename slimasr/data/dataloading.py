@@ -1,37 +1,24 @@
-"""From cuts to batches: training epochs that follow from seed and epoch alone, evaluation sets in full."""
+"""Training batches: epochs that follow from seed and epoch alone."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from lhotse import CutSet, Fbank
-from lhotse.cut import Cut
-from lhotse.dataset import CutMix
-from lhotse.utils import LOG_EPSILON
-from torch.utils.data import DataLoader, Dataset
+from lhotse import CutSet
 
-from slimasr.config.schema import Config, MusanConfig
+from slimasr.config.schema import Config
 from slimasr.data.alignments import Alignments, read_alignments
-from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.batch import Batch
+from slimasr.data.collate import BatchFrames, Collator, NoiseMixer, load_batches
+from slimasr.data.evaluation_batches import eval_batches
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder
 from slimasr.data.filters import EncoderFrames
-from slimasr.data.identity import check_audio_unchanged
-from slimasr.data.provenance import check_features, stored_speed
 from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, pack, plan_epoch, untrained
-from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_cuts_at, read_feature_cuts, read_training_cuts
-from slimasr.errors import UserError
+from slimasr.data.training_cuts import read_feature_cuts, read_training_cuts
 
-BatchFrames = Sequence[Sequence[np.ndarray]]
-"""Batch by batch, utterance by utterance: the encoder frames of its tokens."""
+__all__ = ["BatchSource", "eval_batches"]
 
 
 class BatchSource:
@@ -97,7 +84,7 @@ class BatchSource:
             mixer = NoiseMixer(self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._place.rank}")
         keys = None if self._cuts.keys is None else [batch[0].key for batch in plan]
         collator = Collator(self._config, self._tokenizer, mixer, keys, self._frames_of(plan))
-        yield from _load(numbered, collator, self._config.data.num_workers)
+        yield from load_batches(numbered, collator, self._config.data.num_workers)
 
     def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
         """Batches of an epoch that its earlier parts have left, the same on all ranks; reads nothing."""
@@ -130,143 +117,6 @@ class BatchSource:
     def _text(self, name: str) -> str:
         text: str = next(iter(self._cuts.stored.values()))[name].supervisions[0].text
         return text
-
-
-def eval_batches(
-    config: Config,
-    data_dir: Path,
-    set_name: str,
-    tokenizer: Tokenizer,
-    max_seconds: float,
-    *,
-    speed: float = 1.0,
-    aligned: bool = False,
-) -> Iterator[Batch]:
-    """Every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
-
-    Nothing is left out: unknown characters become ``<unk>``, and audio that cannot be read is a `UserError`.
-
-    Args:
-      speed: one of ``data.speeds``, for a training set as training hears it.
-      aligned: the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
-    """
-    folder = DataFolder(data_dir)
-    check_features(config, folder, set_name, stored_speed(config, speed))
-    cuts = list(read_cuts_at(config, folder, set_name, speed))
-    check_audio_unchanged(cuts, set_name)
-    packed = pack(cuts, max_seconds)
-    frames = None
-    if aligned and config.loss.auxiliary is not None:
-        alignments = read_alignments(config.loss.auxiliary.alignments, [set_name], [speed])
-        frames = [[alignments.of(cut.id, speed) for cut in batch] for batch in packed]
-    collator = Collator(config, tokenizer, frames=frames)
-    yield from _load(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)
-
-
-@dataclass(frozen=True)
-class NoiseMixer:
-    """Mixes noise into a batch's cuts, from a generator of its own for every batch."""
-
-    noise: CutSet
-    config: MusanConfig
-    seed: str
-
-    def __call__(self, number: int, cuts: CutSet) -> CutSet:
-        """The cuts, some with noise, under the same ids and of the same lengths."""
-        rng = random.Random(f"noise/{self.seed}/{number}")
-        mix = CutMix(
-            self.noise,
-            snr=self.config.snr,
-            p=self.config.probability,
-            pad_to_longest=False,
-            preserve_id=True,
-            seed=rng,
-            random_mix_offset=True,
-        )
-        mixed: CutSet = mix(cuts)
-        return mixed
-
-
-class Collator(Dataset[Batch]):
-    """(number of the batch, its cuts) -> `Batch`, in the loader's workers where there are any."""
-
-    def __init__(
-        self,
-        config: Config,
-        tokenizer: Tokenizer,
-        mixer: NoiseMixer | None = None,
-        keys: Sequence[str | None] | None = None,
-        frames: BatchFrames | None = None,
-    ) -> None:
-        """``keys``, ``frames``: by the number of the batch, what its `Batch.key` and `Batch.alignment` are made of."""
-        self._num_mel_bins = config.features.num_mel_bins
-        self._extractor: Fbank | None = None
-        if config.data.storage == "on_the_fly":
-            self._extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
-        self._tokenizer = tokenizer
-        self._mixer = mixer
-        self._keys = keys
-        self._frames = frames
-
-    def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
-        number, clean = item
-        cuts = list(clean if self._mixer is None else self._mixer(number, clean))
-        texts = tuple(cut.supervisions[0].text for cut in cuts)
-        x, x_lens = _pad([torch.from_numpy(self._features(cut)) for cut in cuts], LOG_EPSILON)
-        y, y_lens = _pad([torch.tensor(self._tokenizer.encode(text), dtype=torch.int64) for text in texts], 0)
-        key = None if self._keys is None else self._keys[number]
-        ids = tuple(cut.id for cut in cuts)
-        alignment = None if self._frames is None else _alignment(self._frames[number], ids, y_lens)
-        return Batch(x, x_lens, y, y_lens, ids, texts, key, alignment)
-
-    def _features(self, cut: Cut) -> np.ndarray:
-        """(T, F) float32."""
-        try:
-            if self._extractor is not None:
-                samples = load_samples(cut)
-                features: np.ndarray = self._extractor.extract(samples, cut.sampling_rate)
-            else:
-                features = cut.load_features()
-        except AudioError as error:
-            raise UserError(f"{cut.id}: {error}") from error
-        except (OSError, ValueError, AssertionError) as error:
-            raise UserError(f"{cut.id}: stored features cannot be read ({error}); run stage 2 again") from error
-        if features.shape[1] != self._num_mel_bins:
-            raise UserError(
-                f"{cut.id}: has {features.shape[1]} mel bins, features.num_mel_bins is {self._num_mel_bins}"
-            )
-        return features
-
-
-def _pad(rows: Sequence[torch.Tensor], value: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of different lengths -> (N, longest, ...), (N,) int64 lengths."""
-    lens = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value), lens
-
-
-def _alignment(frames: Sequence[np.ndarray], ids: Sequence[str], y_lens: torch.Tensor) -> torch.Tensor:
-    """(N, U) as in `Batch`."""
-    for name, row, tokens in zip(ids, frames, y_lens.tolist(), strict=True):
-        if len(row) != tokens:
-            raise UserError(f"{name}: has {tokens} tokens, its alignment {len(row)}: made with another tokenizer")
-    return _pad([torch.from_numpy(row) for row in frames], -1)[0]
-
-
-def _load(numbered: Iterable[tuple[int, CutSet]], collator: Collator, num_workers: int) -> Iterator[Batch]:
-    loader: DataLoader[Batch] = DataLoader(
-        collator,
-        batch_size=None,
-        sampler=numbered,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        # Else every epoch would draw a number from torch's global generator, and a resumed run would differ.
-        generator=torch.Generator().manual_seed(0),
-    )
-    yield from loader
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _read_all_alignments(config: Config, folder: DataFolder, ids: Sequence[str]) -> Alignments | None:

@@ -62,10 +62,13 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
         pass
     counts: dict[str, int] = {}
     results: list[ShardResult] = []
+    bad: dict[str, dict[str, BadUtterance]] = {}
     for (set_name, speed), shards in shards_of.items():
         found = [read_result(shard) for shard in shards]
         _check_bad(config, set_name, found)
-        write_bad(folder.bad(set_name), [item for result in found for item in result.bad])
+        # What is too short at one speed may not be at another; training leaves it out at all of them.
+        bad.setdefault(set_name, {}).update((item.id, item) for result in found for item in result.bad)
+        write_bad(folder.bad(set_name), bad[set_name].values())
         made_from = write_feature_cuts(folder, set_name, speed, shards)
         counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
         write_features_record(config, folder, set_name, speed, made_from)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -10,16 +9,11 @@ from pathlib import Path
 
 from slimasr.config.schema import Config, DataConfig, LossConfig
 from slimasr.data.files import BadUtterance
+from slimasr.data.frames import feature_frames, has_frame
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.files import write_atomic
+from slimasr.files import to_json, write_atomic
 
-FRAME_SHIFT = 0.01
 EncoderFrames = Callable[[int], int]
-
-
-def feature_frames(seconds: float) -> int:
-    """Frames of a cut (no edges snipped: rounded, halves up)."""
-    return int(seconds / FRAME_SHIFT + 0.5)
 
 
 def unusable(
@@ -41,20 +35,29 @@ def unusable(
         return "empty transcript"
     if tokenizer.unk_id in ids:
         return f"transcript has characters the tokenizer does not know: {text!r}"
-    return _wrong_length(seconds, config.data) or _infeasible(encoder_frames(feature_frames(seconds)), ids, config.loss)
+    # Shorter ones are padded with silence.
+    frames = max(feature_frames(seconds), config.model.frontend.min_frames)
+    return _wrong_length(seconds, config.data) or infeasible(encoder_frames(frames), ids, config.loss)
 
 
 def _wrong_length(seconds: float, config: DataConfig) -> str | None:
     if seconds < config.min_cut_seconds:
         return f"{seconds:.2f} s, shorter than data.min_cut_seconds {config.min_cut_seconds:g}"
+    if not has_frame(seconds):
+        return f"{1000 * seconds:.3g} ms, shorter than one feature frame"
     if seconds > config.max_cut_seconds:
         return f"{seconds:.2f} s, longer than data.max_cut_seconds {config.max_cut_seconds:g}"
     return None
 
 
-def _infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None:
-    """A reason when no alignment of these tokens fits into this many encoder frames."""
+def infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None:
+    """Why no alignment of these tokens fits into so many encoder frames, or None.
+
+    This follows from the numbers alone, never from a model's loss: a model that has diverged says nothing about data.
+    """
     tokens = len(ids)
+    if tokens == 0:
+        return "no tokens"
     if frames < 1:
         return "shorter than one encoder frame"
     if loss.rnnt_type != "regular" and tokens > frames:
@@ -71,4 +74,4 @@ def _infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None
 
 def write_bad_utterances(path: Path, bad: Sequence[BadUtterance]) -> None:
     """List left-out utterances, one JSON object per line."""
-    write_atomic(path, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in bad))
+    write_atomic(path, "".join(to_json(asdict(item)) + "\n" for item in bad))

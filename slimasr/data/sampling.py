@@ -17,6 +17,9 @@ from lhotse.dataset.sampling.dynamic_bucketing import FixedBucketBatchSizeConstr
 
 from slimasr.config.schema import DataConfig
 
+SHORTEST_SECONDS = 0.1
+"""What is shorter counts as this long when evaluation batches are packed; it is padded with silence."""
+
 
 class Timed(Protocol):
     """What has an id and lasts ``duration`` seconds: a cut or a `Hearing`."""
@@ -143,7 +146,7 @@ def pack(items: Sequence[T], max_seconds: float, max_cuts: int | None = None) ->
     for item in sorted(items, key=lambda timed: (-timed.duration, timed.id)):
         if not batches or len(batches[-1]) >= limit:
             batches.append([])
-            limit = max(1, int(max_seconds / item.duration))
+            limit = max(1, int(max_seconds / max(item.duration, SHORTEST_SECONDS)))
             limit = min(limit, max_cuts) if max_cuts is not None else limit
         batches[-1].append(item)
     return batches

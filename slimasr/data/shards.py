@@ -22,6 +22,7 @@ from slimasr.data.files import (
     speed_suffix,
     write_cuts,
 )
+from slimasr.data.frames import extract_frames
 from slimasr.data.identity import AudioStamp, audio_facts, digest_of
 from slimasr.files import write_json_atomic
 
@@ -36,6 +37,7 @@ class Shard:
       stem: files of the shard, without their endings.
       root: the features folder, to which paths in manifests are relative.
       store: whether features are written, or only checked and summed.
+      keep_short: whether audio without a feature frame stays in the manifest, without features; else it is bad.
     """
 
     stem: Path
@@ -44,6 +46,7 @@ class Shard:
     sampling_rate: int
     num_mel_bins: int
     store: bool
+    keep_short: bool = False
 
     @property
     def cuts(self) -> Path:
@@ -94,7 +97,8 @@ def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float)
     whatever happens to other utterances, to transcripts, or to the place where the audio lies.
     """
     cuts = list(read_cuts(folder.raw_cuts(set_name), "stage 1 (slimasr-prepare)"))
-    settings = [config.features.model_dump(), config.data.sampling_rate, config.data.storage, speed]
+    keep_short = set_name in (config.data.dev, *config.data.test) and set_name not in config.data.train
+    settings = [config.features.model_dump(), config.data.sampling_rate, config.data.storage, speed, keep_short]
     place = folder.features / "shards" / f"{set_name}{speed_suffix(speed)}-{digest_of(settings)}"
     shards = []
     for number, start in enumerate(range(0, len(cuts), SHARD_CUTS)):
@@ -106,6 +110,7 @@ def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float)
             sampling_rate=config.data.sampling_rate,
             num_mel_bins=config.features.num_mel_bins,
             store=config.data.storage == "precomputed",
+            keep_short=keep_short,
         )
         if not shard.done:
             write_cuts(shard.cuts, part)
@@ -165,28 +170,32 @@ def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, n
     cuts = CutSet.from_jsonl_lazy(shard.cuts)
     if not shard.store:
         for cut in cuts:
-            features = _extract(extractor, cut, bad)
+            features = _extract(extractor, cut, shard, bad)
             if features is not None:
                 yield cut, features
         return
     with LilcomChunkyWriter(str(shard.stem)) as writer:
         for cut in cuts:
             spoken = at_speed(cut, shard.speed)
-            features = _extract(extractor, spoken, bad)
-            if features is not None:
-                yield _store(extractor, writer, spoken, features, shard.root), features
+            features = _extract(extractor, spoken, shard, bad)
+            if features is None:
+                continue
+            kept = _store(extractor, writer, spoken, features, shard.root) if len(features) else spoken
+            yield kept, features
 
 
-def _extract(extractor: Fbank, cut: Cut, bad: list[BadUtterance]) -> np.ndarray | None:
+def _extract(extractor: Fbank, cut: Cut, shard: Shard, bad: list[BadUtterance]) -> np.ndarray | None:
+    """(T, F) features, T = 0 where the shard keeps what is too short for a frame; None for what goes to ``bad``."""
     try:
-        features: np.ndarray = extractor.extract(load_samples(cut), cut.sampling_rate)
+        samples = load_samples(cut)
     except AudioError as error:
         bad.append(BadUtterance(cut.id, str(error)))
         return None
-    if len(features) == 0:
-        bad.append(BadUtterance(cut.id, f"{audio_path(cut)}: shorter than one frame"))
-        return None
-    return features
+    features = extract_frames(extractor, samples, cut.sampling_rate, cut.duration)
+    if len(features) or shard.keep_short:
+        return features
+    bad.append(BadUtterance(cut.id, f"{audio_path(cut)}: shorter than one feature frame ({samples.shape[1]} samples)"))
+    return None
 
 
 def _store(extractor: Fbank, writer: LilcomChunkyWriter, cut: Cut, features: np.ndarray, root: Path) -> Cut:

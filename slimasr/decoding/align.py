@@ -30,13 +30,16 @@ def align_batches(
     """
     device = model.feature_mean.device
     for batch in (batch.to(device) for batch in batches):
+        if batch.pieces:
+            yield batch.ids[0], [-1] * batch.num_tokens
+            continue
         encoder = model.encode(batch.x, batch.x_lens, subnet)
         px, py = arc_log_probs(model, model.project_encoder(encoder.out, subnet), batch.y)
         zeros = torch.zeros_like(batch.y_lens)
         boundary = torch.stack([zeros, zeros, batch.y_lens, encoder.lens], dim=1)
         frames = best_path(px, py, boundary, loss.rnnt_type)
         for name, row, tokens in zip(batch.ids, frames.tolist(), batch.y_lens.tolist(), strict=True):
-            yield name, row[:tokens]
+            yield name, [-1] * tokens if name in batch.unheard else row[:tokens]
 
 
 def arc_log_probs(model: Transducer, am: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

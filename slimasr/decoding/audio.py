@@ -12,7 +12,6 @@ from scipy.signal import resample_poly
 from slimasr.data.audio_file import AudioError, AudioFile, open_audio
 from slimasr.errors import UserError
 
-SHORTEST_SECONDS = 0.1
 _HOPS_PER_SECOND = 100
 _PAUSE_HOPS = 20
 
@@ -29,7 +28,7 @@ def read_pieces(path: Path, sampling_rate: int, max_seconds: float) -> Iterator[
       max_seconds: longest piece.
 
     Yields:
-      (num_samples,) float32 in [-1, 1]; at least `SHORTEST_SECONDS`, padded with silence.
+      (num_samples,) float32 in [-1, 1].
 
     Raises:
       UserError: missing, unreadable, truncated or empty file, or samples that are not finite or far outside [-1, 1].
@@ -37,7 +36,7 @@ def read_pieces(path: Path, sampling_rate: int, max_seconds: float) -> Iterator[
     try:
         with open_audio(path) as file:
             for piece in _cut_at_pauses(file, round(max_seconds * file.sampling_rate)):
-                yield _pad_short(_resample(piece, file.sampling_rate, sampling_rate), sampling_rate)
+                yield _resample(piece, file.sampling_rate, sampling_rate)
     except AudioError as error:
         raise UserError(str(error)) from error
 
@@ -76,9 +75,3 @@ def _resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
     common = gcd(source, target)
     resampled: np.ndarray = resample_poly(samples, target // common, source // common)
     return resampled.astype(np.float32, copy=False)
-
-
-def _pad_short(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Enough samples for the encoder's first frame."""
-    missing = round(SHORTEST_SECONDS * sampling_rate) - len(samples)
-    return np.pad(samples, (0, missing)) if missing > 0 else samples

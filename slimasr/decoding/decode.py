@@ -6,36 +6,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from slimasr.config.schema import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.beam import modified_beam_search
-from slimasr.decoding.greedy import greedy_search
-from slimasr.decoding.searchable import Searchable
-from slimasr.errors import UserError
+from slimasr.decoding.recognize import recognize, scored_utterances
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
-
-
-@torch.no_grad()
-def search_labels(model: Searchable, am: Tensor, lens: Tensor, config: DecodingConfig) -> list[list[int]]:
-    """Token ids per utterance, by the search that the configuration names.
-
-    Args:
-      am: (N, T, J) projected encoder output (`Transducer.project_encoder`).
-      lens: (N,) int64, frames of it.
-
-    Raises:
-      UserError: a configuration that the search cannot follow.
-    """
-    if config.kind == "greedy":
-        return greedy_search(model, am, lens, config.max_symbols_per_frame)
-    if config.max_symbols_per_frame != 1:
-        raise UserError("decoding.max_symbols_per_frame: modified_beam emits at most one symbol per frame; set it to 1")
-    return modified_beam_search(model, am, lens, config.beam)
 
 
 @torch.no_grad()
@@ -56,13 +34,9 @@ def decode_batches(
       config: the search.
     """
     device = model.feature_mean.device
-    utterances = []
-    for batch in batches:
-        encoder = model.encode(batch.x.to(device), batch.x_lens.to(device), subnet)
-        labels = search_labels(model, model.project_encoder(encoder.out, subnet), encoder.lens, config)
-        for utterance, text, tokens in zip(batch.ids, batch.texts, labels, strict=True):
-            hypothesis = tokenizer.decode(tokens).split()
-            utterances.append(Utterance(utterance, tuple(text.split()), tuple(hypothesis)))
+    utterances: list[Utterance] = []
+    for batch in (batch.to(device) for batch in batches):
+        utterances += scored_utterances(batch, recognize(model, batch, subnet, tokenizer, config))
     return utterances
 
 

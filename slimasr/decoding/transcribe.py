@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from slimasr.data.batch import single
+from slimasr.data.frames import extract_frames, pad_with_silence
+from slimasr.data.pieces import window_seconds as longest_window
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.audio import read_pieces
-from slimasr.decoding.decode import search_labels
+from slimasr.decoding.recognize import recognize
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.supernet.subnet import Subnet
-
-MAX_WINDOW_SECONDS = 30.0
 
 
 def transcribe(
@@ -27,7 +29,8 @@ def transcribe(
 
     Any format that libsndfile reads, any sampling rate and number of channels. Audio longer than the window
     is recognised in pieces that are cut at pauses and whose texts are joined by spaces; memory is bounded by
-    one piece.
+    one piece. Audio too short for the front end is padded with silence; shorter than one feature frame, it gives
+    empty text.
 
     Args:
       experiment: model, tokenizer and configuration (features, search).
@@ -53,14 +56,14 @@ def transcribe_each(
 ) -> Iterator[str | UserError]:
     """As `transcribe`, but a file that cannot be read gives its error in place of a text, and the next one follows."""
     config = experiment.config
-    window = window_seconds or min(MAX_WINDOW_SECONDS, config.data.max_cut_seconds)
+    window = window_seconds or longest_window(config.data)
     extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
     for path in paths:
         texts = []
         result: str | UserError
         try:
             for samples in read_pieces(Path(path), config.data.sampling_rate, window):
-                features = torch.from_numpy(extractor.extract(samples, config.data.sampling_rate))
+                features = extract_frames(extractor, samples[np.newaxis], config.data.sampling_rate)
                 texts.append(_recognize(experiment, features, subnet))
             result = " ".join(text for text in texts if text)
         except UserError as error:
@@ -68,12 +71,12 @@ def transcribe_each(
         yield result
 
 
-@torch.no_grad()
-def _recognize(experiment: Experiment, features: torch.Tensor, subnet: Subnet | None) -> str:
-    """The text of (T, F) features."""
+def _recognize(experiment: Experiment, features: np.ndarray, subnet: Subnet | None) -> str:
+    """The text of (T, F) features; none where there is no frame."""
+    if not len(features):
+        return ""
     model = experiment.model
-    x = features.to(model.feature_mean.device).unsqueeze(0)
-    encoder = model.encode(x, torch.tensor([len(features)], device=x.device), subnet)
-    am = model.project_encoder(encoder.out, subnet)
-    (labels,) = search_labels(model, am, encoder.lens, experiment.config.decoding)
-    return experiment.tokenizer.decode(labels).strip()
+    padded = pad_with_silence(features, model.config.frontend.min_frames)
+    batch = single(torch.from_numpy(padded).to(model.feature_mean.device))
+    (text,) = recognize(model, batch, subnet, experiment.tokenizer, experiment.config.decoding)
+    return text

@@ -11,7 +11,7 @@ from torch import Tensor
 from slimasr.config.schema import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.decode import search_labels
+from slimasr.decoding.recognize import join_parts, scored_utterances, texts_of
 from slimasr.encoders.base import EncoderOutput
 from slimasr.export.onnx import OnnxFiles, needed
 from slimasr.models.predictor import PredictorState
@@ -45,14 +45,15 @@ def decode_onnx(
     model: OnnxTransducer, batches: Iterable[Batch], tokenizer: Tokenizer, config: DecodingConfig
 ) -> list[Utterance]:
     """References and hypotheses, utterance by utterance as on a device: scales of activations are those of a batch."""
-    utterances = []
+    utterances: list[Utterance] = []
     for batch in batches:
-        for row, (name, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
-            one = batch.select([row])
-            encoded = model.encode(one.x, one.x_lens)
-            (labels,) = search_labels(model, encoded.out, encoded.lens, config)
-            words = tokenizer.decode(labels).split()
-            utterances.append(Utterance(name, tuple(text.split()), tuple(words)))
+        for one in (batch.select([row]) for row in range(len(batch))):
+            texts = []
+            for part in one.parts():
+                encoded = model.encode(part.x, part.x_lens)
+                lens = part.searched_lens(encoded.lens)
+                texts.append(texts_of(model, encoded.out, lens, tokenizer, config))
+            utterances += scored_utterances(one, join_parts(texts))
     return utterances
 
 

@@ -162,6 +162,14 @@ class Objective(nn.Module):
         return total, frames
 
 
+def scored_part(batch: Batch, encoder: EncoderOutput) -> tuple[Batch, EncoderOutput] | None:
+    """The utterances that losses are computed of (`Batch.scored_rows`), with their encoder output; None = none."""
+    rows = batch.scored_rows
+    if len(rows) == len(batch):
+        return batch, encoder
+    return (batch.select(rows), encoder.select(rows)) if rows else None
+
+
 def loss_weights(config: LossConfig) -> dict[str, float]:
     """Names and weights of the losses that every subnet is trained and validated with."""
     weights = {"transducer": 1.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -231,7 +232,9 @@ def _curve(path: Path) -> list[dict[str, Any]]:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue
-        dev = {key: round(value, 4) for key, value in (entry.get("dev") or {}).items()}
+        # A value that was not finite is null, or in logs of older versions itself.
+        values = ((key, value) for key, value in (entry.get("dev") or {}).items() if value is not None)
+        dev = {key: round(value, 4) for key, value in values if math.isfinite(value)}
         if dev:
             points.append({"epoch": entry["epoch"], "step": entry["step"], "dev": dev})
     return points

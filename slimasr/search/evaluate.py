@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,11 @@ from torch import Tensor
 from slimasr.config.schema import DecodingConfig, LossConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.decode import describe, search_labels
+from slimasr.decoding.decode import describe
+from slimasr.decoding.recognize import join_parts, scored_utterances, texts_of
+from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
-from slimasr.methods.objective import Objective
+from slimasr.methods.objective import Objective, scored_part
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 from slimasr.scoring import Utterance, WerResult, score
 from slimasr.supernet.subnet import Subnet
@@ -25,10 +28,15 @@ Batches = Callable[[], Iterable[Batch]]
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a subnet does on one set: ``loss`` is the transducer loss per reference token."""
+    """How well a subnet does on one set.
+
+    Attributes:
+      loss: transducer loss per reference token of the utterances that have one (`Batch.unscored`); None where none
+        has, or where it is not finite.
+    """
 
     wer: WerResult
-    loss: float
+    loss: float | None
 
 
 @torch.inference_mode()
@@ -47,19 +55,48 @@ def measure_quality(
     Raises:
       UserError: the set is empty or has no word.
     """
-    objective = loss_objective(model, loss)
-    utterances, total, tokens = list[Utterance](), 0.0, 0
+    utterances = list[Utterance]()
+    dev_loss = TokenLoss(loss_objective(model, loss))
     for batch in (batch.to(model.feature_mean.device) for batch in batches):
-        encoder = model.encode(batch.x, batch.x_lens, subnet)
-        output = objective(batch, subnet, ("transducer",), encoder=encoder)
-        total += float(output.losses["transducer"].sum())
-        tokens += batch.num_tokens
-        am = model.project_encoder(encoder.out, subnet)
-        hypotheses = search_labels(model, am, encoder.lens, decoding)
-        for name, text, hypothesis in zip(batch.ids, batch.texts, hypotheses, strict=True):
-            words = tokenizer.decode(hypothesis).split()
-            utterances.append(Utterance(name, tuple(text.split()), tuple(words)))
-    return Quality(score(utterances), total / max(1, tokens))
+        texts = []
+        for part in batch.parts():
+            encoder = model.encode(part.x, part.x_lens, subnet)
+            dev_loss.add(part, subnet, encoder)
+            am, lens = model.project_encoder(encoder.out, subnet), part.searched_lens(encoder.lens)
+            texts.append(texts_of(model, am, lens, tokenizer, decoding))
+        utterances += scored_utterances(batch, join_parts(texts))
+    return Quality(score(utterances), dev_loss.mean)
+
+
+class TokenLoss:
+    """The transducer loss per reference token of a set, batch by batch."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        self._total = 0.0
+        self._tokens = 0
+
+    def add(
+        self, batch: Batch, subnet: Subnet | None, encoder: EncoderOutput, predictor_out: Tensor | None = None
+    ) -> None:
+        """Add the utterances of a batch that have a loss.
+
+        Args:
+          encoder: output for the whole batch.
+          predictor_out: (n, U + 1, P) for the utterances that have a loss, where it is known already.
+        """
+        scored = scored_part(batch, encoder)
+        if scored is None:
+            return
+        part, encoded = scored
+        output = self._objective(part, subnet, ("transducer",), encoder=encoded, predictor_out=predictor_out)
+        self._total += float(output.losses["transducer"].sum())
+        self._tokens += part.num_tokens
+
+    @property
+    def mean(self) -> float | None:
+        """None where no utterance has a loss, or where the sum is not finite."""
+        return self._total / self._tokens if self._tokens and math.isfinite(self._total) else None
 
 
 def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from torch import Tensor
 from slimasr.config.schema import Config, SearchConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.decode import search_labels
+from slimasr.decoding.recognize import join_parts, texts_of
 from slimasr.decoding.searchable import Searchable
 from slimasr.decoding.tabulated import tabulated
 from slimasr.encoders.base import EncoderOutput
@@ -23,7 +24,7 @@ from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 from slimasr.scoring import Utterance, score
-from slimasr.search.evaluate import Quality, loss_objective
+from slimasr.search.evaluate import Quality, TokenLoss, loss_objective
 from slimasr.search.prefix import PrefixCache, layer_keys
 from slimasr.search.study import Outcome
 from slimasr.supernet.subnet import Subnet
@@ -63,7 +64,9 @@ class Evaluator:
         self.words = sum(len(ref) for refs in self._refs for ref in refs)
         if not self.words:
             raise UserError(f"{config.data.dev}: no reference has a word: the word error rate is undefined")
-        self._cache = PrefixCache(config.search.cache_megabytes * 1_000_000, len(self.batches))
+        self._parts = number_parts(self.batches)
+        num_parts = sum(map(len, self._parts))
+        self._cache = PrefixCache(config.search.cache_megabytes * 1_000_000, num_parts)
         self._prepare = prepare(model, config.search)
         self._errors = [0] * len(self.batches)
         self._predicted: dict[int, Tensor] = {}
@@ -105,7 +108,8 @@ class Evaluator:
         limit = self._config.decoding.batch_seconds * FRAMES_PER_SECOND
         groups, utterances, frames = list[list[int]](), 0, 0
         for number in numbers:
-            size, longest = self.batches[number].x.shape[:2]
+            size = sum(len(part) for part in self._parts[number].values())
+            longest = max(part.x.shape[1] for part in self._parts[number].values())
             utterances, frames = utterances + size, max(frames, longest)
             if not groups or utterances * frames > limit:
                 groups.append([])
@@ -113,33 +117,49 @@ class Evaluator:
             groups[-1].append(number)
         return groups
 
-    def _encode(self, number: int, prepared: Prepared, name: Subnet) -> EncoderOutput:
-        return self._cache.encode(number, self.batches[number], prepared.model, prepared.subnet, name)
+    def _encode(self, number: int, part: Batch, prepared: Prepared, name: Subnet) -> EncoderOutput:
+        """The part of this number."""
+        return self._cache.encode(number, part, prepared.model, prepared.subnet, name)
 
     def _decode(self, numbers: Sequence[int], prepared: Prepared, name: Subnet) -> list[list[list[str]]]:
         """The words of some batches' utterances, batch by batch."""
         model, subnet, searched = prepared
-        encoded = [self._encode(number, prepared, name) for number in numbers]
+        parts = [item for number in numbers for item in self._parts[number].items()]
+        encoded = [self._encode(number, part, prepared, name) for number, part in parts]
         frames = max(one.out.shape[1] for one in encoded)
         am = torch.cat([padded(model.project_encoder(one.out, subnet), frames) for one in encoded])
-        ids = iter(search_labels(searched, am, torch.cat([one.lens for one in encoded]), self._config.decoding))
-        return [[self._tokenizer.decode(next(ids)).split() for _ in one.lens] for one in encoded]
+        lens = [part.searched_lens(one.lens) for (_, part), one in zip(parts, encoded, strict=True)]
+        texts = iter(texts_of(searched, am, torch.cat(lens), self._tokenizer, self._config.decoding))
+        by_part = ([[next(texts) for _ in part.ids] for part in self._parts[number].values()] for number in numbers)
+        return [[text.split() for text in join_parts(found)] for found in by_part]
 
     def _word_errors(self, number: int, hypotheses: Sequence[Sequence[str]]) -> list[int]:
         pairs = zip(self._refs[number], hypotheses, strict=True)
         return [int(kaldialign.edit_distance(list(ref), list(hyp))["total"]) for ref, hyp in pairs]
 
-    def _loss(self, prepared: Prepared, name: Subnet) -> float:
+    def _loss(self, prepared: Prepared, name: Subnet) -> float | None:
         """Per reference token. The encoder's output is still there where the cache has room for it."""
         model, subnet, _ = prepared
-        objective, total = loss_objective(model, self._config.loss), 0.0
+        loss = TokenLoss(loss_objective(model, self._config.loss))
         for number, batch in enumerate(self.batches):
-            if number not in self._predicted:
-                self._predicted[number] = model.predictor(batch.y)  # the same for all subnets
-            encoded, predicted = self._encode(number, prepared, name), self._predicted[number]
-            output = objective(batch, subnet, ("transducer",), encoder=encoded, predictor_out=predicted)
-            total += float(output.losses["transducer"].sum())
-        return total / max(1, sum(batch.num_tokens for batch in self.batches))
+            if batch.scored_rows:
+                ((part_number, part),) = self._parts[number].items()
+                encoded = self._encode(part_number, part, prepared, name)
+                loss.add(batch, subnet, encoded, self._predictor_out(number, model))
+        return loss.mean
+
+    def _predictor_out(self, number: int, model: Transducer) -> Tensor:
+        """Of the utterances of a batch that have a loss: the same for all subnets."""
+        if number not in self._predicted:
+            batch = self.batches[number]
+            self._predicted[number] = model.predictor(batch.select(batch.scored_rows).y)
+        return self._predicted[number]
+
+
+def number_parts(batches: Iterable[Batch]) -> list[dict[int, Batch]]:
+    """Batch by batch its parts (`Batch.parts`), by a number that no other part of the set has."""
+    numbers = itertools.count()
+    return [{next(numbers): part for part in batch.parts()} for batch in batches]
 
 
 def padded(x: Tensor, frames: int) -> Tensor:

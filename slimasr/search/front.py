@@ -37,8 +37,8 @@ class Measurement:
 
     @property
     def fitness(self) -> tuple[float, float]:
-        """What the best subnet has least of: WER, then loss."""
-        return self.wer, math.inf if self.dev_loss is None else self.dev_loss
+        """What the best subnet has least of: WER, then loss; a missing or non-finite figure never wins."""
+        return finite_or_inf(self.wer), finite_or_inf(self.dev_loss)
 
     def cost(self, name: str) -> float:
         """One cost.
@@ -61,6 +61,11 @@ class Measurement:
         }
 
 
+def finite_or_inf(value: float | None) -> float:
+    """The value, or infinity where there is none or it is not finite: such a figure must lose every comparison."""
+    return value if value is not None and math.isfinite(value) else math.inf
+
+
 def find_front(measurements: Iterable[Measurement], cost: str) -> list[Measurement]:
     """The non-dominated subnets, cheapest first.
 
@@ -68,7 +73,8 @@ def find_front(measurements: Iterable[Measurement], cost: str) -> list[Measureme
     two; subnets equal in both stay together.
     """
     front: list[Measurement] = []
-    for item in sorted(measurements, key=lambda m: (m.cost(cost), *m.fitness)):
+    known = (m for m in measurements if math.isfinite(finite_or_inf(m.wer)))
+    for item in sorted(known, key=lambda m: (m.cost(cost), *m.fitness)):
         better = not front or item.wer < front[-1].wer
         if better or (item.wer, item.cost(cost)) == (front[-1].wer, front[-1].cost(cost)):
             front.append(item)

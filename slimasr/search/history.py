@@ -119,8 +119,7 @@ class Buckets:
         return dict(sorted(best.items()))
 
     def _order(self, candidate: Candidate) -> tuple[float, ...]:
-        loss = math.inf if candidate.dev_loss is None else candidate.dev_loss
-        return (candidate.wer, loss, candidate.costs[self.cost])
+        return (*candidate.measurement().fitness, candidate.costs[self.cost])
 
 
 def error_bar(history: History, costs: Mapping[str, float], cost: str, buckets: Buckets | None) -> float:

@@ -25,6 +25,7 @@ from torch import Tensor
 from slimasr.config.schema import ModelConfig
 from slimasr.decoding.greedy import greedy_search
 from slimasr.errors import UserError
+from slimasr.files import to_json
 from slimasr.models.build import build_model
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 
@@ -170,4 +171,4 @@ def _memory(field: str) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    print(json.dumps(_measure(Path(sys.argv[1]))))
+    print(to_json(_measure(Path(sys.argv[1]))))

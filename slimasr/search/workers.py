@@ -19,7 +19,8 @@ import torch
 
 from slimasr.config.load import load_config
 from slimasr.data.dataloading import eval_batches
-from slimasr.data.provenance import checked_identity
+from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.provenance import checked_identity, unverified_sets
 from slimasr.decoding.decode import default_device
 from slimasr.errors import UserError, one_line
 from slimasr.experiment import Experiment
@@ -77,6 +78,14 @@ class Job:
         batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)
         dev_data = checked_identity(config, self.data, config.data.dev).fingerprint
         return Search.open(experiment, batches, dev_data, self.storage)
+
+    def notes(self, search: Search) -> list[str]:
+        """What the user should know of the study and of the dev set."""
+        experiment = search.experiment
+        config = experiment.config
+        unverified = unverified_sets(config, self.data, [config.data.dev])
+        of_dev = evaluation_notes(config, self.data, config.data.dev, experiment.tokenizer, losses=True)
+        return [*search.study.notes, *unverified, *of_dev]
 
 
 def run_workers(job: Job, search: Search, number: int) -> Iterator[Candidate]:

@@ -12,6 +12,7 @@ from slimasr.config.schema import Config
 from slimasr.data.alignments import check_frame_rate, check_transcripts
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import BatchSource, eval_batches
+from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.files import DataFolder
 from slimasr.data.filters import write_bad_utterances
 from slimasr.data.provenance import set_identity
@@ -43,6 +44,7 @@ class TrainingData:
       dev: starts an iteration over the whole dev set, equal on all processes.
       tokenizer: labels back to words.
       left_out: number of training utterances that cannot be used.
+      notes: what the user should know of the dev set.
       fingerprint: digest of what the sets hold (`slimasr.data.provenance.DataIdentity`).
     """
 
@@ -50,6 +52,7 @@ class TrainingData:
     dev: Callable[[], Iterator[Batch]]
     tokenizer: Tokenizer
     left_out: int = 0
+    notes: tuple[str, ...] = ()
     fingerprint: str = ""
 
 
@@ -87,4 +90,5 @@ def open_data(
         write_bad_utterances(exp / "bad_utterances.jsonl", source.bad_utterances)
     seconds = config.decoding.batch_seconds
     dev = partial(eval_batches, config, data_dir, config.data.dev, tokenizer, seconds, aligned=True)
-    return TrainingData(source, dev, tokenizer, len(source.bad_utterances))
+    notes = evaluation_notes(config, data_dir, config.data.dev, tokenizer, losses=True)
+    return TrainingData(source, dev, tokenizer, len(source.bad_utterances), tuple(notes))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from slimasr.files import write_atomic
+from slimasr.files import to_json, write_atomic
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class RunLog:
         if not self.active:
             return
         with open(self.exp / "train_log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(to_json(record) + "\n")
         for group in ("train", "dev"):
             self.scalars(group, record[group], record["step"])
         parts = [f"{g} {_figures(record[g])}" for g in ("train", "dev") if record[g]]

@@ -94,6 +94,8 @@ def train(
         data = replace(data, fingerprint=identity.fingerprint)
         if data.left_out:
             log.say(f"{data.left_out} training utterances left out, see {exp / 'bad_utterances.jsonl'}")
+        for note in data.notes:
+            log.say(note)
         gpus = world.size if world.device.type == "cuda" else 0
         with measure_energy(config.training.energy and world.is_main, gpus) as meter:
             Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import kaldialign
@@ -10,9 +11,11 @@ import torch
 from slimasr.config.schema import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.recognize import join_parts, texts_of
+from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, StepContext
-from slimasr.methods.objective import Objective
+from slimasr.methods.objective import Objective, PassOutput, scored_part
+from slimasr.supernet.subnet import Subnet
 from slimasr.training.distributed import World
 from slimasr.training.guards import explained_validation
 
@@ -30,8 +33,8 @@ def validate(
     """Losses per unit (see `PassOutput`) and WER in percent, ``"w0.5/transducer"`` and ``"w0.5/wer"``, over all
     processes.
 
-    Losses are those of the end of the run (progress 1), so that epochs compare; each process takes its share of the
-    batches. Modes are restored.
+    Utterances that no loss can be computed of count in the WER alone. Losses are those of the end of the run
+    (progress 1), so that epochs compare; each process takes its share of the batches. Modes are restored.
     """
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
@@ -51,9 +54,10 @@ def validate(
 
 
 def dev_metric(dev: Mapping[str, float]) -> list[float]:
-    """What the best checkpoint has least of: mean WER over subnets, then mean loss."""
-    wers = [value for name, value in dev.items() if name.endswith("/wer")]
-    losses = [value for name, value in dev.items() if not name.endswith("/wer")]
+    """What the best checkpoint has least of: mean WER over subnets, then mean loss; not finite counts as infinite."""
+    figures = {name: value if math.isfinite(value) else math.inf for name, value in dev.items()}
+    wers = [value for name, value in figures.items() if name.endswith("/wer")]
+    losses = [value for name, value in figures.items() if not name.endswith("/wer")]
     return [sum(wers) / max(1, len(wers)), sum(losses) / max(1, len(losses))]
 
 
@@ -69,18 +73,33 @@ def _measure(
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
     words = float(sum(len(text.split()) for text in batch.texts))
-    model = objective.model
+    model, greedy = objective.model, decoding.model_copy(update={"kind": "greedy"})
     for subnet in method.evaluated():
-        output = method.forward_pass(objective, Pass(subnet, method.losses), batch, context)
-        for name, values in output.losses.items():
-            sums[f"{subnet.id}/{name}"] = float(values.sum())
-            units[f"{subnet.id}/{name}"] = float(output.units[name].sum())
-        assert output.encoder is not None, "an objective's output carries the encoder's"
-        am = model.project_encoder(output.encoder.out, subnet)
-        ids = greedy_search(model, am, output.encoder.lens, decoding.max_symbols_per_frame)
-        sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, map(tokenizer.decode, ids))))
+        texts = []
+        for part in batch.parts():
+            encoder, output = _forward(objective, method, subnet, part, context)
+            for name, values in output.losses.items():
+                sums[f"{subnet.id}/{name}"] = float(values.sum())
+                units[f"{subnet.id}/{name}"] = float(output.units[name].sum())
+            am, lens = model.project_encoder(encoder.out, subnet), part.searched_lens(encoder.lens)
+            texts.append(texts_of(model, am, lens, tokenizer, greedy))
+        sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, join_parts(texts))))
         units[f"{subnet.id}/wer"] = words
     return sums, units
+
+
+def _forward(
+    objective: Objective, method: Method, subnet: Subnet, batch: Batch, context: StepContext
+) -> tuple[EncoderOutput, PassOutput]:
+    """Encoder output of the whole batch, and losses of the utterances that have one."""
+    taps = objective.taps_of(subnet, tuple(method.losses))
+    encoder = method.forward_pass(objective, Pass(subnet, {}, taps=taps), batch, context).encoder
+    assert encoder is not None, "an objective's output carries the encoder's"
+    scored = scored_part(batch, encoder)
+    if scored is None:
+        return encoder, PassOutput()
+    part, encoded = scored
+    return encoder, method.forward_pass(objective, Pass(subnet, method.losses), part, context, encoder=encoded)
 
 
 def word_errors(reference: str, hypothesis: str) -> int:

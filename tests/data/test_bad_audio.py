@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lhotse import CutSet
+from lhotse import CutSet, Recording
 
 from slimasr.config.schema import Config
+from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.dataloading import BatchSource
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder
@@ -115,3 +116,14 @@ def test_audio_that_goes_out_of_range_later_stops_on_the_fly_training(tmp_path: 
     soundfile.write(path, np.round(samples * 32768), RATE, subtype="FLOAT")
     with pytest.raises(UserError, match=r"speakerc-1: .*speakerc-1\.wav: reaches .* divide its samples by 32768"):
         trained_utterances(source)
+
+
+def test_lhotse_reads_audio_as_before_after_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(1600), 16000)
+    cut = Recording.from_file(path).to_cut()
+    path.write_bytes(b"not audio")
+    with pytest.raises(AudioError):
+        load_samples(cut)
+    soundfile.write(path, np.zeros(1600), 16000)
+    assert Recording.from_file(path).num_samples == 1600

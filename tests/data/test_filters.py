@@ -12,7 +12,8 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance
-from slimasr.data.filters import feature_frames, unusable, write_bad_utterances
+from slimasr.data.filters import unusable, write_bad_utterances
+from slimasr.data.frames import feature_frames
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
 from tests.data.corpus import config, encoder_frames

@@ -12,7 +12,7 @@ from kaldialign import edit_distance
 from torch import Tensor
 
 from slimasr.config.schema import DecodingConfig
-from slimasr.decoding.decode import search_labels
+from slimasr.decoding.recognize import search_labels
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
 from slimasr.export.onnx import OnnxFiles, export_onnx, quantize

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -10,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from slimasr.files import to_json
 
 
 def median_seconds(call: Callable[[], object], repeats: int = 5, warm_ups: int = 1) -> float:
@@ -65,6 +66,6 @@ def report(name: str, ours: float, other: float, ratio: float, target: float | N
         **extra,
     }
     print(
-        json.dumps({key: float(f"{x:.4g}") if isinstance(x, float) else x for key, x in line.items()}),
+        to_json({key: float(f"{x:.4g}") if isinstance(x, float) else x for key, x in line.items()}),
         flush=True,
     )

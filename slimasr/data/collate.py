@@ -1,0 +1,136 @@
+"""From cuts to one batch: features, labels and alignments, loaded by this process or by workers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse import CutSet, Fbank
+from lhotse.cut import Cut
+from lhotse.dataset import CutMix
+from lhotse.utils import LOG_EPSILON
+from torch.utils.data import DataLoader, Dataset
+
+from slimasr.config.schema import Config, MusanConfig
+from slimasr.data.audio import AudioError, load_samples
+from slimasr.data.batch import Batch
+from slimasr.data.frames import extract_frames, has_frame, no_frames, pad_with_silence
+from slimasr.data.shards import make_extractor
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.errors import UserError
+
+BatchFrames = Sequence[Sequence[np.ndarray]]
+"""Batch by batch, utterance by utterance: the encoder frames of its tokens."""
+
+
+@dataclass(frozen=True)
+class NoiseMixer:
+    """Mixes noise into a batch's cuts, from a generator of its own for every batch."""
+
+    noise: CutSet
+    config: MusanConfig
+    seed: str
+
+    def __call__(self, number: int, cuts: CutSet) -> CutSet:
+        """The cuts, some with noise, under the same ids and of the same lengths."""
+        rng = random.Random(f"noise/{self.seed}/{number}")
+        mix = CutMix(
+            self.noise,
+            snr=self.config.snr,
+            p=self.config.probability,
+            pad_to_longest=False,
+            preserve_id=True,
+            seed=rng,
+            random_mix_offset=True,
+        )
+        mixed: CutSet = mix(cuts)
+        return mixed
+
+
+class Collator(Dataset[Batch]):
+    """(number of the batch, its cuts) -> `Batch`, in the loader's workers where there are any."""
+
+    def __init__(
+        self,
+        config: Config,
+        tokenizer: Tokenizer,
+        mixer: NoiseMixer | None = None,
+        keys: Sequence[str | None] | None = None,
+        frames: BatchFrames | None = None,
+    ) -> None:
+        """``keys``, ``frames``: by the number of the batch, what its `Batch.key` and `Batch.alignment` are made of."""
+        self.config = config
+        self._num_mel_bins = config.features.num_mel_bins
+        self._extractor: Fbank | None = None
+        if config.data.storage == "on_the_fly":
+            self._extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
+        self._tokenizer = tokenizer
+        self._mixer = mixer
+        self._keys = keys
+        self._frames = frames
+
+    def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
+        number, clean = item
+        cuts = list(clean if self._mixer is None else self._mixer(number, clean))
+        texts = tuple(cut.supervisions[0].text for cut in cuts)
+        features = (pad_with_silence(self._features(cut), self.config.model.frontend.min_frames) for cut in cuts)
+        x, x_lens = _pad([torch.from_numpy(rows) for rows in features], LOG_EPSILON)
+        y, y_lens = _pad([torch.tensor(self._tokenizer.encode(text), dtype=torch.int64) for text in texts], 0)
+        key = None if self._keys is None else self._keys[number]
+        ids = tuple(cut.id for cut in cuts)
+        alignment = None if self._frames is None else _alignment(self._frames[number], ids, y_lens)
+        return Batch(x, x_lens, y, y_lens, ids, texts, key, alignment)
+
+    def _features(self, cut: Cut) -> np.ndarray:
+        """(T, F) float32; T = 0 for audio shorter than one frame."""
+        if not has_frame(cut.duration):
+            return no_frames(self._num_mel_bins)
+        try:
+            if self._extractor is not None:
+                features = extract_frames(self._extractor, load_samples(cut), cut.sampling_rate, cut.duration)
+            else:
+                features = cut.load_features()
+        except AudioError as error:
+            raise UserError(f"{cut.id}: {error}") from error
+        except (OSError, ValueError, AssertionError) as error:
+            raise UserError(f"{cut.id}: stored features cannot be read ({error}); run stage 2 again") from error
+        if features.shape[1] != self._num_mel_bins:
+            raise UserError(
+                f"{cut.id}: has {features.shape[1]} mel bins, features.num_mel_bins is {self._num_mel_bins}"
+            )
+        return features
+
+
+def _pad(rows: Sequence[torch.Tensor], value: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of different lengths -> (N, longest, ...), (N,) int64 lengths."""
+    lens = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value), lens
+
+
+def _alignment(frames: Sequence[np.ndarray], ids: Sequence[str], y_lens: torch.Tensor) -> torch.Tensor:
+    """(N, U) as in `Batch`."""
+    for name, row, tokens in zip(ids, frames, y_lens.tolist(), strict=True):
+        if len(row) != tokens:
+            raise UserError(f"{name}: has {tokens} tokens, its alignment {len(row)}: made with another tokenizer")
+    return _pad([torch.from_numpy(row) for row in frames], -1)[0]
+
+
+def load_batches(numbered: Iterable[tuple[int, CutSet]], collator: Collator, num_workers: int) -> Iterator[Batch]:
+    loader: DataLoader[Batch] = DataLoader(
+        collator,
+        batch_size=None,
+        sampler=numbered,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        # Else every epoch would draw a number from torch's global generator, and a resumed run would differ.
+        generator=torch.Generator().manual_seed(0),
+    )
+    yield from loader
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

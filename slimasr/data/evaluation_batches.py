@@ -1,0 +1,112 @@
+"""Dev and test sets in batches: every utterance once, in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from slimasr.config.schema import Config
+from slimasr.data.alignments import read_alignments
+from slimasr.data.batch import Batch
+from slimasr.data.collate import BatchFrames, Collator, load_batches
+from slimasr.data.files import DataFolder
+from slimasr.data.filters import infeasible
+from slimasr.data.frames import feature_frames, has_frame
+from slimasr.data.identity import check_audio_unchanged
+from slimasr.data.pieces import cut_at_pauses, rounded_as_stored, whole_seconds, window_frames, window_seconds
+from slimasr.data.provenance import check_features, stored_speed
+from slimasr.data.sampling import pack
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.training_cuts import read_cuts_at
+
+
+def eval_batches(
+    config: Config,
+    data_dir: Path,
+    set_name: str,
+    tokenizer: Tokenizer,
+    max_seconds: float,
+    *,
+    speed: float = 1.0,
+    aligned: bool = False,
+    longest: float | None = None,
+) -> Iterator[Batch]:
+    """Every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
+
+    Nothing is left out: unknown characters become ``<unk>``, and audio that cannot be read is a `UserError`. What no
+    loss can be computed of is marked (`Batch.unscored`); `slimasr.data.evaluation_notes` puts it into words.
+
+    Args:
+      speed: one of ``data.speeds``, for a training set as training hears it.
+      longest: seconds above which an utterance comes alone and in pieces; default: `pieces.whole_seconds`.
+      aligned: the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
+    """
+    folder = DataFolder(data_dir)
+    check_features(config, folder, set_name, stored_speed(config, speed))
+    cuts = list(read_cuts_at(config, folder, set_name, speed))
+    check_audio_unchanged(cuts, set_name)
+    min_frames = config.model.frontend.min_frames
+    limits = Limits(
+        whole=window_frames(longest or whole_seconds(config.data), min_frames),
+        piece=window_frames(window_seconds(config.data), min_frames),
+    )
+    packed = _pack(cuts, max_seconds, limits)
+    frames = None
+    if aligned and config.loss.auxiliary is not None:
+        alignments = read_alignments(config.loss.auxiliary.alignments, [set_name], [speed])
+        frames = [[alignments.of(cut.id, speed) for cut in batch] for batch in packed]
+    collator = EvaluationCollator(config, tokenizer, limits, frames)
+    yield from load_batches(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Feature frames of the longest utterance that stays whole, and of the longest piece of a longer one."""
+
+    whole: int
+    piece: int
+
+
+def _pack(cuts: Sequence[Cut], max_seconds: float, limits: Limits) -> list[list[Cut]]:
+    """Batches of cuts, longest first; those that are cut into pieces have a batch each."""
+    long = [cut for cut in cuts if _is_long(cut, limits)]
+    others = [cut for cut in cuts if not _is_long(cut, limits)]
+    return [*pack(long, 0.0), *pack(others, max_seconds)]
+
+
+def _is_long(cut: Cut, limits: Limits) -> bool:
+    """By its duration, as batches are made before features are known."""
+    return feature_frames(cut.duration) > limits.whole
+
+
+class EvaluationCollator(Collator):
+    """Marks the utterances without a feature frame, and those whose tokens fit into no alignment; cuts long ones."""
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, limits: Limits, frames: BatchFrames | None = None) -> None:
+        """``frames``: as in `Collator`."""
+        super().__init__(config, tokenizer, frames=frames)
+        self._limits = limits
+
+    def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
+        batch = super().__getitem__(item)
+        if any(_is_long(cut, self._limits) for cut in item[1]):
+            return replace(batch, unscored=frozenset(batch.ids), pieces=self._pieces(batch))
+        unheard = frozenset(cut.id for cut in item[1] if not has_frame(cut.duration))
+        return replace(batch, unscored=unheard | set(self._unscored(batch)), unheard=unheard)
+
+    def _pieces(self, batch: Batch) -> tuple[int, ...]:
+        (features,) = batch.x.numpy()
+        if self.config.data.storage == "on_the_fly":
+            features = rounded_as_stored(features)
+        return cut_at_pauses(features, self._limits.piece, self.config.model.frontend.min_frames)
+
+    def _unscored(self, batch: Batch) -> Iterator[str]:
+        model, loss = self.config.model, self.config.loss
+        rows = zip(batch.ids, batch.x_lens.tolist(), batch.y.tolist(), batch.y_lens.tolist(), strict=True)
+        for name, frames, tokens, length in rows:
+            if infeasible(model.frontend.output_frames(frames), tokens[:length], loss) is not None:
+                yield name

@@ -1,0 +1,63 @@
+"""What a user should know of a dev or test set before figures on it are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lhotse.cut import Cut
+
+from slimasr.config.schema import Config
+from slimasr.data.audio import audio_path
+from slimasr.data.files import DataFolder
+from slimasr.data.filters import infeasible
+from slimasr.data.frames import FRAME_SHIFT, feature_frames, has_frame
+from slimasr.data.pieces import whole_seconds, window_frames
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.training_cuts import read_feature_cuts
+
+MOST_NAMED = 3
+
+
+def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: Tokenizer, *, losses: bool) -> list[str]:
+    """One line for every kind of utterance that cannot be treated as the others are: set, number, first reasons.
+
+    Args:
+      losses: whether the command computes losses on the set, or only recognises it.
+
+    Raises:
+      UserError: stage 2 has not run.
+    """
+    cuts = list(read_feature_cuts(DataFolder(data_dir), set_name))
+    if not any(cut.supervisions[0].text.split() for cut in cuts):
+        return []  # A set without a word is refused as a whole.
+    unheard = {cut.id: audio_path(cut) for cut in cuts if not has_frame(cut.duration)}
+    whole = window_frames(whole_seconds(config.data), config.model.frontend.min_frames)
+    long = {cut.id: f"{cut.duration:.1f} s" for cut in cuts if feature_frames(cut.duration) > whole}
+    others = [cut for cut in cuts if cut.id not in unheard and cut.id not in long]
+    unscored = {cut.id: _unscored(cut, config, tokenizer) for cut in others} if losses else {}
+    in_pieces = f"longer than {whole * FRAME_SHIFT:g} s and recognised in pieces cut at pauses"
+    notes = (
+        _note(set_name, len(cuts), unheard, "shorter than one feature frame and recognised as empty text"),
+        _note(set_name, len(cuts), long, in_pieces + (", without a loss" if losses else "")),
+        _note(set_name, len(cuts), unscored, "left out of the losses but kept in the WER"),
+    )
+    return [note for note in notes if note is not None]
+
+
+def _unscored(cut: Cut, config: Config, tokenizer: Tokenizer) -> str | None:
+    """Why no loss can be computed of an utterance, or None."""
+    frontend = config.model.frontend
+    frames = max(feature_frames(cut.duration), frontend.min_frames)
+    return infeasible(frontend.output_frames(frames), tokenizer.encode(cut.supervisions[0].text), config.loss)
+
+
+def _note(set_name: str, total: int, reasons: Mapping[str, str | None], consequence: str) -> str | None:
+    """``dev: 2 of 40 utterances are left out of ...: a (reason), b (reason)``; None where there is nothing to say."""
+    found = {name: reason for name, reason in reasons.items() if reason is not None}
+    if not found:
+        return None
+    named = [f"{name} ({reason})" for name, reason in list(found.items())[:MOST_NAMED]]
+    more = ", ..." if len(found) > MOST_NAMED else ""
+    verb = "is" if len(found) == 1 else "are"
+    return f"{set_name}: {len(found)} of {total} utterances {verb} {consequence}: {', '.join(named)}{more}"
