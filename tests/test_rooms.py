@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "slimasr"
-BASIC = {"config", "errors", "files"}
+BASIC = {"config", "errors", "files", "locking"}
 MODELS = BASIC | {"elastic", "encoders", "supernet"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "locking": {"errors"},
     "config": BASIC,
     "losses": {"errors"},
-    "scoring": {"errors", "files"},
+    "scoring": {"errors", "files", "locking"},
     "data": BASIC,
     "supernet": BASIC,
     "elastic": {"supernet"},

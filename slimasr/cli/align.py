@@ -31,21 +31,24 @@ def run(
     from slimasr.decoding.align import align_batches
     from slimasr.decoding.decode import default_device
     from slimasr.experiment import Experiment
+    from slimasr.locking import folder_lock
     from slimasr.search.archive import find_subnet
 
     experiment = Experiment.open(exp, checkpoint)
     config, tokenizer, folder = experiment.config, experiment.tokenizer, exp / "alignments"
     model, chosen = experiment.model.to(default_device()), find_subnet(experiment, subnet)
-    write_facts(folder, model.subsampling_factor, chosen.id, experiment.checkpoint)
-    for set_name in set_names or [*config.data.train, config.data.dev]:
-        for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:
-            batches = eval_batches(config, data, set_name, tokenizer, config.decoding.batch_seconds, speed=speed)
-            path = alignment_file(folder, set_name, speed)
-            frames = dict(align_batches(model, progress(batches, None, path.stem), chosen, config.loss))
-            write_alignments(path, frames)
-            missed = sum(-1 in row for row in frames.values())
-            without = f", {missed} of them without an alignment" if missed else ""
-            typer.echo(f"{path}: {len(frames)} utterances{without}")
+    with folder_lock(folder / "alignments.lock", "slimasr-align") as lock:
+        write_facts(folder, model.subsampling_factor, chosen.id, experiment.checkpoint)
+        for set_name in set_names or [*config.data.train, config.data.dev]:
+            for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:
+                batches = eval_batches(config, data, set_name, tokenizer, config.decoding.batch_seconds, speed=speed)
+                path = alignment_file(folder, set_name, speed)
+                frames = dict(align_batches(model, progress(batches, None, path.stem), chosen, config.loss))
+                lock.verify()
+                write_alignments(path, frames)
+                missed = sum(-1 in row for row in frames.values())
+                without = f", {missed} of them without an alignment" if missed else ""
+                typer.echo(f"{path}: {len(frames)} utterances{without}")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from lhotse.utils import resumable_download
 
 from slimasr.data.archive import unpack
 from slimasr.errors import UserError
+from slimasr.locking import folder_lock
 
 
 def download_archives(addresses: Sequence[str], target: Path) -> None:
@@ -24,9 +25,15 @@ def download_archives(addresses: Sequence[str], target: Path) -> None:
         done = archive.with_name(f".{archive.name}.unpacked")
         if done.is_file():
             continue
-        try:
-            resumable_download(address, filename=archive)
-        except (URLError, OSError) as error:
-            raise UserError(f"{address}: download failed ({error}); run again to go on") from error
-        unpack(archive, target)
-        done.touch()
+        with folder_lock(target / f"{archive.name}.lock", "slimasr-prepare, which downloads", wait=True):
+            if not done.is_file():
+                _fetch(address, archive)
+                done.touch()
+
+
+def _fetch(address: str, archive: Path) -> None:
+    try:
+        resumable_download(address, filename=archive)
+    except (URLError, OSError) as error:
+        raise UserError(f"{address}: download failed ({error}); run again to go on") from error
+    unpack(archive, archive.parent)

@@ -15,6 +15,7 @@ from slimasr.data.corpora import CORPORA, Progress, Utterance, find_corpus
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
 from slimasr.data.musan import prepare_musan_cuts
 from slimasr.errors import UserError
+from slimasr.locking import Lock, folder_lock
 
 NUM_THREADS = 8
 
@@ -44,7 +45,17 @@ def prepare(
 
     Returns:
       Set name -> number of cuts.
+
+    Raises:
+      UserError: the corpus is not there or unusable, or another process writes manifests into this data folder.
     """
+    with folder_lock(DataFolder(data_dir).lock("manifests"), "slimasr-prepare") as lock:
+        return _write_manifests(config, data_dir, corpus_dir, download, progress, lock)
+
+
+def _write_manifests(
+    config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress, lock: Lock
+) -> dict[str, int]:
     folder = DataFolder(data_dir)
     source = get_corpus(config, data_dir, corpus_dir, download, progress)
     counts = {}
@@ -55,6 +66,7 @@ def prepare(
         check_bad_share(bad, len(utterances), config.max_bad_share, name)
         if not cuts:
             raise UserError(f"{source}: set {name} of corpus {config.corpus} has no utterances")
+        lock.verify()
         write_cuts(folder.raw_cuts(name), cuts)
         write_bad(folder.raw_bad(name), bad)
         counts[name] = len(cuts)

@@ -9,6 +9,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,8 @@ from slimasr.data.files import DataFolder
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
-from slimasr.experiment import load_weights, resolve_separate, update_results, write_record
+from slimasr.experiment import LOCK_FILE, load_weights, resolve_separate, update_results, write_record
+from slimasr.locking import Lock
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
 from slimasr.methods.objective import Objective
@@ -32,7 +34,7 @@ from slimasr.supernet.space import build_space
 from slimasr.training.average import RunningAverage, calibrate
 from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
-from slimasr.training.distributed import World, process_group
+from slimasr.training.distributed import World, locked_by_main, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite, untouched
 from slimasr.training.logs import Progress, RunLog, silent
 from slimasr.training.seeding import derive_seed, seed_all
@@ -56,7 +58,7 @@ def train(config: Config, data_dir: Path, exp: Path, *, command: str = "", progr
     config, separate_of = resolve_separate(config)
     if config.training.num_threads is not None:
         torch.set_num_threads(config.training.num_threads)
-    with process_group() as world:
+    with process_group() as world, lock_experiment(exp, world) as lock:
         lang = DataFolder(data_dir).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
         begin_record(exp, config, lang, {"command": command, "separate_of": separate_of}, world)
         log = RunLog(exp, active=world.is_main)
@@ -74,7 +76,12 @@ def train(config: Config, data_dir: Path, exp: Path, *, command: str = "", progr
             log.say(f"{data.left_out} training utterances left out, see {exp / 'bad_utterances.jsonl'}")
         gpus = world.size if world.device.type == "cuda" else 0
         with measure_energy(config.training.energy and world.is_main, gpus) as meter:
-            Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter).run()
+            Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter, lock).run()
+
+
+def lock_experiment(exp: Path, world: World) -> AbstractContextManager[Lock | None]:
+    """Keep other trainings out of the folder; as `locked_by_main`."""
+    return locked_by_main(exp / LOCK_FILE, "slimasr-train", "wait until it has ended, or choose another --exp", world)
 
 
 def begin_record(exp: Path, config: Config, lang: Path, facts: dict[str, str | None], world: World) -> None:
@@ -114,6 +121,7 @@ class Trainer:
         log: RunLog,
         progress: Progress = silent,
         meter: EnergyMeter | None = None,
+        lock: Lock | None = None,
     ) -> None:
         self.config = config
         self.exp = exp
@@ -124,6 +132,7 @@ class Trainer:
         self.log = log
         self.progress = progress
         self.meter = meter
+        self.lock = lock
         self.state = RunState()
         self.average = RunningAverage()
         epochs = range(1, config.training.num_epochs + 1)
@@ -152,6 +161,8 @@ class Trainer:
         left = self.steps[epoch - 1] - math.ceil(self.state.batch / self.config.training.accumulate)
         for batches in self.progress(self.groups(epoch), left, f"epoch {epoch}/{self.config.training.num_epochs}"):
             self.stepper.enter_phase(epoch)
+            if self.lock is not None:
+                self.lock.check()
             with explained_out_of_memory(f"step {self.state.step}"):
                 result = self.stepper.step(batches, self.context())
             self.note(result, batches)
@@ -205,6 +216,7 @@ class Trainer:
         due = epoch % config.validate_every == 0 or epoch == config.num_epochs
         dev = self.validate(epoch) if due else {}
         state.sums, state.units = {}, {}
+        self.verify_lock()
         record = {"epoch": epoch, "step": state.step, "minutes": self.minutes(), "lr": state.lr}
         self.log.epoch({**record, "nonfinite": state.nonfinite, "train": train_losses, "dev": dev})
         if dev and (state.best is None or dev_metric(dev) < state.best):
@@ -238,6 +250,7 @@ class Trainer:
         calibrate(self.objective, self.method, self.method.calibrated(), batches, self.context())
         dev = self.validate(self.state.epoch)
         self.log.say("final weights: " + ", ".join(f"{name} {value:.4f}" for name, value in dev.items()))
+        self.verify_lock()
         if self.world.is_main:
             facts = {"epochs": self.state.epoch, "steps": self.state.step, "train_minutes": self.minutes()}
             energy = {} if self.state.energy is None else {"energy": {"train": self.state.energy}}
@@ -260,6 +273,7 @@ class Trainer:
         self.saved = time.monotonic()
         if not self.world.is_main:
             return
+        self.verify_lock()
         folder = self.exp / "checkpoints"
         content = {
             "model": self.objective.model.state_dict(),
@@ -270,6 +284,11 @@ class Trainer:
         }
         save_checkpoint(folder / self.state.checkpoint_name, content)
         prune_checkpoints(folder, self.config.training.keep_last)
+
+    def verify_lock(self) -> None:
+        """Stop before anything is written into a folder that belongs to another process by now."""
+        if self.lock is not None:
+            self.lock.verify()
 
     def save_weights(self, path: Path) -> None:
         """Write the model alone, as later stages load it."""
