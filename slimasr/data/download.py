@@ -12,6 +12,9 @@ from slimasr.data.archive import unpack
 from slimasr.errors import UserError
 from slimasr.locking import folder_lock
 
+LOCK = ".lock"
+PURPOSE = "slimasr-prepare, which downloads a corpus"
+
 
 def download_archives(addresses: Sequence[str], target: Path) -> None:
     """Download (resuming a broken transfer) and unpack each archive into ``target``, once.
@@ -25,10 +28,17 @@ def download_archives(addresses: Sequence[str], target: Path) -> None:
         done = archive.with_name(f".{archive.name}.unpacked")
         if done.is_file():
             continue
-        with folder_lock(target / f"{archive.name}.lock", "slimasr-prepare, which downloads", wait=True):
+        with folder_lock(target / f"{archive.name}{LOCK}", PURPOSE, wait=True):
             if not done.is_file():
                 _fetch(address, archive)
                 done.touch()
+
+
+def wait_for_downloads(target: Path) -> None:
+    """Wait until no other process downloads into ``target``: what is unpacked at present is incomplete."""
+    for path in target.glob(f"*{LOCK}"):
+        with folder_lock(path, PURPOSE, wait=True):
+            pass
 
 
 def _fetch(address: str, archive: Path) -> None:

@@ -117,9 +117,7 @@ class Lock:
 
 
 @contextmanager
-def folder_lock(
-    path: Path, purpose: str, *, wait: bool = False, advice: str = "wait until it has ended"
-) -> Iterator[Lock]:
+def folder_lock(path: Path, purpose: str, *, wait: bool = False, advice: str = WAIT) -> Iterator[Lock]:
     """Hold a lock for as long as the block runs.
 
     Args:
