@@ -199,13 +199,16 @@ def update_results(exp: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 def change_results(exp: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """Read results.json, write what ``change`` makes of it, and return that. Other processes wait in the meantime.
 
+    Args:
+      change: returns new content, or its very argument where there is nothing to write.
+
     Raises:
       UserError: the file is not JSON, cannot be written, or is held by another process for too long.
     """
     with file_lock(exp / "results.json"):
         before = read_results(exp)
         after = change(before)
-        if after != before or not (exp / "results.json").exists():
+        if after is not before:
             write_json_atomic(exp / "results.json", after)
     return after
 

@@ -156,7 +156,8 @@ again_from() {
       *) command+=("$argument") ;;
     esac
   done
-  printf '%q ' "${command[@]}"
+  printf '%q' "${command[0]}"
+  printf ' %q' "${command[@]:1}"
 }
 
 # What lies in $watched (arguments of find), one file a line with inode, size and time of its last change. Times are

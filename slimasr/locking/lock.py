@@ -169,6 +169,8 @@ def file_lock(path: Path) -> Iterator[None]:
 
 def refuse_while_locked(path: Path, purpose: str, advice: str = WAIT) -> None:
     """Raise `UserError` where another process holds a lock, for commands that read what the holder writes."""
+    if not path.exists():
+        return
     owner = Owner.here(purpose)
     _acquire(path, owner, PATIENCE, STALE_SECONDS, advice)
     Lock(path, owner).release()
