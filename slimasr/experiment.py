@@ -8,6 +8,7 @@
                final.pt            averaged weights, batch norms re-estimated
                data.json           which data and which tokenizer the run uses
                results.json        every subnet measured, and what made the run
+               experiment.lock        while it is trained or extracted: who does it (`slimasr.locking`)
                versions.json, train.log, train_log.jsonl, bad_utterances.jsonl, tensorboard/
                search/, decode/, export/
 """
@@ -19,7 +20,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,12 +33,14 @@ from slimasr.config.schema import Config, WidthSpaceConfig
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.files import write_atomic, write_json_atomic
+from slimasr.locking import file_lock
 from slimasr.models.build import build_model, shrink_model_config
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.space import SearchSpace, build_space
 
 __all__ = [
     "Experiment",
+    "change_results",
     "describe_hardware",
     "describe_versions",
     "load_checkpoint",
@@ -52,6 +55,7 @@ __all__ = [
 
 DATA_FILE = "data.json"
 UNVERIFIED = "was written before checkpoints named their tokenizer and data; that they belong together is not verified"
+LOCK_FILE = "experiment.lock"
 VERSIONED = ("slimasr", "torch", "lhotse", "k2", "numpy", "sentencepiece", "kaldialign")
 
 
@@ -212,9 +216,24 @@ def read_results(exp: Path) -> dict[str, Any]:
 
 def update_results(exp: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Merge values into results.json, mapping by mapping, and write it atomically; gives the merged content."""
-    merged = _deep_merge(read_results(exp), values)
-    write_json_atomic(exp / "results.json", merged)
-    return merged
+    return change_results(exp, lambda results: _deep_merge(results, values))
+
+
+def change_results(exp: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Read results.json, write what ``change`` makes of it, and return that. Other processes wait in the meantime.
+
+    Args:
+      change: returns new content, or its very argument where there is nothing to write.
+
+    Raises:
+      UserError: the file is not JSON, cannot be written, or is held by another process for too long.
+    """
+    with file_lock(exp / "results.json"):
+        before = read_results(exp)
+        after = change(before)
+        if after is not before:
+            write_json_atomic(exp / "results.json", after)
+    return after
 
 
 def describe_versions() -> dict[str, str]:

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "slimasr"
-BASIC = {"config", "errors", "files", "textfiles"}
+BASIC = {"config", "errors", "files", "locking", "textfiles"}
 MODELS = BASIC | {"elastic", "encoders", "supernet"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "textfiles": {"errors"},
+    "locking": {"errors"},
     "config": BASIC,
     "losses": {"errors"},
-    "scoring": {"errors", "files", "textfiles"},
+    "scoring": {"errors", "files", "locking", "textfiles"},
     "data": BASIC,
     "supernet": BASIC,
     "elastic": {"supernet"},

@@ -5,8 +5,11 @@
 #   corpora   corpora of this recipe, the default first; each has conf/<corpus>.yaml, the first conf/slimmable.yaml
 # and may define:
 #   data_of CONFIG   prints the data folder of a configuration (default: data)
+#   threads          OpenMP threads of every stage, unless $OMP_NUM_THREADS is set (default: what torch chooses)
 # shellcheck shell=bash
+# shellcheck disable=SC2154
 
+# shellcheck source=/dev/null
 . ./cmd.sh
 
 stage=0
@@ -52,6 +55,9 @@ options:
   --cmd local|torchrun|slurm  how stage 4 starts (default from cmd.sh: $train_cmd)
   --nproc N                   processes per node of stage 4 with torchrun and slurm (default: 1)
   --debug                     show tracebacks
+
+After every stage, stderr says what it made and how long it took; at the end, the total and what to do next. A stage that
+fails ends the script with its exit status. Run again, every stage continues from what is already there.
 EOF
 }
 
@@ -126,31 +132,137 @@ launch_train() {
   esac
 }
 
-run_stage() {
-  local number=$1 title=$2
-  shift 2
-  if [ "$stage" -le "$number" ] && [ "$number" -le "$stop_stage" ]; then
-    echo "== $(date +%H:%M:%S) stage $number: $title" >&2
-    "$@" "${debug[@]}"
+# 45 s, 6 min 10 s, 2 h 05 min
+duration() {
+  if [ "$1" -lt 1 ]; then
+    echo "less than 1 s"
+  elif [ "$1" -lt 60 ]; then
+    echo "$1 s"
+  elif [ "$1" -lt 3600 ]; then
+    echo "$(($1 / 60)) min $(($1 % 60)) s"
+  else
+    printf '%d h %02d min\n' $(($1 / 3600)) $(($1 % 3600 / 60))
   fi
 }
 
+# again_from STAGE [OPTION]: the command of this run from a stage on, without an option, ready to be pasted into a shell.
+again_from() {
+  local command=("$0" --stage "$1") skip=false argument
+  for argument in "${arguments[@]}"; do
+    if $skip; then skip=false; continue; fi
+    case "$argument" in
+      --stage|"${2:---stage}") skip=true ;;
+      --stage=*|"${2:---stage}"=*) ;;
+      *) command+=("$argument") ;;
+    esac
+  done
+  printf '%q' "${command[0]}"
+  printf ' %q' "${command[@]:1}"
+}
+
+# What lies in $watched (arguments of find), one file a line with inode, size and time of its last change. Times are
+# only compared for equality, as a network disk has a clock of its own.
+snapshot() {
+  local times=--full-time
+  ls -d "$times" / > /dev/null 2>&1 || times=-T # BSD
+  find "${watched[@]}" -type f ! -name '*.lock' -exec ls -dil "$times" {} + 2> /dev/null | sort || true
+}
+
+# run_stage NUMBER NAME PRODUCT COMMAND...: a stage that changes no file of $watched had nothing to do.
+run_stage() {
+  local number=$1 name=$2 product=$3
+  shift 3
+  [ "$stage" -le "$number" ] && [ "$number" -le "$stop_stage" ] || return 0
+  local begin=$SECONDS status=0 before changed took
+  before=$(snapshot)
+  echo "== $(date +%H:%M:%S) stage $number: $name" >&2
+  "$@" "${debug[@]}" || status=$?
+  took=$(duration $((SECONDS - begin)))
+  if [ "$status" -ne 0 ]; then
+    echo "error: stage $number ($name) failed after $took with exit status $status, for the reason above;" \
+      "run it again with: $(again_from "$number")" >&2
+    exit "$status"
+  fi
+  changed=$(comm -13 <(echo "$before") <(snapshot) | head -n 1)
+  if [ "$name" = bpe ] && [ -n "$changed" ]; then
+    changed=${changed##*"$product"}
+    product+=${changed%%/*} # the folder that was made
+  fi
+  if [ -n "$changed" ]; then
+    echo "stage $number $name: done in $took${product:+ -> $product}" >&2
+  else
+    echo "stage $number $name: nothing to do, ${product:-the corpus} is complete (checked in $took)" >&2
+  fi
+}
+
+# A recording of the corpus to try the model on, or a name to be replaced.
+example_recording() {
+  local manifest source
+  for manifest in "$data"/manifests/cuts_test*.jsonl.gz "$data"/manifests/cuts_*.jsonl.gz; do
+    [ -e "$manifest" ] || continue
+    source=$(gzip -dc "$manifest" 2> /dev/null | sed -n 's/.*"source": *"\([^"]*\)".*/\1/p;q' || true)
+    if [ -f "$source" ]; then
+      echo "$source"
+      return
+    fi
+  done
+  echo FILE.wav
+}
+
+# What the user can do with what the stages made; commands have full paths, quoted for a shell.
+next_steps() {
+  local bin=$1 full small
+  full=$(cd "$exp" && pwd)
+  small=$(sed -n 's/^ *"id": *"\([^"]*\)".*/\1/p;' "$full/search/front.json" 2> /dev/null | head -n 1) || true
+  small=${small:-min}
+  {
+    echo "next:"
+    printf '  look at the report:     open %q in a browser\n' "$full/report.html"
+    printf '  transcribe a recording: %q %q %q --subnet %q\n' \
+      "${bin}slimasr-transcribe" "$full" "$(example_recording)" "$small"
+    printf '  save a small model:     %q %q --subnet %q --out %q\n' \
+      "${bin}slimasr-extract" "$full" "$small" "$full-$small"
+  } >&2
+}
+
 recipe_main() {
+  local arguments=("$@") bin=
   parse_options "$@"
+  command -v slimasr > /dev/null || bin=yes
+  # shellcheck source=/dev/null
   . ./path.sh
+  [ -z "$bin" ] || bin=$(dirname "$(command -v slimasr)")/
   local from=(--config "$config" --data "$data" "${overrides[@]}")
   local where=()
   [ -z "$corpus_dir" ] || where=(--corpus-dir "$corpus_dir")
   local get=()
   ! $download || get=(--download)
+  [ -z "${threads:-}" ] || export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
+  local begin=$SECONDS watched
 
-  run_stage 0 corpus slimasr-prepare "${from[@]}" "${where[@]}" "${get[@]}" --only-corpus
-  run_stage 1 prepare slimasr-prepare "${from[@]}" "${where[@]}"
-  run_stage 2 features slimasr-features "${from[@]}" --num-jobs "$nj"
-  run_stage 3 bpe slimasr-bpe "${from[@]}"
-  run_stage 4 train launch_train "${from[@]}" --exp "$exp"
-  run_stage 5 search slimasr-search "$exp" --data "$data"
-  run_stage 6 decode slimasr-decode "$exp" --data "$data" --subnet "$subnet"
-  run_stage 7 score slimasr-score "$exp"
-  run_stage 8 report slimasr-report "$exp" --out "$exp/report.html"
+  watched=("${corpus_dir:-$data/corpora}" -maxdepth 2)
+  run_stage 0 corpus "" slimasr-prepare "${from[@]}" "${where[@]}" "${get[@]}" --only-corpus
+  watched=("$data/manifests")
+  run_stage 1 prepare "$data/manifests" slimasr-prepare "${from[@]}" "${where[@]}"
+  watched=("$data/features/shards")
+  run_stage 2 features "$data/features" slimasr-features "${from[@]}" --num-jobs "$nj"
+  watched=("$data" -maxdepth 2 -path "*/lang_*/*")
+  run_stage 3 bpe "$data/lang_" slimasr-bpe "${from[@]}"
+  watched=("$exp/final.pt")
+  run_stage 4 train "$exp/final.pt" launch_train "${from[@]}" --exp "$exp"
+  watched=("$exp/search/summary.json")
+  run_stage 5 search "$exp/search/front.json" slimasr-search "$exp" --data "$data"
+  watched=("$exp/decode")
+  run_stage 6 decode "$exp/decode" slimasr-decode "$exp" --data "$data" --subnet "$subnet"
+  watched=("$exp/results.json")
+  run_stage 7 score "$exp/results.json" slimasr-score "$exp"
+  watched=("$exp/report.html")
+  run_stage 8 report "$exp/report.html" slimasr-report "$exp" --out "$exp/report.html"
+
+  echo "all stages from $stage to $stop_stage: done in $(duration $((SECONDS - begin)))" >&2
+  if [ "$stop_stage" -lt 8 ]; then
+    echo "next: $(again_from $((stop_stage + 1)) --stop-stage)" >&2
+  else
+    next_steps "$bin"
+  fi
 }

@@ -6,5 +6,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 recipe=an4
 corpora=an4
 
+# shellcheck source-path=SCRIPTDIR source=../../tools/recipe.sh
 . ../../tools/recipe.sh
 recipe_main "$@"

@@ -15,5 +15,6 @@ data_of() {
   esac
 }
 
+# shellcheck source-path=SCRIPTDIR source=../../tools/recipe.sh
 . ../../tools/recipe.sh
 recipe_main "$@"

@@ -32,6 +32,7 @@ def run(
     from slimasr.decoding.align import align_batches
     from slimasr.decoding.decode import default_device
     from slimasr.experiment import Experiment
+    from slimasr.locking import folder_lock
     from slimasr.search.archive import find_subnet
 
     experiment = opened(Experiment.open(exp, checkpoint))
@@ -40,17 +41,20 @@ def run(
     names = set_names or [*config.data.train, config.data.dev]
     print_notes(unverified_sets(config, data, names))
     origin = Origin(model.subsampling_factor, chosen.id, experiment.checkpoint, tokenizer.fingerprint)
-    write_facts(folder, origin, {name: checked_identity(config, data, name).transcripts for name in names})
-    for set_name in names:
-        for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:
-            seconds, longest = config.decoding.batch_seconds, config.data.max_cut_seconds
-            batches = eval_batches(config, data, set_name, tokenizer, seconds, speed=speed, longest=longest)
-            path = alignment_file(folder, set_name, speed)
-            frames = dict(align_batches(model, progress(batches, None, path.stem), chosen, config.loss))
-            write_alignments(path, frames)
-            missed = sum(-1 in row for row in frames.values())
-            without = f", {missed} of them without an alignment" if missed else ""
-            typer.echo(f"{path}: {len(frames)} utterances{without}")
+    transcripts = {name: checked_identity(config, data, name).transcripts for name in names}
+    seconds, longest = config.decoding.batch_seconds, config.data.max_cut_seconds
+    with folder_lock(folder / "alignments.lock", "slimasr-align") as lock:
+        write_facts(folder, origin, transcripts)
+        for set_name in names:
+            for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:
+                batches = eval_batches(config, data, set_name, tokenizer, seconds, speed=speed, longest=longest)
+                path = alignment_file(folder, set_name, speed)
+                frames = dict(align_batches(model, progress(batches, None, path.stem), chosen, config.loss))
+                lock.verify()
+                write_alignments(path, frames)
+                missed = sum(-1 in row for row in frames.values())
+                without = f", {missed} of them without an alignment" if missed else ""
+                typer.echo(f"{path}: {len(frames)} utterances{without}")
 
 
 def main() -> None:

@@ -10,6 +10,10 @@ from lhotse.utils import resumable_download
 
 from slimasr.data.archive import unpack
 from slimasr.errors import UserError
+from slimasr.locking import folder_lock
+
+LOCK = ".lock"
+PURPOSE = "slimasr-prepare, which downloads a corpus"
 
 
 def download_archives(addresses: Sequence[str], target: Path) -> None:
@@ -24,9 +28,22 @@ def download_archives(addresses: Sequence[str], target: Path) -> None:
         done = archive.with_name(f".{archive.name}.unpacked")
         if done.is_file():
             continue
-        try:
-            resumable_download(address, filename=archive)
-        except (URLError, OSError) as error:
-            raise UserError(f"{address}: download failed ({error}); run again to go on") from error
-        unpack(archive, target)
-        done.touch()
+        with folder_lock(target / f"{archive.name}{LOCK}", PURPOSE, wait=True):
+            if not done.is_file():
+                _fetch(address, archive)
+                done.touch()
+
+
+def wait_for_downloads(target: Path) -> None:
+    """Wait until no other process downloads into ``target``: what is unpacked at present is incomplete."""
+    for path in target.glob(f"*{LOCK}"):
+        with folder_lock(path, PURPOSE, wait=True):
+            pass
+
+
+def _fetch(address: str, archive: Path) -> None:
+    try:
+        resumable_download(address, filename=archive)
+    except (URLError, OSError) as error:
+        raise UserError(f"{address}: download failed ({error}); run again to go on") from error
+    unpack(archive, archive.parent)

@@ -34,6 +34,7 @@ from slimasr.data.provenance import (
 from slimasr.data.shards import Shard, ShardResult, attach_features, compute_shard, make_shards, read_result
 from slimasr.errors import UserError
 from slimasr.files import write_json_atomic
+from slimasr.locking import Lock, folder_lock, refuse_while_locked
 
 # Bound on one bin's spread, so that a constant bin (band-limited audio) is not blown up.
 MIN_STD = 1e-2
@@ -48,8 +49,16 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
       Manifest name -> number of cuts.
 
     Raises:
-      UserError: stage 1 has not run, unusable audio in dev or test, or too much of it in train.
+      UserError: stage 1 has not run or is running, unusable audio in dev or test, or too much of it in train; another
+        process computes features in this data folder.
     """
+    folder = DataFolder(data_dir)
+    refuse_while_locked(folder.lock("manifests"), "slimasr-features")
+    with folder_lock(folder.lock("features"), "slimasr-features") as lock:
+        return _write_features(config, data_dir, num_jobs, progress, lock)
+
+
+def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Progress, lock: Lock) -> dict[str, int]:
     folder = DataFolder(data_dir)
     shards_of: dict[tuple[str, float], list[Shard]] = {}
     for set_name in set_names(config.data) + ([MUSAN_SET] if config.data.musan else []):
@@ -59,7 +68,8 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
             shards_of[set_name, speed] = make_shards(config, folder, set_name, speed)
     missing = [shard for shards in shards_of.values() for shard in shards if not shard.done]
     for _ in progress(_run(missing, num_jobs), len(missing), "features"):
-        pass
+        lock.check()
+    lock.verify()
     counts: dict[str, int] = {}
     results: list[ShardResult] = []
     bad: dict[str, dict[str, BadUtterance]] = {}

@@ -58,6 +58,10 @@ class DataFolder:
         """Mean and standard deviation of the training features, and how they were computed."""
         return self.features / "stats.json"
 
+    def lock(self, product: str) -> Path:
+        """Lock of whoever writes a product, such as ``manifests`` or ``lang_bpe_500``."""
+        return self.root / f"{product}.lock"
+
     def lang(self, kind: str, vocab_size: int) -> Path:
         """A tokenizer, as stage 3 writes it."""
         return self.root / f"lang_{kind}_{vocab_size}"

@@ -20,6 +20,7 @@ from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.overlap import check_overlap
 from slimasr.data.provenance import write_manifest_record
 from slimasr.errors import UserError
+from slimasr.locking import Lock, folder_lock
 
 NUM_THREADS = 8
 
@@ -60,8 +61,23 @@ def prepare(
       Set name -> number of cuts.
 
     Raises:
-      UserError: an utterance is unusable, a set is empty, or training and evaluation sets share utterances.
+      UserError: the corpus is not there, an utterance is unusable, a set is empty, training and evaluation sets share
+        utterances, or another process writes manifests into this data folder.
     """
+    with folder_lock(DataFolder(data_dir).lock("manifests"), "slimasr-prepare") as lock:
+        return _write_manifests(config, data_dir, corpus_dir, download, progress, lock, check_audio=check_audio)
+
+
+def _write_manifests(
+    config: DataConfig,
+    data_dir: Path,
+    corpus_dir: Path | None,
+    download: bool,
+    progress: Progress,
+    lock: Lock,
+    *,
+    check_audio: bool,
+) -> dict[str, int]:
     folder = DataFolder(data_dir)
     source = get_corpus(config, data_dir, corpus_dir, download, progress)
     listed = CORPORA[config.corpus].list_utterances(source, set_names(config), config.options)
@@ -79,6 +95,7 @@ def prepare(
     if not config.allow_overlap:
         check_overlap(config, cuts_of)
     for name, cuts in cuts_of.items():
+        lock.verify()
         write_cuts(folder.raw_cuts(name), cuts)
         write_manifest_record(folder, name, config, cuts)
         write_bad(folder.raw_bad(name), bad_of[name])

@@ -11,7 +11,7 @@ from lhotse.cut import Cut
 from slimasr.config.schema import DataConfig
 from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import CORPORA_VARIABLE
-from slimasr.data.download import download_archives
+from slimasr.data.download import download_archives, wait_for_downloads
 from slimasr.data.files import MUSAN_SET, DataFolder, write_cuts
 from slimasr.data.identity import AudioStamp
 from slimasr.data.provenance import write_manifest_record
@@ -45,6 +45,7 @@ def prepare_musan_cuts(
 
 
 def _find(corpus_dir: Path | None, own_dir: Path, download: bool) -> Path:
+    wait_for_downloads(own_dir)
     parents = [parent for parent in (corpus_dir, os.environ.get(CORPORA_VARIABLE), own_dir) if parent]
     for parent in parents:
         if any((Path(parent) / MUSAN_SET / "noise").glob("**/*.wav")):

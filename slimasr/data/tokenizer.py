@@ -17,6 +17,7 @@ from slimasr.data.identity import DIGITS
 from slimasr.data.provenance import check_corpus, write_tokenizer_record
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
+from slimasr.locking import Lock, folder_lock, refuse_while_locked
 
 BLANK, SOS_EOS, UNK = "<blk>", "<sos/eos>", "<unk>"
 MODEL_FILE, VOCAB_FILE, TOKENS_FILE = "bpe.model", "bpe.vocab", "tokens.txt"
@@ -81,7 +82,18 @@ def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
     """Train on the transcripts of the training sets and write ``lang_<kind>_<size>/``.
 
     The same transcripts give the same model. ``tokens.txt`` lists ``piece id``, as device runtimes read it.
+
+    Raises:
+      UserError: stage 1 has not run or is running, or another process trains this tokenizer.
     """
+    folder = DataFolder(data_dir)
+    refuse_while_locked(folder.lock("manifests"), "slimasr-bpe")
+    name = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size).name
+    with folder_lock(folder.lock(name), "slimasr-bpe") as lock:
+        return _write_tokenizer(config, data_dir, lock)
+
+
+def _write_tokenizer(config: Config, data_dir: Path, lock: Lock) -> Tokenizer:
     folder = DataFolder(data_dir)
     for name in config.data.train:
         check_corpus(config.data, folder, name)
@@ -97,6 +109,7 @@ def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
     pieces = [processor.IdToPiece(i) for i in range(processor.GetPieceSize())]
     scores = [processor.GetScore(i) for i in range(len(pieces))]
     vocab = "".join(f"{piece}\t{score:g}\n" for piece, score in zip(pieces, scores, strict=True))
+    lock.verify()
     write_atomic(lang_dir / VOCAB_FILE, vocab)
     tokens = "".join(f"{piece} {number}\n" for number, piece in enumerate(pieces))
     write_atomic(lang_dir / TOKENS_FILE, tokens)

@@ -18,6 +18,7 @@ from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.listing import unusable_character
 from slimasr.errors import UserError
 from slimasr.files import write_atomic, write_json_atomic
+from slimasr.locking import file_lock
 from slimasr.scoring import Utterance, align
 from slimasr.scoring.folder import SCORE_FILES
 from slimasr.scoring.icefall import errs, recogs
@@ -66,10 +67,18 @@ def read_speakers(data_dir: Path, set_name: str) -> dict[str, str]:
 def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
     """Keep a decoded set; gives its folder. Scores of an earlier decoding are removed.
 
+    Of two commands that decode the same set at the same time, all files are those of the later one.
+
     Raises:
       UserError: a file cannot be written, or the references have no word.
     """
     folder = exp / "decode" / decoded.subnet.id / set_name
+    with file_lock(folder / "recogs"):
+        _write(folder, decoded)
+    return folder
+
+
+def _write(folder: Path, decoded: DecodedSet) -> None:
     for name in SCORE_FILES:
         (folder / name).unlink(missing_ok=True)
     how = {
@@ -85,4 +94,3 @@ def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
     write_atomic(folder / "errs", errs([align(u) for u in utterances]))
     # Last: whoever finds it finds the rest.
     write_atomic(folder / "recogs", recogs(utterances))
-    return folder

@@ -12,6 +12,7 @@ from slimasr.decoding.decode import describe
 from slimasr.experiment import Experiment, read_results, update_results
 from slimasr.export.onnx import export_onnx, needed, quantize
 from slimasr.export.runtime import OnnxTransducer, int8_wer
+from slimasr.locking import folder_lock
 from slimasr.supernet.subnet import Subnet
 
 
@@ -37,6 +38,20 @@ def measure_int8(
     Raises:
       UserError: the extra ``export`` is not installed, or a set has no word.
     """
+    needed("onnxruntime")
+    # Who comes second waits, and then finds what the first one has measured.
+    lock = experiment.dir / "export" / f"{subnet.id}.lock"
+    with folder_lock(lock, f"slimasr-quantize of {subnet.id}", wait=True):
+        yield from _measure_int8(experiment, subnet, sets, weights, data)
+
+
+def _measure_int8(
+    experiment: Experiment,
+    subnet: Subnet,
+    sets: Mapping[str, Callable[[], Iterable[Batch]]],
+    weights: str,
+    data: Mapping[str, str],
+) -> Iterator[tuple[str, dict[str, Any]]]:
     made = {
         "weights": weights,
         "decoding": describe(experiment.config.decoding),

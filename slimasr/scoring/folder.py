@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
+from slimasr.locking import file_lock
 from slimasr.scoring.alignment import Utterance, align
 from slimasr.scoring.characters import in_characters
 from slimasr.scoring.icefall import errs, read_recogs
@@ -81,6 +83,13 @@ def score_decoded(folders: Sequence[Path], pool: bool = False, characters: bool 
       UserError: a file is missing or damaged, no reference has a word, or sets to be pooled were decoded with
         different checkpoints or searches.
     """
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(file_lock(folder / "recogs"))
+        return _score_decoded(folders, pool, characters)
+
+
+def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> ScoredSubnet:
     sets = {folder.name: read_recogs(folder / "recogs") for folder in folders}
     hows = {folder.name: _read_how(folder / "decode.json") for folder in folders}
     wers = _score_sets(folders, sets, WORD)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from slimasr.energy import EnergyMeter
-from slimasr.experiment import read_results, update_results
+from slimasr.experiment import change_results
 
 T = TypeVar("T")
 WRITE_EVERY_SECONDS = 10.0
@@ -32,6 +32,12 @@ def metered(items: Iterable[T], exp: Path, meter: EnergyMeter | None) -> Iterato
 
 
 def _record(exp: Path, meter: EnergyMeter | None) -> None:
-    if meter is not None:
-        before = read_results(exp).get("energy", {}).get("search")
-        update_results(exp, {"energy": {"search": meter.read().after(before).to_dict()}})
+    if meter is None:
+        return
+    reading = meter.read()
+
+    def add(results: dict[str, Any]) -> dict[str, Any]:
+        energy = results.get("energy", {})
+        return {**results, "energy": {**energy, "search": reading.after(energy.get("search")).to_dict()}}
+
+    change_results(exp, add)

@@ -11,7 +11,8 @@ import torch
 from slimasr.config.load import save_config
 from slimasr.config.schema import SeparateConfig, WidthSpaceConfig
 from slimasr.errors import UserError
-from slimasr.experiment import Experiment, update_results, write_atomic
+from slimasr.experiment import LOCK_FILE, Experiment, update_results, write_atomic
+from slimasr.locking import folder_lock
 from slimasr.supernet.cost import Cost
 from slimasr.supernet.subnet import Subnet
 
@@ -26,8 +27,13 @@ def extract_experiment(experiment: Experiment, subnet: Subnet, out: Path) -> Cos
       What the stand-alone model costs.
 
     Raises:
-      UserError: ``out`` is an experiment already.
+      UserError: ``out`` is an experiment already, or another process makes it one now.
     """
+    with folder_lock(out / LOCK_FILE, "slimasr-extract", advice="choose another folder for --out"):
+        return _write_extracted(experiment, subnet, out)
+
+
+def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     if (out / "config.yaml").exists():
         raise UserError(f"{out} holds an experiment already: choose another folder for --out")
     model = experiment.model.extract(subnet)

@@ -9,7 +9,8 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from slimasr.errors import UserError
-from slimasr.experiment import read_results, update_results, write_json_atomic
+from slimasr.experiment import change_results, read_results, update_results, write_json_atomic
+from slimasr.locking import Lock, file_lock, folder_lock
 from slimasr.search.archive import fingerprint, read_archive
 from slimasr.search.evaluate import wer_entry
 from slimasr.search.front import Measurement, best_under, find_front
@@ -46,8 +47,14 @@ def measure_finalists(search: Search, subnets: Sequence[Subnet]) -> Iterator[Mea
     """Put subnets into results.json with WER, interval, loss, all costs and time.
 
     What was measured under the same conditions is not measured again. Entries of other weights are dropped: they
-    describe nothing that exists.
+    describe nothing that exists. Of several searches of one study, one measures and the others wait for its results.
     """
+    lock = search.experiment.dir / "search" / "finalists.lock"
+    with folder_lock(lock, "slimasr-search, which measures the front", wait=True) as held:
+        yield from _measure_finalists(search, subnets, held)
+
+
+def _measure_finalists(search: Search, subnets: Sequence[Subnet], lock: Lock) -> Iterator[Measurement]:
     exp, weights = search.experiment.dir, fingerprint(search.experiment.dir / "final.pt")
     _drop_others(search, weights)
     known = {measurement.subnet: measurement for measurement in read_archive(exp, search.conditions)}
@@ -56,6 +63,7 @@ def measure_finalists(search: Search, subnets: Sequence[Subnet]) -> Iterator[Mea
         if subnet not in known:
             candidate = history.get(subnet)
             entry = _entry(search, subnet, {} if candidate is None else candidate.costs, weights)
+            lock.verify()
             update_results(exp, {"subnets": {subnet.id: entry}})
             found = entry["search"]
             known[subnet] = Measurement(subnet, found["wer"], found["dev_loss"], entry["costs"])
@@ -91,29 +99,19 @@ def write_summary(search: Search, history: History, *, done: int, minutes: float
       done: candidates of this run.
       minutes: wall clock of this run, front and record included.
     """
-    path, config = search.experiment.dir / "search" / "summary.json", search.experiment.config.search
-    candidates = len(history.finished)
-    weights, conditions = fingerprint(search.experiment.dir / "final.pt"), search.conditions
-    told = {"weights": weights, "int8": conditions.int8, "decoding": conditions.decoding, "data": conditions.data}
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if any(before.get(key, value) != value for key, value in told.items()):
-        before = {}
-    if not done and before.get("candidates") == candidates:
-        return before
-    spent = max(before.get("minutes", 0.0) + minutes, search.study.busy_seconds() / 60)
-    summary = {
-        "generator": config.kind,
-        "candidates": candidates,
-        "stopped_early": len(history.select("stopped")),
-        "space": search.experiment.space.count(),
-        "minutes": spent,
-        "evaluation_minutes": search.study.seconds() / 60,
-        "per_minute": candidates / spent,
-        "train_minutes": read_results(search.experiment.dir).get("train_minutes"),
-        "workers": workers,
-        **told,
-    }
-    write_json_atomic(path, summary)
+    path = search.experiment.dir / "search" / "summary.json"
+    now = _summary(search, history, workers)
+    busy_minutes = search.study.busy_seconds() / 60
+    with file_lock(path):
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if any(before.get(key, now[key]) != now[key] for key in ("weights", "int8", "decoding", "data")):
+            before = {}
+        if not done and before.get("candidates") == now["candidates"]:
+            summary = before
+        else:
+            spent = max(before.get("minutes", 0.0) + minutes, busy_minutes)
+            summary = {**now, "minutes": spent, "per_minute": now["candidates"] / spent}
+            write_json_atomic(path, summary)
     return summary
 
 
@@ -156,10 +154,30 @@ def _entry(search: Search, subnet: Subnet, costs: Mapping[str, float], weights: 
     }
 
 
+def _summary(search: Search, history: History, workers: int) -> dict[str, Any]:
+    """What the summary says without the runs before this one; the time that all of them took is filled in later."""
+    conditions = search.conditions
+    return {
+        "generator": search.experiment.config.search.kind,
+        "candidates": len(history.finished),
+        "stopped_early": len(history.select("stopped")),
+        "space": search.experiment.space.count(),
+        "minutes": 0.0,
+        "evaluation_minutes": search.study.seconds() / 60,
+        "per_minute": 0.0,
+        "train_minutes": read_results(search.experiment.dir).get("train_minutes"),
+        "workers": workers,
+        "weights": fingerprint(search.experiment.dir / "final.pt"),
+        "int8": conditions.int8,
+        "decoding": conditions.decoding,
+        "data": conditions.data,
+    }
+
+
 def _drop_others(search: Search, weights: str) -> None:
-    exp = search.experiment.dir
-    results = read_results(exp)
-    entries = results.get("subnets", {})
-    kept = {name: e for name, e in entries.items() if e.get("search", {}).get("weights", weights) == weights}
-    if len(kept) < len(entries):
-        write_json_atomic(exp / "results.json", {**results, "subnets": kept})
+    def drop(results: dict[str, Any]) -> dict[str, Any]:
+        entries = results.get("subnets", {})
+        kept = {name: e for name, e in entries.items() if e.get("search", {}).get("weights", weights) == weights}
+        return {**results, "subnets": kept} if len(kept) < len(entries) else results
+
+    change_results(search.experiment.dir, drop)

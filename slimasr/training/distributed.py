@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from slimasr.errors import UserError
+from slimasr.locking import Lock, folder_lock
 
 CPU = torch.device("cpu")
 
@@ -77,6 +81,27 @@ def process_group() -> Iterator[World]:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def locked_by_main(path: Path, purpose: str, advice: str, world: World) -> Iterator[Lock | None]:
+    """`slimasr.locking.folder_lock`, taken by the main process for all; the others get None.
+
+    Raises:
+      UserError: in all processes, where the main one cannot take it.
+    """
+    with ExitStack() as stack:
+        lock: Lock | None = None
+        refusal: str | None = None
+        if world.is_main:
+            try:
+                lock = stack.enter_context(folder_lock(path, purpose, advice=advice))
+            except UserError as error:
+                refusal = str(error)
+        refusal = world.gather(refusal)[0]
+        if refusal is not None:
+            raise UserError(refusal)
+        yield lock
 
 
 def reduce_gradients(parameters: Sequence[nn.Parameter], failures: int, world: World) -> int:

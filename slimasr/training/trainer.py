@@ -9,6 +9,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,8 @@ from slimasr.data.provenance import unverified_sets
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
-from slimasr.experiment import check_tokenizer_of, load_weights, resolve_separate, update_results
+from slimasr.experiment import LOCK_FILE, check_tokenizer_of, load_weights, resolve_separate, update_results
+from slimasr.locking import Lock
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
 from slimasr.methods.objective import Objective
@@ -33,7 +35,7 @@ from slimasr.supernet.space import build_space
 from slimasr.training.average import RunningAverage, calibrate
 from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
-from slimasr.training.distributed import World, process_group
+from slimasr.training.distributed import World, locked_by_main, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite, untouched
 from slimasr.training.logs import Progress, RunLog, silent
 from slimasr.training.plan import Course, passes_multiple
@@ -68,7 +70,7 @@ def train(
     config, separate_of = resolve_separate(config)
     if config.training.num_threads is not None:
         torch.set_num_threads(config.training.num_threads)
-    with process_group() as world:
+    with process_group() as world, lock_experiment(exp, world) as lock:
         lang = DataFolder(data_dir).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
         resumed = begin_record(exp, config, lang, {"command": command, "separate_of": separate_of}, world)
         log = RunLog(exp, active=world.is_main)
@@ -95,10 +97,15 @@ def train(
         if data.left_out:
             log.say(f"{data.left_out} training utterances left out, see {exp / 'bad_utterances.jsonl'}")
         for note in data.notes:
-            log.say(note)
+            log.say(f"note: {note}")
         gpus = world.size if world.device.type == "cuda" else 0
         with measure_energy(config.training.energy and world.is_main, gpus) as meter:
-            Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter).run()
+            Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter, lock).run()
+
+
+def lock_experiment(exp: Path, world: World) -> AbstractContextManager[Lock | None]:
+    """Keep other trainings out of the folder; as `locked_by_main`."""
+    return locked_by_main(exp / LOCK_FILE, "slimasr-train", "wait until it has ended, or choose another --exp", world)
 
 
 class Trainer:
@@ -115,6 +122,7 @@ class Trainer:
         log: RunLog,
         progress: Progress = silent,
         meter: EnergyMeter | None = None,
+        lock: Lock | None = None,
     ) -> None:
         self.config = config
         self.exp = exp
@@ -125,6 +133,7 @@ class Trainer:
         self.log = log
         self.progress = progress
         self.meter = meter
+        self.lock = lock
         self.state = RunState()
         self.average = RunningAverage()
         epochs = range(1, config.training.num_epochs + 1)
@@ -162,6 +171,8 @@ class Trainer:
         left = self.course.steps_left(self.state)
         for batches in self.progress(self.groups(epoch), left, f"epoch {epoch}/{self.config.training.num_epochs}"):
             self.stepper.enter_phase(epoch)
+            if self.lock is not None:
+                self.lock.check()
             with explained_out_of_memory(f"step {self.state.step}"):
                 result = self.stepper.step(batches, self.context())
             self.note(result, batches)
@@ -238,6 +249,7 @@ class Trainer:
         """Validate the finished epoch where that is due, log it, keep what is best, and save."""
         state = self.state
         dev = self.validate(state.epoch) if self.validation_is_due(state.epoch) else {}
+        self.verify_lock()
         state.unvalidated = None
         self.log.epoch({**record, "minutes": self.minutes(), "dev": dev})
         if dev and (state.best is None or dev_metric(dev) < state.best):
@@ -271,6 +283,7 @@ class Trainer:
         calibrate(self.objective, self.method, self.method.calibrated(), batches, self.context())
         dev = self.validate(self.state.epoch)
         self.log.say("final weights: " + ", ".join(f"{name} {value:.4f}" for name, value in dev.items()))
+        self.verify_lock()
         if self.world.is_main:
             facts = {"epochs": self.state.epoch, "steps": self.state.step, "train_minutes": self.minutes()}
             energy = {} if self.state.energy is None else {"energy": {"train": self.state.energy}}
@@ -293,6 +306,7 @@ class Trainer:
         self.saved = time.monotonic()
         if not self.world.is_main:
             return
+        self.verify_lock()
         folder = self.exp / "checkpoints"
         content = {
             "model": self.objective.model.state_dict(),
@@ -305,6 +319,11 @@ class Trainer:
         }
         save_checkpoint(folder / self.state.checkpoint_name, content)
         prune_checkpoints(folder, self.config.training.keep_last)
+
+    def verify_lock(self) -> None:
+        """Stop before anything is written into a folder that belongs to another process by now."""
+        if self.lock is not None:
+            self.lock.verify()
 
     def save_weights(self, path: Path) -> None:
         """Write the model alone, as later stages load it."""

@@ -96,7 +96,7 @@ def test_every_stage_runs_and_names_each_kind_once(
     }
     for stage, text in said.items():
         for note, name in notes.items():
-            lines = [line for line in text.splitlines() if line.startswith(note)]
+            lines = [line for line in text.splitlines() if line.startswith(f"note: {note}")]
             assert len(lines) == (0 if stage == "decode" and "losses" in note else 1), (stage, note)
             assert all(name in line for line in lines)
     (epoch,) = strict(exp / "train_log.jsonl")

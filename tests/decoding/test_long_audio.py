@@ -248,7 +248,7 @@ def test_one_line_per_utterance_and_one_note(made: Made) -> None:
     ]
     assert (
         result.stderr.count(
-            f"test: 1 of 4 utterances is longer than 2 s and recognised in pieces cut at pauses: {LONG}"
+            f"test: 1 of 4 utterances is longer than 4 s and recognised in pieces cut at pauses: {LONG}"
         )
         == 1
     )

@@ -32,13 +32,15 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def recipe() -> Run:
     """``recipe("an4", "--stage", "1", ...)`` runs ``egs/an4/run.sh`` and gives its outcome.
 
-    Programs in the folder ``first`` go before all others.
+    Programs in the folder ``first`` go before all others; ``threads`` is the user's OMP_NUM_THREADS, None for none.
     """
 
-    def run(name: str, *options: str | int | Path, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        name: str, *options: str | int | Path, first: Path | None = None, threads: str | None = "1"
+    ) -> subprocess.CompletedProcess[str]:
         folders = [*([first] if first else []), Path(sys.executable).parent, os.environ["PATH"]]
         path = os.pathsep.join(map(str, folders))
-        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": threads or ""}
         command = [str(EGS / name / "run.sh"), *map(str, options)]
         return subprocess.run(command, cwd=EGS, env=environment, capture_output=True, text=True)
 

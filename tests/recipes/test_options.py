@@ -55,9 +55,10 @@ def test_a_missing_input_names_the_stage_that_makes_it(recipe: Run, tmp_path: Pa
     options = ("--stop-stage", stage, "--data", tmp_path / "data", "--exp", tmp_path / "exp")
     done = recipe("an4", "--stage", stage, *options)
     assert done.returncode == 1
-    error = done.stderr.splitlines()[-1]
+    error, failure = done.stderr.splitlines()[-2:]
     assert error.startswith("error: ")
     assert f"run {maker}" in error
+    assert failure.startswith(f"error: stage {stage} (")
     assert "Traceback" not in done.stderr
 
 

@@ -19,10 +19,10 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 
 from slimasr.errors import UserError
+from slimasr.locking.liveness import has_ended, process_identity
 from slimasr.search.database import Database, default_url
 from slimasr.search.front import Limits
 from slimasr.search.generators import Proposal
-from slimasr.search.liveness import has_ended, process_identity
 from slimasr.search.study import MOST_DEATHS, Outcome, Study
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
@@ -182,7 +182,7 @@ def forge_owner(study: Study, identity: str) -> None:
 
 def test_claims_of_ended_processes_are_free_at_once(url: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", "from slimasr.search.liveness import process_identity as p; print(p())"],
+        [sys.executable, "-c", "from slimasr.locking.liveness import process_identity as p; print(p())"],
         capture_output=True,
         text=True,
         check=True,

@@ -11,7 +11,7 @@ from slimasr.data.corpora.base import Corpus, Options, Progress, Utterance
 from slimasr.data.corpora.digits import DIGITS
 from slimasr.data.corpora.fsdd import FSDD
 from slimasr.data.corpora.librispeech import LIBRISPEECH
-from slimasr.data.download import download_archives
+from slimasr.data.download import download_archives, wait_for_downloads
 from slimasr.errors import UserError
 
 __all__ = ["CORPORA", "CORPORA_VARIABLE", "Corpus", "Options", "Progress", "Utterance", "find_corpus"]
@@ -49,6 +49,7 @@ def find_corpus(
             raise UserError(f"{corpus_dir}: no {corpus.name} corpus here (expected {corpus.marker})")
         return found
     shared = os.environ.get(CORPORA_VARIABLE)
+    wait_for_downloads(own_dir / corpus.name)
     for parent in ([Path(shared)] if shared else []) + [own_dir / corpus.name]:
         found = corpus.locate(parent)
         if found is not None:

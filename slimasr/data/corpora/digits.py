@@ -15,6 +15,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from slimasr.data.corpora.base import (
     Corpus,
@@ -31,6 +32,7 @@ from slimasr.data.digit_speech import Recording, record_all
 from slimasr.data.espeak import Voice
 from slimasr.errors import UserError
 from slimasr.files import write_atomic, write_json_atomic
+from slimasr.locking import Lock, folder_lock
 
 ACCENTS = (
     "en",
@@ -108,9 +110,19 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
     if min(parsed.num_train, parsed.num_dev, parsed.num_test, parsed.max_digits) < 1:
         raise UserError("data.options: num_train, num_dev, num_test and max_digits must be at least 1")
     receipt = {"version": VERSION, **asdict(parsed)}
-    path = target / RECEIPT
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == receipt:
+    if _is_made(target / RECEIPT, receipt):
         return
+    with folder_lock(target / "corpus.lock", "slimasr-prepare, which makes this corpus") as lock:
+        if not _is_made(target / RECEIPT, receipt):
+            _make(target, parsed, receipt, progress, lock)
+
+
+def _is_made(path: Path, receipt: dict[str, Any]) -> bool:
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == receipt
+
+
+def _make(target: Path, parsed: DigitsOptions, receipt: dict[str, Any], progress: Progress, lock: Lock) -> None:
+    path = target / RECEIPT
     path.unlink(missing_ok=True)
     plan = plan_recordings(parsed)
     (target / "wav").mkdir(parents=True, exist_ok=True)
@@ -118,7 +130,8 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(os.cpu_count() or 1, len(chunks)), maxtasksperchild=1) as pool:
         for _ in progress(pool.imap(record_all, chunks), len(chunks), "digits"):
-            pass
+            lock.check()
+    lock.verify()
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
     writer.writerows((item.set, item.id, item.voice.timbre, item.text) for item in plan)

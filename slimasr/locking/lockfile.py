@@ -1,0 +1,172 @@
+"""The lock file: created by one process only, removed only by whoever is sure of what it removes.
+
+A lock file appears whole: it is written under another name and linked into place. ``link`` is atomic on local disks
+and on NFS, where other ways of creating a file exclusively are not. The time of its last change is its owner's last
+heartbeat. Heartbeats are compared with the time of a file that was written just now, because the clocks of machines
+differ while a file system has only one.
+
+To remove a lock, a process first takes a second lock, the guard, which is named after the token of the first; then it
+looks again whether the lock is still the one that it wants to remove. So nobody removes a lock that another process
+took in the meantime. Guards are held for milliseconds, and the same rules apply to a guard whose owner was killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slimasr.errors import UserError
+from slimasr.locking.owner import STALE_SECONDS, Owner
+
+SHORT_STALE_SECONDS = 60.0
+"""For locks that are held for a moment, guards among them."""
+GUARD_PATIENCE = 5.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A lock file that is there.
+
+    Attributes:
+      owner: None where the file is damaged, as after a crash of its machine.
+      token: the owner's; of a damaged file, something that stands for this file alone.
+      renewed: time of the last heartbeat, by the clock of the file system.
+    """
+
+    owner: Owner | None
+    token: str
+    renewed: float
+
+    def why_gone(self, now: float, stale_seconds: float) -> str | None:
+        """Why the owner is considered gone, None while it must be considered alive."""
+        age = now - self.renewed
+        reason = None if self.owner is None else self.owner.why_gone(age)
+        if reason is None and age > stale_seconds and not (self.owner and self.owner.is_here):
+            return f"which has given no sign of life for {age / 60:.0f} minutes"
+        return reason
+
+
+class HeldError(UserError):
+    """Another process holds the lock."""
+
+    def __init__(self, path: Path, found: Found, now: float) -> None:
+        self.path, self.found, self.age = path, found, max(0.0, now - found.renewed)
+        super().__init__(f"{path}: held by {found.owner or 'an unknown process'}")
+
+
+def take(path: Path, owner: Owner, stale_seconds: float = STALE_SECONDS) -> str | None:
+    """Create the lock file, also in place of one whose owner is gone.
+
+    Returns:
+      From whom it was taken over and why, None where it was free.
+
+    Raises:
+      HeldError: another process holds it.
+      OSError: it cannot be written.
+    """
+    deadline = time.monotonic() + GUARD_PATIENCE
+    note = None
+    while True:
+        now = _create(path, owner)
+        if now is None:
+            return note
+        found = read(path)
+        if found is None:
+            continue  # it was released just now
+        reason = found.why_gone(now, stale_seconds)
+        if reason is None or time.monotonic() > deadline:
+            raise HeldError(path, found, now)
+        if remove(path, found.token, owner):
+            note = f"{path}: taken over from {found.owner or 'an unknown process'}, {reason}"
+        else:
+            time.sleep(SHORTEST_PAUSE)
+
+
+def read(path: Path) -> Found | None:
+    """The lock file as it is now, None where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            status = os.fstat(file.fileno())
+            owner = Owner.parse(file.read())
+    except FileNotFoundError:
+        return None
+    token = f"{status.st_ino:x}-{status.st_mtime_ns:x}" if owner is None else owner.token
+    return Found(owner, token, status.st_mtime)
+
+
+def remove(path: Path, token: str, remover: Owner) -> bool:
+    """Remove the lock file if it is still the one with this token; False where another process removes it."""
+    guard = path.with_name(f"{path.name}.{token[:8]}")
+    holder = replace(remover, token=uuid.uuid4().hex)
+    try:
+        take(guard, holder, SHORT_STALE_SECONDS)
+    except HeldError:
+        return False
+    try:
+        found = read(path)
+        if found is not None and found.token == token:
+            path.unlink()
+    finally:
+        with suppress(FileNotFoundError):
+            guard.unlink()
+    return True
+
+
+def is_mine(path: Path, owner: Owner) -> bool:
+    """Whether the lock is held by this owner. One that is gone without a successor is put back.
+
+    Raises:
+      OSError: its folder is gone, or the file system does not answer.
+    """
+    found = read(path)
+    if found is None:
+        if _create(path, owner) is None:
+            return True
+        found = read(path)
+    return found is not None and found.token == owner.token
+
+
+def _create(path: Path, owner: Owner) -> float | None:
+    """Create the lock file, unless there is one: then give the time by the clock of the file system."""
+    content = owner.to_json().encode()
+    temporary = path.with_name(f".{path.name}.{owner.token}.tmp")
+    try:
+        now = _write_new(temporary, content)
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            if os.stat(temporary).st_nlink == 2:
+                return None  # NFS repeats a call whose answer was lost: the first one made the link
+            if isinstance(error, FileExistsError):
+                return now
+            if error.errno not in _NO_LINKS:
+                raise
+            return _create_without_link(path, content, now)
+        return None
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _create_without_link(path: Path, content: bytes, now: float) -> float | None:
+    """The same on file systems that have no hard links, where the file is empty for a moment."""
+    try:
+        _write_new(path, content)
+    except FileExistsError:
+        return now
+    return None
+
+
+def _write_new(path: Path, content: bytes) -> float:
+    """Write a file that must not exist; gives the time of its last change."""
+    with open(path, "xb") as file:
+        file.write(content)
+    # After closing: before, a network file system may show the time of this machine.
+    return path.stat().st_mtime

@@ -1,0 +1,107 @@
+"""Who holds a lock, and whether the holder may still be there."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from slimasr.locking.liveness import has_ended, is_here, process_identity
+
+HEARTBEAT_SECONDS = 30.0
+STALE_SECONDS = 600.0
+"""A holder on another machine that has given no sign of life for so long has lost its lock."""
+LONGEST_COMMAND = 160
+"""Characters of a command line that a message quotes."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The holder of a lock, as the lock file has it.
+
+    Attributes:
+      purpose: the command or the kind of work, in words.
+      command: the command line.
+      since: when the lock was taken, in the local time of its machine.
+      identity: see `slimasr.locking.liveness.process_identity`.
+      token: no two locks have the same.
+    """
+
+    purpose: str
+    command: str
+    user: str
+    host: str
+    pid: int
+    since: str
+    identity: str
+    token: str
+
+    @classmethod
+    def here(cls, purpose: str) -> Owner:
+        """This process, about to take a lock."""
+        return cls(
+            purpose=purpose,
+            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            user=_user(),
+            host=platform.node(),
+            pid=os.getpid(),
+            since=datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+            identity=process_identity(),
+            token=uuid.uuid4().hex,
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Owner | None:
+        """The owner that a lock file names, None where the file is damaged."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
+
+    def to_json(self) -> str:
+        """What the lock file holds."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is, or was, a process of this machine since its last boot."""
+        return is_here(self.identity)
+
+    def why_gone(self, age: float) -> str | None:
+        """Why the owner is known to be gone, None while it may be running.
+
+        Args:
+          age: seconds since its last heartbeat, by the clock of the file system.
+        """
+        if has_ended(self.identity):
+            return "which has ended"
+        if self.is_here:
+            return None
+        if self.host == platform.node() and age > max(3 * HEARTBEAT_SECONDS, _uptime()):
+            return "which ended when this machine was restarted"
+        return None
+
+    def __str__(self) -> str:
+        command = self.command if len(self.command) <= LONGEST_COMMAND else f"{self.command[:LONGEST_COMMAND]}..."
+        return f"{self.purpose} (process {self.pid} on {self.host}, user {self.user}, since {self.since}: {command})"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return str(os.getuid())
+
+
+def _uptime() -> float:
+    """Seconds since this machine was started; infinite where the system does not say."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return float("inf") if clock is None else time.clock_gettime(clock)
