@@ -96,8 +96,7 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
       UserError: the extra ``demo`` is not installed, or an option is impossible.
     """
     parsed = parse_options(DigitsOptions, options, "digits")
-    if min(parsed.num_train, parsed.num_dev, parsed.num_test, parsed.max_digits) < 1:
-        raise UserError("data.options: num_train, num_dev, num_test and max_digits must be at least 1")
+    _check_options(parsed)
     receipt = {"version": VERSION, **asdict(parsed)}
     path = target / RECEIPT
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == receipt:
@@ -135,6 +134,13 @@ def plan_recordings(options: DigitsOptions) -> list[Recording]:
         for name, count in counts.items()
         for number in range(count)
     ]
+
+
+def _check_options(options: DigitsOptions) -> None:
+    for name, highest in (("num_train", 10**6), ("num_dev", 10**6), ("num_test", 10**6), ("max_digits", 100)):
+        value = getattr(options, name)
+        if not 1 <= value <= highest:
+            raise UserError(f"data.options.{name}: must be at least 1 and at most {highest}, got {value}")
 
 
 def _plan_one(name: str, number: int, options: DigitsOptions, rng: random.Random) -> Recording:
