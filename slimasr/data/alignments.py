@@ -13,12 +13,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from slimasr.data.files import speed_suffix
 from slimasr.errors import UserError
-from slimasr.files import write_atomic, write_json_atomic
+from slimasr.files import read_json, write_atomic, write_json_atomic
 
 FACTS = "alignments.json"
 
@@ -93,7 +94,8 @@ def check_frame_rate(folder: Path, subsampling_factor: int) -> None:
     path = folder / FACTS
     if not path.is_file():
         raise _missing(path)
-    made = json.loads(path.read_text(encoding="utf-8")).get("subsampling_factor")
+    facts: dict[str, Any] = read_json(path, "run slimasr-align again")
+    made = facts.get("subsampling_factor")
     if made != subsampling_factor:
         raise UserError(
             f"{path}: aligned at {made} feature frames per encoder frame, this model has {subsampling_factor}; "
@@ -105,13 +107,25 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise _missing(path)
     found: dict[str, np.ndarray] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             item = json.loads(line)
-            found[item["id"]] = np.asarray(item["frames"], dtype=np.int64)
-        except (ValueError, KeyError, TypeError):
+            frames = np.asarray(item["frames"], dtype=np.int64)
+            if not isinstance(item["id"], str) or frames.ndim != 1:
+                raise ValueError
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise UserError(f"{path}: line {number} is not an alignment; run slimasr-align again") from None
+        found[item["id"]] = frames
     return found
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run slimasr-align again") from None
 
 
 def _missing(path: Path) -> UserError:

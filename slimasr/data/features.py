@@ -6,29 +6,30 @@ place, so a run that was killed goes on with the shards that are missing.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lhotse import CutSet
 
 from slimasr.config.schema import Config
 from slimasr.data.corpora import Progress
-from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
+from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, iterate_cuts, write_bad, write_cuts
 from slimasr.data.manifests import set_names
 from slimasr.data.musan import MUSAN_SET
 from slimasr.data.shards import Shard, ShardResult, compute_shard, make_shards, read_result
 from slimasr.errors import UserError
-from slimasr.files import write_json_atomic
+from slimasr.files import read_json, understanding, write_json_atomic
 
 # Bound on one bin's spread, so that a constant bin (band-limited audio) is not blown up.
 MIN_STD = 1e-2
+STAGE = "stage 2 (slimasr-features)"
+AGAIN = f"run {STAGE} again"
 
 
 def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Progress) -> dict[str, int]:
@@ -56,7 +57,7 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
         found = [read_result(shard) for shard in shards]
         _check_bad(config, set_name, found)
         write_bad(folder.bad(set_name), [item for result in found for item in result.bad])
-        write_cuts(folder.cuts(set_name, speed), (cut for s in shards for cut in CutSet.from_jsonl_lazy(s.manifest)))
+        write_cuts(folder.cuts(set_name, speed), (cut for s in shards for cut in iterate_cuts(s.manifest, STAGE)))
         counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
         results += found if set_name in config.data.train else []
     write_json_atomic(folder.stats, _statistics(config, results))
@@ -73,11 +74,23 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
     folder = DataFolder(data_dir)
     if not folder.stats.is_file():
         raise UserError(f"{folder.stats} is missing: run stage 2 (slimasr-features) first")
-    stats = json.loads(folder.stats.read_text(encoding="utf-8"))
+    stats: dict[str, Any] = read_json(folder.stats, AGAIN)
     for key, value in _settings(config).items():
-        if stats[key] != value:
-            raise UserError(f"{key} is {value}, but {folder.features} was made with {stats[key]}: run stage 2 again")
-    return torch.tensor(stats["mean"]), torch.tensor(stats["std"])
+        if stats.get(key) != value:
+            made = stats.get(key, "none")
+            raise UserError(f"{key} is {value}, but {folder.features} was made with {made}: run stage 2 again")
+    with understanding(folder.stats, AGAIN):
+        mean, std = torch.tensor(stats["mean"]), torch.tensor(stats["std"])
+        check_stats(mean, std, config.features.num_mel_bins)
+    return mean, std
+
+
+def check_stats(mean: torch.Tensor, std: torch.Tensor, num_mel_bins: int) -> None:
+    """Raise `ValueError` unless features can be normalised by these statistics, (F,) each."""
+    if mean.shape != (num_mel_bins,) or std.shape != (num_mel_bins,):
+        raise ValueError(f"mean and std need {num_mel_bins} values each")
+    if not (mean.isfinite().all() and std.isfinite().all() and bool((std > 0).all())):
+        raise ValueError("mean and std must be finite, and std above 0")
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -105,7 +118,10 @@ def _run(shards: Sequence[Shard], num_jobs: int) -> Iterator[Shard]:
     context = multiprocessing.get_context("spawn")
     workers = min(num_jobs, len(shards))
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(compute_shard, shards)
+        try:
+            yield from pool.map(compute_shard, shards)
+        except BrokenProcessPool:
+            raise UserError("a process of stage 2 was killed, possibly out of memory: try fewer --num-jobs") from None
 
 
 def _check_bad(config: Config, set_name: str, results: Sequence[ShardResult]) -> None:

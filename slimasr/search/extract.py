@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from slimasr.config.load import save_config
 from slimasr.config.schema import SeparateConfig, WidthSpaceConfig
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment, update_results, write_atomic
+from slimasr.files import copy_folder
 from slimasr.supernet.cost import Cost
 from slimasr.supernet.subnet import Subnet
 
@@ -42,7 +42,7 @@ def extract_experiment(experiment: Experiment, subnet: Subnet, out: Path) -> Cos
     content = io.BytesIO()
     torch.save({"model": model.state_dict(), "training_heads": False}, content)
     write_atomic(out / "final.pt", content.getbuffer())
-    shutil.copytree(experiment.dir / "lang", out / "lang", dirs_exist_ok=True)
+    copy_folder(experiment.dir / "lang", out / "lang")
     origin = {
         "experiment": experiment.config.name,
         "checkpoint": experiment.checkpoint,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from scipy.stats import spearmanr
 
 from slimasr.errors import UserError
 from slimasr.experiment import read_results, update_results, write_json_atomic
+from slimasr.files import read_json
 from slimasr.search.archive import fingerprint, read_archive
 from slimasr.search.evaluate import wer_entry
 from slimasr.search.front import Measurement, best_under, find_front
@@ -94,7 +94,7 @@ def write_summary(search: Search, history: History, *, done: int, minutes: float
     candidates = len(history.finished)
     weights, conditions = fingerprint(search.experiment.dir / "final.pt"), search.conditions
     told = {"weights": weights, "int8": conditions.int8, "decoding": conditions.decoding}
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before: dict[str, Any] = read_json(path, "remove it and run the search again") if path.exists() else {}
     if any(before.get(key, value) != value for key, value in told.items()):
         before = {}
     if not done and before.get("candidates") == candidates:

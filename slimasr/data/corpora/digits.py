@@ -21,7 +21,7 @@ from slimasr.data.corpora.fsdd import WORDS
 from slimasr.data.digit_speech import Recording, record_all
 from slimasr.data.espeak import Voice
 from slimasr.errors import UserError
-from slimasr.files import write_atomic, write_json_atomic
+from slimasr.files import write_atomic, write_json_atomic, writing
 
 ACCENTS = (
     "en",
@@ -99,11 +99,12 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
     _check_options(parsed)
     receipt = {"version": VERSION, **asdict(parsed)}
     path = target / RECEIPT
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == receipt:
+    if _is_made(path, receipt):
         return
-    path.unlink(missing_ok=True)
+    with writing(target):
+        path.unlink(missing_ok=True)
+        (target / "wav").mkdir(parents=True, exist_ok=True)
     plan = plan_recordings(parsed)
-    (target / "wav").mkdir(parents=True, exist_ok=True)
     chunks = [(plan[start : start + CHUNK], target / "wav") for start in range(0, len(plan), CHUNK)]
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(os.cpu_count() or 1, len(chunks)), maxtasksperchild=1) as pool:
@@ -114,6 +115,14 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
     writer.writerows((item.set, item.id, item.voice.timbre, item.text) for item in plan)
     write_atomic(target / LISTING, table.getvalue())
     write_json_atomic(path, receipt)
+
+
+def _is_made(path: Path, receipt: dict[str, int]) -> bool:
+    """Whether the receipt there is this one; a damaged one is none."""
+    try:
+        return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == receipt
+    except (OSError, ValueError):
+        return False
 
 
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
