@@ -10,6 +10,7 @@ from lhotse.utils import resumable_download
 
 from slimasr.data.archive import unpack
 from slimasr.errors import UserError
+from slimasr.files import writing
 
 
 def download_archives(addresses: Sequence[str], target: Path) -> None:
@@ -18,7 +19,8 @@ def download_archives(addresses: Sequence[str], target: Path) -> None:
     Raises:
       UserError: the address cannot be reached, or `unpack` refuses the archive.
     """
-    target.mkdir(parents=True, exist_ok=True)
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
     for address in addresses:
         archive = target / address.rsplit("/", maxsplit=1)[-1]
         done = archive.with_name(f".{archive.name}.unpacked")

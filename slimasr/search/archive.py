@@ -52,6 +52,8 @@ def fingerprint(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def read_archive(exp: Path, conditions: Conditions | None = None) -> list[Measurement]:
