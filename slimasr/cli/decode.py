@@ -32,11 +32,13 @@ def run(
     """Recognise sets and write decode/<subnet>/<set>/{recogs,errs,utt2spk,decode.json}."""
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.files import DataFolder, check_sets
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.experiment import Experiment
     from slimasr.search.archive import find_subnets
 
+    check_sets(DataFolder(data), set_names or ())
     experiment = Experiment.open(exp, checkpoint)
     config, tokenizer = experiment.config, experiment.tokenizer
     model, decoding = (

@@ -9,6 +9,7 @@ import typer
 
 from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, progress
 from slimasr.config.load import load_config
+from slimasr.data.files import DataFolder, left_out_notes
 from slimasr.data.manifests import get_corpus, prepare
 
 CorpusDirOption = Annotated[Path | None, typer.Option("--corpus-dir", help="Where the corpus lies.")]
@@ -37,6 +38,8 @@ def run(
     counts = prepare(wanted, data, corpus_dir, download, progress)
     for name, count in counts.items():
         typer.echo(f"{name}: {count} utterances")
+    for note in left_out_notes(counts, DataFolder(data).raw_bad):
+        typer.echo(note, err=True)
 
 
 def main() -> None:

@@ -26,10 +26,12 @@ def run(
     """Write export/<subnet>/*.int8.onnx and measure WER with them (default: the front); needs the extra export."""
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.files import DataFolder, check_sets
     from slimasr.experiment import Experiment
     from slimasr.export.measure import measure_int8
     from slimasr.search.archive import find_subnets, fingerprint
 
+    check_sets(DataFolder(data), set_names or ())
     experiment = Experiment.open(exp)
     config, tokenizer = experiment.config, experiment.tokenizer
     sets = {

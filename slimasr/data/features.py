@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -19,7 +19,15 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.corpora import Progress
-from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, iterate_cuts, write_bad, write_cuts
+from slimasr.data.files import (
+    BadUtterance,
+    DataFolder,
+    check_bad_share,
+    iterate_cuts,
+    left_out_notes,
+    write_bad,
+    write_cuts,
+)
 from slimasr.data.manifests import set_names
 from slimasr.data.musan import MUSAN_SET
 from slimasr.data.shards import Shard, ShardResult, compute_shard, make_shards, read_result
@@ -63,6 +71,17 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
     write_json_atomic(folder.stats, _statistics(config, results))
     _remove_stale(list(shards_of.values()))
     return counts
+
+
+def feature_notes(config: Config, data_dir: Path, counts: Mapping[str, int]) -> list[str]:
+    """One line per set of which utterances were left out.
+
+    Args:
+      counts: as `compute_features` gives them.
+    """
+    folder = DataFolder(data_dir)
+    usable = {name: counts[folder.cuts(name, _speeds(config, name)[-1]).name] for name in config.data.train}
+    return left_out_notes(usable, folder.bad)
 
 
 def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lhotse.serialization import decode_json_line, deserialize_item
 from slimasr.errors import UserError
 from slimasr.files import read_json, replacing, understanding, write_json_atomic
 
+_MANIFEST = re.compile(r"cuts_(?P<name>.+?)(_sp[0-9.]+)?\.jsonl\.gz")
 FIRST_REASONS = 3
 """Left-out utterances that a message names."""
 
@@ -88,7 +90,9 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
       UserError: the file is missing or damaged.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing: run {stage} first")
+        known = _sets_in(path.parent)
+        there = f"; sets that are there: {', '.join(known)}" if known else ""
+        raise UserError(f"{path} is missing: run {stage} first{there}")
     if not path.stat().st_size:
         raise UserError(f"{path}: damaged (empty file); run {stage} again")
     try:
@@ -99,6 +103,20 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
                 yield cut
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); run {stage} again") from None
+
+
+def check_sets(folder: DataFolder, names: Iterable[str]) -> None:
+    """Raise `UserError` for a set that stage 2 has not made; names those that it has."""
+    known = _sets_in(folder.features)
+    for name in names:
+        if known and name not in known:
+            raise UserError(f"--set-name {name}: {folder.features} has no such set; its sets: {', '.join(known)}")
+
+
+def _sets_in(folder: Path) -> list[str]:
+    """Names of the sets whose manifests lie in a folder, at whatever speed."""
+    found = (_MANIFEST.fullmatch(path.name) for path in folder.glob("cuts_*.jsonl.gz"))
+    return sorted({match["name"] for match in found if match})
 
 
 def write_cuts(path: Path, cuts: Iterable[Cut]) -> None:
@@ -145,6 +163,20 @@ def describe_left_out(bad: Sequence[BadUtterance], num_listed: int, set_name: st
     first = "; ".join(f"{item.id}: {item.reason}" for item in bad[:FIRST_REASONS])
     more = "; ..." if len(bad) > FIRST_REASONS else ""
     return f"{set_name}: {len(bad)} of {num_listed} utterances left out ({listing}); first: {first}{more}"
+
+
+def left_out_notes(counts: Mapping[str, int], listing: Callable[[str], Path]) -> list[str]:
+    """`describe_left_out` for several sets.
+
+    Args:
+      counts: set name -> number of its usable utterances.
+      listing: gives the file that lists a set's left-out utterances, as `write_bad` writes it.
+    """
+    notes = []
+    for name, count in counts.items():
+        bad = read_bad(listing(name))
+        notes.append(describe_left_out(bad, count + len(bad), name, listing(name)))
+    return [note for note in notes if note is not None]
 
 
 def check_bad_share(bad: list[BadUtterance], num_listed: int, max_share: float, set_name: str) -> None:

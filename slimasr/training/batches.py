@@ -12,6 +12,7 @@ from slimasr.config.schema import Config
 from slimasr.data.alignments import check_frame_rate
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import BatchSource, eval_batches
+from slimasr.data.files import describe_left_out
 from slimasr.data.filters import write_bad_utterances
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.encoders.base import Encoder
@@ -39,13 +40,13 @@ class TrainingData:
       train: this process's training batches.
       dev: starts an iteration over the whole dev set, equal on all processes.
       tokenizer: labels back to words.
-      left_out: number of training utterances that cannot be used.
+      left_out: which training utterances cannot be used, in one line; None where all can.
     """
 
     train: TrainingBatches
     dev: Callable[[], Iterator[Batch]]
     tokenizer: Tokenizer
-    left_out: int = 0
+    left_out: str | None = None
 
 
 def open_data(
@@ -74,8 +75,10 @@ def open_data(
         key=key,
         encoder_frames=encoder.output_frames,
     )
+    listing, bad = exp / "bad_utterances.jsonl", source.bad_utterances
     if world.is_main:
-        write_bad_utterances(exp / "bad_utterances.jsonl", source.bad_utterances)
+        write_bad_utterances(listing, bad)
+    left_out = describe_left_out(bad, source.num_utterances + len(bad), "+".join(config.data.train), listing)
     seconds = config.decoding.batch_seconds
     dev = partial(eval_batches, config, data_dir, config.data.dev, tokenizer, seconds, aligned=True)
-    return TrainingData(source, dev, tokenizer, len(source.bad_utterances))
+    return TrainingData(source, dev, tokenizer, left_out)

@@ -50,8 +50,12 @@ class RunLog:
         if path.exists():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _epoch_of(line) <= epoch]
             write_atomic(path, "".join(f"{line}\n" for line in lines))
-        with writing(self.exp / "tensorboard"):
-            self._writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=step + 1)
+        folder = self.exp / "tensorboard"
+        try:
+            with writing(folder):
+                self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+        except UnicodeEncodeError:
+            self.say(f"{folder}: no curves, as tensorboard writes only to folders whose names are UTF-8")
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Points of tensorboard curves ``group/name``."""

@@ -71,7 +71,7 @@ def train(config: Config, data_dir: Path, exp: Path, *, command: str = "", progr
         method = build_method(config, space)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world)
         if data.left_out:
-            log.say(f"{data.left_out} training utterances left out, see {exp / 'bad_utterances.jsonl'}")
+            log.say(data.left_out)
         gpus = world.size if world.device.type == "cuda" else 0
         with measure_energy(config.training.energy and world.is_main, gpus) as meter:
             Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter).run()
