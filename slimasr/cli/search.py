@@ -70,7 +70,8 @@ def run(
     """Evaluate subnets on dev (run again to go on), print the front, name the best under limits."""
     job = Job(exp, data, tuple(overrides or ()), storage, debug)
     if slices is not None:
-        _slices(job.experiment(), data, _widths(slices))
+        widths = _widths(slices)
+        _slices(job.experiment(), data, widths)
         return
     start, search = time.monotonic(), job.open()
     total = search.generator().total() - len(search.study.history())

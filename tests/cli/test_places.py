@@ -6,8 +6,7 @@ import html
 import json
 import os
 import sqlite3
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,25 +14,23 @@ import pytest
 from slimasr.search.database import Database, default_url
 from tests.cli.test_bad_input import Place, _make
 
-NAMES = (
-    "a ?#%'\"[x]*& {0} é",
-    "%41;$HOME`x`|y\\ <b>",
-    "-n+1@b=c:d~,!\n2",
-    "pipe:cat",
-)
+NAMES = ("a ?#%41'\"[x]*& {0} é;$HOME`x`|y\\ <b>\n", "pipe:-n+1@b=c:d~,!")
 STAGES = ("prepare", "features", "bpe", "train", "search", "decode", "score", "align", "profile")
 
 
 @pytest.fixture(scope="module", params=NAMES, ids=range(len(NAMES)))
-def walked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def walked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A recipe that has gone through all stages, in a folder of such a name."""
-    place = _make(tmp_path_factory.mktemp("places") / request.param)
+    parent, before = tmp_path_factory.mktemp("places"), Path.cwd()
+    os.chdir(parent)  # so that the names are the beginning of relative paths
+    place = _make(Path(request.param))
     place.config.write_text(place.config.read_text().replace("name: tiny", 'name: "a?b#c%20 <i>"'))
     for stage in STAGES:
         more = ("--data", place.data) if stage in ("search", "decode", "align") else ()
         status, _, err = place.run(stage, *more)
         assert status == 0, (stage, err)
-    return place
+    yield place
+    os.chdir(before)
 
 
 def test_the_search_s_database_lies_in_the_experiment_and_nowhere_else(walked: Place) -> None:
@@ -41,7 +38,7 @@ def test_the_search_s_database_lies_in_the_experiment_and_nowhere_else(walked: P
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT COUNT(*) FROM trials").fetchone() == (2,)
     assert sorted(entry.name for entry in walked.root.iterdir()) == ["an4", "conf.yaml", "data", "exp"]
-    assert list(walked.root.parent.iterdir()) == [walked.root]
+    assert list(Path().iterdir()) == [walked.root]
     assert len(json.loads((walked.exp / "search" / "candidates.json").read_text())["candidates"]) == 2
 
 
@@ -60,7 +57,7 @@ def test_extraction_quantisation_report_and_transcription_work_there(walked: Pla
     status, _, err = walked.run("extract", "--subnet", "0.5", "--out", out)
     assert status == 0, err
     audio = walked.audio("test", "tester", 0)
-    status, text, err = Place.run(Place(walked.root), "transcribe", "--width", "0.5", audio)
+    status, _, err = walked.run("transcribe", "--width", "0.5", audio)
     assert status == 0, err
     page = walked.root / "report [1].html"
     status, _, err = walked.run("report", "--out", page, "--json", walked.root / "results.json")
@@ -82,25 +79,18 @@ def test_int8_files_are_written_there(walked: Place) -> None:
 
 
 def test_bytes_that_are_no_utf8_in_a_folder_s_name(tmp_path: Path) -> None:
-    """A real process, as Python hands such names on in another form than the kernel; corpora may lie elsewhere."""
-    place = _make(tmp_path / "plain")
-    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff\xe9"))
-    config = ["--config", place.config, "--data", odd / "data"]
-    for command in (
-        ["prepare", *config, "--corpus-dir", tmp_path / "plain" / "an4"],
-        ["features", *config, "--num-jobs", "1"],
-        ["bpe", *config],
-        ["train", *config, "--exp", odd / "exp"],
-        ["search", odd / "exp", "--data", odd / "data"],
-        ["decode", odd / "exp", "--data", odd / "data"],
-        ["score", odd / "exp"],
-    ):
-        program = f"from slimasr.cli.{command[0]} import main; main()"
-        arguments = [os.fsencode(str(item)) for item in command[1:]]
-        done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True)
-        assert done.returncode == 0, (command[0], done.stderr)
-    assert (odd / "exp" / "search" / "study.db").is_file()
-    assert "odd\udcff\udce9" in json.loads((odd / "exp" / "results.json").read_text())["command"]
+    """Python has them in a form of its own, which cannot be encoded as UTF-8. The corpus lies elsewhere."""
+    plain = _make(tmp_path / "plain")
+    odd = Place(Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff\xe9")))
+    odd.root.mkdir()
+    (odd.root / "an4").symlink_to(plain.root / "an4")
+    odd.config.write_text(plain.config.read_text())
+    for stage in STAGES:
+        more = ("--data", odd.data) if stage in ("search", "decode", "align") else ()
+        status, _, err = odd.run(stage, *more)
+        assert status == 0, (stage, err)
+    with sqlite3.connect(odd.exp / "search" / "study.db") as connection:
+        assert connection.execute("SELECT COUNT(*) FROM trials").fetchone() == (2,)
 
 
 @pytest.mark.parametrize("name", ["a?b", "a%3Fb", "a%b", "{x}", "a#b?c=d", "a?mode=b&x=1", "ä ö", "plain"])
