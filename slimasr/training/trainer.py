@@ -24,6 +24,7 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment import load_weights, resolve_separate, update_results, write_record
+from slimasr.files import understanding
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
 from slimasr.methods.objective import Objective
@@ -135,7 +136,8 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end."""
-        self.resume()
+        with understanding(self.exp / "checkpoints", "made by another version of slimasr? choose another --exp"):
+            self.resume()
         self.log.begin(self.state.epoch, self.state.step)
         if self.config.training.scan_worst_batches:
             self.scan_worst_batches()

@@ -178,6 +178,16 @@ def test_a_run_does_not_go_on_from_weights_that_are_no_numbers(finished: Place) 
     assert name in err and "checkpoints" in err and "NaN" in err
 
 
+@pytest.mark.parametrize(
+    "change", [{"state": {"steps_of_old": 3}}, {"state": 3}, {"method": {"odd": 1}}, {"average": 7}]
+)
+def test_a_run_does_not_go_on_from_a_checkpoint_of_another_layout(finished: Place, change: dict[str, object]) -> None:
+    (finished.exp / "final.pt").unlink()
+    for path in (finished.exp / "checkpoints").glob("epoch-*.pt"):
+        torch.save(torch.load(path, weights_only=True) | change, path)
+    assert "checkpoints" in error_of(finished.run("train"))
+
+
 def test_left_out_utterances_are_reported_where_they_are_left_out(place: Place) -> None:
     place.config.write_text(place.config.read_text().replace("max_bad_share: 0.0", "max_bad_share: 0.2"))
     unreadable, gone = place.audio("train", "speakera", 0), place.audio("train", "speakerb", 1)
