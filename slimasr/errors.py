@@ -21,5 +21,18 @@ def one_line(error: Exception) -> str:
         return f"{'.'.join(map(str, first['loc'])) or error.title}: {first['msg']}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    first_line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first_line} (unforeseen; --debug shows where)"
+    if _is_lack_of_memory(error):
+        return f"out of memory ({_first_line(error)[:200]}): use a smaller model or smaller batches"
+    return f"{type(error).__name__}: {_first_line(error)} (unforeseen; --debug shows where)"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Torch reports a failed allocation as a RuntimeError, or on a GPU as a subclass of it."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(part in str(error) for part in words)
+    )

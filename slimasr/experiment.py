@@ -15,10 +15,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ from slimasr.config.load import load_config, save_config
 from slimasr.config.schema import Config, WidthSpaceConfig
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
-from slimasr.files import write_atomic, write_json_atomic
+from slimasr.files import copy_folder, read_json, write_atomic, write_json_atomic, writing
 from slimasr.locking import file_lock
 from slimasr.models.build import build_model, shrink_model_config
 from slimasr.models.transducer import Transducer
@@ -108,17 +106,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; tensors and plain values only, never code.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: the file is damaged, or a weight in it is not finite.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # a damaged archive surfaces as one of many types, depending on where it is cut
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path}: damaged checkpoint ({reason[:120]})") from None
     if not isinstance(saved, dict) or "model" not in saved:
         raise UserError(f"{path}: is not a checkpoint of slimasr-train")
+    check_weights(saved["model"], path)
     return saved
 
 
@@ -136,12 +135,26 @@ def check_tokenizer_of(saved: Mapping[str, Any], tokenizer: Tokenizer, path: Pat
         )
 
 
+def check_weights(weights: object, path: Path) -> None:
+    """Raise `UserError` unless these are tensors by name, all their numbers finite; names the first that is not."""
+    if not isinstance(weights, Mapping):
+        raise UserError(f"{path}: is not a checkpoint of slimasr-train (its model is no mapping of weights)")
+    for name, weight in weights.items():
+        if not isinstance(weight, torch.Tensor) or weight.layout != torch.strided or weight.is_meta:
+            raise UserError(f"{path}: damaged checkpoint ({name} is not a dense tensor)")
+        if weight.is_quantized or bool(weight.isfinite().all()):
+            continue
+        found = f"{name} holds {int((~weight.isfinite()).sum())} numbers that are NaN or infinite"
+        raise UserError(f"{path}: damaged checkpoint: {found}; use another checkpoint")
+
+
 def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Fill the model from a checkpoint.
 
     Raises:
-      UserError: names the first weight that does not fit.
+      UserError: names the first weight that does not fit or is not finite.
     """
+    check_weights(weights, path)
     own = model.state_dict()
     for name in [*own, *(name for name in weights if name not in own)]:
         if name not in own or name not in weights:
@@ -150,7 +163,21 @@ def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: P
         if own[name].shape != weights[name].shape:
             shapes = f"{tuple(weights[name].shape)} against {tuple(own[name].shape)}"
             raise UserError(f"{path}: does not fit the configuration: {name} has shape {shapes}")
+        if not _same_kind(own[name].dtype, weights[name].dtype):
+            kinds = f"{_dtype(weights[name])} against {_dtype(own[name])}"
+            raise UserError(f"{path}: does not fit the model: {name} has numbers of type {kinds}")
+    if not bool((weights["feature_std"] > 0).all()):
+        raise UserError(f"{path}: damaged checkpoint: feature_std needs to be above 0")
     model.load_state_dict(dict(weights))
+
+
+def _same_kind(first: torch.dtype, second: torch.dtype) -> bool:
+    """Whether numbers may be copied: weights saved in half precision are loaded, those rounded to integers are not."""
+    return first == second or (first.is_floating_point and second.is_floating_point)
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def resolve_separate(config: Config) -> tuple[Config, str | None]:
@@ -184,8 +211,9 @@ def write_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, Any]
 
     The configuration is written last: a folder that has it has the rest.
     """
-    exp.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(lang, exp / "lang", dirs_exist_ok=True)
+    with writing(exp):
+        exp.mkdir(parents=True, exist_ok=True)
+    copy_folder(lang, exp / "lang")
     versions = describe_versions()
     write_json_atomic(exp / "versions.json", versions)
     made = {
@@ -202,16 +230,22 @@ def read_results(exp: Path) -> dict[str, Any]:
     """Content of results.json, empty when there is none.
 
     Raises:
-      UserError: the file is not JSON.
+      UserError: the file is damaged.
     """
     path = exp / "results.json"
     if not path.exists():
         return {}
-    try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error.msg}, line {error.lineno})") from None
+    results: dict[str, Any] = read_json(path, "restore it, or remove it and run stages 4 to 7 again")
+    if not all(isinstance(entry, dict) for entry in _mapping(results, "subnets", path).values()):
+        raise UserError(f"{path}: damaged, every entry of subnets needs to be a mapping; restore it")
     return results
+
+
+def _mapping(results: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    value = results.get(key, {})
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: damaged, {key} needs to be a mapping; restore it")
+    return value
 
 
 def update_results(exp: Path, values: Mapping[str, Any]) -> dict[str, Any]:

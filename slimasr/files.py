@@ -1,40 +1,67 @@
-"""Writing files so that a crash leaves either the old or the new content, never half of one."""
+"""Reading and writing files: a crash or a full disk leaves either the old or the new content, never half of one, and
+every error names the file.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shutil
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from slimasr.errors import UserError
 
-
+T = TypeVar("T")
 def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
     """Write to a temporary name in the same folder, flush to disk, rename.
+
+    Bytes of file names that are not UTF-8 (Python's lone surrogates) are written as ``\\udcXX``, which JSON reads back.
 
     Raises:
       UserError: the file cannot be written (disk full, no permission); what was there before is untouched.
     """
-    content = data.encode() if isinstance(data, str) else data
+    content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name in the folder of ``path`` to write to; once the block has ended, the new file takes the place of the old.
+
+    The name has the same ending, by which libraries choose a format. For a block that writes with a library of its
+    own; `write_atomic` is the same for content in memory.
+
+    Raises:
+      UserError: the file cannot be written; what was there before is untouched.
+    """
     # Process ids are not enough: machines that share a disk have the same ones.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.partial_{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
+        with writing(path, "; what was there before is kept"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
-        raise UserError(f"{path}: cannot be written ({error.strerror}); what was there before is kept") from error
+        raise
+
+
+@contextmanager
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """Turn an error of the operating system inside the block into a `UserError` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}){advice}") from error
 
 
 def write_json_atomic(path: Path, value: Any) -> None:
@@ -57,9 +84,75 @@ def _without_nonfinite(value: Any) -> Any:
     return value
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def append(path: Path, text: str) -> None:
+    """Add text to a file's end.
+
+    Raises:
+      UserError: it cannot be written; the file keeps the length that it had.
+    """
+    with writing(path), open(path, "ab") as file:
+        length = file.seek(0, os.SEEK_END)
+        try:
+            file.write(text.encode("utf-8", "backslashreplace"))
+            file.flush()
+        except OSError:
+            os.ftruncate(file.fileno(), length)
+            raise
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a folder, each whole or not at all.
+
+    Raises:
+      UserError: one cannot be read or written.
+    """
+    for path in sorted(source.iterdir()):
+        if path.is_file():
+            with replacing(target / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+
+
+def read_json(path: Path, advice: str, kind: type[T] = dict) -> T:  # type: ignore[assignment]
+    """The content of a JSON file.
+
+    Args:
+      advice: what to do when it is damaged, e.g. ``"run stage 2 (slimasr-features) again"``.
+      kind: what it holds, ``dict`` or ``list``.
+
+    Raises:
+      UserError: it cannot be read, is not JSON, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error.msg}, line {error.lineno}); {advice}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); {advice}") from None
+    if not isinstance(content, kind):
+        expected = "a list" if issubclass(kind, list) else "a mapping"
+        raise UserError(f"{path}: damaged, needs to hold {expected}; {advice}")
+    return content
+
+
+@contextmanager
+def understanding(path: Path, advice: str) -> Iterator[None]:
+    """Turn what goes wrong when data read from ``path`` do not have the expected shape into a `UserError`.
+
+    For a few lines that take plain data apart.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{path}: damaged, {error} is missing; {advice}") from error
+    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); {advice}") from error
+
+
+def _sync(path: Path) -> None:
+    """Flush a file to disk, or make a rename in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -98,6 +98,42 @@ def test_experiments_from_before_open_with_a_note(trained: Path) -> None:
     assert "final.pt" in note and "not verified" in note
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["joiner.output.bias", "feature_mean", "encoder.layers.0.conv.norm.norms.0.var"])
+def test_numbers_that_are_not_finite_are_named(trained: Path, name: str, value: float) -> None:
+    """Parameters, feature statistics, statistics of norms: one number among thousands is enough."""
+    model = make_objective(tiny_config(), tiny_tokenizer()).model
+    weights = {key: weight.clone() for key, weight in model.state_dict().items()}
+    name = name if name in weights else next(key for key in weights if key.endswith(".var"))
+    weights[name].view(-1)[-1] = value
+    save_checkpoint(trained / "final.pt", {"model": weights})
+    message = rf"final.pt: damaged checkpoint: {name} holds 1 numbers that are NaN or infinite"
+    with pytest.raises(UserError, match=message):
+        Experiment.open(trained)
+    with pytest.raises(UserError, match=name):
+        load_weights(model, weights, trained)
+
+
+def test_weights_of_another_kind(trained: Path) -> None:
+    """Half precision is widened; what is no dense tensor of numbers of the same kind is refused by name."""
+    model = make_objective(tiny_config(), tiny_tokenizer()).model
+    weights = dict(model.state_dict())
+    load_weights(model, {key: w.half() if w.is_floating_point() else w for key, w in weights.items()}, trained)
+    assert all(weight.dtype == weights[key].dtype for key, weight in model.state_dict().items())
+    name = "joiner.output.bias"
+    for wrong in (weights[name].to(torch.int8), weights[name].to(torch.complex64)):
+        with pytest.raises(UserError, match=f"{name} has numbers of type"):
+            load_weights(model, {**weights, name: wrong}, trained)
+    for wrong in ([1.0, 2.0], None, weights[name].to_sparse(), torch.empty_like(weights[name], device="meta")):
+        with pytest.raises(UserError, match=f"{name} is not a dense tensor"):
+            load_weights(model, {**weights, name: wrong}, trained)
+    with pytest.raises(UserError, match="feature_std needs to be above 0"):
+        load_weights(model, {**weights, "feature_std": torch.zeros_like(weights["feature_std"])}, trained)
+    save_checkpoint(trained / "final.pt", {"model": [1, 2]})
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        Experiment.open(trained)
+
+
 def test_results_are_merged(trained: Path) -> None:
     record = read_results(trained)
     assert record["name"] == "tiny"

@@ -23,6 +23,8 @@ nj=$(nproc 2> /dev/null || echo 1)
 nproc_per_node=1
 subnet=all
 download=false
+check_audio=()
+accept_data=()
 debug=()
 overrides=()
 
@@ -54,6 +56,8 @@ options:
   --nj N                      jobs of stage 2 (default: $nj)
   --cmd local|torchrun|slurm  how stage 4 starts (default from cmd.sh: $train_cmd)
   --nproc N                   processes per node of stage 4 with torchrun and slurm (default: 1)
+  --check-audio               stage 1 identifies audio files by their content, not by their modification times
+  --accept-changed-data       stage 4 resumes a run although its data have changed
   --debug                     show tracebacks
 
 After every stage, stderr says what it made and how long it took; at the end, the total and what to do next. A stage that
@@ -80,6 +84,8 @@ parse_options() {
     case "$1" in
       --help|-h) help=true; shift; continue ;;
       --download) download=true; shift; continue ;;
+      --check-audio) check_audio=(--check-audio); shift; continue ;;
+      --accept-changed-data) accept_data=(--accept-changed-data); shift; continue ;;
       --debug) debug=(--debug); shift; continue ;;
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     esac
@@ -243,13 +249,13 @@ recipe_main() {
   watched=("${corpus_dir:-$data/corpora}" -maxdepth 2)
   run_stage 0 corpus "" slimasr-prepare "${from[@]}" "${where[@]}" "${get[@]}" --only-corpus
   watched=("$data/manifests")
-  run_stage 1 prepare "$data/manifests" slimasr-prepare "${from[@]}" "${where[@]}"
+  run_stage 1 prepare "$data/manifests" slimasr-prepare "${from[@]}" "${where[@]}" "${check_audio[@]}"
   watched=("$data/features/shards")
   run_stage 2 features "$data/features" slimasr-features "${from[@]}" --num-jobs "$nj"
   watched=("$data" -maxdepth 2 -path "*/lang_*/*")
   run_stage 3 bpe "$data/lang_" slimasr-bpe "${from[@]}"
   watched=("$exp/final.pt")
-  run_stage 4 train "$exp/final.pt" launch_train "${from[@]}" --exp "$exp"
+  run_stage 4 train "$exp/final.pt" launch_train "${from[@]}" --exp "$exp" "${accept_data[@]}"
   watched=("$exp/search/summary.json")
   run_stage 5 search "$exp/search/front.json" slimasr-search "$exp" --data "$data"
   watched=("$exp/decode")

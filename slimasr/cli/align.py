@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, print_notes, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, above_zero, entry, opened, print_notes, progress
 
 SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: train sets and dev).")]
 SpeedsOption = Annotated[
-    list[float] | None, typer.Option("--speed", help="Of train sets; repeatable (default: the configuration's).")
+    list[float] | None,
+    typer.Option("--speed", callback=above_zero, help="Of train sets; repeatable (default: the configuration's)."),
 ]
 
 
@@ -28,6 +29,7 @@ def run(
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.alignments import Origin, alignment_file, write_alignments, write_facts
     from slimasr.data.dataloading import eval_batches
+    from slimasr.data.files import DataFolder, check_sets
     from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.decoding.align import align_batches
     from slimasr.decoding.decode import default_device
@@ -35,6 +37,7 @@ def run(
     from slimasr.locking import folder_lock
     from slimasr.search.archive import find_subnet
 
+    check_sets(DataFolder(data), set_names or ())
     experiment = opened(Experiment.open(exp, checkpoint))
     config, tokenizer, folder = experiment.config, experiment.tokenizer, exp / "alignments"
     model, chosen = experiment.model.to(default_device()), find_subnet(experiment, subnet)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry
+from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes
 from slimasr.config.load import load_config
 from slimasr.data.coverage import coverage_notes
 from slimasr.data.manifests import set_names
@@ -23,8 +23,7 @@ def run(
     recipe = load_config(config, overrides or ())
     tokenizer = train_tokenizer(recipe, data)
     typer.echo(f"{tokenizer.vocab_size} tokens")
-    for note in coverage_notes(data, set_names(recipe.data), tokenizer):
-        typer.echo(f"note: {note}", err=True)
+    print_notes(coverage_notes(data, set_names(recipe.data), tokenizer))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import sys
 import time
 import traceback
@@ -45,6 +46,18 @@ SHOW_AFTER_SECONDS = 2.0
 LINE_EVERY_SECONDS = 10.0
 
 
+def above_zero(value: float | list[float] | None) -> float | list[float] | None:
+    """Callback of an option that takes finite numbers above 0; Typer's own ``min`` lets NaN and infinity pass.
+
+    Raises:
+      typer.BadParameter: it has another one; Typer names the option.
+    """
+    for number in value if isinstance(value, list) else [value]:
+        if number is not None and not 0.0 < number < math.inf:
+            raise typer.BadParameter(f"must be a finite number above 0, got {number:g}")
+    return value
+
+
 def entry(run: Callable[..., None]) -> NoReturn:
     """Run one command as a program: parse ``sys.argv``, print errors as one line, exit."""
     command_app(run)()
@@ -67,6 +80,7 @@ def guard(run: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(run)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        _print_any_file_name()
         try:
             run(*args, **kwargs)
         except KeyboardInterrupt:
@@ -161,6 +175,13 @@ def _line(label: str, done: int, total: int | None, seconds: float) -> str:
         return f"{label}: {done} in {seconds:.0f} s"
     left = "" if done >= total else f", about {seconds / done * (total - done):.0f} s left"
     return f"{label}: {done}/{total} in {seconds:.0f} s{left}"
+
+
+def _print_any_file_name() -> None:
+    """Let output streams pass on bytes of file names that are not UTF-8, as they are."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
 
 
 def _is_control_flow(error: Exception) -> bool:

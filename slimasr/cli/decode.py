@@ -34,12 +34,14 @@ def run(
     from slimasr.data.coverage import coverage_notes
     from slimasr.data.dataloading import eval_batches
     from slimasr.data.evaluation_notes import evaluation_notes
+    from slimasr.data.files import DataFolder, check_sets
     from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.experiment import Experiment
     from slimasr.search.archive import find_subnets
 
+    check_sets(DataFolder(data), set_names or ())
     experiment = opened(Experiment.open(exp, checkpoint))
     config, tokenizer = experiment.config, experiment.tokenizer
     model, decoding = (

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, progress
+from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes, progress
 from slimasr.config.load import load_config
-from slimasr.data.features import compute_features
+from slimasr.data.features import compute_features, feature_notes
 
-JobsOption = Annotated[int, typer.Option("--num-jobs", min=1, help="Processes.")]
+JobsOption = Annotated[int, typer.Option("--num-jobs", min=1, max=1024, help="Processes.")]
 
 
 def run(
@@ -23,8 +23,11 @@ def run(
     debug: DebugOption = False,
 ) -> None:
     """Compute features and their statistics; run again to go on after an interruption."""
-    for name, count in compute_features(load_config(config, overrides or ()), data, num_jobs, progress).items():
+    resolved = load_config(config, overrides or ())
+    counts = compute_features(resolved, data, num_jobs, progress)
+    for name, count in counts.items():
         typer.echo(f"{name}: {count} cuts")
+    print_notes(feature_notes(resolved, data, counts))
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, progress
+from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes, progress
 from slimasr.config.load import load_config
+from slimasr.data.files import DataFolder, left_out_notes
 from slimasr.data.manifests import get_corpus, prepare
 
 CorpusDirOption = Annotated[Path | None, typer.Option("--corpus-dir", help="Where the corpus lies.")]
@@ -44,6 +45,7 @@ def run(
     counts = prepare(wanted, data, corpus_dir, download, progress, check_audio=check_audio)
     for name, count in counts.items():
         typer.echo(f"{name}: {count} utterances")
+    print_notes(left_out_notes(counts, DataFolder(data).raw_bad))
 
 
 def main() -> None:

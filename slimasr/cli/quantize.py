@@ -27,11 +27,13 @@ def run(
     # These import torch and lhotse: not needed to print the help.
     from slimasr.data.dataloading import eval_batches
     from slimasr.data.evaluation_notes import evaluation_notes
+    from slimasr.data.files import DataFolder, check_sets
     from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.experiment import Experiment
     from slimasr.export.measure import measure_int8
     from slimasr.search.archive import find_subnets, fingerprint
 
+    check_sets(DataFolder(data), set_names or ())
     experiment = opened(Experiment.open(exp))
     config, tokenizer = experiment.config, experiment.tokenizer
     sets = {

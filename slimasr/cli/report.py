@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from slimasr.cli.common import DebugOption
 from slimasr.cli.common import entry as run_command
 from slimasr.errors import UserError
-from slimasr.files import write_atomic, write_json_atomic
+from slimasr.files import read_json, write_atomic, write_json_atomic
 from slimasr.report.collect import collect
 from slimasr.report.records import read_study
 from slimasr.report.results_md import render_results
@@ -42,7 +41,7 @@ def run(
         write_json_atomic(json_path, data)
         typer.echo(f"wrote {json_path}")
     if results_md is not None and json_path is not None:
-        merged = json.loads(json_path.read_text(encoding="utf-8"))
+        merged: dict[str, Any] = read_json(json_path, "write it again")
         write_atomic(results_md, render_results(merged, json_path.name))
         typer.echo(f"wrote {results_md}")
     if out is not None:

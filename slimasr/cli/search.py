@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, opened, print_notes, progress
+from slimasr.cli.common import DataOption, DebugOption, ExpArgument, above_zero, opened, print_notes, progress
 from slimasr.cli.common import entry as run_command
 from slimasr.data.dataloading import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
@@ -28,10 +28,13 @@ from slimasr.search.front import Limits, best_under
 from slimasr.search.slices import measure_slices
 from slimasr.search.workers import Job, run_workers
 
-MaxParams = Annotated[float | None, typer.Option(help="At most so many parameters, e.g. 2e6.")]
-MaxInt8 = Annotated[float | None, typer.Option("--max-int8-mb", help="At most so many megabytes (1e6 bytes) in int8.")]
-MaxMacs = Annotated[float | None, typer.Option(help="At most so many MACs per second of audio.")]
-MaxRtf = Annotated[float | None, typer.Option(help="At most this real-time factor, one thread.")]
+MaxParams = Annotated[float | None, typer.Option(callback=above_zero, help="At most so many parameters, e.g. 2e6.")]
+MaxInt8 = Annotated[
+    float | None,
+    typer.Option("--max-int8-mb", callback=above_zero, help="At most so many megabytes (1e6 bytes) in int8."),
+]
+MaxMacs = Annotated[float | None, typer.Option(callback=above_zero, help="At most so many MACs per second of audio.")]
+MaxRtf = Annotated[float | None, typer.Option(callback=above_zero, help="At most this real-time factor, one thread.")]
 SliceOption = Annotated[
     str | None,
     typer.Option("--slice", help="Instead: WER of untrained slices of a separate model, e.g. 0.75,0.5,0.25."),
@@ -44,7 +47,9 @@ SearchSetOption = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
-WorkersOption = Annotated[int, typer.Option(min=1, help="Processes of one thread each (1: this one, all threads).")]
+WorkersOption = Annotated[
+    int, typer.Option(min=1, max=1024, help="Processes of one thread each (1: this one, all threads).")
+]
 StorageOption = Annotated[
     str | None,
     typer.Option(help="Database that several machines share, postgresql://user@host/name (default: a file in EXP)."),
@@ -67,7 +72,8 @@ def run(
     """Evaluate subnets on dev (run again to go on), print the front, name the best under limits."""
     job = Job(exp, data, tuple(overrides or ()), storage, debug)
     if slices is not None:
-        _slices(opened(job.experiment()), data, _widths(slices))
+        widths = _widths(slices)
+        _slices(opened(job.experiment()), data, widths)
         return
     start, search = time.monotonic(), job.open()
     config = opened(search.experiment).config

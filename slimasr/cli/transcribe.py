@@ -7,14 +7,26 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, ExpArgument, any_file_name, entry, file_name, opened, progress
+from slimasr.cli.common import (
+    DebugOption,
+    ExpArgument,
+    above_zero,
+    any_file_name,
+    entry,
+    file_name,
+    opened,
+    progress,
+)
 from slimasr.errors import UserError, one_line
 
 AudioArgument = Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, ogg, mp3, sph, ...")]
-WidthOption = Annotated[float | None, typer.Option(help="Width of the subnet, e.g. 0.5.")]
+WidthOption = Annotated[float | None, typer.Option(callback=above_zero, help="Width of the subnet, e.g. 0.5.")]
 SubnetOption = Annotated[str | None, typer.Option(help="Instead of a width: an id, max, min or JSON (default: max).")]
 WindowOption = Annotated[
-    float | None, typer.Option("--window-seconds", min=1.0, help="Cut longer audio at pauses (default: 30).")
+    float | None,
+    typer.Option(
+        "--window-seconds", min=1.0, max=86400.0, callback=above_zero, help="Cut longer audio at pauses (default: 30)."
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ kind mean nothing to another.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -16,12 +17,14 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from slimasr.config.read import parse_yaml, read_yaml
 from slimasr.config.schema import Config, Section
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
-from slimasr.textfiles import decode_text
 
 Tree = dict[str, Any]
+LONGEST_SHOWN = 100
+"""Characters of a wrong value that an error message shows."""
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -83,7 +86,12 @@ def _describe(item: Mapping[str, Any]) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{name}.{message}" if name else message
-    return f"{name}: {message[:1].lower()}{message[1:]}, got {item['input']!r}"
+    return f"{name}: {message[:1].lower()}{message[1:]}, got {_shown(item['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _walk(location: Sequence[str | int]) -> tuple[list[str | int], list[str]]:
@@ -128,22 +136,26 @@ def _kinds(choices: Sequence[type[Section]]) -> dict[str, type[Section]]:
 
 
 def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:
-    if path.resolve() in including:
+    identity = Path(os.path.realpath(path))
+    if identity in including:
         raise UserError(f"{path}: include: the files include each other")
-    try:
-        tree = yaml.safe_load(decode_text(path, path.read_bytes()))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: holds no keys; see the recipes' conf folders for examples")
-    bases = tree.pop("include", [])
     merged: Tree = {}
-    for base in bases if isinstance(bases, list) else [bases]:
-        below = _read_tree(path.parent / str(base), (*including, path.resolve()))
+    for base in _included(path, tree):
+        below = _read_tree(path.parent / base, (*including, identity))
         merged = _merge(_with_default_kinds(merged, Config), below, Config)
     return _merge(_with_default_kinds(merged, Config), tree, Config) if merged else tree
+
+
+def _included(path: Path, tree: Tree) -> list[str]:
+    """Take the names of the files below out of a tree."""
+    bases = tree.pop("include", [])
+    names = bases if isinstance(bases, list) else [bases]
+    if not all(isinstance(name, str) and name and "\0" not in name for name in names):
+        raise UserError(f"{path}: include: must be the name of a file or a list of names, got {_shown(bases)}")
+    return names
 
 
 def _override_tree(override: str) -> Tree:
@@ -151,10 +163,7 @@ def _override_tree(override: str) -> Tree:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override}: must look like key=value, e.g. encoder.num_layers=6")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not valid YAML") from None
+    value = parse_yaml(text, f"--set {override}: the value")
     for part in reversed(_complete(key.strip().split("."), override)):
         value = {part: value}
     return dict(value)

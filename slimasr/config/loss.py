@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from slimasr.config.section import Positive, Section, Share
+from slimasr.config.section import (
+    LARGEST_INT,
+    Bounds,
+    Fraction,
+    Location,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Section,
+)
+
+Alpha = Annotated[float, Bounds(-100.0, 100.0)]
+Penalty = Annotated[float, Bounds(-1000.0, 1000.0)]
+PruneRange = Annotated[int, Bounds(2, LARGEST_INT)]
 
 
 class DistillationConfig(Section):
@@ -23,16 +35,22 @@ class DistillationConfig(Section):
     ``kd_weight`` must be chosen anew.
     """
 
-    kd_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    kd_weight: NonNegativeFloat = 1.0
     divergence: Literal["kl", "alpha"] = "alpha"
     classes: Literal["top", "target_blank"] = "top"
     num_kd_tokens: Positive = 10
     include_target_blank: bool = False
-    alpha_min: float = -1.0
-    alpha_max: float = 1.0
-    iw_clip: Annotated[float, Field(gt=0.0)] = 5.0
+    alpha_min: Alpha = -1.0
+    alpha_max: Alpha = 1.0
+    iw_clip: PositiveFloat = 5.0
     lattice: Literal["teacher", "own", "full"] = "teacher"
     per: Literal["node", "utterance"] = "node"
+
+    @model_validator(mode="after")
+    def _alphas_in_order(self) -> DistillationConfig:
+        if self.alpha_min > self.alpha_max:
+            raise ValueError("alpha_min: must not exceed alpha_max")
+        return self
 
 
 class AuxiliaryConfig(Section):
@@ -45,9 +63,9 @@ class AuxiliaryConfig(Section):
     """
 
     layers: list[Positive] = [8, 12, 16]
-    aux_weight: Annotated[float, Field(gt=0.0)] = 0.3
+    aux_weight: PositiveFloat = 0.3
     hidden_dim: Positive = 64
-    alignments: Path
+    alignments: Location
 
     @model_validator(mode="after")
     def _rising(self) -> AuxiliaryConfig:
@@ -66,12 +84,12 @@ class LossConfig(Section):
     transducer: Literal["full", "pruned"] = "pruned"
     rnnt_type: Literal["regular", "modified", "constrained"] = "regular"
     backend: Literal["auto", "k2", "torch"] = "auto"
-    prune_range: Annotated[int, Field(ge=2)] = 5
-    simple_scale: Share = 0.5
-    lm_scale: Share = 0.25
-    am_scale: Share = 0.0
-    warmup: Share = 0.1
-    delay_penalty: float = 0.0
-    ctc_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    prune_range: PruneRange = 5
+    simple_scale: Fraction = 0.5
+    lm_scale: Fraction = 0.25
+    am_scale: Fraction = 0.0
+    warmup: Fraction = 0.1
+    delay_penalty: Penalty = 0.0
+    ctc_weight: NonNegativeFloat = 0.0
     distillation: DistillationConfig | None = None
     auxiliary: AuxiliaryConfig | None = None

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from slimasr.config.section import Section
+from slimasr.config.section import (
+    LARGEST_INT,
+    Bounds,
+    Natural,
+    NonNegativeFloat,
+    NotEmpty,
+    PositiveFloat,
+    PositiveFraction,
+    Section,
+    is_distinct,
+)
 from slimasr.config.training import OptimizerConfig, ScheduleConfig
 
 
@@ -17,7 +27,8 @@ def _as_json(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, Mapping) else value
 
 
-SubnetText = Annotated[str, BeforeValidator(_as_json)]
+LaterEpoch = Annotated[int, Bounds(2, LARGEST_INT)]
+SubnetText = Annotated[str, NotEmpty, BeforeValidator(_as_json)]
 
 
 class SlimmableConfig(Section):
@@ -48,10 +59,10 @@ class PhaseConfig(Section):
     A new optimiser starts without history. A new schedule counts from the beginning of the run.
     """
 
-    epoch: Annotated[int, Field(ge=2)]
+    epoch: LaterEpoch
     optimizer: OptimizerConfig | None = None
     schedule: ScheduleConfig | None = None
-    kd_weight: Annotated[float, Field(ge=0.0)] | None = None
+    kd_weight: NonNegativeFloat | None = None
 
 
 class TodmConfig(Section):
@@ -63,8 +74,8 @@ class TodmConfig(Section):
     """
 
     kind: Literal["todm"] = "todm"
-    num_random: Annotated[int, Field(ge=0)] = 2
-    share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    num_random: Natural = 2
+    share: PositiveFraction = 0.25
     share_predictor: bool = True
     phases: list[PhaseConfig] = []
     validated: list[SubnetText] = ["max", "min"]
@@ -74,6 +85,8 @@ class TodmConfig(Section):
         epochs = [phase.epoch for phase in self.phases]
         if epochs != sorted(set(epochs)):
             raise ValueError("phases: their epochs must rise")
+        if not self.validated or not is_distinct(self.validated):
+            raise ValueError("validated: needs at least one subnet, all different")
         return self
 
 
@@ -83,7 +96,7 @@ class MultiExitConfig(Section):
     """
 
     kind: Literal["multi_exit"] = "multi_exit"
-    exit_weight: Annotated[float, Field(gt=0.0)] = 0.3
+    exit_weight: PositiveFloat = 0.3
 
 
 MethodConfig = Annotated[SlimmableConfig | TodmConfig | MultiExitConfig | SeparateConfig, Field(discriminator="kind")]

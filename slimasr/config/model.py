@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from slimasr.config.section import Positive, Rate, Section
+from slimasr.config.section import MelBins, Natural, Positive, PositiveFloat, Rate, Section
 
 
 class ConvFrontendConfig(Section):
@@ -47,10 +47,10 @@ FrontendConfig = Annotated[ConvFrontendConfig | StackFrontendConfig, Field(discr
 class LayerSizes(Section):
     """Sizes of one Conformer layer, as extraction writes them; 0 = the module is absent."""
 
-    ffn1: Annotated[int, Field(ge=0)]
-    heads: Annotated[int, Field(ge=0)]
-    conv: Annotated[int, Field(ge=0)]
-    ffn2: Annotated[int, Field(ge=0)]
+    ffn1: Natural
+    heads: Natural
+    conv: Natural
+    ffn2: Natural
 
 
 class ConformerConfig(Section):
@@ -109,14 +109,14 @@ class MhSsmConfig(Section):
     ffn_dim: Positive = 4096
     bidirectional: bool = True
     convolution: Literal["fft", "real"] = "fft"
-    dt_min: Annotated[float, Field(gt=0.0)] = 1e-3
-    dt_max: Annotated[float, Field(gt=0.0)] = 1e-1
-    decay: Annotated[float, Field(gt=0.0)] = 0.5
+    dt_min: PositiveFloat = 1e-3
+    dt_max: PositiveFloat = 1e-1
+    decay: PositiveFloat = 0.5
     spread_heads: bool = False
     norm: Literal["per_width", "shared"] = "per_width"
     dropout: Rate = 0.1
     adaptive_dropout: bool = False
-    ffn_dims: list[Annotated[int, Field(ge=0)]] | None = None
+    ffn_dims: list[Natural] | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> MhSsmConfig:
@@ -181,7 +181,7 @@ class ModelConfig(Section):
     baseline A3). One after the last layer is a second output of the full depth, for training only.
     """
 
-    num_mel_bins: Positive = 80
+    num_mel_bins: MelBins = 80
     frontend: FrontendConfig = ConvFrontendConfig()
     encoder: EncoderConfig = ConformerConfig()
     predictor: PredictorConfig = StatelessPredictorConfig()

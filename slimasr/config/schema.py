@@ -7,6 +7,8 @@ nothing of slimasr but the error type.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import model_validator
 
 from slimasr.config.data import (
@@ -52,7 +54,7 @@ from slimasr.config.search import (
     SearchConfig,
     SearchSection,
 )
-from slimasr.config.section import Natural, Section
+from slimasr.config.section import Bounds, Line, Section
 from slimasr.config.space import (
     LayerSpaceConfig,
     SpaceConfig,
@@ -121,11 +123,14 @@ __all__ = [
 ]
 
 
+Seed = Annotated[int, Bounds(0, 2**63 - 1)]
+
+
 class Config(Section):
     """One experiment. ``exp/<name>/config.yaml`` holds the resolved copy that later stages read."""
 
-    name: str
-    seed: Natural = 42
+    name: Line
+    seed: Seed = 42
     data: DataConfig
     features: FeatureConfig = FeatureConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()

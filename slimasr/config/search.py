@@ -6,9 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slimasr.config.section import Natural, Positive, Section, Share
+from slimasr.config.section import (
+    LARGEST_INT,
+    Bounds,
+    Fraction,
+    Natural,
+    Positive,
+    PositiveFloat,
+    Section,
+    Text,
+    Threads,
+)
 
 CostName = Literal["params", "int8_bytes", "macs", "rtf"]
+TimedSeconds = Annotated[float, Bounds(0.01, 3600.0)]
+Population = Annotated[int, Bounds(2, LARGEST_INT)]
 
 
 class DecodingConfig(Section):
@@ -17,7 +29,7 @@ class DecodingConfig(Section):
     kind: Literal["greedy", "modified_beam"] = "greedy"
     beam: Positive = 4
     max_symbols_per_frame: Positive = 1
-    batch_seconds: float = 200.0
+    batch_seconds: PositiveFloat = 200.0
 
 
 class SearchSection(Section):
@@ -34,15 +46,15 @@ class SearchSection(Section):
     """
 
     cost: CostName = "params"
-    limits: dict[CostName, float] = {}
+    limits: dict[CostName, PositiveFloat] = {}
     int8: bool = False
-    rtf_seconds: float = 10.0
-    rtf_threads: Positive = 1
+    rtf_seconds: TimedSeconds = 10.0
+    rtf_threads: Threads = 1
     stop_early: bool = True
     cache_megabytes: Natural = 1024
     energy: bool = False
-    storage: str | None = None
-    storage_patience: Annotated[float, Field(gt=0)] = 300.0
+    storage: Text | None = None
+    storage_patience: PositiveFloat = 300.0
     heartbeat_seconds: Positive = 10
 
 
@@ -72,7 +84,7 @@ class EvolutionSearchConfig(SearchSection):
     generations: Natural = 20
     mutations: Natural = 128
     crossovers: Natural = 128
-    mutation_probability: Share = 0.2
+    mutation_probability: Fraction = 0.2
     buckets: Positive = 64
 
 
@@ -81,7 +93,7 @@ class Nsga2SearchConfig(SearchSection):
 
     kind: Literal["nsga2"] = "nsga2"
     candidates: Positive = 100
-    population: Positive = 32
+    population: Population = 32
 
 
 SearchConfig = Annotated[

@@ -1,18 +1,148 @@
-"""What all sections of the configuration have in common."""
+"""What all sections of the configuration have in common, and the ranges of their numbers.
+
+Every number of the schema has one of the types below, so that each has a range and none can be NaN or infinite.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-Positive = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+LARGEST_INT = 2**31 - 1
+"""The default upper bound of whole numbers: what 32-bit sizes of the libraries can hold."""
+
+# YAML 1.1 reads a number such as 1e-3, which has an exponent but no point, as a string.
+_WITH_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The range of a number, as metadata of an annotated ``int`` or ``float``.
+
+    Booleans, strings, NaN and infinite numbers are refused whatever the bounds are.
+
+    Attributes:
+      low: the smallest value, or the one that all values exceed (``above``).
+      high: the largest value, or the one that all values stay below (``below``); None = no upper bound.
+    """
+
+    low: float
+    high: float | None = None
+    above: bool = False
+    below: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The schema of the number, with `check` before it."""
+        whole = source is int
+
+        def check(value: Any) -> int | float:
+            return self.check(value, whole=whole)
+
+        return core_schema.no_info_before_validator_function(check, handler(source))
+
+    def check(self, value: Any, *, whole: bool) -> int | float:
+        """The number that a value stands for.
+
+        Args:
+          whole: whether it must be a whole number.
+
+        Raises:
+          PydanticCustomError: it stands for none, or for one outside the range.
+        """
+        number = _number(value)
+        if number is None or (whole and number != math.floor(number)):
+            kind = "whole number" if whole else "number"
+            raise PydanticCustomError("number", f"must be a {kind}, {self}")
+        if not self.holds(number):
+            too_large = self.high is not None and number >= self.high
+            raise PydanticCustomError("range", f"must be {self.upper() if too_large and self.is_wide else self}")
+        return int(number) if whole else float(number)
+
+    def holds(self, number: int | float) -> bool:
+        """Whether a number is within the range."""
+        if number < self.low or (self.above and number == self.low):
+            return False
+        return self.high is None or number < self.high or (number == self.high and not self.below)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the upper bound is so large that only numbers above it need to know it."""
+        return self.high is None or self.high >= LARGEST_INT
+
+    def upper(self) -> str:
+        """The upper bound in words."""
+        return "" if self.high is None else f"{'below' if self.below else 'at most'} {_figure(self.high)}"
+
+    def __str__(self) -> str:
+        """The range in words: ``above 0 and at most 1``; upper bounds of the libraries are left out."""
+        lower = f"{'above' if self.above else 'at least'} {_figure(self.low)}"
+        return lower if self.is_wide else f"{lower} and {self.upper()}"
+
+
+def _number(value: Any) -> int | float | None:
+    """A finite number, or None."""
+    if isinstance(value, str) and _WITH_EXPONENT.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if isinstance(value, int) or math.isfinite(value) else None
+
+
+def _figure(value: float) -> str:
+    return str(int(value)) if value == math.floor(value) else f"{value:g}"
+
+
+Positive = Annotated[int, Bounds(1, LARGEST_INT)]
+Natural = Annotated[int, Bounds(0, LARGEST_INT)]
+Processes = Annotated[int, Bounds(0, 1024)]
+Threads = Annotated[int, Bounds(1, 1024)]
+Fraction = Annotated[float, Bounds(0.0, 1.0)]
+PositiveFraction = Annotated[float, Bounds(0.0, 1.0, above=True)]
+Rate = Annotated[float, Bounds(0.0, 1.0, below=True)]
+PositiveFloat = Annotated[float, Bounds(0.0, above=True)]
+NonNegativeFloat = Annotated[float, Bounds(0.0)]
+MelBins = Annotated[int, Bounds(1, 1000)]
+
+
+def _not_empty(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
+        raise PydanticCustomError("empty", "must not be empty")
+    return value
+
+
+def _file_name(value: str) -> str:
+    """Names of sets become parts of file names."""
+    if "/" in value or not value.isprintable() or value != value.strip() or value.startswith("."):
+        raise PydanticCustomError("name", "must be a name that can be part of a file name, without / and line breaks")
+    return value
+
+
+def _one_line(value: str) -> str:
+    if not value.isprintable():
+        raise PydanticCustomError("text", "must not hold line breaks or control characters")
+    return value
+
+
+NotEmpty = BeforeValidator(_not_empty)
+Text = Annotated[str, NotEmpty]
+Line = Annotated[str, NotEmpty, AfterValidator(_one_line)]
+Location = Annotated[Path, NotEmpty]
+SetName = Annotated[str, NotEmpty, AfterValidator(_file_name)]
+
+
+def is_distinct(values: Sequence[Hashable]) -> bool:
+    """Whether no value occurs twice."""
+    return len(set(values)) == len(values)
 
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values are not changed after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)

@@ -6,18 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from slimasr.config.section import Positive, Section
+from slimasr.config.section import Positive, PositiveFraction, Section, is_distinct
 
 
 class WidthSpaceConfig(Section):
     """All subnets differ in width only (paper 1)."""
 
     kind: Literal["widths"] = "widths"
-    widths: list[Annotated[float, Field(gt=0.0, le=1.0)]] = [0.25, 0.5, 0.75, 1.0]
+    widths: list[PositiveFraction] = [0.25, 0.5, 0.75, 1.0]
 
     @model_validator(mode="after")
     def _holds_one(self) -> WidthSpaceConfig:
-        if 1.0 not in self.widths or len(set(self.widths)) != len(self.widths):
+        if 1.0 not in self.widths or not is_distinct(self.widths):
             raise ValueError("widths: must be different and contain 1.0")
         return self
 
@@ -32,16 +32,16 @@ class LayerSpaceConfig(Section):
     kind: Literal["layers"] = "layers"
     depths: list[Positive]
     units: dict[str, list[Positive]] = {}
-    widths: list[Annotated[float, Field(gt=0.0, le=1.0)]] = [1.0]
+    widths: list[PositiveFraction] = [1.0]
 
     @model_validator(mode="after")
     def _different(self) -> LayerSpaceConfig:
-        if 1.0 not in self.widths or len(set(self.widths)) != len(self.widths):
+        if 1.0 not in self.widths or not is_distinct(self.widths):
             raise ValueError("widths: must be different and contain 1.0")
-        if not self.depths or len(set(self.depths)) != len(self.depths):
+        if not self.depths or not is_distinct(self.depths):
             raise ValueError("depths: needs at least one depth, all different")
         for module, sizes in self.units.items():
-            if not sizes or len(set(sizes)) != len(sizes):
+            if not sizes or not is_distinct(sizes):
                 raise ValueError(f"units.{module}: needs at least one size, all different")
         return self
 

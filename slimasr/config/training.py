@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from slimasr.config.section import Natural, Positive, Rate, Section, Share
+from slimasr.config.section import (
+    Fraction,
+    Natural,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    PositiveFraction,
+    Rate,
+    Section,
+    Threads,
+)
 
 
 class AdamWConfig(Section):
@@ -16,11 +26,11 @@ class AdamWConfig(Section):
     """
 
     kind: Literal["adamw"] = "adamw"
-    lr: Annotated[float, Field(gt=0.0)] = 1e-3
+    lr: PositiveFloat = 1e-3
     betas: tuple[Rate, Rate] = (0.9, 0.98)
-    eps: Annotated[float, Field(gt=0.0)] = 1e-8
-    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-3
-    ssm_lr_scale: Annotated[float, Field(gt=0.0)] = 0.1
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 1e-3
+    ssm_lr_scale: PositiveFloat = 0.1
 
 
 class ScaledAdamConfig(Section):
@@ -32,17 +42,17 @@ class ScaledAdamConfig(Section):
     """
 
     kind: Literal["scaled_adam"] = "scaled_adam"
-    lr: Annotated[float, Field(gt=0.0)] = 0.045
+    lr: PositiveFloat = 0.045
     betas: tuple[Rate, Rate] = (0.9, 0.98)
-    eps: Annotated[float, Field(gt=0.0)] = 1e-8
-    scale_lr: Annotated[float, Field(gt=0.0)] = 0.1
-    rms_min: Annotated[float, Field(gt=0.0)] = 1e-5
-    rms_max: Annotated[float, Field(gt=0.0)] = 3.0
-    scalar_max: Annotated[float, Field(gt=0.0)] = 10.0
+    eps: PositiveFloat = 1e-8
+    scale_lr: PositiveFloat = 0.1
+    rms_min: PositiveFloat = 1e-5
+    rms_max: PositiveFloat = 3.0
+    scalar_max: PositiveFloat = 10.0
     scale_period: Positive = 4
-    clip_scale: Annotated[float, Field(gt=0.0)] | None = 2.0
+    clip_scale: PositiveFloat | None = 2.0
     clip_window: Positive = 100
-    ssm_lr_scale: Annotated[float, Field(gt=0.0)] = 0.1
+    ssm_lr_scale: PositiveFloat = 0.1
 
     @model_validator(mode="after")
     def _sizes_in_order(self) -> ScaledAdamConfig:
@@ -62,9 +72,17 @@ class ProgressScheduleConfig(Section):
     """
 
     kind: Literal["linear", "cosine", "noam", "constant", "tri_stage"] = "linear"
-    warmup: Share = 0.05
-    hold: Share = 0.4
-    final_scale: Share = 0.0
+    warmup: Fraction = 0.05
+    hold: Fraction = 0.4
+    final_scale: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _defined(self) -> ProgressScheduleConfig:
+        if self.kind == "noam" and self.warmup == 0.0:
+            raise ValueError("warmup: noam needs a fraction above 0")
+        if self.kind == "tri_stage" and self.final_scale == 0.0:
+            raise ValueError("final_scale: tri_stage decays exponentially and needs a value above 0")
+        return self
 
 
 class ForceAnnealScheduleConfig(Section):
@@ -74,7 +92,7 @@ class ForceAnnealScheduleConfig(Section):
     kind: Literal["force_anneal"] = "force_anneal"
     warmup_steps: Natural = 0
     anneal_epoch: Positive = 60
-    factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.96
+    factor: PositiveFraction = 0.96
 
 
 class EdenScheduleConfig(Section):
@@ -82,10 +100,10 @@ class EdenScheduleConfig(Section):
     ``warmup_start`` over ``warmup_steps``."""
 
     kind: Literal["eden"] = "eden"
-    steps: Annotated[float, Field(gt=0.0)] = 7500.0
-    epochs: Annotated[float, Field(gt=0.0)] = 3.5
+    steps: PositiveFloat = 7500.0
+    epochs: PositiveFloat = 3.5
     warmup_steps: Natural = 500
-    warmup_start: Share = 0.5
+    warmup_start: Fraction = 0.5
 
 
 ScheduleConfig = Annotated[
@@ -96,11 +114,11 @@ ScheduleConfig = Annotated[
 class SpecAugmentConfig(Section):
     """Frequency and time masks filled with the feature mean."""
 
-    num_freq_masks: Annotated[int, Field(ge=0)] = 2
-    max_freq_bins: Annotated[int, Field(ge=0)] = 27
-    num_time_masks: Annotated[int, Field(ge=0)] = 2
-    max_time_frames: Annotated[int, Field(ge=0)] = 100
-    max_time_share: Share = 1.0
+    num_freq_masks: Natural = 2
+    max_freq_bins: Natural = 27
+    num_time_masks: Natural = 2
+    max_time_frames: Natural = 100
+    max_time_share: Fraction = 1.0
 
 
 class TrainingConfig(Section):
@@ -113,17 +131,17 @@ class TrainingConfig(Section):
     optimizer: OptimizerConfig = AdamWConfig()
     schedule: ScheduleConfig = ProgressScheduleConfig()
     spec_augment: SpecAugmentConfig | None = SpecAugmentConfig()
-    clip_norm: Annotated[float, Field(gt=0.0)] = 5.0
+    clip_norm: PositiveFloat = 5.0
     accumulate: Positive = 1
     precision: Literal["float32", "bf16", "fp16"] = "float32"
-    average_start: Share = 0.6
+    average_start: Fraction = 0.6
     average_period: Positive = 10
     calibration_batches: Positive = 50
     keep_last: Positive = 2
-    checkpoint_minutes: Annotated[float, Field(gt=0.0)] = 10.0
+    checkpoint_minutes: PositiveFloat = 10.0
     validate_every: Positive = 1
     log_every: Positive = 20
     max_nonfinite: Positive = 10
     scan_worst_batches: bool = True
-    num_threads: Positive | None = None
+    num_threads: Threads | None = None
     energy: bool = False

@@ -13,15 +13,17 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from slimasr.data.files import speed_suffix
 from slimasr.errors import UserError
-from slimasr.files import to_json, write_atomic, write_json_atomic
+from slimasr.files import read_json, to_json, write_atomic, write_json_atomic
 from slimasr.textfiles import read_lines
 
 FACTS = "alignments.json"
+AGAIN = "run slimasr-align again"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def write_facts(folder: Path, origin: Origin, transcripts: Mapping[str, str]) ->
       transcripts: set name -> digest of the transcripts that are aligned now (`Identity.transcripts`).
     """
     path, made_by = folder / FACTS, asdict(origin)
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    before: dict[str, Any] = read_json(path, "remove it and run slimasr-align again") if path.is_file() else {}
     same = all(before.get(key) == value for key, value in made_by.items())
     earlier = before.get("transcripts", {}) if same else {}
     write_json_atomic(path, {**made_by, "transcripts": {**earlier, **transcripts}})
@@ -108,7 +110,7 @@ def check_transcripts(folder: Path, tokenizer: str, transcripts: Mapping[str, st
     Raises:
       UserError: they differ.
     """
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts: dict[str, Any] = read_json(folder / FACTS, AGAIN)
     if facts.get("tokenizer", tokenizer) != tokenizer:
         raise UserError(f"{folder}: was aligned with another tokenizer; align with an experiment that has this one")
     for name, digest in transcripts.items():
@@ -138,7 +140,8 @@ def check_frame_rate(folder: Path, subsampling_factor: int) -> None:
     path = folder / FACTS
     if not path.is_file():
         raise _missing(path)
-    made = json.loads(path.read_text(encoding="utf-8")).get("subsampling_factor")
+    facts: dict[str, Any] = read_json(path, AGAIN)
+    made = facts.get("subsampling_factor")
     if made != subsampling_factor:
         raise UserError(
             f"{path}: aligned at {made} feature frames per encoder frame, this model has {subsampling_factor}; "
@@ -153,10 +156,20 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     for line in read_lines(path):
         try:
             item = json.loads(line.text)
-            found[item["id"]] = np.asarray(item["frames"], dtype=np.int64)
-        except (ValueError, KeyError, TypeError):
+            frames = np.asarray(item["frames"], dtype=np.int64)
+            if not isinstance(item["id"], str) or frames.ndim != 1:
+                raise ValueError
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise UserError(f"{path}: line {line.number} is not an alignment; run slimasr-align again") from None
+        found[item["id"]] = frames
     return found
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run slimasr-align again") from None
 
 
 def _missing(path: Path) -> UserError:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import stat
 import tarfile
 import zipfile
+import zlib
+from gzip import BadGzipFile
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from slimasr.errors import UserError
+from slimasr.files import writing
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -18,14 +22,19 @@ def unpack(archive: Path, target: Path) -> None:
     Raises:
       UserError: not an archive, damaged, or a member that is absolute, climbs out, links, or is a device.
     """
+    with writing(target):
+        try:
+            _unpack(archive, target)
+        except (tarfile.TarError, zipfile.BadZipFile, BadGzipFile, LZMAError, zlib.error, EOFError) as error:
+            raise UserError(f"{archive}: not an undamaged tar or zip archive ({error}); fetch it again") from error
+
+
+def _unpack(archive: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    try:
-        if zipfile.is_zipfile(archive):
-            _unpack_zip(archive, target)
-        else:
-            _unpack_tar(archive, target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{archive}: not an undamaged tar or zip archive ({error}); fetch it again") from error
+    if zipfile.is_zipfile(archive):
+        _unpack_zip(archive, target)
+    else:
+        _unpack_tar(archive, target)
 
 
 def _unpack_tar(archive: Path, target: Path) -> None:

@@ -5,6 +5,7 @@ Apart from the corpus's listing, as the processes that speak import this module 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import soundfile
 from scipy.signal import fftconvolve, lfilter, resample_poly
 
 from slimasr.data.espeak import Espeak, Voice
+from slimasr.files import writing
 
 SAMPLING_RATE = 16000
 
@@ -53,7 +55,11 @@ def record_all(chunk: tuple[Sequence[Recording], Path]) -> None:
             text = item.text.replace(" ", ", ") if item.pauses else item.text
             clean = espeak.say(text, item.voice, item.seed)
             samples = make_audio(clean, espeak.sampling_rate, item)
-            soundfile.write(folder / f"{item.id}.flac", samples, SAMPLING_RATE, subtype="PCM_16")
+            content = io.BytesIO()
+            soundfile.write(content, samples, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
+            path = folder / f"{item.id}.flac"
+            with writing(path):
+                path.write_bytes(content.getbuffer())
 
 
 def make_audio(speech: np.ndarray, sampling_rate: int, item: Recording) -> np.ndarray:

@@ -10,6 +10,7 @@ from lhotse.utils import resumable_download
 
 from slimasr.data.archive import unpack
 from slimasr.errors import UserError
+from slimasr.files import writing
 from slimasr.locking import folder_lock
 
 LOCK = ".lock"
@@ -22,7 +23,8 @@ def download_archives(addresses: Sequence[str], target: Path) -> None:
     Raises:
       UserError: the address cannot be reached, or `unpack` refuses the archive.
     """
-    target.mkdir(parents=True, exist_ok=True)
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
     for address in addresses:
         archive = target / address.rsplit("/", maxsplit=1)[-1]
         done = archive.with_name(f".{archive.name}.unpacked")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.corpora import Progress
-from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder, check_bad_share, read_cuts, write_bad, write_cuts
+from slimasr.data.files import (
+    MUSAN_SET,
+    BadUtterance,
+    DataFolder,
+    check_bad_share,
+    left_out_notes,
+    read_cuts,
+    write_bad,
+    write_cuts,
+)
 from slimasr.data.identity import Identity, check_audio_unchanged, identify
 from slimasr.data.manifests import set_names
 from slimasr.data.provenance import (
@@ -27,17 +37,18 @@ from slimasr.data.provenance import (
     check_settings,
     check_statistics,
     feature_settings,
-    read_json,
     statistics_source,
     write_features_record,
 )
 from slimasr.data.shards import Shard, ShardResult, attach_features, compute_shard, make_shards, read_result
 from slimasr.errors import UserError
-from slimasr.files import write_json_atomic
+from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.locking import Lock, folder_lock, refuse_while_locked
 
 # Bound on one bin's spread, so that a constant bin (band-limited audio) is not blown up.
 MIN_STD = 1e-2
+STAGE = "stage 2 (slimasr-features)"
+AGAIN = f"run {STAGE} again"
 
 
 def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Progress) -> dict[str, int]:
@@ -97,6 +108,15 @@ def write_feature_cuts(folder: DataFolder, set_name: str, speed: float, shards: 
     cuts = list(read_cuts(folder.raw_cuts(set_name), STAGE_1))
     write_cuts(folder.cuts(set_name, speed), (cut for shard in shards for cut in attach_features(shard, cuts)))
     return identify(cuts)
+def feature_notes(config: Config, data_dir: Path, counts: Mapping[str, int]) -> list[str]:
+    """One line per set of which utterances were left out.
+
+    Args:
+      counts: as `compute_features` gives them.
+    """
+    folder = DataFolder(data_dir)
+    usable = {name: counts[folder.cuts(name, _speeds(config, name)[-1]).name] for name in config.data.train}
+    return left_out_notes(usable, folder.bad)
 
 
 def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,10 +128,21 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
     folder = DataFolder(data_dir)
     if not folder.stats.is_file():
         raise UserError(f"{folder.stats} is missing: run stage 2 (slimasr-features) first")
-    stats = read_json(folder.stats)
+    stats: dict[str, Any] = read_json(folder.stats, AGAIN)
     check_settings(config, folder.stats, stats)
     check_statistics(config, folder)
-    return torch.tensor(stats["mean"]), torch.tensor(stats["std"])
+    with understanding(folder.stats, AGAIN):
+        mean, std = torch.tensor(stats["mean"]), torch.tensor(stats["std"])
+        check_stats(mean, std, config.features.num_mel_bins)
+    return mean, std
+
+
+def check_stats(mean: torch.Tensor, std: torch.Tensor, num_mel_bins: int) -> None:
+    """Raise `ValueError` unless features can be normalised by these statistics, (F,) each."""
+    if mean.shape != (num_mel_bins,) or std.shape != (num_mel_bins,):
+        raise ValueError(f"mean and std need {num_mel_bins} values each")
+    if not (mean.isfinite().all() and std.isfinite().all() and bool((std > 0).all())):
+        raise ValueError("mean and std must be finite, and std above 0")
 
 
 def _speeds(config: Config, set_name: str) -> list[float]:
@@ -131,7 +162,10 @@ def _run(shards: Sequence[Shard], num_jobs: int) -> Iterator[Shard]:
     context = multiprocessing.get_context("spawn")
     workers = min(num_jobs, len(shards))
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(compute_shard, shards)
+        try:
+            yield from pool.map(compute_shard, shards)
+        except BrokenProcessPool:
+            raise UserError("a process of stage 2 was killed, possibly out of memory: try fewer --num-jobs") from None
 
 
 def _check_bad(config: Config, set_name: str, results: Sequence[ShardResult]) -> None:

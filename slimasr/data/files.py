@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-import os
-from collections.abc import Iterable
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lhotse import CutSet
 from lhotse.cut import Cut
+from lhotse.serialization import decode_json_line, deserialize_item
 
 from slimasr.errors import UserError
-from slimasr.files import write_json_atomic
+from slimasr.files import read_json, replacing, understanding, write_json_atomic
+
+_MANIFEST = re.compile(r"cuts_(?P<name>.+?)(_sp[0-9.]+)?\.jsonl\.gz")
+FIRST_REASONS = 3
+"""Left-out utterances that a message names."""
 
 MUSAN_SET = "musan"
 """Name of the manifest of noise, beside those of the corpus's sets."""
@@ -78,20 +85,62 @@ def read_cuts(path: Path, stage: str) -> CutSet:
     Args:
       stage: what makes the file, for the error message, e.g. ``"stage 1 (slimasr-prepare)"``.
     """
+    return CutSet.from_cuts(iterate_cuts(path, stage))
+
+
+def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
+    """The cuts of a manifest, one after the other; ``stage`` as in `read_cuts`.
+
+    Read here and not by lhotse, for which a path may also be a URL or a command.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
     if not path.is_file():
-        raise UserError(f"{path} is missing: run {stage} first")
-    return CutSet.from_jsonl_lazy(path).to_eager()
+        known = _sets_in(path.parent)
+        there = f"; sets that are there: {', '.join(known)}" if known else ""
+        raise UserError(f"{path} is missing: run {stage} first{there}")
+    if not path.stat().st_size:
+        raise UserError(f"{path}: damaged (empty file); run {stage} again")
+    try:
+        with gzip.open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                with understanding(path, f"line {number} is not a cut; run {stage} again"):
+                    cut: Cut = deserialize_item(decode_json_line(line))
+                yield cut
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run {stage} again") from None
+
+
+def check_sets(folder: DataFolder, names: Iterable[str]) -> None:
+    """Raise `UserError` for a set that stage 2 has not made; names those that it has."""
+    known = _sets_in(folder.features)
+    for name in names:
+        if known and name not in known:
+            raise UserError(f"--set-name {name}: {folder.features} has no such set; its sets: {', '.join(known)}")
+
+
+def _sets_in(folder: Path) -> list[str]:
+    """Names of the sets whose manifests lie in a folder, at whatever speed."""
+    found = (_MANIFEST.fullmatch(path.name) for path in folder.glob("cuts_*.jsonl.gz"))
+    return sorted({match["name"] for match in found if match})
 
 
 def write_cuts(path: Path, cuts: Iterable[Cut]) -> None:
-    """Write a cut manifest under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # lhotse chooses the format by the end of the name.
-    partial = path.with_name(f".partial_{path.name}")
-    with CutSet.open_writer(partial, overwrite=True) as writer:
+    """Write a cut manifest under a temporary name, then rename it.
+
+    Raises:
+      UserError: it cannot be written; what was there before is untouched.
+    """
+    # Neither time nor name inside, so that the same cuts make the same file.
+    with (
+        replacing(path) as temporary,
+        open(temporary, "wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file,
+    ):
         for cut in cuts:
-            writer.write(cut)
-    os.replace(partial, path)
+            line = json.dumps(cut.to_dict(), ensure_ascii=False) + "\n"
+            file.write(line.encode("utf-8", "backslashreplace"))
 
 
 def write_bad(path: Path, bad: Iterable[BadUtterance]) -> None:
@@ -103,7 +152,38 @@ def read_bad(path: Path) -> list[BadUtterance]:
     """Read `write_bad`'s list; a missing file is an empty one."""
     if not path.is_file():
         return []
-    return [BadUtterance(**item) for item in json.loads(path.read_text(encoding="utf-8"))]
+    advice = "run the stage that wrote it again"
+    items: list[dict[str, str]] = read_json(path, advice, list)
+    with understanding(path, advice):
+        return [BadUtterance(**item) for item in items]
+
+
+def describe_left_out(bad: Sequence[BadUtterance], num_listed: int, set_name: str, listing: Path) -> str | None:
+    """One line on a set's left-out utterances: their number, the file that lists them and the first reasons; None
+    where there are none.
+
+    Args:
+      num_listed: utterances of the set, good and bad.
+    """
+    if not bad:
+        return None
+    first = "; ".join(f"{item.id}: {item.reason}" for item in bad[:FIRST_REASONS])
+    more = "; ..." if len(bad) > FIRST_REASONS else ""
+    return f"{set_name}: {len(bad)} of {num_listed} utterances left out ({listing}); first: {first}{more}"
+
+
+def left_out_notes(counts: Mapping[str, int], listing: Callable[[str], Path]) -> list[str]:
+    """`describe_left_out` for several sets.
+
+    Args:
+      counts: set name -> number of its usable utterances.
+      listing: gives the file that lists a set's left-out utterances, as `write_bad` writes it.
+    """
+    notes = []
+    for name, count in counts.items():
+        bad = read_bad(listing(name))
+        notes.append(describe_left_out(bad, count + len(bad), name, listing(name)))
+    return [note for note in notes if note is not None]
 
 
 def check_bad_share(bad: list[BadUtterance], num_listed: int, max_share: float, set_name: str) -> None:

@@ -20,7 +20,7 @@ from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.overlap import check_overlap
 from slimasr.data.provenance import write_manifest_record
 from slimasr.errors import UserError
-from slimasr.locking import Lock, folder_lock
+from slimasr.locking import folder_lock
 
 NUM_THREADS = 8
 
@@ -64,26 +64,26 @@ def prepare(
       UserError: the corpus is not there, an utterance is unusable, a set is empty, training and evaluation sets share
         utterances, or another process writes manifests into this data folder.
     """
-    with folder_lock(DataFolder(data_dir).lock("manifests"), "slimasr-prepare") as lock:
-        return _write_manifests(config, data_dir, corpus_dir, download, progress, lock, check_audio=check_audio)
-
-
-def _write_manifests(
-    config: DataConfig,
-    data_dir: Path,
-    corpus_dir: Path | None,
-    download: bool,
-    progress: Progress,
-    lock: Lock,
-    *,
-    check_audio: bool,
-) -> dict[str, int]:
     folder = DataFolder(data_dir)
-    source = get_corpus(config, data_dir, corpus_dir, download, progress)
-    listed = CORPORA[config.corpus].list_utterances(source, set_names(config), config.options)
-    cuts_of: dict[str, list[Cut]] = {}
-    bad_of: dict[str, list[BadUtterance]] = {}
-    for name, utterances in listed.items():
+    with folder_lock(folder.lock("manifests"), "slimasr-prepare") as lock:
+        source = get_corpus(config, data_dir, corpus_dir, download, progress)
+        prepared = _prepare_sets(config, source, progress, check_audio=check_audio)
+        for name, (cuts, bad) in prepared.items():
+            lock.verify()
+            write_cuts(folder.raw_cuts(name), cuts)
+            write_manifest_record(folder, name, config, cuts)
+            write_bad(folder.raw_bad(name), bad)
+        if config.musan is not None:
+            prepare_musan_cuts(config, folder, corpus_dir, data_dir / "corpora", download)
+    return {name: len(cuts) for name, (cuts, _) in prepared.items()}
+
+
+def _prepare_sets(
+    config: DataConfig, source: Path, progress: Progress, *, check_audio: bool
+) -> dict[str, tuple[list[Cut], list[BadUtterance]]]:
+    """Set name -> its cuts and the utterances left out, all sets checked."""
+    prepared: dict[str, tuple[list[Cut], list[BadUtterance]]] = {}
+    for name, utterances in CORPORA[config.corpus].list_utterances(source, set_names(config), config.options).items():
         shown = progress(utterances, len(utterances), f"{config.corpus} {name}")
         cuts, bad = build_cuts(shown, config, check_audio=check_audio)
         if bad and name not in config.train:
@@ -91,17 +91,10 @@ def _write_manifests(
         check_bad_share(bad, len(utterances), config.max_bad_share, name)
         if not cuts:
             raise UserError(f"{source}: set {name} of corpus {config.corpus} has no utterances")
-        cuts_of[name], bad_of[name] = cuts, bad
+        prepared[name] = cuts, bad
     if not config.allow_overlap:
-        check_overlap(config, cuts_of)
-    for name, cuts in cuts_of.items():
-        lock.verify()
-        write_cuts(folder.raw_cuts(name), cuts)
-        write_manifest_record(folder, name, config, cuts)
-        write_bad(folder.raw_bad(name), bad_of[name])
-    if config.musan is not None:
-        prepare_musan_cuts(config, folder, corpus_dir, data_dir / "corpora", download)
-    return {name: len(cuts) for name, cuts in cuts_of.items()}
+        check_overlap(config, {name: cuts for name, (cuts, _) in prepared.items()})
+    return prepared
 
 
 def build_cuts(

@@ -14,7 +14,6 @@ left behind by an interrupted run is noticed. Products made before there were re
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +25,9 @@ from slimasr.config.schema import Config, DataConfig
 from slimasr.data.files import MUSAN_SET, DataFolder, read_cuts, speed_suffix
 from slimasr.data.identity import Identity, digest_of, identify, manifest_digest
 from slimasr.errors import UserError
-from slimasr.files import write_json_atomic
+from slimasr.files import read_json, understanding, write_json_atomic
 
+DAMAGED = "remove it and run the stage that writes it again"
 STAGE_1, STAGE_2, STAGE_3 = "stage 1 (slimasr-prepare)", "stage 2 (slimasr-features)", "stage 3 (slimasr-bpe)"
 
 
@@ -97,7 +97,8 @@ def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
     path = folder.raw_cuts(set_name)
     record = _read_record(_manifest_record(folder, set_name))
     if path.is_file() and record is not None and record.get("manifest") == manifest_digest(path):
-        return Identity.from_dict(record["identity"])
+        with understanding(_manifest_record(folder, set_name), DAMAGED):
+            return Identity.from_dict(record["identity"])
     return identify(read_cuts(path, STAGE_1))
 
 
@@ -128,7 +129,9 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
     if record is None:
         return
     if folder.raw_cuts(set_name).is_file():
-        made_from, now = Identity.from_dict(record["made_from"]), manifest_identity(folder, set_name)
+        with understanding(_features_record(folder, set_name, speed), DAMAGED):
+            made_from = Identity.from_dict(record["made_from"])
+        now = manifest_identity(folder, set_name)
         if made_from != now:
             what = _listed(made_from.changes(now))
             raise UserError(
@@ -178,7 +181,8 @@ def check_statistics(config: Config, folder: DataFolder) -> None:
     Raises:
       UserError: another recipe or earlier data made it.
     """
-    made_from = read_json(folder.stats).get("made_from")
+    stats: dict[str, Any] = read_json(folder.stats, DAMAGED)
+    made_from = stats.get("made_from")
     if made_from is not None and made_from != statistics_source(config, folder):
         raise UserError(
             f"{folder.stats} was computed from other training data (sets, speeds or content) than this "
@@ -213,7 +217,8 @@ def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:
     for speed in dict.fromkeys((1.0, *config.data.speeds)):
         record = _read_record(_features_record(folder, set_name, speed))
         if record is not None:
-            return Identity.from_dict(record["made_from"])
+            with understanding(_features_record(folder, set_name, speed), DAMAGED):
+                return Identity.from_dict(record["made_from"])
     if folder.raw_cuts(set_name).is_file():
         return manifest_identity(folder, set_name)
     return identify(read_cuts(folder.cuts(set_name), STAGE_2))
@@ -301,21 +306,6 @@ def feature_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Content of a record.
-
-    Raises:
-      UserError: the file is no JSON object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: remove it and run the stage that writes it again")
-    return content
-
-
 def _preparation(config: DataConfig) -> dict[str, Any]:
     """The keys on which manifests depend."""
     return {
@@ -334,7 +324,7 @@ def _features_record(folder: DataFolder, set_name: str, speed: float) -> Path:
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
-    return read_json(path) if path.is_file() else None
+    return read_json(path, DAMAGED) if path.is_file() else None
 
 
 def _listed(words: Sequence[str]) -> str:

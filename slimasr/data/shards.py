@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lhotse import CutSet, Fbank, FbankConfig, Features, LilcomChunkyWriter
+from lhotse import Fbank, FbankConfig, Features, LilcomChunkyWriter
 from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 
@@ -18,13 +17,14 @@ from slimasr.data.audio import AudioError, audio_path, load_samples
 from slimasr.data.files import (
     BadUtterance,
     DataFolder,
+    iterate_cuts,
     read_cuts,
     speed_suffix,
     write_cuts,
 )
 from slimasr.data.frames import extract_frames
 from slimasr.data.identity import AudioStamp, audio_facts, digest_of
-from slimasr.files import write_json_atomic
+from slimasr.files import read_json, understanding, write_json_atomic, writing
 
 SHARD_CUTS = 250
 
@@ -57,6 +57,11 @@ class Shard:
     def manifest(self) -> Path:
         """The shard's usable cuts, with features."""
         return self.stem.with_name(f"{self.stem.name}.jsonl.gz")
+
+    @property
+    def archive(self) -> Path:
+        """The shard's features, as lhotse's writer names the file."""
+        return self.stem.with_name(f"{self.stem.name}.lca")
 
     @property
     def result(self) -> Path:
@@ -124,7 +129,7 @@ def attach_features(shard: Shard, cuts: Sequence[Cut]) -> Iterator[Cut]:
     Args:
       cuts: the whole set, as stage 1 has it now.
     """
-    made = {cut.id: cut for cut in CutSet.from_jsonl_lazy(shard.manifest)}
+    made = {cut.id: cut for cut in iterate_cuts(shard.manifest, "stage 2 (slimasr-features)")}
     start = SHARD_CUTS * int(shard.stem.name.partition("-")[0])
     for cut in cuts[start : start + SHARD_CUTS]:
         if cut.id in made:
@@ -159,29 +164,36 @@ def compute_shard(shard: Shard) -> Shard:
 
 def read_result(shard: Shard) -> ShardResult:
     """What `compute_shard` found."""
-    content = json.loads(shard.result.read_text(encoding="utf-8"))
-    bad = [BadUtterance(**item) for item in content.pop("bad")]
-    return ShardResult(bad=bad, **content)
+    advice = "remove it and run stage 2 (slimasr-features) again"
+    content: dict[str, Any] = read_json(shard.result, advice)
+    with understanding(shard.result, advice):
+        bad = [BadUtterance(**item) for item in content.pop("bad")]
+        return ShardResult(bad=bad, **content)
 
 
 def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, np.ndarray]]:
     """Usable cuts (with stored features where asked) and their (T, F) features; the others go to ``bad``."""
     extractor = make_extractor(shard.num_mel_bins, shard.sampling_rate)
-    cuts = CutSet.from_jsonl_lazy(shard.cuts)
+    cuts = iterate_cuts(shard.cuts, "stage 2 (slimasr-features)")
     if not shard.store:
         for cut in cuts:
             features = _extract(extractor, cut, shard, bad)
             if features is not None:
                 yield cut, features
         return
-    with LilcomChunkyWriter(str(shard.stem)) as writer:
-        for cut in cuts:
-            spoken = at_speed(cut, shard.speed)
-            features = _extract(extractor, spoken, shard, bad)
-            if features is None:
-                continue
-            kept = _store(extractor, writer, spoken, features, shard.root) if len(features) else spoken
-            yield kept, features
+    with writing(shard.archive):
+        writer = LilcomChunkyWriter(str(shard.stem))
+        try:
+            for cut in cuts:
+                spoken = at_speed(cut, shard.speed)
+                features = _extract(extractor, spoken, shard, bad)
+                if features is None:
+                    continue
+                kept = _store(extractor, writer, spoken, features, shard.root) if len(features) else spoken
+                yield kept, features
+        finally:
+            # Closed inside: what it still holds is written here, and that may fail as well.
+            writer.close()
 
 
 def _extract(extractor: Fbank, cut: Cut, shard: Shard, bad: list[BadUtterance]) -> np.ndarray | None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from slimasr.errors import UserError
+from slimasr.files import replacing, write_atomic, writing
 from slimasr.models.build import build_model
 from slimasr.models.predictor import PredictorState
 from slimasr.models.transducer import Transducer
@@ -113,15 +114,16 @@ def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> O
             proto = onnx.load(getattr(files, part))
             # Products with a constant that is no matrix are not linear layers, but kernels of state space models.
             matrices = {constant.name for constant in proto.graph.initializer if len(constant.dims) == 2}
-            quantization.quantize_dynamic(
-                proto,
-                getattr(quantized, part),
-                op_types_to_quantize=QUANTIZED_OPS,
-                nodes_to_exclude=[node.name for node in proto.graph.node if not matrices & set(node.input)],
-                per_channel=True,
-                reduce_range=reduce_range,
-                weight_type=quantization.QuantType.QInt8,
-            )
+            with replacing(getattr(quantized, part)) as temporary:
+                quantization.quantize_dynamic(
+                    proto,
+                    temporary,
+                    op_types_to_quantize=QUANTIZED_OPS,
+                    nodes_to_exclude=[node.name for node in proto.graph.node if not matrices & set(node.input)],
+                    per_channel=True,
+                    reduce_range=reduce_range,
+                    weight_type=quantization.QuantType.QInt8,
+                )
     return quantized
 
 
@@ -179,7 +181,8 @@ class _Joiner(nn.Module):
 
 
 def _files(folder: Path, suffix: str) -> OnnxFiles:
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return OnnxFiles(*(folder / f"{part}.{suffix}" for part in PARTS))
 
 
@@ -206,7 +209,7 @@ def _export(
     for node in proto.graph.node:
         del node.metadata_props[:]
     del proto.graph.value_info[:]
-    path.write_bytes(proto.SerializeToString())
+    write_atomic(path, proto.SerializeToString())
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from slimasr.config.load import load_config, parse_config
 from slimasr.config.schema import Config, EncoderConfig, MhSsmConfig
 from slimasr.errors import UserError
 from slimasr.experiment import read_results
+from slimasr.files import read_json, understanding
 from slimasr.report.comparison import compare_all
 from slimasr.report.records import read_study
 from slimasr.report.roles import Described, Role, roles_of
@@ -57,17 +58,36 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
     """
     entries, utterances, told = dict[str, dict[str, Any]](), dict[str, dict[str, int]](), list[dict[str, Any]]()
     for path in (path for path in experiments if path.is_file()):
-        earlier = _read_report(path)
-        entries |= earlier["experiments"]
-        told += earlier["comparisons"]
-        for name, words in earlier.get("utterances", {}).items():
-            _same_set(utterances, name, words, path)
+        with understanding(path, "is that a file that slimasr-report --json wrote?"):
+            earlier = _read_report(path)
+            entries |= earlier["experiments"]
+            told += earlier["comparisons"]
+            for name, words in earlier.get("utterances", {}).items():
+                _same_set(utterances, name, words, path)
     folders = dict[str, Path]()
     for path in (path for path in experiments if not path.is_file()):
         name = path.resolve().name
         if name in folders:
             raise UserError(f"{path}: another experiment of this report is called {name}; rename one folder")
-        folders[name], entries[name] = path, _entry(path, root, utterances)
+        with understanding(path, "one of its records has lost its form: run stages 5 to 7 again"):
+            folders[name], entries[name] = path, _entry(path, root, utterances)
+    with understanding(Path(", ".join(map(str, experiments))), "one of their records has lost its form"):
+        return _merged(entries, utterances, told, set(folders), recipe)
+
+
+def _merged(
+    entries: dict[str, dict[str, Any]],
+    utterances: Mapping[str, dict[str, int]],
+    told: Sequence[dict[str, Any]],
+    folders: Set[str],
+    recipe: str,
+) -> dict[str, Any]:
+    """The experiments with their roles and comparisons.
+
+    Args:
+      told: comparisons of earlier reports.
+      folders: names of the experiments that were read from folders now.
+    """
     configs = {name: parse_config(entry["config"]) for name, entry in entries.items()}
     roles = roles_of({name: _described(entry, configs[name]) for name, entry in entries.items()})
     for name, role in roles.items():
@@ -215,10 +235,7 @@ def _read_json(path: Path, advice: str = "run stage 5 (slimasr-search) again") -
     """Content of a file, by default of the search; empty when there is none."""
     if not path.exists():
         return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error.msg}); {advice}") from None
+    content: dict[str, Any] = read_json(path, advice)
     return content
 
 

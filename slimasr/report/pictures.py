@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
+from slimasr.files import replacing
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.report.series import (
     AXES,
@@ -240,6 +241,6 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
     return path

@@ -66,8 +66,9 @@ def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str,
     for subnet_id, folders in found.items():
         missing = set(set_names) - {folder.name for folder in folders}
         if missing:
-            where = exp / "decode" / subnet_id / min(missing)
-            raise UserError(f"{where} is missing; run stage 6 (slimasr-decode --set-name {min(missing)}) first")
+            where, known = exp / "decode" / subnet_id / min(missing), ", ".join(folder.name for folder in folders)
+            advice = f"run stage 6 (slimasr-decode --set-name {min(missing)}) first"
+            raise UserError(f"{where} is missing; {advice}; decoded sets: {known}")
     return {subnet_id: [f for f in folders if f.name in set_names] for subnet_id, folders in found.items()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any
 
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment, read_results
+from slimasr.files import read_json, understanding
 from slimasr.search.front import Measurement
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
+AGAIN = "run stage 5 (slimasr-search) again"
 LISTED = 100
 """Larger spaces are never gone through: ``all`` then means the front, max and min."""
 
@@ -55,6 +56,8 @@ def fingerprint(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def read_archive(exp: Path, conditions: Conditions | None = None) -> list[Measurement]:
@@ -64,17 +67,19 @@ def read_archive(exp: Path, conditions: Conditions | None = None) -> list[Measur
       conditions: under which; default: those of the last search.
     """
     conditions = conditions or _last_conditions(exp)
-    return [_in_results(entry) for entry in _entries(exp) if conditions is None or conditions.held(entry)]
+    with understanding(exp / "results.json", AGAIN):
+        return [_in_results(entry) for entry in _entries(exp) if conditions is None or conditions.held(entry)]
 
 
 def read_candidates(exp: Path) -> list[Measurement]:
     """Every subnet that has a WER on the weights of now, the archive first; the others have counted costs alone."""
     archive = read_archive(exp)
     known = {measurement.subnet for measurement in archive}
-    others = (
-        Measurement(Subnet.from_dict(entry["subnet"]), entry["wer"], entry["dev_loss"], entry["costs"])
-        for entry in _current(exp, "candidates").get("candidates", ())
-    )
+    with understanding(_file(exp, "candidates"), AGAIN):
+        others = [
+            Measurement(Subnet.from_dict(entry["subnet"]), entry["wer"], entry["dev_loss"], entry["costs"])
+            for entry in _current(exp, "candidates").get("candidates", ())
+        ]
     return archive + [measurement for measurement in others if measurement.subnet not in known]
 
 
@@ -87,7 +92,9 @@ def find_subnet(experiment: Experiment, text: str) -> Subnet:
     try:
         return experiment.space.parse(text)
     except UserError as error:
-        evaluated = [*map(_subnet, _entries(experiment.dir)), *(m.subnet for m in read_candidates(experiment.dir))]
+        with understanding(experiment.dir / "results.json", AGAIN):
+            measured = [_subnet(entry) for entry in _entries(experiment.dir)]
+        evaluated = [*measured, *(m.subnet for m in read_candidates(experiment.dir))]
         ids = {subnet.id: subnet for subnet in evaluated}
         if text.strip() in ids and ids[text.strip()] in experiment.space:
             return ids[text.strip()]
@@ -124,7 +131,7 @@ def all_subnets(experiment: Experiment) -> list[Subnet]:
 
 def profiled_subnets(space: SearchSpace, exp: Path | None) -> list[Subnet]:
     """The same; before a search, max and min alone."""
-    front = [] if exp is None else [_subnet(item) for item in _current(exp, "front").get("front", ())]
+    front = [] if exp is None else _front(exp)
     return listed(space) or _ends(space, reversed(front))
 
 
@@ -139,10 +146,19 @@ def read_front(exp: Path) -> list[Subnet]:
     Raises:
       UserError: none has been found.
     """
-    front = [_subnet(item) for item in _current(exp, "front").get("front", ())]
+    front = _front(exp)
     if not front:
         raise UserError(f"{exp} has no front yet: run stage 5 (slimasr-search) first, or name subnets")
     return front
+
+
+def _front(exp: Path) -> list[Subnet]:
+    with understanding(_file(exp, "front"), AGAIN):
+        return [_subnet(item) for item in _current(exp, "front").get("front", ())]
+
+
+def _file(exp: Path, name: str) -> Path:
+    return exp / "search" / f"{name}.json"
 
 
 def _ends(space: SearchSpace, between: Iterable[Subnet]) -> list[Subnet]:
@@ -151,13 +167,10 @@ def _ends(space: SearchSpace, between: Iterable[Subnet]) -> list[Subnet]:
 
 def _current(exp: Path, name: str) -> dict[str, Any]:
     """A file of ``search/``; empty when absent, or of other weights."""
-    path = exp / "search" / f"{name}.json"
+    path = _file(exp, name)
     if not path.exists():
         return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error.msg}); run stage 5 (slimasr-search) again") from None
+    content: dict[str, Any] = read_json(path, AGAIN)
     return content if content.get("weights") == fingerprint(exp / "final.pt") else {}
 
 
@@ -166,7 +179,8 @@ def _last_conditions(exp: Path) -> Conditions | None:
     content = _current(exp, "candidates")
     if "int8" not in content:
         return None
-    return Conditions(content["set"], content["int8"], content["decoding"], content.get("data"))
+    with understanding(_file(exp, "candidates"), AGAIN):
+        return Conditions(content["set"], content["int8"], content["decoding"], content.get("data"))
 
 
 def _entries(exp: Path) -> list[Mapping[str, Any]]:

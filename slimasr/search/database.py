@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import optuna
 import sqlalchemy
@@ -15,6 +19,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from slimasr.errors import UserError
+from slimasr.files import writing
 
 T = TypeVar("T")
 
@@ -25,13 +30,20 @@ BEATS_OF_GRACE = 6
 AWAY = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 """Errors of a database that is not there."""
 _SQLITE_WAIT = 60.0
+_SQLITE_FILE = "sqlite:///"
+_SQLITE_OPTIONS = {
+    *("cache", "cached_statements", "check_same_thread", "detect_types", "immutable", "isolation_level"),
+    *("mode", "nolock", "timeout", "uri", "vfs"),
+}
+_HOPELESS = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
+"""What SQLite says of a file that waiting will not mend."""
 
 _logger = logging.getLogger(__name__)
 
 
 def default_url(exp: Path) -> str:
     """The database of an experiment, a file."""
-    return f"sqlite:///{exp / 'search' / 'study.db'}"
+    return _SQLITE_FILE + quote(os.fsencode(exp / "search" / "study.db"))
 
 
 class Database:
@@ -48,10 +60,14 @@ class Database:
         Raises:
           UserError: it cannot be reached, or its driver is not installed.
         """
-        self.name, self._url = _readable(url), _with_driver(url)
+        self.file = _sqlite_file(url)
+        self.name = _readable(url) if self.file is None else f"{_SQLITE_FILE}{self.file}"
+        self._url = _with_driver(url)
         self.heartbeat_seconds = heartbeat_seconds
         self._patience, self._away = patience, float("-inf")
-        _make_folder(self._url)
+        if self.file is not None:
+            with writing(self.file):
+                self.file.parent.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.storage: RDBStorage = self.patiently(self._open, min(patience, OPENING_SECONDS))
 
@@ -72,7 +88,12 @@ class Database:
             except AWAY as error:
                 reason = _reason(error)
                 if _is_no_database(error):
-                    raise UserError(f"database {self.name}: {reason}; delete it to search anew") from None
+                    raise UserError(f"database {self.name}: {reason}; delete it to search again") from None
+                if self.file is not None and any(words in reason for words in _HOPELESS):
+                    raise UserError(
+                        f"database {self.file}: {reason}; check the disk's free space and the permissions of file and "
+                        "folder, and run the same command again: the search goes on"
+                    ) from None
                 if time.monotonic() - start + pause > patience:
                     advice = "bring it back and run the same command again: the search goes on"
                     raise UserError(
@@ -102,12 +123,18 @@ class Database:
     def _open(self) -> RDBStorage:
         sqlite = self._url.startswith("sqlite")
         # A pooled connection of a server that was restarted is dead: it is tried before it is used.
-        options = {"connect_args": {"timeout": _SQLITE_WAIT}} if sqlite else {"pool_pre_ping": True}
+        options: dict[str, Any] = {"connect_args": {"timeout": _SQLITE_WAIT}} if sqlite else {"pool_pre_ping": True}
+        url = self._url
+        if self.file is not None:
+            # SQLAlchemy would read some names as options or escapes, so it is not the one that opens the file. Its
+            # pool passes connections between threads, as it does with those that it opens itself.
+            url = _SQLITE_FILE + quote(os.fsencode(self.file))
+            options = {"creator": partial(_connect, self.file)}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 storage = RDBStorage(
-                    self._url,
+                    url,
                     engine_kwargs=options,
                     heartbeat_interval=self.heartbeat_seconds,
                     grace_period=round(self.grace_seconds),
@@ -119,7 +146,7 @@ class Database:
             raise UserError(
                 f"database {self.name}: its driver is not installed; for PostgreSQL: pip install 'slimasr[postgresql]'"
             ) from None
-        except (ArgumentError, NoSuchModuleError) as error:
+        except (ArgumentError, NoSuchModuleError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"--storage {self.name}: {_reason(error)}") from None
         except RuntimeError as error:  # tables of another version of optuna
             raise UserError(f"database {self.name}: {_reason(error)}") from None
@@ -145,13 +172,26 @@ def _readable(url: str) -> str:
     """The URL without its password."""
     try:
         return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return url
 
 
-def _make_folder(url: str) -> None:
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+def _sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite URL; None for other databases, and for URLs with options of SQLite.
+
+    A ``?`` that does not begin such options belongs to the name.
+    """
+    if not url.startswith(_SQLITE_FILE):
+        return None
+    name = url.removeprefix(_SQLITE_FILE)
+    options = dict(parse_qsl(name.partition("?")[2]))
+    if name in ("", ":memory:") or (options and set(options) <= _SQLITE_OPTIONS):
+        return None
+    return Path(os.fsdecode(unquote_to_bytes(os.fsencode(name))))
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(file, timeout=_SQLITE_WAIT, check_same_thread=False)
 
 
 def _is_no_database(error: BaseException) -> bool:

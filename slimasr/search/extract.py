@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from slimasr.config.load import save_config
 from slimasr.config.schema import SeparateConfig, WidthSpaceConfig
 from slimasr.errors import UserError
 from slimasr.experiment import LOCK_FILE, Experiment, update_results, write_atomic
+from slimasr.files import copy_folder
 from slimasr.locking import folder_lock
 from slimasr.supernet.cost import Cost
 from slimasr.supernet.subnet import Subnet
@@ -49,7 +49,7 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     trained_on = {"tokenizer": experiment.tokenizer.fingerprint, "data": experiment.data}
     torch.save({"model": model.state_dict(), "training_heads": False, **trained_on}, content)
     write_atomic(out / "final.pt", content.getbuffer())
-    shutil.copytree(experiment.dir / "lang", out / "lang", dirs_exist_ok=True)
+    copy_folder(experiment.dir / "lang", out / "lang")
     origin = {
         "experiment": experiment.config.name,
         "checkpoint": experiment.checkpoint,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from scipy.stats import spearmanr
 
 from slimasr.errors import UserError
 from slimasr.experiment import change_results, read_results, update_results, write_json_atomic
+from slimasr.files import read_json
 from slimasr.locking import Lock, file_lock, folder_lock
 from slimasr.search.archive import fingerprint, read_archive
 from slimasr.search.evaluate import wer_entry
@@ -103,7 +103,7 @@ def write_summary(search: Search, history: History, *, done: int, minutes: float
     now = _summary(search, history, workers)
     busy_minutes = search.study.busy_seconds() / 60
     with file_lock(path):
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before: dict[str, Any] = read_json(path, "remove it and run the search again") if path.exists() else {}
         if any(before.get(key, now[key]) != now[key] for key in ("weights", "int8", "decoding", "data")):
             before = {}
         if not done and before.get("candidates") == now["candidates"]:

@@ -6,6 +6,7 @@ else in the caller has raised.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from torch import Tensor
 from slimasr.config.schema import ModelConfig
 from slimasr.decoding.greedy import greedy_search
 from slimasr.errors import UserError
-from slimasr.files import to_json
+from slimasr.files import to_json, writing
 from slimasr.models.build import build_model
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 
@@ -82,7 +83,10 @@ def measure_runtime(
             "max_symbols_per_frame": max_symbols_per_frame,
             "repeats": repeats,
         }
-        torch.save(payload, path)
+        with writing(path):
+            content = io.BytesIO()
+            torch.save(payload, content)
+            path.write_bytes(content.getbuffer())
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         command = [sys.executable, "-m", "slimasr.search.runtime", str(path)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ from slimasr.data.alignments import check_frame_rate, check_transcripts
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import BatchSource, eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
-from slimasr.data.files import DataFolder
+from slimasr.data.files import DataFolder, describe_left_out
 from slimasr.data.filters import write_bad_utterances
 from slimasr.data.provenance import set_identity
 from slimasr.data.sampling import EpochPart
@@ -43,7 +43,7 @@ class TrainingData:
       train: this process's training batches.
       dev: starts an iteration over the whole dev set, equal on all processes.
       tokenizer: labels back to words.
-      left_out: number of training utterances that cannot be used.
+      left_out: which training utterances cannot be used, in one line; None where all can.
       notes: what the user should know of the dev set.
       fingerprint: digest of what the sets hold (`slimasr.data.provenance.DataIdentity`).
     """
@@ -51,7 +51,7 @@ class TrainingData:
     train: TrainingBatches
     dev: Callable[[], Iterator[Batch]]
     tokenizer: Tokenizer
-    left_out: int = 0
+    left_out: str | None = None
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
 
@@ -86,9 +86,11 @@ def open_data(
         key=key,
         encoder_frames=encoder.output_frames,
     )
+    listing, bad = exp / "bad_utterances.jsonl", source.bad_utterances
     if world.is_main:
-        write_bad_utterances(exp / "bad_utterances.jsonl", source.bad_utterances)
+        write_bad_utterances(listing, bad)
+    left_out = describe_left_out(bad, source.num_utterances + len(bad), "+".join(config.data.train), listing)
     seconds = config.decoding.batch_seconds
     dev = partial(eval_batches, config, data_dir, config.data.dev, tokenizer, seconds, aligned=True)
     notes = evaluation_notes(config, data_dir, config.data.dev, tokenizer, losses=True)
-    return TrainingData(source, dev, tokenizer, len(source.bad_utterances), tuple(notes))
+    return TrainingData(source, dev, tokenizer, left_out, tuple(notes))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from slimasr.files import to_json, write_atomic
+from slimasr.files import append, to_json, write_atomic, writing
 
 T = TypeVar("T")
 
@@ -38,8 +38,7 @@ class RunLog:
         if not self.active:
             return
         print(text, file=sys.stderr, flush=True)
-        with open(self.exp / "train.log", "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        append(self.exp / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def begin(self, epoch: int, step: int) -> None:
         """Start or go on after ``epoch`` finished epochs: what a killed run logged beyond that is taken back."""
@@ -51,20 +50,26 @@ class RunLog:
         if path.exists():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _epoch_of(line) <= epoch]
             write_atomic(path, "".join(f"{line}\n" for line in lines))
-        self._writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=step + 1)
+        folder = self.exp / "tensorboard"
+        try:
+            with writing(folder):
+                self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+        except UnicodeEncodeError:
+            self.say(f"{folder}: no curves, as tensorboard writes only to folders whose names are UTF-8")
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Points of tensorboard curves ``group/name``."""
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{group}/{name}", value, step)
+            # An error of the thread that writes surfaces at the next call.
+            with writing(self.exp / "tensorboard"):
+                for name, value in values.items():
+                    self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """One line of train_log.jsonl, and the same for people."""
         if not self.active:
             return
-        with open(self.exp / "train_log.jsonl", "a", encoding="utf-8") as file:
-            file.write(to_json(record) + "\n")
+        append(self.exp / "train_log.jsonl", to_json(record) + "\n")
         for group in ("train", "dev"):
             self.scalars(group, record[group], record["step"])
         parts = [f"{g} {_figures(record[g])}" for g in ("train", "dev") if record[g]]
@@ -73,7 +78,8 @@ class RunLog:
     def close(self) -> None:
         """Flush tensorboard."""
         if self._writer is not None:
-            self._writer.close()
+            with writing(self.exp / "tensorboard"):
+                self._writer.close()
 
 
 def _figures(values: Mapping[str, float]) -> str:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from slimasr.config.load import first_difference, load_config, save_config
 from slimasr.config.schema import Config
-from slimasr.data.files import DataFolder
+from slimasr.data.files import MUSAN_SET, DataFolder
 from slimasr.data.provenance import (
     DataIdentity,
     check_features,
     check_tokenizer,
     data_identity,
-    read_json,
     stored_speeds,
 )
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import DATA_FILE, write_record
-from slimasr.files import write_json_atomic
+from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.training.distributed import World
+
+DAMAGED = "restore it, or choose another --exp"
 
 
 def begin_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, str | None], world: World) -> bool:
@@ -74,7 +76,9 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
     for name in config.data.train:
         for speed in stored_speeds(config):
             check_features(config, folder, name, speed)
-    check_features(config, folder, config.data.dev)
+    others = [config.data.dev] if config.data.musan is None else [config.data.dev, MUSAN_SET]
+    for name in others:
+        check_features(config, folder, name)
     if tokenizer is not None:
         check_tokenizer(config, folder, tokenizer.fingerprint)
     return data_identity(config, data_dir)
@@ -100,8 +104,9 @@ def check_resumed_data(exp: Path, now: DataIdentity, *, accept_changes: bool) ->
     path = exp / DATA_FILE
     if not path.is_file():
         return [f"{exp}: does not record its data, as it began before runs did; that they are the same is not verified"]
-    record = read_json(path)
-    changes = DataIdentity.from_dict(record["data"]).changes(now)
+    record: dict[str, Any] = read_json(path, DAMAGED)
+    with understanding(path, DAMAGED):
+        changes = DataIdentity.from_dict(record["data"]).changes(now)
     if not changes:
         return []
     if not accept_changes:

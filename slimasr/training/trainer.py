@@ -26,6 +26,7 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment import LOCK_FILE, check_tokenizer_of, load_weights, resolve_separate, update_results
+from slimasr.files import understanding
 from slimasr.locking import Lock
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
@@ -95,7 +96,7 @@ def train(
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world)
         data = replace(data, fingerprint=identity.fingerprint)
         if data.left_out:
-            log.say(f"{data.left_out} training utterances left out, see {exp / 'bad_utterances.jsonl'}")
+            log.say(f"note: {data.left_out}")
         for note in data.notes:
             log.say(f"note: {note}")
         gpus = world.size if world.device.type == "cuda" else 0
@@ -147,7 +148,8 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end."""
-        self.resume()
+        with understanding(self.exp / "checkpoints", "made by another version of slimasr? choose another --exp"):
+            self.resume()
         pending = self.state.unvalidated
         self.log.begin(self.state.epoch if pending is None else self.state.epoch - 1, self.state.step)
         if pending is not None:

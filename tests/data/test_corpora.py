@@ -127,6 +127,8 @@ def test_unknown_sets_and_options_are_named(an4: Path) -> None:
         _list("an4", an4, speakers=3)
     with pytest.raises(UserError, match=r"data\.options\.shortest: needs int"):
         CORPORA["librispeech"].list_utterances(an4, ("dev-clean",), {"shortest": "ten"})
+    with pytest.raises(UserError, match=r"data\.options\.shortest: must be at least 0, got -1"):
+        CORPORA["librispeech"].list_utterances(an4, ("dev-clean",), {"shortest": -1})
 
 
 def test_a_corpus_is_found_where_it_may_lie(an4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,8 @@ def test_no_voice_is_in_two_sets_and_every_voice_is_used() -> None:
 def test_impossible_options_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="num_dev"):
         generate(tmp_path, {"num_dev": 0}, quiet)
+    with pytest.raises(UserError, match="max_digits: must be at least 1 and at most 100, got 1000000000"):
+        generate(tmp_path, {"max_digits": 10**9}, quiet)
     with pytest.raises(UserError, match=r"data\.options\.number"):
         generate(tmp_path, {"number": 3}, quiet)
 

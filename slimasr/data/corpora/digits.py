@@ -31,7 +31,7 @@ from slimasr.data.corpora.fsdd import WORDS
 from slimasr.data.digit_speech import Recording, record_all
 from slimasr.data.espeak import Voice
 from slimasr.errors import UserError
-from slimasr.files import write_atomic, write_json_atomic
+from slimasr.files import write_atomic, write_json_atomic, writing
 from slimasr.locking import Lock, folder_lock
 
 ACCENTS = (
@@ -107,8 +107,7 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
       UserError: the extra ``demo`` is not installed, or an option is impossible.
     """
     parsed = parse_options(DigitsOptions, options, "digits")
-    if min(parsed.num_train, parsed.num_dev, parsed.num_test, parsed.max_digits) < 1:
-        raise UserError("data.options: num_train, num_dev, num_test and max_digits must be at least 1")
+    _check_options(parsed)
     receipt = {"version": VERSION, **asdict(parsed)}
     if _is_made(target / RECEIPT, receipt):
         return
@@ -117,15 +116,12 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
             _make(target, parsed, receipt, progress, lock)
 
 
-def _is_made(path: Path, receipt: dict[str, Any]) -> bool:
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == receipt
-
-
 def _make(target: Path, parsed: DigitsOptions, receipt: dict[str, Any], progress: Progress, lock: Lock) -> None:
     path = target / RECEIPT
-    path.unlink(missing_ok=True)
+    with writing(target):
+        path.unlink(missing_ok=True)
+        (target / "wav").mkdir(parents=True, exist_ok=True)
     plan = plan_recordings(parsed)
-    (target / "wav").mkdir(parents=True, exist_ok=True)
     chunks = [(plan[start : start + CHUNK], target / "wav") for start in range(0, len(plan), CHUNK)]
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(os.cpu_count() or 1, len(chunks)), maxtasksperchild=1) as pool:
@@ -137,6 +133,14 @@ def _make(target: Path, parsed: DigitsOptions, receipt: dict[str, Any], progress
     writer.writerows((item.set, item.id, item.voice.timbre, item.text) for item in plan)
     write_atomic(target / LISTING, table.getvalue())
     write_json_atomic(path, receipt)
+
+
+def _is_made(path: Path, receipt: dict[str, int]) -> bool:
+    """Whether the receipt there is this one; a damaged one is none."""
+    try:
+        return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == receipt
+    except (OSError, ValueError):
+        return False
 
 
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
@@ -164,6 +168,13 @@ def plan_recordings(options: DigitsOptions) -> list[Recording]:
         for name, count in counts.items()
         for number in range(count)
     ]
+
+
+def _check_options(options: DigitsOptions) -> None:
+    for name, highest in (("num_train", 10**6), ("num_dev", 10**6), ("num_test", 10**6), ("max_digits", 100)):
+        value = getattr(options, name)
+        if not 1 <= value <= highest:
+            raise UserError(f"data.options.{name}: must be at least 1 and at most {highest}, got {value}")
 
 
 def _plan_one(name: str, number: int, options: DigitsOptions, rng: random.Random) -> Recording:

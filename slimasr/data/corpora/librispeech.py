@@ -44,6 +44,8 @@ class LibriSpeechOptions:
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
     """The wanted sets, part after part, utterances of a part in the order of their ids."""
     shortest = parse_options(LibriSpeechOptions, options, "librispeech").shortest
+    if shortest < 0:
+        raise UserError(f"data.options.shortest: must be at least 0, got {shortest}")
     found: dict[str, list[Utterance]] = {}
     for name in sets:
         found[name] = [item for part in _parts(name) for item in _keep(_read_part(corpus_dir, part), shortest)]
