@@ -60,6 +60,8 @@ class Database:
         Raises:
           UserError: it cannot be reached, or its driver is not installed.
         """
+        if url in ("sqlite://", _SQLITE_FILE) or (url.startswith("sqlite") and "memory" in url.rpartition("/")[2]):
+            raise UserError(f"--storage {url}: needs a file, such as sqlite:///search.db, which all workers share")
         self.file = _sqlite_file(url)
         self.name = _readable(url) if self.file is None else f"{_SQLITE_FILE}{self.file}"
         self._url = _with_driver(url)
@@ -124,7 +126,8 @@ class Database:
         sqlite = self._url.startswith("sqlite")
         # A pooled connection of a server that was restarted is dead: it is tried before it is used.
         options: dict[str, Any] = {"connect_args": {"timeout": _SQLITE_WAIT}} if sqlite else {"pool_pre_ping": True}
-        url = self._url
+        # Optuna fills in what stands between braces.
+        url = self._url.replace("{", "{{").replace("}", "}}")
         if self.file is not None:
             # SQLAlchemy would read some names as options or escapes, so it is not the one that opens the file. Its
             # pool passes connections between threads, as it does with those that it opens itself.

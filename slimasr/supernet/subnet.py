@@ -74,7 +74,7 @@ class Subnet:
         if unknown:
             raise ValueError(f"unknown subnet key {sorted(unknown)[0]!r}; known: width, path, units")
         width, path, units = data.get("width", 1.0), data.get("path"), data.get("units", {})
-        if not isinstance(width, int | float):
+        if not isinstance(width, int | float) or isinstance(width, bool):
             raise ValueError(f"width: must be a number, got {width!r}")
         if path is not None and not _is_list_of_ints(path):
             raise ValueError(f"path: must be a list of layer ids such as [0, 1, 2], got {path!r}")
@@ -90,7 +90,10 @@ class Subnet:
     @classmethod
     def from_json(cls, text: str) -> Subnet:
         """Inverse of `to_json`; raises as `from_dict`, also for text that is not JSON."""
-        return cls.from_dict(json.loads(text))
+        try:
+            return cls.from_dict(json.loads(text))
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def scaled(size: int, width: float) -> int:
