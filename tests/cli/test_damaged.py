@@ -70,10 +70,10 @@ PAGE = ("--out", "page.html")
         *(("bpe", (), MANIFESTS.format("train"), s) for s in (half, lines("[1]\n"), lines('{"type": "MonoCut"}\n'))),
         *(("decode", DATA, FEATURES.format("test"), s) for s in (half, text("{}"), lines("nonsense\n"))),
         *(("decode", DATA, MANIFESTS.format("dev"), s) for s in (half, lines("3\n"))),
-        *(("decode", DATA, STATS, s) for s in (half, text("[]"), text(""), change(mean=3), change(std=None))),
-        ("decode", DATA, STATS, change(mean=[0.0])),
-        ("decode", DATA, STATS, change(std=[0.0] * 80)),
-        ("decode", DATA, STATS, change(mean=[float("nan")] * 80)),
+        *(("train", (), STATS, s) for s in (half, text("[]"), text(""), change(mean=3), change(std=None))),
+        ("train", (), STATS, change(mean=[0.0])),
+        ("train", (), STATS, change(std=[0.0] * 80)),
+        ("train", (), STATS, change(mean=[float("nan")] * 80)),
         *(("decode", DATA, "exp/lang/bpe.model", s) for s in (text("x"), text(""), folder)),
         *(("decode", DATA, "exp/config.yaml", s) for s in (text(""), text("a: [\n"), folder)),
         *(("decode", DATA, "exp/final.pt", s) for s in (half, text(""), folder)),
@@ -98,6 +98,8 @@ def test_a_damaged_file_is_named(
     spoil(finished.root / name)
     if stage == "features":
         shutil.rmtree(finished.data / "features")
+    if stage == "train":
+        shutil.rmtree(finished.exp)
     error = error_of(finished.run(stage, *more))
     assert Path(name).name in error or str(Path(name).parent) in error, error
 

@@ -49,7 +49,7 @@ def test_files_that_are_no_text_are_named(tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
     for path in (picture, tmp_path, tmp_path / "absent.yaml", tmp_path / ("a" * 300), picture / "below.yaml"):
-        with pytest.raises(UserError, match="not valid YAML|cannot be read") as caught:
+        with pytest.raises(UserError, match="not valid YAML|cannot be read|is not UTF-8 text") as caught:
             load_config(path)
         assert str(path) in str(caught.value)
 

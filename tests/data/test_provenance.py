@@ -197,7 +197,7 @@ def test_folders_made_before_there_were_records_are_said_to_be_unverified(data_d
 
 def test_a_damaged_record_is_named(data_dir: Path) -> None:
     (data_dir / "features" / "identity_dev.json").write_text('{"made_from')
-    with pytest.raises(UserError, match=r"identity_dev\.json is damaged"):
+    with pytest.raises(UserError, match=r"identity_dev\.json: not valid JSON .*remove it and run the stage"):
         checked_identity(config(), data_dir, "dev")
 
 
