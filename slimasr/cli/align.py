@@ -35,7 +35,7 @@ def run(
     from slimasr.experiment import Experiment
     from slimasr.search.archive import find_subnet
 
-    check_sets(DataFolder(data), set_names or ())
+    check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = Experiment.open(exp, checkpoint)
     config, tokenizer, folder = experiment.config, experiment.tokenizer, exp / "alignments"
     model, chosen = experiment.model.to(default_device()), find_subnet(experiment, subnet)

@@ -112,20 +112,20 @@ def test_eden_by_hand() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.schedule={kind: eden, epochs: 0}", "training.schedule.epochs: input should be greater than 0"),
-        ("training.schedule={kind: eden, warmup_start: 2}", "training.schedule.warmup_start: input should be less"),
-        ("training.schedule={kind: force_anneal, factor: 1.5}", "training.schedule.factor: input should be less"),
-        ("training.schedule={kind: force_anneal, anneal_epoch: 0}", "training.schedule.anneal_epoch: input should be"),
+        ("training.schedule={kind: eden, epochs: 0}", "training.schedule.epochs: must be above 0, got 0"),
+        ("training.schedule={kind: eden, warmup_start: 2}", "training.schedule.warmup_start: must be at least 0"),
+        ("training.schedule={kind: force_anneal, factor: 1.5}", "training.schedule.factor: must be above 0 and"),
+        ("training.schedule={kind: force_anneal, anneal_epoch: 0}", "training.schedule.anneal_epoch: must be at least"),
         ("training.schedule={kind: force_anneal, hold: 0.1}", "training.schedule.hold: unknown key"),
         ("training.schedule={kind: step}", "training.schedule.kind: must be one of"),
         ("training.optimizer={kind: scaled_adam, weight_decay: 0.1}", "training.optimizer.weight_decay: unknown key"),
         ("training.optimizer={kind: scaled_adam, rms_min: 4}", "training.optimizer.rms_min: must not exceed rms_max"),
         (
             "training.optimizer={kind: scaled_adam, betas: [0.9, 1.0]}",
-            "training.optimizer.betas.1: input should be less",
+            "training.optimizer.betas.1: must be at least 0 and below 1",
         ),
-        ("training.optimizer={kind: scaled_adam, clip_scale: 0}", "training.optimizer.clip_scale: input should be"),
-        ("training.optimizer={kind: adamw, eps: 0}", "training.optimizer.eps: input should be greater than 0"),
+        ("training.optimizer={kind: scaled_adam, clip_scale: 0}", "training.optimizer.clip_scale: must be above 0"),
+        ("training.optimizer={kind: adamw, eps: 0}", "training.optimizer.eps: must be above 0, got 0"),
         ("training.optimizer={kind: sgd}", "training.optimizer.kind: must be one of 'adamw', 'scaled_adam', got 'sgd'"),
     ],
 )
