@@ -110,7 +110,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # a damaged archive surfaces as one of many types, depending on where it is cut
         reason = next(iter(str(error).splitlines()), type(error).__name__)

@@ -189,7 +189,7 @@ run_stage() {
       "run it again with: $(again_from "$number")" >&2
     exit "$status"
   fi
-  changed=$(comm -13 <(echo "$before") <(snapshot) | head -n 1)
+  changed=$(comm -13 <(echo "$before") <(snapshot) | sed -n 1p) # head would end comm by SIGPIPE
   if [ "$name" = bpe ] && [ -n "$changed" ]; then
     changed=${changed##*"$product"}
     product+=${changed%%/*} # the folder that was made

@@ -37,7 +37,7 @@ def run(
     from slimasr.locking import folder_lock
     from slimasr.search.archive import find_subnet
 
-    check_sets(DataFolder(data), set_names or ())
+    check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = opened(Experiment.open(exp, checkpoint))
     config, tokenizer, folder = experiment.config, experiment.tokenizer, exp / "alignments"
     model, chosen = experiment.model.to(default_device()), find_subnet(experiment, subnet)

@@ -41,7 +41,7 @@ def run(
     from slimasr.experiment import Experiment
     from slimasr.search.archive import find_subnets
 
-    check_sets(DataFolder(data), set_names or ())
+    check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
     experiment = opened(Experiment.open(exp, checkpoint))
     config, tokenizer = experiment.config, experiment.tokenizer
     model, decoding = (

@@ -33,7 +33,7 @@ def run(
     from slimasr.export.measure import measure_int8
     from slimasr.search.archive import find_subnets, fingerprint
 
-    check_sets(DataFolder(data), set_names or ())
+    check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = opened(Experiment.open(exp))
     config, tokenizer = experiment.config, experiment.tokenizer
     sets = {

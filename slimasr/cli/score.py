@@ -137,8 +137,8 @@ def _print_note(note: str) -> None:
 def _print_notes(hyp: Path, paired: Paired) -> None:
     """What is unusual about the pairs, on stderr."""
     counted = (
-        (len(paired.missing), "without hypothesis, scored as empty"),
-        (len(paired.extra), "without reference, not scored"),
+        (len(paired.missing), "without a hypothesis, scored as empty"),
+        (len(paired.extra), "without a reference, not scored"),
         (sum(not u.ref for u in paired.utterances), "with an empty reference, all words count as insertions"),
     )
     for number, what in counted:

@@ -29,7 +29,10 @@ def run(
     """Train; run again to go on where a run was interrupted."""
     from slimasr.training.trainer import train  # imports torch and lhotse: not needed to print the help
 
-    command = shlex.join(["slimasr-train", *sys.argv[1:]])
+    arguments = sys.argv[1:]
+    if Path(sys.argv[0]).name == "slimasr":
+        arguments = arguments[1:]  # as ``slimasr train``
+    command = shlex.join(["slimasr-train", *arguments])
     train(
         load_config(config, overrides or ()),
         data,

@@ -149,6 +149,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _schedules_are_defined(self) -> Config:
+        phases = self.method.phases if self.method.kind == "todm" else []
+        places = [("training.schedule", self.training.schedule)]
+        places += [(f"method.phases.{number}.schedule", p.schedule) for number, p in enumerate(phases) if p.schedule]
+        for place, schedule in places:
+            if schedule.kind == "noam" and schedule.warmup == 0.0:
+                raise ValueError(f"{place}.warmup: noam needs a fraction above 0")
+            if schedule.kind == "tri_stage" and schedule.final_scale == 0.0:
+                raise ValueError(f"{place}.final_scale: tri_stage decays exponentially and needs a value above 0")
+        return self
+
+    @model_validator(mode="after")
     def _auxiliary_layers_exist(self) -> Config:
         auxiliary, num_layers = self.loss.auxiliary, self.model.encoder.num_layers
         if auxiliary is not None and max(auxiliary.layers) > num_layers:

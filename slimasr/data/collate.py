@@ -97,7 +97,11 @@ class Collator(Dataset[Batch]):
         except AudioError as error:
             raise UserError(f"{cut.id}: {error}") from error
         except (OSError, ValueError, AssertionError) as error:
-            raise UserError(f"{cut.id}: stored features cannot be read ({error}); run stage 2 again") from error
+            reason = str(error).partition("[extra info]")[0].strip()  # lhotse adds the whole cut
+            raise UserError(
+                f"{cut.id}: stored features cannot be read from {cut.features.storage_path} ({reason}); "
+                "run stage 2 again (slimasr-features)"
+            ) from error
         if features.shape[1] != self._num_mel_bins:
             raise UserError(
                 f"{cut.id}: has {features.shape[1]} mel bins, features.num_mel_bins is {self._num_mel_bins}"

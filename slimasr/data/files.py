@@ -112,12 +112,20 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
         raise UserError(f"{path}: cannot be read ({error}); run {stage} again") from None
 
 
-def check_sets(folder: DataFolder, names: Iterable[str]) -> None:
-    """Raise `UserError` for a set that stage 2 has not made; names those that it has."""
-    known = _sets_in(folder.features)
+def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str) -> None:
+    """Raise `UserError` for a set named by ``--set-name`` that does not exist; names those that do.
+
+    Args:
+      manifest: gives the manifest of a set, e.g. `DataFolder.cuts`.
+      stage: what makes it, as in `read_cuts`.
+    """
     for name in names:
+        path = manifest(name)
+        known = _sets_in(path.parent)
         if known and name not in known:
-            raise UserError(f"--set-name {name}: {folder.features} has no such set; its sets: {', '.join(known)}")
+            raise UserError(
+                f"--set-name {name}: {path} is missing: run {stage} for it, or name one of {', '.join(known)}"
+            )
 
 
 def _sets_in(folder: Path) -> list[str]:

@@ -83,7 +83,9 @@ def _prepare_sets(
 ) -> dict[str, tuple[list[Cut], list[BadUtterance]]]:
     """Set name -> its cuts and the utterances left out, all sets checked."""
     prepared: dict[str, tuple[list[Cut], list[BadUtterance]]] = {}
+    sources: dict[str, str] = {}
     for name, utterances in CORPORA[config.corpus].list_utterances(source, set_names(config), config.options).items():
+        sources.update((item.id, item.source or str(item.audio)) for item in utterances)
         shown = progress(utterances, len(utterances), f"{config.corpus} {name}")
         cuts, bad = build_cuts(shown, config, check_audio=check_audio)
         if bad and name not in config.train:
@@ -93,7 +95,7 @@ def _prepare_sets(
             raise UserError(f"{source}: set {name} of corpus {config.corpus} has no utterances")
         prepared[name] = cuts, bad
     if not config.allow_overlap:
-        check_overlap(config, {name: cuts for name, (cuts, _) in prepared.items()})
+        check_overlap(config, {name: cuts for name, (cuts, _) in prepared.items()}, sources)
     return prepared
 
 

@@ -12,11 +12,12 @@ from slimasr.data.identity import AudioStamp, audio_facts, file_digest
 from slimasr.errors import UserError
 
 
-def check_overlap(config: DataConfig, cuts_of: Mapping[str, Sequence[Cut]]) -> None:
+def check_overlap(config: DataConfig, cuts_of: Mapping[str, Sequence[Cut]], sources: Mapping[str, str]) -> None:
     """Compare training with dev and test sets, by utterance ids and by audio files.
 
     Args:
       cuts_of: set name -> its cuts as stage 1 makes them.
+      sources: utterance id -> the file and line that list it, for the message.
 
     Raises:
       UserError: sets share utterances; the message has the sets, the number of utterances and one of them.
@@ -27,8 +28,8 @@ def check_overlap(config: DataConfig, cuts_of: Mapping[str, Sequence[Cut]]) -> N
             if shared:
                 raise UserError(
                     f"data: training set {train} and set {other} share {len(shared)} utterances (same id or same "
-                    f"audio), for example {shared[0]}: word error rates on {other} would mean nothing; give disjoint "
-                    "sets, or set data.allow_overlap to true if this is intended"
+                    f"audio), for example {shared[0]} ({sources[shared[0]]}); error rates on {other} would mean "
+                    "nothing: give disjoint sets, or set data.allow_overlap to true if this is intended"
                 )
 
 

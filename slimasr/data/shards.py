@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from slimasr.data.files import (
     write_cuts,
 )
 from slimasr.data.frames import extract_frames
-from slimasr.data.identity import AudioStamp, audio_facts, digest_of
+from slimasr.data.identity import AudioStamp, audio_facts, digest_of, manifest_digest
 from slimasr.files import read_json, understanding, write_json_atomic, writing
 
 SHARD_CUTS = 250
@@ -70,19 +70,31 @@ class Shard:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do; a shard with bad audio is tried again, since files get repaired."""
-        return self.result.is_file() and not read_result(self).bad
+        """Whether nothing is left to do.
+
+        A shard with bad audio is tried again, since files get repaired; so is one whose files were damaged or removed.
+        """
+        if not self.result.is_file():
+            return False
+        result = read_result(self)
+        return not result.bad and result.files == self.file_states()
+
+    def file_states(self) -> list[str | int]:
+        """Digest of the manifest and size of the archive of features, 0 where there is none."""
+        size = self.archive.stat().st_size if self.store and self.archive.is_file() else 0
+        return [manifest_digest(self.manifest), size]
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """Sums over a shard's frames, per mel bin, and what could not be used."""
+    """Sums over a shard's frames, per mel bin, what could not be used, and `Shard.file_states` after the work."""
 
     num_cuts: int
     num_frames: int
     total: list[float]
     total_square: list[float]
     bad: list[BadUtterance]
+    files: list[str | int] = field(default_factory=list)
 
 
 def make_extractor(num_mel_bins: int, sampling_rate: int) -> Fbank:
@@ -157,7 +169,7 @@ def compute_shard(shard: Shard) -> Shard:
         num_frames += len(features)
         usable.append(cut)
     write_cuts(shard.manifest, usable)
-    result = ShardResult(len(usable), num_frames, total.tolist(), total_square.tolist(), bad)
+    result = ShardResult(len(usable), num_frames, total.tolist(), total_square.tolist(), bad, shard.file_states())
     write_json_atomic(shard.result, asdict(result))
     return shard
 

@@ -20,4 +20,6 @@ def in_characters(utterance: Utterance) -> Utterance:
 
 
 def _clusters(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(cluster for word in words for cluster in (word if word.isascii() else iter_graphemes(word)))
+    # ESPnet's files of characters write the space between words as a word of its own.
+    spoken = (word for word in words if word != "<space>")
+    return tuple(cluster for word in spoken for cluster in (word if word.isascii() else iter_graphemes(word)))

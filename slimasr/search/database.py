@@ -198,8 +198,9 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 
 def _is_no_database(error: BaseException) -> bool:
-    """Whether a file holds something else."""
-    return any("file is not a database" in str(e) for e in (error, error.__cause__) if e is not None)
+    """Whether a file holds something else, or a database that is damaged."""
+    signs = ("file is not a database", "malformed")
+    return any(sign in str(e) for e in (error, error.__cause__) if e is not None for sign in signs)
 
 
 def _reason(error: BaseException) -> str:

@@ -285,6 +285,8 @@ class Trainer:
         calibrate(self.objective, self.method, self.method.calibrated(), batches, self.context())
         dev = self.validate(self.state.epoch)
         self.log.say("final weights: " + ", ".join(f"{name} {value:.4f}" for name, value in dev.items()))
+        if not all(map(math.isfinite, dev.values())):
+            self.log.say("note: final losses are not finite: the training diverged; lower training.optimizer.lr")
         self.verify_lock()
         if self.world.is_main:
             facts = {"epochs": self.state.epoch, "steps": self.state.step, "train_minutes": self.minutes()}

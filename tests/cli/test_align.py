@@ -141,7 +141,7 @@ def test_chosen_sets_and_speeds(made: tuple[Path, Path], tmp_path: Path) -> None
     ("options", "message"),
     [
         (["--subnet", "0.3"], "subnet '0.3' is not in the search space"),
-        (["--set-name", "eval"], "features has no such set; its sets: dev, test, train"),
+        (["--set-name", "eval"], "cuts_eval.jsonl.gz is missing: run stage 2"),
         (["--checkpoint", "epoch-007"], "epoch-007.pt is missing: run stage 4"),
     ],
 )

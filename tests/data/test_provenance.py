@@ -232,3 +232,27 @@ def test_sampling_rates_are_part_of_the_preparation(tmp_path: Path) -> None:
     prepare(recipe.data, tmp_path / "data", corpus, False, quiet)
     with pytest.raises(UserError, match=r"prepared with data\.sampling_rate 8000, the configuration has 16000"):
         compute_features(config(), tmp_path / "data", 1, quiet)
+
+
+@pytest.mark.parametrize("ending", [".lca", ".jsonl.gz"])
+@pytest.mark.parametrize("spoil", ["truncate", "remove"])
+def test_damaged_features_are_computed_again(data_dir: Path, ending: str, spoil: str) -> None:
+    (path,) = (p for p in (data_dir / "features" / "shards").glob(f"dev-*/*{ending}") if ".raw." not in p.name)
+    whole = path.stat().st_size
+    if spoil == "truncate":
+        os.truncate(path, whole // 2)
+    else:
+        path.unlink()
+    compute_features(config(), data_dir, 1, quiet)
+    assert path.stat().st_size == whole
+    tokenizer = Tokenizer.load(DataFolder(data_dir).lang("char", 20))
+    assert next(iter(eval_batches(config(), data_dir, "dev", tokenizer, 10.0))).x.isfinite().all()
+
+
+def test_features_that_cannot_be_read_are_named_in_one_line(data_dir: Path) -> None:
+    (path,) = (data_dir / "features" / "shards").glob("dev-*/*.lca")
+    os.truncate(path, 10)
+    tokenizer = Tokenizer.load(DataFolder(data_dir).lang("char", 20))
+    with pytest.raises(UserError, match=r"stored features cannot be read from .*\.lca .*run stage 2 again") as caught:
+        list(eval_batches(config(), data_dir, "dev", tokenizer, 10.0))
+    assert len(str(caught.value)) < 400
