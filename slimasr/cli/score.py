@@ -143,7 +143,8 @@ def _print_notes(hyp: Path, paired: Paired) -> None:
     )
     for number, what in counted:
         if number:
-            _print_note(f"{hyp}: {number} utterances {what}")
+            noun = "utterance" if number == 1 else "utterances"
+            _print_note(f"{hyp}: {number} {noun} {what}")
 
 
 def _print_comparisons(first: Paired, second: Paired, char: bool) -> None:

@@ -81,8 +81,8 @@ def test_missing_hypotheses(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("%WER 57.14 [ 4 / 7, 0 ins, 4 del, 0 sub ] [PARTIAL]\n")
     assert "Scored 3 sentences, 2 not present in hyp." in result.stdout
-    assert "2 utterances without hypothesis, scored as empty" in result.stderr
-    assert "1 utterances without reference, not scored" in result.stderr
+    assert "2 utterances without a hypothesis, scored as empty" in result.stderr
+    assert "1 utterance without a reference, not scored" in result.stderr
 
 
 def test_empty_references_are_said(tmp_path: Path) -> None:
