@@ -89,7 +89,7 @@ def test_empty_references_are_said(tmp_path: Path) -> None:
     result = score(*texts(tmp_path, "u1\nu2 A\n", "u1 B\nu2 A\n"))
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("%WER 100.00 [ 1 / 1, 1 ins")
-    assert "1 utterances with an empty reference, all words count as insertions" in result.stderr
+    assert "1 utterance with an empty reference, all words count as insertions" in result.stderr
 
 
 def test_input_that_cannot_be_scored(tmp_path: Path) -> None:
