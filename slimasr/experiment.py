@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 DATA_FILE = "data.json"
-UNVERIFIED = "was written before checkpoints named their tokenizer and data; that they belong together is not verified"
+UNVERIFIED = "does not name its tokenizer and data (an earlier version wrote it); that they match is not verified"
 LOCK_FILE = "experiment.lock"
 VERSIONED = ("slimasr", "torch", "lhotse", "k2", "numpy", "sentencepiece", "kaldialign")
 

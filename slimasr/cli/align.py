@@ -44,10 +44,10 @@ def run(
     names = set_names or [*config.data.train, config.data.dev]
     print_notes(unverified_sets(config, data, names))
     origin = Origin(model.subsampling_factor, chosen.id, experiment.checkpoint, tokenizer.fingerprint)
-    transcripts = {name: checked_identity(config, data, name).transcripts for name in names}
+    fingerprints = {name: checked_identity(config, data, name).fingerprint for name in names}
     seconds, longest = config.decoding.batch_seconds, config.data.max_cut_seconds
     with folder_lock(folder / "alignments.lock", "slimasr-align") as lock:
-        write_facts(folder, origin, transcripts)
+        write_facts(folder, origin, fingerprints)
         for set_name in names:
             for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:
                 batches = eval_batches(config, data, set_name, tokenizer, seconds, speed=speed, longest=longest)

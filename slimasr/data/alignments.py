@@ -85,27 +85,27 @@ class Origin:
     tokenizer: str
 
 
-def write_facts(folder: Path, origin: Origin, transcripts: Mapping[str, str]) -> None:
-    """Note what made a folder's alignments, for `check_frame_rate` and `check_transcripts`.
+def write_facts(folder: Path, origin: Origin, sets: Mapping[str, str]) -> None:
+    """Note what made a folder's alignments, for `check_frame_rate` and `check_aligned_sets`.
 
     Sets that were aligned earlier in the same way stay noted.
 
     Args:
-      transcripts: set name -> digest of the transcripts that are aligned now (`Identity.transcripts`).
+      sets: name of each set that is aligned now -> its fingerprint (`slimasr.data.identity.Identity`).
     """
     path, made_by = folder / FACTS, asdict(origin)
     before: dict[str, Any] = read_json(path, "remove it and run slimasr-align again") if path.is_file() else {}
     same = all(before.get(key) == value for key, value in made_by.items())
-    earlier = before.get("transcripts", {}) if same else {}
-    write_json_atomic(path, {**made_by, "transcripts": {**earlier, **transcripts}})
+    earlier = before.get("sets", {}) if same else {}
+    write_json_atomic(path, {**made_by, "sets": {**earlier, **sets}})
 
 
-def check_transcripts(folder: Path, tokenizer: str, transcripts: Mapping[str, str]) -> None:
-    """Compare tokens and transcripts of alignments with those of a training. Older alignments do not tell theirs.
+def check_aligned_sets(folder: Path, tokenizer: str, sets: Mapping[str, str]) -> None:
+    """Compare tokenizer and sets of alignments with those of a training. Older alignments do not name theirs.
 
     Args:
       tokenizer: fingerprint of the training's tokenizer.
-      transcripts: set name -> digest of the transcripts, of all sets whose alignments are read.
+      sets: name of each set whose alignments are read -> its fingerprint.
 
     Raises:
       UserError: they differ.
@@ -113,9 +113,9 @@ def check_transcripts(folder: Path, tokenizer: str, transcripts: Mapping[str, st
     facts: dict[str, Any] = read_json(folder / FACTS, AGAIN)
     if facts.get("tokenizer", tokenizer) != tokenizer:
         raise UserError(f"{folder}: was aligned with another tokenizer; align with an experiment that has this one")
-    for name, digest in transcripts.items():
-        if facts.get("transcripts", {}).get(name, digest) != digest:
-            raise UserError(f"{folder}: was aligned with other transcripts of {name}; run slimasr-align again")
+    for name, fingerprint in sets.items():
+        if facts.get("sets", {}).get(name, fingerprint) != fingerprint:
+            raise UserError(f"{folder}: was made from other transcripts or audio of {name}; run slimasr-align again")
 
 
 def read_alignments(folder: Path, set_names: Iterable[str], speeds: Sequence[float] = (1.0,)) -> Alignments:

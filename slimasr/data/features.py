@@ -37,6 +37,7 @@ from slimasr.data.provenance import (
     check_settings,
     check_statistics,
     feature_settings,
+    speeds_of,
     statistics_source,
     write_features_record,
 )
@@ -75,7 +76,7 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
     for set_name in set_names(config.data) + ([MUSAN_SET] if config.data.musan else []):
         check_corpus(config.data, folder, set_name)
         check_audio_unchanged(read_cuts(folder.raw_cuts(set_name), STAGE_1), set_name)
-        for speed in _speeds(config, set_name):
+        for speed in speeds_of(config, set_name):
             shards_of[set_name, speed] = make_shards(config, folder, set_name, speed)
     missing = [shard for shards in shards_of.values() for shard in shards if not shard.done]
     for _ in progress(_run(missing, num_jobs), len(missing), "features"):
@@ -115,7 +116,7 @@ def feature_notes(config: Config, data_dir: Path, counts: Mapping[str, int]) -> 
       counts: as `compute_features` gives them.
     """
     folder = DataFolder(data_dir)
-    usable = {name: counts[folder.cuts(name, _speeds(config, name)[-1]).name] for name in config.data.train}
+    usable = {name: counts[folder.cuts(name, speeds_of(config, name)[-1]).name] for name in config.data.train}
     return left_out_notes(usable, folder.bad)
 
 
@@ -143,14 +144,6 @@ def check_stats(mean: torch.Tensor, std: torch.Tensor, num_mel_bins: int) -> Non
         raise ValueError(f"mean and std need {num_mel_bins} values each")
     if not (mean.isfinite().all() and std.isfinite().all() and bool((std > 0).all())):
         raise ValueError("mean and std must be finite, and std above 0")
-
-
-def _speeds(config: Config, set_name: str) -> list[float]:
-    """Speeds whose features are computed ahead; evaluation needs the natural speed."""
-    if set_name not in config.data.train or config.data.storage == "on_the_fly":
-        return [1.0]
-    evaluated = set_name in (config.data.dev, *config.data.test)
-    return sorted({*config.data.speeds, 1.0} if evaluated else set(config.data.speeds))
 
 
 def _run(shards: Sequence[Shard], num_jobs: int) -> Iterator[Shard]:

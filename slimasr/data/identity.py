@@ -1,7 +1,7 @@
 """What a set of utterances is, as short digests that travel down the chain from manifests to results.
 
 Stage 1 notes size and modification time of every audio file in its cut, and with ``--check-audio`` the digest of its
-content. `identify` makes four digests of a set's cuts. Each later product keeps the `Identity` of the sets it was made
+content. `identify` makes digests of a set's cuts. Each later product keeps the `Identity` of the sets it was made
 from, so that what no longer belongs together is noticed, and the message says what has changed.
 """
 
@@ -33,33 +33,40 @@ class Identity:
     Attributes:
       transcripts: utterance ids and texts, in the order of the manifest.
       utterances: ids, times, speakers, languages.
-      audio: headers and sizes of the audio files, and the digests of their content where stage 1 made them.
-      modified: modification times of the audio files whose content has no digest.
+      audio: headers and sizes of the audio files.
+      modified: modification times of the audio files.
+      content: content of the audio files; empty where stage 1 did not read it.
     """
 
     transcripts: str
     utterances: str
     audio: str
     modified: str
+    content: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """All four in one digest."""
-        return digest_of(self.to_dict())
+        """One digest of everything; modification times count only where the content is not known."""
+        state = self.content or self.modified
+        return digest_of([self.transcripts, self.utterances, self.audio, state])
 
     def changes(self, now: Identity) -> list[str]:
-        """In words, what differs between this identity and the present one."""
-        words = {
-            "transcripts": "transcripts",
-            "utterances": "times, speakers or languages of utterances",
-            "audio": "audio files",
-            "modified": "modification times of audio files",
-        }
-        if self.transcripts != now.transcripts and self.utterances != now.utterances:
-            words["utterances"] = "utterances"
+        """In words, what differs between this identity and the present one; nothing if they stand for the same data.
+
+        Where the content of the audio is known on both sides it decides, else the modification times do.
+        """
+        found = []
+        if self.transcripts != now.transcripts:
+            found.append("transcripts")
+        if self.utterances != now.utterances:
+            found.append("utterances" if found else "times, speakers or languages of utterances")
         if self.audio != now.audio:
-            del words["modified"]  # another file has another time as well
-        return [word for name, word in words.items() if getattr(self, name) != getattr(now, name)]
+            found.append("audio files")
+        elif self.content and now.content:
+            found += ["content of audio files"] if self.content != now.content else []
+        elif self.modified != now.modified:
+            found.append("modification times of audio files")
+        return found
 
     def to_dict(self) -> dict[str, str]:
         """Plain JSON data."""
@@ -67,8 +74,12 @@ class Identity:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Identity:
-        """Inverse of `to_dict`; a digest that is missing counts as unknown and equals no other."""
-        return cls(*(str(values.get(item.name, "unknown")) for item in fields(cls)))
+        """Inverse of `to_dict`.
+
+        Raises:
+          KeyError: a digest is missing.
+        """
+        return cls(*(str(values[item.name]) for item in fields(cls)))
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,8 @@ class AudioStamp:
 
 def identify(cuts: Iterable[Cut]) -> Identity:
     """The identity of a set, from its cuts."""
-    transcripts, utterances, audio, modified = (hashlib.sha256() for _ in range(4))
+    transcripts, utterances, audio, modified, content = (hashlib.sha256() for _ in range(5))
+    all_read = True
     for cut in cuts:
         supervisions = cut.supervisions
         _add(transcripts, [cut.id, [item.text for item in supervisions]])
@@ -128,15 +140,23 @@ def identify(cuts: Iterable[Cut]) -> Identity:
         _add(utterances, [cut.id, cut.start, cut.duration, spoken])
         _add(audio, [cut.id, audio_facts(cut)])
         stamp = AudioStamp.of_cut(cut)
-        if stamp is not None and stamp.sha256 is None:
+        if stamp is not None:
             _add(modified, [cut.id, stamp.modified_ns])
-    return Identity(*(part.hexdigest()[:DIGITS] for part in (transcripts, utterances, audio, modified)))
+            _add(content, [cut.id, stamp.sha256])
+        all_read = all_read and stamp is not None and stamp.sha256 is not None
+    return Identity(
+        transcripts=transcripts.hexdigest()[:DIGITS],
+        utterances=utterances.hexdigest()[:DIGITS],
+        audio=audio.hexdigest()[:DIGITS],
+        modified=modified.hexdigest()[:DIGITS],
+        content=content.hexdigest()[:DIGITS] if all_read else "",
+    )
 
 
 def audio_facts(cut: Cut) -> list[Any]:
-    """Header, size and, where it is known, content of the audio that a cut reads; not where the file lies."""
+    """Header and size of the audio that a cut reads; not where the file lies."""
     stamp = AudioStamp.of_cut(cut)
-    facts: list[Any] = [] if stamp is None else [stamp.num_bytes, stamp.sha256]
+    facts: list[Any] = [] if stamp is None else [stamp.num_bytes]
     if cut.has_recording:
         recording = cut.recording
         facts += [recording.sampling_rate, recording.num_samples, recording.num_channels]
@@ -161,7 +181,8 @@ def check_audio_unchanged(cuts: Iterable[Cut], set_name: str) -> None:
         files = "file has" if len(changed) == 1 else "files have"
         raise UserError(
             f"{set_name}: {len(changed)} audio {files} changed since stage 1, first {changed[0]}: "
-            "run stages 1 (slimasr-prepare) and 2 (slimasr-features) again"
+            "run stages 1 (slimasr-prepare) and 2 (slimasr-features) again; with --check-audio, stage 1 compares "
+            "content instead of modification times"
         )
 
 

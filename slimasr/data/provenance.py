@@ -59,8 +59,10 @@ class DataIdentity:
             else:
                 found.append(f"training set {name}")
         found += [f"{what} of the dev set" for what in self.dev.changes(now.dev)]
-        if self.musan != now.musan:
+        if (self.musan is None) != (now.musan is None):
             found.append("noise of data.musan")
+        elif self.musan is not None and now.musan is not None:
+            found += [f"{what} of data.musan" for what in self.musan.changes(now.musan)]
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,18 +129,36 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
     record = _read_record(_features_record(folder, set_name, speed))
     check_settings(config, path, record or _read_record(folder.stats) or {})
     if record is None:
+        _check_transcripts(folder, set_name, path)
         return
     if folder.raw_cuts(set_name).is_file():
         with understanding(_features_record(folder, set_name, speed), DAMAGED):
             made_from = Identity.from_dict(record["made_from"])
-        now = manifest_identity(folder, set_name)
-        if made_from != now:
-            what = _listed(made_from.changes(now))
+        changes = made_from.changes(manifest_identity(folder, set_name))
+        if changes:
             raise UserError(
-                f"{path}: the {what} of {set_name} have changed since it was made: run stage 2 again (slimasr-features)"
+                f"{path}: the {' and '.join(changes)} of {set_name} have changed since these features were made: "
+                "run stage 2 again (slimasr-features)"
             )
     if record.get("manifest") != manifest_digest(path):
         raise UserError(f"{path} has changed since stage 2 wrote it: run stage 2 again (slimasr-features)")
+
+
+def _check_transcripts(folder: DataFolder, set_name: str, path: Path) -> None:
+    """Compare features without a record with the manifest of stage 1.
+
+    Raises:
+      UserError: an utterance has another text there, or is not there.
+    """
+    if not folder.raw_cuts(set_name).is_file():
+        return
+    raw = read_cuts(folder.raw_cuts(set_name), STAGE_1)
+    texts = {cut.id: [item.text for item in cut.supervisions] for cut in raw}
+    for cut in read_cuts(path, STAGE_2):
+        if texts.get(cut.id) != [item.text for item in cut.supervisions]:
+            raise UserError(
+                f"{path}: {cut.id} has another transcript than in stage 1: run stage 2 again (slimasr-features)"
+            )
 
 
 def check_settings(config: Config, path: Path, made_with: Mapping[str, Any]) -> None:
@@ -196,6 +216,14 @@ def statistics_source(config: Config, folder: DataFolder) -> dict[str, Any]:
     return {"sets": sets, "speeds": sorted(stored_speeds(config))}
 
 
+def speeds_of(config: Config, set_name: str) -> list[float]:
+    """Speeds at which stage 2 keeps a set: those of training, and the natural one for evaluation."""
+    if set_name not in config.data.train:
+        return [1.0]
+    evaluated = [1.0] if set_name in (config.data.dev, *config.data.test) else []
+    return sorted({*stored_speeds(config), *evaluated})
+
+
 def stored_speeds(config: Config) -> list[float]:
     """The speeds at which stage 2 keeps a training set, each once."""
     return list(dict.fromkeys(stored_speed(config, speed) for speed in config.data.speeds))
@@ -207,21 +235,22 @@ def stored_speed(config: Config, speed: float) -> float:
 
 
 def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:
-    """The identity of the manifest from which the features of a set were made.
+    """The identity of a set whose features are up to date (`check_features`).
 
-    `check_features` says whether that manifest is the one of now.
+    It is that of the manifest; where only features were copied to this folder, that of the manifest they are from.
 
     Raises:
-      UserError: neither stage 2 nor stage 1 has run for the set.
+      UserError: neither stage 1 nor stage 2 has run for the set.
     """
-    for speed in dict.fromkeys((1.0, *config.data.speeds)):
+    if folder.raw_cuts(set_name).is_file():
+        return manifest_identity(folder, set_name)
+    speeds = speeds_of(config, set_name)
+    for speed in speeds:
         record = _read_record(_features_record(folder, set_name, speed))
         if record is not None:
             with understanding(_features_record(folder, set_name, speed), DAMAGED):
                 return Identity.from_dict(record["made_from"])
-    if folder.raw_cuts(set_name).is_file():
-        return manifest_identity(folder, set_name)
-    return identify(read_cuts(folder.cuts(set_name), STAGE_2))
+    return identify(read_cuts(folder.cuts(set_name, speeds[0]), STAGE_2))
 
 
 def checked_identity(config: Config, data_dir: Path, set_name: str) -> Identity:
@@ -231,9 +260,8 @@ def checked_identity(config: Config, data_dir: Path, set_name: str) -> Identity:
       UserError: see `check_features`.
     """
     folder = DataFolder(data_dir)
-    # A training set need not be there at its natural speed.
-    only_others = set_name in config.data.train and not folder.cuts(set_name).is_file()
-    check_features(config, folder, set_name, stored_speeds(config)[0] if only_others else 1.0)
+    speeds = speeds_of(config, set_name)
+    check_features(config, folder, set_name, 1.0 if 1.0 in speeds else speeds[0])
     return set_identity(config, folder, set_name)
 
 
@@ -286,14 +314,14 @@ def unverified_sets(config: Config, data_dir: Path, set_names: Sequence[str]) ->
     unknown = [
         name
         for name in set_names
-        for speed in dict.fromkeys((1.0, *config.data.speeds))
+        for speed in speeds_of(config, name)
         if folder.cuts(name, speed).is_file() and not _features_record(folder, name, speed).is_file()
     ]
     if not unknown:
         return []
     return [
-        f"{folder.features}: nothing records from what the features of {', '.join(dict.fromkeys(unknown))} were made; "
-        f"run stage 2 again (slimasr-features) to have them checked"
+        f"{folder.features}: there is no record of what the features of {', '.join(dict.fromkeys(unknown))} were made "
+        "from; run stage 2 again (slimasr-features) to create one"
     ]
 
 
@@ -325,7 +353,3 @@ def _features_record(folder: DataFolder, set_name: str, speed: float) -> Path:
 
 def _read_record(path: Path) -> dict[str, Any] | None:
     return read_json(path, DAMAGED) if path.is_file() else None
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(words)

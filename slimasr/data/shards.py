@@ -24,7 +24,7 @@ from slimasr.data.files import (
 )
 from slimasr.data.frames import extract_frames
 from slimasr.data.identity import AudioStamp, audio_facts, digest_of, manifest_digest
-from slimasr.files import read_json, understanding, write_json_atomic, writing
+from slimasr.files import read_json, replacing, understanding, write_json_atomic
 
 SHARD_CUTS = 250
 
@@ -152,9 +152,9 @@ def attach_features(shard: Shard, cuts: Sequence[Cut]) -> Iterator[Cut]:
 def _audio_identity(cut: Cut) -> list[Any]:
     """All of a cut on which its features depend."""
     stamp = AudioStamp.of_cut(cut)
-    modified = None if stamp is None or stamp.sha256 is not None else stamp.modified_ns
+    state = None if stamp is None else stamp.sha256 or stamp.modified_ns
     transforms = [str(item) for item in cut.recording.transforms or []]
-    return [cut.id, cut.start, cut.duration, cut.channel, audio_facts(cut), modified, transforms]
+    return [cut.id, cut.start, cut.duration, cut.channel, audio_facts(cut), state, transforms]
 
 
 def compute_shard(shard: Shard) -> Shard:
@@ -193,15 +193,16 @@ def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, n
             if features is not None:
                 yield cut, features
         return
-    with writing(shard.archive):
-        writer = LilcomChunkyWriter(str(shard.stem))
+    # Under a temporary name, as a training may be reading the archive that is there.
+    with replacing(shard.archive) as temporary:
+        writer = LilcomChunkyWriter(str(temporary))
         try:
             for cut in cuts:
                 spoken = at_speed(cut, shard.speed)
                 features = _extract(extractor, spoken, shard, bad)
                 if features is None:
                     continue
-                kept = _store(extractor, writer, spoken, features, shard.root) if len(features) else spoken
+                kept = _store(extractor, writer, spoken, features, shard) if len(features) else spoken
                 yield kept, features
         finally:
             # Closed inside: what it still holds is written here, and that may fail as well.
@@ -222,8 +223,8 @@ def _extract(extractor: Fbank, cut: Cut, shard: Shard, bad: list[BadUtterance]) 
     return None
 
 
-def _store(extractor: Fbank, writer: LilcomChunkyWriter, cut: Cut, features: np.ndarray, root: Path) -> Cut:
-    """Write features and attach them to the cut, with a path relative to ``root``."""
+def _store(extractor: Fbank, writer: LilcomChunkyWriter, cut: Cut, features: np.ndarray, shard: Shard) -> Cut:
+    """Write features and attach them to the cut, with a path relative to the features folder."""
     manifest = Features(
         start=cut.start,
         duration=cut.duration,
@@ -234,7 +235,7 @@ def _store(extractor: Fbank, writer: LilcomChunkyWriter, cut: Cut, features: np.
         sampling_rate=cut.sampling_rate,
         channels=0,
         storage_type=writer.name,
-        storage_path=str(Path(writer.storage_path).relative_to(root)),
+        storage_path=str(shard.archive.relative_to(shard.root)),
         storage_key=writer.write(cut.id, features),
         recording_id=cut.recording.id,
     )

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Protocol
 
 from slimasr.config.schema import Config
-from slimasr.data.alignments import check_frame_rate, check_transcripts
+from slimasr.data.alignments import check_aligned_sets, check_frame_rate
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import BatchSource, eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.files import DataFolder, describe_left_out
 from slimasr.data.filters import write_bad_utterances
-from slimasr.data.provenance import set_identity
+from slimasr.data.identity import Identity
+from slimasr.data.provenance import DataIdentity, checked_identity, set_identity
 from slimasr.data.sampling import EpochPart
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.encoders.base import Encoder
+from slimasr.errors import UserError
 from slimasr.training.distributed import World
 
 
@@ -64,19 +66,21 @@ def open_data(
     encoder: Encoder,
     key: str | None,
     world: World,
+    identity: DataIdentity,
 ) -> TrainingData:
     """Open what stages 1 to 3 made; utterances that cannot be trained on go to ``bad_utterances.jsonl``.
 
     Args:
       encoder: says how many frames an utterance has left for its labels.
       key: supervision field that all utterances of a batch share (`Method.batch_key`).
+      identity: of the data that the run is recorded to use.
     """
     if config.loss.auxiliary is not None:
         place, folder = config.loss.auxiliary.alignments, DataFolder(data_dir)
         check_frame_rate(place, encoder.frontend.subsampling_factor)
         names = [*config.data.train, config.data.dev]
-        transcripts = {name: set_identity(config, folder, name).transcripts for name in names}
-        check_transcripts(place, tokenizer.fingerprint, transcripts)
+        fingerprints = {name: set_identity(config, folder, name).fingerprint for name in names}
+        check_aligned_sets(place, tokenizer.fingerprint, fingerprints)
     source = BatchSource(
         config,
         data_dir,
@@ -90,7 +94,22 @@ def open_data(
     if world.is_main:
         write_bad_utterances(listing, bad)
     left_out = describe_left_out(bad, source.num_utterances + len(bad), "+".join(config.data.train), listing)
-    seconds = config.decoding.batch_seconds
-    dev = partial(eval_batches, config, data_dir, config.data.dev, tokenizer, seconds, aligned=True)
+    dev = partial(dev_batches, config, data_dir, tokenizer, identity.dev)
     notes = evaluation_notes(config, data_dir, config.data.dev, tokenizer, losses=True)
-    return TrainingData(source, dev, tokenizer, left_out, tuple(notes))
+    return TrainingData(source, dev, tokenizer, left_out, tuple(notes), identity.fingerprint)
+
+
+def dev_batches(config: Config, data_dir: Path, tokenizer: Tokenizer, begun_on: Identity) -> Iterator[Batch]:
+    """The dev set, as long as it is the one that the run began with.
+
+    Raises:
+      UserError: it has changed in the meantime: figures of two dev sets cannot be compared.
+    """
+    name = config.data.dev
+    changes = begun_on.changes(checked_identity(config, data_dir, name))
+    if changes:
+        raise UserError(
+            f"{name}: the {' and '.join(changes)} have changed while this run was training; the epoch is saved: "
+            "restore them, or run the same command with --accept-changed-data"
+        )
+    return eval_batches(config, data_dir, name, tokenizer, config.decoding.batch_seconds, aligned=True)

@@ -89,8 +89,10 @@ def record_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer) -> None:
     write_json_atomic(exp / DATA_FILE, {"data": now.to_dict(), "tokenizer": tokenizer.fingerprint, "accepted": []})
 
 
-def check_resumed_data(exp: Path, now: DataIdentity, *, accept_changes: bool) -> list[str]:
-    """Compare the data of now with those of the run that is resumed.
+def check_resumed_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, *, accept_changes: bool) -> list[str]:
+    """Compare the data of now with those of the run that is resumed, and record the changes that are accepted.
+
+    A run that is complete keeps its record: nothing of it was trained on other data.
 
     Args:
       accept_changes: note the changes in ``data.json`` instead of refusing them.
@@ -102,8 +104,11 @@ def check_resumed_data(exp: Path, now: DataIdentity, *, accept_changes: bool) ->
       UserError: the data have changed, and this is not accepted.
     """
     path = exp / DATA_FILE
+    complete = (exp / "final.pt").exists()
     if not path.is_file():
-        return [f"{exp}: does not record its data, as it began before runs did; that they are the same is not verified"]
+        if not complete:
+            record_data(exp, now, tokenizer)
+        return [f"{exp}: was begun by a version that did not record its data; that they are the same is not verified"]
     record: dict[str, Any] = read_json(path, DAMAGED)
     with understanding(path, DAMAGED):
         changes = DataIdentity.from_dict(record["data"]).changes(now)
@@ -114,6 +119,8 @@ def check_resumed_data(exp: Path, now: DataIdentity, *, accept_changes: bool) ->
             f"{exp}: the data have changed since this run began ({', '.join(changes)}); restore them, choose another "
             "--exp, or give --accept-changed-data to resume with the data as they are now"
         )
+    if complete:
+        return [f"the data have changed since this run, which is complete, was trained: {', '.join(changes)}"]
     accepted = [*record.get("accepted", ()), {"changes": changes, "before": record["data"]}]
     write_json_atomic(path, {**record, "data": now.to_dict(), "accepted": accepted})
     return [f"the data have changed since this run began, as accepted: {', '.join(changes)}"]

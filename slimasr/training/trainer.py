@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,11 @@ def train(
         for note in unverified_sets(config, data_dir, [*config.data.train, config.data.dev]):
             log.say(f"note: {note}")
         identity = check_data(config, data_dir, tokenizer=None if resumed else tokenizer)
-        if world.is_main:
-            if resumed:
-                for note in check_resumed_data(exp, identity, accept_changes=accept_changed_data):
-                    log.say(f"note: {note}")
-            else:
-                record_data(exp, identity, tokenizer)
+        if world.is_main and not resumed:
+            record_data(exp, identity, tokenizer)
+        elif world.is_main:
+            for note in check_resumed_data(exp, identity, tokenizer, accept_changes=accept_changed_data):
+                log.say(f"note: {note}")
         if (exp / "final.pt").exists():
             log.say(f"{exp}: training is complete, final.pt is there")
             return
@@ -93,8 +92,7 @@ def train(
         model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths)
         model.set_feature_stats(*read_stats(config, data_dir))
         method = build_method(config, space)
-        data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world)
-        data = replace(data, fingerprint=identity.fingerprint)
+        data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)
         if data.left_out:
             log.say(f"note: {data.left_out}")
         for note in data.notes:

@@ -123,7 +123,7 @@ def test_paths_are_the_best_ones_of_every_set_at_every_speed(
             several += len(set(found[name])) > 1
     assert several, "all tokens on one frame would say little"
     facts = json.loads((exp / "alignments" / "alignments.json").read_text())
-    assert sorted(facts.pop("transcripts")) == ["dev", "train"]
+    assert sorted(facts.pop("sets")) == ["dev", "train"]
     made_by = {"subsampling_factor": 4, "subnet": chosen.id, "checkpoint": "final"}
     assert facts == {**made_by, "tokenizer": experiment.tokenizer.fingerprint}
 

@@ -13,8 +13,8 @@ from slimasr.config.schema import AuxiliaryConfig, Config
 from slimasr.data.alignments import (
     Origin,
     alignment_file,
+    check_aligned_sets,
     check_frame_rate,
-    check_transcripts,
     read_alignments,
     write_alignments,
     write_facts,
@@ -128,13 +128,13 @@ def test_alignments_of_other_transcripts_or_another_tokenizer_are_refused(tmp_pa
     origin = Origin(4, "w1", "final", "f00d")
     write_facts(tmp_path, origin, {"train": "a"})
     write_facts(tmp_path, origin, {"dev": "b"})
-    check_transcripts(tmp_path, "f00d", {"train": "a", "dev": "b"})
-    with pytest.raises(UserError, match=r"other transcripts of dev; run slimasr-align again"):
-        check_transcripts(tmp_path, "f00d", {"train": "a", "dev": "c"})
+    check_aligned_sets(tmp_path, "f00d", {"train": "a", "dev": "b"})
+    with pytest.raises(UserError, match=r"other transcripts or audio of dev; run slimasr-align again"):
+        check_aligned_sets(tmp_path, "f00d", {"train": "a", "dev": "c"})
     with pytest.raises(UserError, match="another tokenizer"):
-        check_transcripts(tmp_path, "beef", {"train": "a", "dev": "b"})
+        check_aligned_sets(tmp_path, "beef", {"train": "a", "dev": "b"})
     write_facts(tmp_path, replace(origin, checkpoint="best"), {"dev": "b"})
-    check_transcripts(tmp_path, "f00d", {"train": "other", "dev": "b"})  # of train nothing is known any more
+    check_aligned_sets(tmp_path, "f00d", {"train": "other", "dev": "b"})  # of train nothing is known any more
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from slimasr.data.provenance import DataIdentity, checked_identity, data_identit
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
-from slimasr.training.record import check_data, check_resumed_data, record_data
+from slimasr.training.record import check_data, check_resumed_data
 from tests.data.corpus import audio_path, config, make_an4, quiet, set_text, write_audio
 
 SETS = ("train", "dev", "test")
@@ -47,8 +46,9 @@ def check(data_dir: Path, recipe: Config | None = None) -> DataIdentity:
     """What training looks at before it begins."""
     recipe = recipe or config()
     lang = DataFolder(data_dir).lang(recipe.tokenizer.kind, recipe.tokenizer.vocab_size)
+    identity = check_data(recipe, data_dir, tokenizer=Tokenizer.load(lang))
     read_stats(recipe, data_dir)
-    return check_data(recipe, data_dir, tokenizer=Tokenizer.load(lang))
+    return identity
 
 
 def feature_files(data_dir: Path) -> dict[Path, int]:
@@ -183,6 +183,27 @@ def test_a_manifest_written_again_with_the_same_content_is_the_same(an4: Path, d
     assert check(data_dir) == before
 
 
+def test_records_of_speeds_that_are_not_used_do_not_matter(an4: Path, data_dir: Path) -> None:
+    """Another recipe's leftovers in a shared folder neither hide changes nor stand in the way."""
+    other = config(speeds=[0.9, 1.1])
+    stages(other, data_dir, an4, 2, 3)
+    begun = check(data_dir, other)
+    set_text(an4, "train", "speakera-0", "<s> STOP STOP </s>")
+    stages(other, data_dir, an4, 1, 2, 3)
+    assert begun.changes(check(data_dir, other)) == ["transcripts of train"]
+    with pytest.raises(UserError, match="run stage 2 again"):
+        check(data_dir)
+
+
+def test_features_without_a_record_are_compared_with_the_manifest(an4: Path, data_dir: Path) -> None:
+    for path in (data_dir / "features").glob("identity_*.json"):
+        path.unlink()
+    set_text(an4, "train", "speakera-0", "<s> STOP STOP </s>")
+    stages(config(), data_dir, an4, 1)
+    with pytest.raises(UserError, match=r"speakera-0 has another transcript than in stage 1: run stage 2 again"):
+        check(data_dir)
+
+
 def test_folders_made_before_there_were_records_are_said_to_be_unverified(data_dir: Path) -> None:
     for path in data_dir.rglob("identity*.json"):
         path.unlink()
@@ -201,26 +222,26 @@ def test_a_damaged_record_is_named(data_dir: Path) -> None:
         checked_identity(config(), data_dir, "dev")
 
 
-def resumed(exp: Path, now: DataIdentity, **options: Any) -> list[str]:
-    return check_resumed_data(exp, now, **{"accept_changes": False, **options})
+def resumed(exp: Path, data_dir: Path, now: DataIdentity, *, accept_changes: bool = False) -> list[str]:
+    tokenizer = Tokenizer.load(DataFolder(data_dir).lang("char", 20))
+    return check_resumed_data(exp, now, tokenizer, accept_changes=accept_changes)
 
 
 def test_a_run_is_resumed_on_its_own_data_only(an4: Path, data_dir: Path, tmp_path: Path) -> None:
-    exp, tokenizer = tmp_path / "exp", Tokenizer.load(DataFolder(data_dir).lang("char", 20))
+    exp = tmp_path / "exp"
     begun = check(data_dir)
-    assert len(resumed(exp, begun)) == 1, "a run from before there were records opens with a note"
-    record_data(exp, begun, tokenizer)
-    assert resumed(exp, begun) == []
+    assert len(resumed(exp, data_dir, begun)) == 1, "a run from before there were records opens with a note"
+    assert resumed(exp, data_dir, begun) == [], "and has a record from then on"
     set_text(an4, "train", "speakere-0", "<s> STOP STOP </s>")  # a speaker of dev
     os.utime(audio_path(an4, "speakera-0"))
     stages(config(), data_dir, an4, 1, 2, 3)
     now = check(data_dir)
     changes = "modification times of audio files of train, transcripts of the dev set"
     with pytest.raises(UserError, match=rf"have changed since this run began \({changes}\).*--accept-changed-data"):
-        resumed(exp, now)
-    (note,) = resumed(exp, now, accept_changes=True)
+        resumed(exp, data_dir, now)
+    (note,) = resumed(exp, data_dir, now, accept_changes=True)
     assert changes in note
-    assert resumed(exp, now) == []
+    assert resumed(exp, data_dir, now) == []
     record = json.loads((exp / "data.json").read_text())
     assert record["accepted"][0]["before"] == begun.to_dict()
 

@@ -12,10 +12,12 @@ from slimasr.config.load import load_config
 from slimasr.config.schema import Config
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
-from slimasr.data.tokenizer import train_tokenizer
+from slimasr.data.provenance import checked_identity
+from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment, load_checkpoint
 from slimasr.search.extract import extract_experiment
+from slimasr.training.batches import dev_batches
 from slimasr.training.logs import silent
 from slimasr.training.trainer import train
 from tests.decoding.made_up import config, write_data
@@ -79,6 +81,31 @@ def test_unchanged_data_made_again_is_resumed(place: Path) -> None:
     drop_utterances(data, 0)
     train(recipe, data, exp)
     assert (exp / "final.pt").exists()
+
+
+def test_a_complete_run_keeps_its_record(place: Path) -> None:
+    recipe, data, exp = short_recipe(), place / "data", place / "exp"
+    train(recipe, data, exp)
+    record = (exp / "data.json").read_text()
+    drop_utterances(data, 1)
+    with pytest.raises(UserError, match="have changed since this run began"):
+        train(recipe, data, exp)
+    train(recipe, data, exp, accept_changed_data=True)
+    assert (exp / "data.json").read_text() == record
+    assert "which is complete" in (exp / "train.log").read_text()
+
+
+def test_a_dev_set_that_changes_while_a_run_trains_is_refused(place: Path) -> None:
+    recipe, data = short_recipe(), place / "data"
+    folder, tokenizer = DataFolder(data), Tokenizer.load(place / "exp" / "lang")
+    begun_on = checked_identity(recipe, data, "dev")
+    assert next(dev_batches(recipe, data, tokenizer, begun_on)).ids
+    cuts = list(read_cuts(folder.raw_cuts("dev"), "stage 1"))
+    cuts[0].supervisions[0].text = "NO"
+    write_cuts(folder.raw_cuts("dev"), cuts)
+    compute_features(recipe, data, 1, silent)
+    with pytest.raises(UserError, match="dev: the transcripts have changed while this run was training"):
+        dev_batches(recipe, data, tokenizer, begun_on)
 
 
 def test_extraction_keeps_what_a_model_was_trained_on(place: Path) -> None:
