@@ -31,7 +31,7 @@ RefOption = Annotated[
 HypOption = Annotated[Path | None, typer.Option(help="Hypotheses, Kaldi text or .trn.")]
 Hyp2Option = Annotated[Path | None, typer.Option(help="Hypotheses of a second system, to compare with --hyp.")]
 MissingOption = Annotated[
-    bool, typer.Option("--allow-missing", help="Score utterances without hypothesis as empty, and say so.")
+    bool, typer.Option("--allow-missing", help="Score utterances without a hypothesis as empty, and say so.")
 ]
 SpeakersOption = Annotated[Path | None, typer.Option(help="Kaldi utt2spk file, for per_spk; needs --out.")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for wer, per_utt, per_spk, ops and errs.")]

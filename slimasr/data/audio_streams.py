@@ -69,7 +69,7 @@ def inspect_mp3(file: BinaryIO, size: int) -> Splice | None:
     """Check that an MP3 file of ``size`` bytes holds the frames that it claims, and that the last one is whole.
 
     A file without a Xing header does not say how many frames it has: one that was cut between two frames cannot be
-    told from a whole one.
+    distinguished from a whole one.
 
     Returns:
       For a file without a Xing header, or with more frames behind those that it counts (files joined by ``cat``),

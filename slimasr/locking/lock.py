@@ -36,7 +36,7 @@ PATIENCE = 1.0
 FILE_PATIENCE = 600.0
 """Seconds to wait for a lock that is held for a moment; longer than `SHORT_STALE_SECONDS`, so a crash is waited out."""
 NOTE_AFTER_SECONDS = 3.0
-"""Somebody who waits for longer is told for whom."""
+"""Seconds after which a command that waits says for whom."""
 
 
 class Lock:
@@ -205,8 +205,8 @@ def _refusal(error: HeldError, stale_seconds: float, advice: str) -> str:
     if owner is not None and owner.is_here:
         return message
     return (
-        f"{message}; its last sign of life was {error.age:.0f} s ago: if it crashed, delete {path} "
-        f"(after {stale_seconds / 60:.0f} minutes without a sign of life it is taken over)"
+        f"{message}; its last heartbeat was {error.age:.0f} s ago: if it crashed, delete {path} "
+        f"(after {stale_seconds / 60:.0f} minutes without a heartbeat it is taken over)"
     )
 
 

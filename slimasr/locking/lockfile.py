@@ -49,7 +49,7 @@ class Found:
         age = now - self.renewed
         reason = None if self.owner is None else self.owner.why_gone(age)
         if reason is None and age > stale_seconds and not (self.owner and self.owner.is_here):
-            return f"which has given no sign of life for {age / 60:.0f} minutes"
+            return f"which has had no heartbeat for {age / 60:.0f} minutes"
         return reason
 
 

@@ -18,7 +18,7 @@ from slimasr.locking.liveness import has_ended, is_here, process_identity
 
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 600.0
-"""A holder on another machine that has given no sign of life for so long has lost its lock."""
+"""Seconds without a heartbeat after which an owner on another machine loses its lock."""
 LONGEST_COMMAND = 160
 """Characters of a command line that a message quotes."""
 

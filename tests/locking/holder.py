@@ -14,7 +14,7 @@ from slimasr.locking import file_lock, folder_lock
 
 
 def hold(path: Path) -> None:
-    """Take a lock, and keep it until told."""
+    """Take a lock, and keep it until asked to release it."""
     with folder_lock(path, "slimasr-test") as lock:
         print("held", flush=True)
         sys.stdin.readline()
