@@ -56,12 +56,14 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
       UserError: a folder was not trained or searched, two have the same name or stand for the same model and seed, or
         a set differs between experiments.
     """
-    entries, utterances, told = dict[str, dict[str, Any]](), dict[str, dict[str, int]](), list[dict[str, Any]]()
+    entries: dict[str, dict[str, Any]] = {}
+    utterances: dict[str, dict[str, int]] = {}
+    earlier_comparisons: list[dict[str, Any]] = []
     for path in (path for path in experiments if path.is_file()):
         with understanding(path, "is that a file that slimasr-report --json wrote?"):
             earlier = _read_report(path)
             entries |= earlier["experiments"]
-            told += earlier["comparisons"]
+            earlier_comparisons += earlier["comparisons"]
             for name, words in earlier.get("utterances", {}).items():
                 _same_set(utterances, name, words, path)
     folders = dict[str, Path]()
@@ -72,20 +74,20 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
         with understanding(path, "one of its records has lost its form: run stages 5 to 7 again"):
             folders[name], entries[name] = path, _entry(path, root, utterances)
     with understanding(Path(", ".join(map(str, experiments))), "one of their records has lost its form"):
-        return _merged(entries, utterances, told, set(folders), recipe)
+        return _merged(entries, utterances, earlier_comparisons, set(folders), recipe)
 
 
 def _merged(
     entries: dict[str, dict[str, Any]],
     utterances: Mapping[str, dict[str, int]],
-    told: Sequence[dict[str, Any]],
+    earlier_comparisons: Sequence[dict[str, Any]],
     folders: Set[str],
     recipe: str,
 ) -> dict[str, Any]:
     """The experiments with their roles and comparisons.
 
     Args:
-      told: comparisons of earlier reports.
+      earlier_comparisons: those that earlier reports made.
       folders: names of the experiments that were read from folders now.
     """
     configs = {name: parse_config(entry["config"]) for name, entry in entries.items()}
@@ -97,7 +99,7 @@ def _merged(
     merged = {"recipe": recipe, "experiments": entries, "utterances": sets, "comparisons": []}
     data = next(iter(configs.values())).data
     new = {roles[name].name for name in folders}
-    kept = [entry for entry in told if not new & {entry["a"]["role"], entry["b"]["role"]}]
+    kept = [entry for entry in earlier_comparisons if not new & {entry["a"]["role"], entry["b"]["role"]}]
     return merged | {"comparisons": compare_all(read_study(merged), data.dev, data.test, kept)}
 
 

@@ -1,4 +1,4 @@
-"""Transcripts in the layouts that ``slimasr-score`` reads, told apart by name and content.
+"""Transcripts in the layouts that ``slimasr-score`` reads, recognised by name and content.
 
 Kaldi's ``text`` has the utterance id first, sclite's ``.trn`` has it last, in parentheses. Other layouts are refused.
 """

@@ -1,4 +1,4 @@
-"""Dev and test sets hold what training leaves out: what is marked there, and what the user is told."""
+"""Dev and test sets hold what training leaves out: what is marked there, and which notes the user gets."""
 
 from __future__ import annotations
 
