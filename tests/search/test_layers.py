@@ -176,9 +176,10 @@ def test_two_workers_find_what_one_finds_even_if_one_is_killed_in_mid_evaluation
 ) -> None:
     running = start(unsearched, data, "--workers", 2)
     study, deadline = Job(unsearched, data).open().study, time.monotonic() + 120
-    while len(found := set(owners_at_work(study))) < 2:
+    # The first that is seen at work: on a fast machine both may never be seen at once.
+    while not (found := owners_at_work(study)):
         assert running.poll() is None and time.monotonic() < deadline
-    os.kill(found.pop(), signal.SIGKILL)
+    os.kill(found[0], signal.SIGKILL)
     output, _ = running.communicate(timeout=240)
     assert running.returncode == 0, output
     assert "ended early (SIGKILL); the others go on" in output
