@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from slimasr.errors import UserError
 
 T = TypeVar("T")
+
+
 def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
     """Write to a temporary name in the same folder, flush to disk, rename.
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from slimasr.decoding.transcribe import transcribe
 from slimasr.experiment import Experiment
-from slimasr.search.archive import all_subnets, find_subnet, read_candidates
-from slimasr.search.extract import extract_experiment
-from slimasr.search.front import Limits, best_under
+from slimasr.experiment.archive import read_candidates
+from slimasr.experiment.extract import extract_experiment
+from slimasr.experiment.subnets import all_subnets, find_subnet
+from slimasr.supernet.front import Limits, best_under
 from slimasr.supernet.subnet import Subnet
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from slimasr.files import to_json, write_json_atomic
 from slimasr.report.collect import _curve
-from slimasr.search.front import Limits, Measurement, best_under, find_front
+from slimasr.supernet.front import Limits, Measurement, best_under, find_front
 from slimasr.supernet.subnet import Subnet
 from slimasr.training.logs import RunLog
 

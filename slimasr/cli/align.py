@@ -34,8 +34,8 @@ def run(
     from slimasr.decoding.align import align_batches
     from slimasr.decoding.decode import default_device
     from slimasr.experiment import Experiment
+    from slimasr.experiment.subnets import find_subnet
     from slimasr.locking import folder_lock
-    from slimasr.search.archive import find_subnet
 
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = opened(Experiment.open(exp, checkpoint))

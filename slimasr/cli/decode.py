@@ -39,7 +39,7 @@ def run(
     from slimasr.decoding.decode import decode_batches, default_device, describe, override
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.experiment import Experiment
-    from slimasr.search.archive import find_subnets
+    from slimasr.experiment.subnets import find_subnets
 
     check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
     experiment = opened(Experiment.open(exp, checkpoint))

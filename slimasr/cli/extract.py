@@ -12,9 +12,10 @@ from slimasr.cli.common import entry as run_command
 from slimasr.cli.search import MaxInt8, MaxMacs, MaxParams, MaxRtf
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
-from slimasr.search.archive import find_subnet, read_candidates
-from slimasr.search.extract import extract_experiment
-from slimasr.search.front import Limits, best_under
+from slimasr.experiment.archive import read_candidates
+from slimasr.experiment.extract import extract_experiment
+from slimasr.experiment.subnets import find_subnet
+from slimasr.supernet.front import Limits, best_under
 from slimasr.supernet.subnet import Subnet
 
 

@@ -13,12 +13,12 @@ from slimasr.config.load import load_config
 from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
+from slimasr.experiment.subnets import profiled_subnets
 from slimasr.files import to_json
+from slimasr.measure.profile import profile, untrained
 from slimasr.models.transducer import Transducer
 from slimasr.report.tables import profile_table
 from slimasr.report.terminal import print_table
-from slimasr.search.archive import profiled_subnets
-from slimasr.search.profile import profile, untrained
 from slimasr.supernet.space import SearchSpace
 
 

@@ -30,8 +30,9 @@ def run(
     from slimasr.data.files import DataFolder, check_sets
     from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.experiment import Experiment
+    from slimasr.experiment.checkpoints import fingerprint
+    from slimasr.experiment.subnets import find_subnets
     from slimasr.export.measure import measure_int8
-    from slimasr.search.archive import find_subnets, fingerprint
 
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = opened(Experiment.open(exp))

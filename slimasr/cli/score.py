@@ -81,7 +81,7 @@ def _refuse_options(options: Mapping[str, object], reason: str) -> None:
 
 
 def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool, char: bool) -> None:
-    from slimasr.experiment import read_results, update_results  # imports torch: not needed for text files
+    from slimasr.results.store import read_results, update_results  # imports torch: not needed for text files
 
     for subnet_id, folders in find_decoded(exp, set_names).items():
         if pool and len(folders) == 1:

@@ -18,15 +18,15 @@ from slimasr.data.provenance import checked_identity
 from slimasr.energy import measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
+from slimasr.experiment.archive import read_candidates
+from slimasr.measure.quality import Batches
+from slimasr.measure.slices import measure_slices
 from slimasr.report.tables import measurement_table
 from slimasr.report.terminal import print_table
-from slimasr.search.archive import read_candidates
 from slimasr.search.energy import metered
-from slimasr.search.evaluate import Batches
 from slimasr.search.finalists import choose_finalists, measure_finalists, write_front, write_summary
-from slimasr.search.front import Limits, best_under
-from slimasr.search.slices import measure_slices
 from slimasr.search.workers import Job, run_workers
+from slimasr.supernet.front import Limits, best_under
 
 MaxParams = Annotated[float | None, typer.Option(callback=above_zero, help="At most so many parameters, e.g. 2e6.")]
 MaxInt8 = Annotated[

@@ -45,7 +45,7 @@ def run(
     """
     from slimasr.decoding.transcribe import transcribe_each  # imports torch and lhotse: not needed for the help
     from slimasr.experiment import Experiment
-    from slimasr.search.archive import find_subnet
+    from slimasr.experiment.subnets import find_subnet
 
     if width is not None and subnet is not None:
         raise UserError("name the subnet by --width or by --subnet, not by both")

@@ -109,6 +109,8 @@ def write_feature_cuts(folder: DataFolder, set_name: str, speed: float, shards: 
     cuts = list(read_cuts(folder.raw_cuts(set_name), STAGE_1))
     write_cuts(folder.cuts(set_name, speed), (cut for shard in shards for cut in attach_features(shard, cuts)))
     return identify(cuts)
+
+
 def feature_notes(config: Config, data_dir: Path, counts: Mapping[str, int]) -> list[str]:
     """One line per set of which utterances were left out.
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from slimasr.data.batch import Batch
 from slimasr.decoding.decode import describe
-from slimasr.experiment import Experiment, read_results, update_results
+from slimasr.experiment import Experiment
 from slimasr.export.onnx import export_onnx, needed, quantize
 from slimasr.export.runtime import OnnxTransducer, int8_wer
 from slimasr.locking import folder_lock
+from slimasr.results.store import read_results, update_results
 from slimasr.supernet.subnet import Subnet
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from slimasr.config.schema import Config
 from slimasr.methods.base import Method
 from slimasr.methods.multi_exit import MultiExit
-from slimasr.methods.objective import loss_weights
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
+from slimasr.objective.objective import loss_weights
 from slimasr.supernet.space import SearchSpace
 
 

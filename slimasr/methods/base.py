@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from slimasr.config.schema import OptimizerConfig, ScheduleConfig
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
-from slimasr.methods.objective import Objective, PassOutput
+from slimasr.objective.objective import Objective, PassOutput
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 

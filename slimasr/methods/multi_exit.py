@@ -14,7 +14,7 @@ from slimasr.config.schema import MultiExitConfig
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, SharedPredictor, SharedTensors, StepContext, StepReport, weigh
-from slimasr.methods.objective import Objective
+from slimasr.objective.objective import Objective
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 

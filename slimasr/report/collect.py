@@ -12,11 +12,11 @@ from typing import Any
 from slimasr.config.load import load_config, parse_config
 from slimasr.config.schema import Config, EncoderConfig, MhSsmConfig
 from slimasr.errors import UserError
-from slimasr.experiment import read_results
 from slimasr.files import read_json, understanding
 from slimasr.report.comparison import compare_all
 from slimasr.report.records import read_study
 from slimasr.report.roles import Described, Role, roles_of
+from slimasr.results.store import read_results
 from slimasr.scoring import align
 from slimasr.scoring.icefall import read_recogs
 from slimasr.search.finalists import rank_correlation

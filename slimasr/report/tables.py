@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from slimasr.measure.profile import Profile
 from slimasr.report.architecture import depth, mean_ffn
 from slimasr.report.claims_slimmable import subnet_ids
 from slimasr.report.records import Study, SubnetRecord, Wer
 from slimasr.report.roles import SEPARATE, SLIMMABLE
-from slimasr.search.front import Measurement
-from slimasr.search.profile import Profile
+from slimasr.supernet.front import Measurement
 
 _NUMBER = re.compile(r"^[+\-−]?[\d,.]+( ?%|x)?( \[.*\])?$")
 ABSENT = "–"

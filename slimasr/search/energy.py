@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from slimasr.energy import EnergyMeter
-from slimasr.experiment import change_results
+from slimasr.results.store import change_results
 
 T = TypeVar("T")
 WRITE_EVERY_SECONDS = 10.0

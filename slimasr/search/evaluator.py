@@ -22,9 +22,9 @@ from slimasr.decoding.tabulated import tabulated
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
+from slimasr.measure.quality import Quality, TokenLoss, loss_objective
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 from slimasr.scoring import Utterance, score
-from slimasr.search.evaluate import Quality, TokenLoss, loss_objective
 from slimasr.search.prefix import PrefixCache, layer_keys
 from slimasr.search.study import Outcome
 from slimasr.supernet.subnet import Subnet

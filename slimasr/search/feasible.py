@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from slimasr.search.front import Limits, Measurement, best_under
 from slimasr.search.history import Buckets
+from slimasr.supernet.front import Limits, Measurement, best_under
 from slimasr.supernet.space import Gene, SearchSpace
 from slimasr.supernet.subnet import Subnet
 

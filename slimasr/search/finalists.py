@@ -8,14 +8,15 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from slimasr.errors import UserError
-from slimasr.experiment import change_results, read_results, update_results, write_json_atomic
-from slimasr.files import read_json
+from slimasr.experiment.archive import read_archive
+from slimasr.experiment.checkpoints import fingerprint
+from slimasr.files import read_json, write_json_atomic
 from slimasr.locking import Lock, file_lock, folder_lock
-from slimasr.search.archive import fingerprint, read_archive
-from slimasr.search.evaluate import wer_entry
-from slimasr.search.front import Measurement, best_under, find_front
+from slimasr.measure.quality import wer_entry
+from slimasr.results.store import change_results, read_results, update_results
 from slimasr.search.history import History
 from slimasr.search.run import Search
+from slimasr.supernet.front import Measurement, best_under, find_front
 from slimasr.supernet.subnet import Subnet
 
 FEWEST_CORRELATED = 3

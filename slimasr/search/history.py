@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slimasr.search.front import Limits, Measurement
+from slimasr.supernet.front import Limits, Measurement
 from slimasr.supernet.subnet import Subnet
 
 State = Literal["running", "measured", "stopped"]

@@ -8,18 +8,20 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from slimasr.decoding.decode import describe
-from slimasr.experiment import Experiment, write_json_atomic
-from slimasr.search.archive import Conditions, fingerprint
+from slimasr.experiment import Experiment
+from slimasr.experiment.archive import Conditions
+from slimasr.experiment.checkpoints import fingerprint
+from slimasr.files import write_json_atomic
+from slimasr.measure.quality import Batches, joined_features
+from slimasr.measure.runtime import measure_runtime
 from slimasr.search.database import Database, default_url
-from slimasr.search.evaluate import Batches, joined_features
 from slimasr.search.evaluator import Evaluator
 from slimasr.search.feasible import Feasible, describe_space
-from slimasr.search.front import Limits, Measurement
 from slimasr.search.generators import Generator, Proposal, build_generator
 from slimasr.search.history import Candidate, History, error_bar
 from slimasr.search.prefix import layer_keys
-from slimasr.search.runtime import measure_runtime
 from slimasr.search.study import Outcome, Study
+from slimasr.supernet.front import Limits, Measurement
 from slimasr.supernet.subnet import Subnet
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0

@@ -24,10 +24,10 @@ from optuna.trial import FrozenTrial, TrialState
 from slimasr.errors import UserError
 from slimasr.locking.liveness import has_ended, is_here, process_identity
 from slimasr.search.database import AWAY, Database
-from slimasr.search.front import Limits
 from slimasr.search.generators import Proposal
 from slimasr.search.history import Candidate, History, State
 from slimasr.search.nsga2 import distributions
+from slimasr.supernet.front import Limits
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 

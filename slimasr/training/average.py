@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slimasr.data.batch import Batch
 from slimasr.elastic.norm import calibration
 from slimasr.methods.base import Method, Pass, StepContext
-from slimasr.methods.objective import Objective
+from slimasr.objective.objective import Objective
 from slimasr.supernet.subnet import Subnet
 
 

@@ -17,7 +17,7 @@ import torch
 
 from slimasr.data.sampling import EpochPart
 from slimasr.errors import UserError
-from slimasr.experiment import load_checkpoint
+from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.files import write_atomic
 
 NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")

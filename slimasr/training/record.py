@@ -18,7 +18,8 @@ from slimasr.data.provenance import (
 )
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
-from slimasr.experiment import DATA_FILE, write_record
+from slimasr.experiment.folder import DATA_FILE
+from slimasr.experiment.record import write_record
 from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.training.distributed import World
 

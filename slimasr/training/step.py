@@ -14,7 +14,7 @@ from slimasr.config.schema import TrainingConfig
 from slimasr.data.batch import Batch
 from slimasr.elastic.norm import norm_parameters
 from slimasr.methods.base import Method, Phase, StepContext, StepReport
-from slimasr.methods.objective import Objective
+from slimasr.objective.objective import Objective
 from slimasr.training.distributed import World, reduce_gradients
 from slimasr.training.guards import BufferSnapshot
 from slimasr.training.optimizer import (

@@ -25,13 +25,16 @@ from slimasr.data.provenance import unverified_sets
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
-from slimasr.experiment import LOCK_FILE, check_tokenizer_of, load_weights, resolve_separate, update_results
+from slimasr.experiment.checkpoints import check_tokenizer_of, load_weights
+from slimasr.experiment.folder import LOCK_FILE
 from slimasr.files import understanding
 from slimasr.locking import Lock
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
-from slimasr.methods.objective import Objective
+from slimasr.methods.separate import resolve_separate
 from slimasr.models.build import build_model
+from slimasr.objective.objective import Objective
+from slimasr.results.store import update_results
 from slimasr.supernet.space import build_space
 from slimasr.training.average import RunningAverage, calibrate
 from slimasr.training.batches import TrainingData, open_data
@@ -58,7 +61,7 @@ def train(
     """Train one experiment, or resume it where it was interrupted.
 
     Args:
-      config: as the recipe says it; `slimasr.experiment.resolve_separate` makes a baseline of it where asked.
+      config: as the recipe says it; `slimasr.methods.separate.resolve_separate` makes a baseline of it where asked.
       data_dir: manifests, features and tokenizers of stages 1 to 3.
       exp: experiment folder, the record of the run.
       command: what to note as the command that made it.

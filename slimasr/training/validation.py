@@ -14,7 +14,7 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import join_parts, texts_of
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, StepContext
-from slimasr.methods.objective import Objective, PassOutput, scored_part
+from slimasr.objective.objective import Objective, PassOutput, scored_part
 from slimasr.supernet.subnet import Subnet
 from slimasr.training.distributed import World
 from slimasr.training.guards import explained_validation

@@ -11,8 +11,9 @@ from typer.testing import CliRunner, Result
 from slimasr.cli.common import command_app
 from slimasr.cli.extract import run
 from slimasr.config.load import load_config
-from slimasr.experiment import Experiment, read_results, update_results
-from slimasr.search.archive import fingerprint
+from slimasr.experiment import Experiment
+from slimasr.experiment.checkpoints import fingerprint
+from slimasr.results.store import read_results, update_results
 from slimasr.supernet.subnet import Subnet
 from tests.decoding import made_up
 from tests.search.untrained import make_data, make_experiment

@@ -178,7 +178,7 @@ def test_an_abandoned_training_folder_is_taken_over(root: Path) -> None:
 UPDATE = """
 import sys
 from pathlib import Path
-from slimasr.experiment import update_results
+from slimasr.results.store import update_results
 for number in range(40):
     update_results(Path(sys.argv[1]), {"subnets": {f"{sys.argv[2]}-{number}": {"wer": {}}}})
 """

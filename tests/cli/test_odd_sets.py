@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
-from slimasr.experiment import read_results
+from slimasr.results.store import read_results
 from slimasr.scoring.icefall import read_recogs
 from slimasr.training.trainer import train
 from tests.data.corpus import audio_path, make_an4, run_stages, set_text

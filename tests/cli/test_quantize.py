@@ -11,8 +11,9 @@ from typer.testing import CliRunner, Result
 
 from slimasr.cli.common import command_app
 from slimasr.cli.quantize import run
-from slimasr.experiment import read_results, update_results, write_json_atomic
-from slimasr.search.archive import fingerprint
+from slimasr.experiment.checkpoints import fingerprint
+from slimasr.files import write_json_atomic
+from slimasr.results.store import read_results, update_results
 from tests.search.untrained import make_data, make_experiment
 
 with_onnx = pytest.mark.skipif(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.cli.score import run
 from slimasr.decoding.sets import DecodedSet, write_decoded
-from slimasr.experiment import read_results
+from slimasr.results.store import read_results
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
 

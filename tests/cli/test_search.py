@@ -16,7 +16,7 @@ from slimasr.cli.common import command_app
 from slimasr.cli.search import run
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
-from slimasr.experiment import read_results
+from slimasr.results.store import read_results
 from tests.search.untrained import LAYERS, copy_of, make_config, make_data, make_experiment
 
 

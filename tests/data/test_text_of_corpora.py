@@ -37,9 +37,7 @@ def _resave(folder: Path, before: str, after: str, encoding: str = "utf-8") -> N
     ("before", "after", "encoding"),
     [("\n", "\r\n", "utf-8-sig"), ("\n", "\r", "utf-8"), (" (", "\t(", "utf-8"), (" ", "  ", "utf-8-sig")],
 )
-def test_an4_saved_in_other_ways_is_the_same(
-    an4: Path, tmp_path: Path, before: str, after: str, encoding: str
-) -> None:
+def test_an4_saved_in_other_ways_is_the_same(an4: Path, tmp_path: Path, before: str, after: str, encoding: str) -> None:
     expected = _texts(an4, tmp_path)
     _resave(an4 / "etc", before, after, encoding)
     assert _texts(an4, tmp_path) == expected

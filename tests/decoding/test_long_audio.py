@@ -31,13 +31,13 @@ from slimasr.decoding.decode import decode_batches
 from slimasr.decoding.greedy import greedy_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.experiment import Experiment
+from slimasr.measure.quality import measure_quality
 from slimasr.methods.base import StepContext
-from slimasr.methods.objective import Objective, loss_weights
 from slimasr.methods.slimmable import Slimmable
 from slimasr.models.transducer import Transducer
+from slimasr.objective.objective import Objective, loss_weights
 from slimasr.scoring import score
 from slimasr.scoring.icefall import read_recogs
-from slimasr.search.evaluate import measure_quality
 from slimasr.search.evaluator import Evaluator
 from slimasr.training.distributed import World
 from slimasr.training.validation import validate

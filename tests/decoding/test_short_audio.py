@@ -17,8 +17,8 @@ from slimasr.data.manifests import build_cuts
 from slimasr.decoding.decode import decode_batches, override
 from slimasr.decoding.transcribe import transcribe
 from slimasr.experiment import Experiment
+from slimasr.measure.quality import measure_quality
 from slimasr.scoring import score
-from slimasr.search.evaluate import measure_quality
 from slimasr.search.evaluator import Evaluator
 from tests.decoding.made_up import RATE, config, noise, write_data, write_experiment
 

@@ -15,12 +15,12 @@ from slimasr.config.schema import AuxiliaryConfig, LossConfig, TodmConfig
 from slimasr.data.batch import Batch
 from slimasr.losses.frame_targets import frame_targets
 from slimasr.methods.base import Method, StepContext, StepReport
-from slimasr.methods.objective import Objective, loss_weights
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
 from slimasr.models.frame_head import FrameHead
 from slimasr.models.transducer import Transducer
+from slimasr.objective.objective import Objective, loss_weights
 from slimasr.supernet.space import LayerSpace, WidthSpace
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import MODEL, VOCAB_SIZE, batch, randomize

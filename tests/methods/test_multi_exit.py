@@ -16,8 +16,8 @@ from slimasr.data.batch import Batch
 from slimasr.methods import build_method
 from slimasr.methods.base import StepContext, StepReport
 from slimasr.methods.multi_exit import MultiExit
-from slimasr.methods.objective import Objective, loss_weights
 from slimasr.models.transducer import Transducer
+from slimasr.objective.objective import Objective, loss_weights
 from slimasr.supernet.space import LayerSpace, build_space
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import MODEL, VOCAB_SIZE, batch, randomize

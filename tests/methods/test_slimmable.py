@@ -11,10 +11,10 @@ from slimasr.config.schema import LossConfig, LstmPredictorConfig
 from slimasr.data.batch import Batch
 from slimasr.elastic.norm import norm_parameters
 from slimasr.methods.base import Method, Pass, StepContext, StepReport
-from slimasr.methods.objective import Objective, loss_weights
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.models.transducer import Transducer
+from slimasr.objective.objective import Objective, loss_weights
 from slimasr.supernet.space import WidthSpace
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import FULL_LOSS, MODEL, VOCAB_SIZE, WIDTHS, batch, randomize

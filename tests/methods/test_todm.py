@@ -20,9 +20,9 @@ from slimasr.config.schema import (
 )
 from slimasr.data.batch import Batch
 from slimasr.methods.base import StepContext, StepReport
-from slimasr.methods.objective import Objective, loss_weights
 from slimasr.methods.todm import Todm, split
 from slimasr.models.transducer import Transducer
+from slimasr.objective.objective import Objective, loss_weights
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import MODEL, VOCAB_SIZE, batch, randomize

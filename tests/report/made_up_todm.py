@@ -9,7 +9,7 @@ from typing import Any
 
 from slimasr.config.load import parse_config, save_config
 from slimasr.scoring import score
-from slimasr.search.front import Measurement, find_front
+from slimasr.supernet.front import Measurement, find_front
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
 from tests.report.made_up import SETS, decode, hypotheses, scored, training_log

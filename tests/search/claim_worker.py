@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from slimasr.search.database import Database
-from slimasr.search.front import Limits
 from slimasr.search.generators import Proposal
 from slimasr.search.study import Outcome, Study
+from slimasr.supernet.front import Limits
 from tests.search.kit import SPACE, count
 
 RACED = list(SPACE)[:24]

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Mapping
 
 from slimasr.search.feasible import Feasible
-from slimasr.search.front import Limits
 from slimasr.search.generators import Generator, Proposal
 from slimasr.search.history import Candidate, History
+from slimasr.supernet.front import Limits
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
 

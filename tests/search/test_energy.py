@@ -9,7 +9,7 @@ import pytest
 
 from slimasr import energy
 from slimasr.energy import NO_METER, EnergyMeter
-from slimasr.experiment import read_results, update_results
+from slimasr.results.store import read_results, update_results
 from slimasr.search.energy import metered
 
 

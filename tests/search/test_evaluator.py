@@ -18,11 +18,11 @@ from slimasr.decoding.greedy import greedy_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.export.int8 import fake_quantized
-from slimasr.search.evaluate import measure_quality, wer_entry
+from slimasr.measure.quality import measure_quality, wer_entry
 from slimasr.search.evaluator import Evaluator
-from slimasr.search.front import find_front
 from slimasr.search.history import Candidate, History, error_bar
 from slimasr.search.prefix import PrefixCache
+from slimasr.supernet.front import find_front
 from slimasr.supernet.subnet import Subnet
 from tests.search.untrained import LAYERS, edit_distance, make_experiment
 from tests.tiny import randomize

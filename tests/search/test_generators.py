@@ -11,11 +11,11 @@ import pytest
 from slimasr.config.schema import EvolutionSearchConfig, ExhaustiveSearchConfig, Nsga2SearchConfig, RandomSearchConfig
 from slimasr.errors import UserError
 from slimasr.search.feasible import Feasible
-from slimasr.search.front import Limits, find_front
 from slimasr.search.generators import Evolution, Generator, build_generator, next_in_gaps
 from slimasr.search.history import Candidate, History, error_bar
 from slimasr.search.nsga2 import Nsga2
 from slimasr.search.prefix import layer_keys
+from slimasr.supernet.front import Limits, find_front
 from slimasr.supernet.subnet import Subnet
 from tests.search.kit import PAPER, SPACE, count, count_paper, errors_of, feasible, measured, run_to_end
 

@@ -21,15 +21,17 @@ import slimasr
 from slimasr.cli import align, decode, extract, profile, transcribe
 from slimasr.cli import search as search_command
 from slimasr.cli.common import command_app
-from slimasr.experiment import Experiment, read_results
+from slimasr.experiment import Experiment
+from slimasr.experiment.archive import read_candidates, read_front
+from slimasr.experiment.subnets import LISTED
+from slimasr.measure.runtime import Runtime
 from slimasr.models.transducer import Transducer
-from slimasr.search.archive import LISTED, read_candidates, read_front
+from slimasr.results.store import read_results
 from slimasr.search.database import Database, default_url
 from slimasr.search.finalists import rank_correlation, write_summary
-from slimasr.search.front import Limits, best_under, find_front
-from slimasr.search.runtime import Runtime
 from slimasr.search.study import Study
 from slimasr.search.workers import Job
+from slimasr.supernet.front import Limits, best_under, find_front
 from slimasr.supernet.subnet import Subnet
 from tests.search.postgres import running_server
 from tests.search.untrained import LAYERS, copy_of, make_experiment

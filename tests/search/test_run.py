@@ -15,12 +15,13 @@ from slimasr.cli.search import run
 from slimasr.data.dataloading import eval_batches
 from slimasr.decoding.decode import describe
 from slimasr.decoding.greedy import greedy_search
-from slimasr.experiment import Experiment, read_results
+from slimasr.experiment import Experiment
+from slimasr.experiment.archive import Conditions, read_archive, read_candidates
 from slimasr.losses import transducer
-from slimasr.search.archive import Conditions, read_archive, read_candidates
-from slimasr.search.evaluate import joined_features, measure_quality
+from slimasr.measure.quality import joined_features, measure_quality
+from slimasr.results.store import read_results
 from slimasr.search.evaluator import Evaluator
-from slimasr.search.front import Measurement, find_front
+from slimasr.supernet.front import Measurement, find_front
 from slimasr.supernet.subnet import Subnet
 from tests.search.untrained import edit_distance, make_experiment
 

@@ -21,9 +21,9 @@ from sqlalchemy.exc import OperationalError
 from slimasr.errors import UserError
 from slimasr.locking.liveness import has_ended, process_identity
 from slimasr.search.database import Database, default_url
-from slimasr.search.front import Limits
 from slimasr.search.generators import Proposal
 from slimasr.search.study import MOST_DEATHS, Outcome, Study
+from slimasr.supernet.front import Limits
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
 from tests.search.claim_worker import RACED

@@ -10,7 +10,7 @@ import pytest
 from slimasr.data.batch import Batch
 from slimasr.data.evaluation_batches import eval_batches
 from slimasr.experiment import Experiment
-from slimasr.search.evaluate import measure_quality
+from slimasr.measure.quality import measure_quality
 from slimasr.search.evaluator import Evaluator
 
 

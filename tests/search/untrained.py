@@ -16,7 +16,7 @@ from slimasr.config.schema import Config
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
-from slimasr.experiment import write_record
+from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model
 from slimasr.supernet.space import build_space
 from tests.tiny import model_config, randomize

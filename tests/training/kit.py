@@ -17,8 +17,8 @@ from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, plan
 from slimasr.data.tokenizer import Tokenizer, train_model
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
-from slimasr.methods.objective import Objective
 from slimasr.models.build import build_model
+from slimasr.objective.objective import Objective
 from slimasr.supernet.space import build_space
 from slimasr.training.batches import TrainingData
 from slimasr.training.distributed import World

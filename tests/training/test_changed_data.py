@@ -15,8 +15,9 @@ from slimasr.data.files import DataFolder, read_cuts, write_cuts
 from slimasr.data.provenance import checked_identity
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 from slimasr.errors import UserError
-from slimasr.experiment import Experiment, load_checkpoint
-from slimasr.search.extract import extract_experiment
+from slimasr.experiment import Experiment
+from slimasr.experiment.checkpoints import load_checkpoint
+from slimasr.experiment.extract import extract_experiment
 from slimasr.training.batches import dev_batches
 from slimasr.training.logs import silent
 from slimasr.training.trainer import train

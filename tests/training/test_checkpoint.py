@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from slimasr.errors import UserError
-from slimasr.experiment import load_checkpoint
+from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.training.checkpoint import (
     RunState,
     list_checkpoints,

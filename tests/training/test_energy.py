@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slimasr.energy import EnergyMeter
-from slimasr.experiment import read_results
+from slimasr.results.store import read_results
 from slimasr.training.checkpoint import list_checkpoints, newest_checkpoint
 from tests.training.kit import make_trainer, tiny_config
 

@@ -13,8 +13,9 @@ import torch
 from slimasr.config.load import load_config
 from slimasr.data.batch import Batch
 from slimasr.errors import UserError
-from slimasr.experiment import load_checkpoint, read_results
+from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.slimmable import Slimmable
+from slimasr.results.store import read_results
 from slimasr.supernet.space import WidthSpace
 from slimasr.training.distributed import World
 from slimasr.training.trainer import Trainer, begin_record

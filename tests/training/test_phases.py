@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from slimasr.config.schema import Config, EdenScheduleConfig, ScaledAdamConfig
-from slimasr.experiment import load_checkpoint
+from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.base import Phase
 from slimasr.methods.slimmable import Slimmable
 from slimasr.supernet.space import WidthSpace

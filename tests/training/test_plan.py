@@ -17,7 +17,7 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.experiment import load_checkpoint
+from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.base import StepContext, StepReport
 from slimasr.training.checkpoint import list_checkpoints
 from slimasr.training.distributed import World
@@ -230,9 +230,7 @@ def test_it_is_said_how_many_processes_go_on(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("now", [2, 5, 6, 7, 11, 24])
 @pytest.mark.parametrize("stop", [3, 6, 8, 17])
-def test_changed_data_keep_the_plan(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], now: int, stop: int
-) -> None:
+def test_changed_data_keep_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str], now: int, stop: int) -> None:
     """Six batches an epoch became ``now``: the schedule goes on in proportion and ends with the run."""
     journal = Journal()
     run(tmp_path, config(), 1, stop, journal, SampledBatches(tiny_tokenizer(), num_utterances=12, max_cuts=2))

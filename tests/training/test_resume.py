@@ -24,7 +24,8 @@ from slimasr.data.features import compute_features
 from slimasr.data.manifests import prepare
 from slimasr.data.tokenizer import train_tokenizer
 from slimasr.errors import UserError
-from slimasr.experiment import Experiment, load_checkpoint
+from slimasr.experiment import Experiment
+from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.training.checkpoint import list_checkpoints
 from slimasr.training.logs import silent
 from slimasr.training.trainer import train

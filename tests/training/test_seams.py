@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.data.batch import Batch
-from slimasr.experiment import load_checkpoint
+from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.base import Method, ParameterGroup, Pass, Phase, StepContext, StepReport, weigh
-from slimasr.methods.objective import Objective
 from slimasr.models.transducer import Transducer
+from slimasr.objective.objective import Objective
 from slimasr.supernet.space import WidthSpace
 from slimasr.supernet.subnet import Subnet
 from slimasr.training.trainer import Trainer

@@ -15,10 +15,12 @@ from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.elastic.norm import norm_parameters
 from slimasr.errors import UserError
-from slimasr.experiment import load_checkpoint, read_results, resolve_separate
+from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.base import Pass, StepContext
-from slimasr.methods.objective import Objective
+from slimasr.methods.separate import resolve_separate
 from slimasr.methods.slimmable import Slimmable
+from slimasr.objective.objective import Objective
+from slimasr.results.store import read_results
 from slimasr.supernet.space import WidthSpace
 from slimasr.training.validation import dev_metric, word_errors
 from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer

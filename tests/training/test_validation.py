@@ -12,8 +12,8 @@ import torch
 from slimasr.config.schema import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.methods.base import StepContext
-from slimasr.methods.objective import Objective
 from slimasr.methods.slimmable import Slimmable
+from slimasr.objective.objective import Objective
 from slimasr.supernet.space import WidthSpace
 from slimasr.training.distributed import World
 from slimasr.training.validation import dev_metric, validate

@@ -13,9 +13,9 @@ import torch
 from common import median_seconds, report
 
 from slimasr.config.load import load_config
+from slimasr.measure.runtime import noise_features
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
-from slimasr.search.runtime import noise_features
 from slimasr.supernet.subnet import Subnet
 
 EGS = Path(__file__).resolve().parents[2] / "egs"

@@ -31,7 +31,7 @@ from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 from slimasr.decoding.greedy import greedy_search
-from slimasr.experiment import write_record
+from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
 from slimasr.search.run import Search

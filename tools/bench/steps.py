@@ -9,12 +9,12 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.experiment import resolve_separate
 from slimasr.methods import build_method
 from slimasr.methods.base import StepContext
-from slimasr.methods.objective import Objective
+from slimasr.methods.separate import resolve_separate
 from slimasr.models.build import build_model
 from slimasr.models.transducer import FRAMES_PER_SECOND
+from slimasr.objective.objective import Objective
 from slimasr.supernet.space import build_space
 from slimasr.training.distributed import World
 from slimasr.training.step import Stepper

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from slimasr.errors import UserError
-from slimasr.search.front import Limits, Measurement, best_under, find_front
+from slimasr.supernet.front import Limits, Measurement, best_under, find_front
 from slimasr.supernet.subnet import Subnet
 
 

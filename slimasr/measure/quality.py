@@ -17,8 +17,8 @@ from slimasr.decoding.decode import describe
 from slimasr.decoding.recognize import join_parts, scored_utterances, texts_of
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
-from slimasr.methods.objective import Objective, scored_part
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
+from slimasr.objective.objective import Objective, scored_part
 from slimasr.scoring import Utterance, WerResult, score
 from slimasr.supernet.subnet import Subnet
 

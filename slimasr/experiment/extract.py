@@ -10,9 +10,11 @@ import torch
 from slimasr.config.load import save_config
 from slimasr.config.schema import SeparateConfig, WidthSpaceConfig
 from slimasr.errors import UserError
-from slimasr.experiment import LOCK_FILE, Experiment, update_results, write_atomic
-from slimasr.files import copy_folder
+from slimasr.experiment import Experiment
+from slimasr.experiment.folder import LOCK_FILE
+from slimasr.files import copy_folder, write_atomic
 from slimasr.locking import folder_lock
+from slimasr.results.store import update_results
 from slimasr.supernet.cost import Cost
 from slimasr.supernet.subnet import Subnet
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from slimasr.errors import UserError
-from slimasr.experiment import Experiment, load_weights, update_results
+from slimasr.experiment import Experiment
+from slimasr.experiment.checkpoints import load_weights
+from slimasr.measure.quality import Batches, measure_quality, wer_entry
 from slimasr.models.build import build_model
-from slimasr.search.evaluate import Batches, measure_quality, wer_entry
+from slimasr.results.store import update_results
 from slimasr.supernet.subnet import Subnet
 
 

@@ -88,7 +88,7 @@ def measure_runtime(
             torch.save(payload, content)
             path.write_bytes(content.getbuffer())
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        command = [sys.executable, "-m", "slimasr.search.runtime", str(path)]
+        command = [sys.executable, "-m", "slimasr.measure.runtime", str(path)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

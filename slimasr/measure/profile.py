@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from slimasr.config.schema import Config
+from slimasr.measure.runtime import measure_runtime, noise_features
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
-from slimasr.search.runtime import measure_runtime, noise_features
 from slimasr.supernet.space import SearchSpace, build_space
 from slimasr.supernet.subnet import Subnet
 

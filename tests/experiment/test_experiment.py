@@ -11,15 +11,11 @@ import torch
 from slimasr.config.load import save_config
 from slimasr.data.tokenizer import Tokenizer, train_model
 from slimasr.errors import UserError
-from slimasr.experiment import (
-    Experiment,
-    load_weights,
-    read_results,
-    revision,
-    update_results,
-    write_json_atomic,
-    write_record,
-)
+from slimasr.experiment import Experiment
+from slimasr.experiment.checkpoints import load_weights
+from slimasr.experiment.record import revision, write_record
+from slimasr.files import write_json_atomic
+from slimasr.results.store import read_results, update_results
 from slimasr.training.checkpoint import save_checkpoint
 from tests.training.kit import SENTENCES, make_objective, tiny_config, tiny_tokenizer
 

@@ -17,7 +17,7 @@ from slimasr.losses.distillation import (
     target_blank_classes,
     top_classes,
 )
-from slimasr.methods.lattice import Lattice, Scored
+from slimasr.objective.scores import Lattice, Scored
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,20 @@
-"""What an experiment's search has found so far, read from its files, and subnets by name."""
+"""What an experiment's search has found so far, read from its files."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slimasr.errors import UserError
-from slimasr.experiment import Experiment, read_results
+from slimasr.experiment.checkpoints import fingerprint
 from slimasr.files import read_json, understanding
-from slimasr.search.front import Measurement
-from slimasr.supernet.space import SearchSpace
+from slimasr.results.store import read_results
+from slimasr.supernet.front import Measurement
 from slimasr.supernet.subnet import Subnet
 
 AGAIN = "run stage 5 (slimasr-search) again"
-LISTED = 100
-"""Larger spaces are never gone through: ``all`` then means the front, max and min."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +43,6 @@ class Conditions:
         return (found.get("int8", False), decoding, data) == (self.int8, self.decoding, self.data or data)
 
 
-def fingerprint(path: Path) -> str:
-    """Short digest of a checkpoint: figures measured on other weights are measured again.
-
-    Raises:
-      UserError: there is no checkpoint.
-    """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
 def read_archive(exp: Path, conditions: Conditions | None = None) -> list[Measurement]:
     """The subnets measured in full (costs and time too) on the weights that the experiment has now.
 
@@ -83,61 +66,10 @@ def read_candidates(exp: Path) -> list[Measurement]:
     return archive + [measurement for measurement in others if measurement.subnet not in known]
 
 
-def find_subnet(experiment: Experiment, text: str) -> Subnet:
-    """The subnet meant by a width, ``max``, ``min``, JSON, or the id of one that the search has evaluated.
-
-    Raises:
-      UserError: none is.
-    """
-    try:
-        return experiment.space.parse(text)
-    except UserError as error:
-        with understanding(experiment.dir / "results.json", AGAIN):
-            measured = [_subnet(entry) for entry in _entries(experiment.dir)]
-        evaluated = [*measured, *(m.subnet for m in read_candidates(experiment.dir))]
-        ids = {subnet.id: subnet for subnet in evaluated}
-        if text.strip() in ids and ids[text.strip()] in experiment.space:
-            return ids[text.strip()]
-        advice = "" if experiment.space.count() <= LISTED else ", or the id of one that the search has evaluated"
-        raise UserError(f"{error}{advice}") from None
-
-
-def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
-    """The subnets meant by several names, each once: also ``front``, and ``all``, which is front, max and min where
-    the space is too large to be gone through.
-
-    Raises:
-      UserError: a name means none, or no search has been run.
-    """
-    found: dict[Subnet, None] = {}
-    for text in texts:
-        if text == "front":
-            found |= dict.fromkeys(read_front(experiment.dir))
-        elif text == "all":
-            found |= dict.fromkeys(all_subnets(experiment))
-        else:
-            found[find_subnet(experiment, text)] = None
-    return list(found)
-
-
-def all_subnets(experiment: Experiment) -> list[Subnet]:
-    """All subnets, or where those are too many: max, the front from the most expensive one down, and min.
-
-    Raises:
-      UserError: there are too many, and no search has been run.
-    """
-    return listed(experiment.space) or _ends(experiment.space, reversed(read_front(experiment.dir)))
-
-
-def profiled_subnets(space: SearchSpace, exp: Path | None) -> list[Subnet]:
-    """The same; before a search, max and min alone."""
-    front = [] if exp is None else _front(exp)
-    return listed(space) or _ends(space, reversed(front))
-
-
-def listed(space: SearchSpace) -> list[Subnet]:
-    """All subnets of a small space, largest first; none of a large one."""
-    return list(space) if space.count() <= LISTED else []
+def measured_subnets(exp: Path) -> list[Subnet]:
+    """The subnets measured in full on the weights of now, under whatever conditions."""
+    with understanding(exp / "results.json", AGAIN):
+        return [_subnet(entry) for entry in _entries(exp)]
 
 
 def read_front(exp: Path) -> list[Subnet]:
@@ -146,23 +78,20 @@ def read_front(exp: Path) -> list[Subnet]:
     Raises:
       UserError: none has been found.
     """
-    front = _front(exp)
+    front = recorded_front(exp)
     if not front:
         raise UserError(f"{exp} has no front yet: run stage 5 (slimasr-search) first, or name subnets")
     return front
 
 
-def _front(exp: Path) -> list[Subnet]:
+def recorded_front(exp: Path) -> list[Subnet]:
+    """The same; empty where no search has found one."""
     with understanding(_file(exp, "front"), AGAIN):
         return [_subnet(item) for item in _current(exp, "front").get("front", ())]
 
 
 def _file(exp: Path, name: str) -> Path:
     return exp / "search" / f"{name}.json"
-
-
-def _ends(space: SearchSpace, between: Iterable[Subnet]) -> list[Subnet]:
-    return list(dict.fromkeys([space.max, *(s for s in between if s != space.min), space.min]))
 
 
 def _current(exp: Path, name: str) -> dict[str, Any]:

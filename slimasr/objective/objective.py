@@ -13,9 +13,9 @@ from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.losses.ctc import ctc_loss
 from slimasr.losses.frame_targets import IGNORED, frame_loss, frame_targets
-from slimasr.methods.lattice import Lattice, Scored, score_full, score_pruned, simple_loss
-from slimasr.methods.teaching import Learnt, Teaching, learn, teach
 from slimasr.models.transducer import Transducer
+from slimasr.objective.scores import Lattice, Scored, score_full, score_pruned, simple_loss
+from slimasr.objective.teaching import Learnt, Teaching, learn, teach
 from slimasr.supernet.subnet import Subnet
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from slimasr.config.schema import JoinerConfig
+from slimasr.measure.runtime import measure_runtime, noise_features
 from slimasr.models.build import build_model
-from slimasr.search.runtime import measure_runtime, noise_features
 from tests.tiny import MODEL
 
 WEIGHTS = 4 * 2000 * 4000

@@ -1,0 +1,89 @@
+"""The experiment folder is the record of a run: what was asked for, what came out, and how to load it again.
+
+::
+
+    exp/<name>/config.yaml         the resolved configuration, all that later stages read
+               lang/               the tokenizer
+               checkpoints/        epoch-003.pt, epoch-003-step-00000120.pt, best.pt
+               final.pt            averaged weights, batch norms re-estimated
+               data.json           which data and which tokenizer the run uses
+               results.json        every subnet measured, and what made the run
+               experiment.lock        while it is trained or extracted: who does it (`slimasr.locking`)
+               versions.json, train.log, train_log.jsonl, bad_utterances.jsonl, tensorboard/
+               search/, decode/, export/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from slimasr.config.load import load_config
+from slimasr.config.schema import Config
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.errors import UserError
+from slimasr.experiment.checkpoints import check_tokenizer_of, load_checkpoint, load_weights
+from slimasr.models.build import build_model
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.space import SearchSpace, build_space
+
+DATA_FILE = "data.json"
+UNVERIFIED = "does not name its tokenizer and data (an earlier version wrote it); that they match is not verified"
+LOCK_FILE = "experiment.lock"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A trained run, open for search, decoding, extraction and reports.
+
+    Attributes:
+      dir: the experiment folder.
+      model: in evaluation mode, with the weights of the checkpoint.
+      checkpoint: name of the checkpoint the weights come from.
+      data: fingerprint of the data that the weights were trained on, None where it is not recorded.
+      notes: what could not be verified, for the user.
+    """
+
+    dir: Path
+    config: Config
+    space: SearchSpace
+    tokenizer: Tokenizer
+    model: Transducer
+    checkpoint: str
+    data: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, exp: Path, checkpoint: str = "final") -> Experiment:
+        """Load a run.
+
+        Args:
+          exp: experiment folder.
+          checkpoint: ``final``, ``best``, or the name of one in ``checkpoints/`` such as ``epoch-003``.
+
+        Raises:
+          UserError: a piece is missing (the message names the stage that makes it) or does not fit the others.
+        """
+        config = load_config(_needed(exp / "config.yaml"))
+        _needed(exp / "lang")
+        tokenizer, space = Tokenizer.load(exp / "lang"), build_space(config.space)
+        path = _needed(_checkpoint_path(exp, checkpoint))
+        saved = load_checkpoint(path)
+        check_tokenizer_of(saved, tokenizer, path)
+        loss = config.loss if saved.get("training_heads", True) else None
+        model = build_model(config.model, loss, tokenizer.vocab_size, space.widths)
+        load_weights(model, saved["model"], path)
+        notes = () if "tokenizer" in saved else (f"{path}: {UNVERIFIED}",)
+        return cls(exp, config, space, tokenizer, model.eval(), checkpoint, saved.get("data"), notes)
+
+
+def _checkpoint_path(exp: Path, checkpoint: str) -> Path:
+    if checkpoint == "final":
+        return exp / "final.pt"
+    return exp / "checkpoints" / f"{checkpoint.removesuffix('.pt')}.pt"
+
+
+def _needed(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first")
+    return path

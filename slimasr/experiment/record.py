@@ -1,0 +1,81 @@
+"""The record of a run: its configuration, its tokenizer, and the versions, hardware and revision that made it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slimasr.config.load import save_config
+from slimasr.config.schema import Config
+from slimasr.files import copy_folder, write_json_atomic, writing
+from slimasr.results.store import update_results
+
+VERSIONED = ("slimasr", "torch", "lhotse", "k2", "numpy", "sentencepiece", "kaldialign")
+
+
+def write_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, Any]) -> None:
+    """Begin the record: resolved configuration, tokenizer, versions, and ``facts`` into results.json.
+
+    The configuration is written last: a folder that has it has the rest.
+    """
+    with writing(exp):
+        exp.mkdir(parents=True, exist_ok=True)
+    copy_folder(lang, exp / "lang")
+    versions = describe_versions()
+    write_json_atomic(exp / "versions.json", versions)
+    made = {
+        "revision": revision(),
+        "versions": versions,
+        "hardware": describe_hardware(),
+        "seed": config.seed,
+    }
+    update_results(exp, {"name": config.name, "method": config.method.kind, **made, **facts})
+    save_config(config, exp / "config.yaml")
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on; absent ones are left out."""
+    versions = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_hardware() -> str:
+    """Processor and, if there is one, accelerator: ``2 x Intel Xeon ...``."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        cpu = names[0] if names else cpu
+    text = f"{os.cpu_count()} x {cpu}"
+    if torch.cuda.is_available():
+        text += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return text
+
+
+def revision() -> str | None:
+    """Git revision of the code, ``-dirty`` when tracked files were changed; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = _git(root, "rev-parse", "--short=12", "HEAD")
+        return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

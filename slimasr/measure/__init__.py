@@ -1,0 +1,1 @@
+"""What a subnet costs and how well it does: time, memory, WER and loss, measured."""
