@@ -13,10 +13,10 @@ def load(exp: Path | str, checkpoint: str = "final") -> Recognizer:
     """Open a trained or extracted experiment folder.
 
     Args:
-      checkpoint: ``final``, ``best``, or the name of one in ``checkpoints/``.
+        checkpoint: ``final``, ``best``, or the name of one in ``checkpoints/``.
 
     Raises:
-      UserError: a piece is missing; the message names the stage that makes it.
+        UserError: a piece is missing; the message names the stage that makes it.
     """
     # Imported late: torch and lhotse take seconds, and `slimasr --help` needs neither.
     from slimasr.experiment import Experiment

@@ -28,11 +28,11 @@ class EnergyReading:
     """What a stretch of work took; stretches add up with ``+``.
 
     Attributes:
-      kwh: energy of processor and GPUs of the whole machine; None without a readable meter.
-      cpu_seconds: processor time of this process and its finished children.
-      gpu_seconds: wall time x GPUs held.
-      wall_seconds: wall time.
-      source: which meters were read.
+        kwh: energy of processor and GPUs of the whole machine; None without a readable meter.
+        cpu_seconds: processor time of this process and its finished children.
+        gpu_seconds: wall time x GPUs held.
+        wall_seconds: wall time.
+        source: which meters were read.
     """
 
     kwh: float | None
@@ -67,7 +67,7 @@ class EnergyMeter:
         """``gpus``: how many the work holds.
 
         Raises:
-          UserError: the extra ``energy`` is not installed.
+            UserError: the extra ``energy`` is not installed.
         """
         self.gpus = gpus
         self.meters = find_meters()
@@ -104,7 +104,7 @@ def measure_energy(enabled: bool, gpus: int = 0) -> Iterator[EnergyMeter | None]
     """A running meter, or None where energy is not asked for.
 
     Raises:
-      UserError: the extra ``energy`` is not installed.
+        UserError: the extra ``energy`` is not installed.
     """
     if not enabled:
         yield None
@@ -120,7 +120,7 @@ def find_meters() -> tuple[str, ...]:
     """What this machine has meters for: ``processor`` (RAPL), ``GPUs`` (their driver).
 
     Raises:
-      UserError: the extra ``energy`` is not installed.
+        UserError: the extra ``energy`` is not installed.
     """
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
     cpu, gpu = _codecarbon(".core.cpu"), _codecarbon(".core.gpu")
@@ -145,11 +145,12 @@ def energy_of_deployments(
     A separate model of any size is taken to cost the mean of the runs at hand.
 
     Returns:
-      The unit, ``kWh`` where all was metered, else ``GPU hours`` where all held GPUs, ``CPU hours`` where none did; and
-      a row per number of models. None where some held GPUs and others did not: no time compares them.
+        The unit, ``kWh`` where all was metered, else ``GPU hours`` where all held GPUs, ``CPU hours`` where none did;
+            and
+        a row per number of models. None where some held GPUs and others did not: no time compares them.
 
     Raises:
-      UserError: there is no separate run to compare with.
+        UserError: there is no separate run to compare with.
     """
     if not separate:
         raise UserError("no separate training has an energy entry: train one with training.energy true")

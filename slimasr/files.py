@@ -25,7 +25,7 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
     Bytes of file names that are not UTF-8 (Python's lone surrogates) are written as ``\\udcXX``, which JSON reads back.
 
     Raises:
-      UserError: the file cannot be written (disk full, no permission); what was there before is untouched.
+        UserError: the file cannot be written (disk full, no permission); what was there before is untouched.
     """
     content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
     own; `write_atomic` is the same for content in memory.
 
     Raises:
-      UserError: the file cannot be written; what was there before is untouched.
+        UserError: the file cannot be written; what was there before is untouched.
     """
     # Process ids are not enough: machines that share a disk have the same ones.
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.partial_{path.name}")
@@ -90,7 +90,7 @@ def append(path: Path, text: str) -> None:
     """Add text to a file's end.
 
     Raises:
-      UserError: it cannot be written; the file keeps the length that it had.
+        UserError: it cannot be written; the file keeps the length that it had.
     """
     with writing(path), open(path, "ab") as file:
         length = file.seek(0, os.SEEK_END)
@@ -106,7 +106,7 @@ def copy_folder(source: Path, target: Path) -> None:
     """Copy the files of a folder, each whole or not at all.
 
     Raises:
-      UserError: one cannot be read or written.
+        UserError: one cannot be read or written.
     """
     for path in sorted(source.iterdir()):
         if path.is_file():
@@ -118,11 +118,11 @@ def read_json(path: Path, advice: str, kind: type[T] = dict) -> T:  # type: igno
     """The content of a JSON file.
 
     Args:
-      advice: what to do when it is damaged, e.g. ``"run stage 2 (slimasr-features) again"``.
-      kind: what it holds, ``dict`` or ``list``.
+        advice: what to do when it is damaged, e.g. ``"run stage 2 (slimasr-features) again"``.
+        kind: what it holds, ``dict`` or ``list``.
 
     Raises:
-      UserError: it cannot be read, is not JSON, or holds something else.
+        UserError: it cannot be read, is not JSON, or holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

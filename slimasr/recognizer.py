@@ -30,7 +30,7 @@ class Recognizer:
         """All subnets, largest first; of a space too large for that max, the front that the search found, and min.
 
         Raises:
-          UserError: the space is that large, and no search has been run.
+            UserError: the space is that large, and no search has been run.
         """
         return all_subnets(self.experiment)
 
@@ -46,7 +46,7 @@ class Recognizer:
         """The subnet of a name (a width, an id, ``max``, ``min``), or the best one measured under limits.
 
         Raises:
-          UserError: no such subnet, no search has been run, or none meets the limits (the nearest is named).
+            UserError: no such subnet, no search has been run, or none meets the limits (the nearest is named).
         """
         if name is not None:
             return find_subnet(self.experiment, str(name))
@@ -57,7 +57,7 @@ class Recognizer:
         """The text of an audio file of any sampling rate and length.
 
         Raises:
-          UserError: the file is missing, unreadable or empty.
+            UserError: the file is missing, unreadable or empty.
         """
         chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
         return next(transcribe(self.experiment, [path], chosen))
@@ -66,7 +66,7 @@ class Recognizer:
         """Write one subnet as a stand-alone experiment to the folder ``out``, and open it.
 
         Raises:
-          UserError: ``out`` holds an experiment already.
+            UserError: ``out`` holds an experiment already.
         """
         chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
         extract_experiment(self.experiment, chosen, Path(out))

@@ -28,9 +28,9 @@ class Line:
     """One line of a file.
 
     Attributes:
-      path: the file.
-      number: which line, from 1.
-      text: the line without its end.
+        path: the file.
+        number: which line, from 1.
+        text: the line without its end.
     """
 
     path: Path
@@ -47,7 +47,7 @@ def read_text(path: Path) -> str:
     """The whole text of a file, with LF as the only line end.
 
     Raises:
-      UserError: the file cannot be read, or as for `decode_text`.
+        UserError: the file cannot be read, or as for `decode_text`.
     """
     try:
         data = path.read_bytes()
@@ -60,7 +60,7 @@ def decode_text(path: Path, data: bytes) -> str:
     """The text that the bytes of a file are, with LF as the only line end.
 
     Raises:
-      UserError: they are not UTF-8, or hold a NUL byte or a stray carriage return; the message names file and line.
+        UserError: they are not UTF-8, or hold a NUL byte or a stray carriage return; the message names file and line.
     """
     if data.startswith(_WIDE_MARKS):
         raise UserError(f"{path}: is UTF-16 or UTF-32 text; save it as UTF-8")
@@ -78,7 +78,7 @@ def read_lines(path: Path) -> list[Line]:
     """All lines, empty ones included; the end of the last line does not begin another one.
 
     Raises:
-      UserError: as for `read_text`.
+        UserError: as for `read_text`.
     """
     text = read_text(path)
     if not text:

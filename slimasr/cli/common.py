@@ -50,7 +50,7 @@ def above_zero(value: float | list[float] | None) -> float | list[float] | None:
     """Callback of an option that takes finite numbers above 0; Typer's own ``min`` lets NaN and infinity pass.
 
     Raises:
-      typer.BadParameter: it has another one; Typer names the option.
+        typer.BadParameter: it has another one; Typer names the option.
     """
     for number in value if isinstance(value, list) else [value]:
         if number is not None and not 0.0 < number < math.inf:

@@ -31,12 +31,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read one experiment.
 
     Args:
-      path: YAML file.
-      overrides: ``key=value`` strings; the value is read as YAML. A leading section name that occurs once in the
-        schema stands for its full path: ``encoder.num_layers=6`` means ``model.encoder.num_layers=6``.
+        path: YAML file.
+        overrides: ``key=value`` strings; the value is read as YAML. A leading section name that occurs once in the
+            schema stands for its full path: ``encoder.num_layers=6`` means ``model.encoder.num_layers=6``.
 
     Raises:
-      UserError: the file is missing or not YAML, or a key is unknown, of the wrong type or impossible.
+        UserError: the file is missing or not YAML, or a key is unknown, of the wrong type or impossible.
     """
     tree = _read_tree(path, ())
     for override in overrides:
@@ -51,7 +51,7 @@ def parse_config(tree: Tree) -> Config:
     """A configuration from plain data; sections that leave out their ``kind`` get the default one, but in lists.
 
     Raises:
-      pydantic.ValidationError: a key is unknown, of the wrong type or impossible.
+        pydantic.ValidationError: a key is unknown, of the wrong type or impossible.
     """
     return Config.model_validate(_with_default_kinds(tree, Config))
 

@@ -19,7 +19,7 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-      UserError: the file cannot be read or is not YAML, gives a key twice, or refers to itself.
+        UserError: the file cannot be read or is not YAML, gives a key twice, or refers to itself.
     """
     try:
         text = decode_text(path, path.read_bytes())
@@ -34,10 +34,10 @@ def parse_yaml(text: str, source: str) -> Any:
     """The data that a YAML text describes.
 
     Args:
-      source: names the text in errors.
+        source: names the text in errors.
 
     Raises:
-      UserError: see `read_yaml`.
+        UserError: see `read_yaml`.
     """
     try:
         data = yaml.load(text, Loader=_StrictLoader)

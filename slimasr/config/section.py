@@ -29,8 +29,8 @@ class Bounds:
     Booleans, strings, NaN and infinite numbers are refused whatever the bounds are.
 
     Attributes:
-      low: the smallest value, or the one that all values exceed (``above``).
-      high: the largest value, or the one that all values stay below (``below``); None = no upper bound.
+        low: the smallest value, or the one that all values exceed (``above``).
+        high: the largest value, or the one that all values stay below (``below``); None = no upper bound.
     """
 
     low: float
@@ -51,10 +51,10 @@ class Bounds:
         """The number that a value stands for.
 
         Args:
-          whole: whether it must be a whole number.
+            whole: whether it must be a whole number.
 
         Raises:
-          PydanticCustomError: it stands for none, or for one outside the range.
+            PydanticCustomError: it stands for none, or for one outside the range.
         """
         number = _number(value)
         if number is None or (whole and number != math.floor(number)):

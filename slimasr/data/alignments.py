@@ -31,8 +31,8 @@ class Alignments:
     """Alignments of some sets at some speeds.
 
     Attributes:
-      folder: where they come from.
-      frames: speed -> utterance id -> (U,) encoder frame of each token, -1 where the utterance has no alignment.
+        folder: where they come from.
+        frames: speed -> utterance id -> (U,) encoder frame of each token, -1 where the utterance has no alignment.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Alignments:
         """The frames of one utterance.
 
         Raises:
-          UserError: it is not among them.
+            UserError: it is not among them.
         """
         found = self.frames[speed].get(name)
         if found is None:
@@ -73,10 +73,10 @@ class Origin:
     """What made a folder's alignments.
 
     Attributes:
-      subsampling_factor: feature frames per encoder frame.
-      subnet: id of the subnet that aligned.
-      checkpoint: name of its checkpoint.
-      tokenizer: fingerprint of the tokenizer whose tokens were aligned.
+        subsampling_factor: feature frames per encoder frame.
+        subnet: id of the subnet that aligned.
+        checkpoint: name of its checkpoint.
+        tokenizer: fingerprint of the tokenizer whose tokens were aligned.
     """
 
     subsampling_factor: int
@@ -91,7 +91,7 @@ def write_facts(folder: Path, origin: Origin, sets: Mapping[str, str]) -> None:
     Sets that were aligned earlier in the same way stay noted.
 
     Args:
-      sets: name of each set that is aligned now -> its fingerprint (`slimasr.data.identity.Identity`).
+        sets: name of each set that is aligned now -> its fingerprint (`slimasr.data.identity.Identity`).
     """
     path, made_by = folder / FACTS, asdict(origin)
     before: dict[str, Any] = read_json(path, "remove it and run slimasr-align again") if path.is_file() else {}
@@ -104,11 +104,11 @@ def check_aligned_sets(folder: Path, tokenizer: str, sets: Mapping[str, str]) ->
     """Compare tokenizer and sets of alignments with those of a training. Older alignments do not name theirs.
 
     Args:
-      tokenizer: fingerprint of the training's tokenizer.
-      sets: name of each set whose alignments are read -> its fingerprint.
+        tokenizer: fingerprint of the training's tokenizer.
+        sets: name of each set whose alignments are read -> its fingerprint.
 
     Raises:
-      UserError: they differ.
+        UserError: they differ.
     """
     facts: dict[str, Any] = read_json(folder / FACTS, AGAIN)
     if facts.get("tokenizer", tokenizer) != tokenizer:
@@ -122,7 +122,7 @@ def read_alignments(folder: Path, set_names: Iterable[str], speeds: Sequence[flo
     """Read the alignments of sets, all of them at all these speeds.
 
     Raises:
-      UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged.
     """
     frames: dict[float, dict[str, np.ndarray]] = {speed: {} for speed in speeds}
     for set_name in set_names:
@@ -135,7 +135,7 @@ def check_frame_rate(folder: Path, subsampling_factor: int) -> None:
     """Compare the frame rate of alignments with that of a model.
 
     Raises:
-      UserError: they differ, or ``slimasr-align`` has not run.
+        UserError: they differ, or ``slimasr-align`` has not run.
     """
     path = folder / FACTS
     if not path.is_file():

@@ -20,7 +20,7 @@ def unpack(archive: Path, target: Path) -> None:
     Nothing is written before all members are checked: files and folders on relative paths that stay inside.
 
     Raises:
-      UserError: not an archive, damaged, or a member that is absolute, climbs out, links, or is a device.
+        UserError: not an archive, damaged, or a member that is absolute, climbs out, links, or is a device.
     """
     with writing(target):
         try:

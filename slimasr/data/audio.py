@@ -34,7 +34,7 @@ class CheckedBackend(AudioBackend):
         """(num_channels, T) float32 samples and their rate; ``offset`` and ``duration`` in seconds.
 
         Raises:
-          AudioError: as `open_audio` and `AudioFile.read`.
+            AudioError: as `open_audio` and `AudioFile.read`.
         """
         with open_audio(Path(path_or_fd)) as file:
             if offset > 0:
@@ -50,7 +50,7 @@ def read_recording(path: Path, recording_id: str) -> Recording:
     """Read a mono file's header; where it leaves the number of samples open, all of the file.
 
     Raises:
-      AudioError: missing, unreadable, truncated, empty or not mono.
+        AudioError: missing, unreadable, truncated, empty or not mono.
     """
     with open_audio(path) as file:
         if file.num_channels != 1:
@@ -71,8 +71,8 @@ def load_samples(cut: Cut) -> np.ndarray:
     """Decode a cut's audio: (1, num_samples) float32; full scale is [-1, 1].
 
     Raises:
-      AudioError: the file is gone, corrupt, truncated or of another length than its recording, or it holds
-        values that are not finite or far outside [-1, 1].
+        AudioError: the file is gone, corrupt, truncated or of another length than its recording, or it holds
+            values that are not finite or far outside [-1, 1].
     """
     source = audio_path(cut)
     try:

@@ -61,10 +61,10 @@ class AudioFile:
     """An open audio file, read from its start to its end.
 
     Attributes:
-      path: the file.
-      sampling_rate: in Hz.
-      num_channels: channels of the file.
-      num_samples: per channel, as the header says; None = it does not say, only reading to the end tells.
+        path: the file.
+        sampling_rate: in Hz.
+        num_channels: channels of the file.
+        num_samples: per channel, as the header says; None = it does not say, only reading to the end tells.
     """
 
     def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
@@ -79,7 +79,7 @@ class AudioFile:
         """The next samples, (num_channels, T) float32; T is less than ``num_samples`` at the end of the file only.
 
         Raises:
-          AudioError: they cannot be decoded, are missing, not finite or far outside [-1, 1].
+            AudioError: they cannot be decoded, are missing, not finite or far outside [-1, 1].
         """
         try:
             block: np.ndarray = self._file.read(num_samples, dtype="float32", always_2d=True).T
@@ -131,7 +131,7 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
     Its header is compared with its length; nothing is decoded.
 
     Raises:
-      AudioError: missing, unreadable, no audio, truncated or without samples.
+        AudioError: missing, unreadable, no audio, truncated or without samples.
     """
     with _open_regular(path) as content:
         splice = _inspect(content, path)

@@ -40,10 +40,10 @@ def inspect_wav(file: BinaryIO, size: int) -> Splice | None:
     """Check RIFF, RIFX and RF64 files of ``size`` bytes: is all of the ``data`` chunk there?
 
     Returns:
-      A head with the true size where the header says 0 (never closed, or written to a pipe).
+        A head with the true size where the header says 0 (never closed, or written to a pipe).
 
     Raises:
-      IncompleteError: the chunk is cut short.
+        IncompleteError: the chunk is cut short.
     """
     order = ">" if _read(file, 0, 4) == b"RIFX" else "<"
     position = 12

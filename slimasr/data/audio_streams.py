@@ -35,10 +35,10 @@ class Frame:
     """What the four bytes at the start of an MPEG layer 3 frame say.
 
     Attributes:
-      length: bytes of the frame.
-      samples: samples per channel that it decodes to.
-      stream: what is equal in all frames of a stream: version, layer, sampling rate.
-      side_info: bytes between the header and the data.
+        length: bytes of the frame.
+        samples: samples per channel that it decodes to.
+        stream: what is equal in all frames of a stream: version, layer, sampling rate.
+        side_info: bytes between the header and the data.
     """
 
     length: int
@@ -51,8 +51,8 @@ def inspect_ogg(file: BinaryIO, size: int) -> None:
     """Check that an Ogg file (Vorbis, Opus, FLAC) of ``size`` bytes ends with the last page of its stream.
 
     Raises:
-      IncompleteError: the last page is cut, there are pages missing behind it, or it belongs to another stream than
-        the first, the only one that libsndfile would read.
+        IncompleteError: the last page is cut, there are pages missing behind it, or it belongs to another stream than
+            the first, the only one that libsndfile would read.
     """
     file.seek(max(0, size - _OGG_TAIL))
     tail = file.read(_OGG_TAIL)
@@ -72,11 +72,11 @@ def inspect_mp3(file: BinaryIO, size: int) -> Splice | None:
     distinguished from a whole one.
 
     Returns:
-      For a file without a Xing header, or with more frames behind those that it counts (files joined by ``cat``),
-      a header that tells libsndfile the number of samples: it would estimate it, and read up to there only.
+        For a file without a Xing header, or with more frames behind those that it counts (files joined by ``cat``),
+        a header that tells libsndfile the number of samples: it would estimate it, and read up to there only.
 
     Raises:
-      IncompleteError: bytes or frames are missing.
+        IncompleteError: bytes or frames are missing.
     """
     start = _resync(file, _skip_tags(file, 0), size, None)
     if start is None:
@@ -200,7 +200,7 @@ def _check_xing(file: BinaryIO, fields: bytes, start: int, size: int) -> int | N
     """Compare a Xing header's number of bytes, or else of frames, with what is there.
 
     Returns:
-      Where its stream ends, None = it does not say.
+        Where its stream ends, None = it does not say.
     """
     flags = _big_endian(fields, 0)
     if flags & _HAS_BYTES:

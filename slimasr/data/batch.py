@@ -14,19 +14,20 @@ class Batch:
     """Utterances of one step, padded on the right.
 
     Attributes:
-      x: (N, T, F) float32 log-mel features, padded with `LOG_EPSILON`.
-      x_lens: (N,) int64, frames.
-      y: (N, U) int64 token ids, padded with 0 (blank).
-      y_lens: (N,) int64, tokens.
-      ids: utterance ids.
-      texts: reference transcripts.
-      key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
-      alignment: (N, U) int64, the encoder frame that emits each token, -1 behind the last one and where there is
-        no alignment; None = no loss of the recipe needs it.
-      unscored: ids of utterances that no loss is computed of; they are recognised and count in the WER.
-      pieces: where a single utterance is too long for the model at once, the lengths in frames of the pieces that it is
-        recognised in (`parts`); no loss is computed of it.
-      unheard: ids of utterances shorter than one feature frame. Silence stands for them, and their hypothesis is empty.
+        x: (N, T, F) float32 log-mel features, padded with `LOG_EPSILON`.
+        x_lens: (N,) int64, frames.
+        y: (N, U) int64 token ids, padded with 0 (blank).
+        y_lens: (N,) int64, tokens.
+        ids: utterance ids.
+        texts: reference transcripts.
+        key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
+        alignment: (N, U) int64, the encoder frame that emits each token, -1 behind the last one and where there is
+            no alignment; None = no loss of the recipe needs it.
+        unscored: ids of utterances that no loss is computed of; they are recognised and count in the WER.
+        pieces: where a single utterance is too long for the model at once, the lengths in frames of the pieces that it
+            is recognised in (`parts`); no loss is computed of it.
+        unheard: ids of utterances shorter than one feature frame. Silence stands for them, and their hypothesis is
+            empty.
     """
 
     x: Tensor

@@ -24,14 +24,14 @@ class Coverage:
     """What a tokenizer lacks for some texts.
 
     Attributes:
-      words: words of all texts.
-      utterances: number of texts.
-      uncovered_words: words with a character that the tokenizer lacks.
-      uncovered_utterances: texts with such a word.
-      characters: the characters that it lacks, the most frequent first.
-      examples: some of the uncovered words, the most frequent first.
-      cure: a normalisation in words, for example ``in lower case``, and how many of the uncovered words it
-        covers; None where none helps much.
+        words: words of all texts.
+        utterances: number of texts.
+        uncovered_words: words with a character that the tokenizer lacks.
+        uncovered_utterances: texts with such a word.
+        characters: the characters that it lacks, the most frequent first.
+        examples: some of the uncovered words, the most frequent first.
+        cure: a normalisation in words, for example ``in lower case``, and how many of the uncovered words it
+            covers; None where none helps much.
     """
 
     words: int
@@ -79,8 +79,8 @@ def measure_coverage(texts: Iterable[str], known: frozenset[str]) -> Coverage:
     """Count words and utterances with characters that are not among the known ones.
 
     Args:
-      texts: transcripts, one per utterance.
-      known: `alphabet` of a tokenizer.
+        texts: transcripts, one per utterance.
+        known: `alphabet` of a tokenizer.
     """
     words: Counter[str] = Counter()
     utterances = 0

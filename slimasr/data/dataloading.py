@@ -43,13 +43,13 @@ class BatchSource:
         """Read the training manifests.
 
         Args:
-          seed: default ``config.seed``.
-          key: supervision field that all utterances of a batch share (`Method.batch_key`).
-          encoder_frames: feature frames -> encoder frames, to tell which utterances have an alignment.
+            seed: default ``config.seed``.
+            key: supervision field that all utterances of a batch share (`Method.batch_key`).
+            encoder_frames: feature frames -> encoder frames, to tell which utterances have an alignment.
 
         Raises:
-          UserError: stage 2 has not run or ran with other settings; above ``data.max_bad_share`` unusable; an
-            utterance of the train or dev sets lacks the alignment that ``loss.auxiliary`` needs.
+            UserError: stage 2 has not run or ran with other settings; above ``data.max_bad_share`` unusable; an
+                utterance of the train or dev sets lacks the alignment that ``loss.auxiliary`` needs.
         """
         self._config = config
         self._folder = DataFolder(data_dir)
@@ -74,7 +74,7 @@ class BatchSource:
         """Batches of an epoch for this rank, from the one numbered ``skip`` (from 0) on.
 
         Args:
-          parts: earlier parts of the epoch; the batches hold, and ``skip`` counts, what these have left.
+            parts: earlier parts of the epoch; the batches hold, and ``skip`` counts, what these have left.
         """
         hearings = self._hearings(epoch, parts)
         plan = plan_epoch(hearings, self._config.data, self._seed, epoch, self._place)

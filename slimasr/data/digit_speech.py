@@ -25,12 +25,12 @@ class Recording:
     """How one utterance is made.
 
     Attributes:
-      pauses: whether the digits are read as a list, with commas.
-      snr: of the noise, in dB.
-      reverberation: seconds in which the echo falls by 60 dB; 0 = none.
-      direct_ratio: energy of the direct sound over that of the echo, in dB.
-      lead, tail: seconds of noise alone before and after.
-      peak: largest sample.
+        pauses: whether the digits are read as a list, with commas.
+        snr: of the noise, in dB.
+        reverberation: seconds in which the echo falls by 60 dB; 0 = none.
+        direct_ratio: energy of the direct sound over that of the echo, in dB.
+        lead, tail: seconds of noise alone before and after.
+        peak: largest sample.
     """
 
     id: str

@@ -21,7 +21,7 @@ def download_archives(addresses: Sequence[str], target: Path) -> None:
     """Download (resuming a broken transfer) and unpack each archive into ``target``, once.
 
     Raises:
-      UserError: the address cannot be reached, or `unpack` refuses the archive.
+        UserError: the address cannot be reached, or `unpack` refuses the archive.
     """
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ class Espeak:
         """(num_samples,) float32 in [-1, 1].
 
         Raises:
-          UserError: the installed espeak-ng lacks the voice.
+            UserError: the installed espeak-ng lacks the voice.
         """
         name = f"{voice.accent}+{voice.timbre}"
         # An unknown variant is silently replaced by the library; an unknown language is not.

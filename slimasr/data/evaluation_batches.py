@@ -41,9 +41,9 @@ def eval_batches(
     loss can be computed of is marked (`Batch.unscored`); `slimasr.data.evaluation_notes` puts it into words.
 
     Args:
-      speed: one of ``data.speeds``, for a training set as training hears it.
-      longest: seconds above which an utterance comes alone and in pieces; default: `pieces.whole_seconds`.
-      aligned: the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
+        speed: one of ``data.speeds``, for a training set as training hears it.
+        longest: seconds above which an utterance comes alone and in pieces; default: `pieces.whole_seconds`.
+        aligned: the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
     """
     folder = DataFolder(data_dir)
     check_features(config, folder, set_name, stored_speed(config, speed))

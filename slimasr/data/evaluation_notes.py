@@ -23,10 +23,10 @@ def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: T
     """One line for every kind of utterance that cannot be treated as the others are: set, number, first reasons.
 
     Args:
-      losses: whether the command computes losses on the set, or only recognises it.
+        losses: whether the command computes losses on the set, or only recognises it.
 
     Raises:
-      UserError: stage 2 has not run.
+        UserError: stage 2 has not run.
     """
     cuts = list(read_feature_cuts(DataFolder(data_dir), set_name))
     if not any(cut.supervisions[0].text.split() for cut in cuts):

@@ -58,11 +58,11 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
     With ``data.storage: on_the_fly`` all audio is read once, for checks and statistics; nothing is stored.
 
     Returns:
-      Manifest name -> number of cuts.
+        Manifest name -> number of cuts.
 
     Raises:
-      UserError: stage 1 has not run or is running, unusable audio in dev or test, or too much of it in train; another
-        process computes features in this data folder.
+        UserError: stage 1 has not run or is running, unusable audio in dev or test, or too much of it in train; another
+            process computes features in this data folder.
     """
     folder = DataFolder(data_dir)
     refuse_while_locked(folder.lock("manifests"), "slimasr-features")
@@ -104,7 +104,7 @@ def write_feature_cuts(folder: DataFolder, set_name: str, speed: float, shards: 
     """Write a set's manifest: its cuts as stage 1 has them now, with the features of its shards.
 
     Returns:
-      Identity of the manifest of stage 1 that was read.
+        Identity of the manifest of stage 1 that was read.
     """
     cuts = list(read_cuts(folder.raw_cuts(set_name), STAGE_1))
     write_cuts(folder.cuts(set_name, speed), (cut for shard in shards for cut in attach_features(shard, cuts)))
@@ -115,7 +115,7 @@ def feature_notes(config: Config, data_dir: Path, counts: Mapping[str, int]) -> 
     """One line per set of which utterances were left out.
 
     Args:
-      counts: as `compute_features` gives them.
+        counts: as `compute_features` gives them.
     """
     folder = DataFolder(data_dir)
     usable = {name: counts[folder.cuts(name, speeds_of(config, name)[-1]).name] for name in config.data.train}
@@ -126,7 +126,7 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
     """Mean and standard deviation per mel bin over the training data, (F,) float32 each.
 
     Raises:
-      UserError: stage 2 has not run, or ran with other features than the configuration asks for.
+        UserError: stage 2 has not run, or ran with other features than the configuration asks for.
     """
     folder = DataFolder(data_dir)
     if not folder.stats.is_file():

@@ -83,7 +83,7 @@ def read_cuts(path: Path, stage: str) -> CutSet:
     """Read a cut manifest eagerly.
 
     Args:
-      stage: what makes the file, for the error message, e.g. ``"stage 1 (slimasr-prepare)"``.
+        stage: what makes the file, for the error message, e.g. ``"stage 1 (slimasr-prepare)"``.
     """
     return CutSet.from_cuts(iterate_cuts(path, stage))
 
@@ -94,7 +94,7 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
     Read here and not by lhotse, for which a path may also be a URL or a command.
 
     Raises:
-      UserError: the file is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     if not path.is_file():
         known = _sets_in(path.parent)
@@ -116,8 +116,8 @@ def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str
     """Raise `UserError` for a set named by ``--set-name`` that does not exist; names those that do.
 
     Args:
-      manifest: gives the manifest of a set, e.g. `DataFolder.cuts`.
-      stage: what makes it, as in `read_cuts`.
+        manifest: gives the manifest of a set, e.g. `DataFolder.cuts`.
+        stage: what makes it, as in `read_cuts`.
     """
     for name in names:
         path = manifest(name)
@@ -138,7 +138,7 @@ def write_cuts(path: Path, cuts: Iterable[Cut]) -> None:
     """Write a cut manifest under a temporary name, then rename it.
 
     Raises:
-      UserError: it cannot be written; what was there before is untouched.
+        UserError: it cannot be written; what was there before is untouched.
     """
     # Neither time nor name inside, so that the same cuts make the same file.
     with (
@@ -171,7 +171,7 @@ def describe_left_out(bad: Sequence[BadUtterance], num_listed: int, set_name: st
     where there are none.
 
     Args:
-      num_listed: utterances of the set, good and bad.
+        num_listed: utterances of the set, good and bad.
     """
     if not bad:
         return None
@@ -184,8 +184,8 @@ def left_out_notes(counts: Mapping[str, int], listing: Callable[[str], Path]) ->
     """`describe_left_out` for several sets.
 
     Args:
-      counts: set name -> number of its usable utterances.
-      listing: gives the file that lists a set's left-out utterances, as `write_bad` writes it.
+        counts: set name -> number of its usable utterances.
+        listing: gives the file that lists a set's left-out utterances, as `write_bad` writes it.
     """
     notes = []
     for name, count in counts.items():
@@ -198,8 +198,8 @@ def check_bad_share(bad: list[BadUtterance], num_listed: int, max_share: float, 
     """Raise `UserError` when too much of a training set is unusable.
 
     Args:
-      num_listed: utterances of the set, good and bad.
-      max_share: ``data.max_bad_share``.
+        num_listed: utterances of the set, good and bad.
+        max_share: ``data.max_bad_share``.
     """
     if not bad or len(bad) <= max_share * num_listed:
         return

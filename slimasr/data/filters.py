@@ -27,9 +27,9 @@ def unusable(
     """Why an utterance cannot be trained on, or None.
 
     Args:
-      seconds: duration at the training speed in question.
-      ids: the transcript's tokens.
-      encoder_frames: feature frames -> encoder frames.
+        seconds: duration at the training speed in question.
+        ids: the transcript's tokens.
+        encoder_frames: feature frames -> encoder frames.
     """
     if not text.strip() or not ids:
         return "empty transcript"

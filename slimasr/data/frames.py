@@ -34,7 +34,7 @@ def extract_frames(
     """(T, F) float32 log-mel features of (1, num_samples) audio; T = 0 without `has_frame`, where lhotse would fail.
 
     Args:
-      seconds: duration by a manifest, which all stages go by; default: that of the samples.
+        seconds: duration by a manifest, which all stages go by; default: that of the samples.
     """
     if not has_frame(samples.shape[1] / sampling_rate if seconds is None else seconds):
         return no_frames(extractor.feature_dim(sampling_rate))

@@ -31,11 +31,11 @@ class Identity:
     """Digests of one set.
 
     Attributes:
-      transcripts: utterance ids and texts, in the order of the manifest.
-      utterances: ids, times, speakers, languages.
-      audio: headers and sizes of the audio files.
-      modified: modification times of the audio files.
-      content: content of the audio files; empty where stage 1 did not read it.
+        transcripts: utterance ids and texts, in the order of the manifest.
+        utterances: ids, times, speakers, languages.
+        audio: headers and sizes of the audio files.
+        modified: modification times of the audio files.
+        content: content of the audio files; empty where stage 1 did not read it.
     """
 
     transcripts: str
@@ -77,7 +77,7 @@ class Identity:
         """Inverse of `to_dict`.
 
         Raises:
-          KeyError: a digest is missing.
+            KeyError: a digest is missing.
         """
         return cls(*(str(values[item.name]) for item in fields(cls)))
 
@@ -87,9 +87,9 @@ class AudioStamp:
     """What tells one state of an audio file from another.
 
     Attributes:
-      num_bytes: size of the file.
-      modified_ns: modification time, in nanoseconds since 1970.
-      sha256: digest of its content, None where it was not read.
+        num_bytes: size of the file.
+        modified_ns: modification time, in nanoseconds since 1970.
+        sha256: digest of its content, None where it was not read.
     """
 
     num_bytes: int
@@ -101,7 +101,7 @@ class AudioStamp:
         """The stamp of a file as it is now.
 
         Args:
-          content: read the whole file for its digest.
+            content: read the whole file for its digest.
         """
         state = path.stat()
         return cls(state.st_size, state.st_mtime_ns, file_digest(path) if content else None)
@@ -167,7 +167,7 @@ def check_audio_unchanged(cuts: Iterable[Cut], set_name: str) -> None:
     """Compare the audio files of a set with what stage 1 saw. Files that are gone do not matter to stored features.
 
     Raises:
-      UserError: files have changed; the message has their number and the first of them.
+        UserError: files have changed; the message has their number and the first of them.
     """
     changed: list[Path] = []
     for cut in cuts:

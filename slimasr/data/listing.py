@@ -20,7 +20,7 @@ def check_names(utterance: Utterance) -> None:
     their readers drop U+FEFF. An utterance may have no speaker, but needs an id.
 
     Raises:
-      UserError: names the id or speaker, and the character that is not allowed in it.
+        UserError: names the id or speaker, and the character that is not allowed in it.
     """
     where = f"{utterance.source}: " if utterance.source else ""
     if not utterance.id:

@@ -34,7 +34,7 @@ def get_corpus(config: DataConfig, data_dir: Path, corpus_dir: Path | None, down
     """Stage 0: the corpus's folder; found, made or (where allowed) downloaded.
 
     Raises:
-      UserError: it is nowhere, or an archive is refused.
+        UserError: it is nowhere, or an archive is refused.
     """
     corpus, own_dir = CORPORA[config.corpus], data_dir / "corpora"
     return find_corpus(corpus, corpus_dir, own_dir, set_names(config), config.options, progress, download)
@@ -55,14 +55,14 @@ def prepare(
     they are errors. Nothing is written before all sets have been checked.
 
     Args:
-      check_audio: identify audio files by their content instead of their modification times.
+        check_audio: identify audio files by their content instead of their modification times.
 
     Returns:
-      Set name -> number of cuts.
+        Set name -> number of cuts.
 
     Raises:
-      UserError: the corpus is not there, an utterance is unusable, a set is empty, training and evaluation sets share
-        utterances, or another process writes manifests into this data folder.
+        UserError: the corpus is not there, an utterance is unusable, a set is empty, training and evaluation sets share
+            utterances, or another process writes manifests into this data folder.
     """
     folder = DataFolder(data_dir)
     with folder_lock(folder.lock("manifests"), "slimasr-prepare") as lock:
@@ -105,11 +105,11 @@ def build_cuts(
     """One cut per utterance whose audio header and transcript are usable, and the others with the reason.
 
     Args:
-      check_audio: put the digest of every audio file's content into its cut.
+        check_audio: put the digest of every audio file's content into its cut.
 
     Raises:
-      UserError: sampling rate other than ``data.sampling_rate`` without ``data.resample``; id listed twice; an id
-        or speaker that later files cannot hold.
+        UserError: sampling rate other than ``data.sampling_rate`` without ``data.resample``; id listed twice; an id
+            or speaker that later files cannot hold.
     """
     cuts: list[Cut] = []
     bad: list[BadUtterance] = []

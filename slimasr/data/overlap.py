@@ -16,11 +16,11 @@ def check_overlap(config: DataConfig, cuts_of: Mapping[str, Sequence[Cut]], sour
     """Compare training with dev and test sets, by utterance ids and by audio files.
 
     Args:
-      cuts_of: set name -> its cuts as stage 1 makes them.
-      sources: utterance id -> the file and line that list it, for the message.
+        cuts_of: set name -> its cuts as stage 1 makes them.
+        sources: utterance id -> the file and line that list it, for the message.
 
     Raises:
-      UserError: sets share utterances; the message has the sets, the number of utterances and one of them.
+        UserError: sets share utterances; the message has the sets, the number of utterances and one of them.
     """
     for train in dict.fromkeys(config.train):
         for other in dict.fromkeys([config.dev, *config.test]):

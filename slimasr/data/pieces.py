@@ -45,7 +45,7 @@ def cut_at_pauses(features: np.ndarray, max_frames: int, min_frames: int) -> tup
     `slimasr.decoding.audio.quietest_cut`; the energy of a frame is the sum over its mel bins.
 
     Args:
-      min_frames: no piece is shorter, where T is not.
+        min_frames: no piece is shorter, where T is not.
     """
     lengths = []
     left = features

@@ -36,9 +36,9 @@ class DataIdentity:
     """What an experiment is trained and validated on.
 
     Attributes:
-      train: training set -> its identity.
-      dev: identity of the dev set.
-      musan: identity of the noise, None without noise.
+        train: training set -> its identity.
+        dev: identity of the dev set.
+        musan: identity of the noise, None without noise.
     """
 
     train: Mapping[str, Identity]
@@ -81,8 +81,8 @@ def write_manifest_record(folder: DataFolder, set_name: str, config: DataConfig 
     """Record what stage 1 has just written for a set.
 
     Args:
-      config: the section that it was made by, None for sets that do not come from the corpus.
-      cuts: the content of the manifest.
+        config: the section that it was made by, None for sets that do not come from the corpus.
+        cuts: the content of the manifest.
     """
     made_by = {} if config is None else _preparation(config)
     manifest = manifest_digest(folder.raw_cuts(set_name))
@@ -94,7 +94,7 @@ def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
     """The identity of a set as stage 1 left it, or as somebody edited it afterwards.
 
     Raises:
-      UserError: stage 1 has not run.
+        UserError: stage 1 has not run.
     """
     path = folder.raw_cuts(set_name)
     record = _read_record(_manifest_record(folder, set_name))
@@ -108,7 +108,7 @@ def write_features_record(config: Config, folder: DataFolder, set_name: str, spe
     """Record what stage 2 has just written for a set at a speed.
 
     Args:
-      made_from: identity of the manifest that it read.
+        made_from: identity of the manifest that it read.
     """
     manifest = manifest_digest(folder.cuts(set_name, speed))
     record = {**feature_settings(config), "made_from": made_from.to_dict(), "manifest": manifest}
@@ -119,8 +119,8 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
     """Whether the features of a set fit the configuration and the manifests of now.
 
     Raises:
-      UserError: they are missing, edited, of another manifest, other settings or another corpus; names the stage to
-        run again.
+        UserError: they are missing, edited, of another manifest, other settings or another corpus; names the stage to
+            run again.
     """
     path = folder.cuts(set_name, speed)
     if not path.is_file():
@@ -148,7 +148,7 @@ def _check_transcripts(folder: DataFolder, set_name: str, path: Path) -> None:
     """Compare features without a record with the manifest of stage 1.
 
     Raises:
-      UserError: an utterance has another text there, or is not there.
+        UserError: an utterance has another text there, or is not there.
     """
     if not folder.raw_cuts(set_name).is_file():
         return
@@ -165,11 +165,11 @@ def check_settings(config: Config, path: Path, made_with: Mapping[str, Any]) -> 
     """Whether features were made with the settings of the configuration.
 
     Args:
-      path: what was made, for the message.
-      made_with: key -> value; keys that it lacks are not checked.
+        path: what was made, for the message.
+        made_with: key -> value; keys that it lacks are not checked.
 
     Raises:
-      UserError: names the first key that differs.
+        UserError: names the first key that differs.
     """
     for key, value in feature_settings(config).items():
         if made_with.get(key, value) != value:
@@ -182,7 +182,7 @@ def check_corpus(config: DataConfig, folder: DataFolder, set_name: str) -> None:
     """Whether a set of the configuration was prepared from the corpus that it names.
 
     Raises:
-      UserError: the data folder is that of another recipe.
+        UserError: the data folder is that of another recipe.
     """
     record = _read_record(_manifest_record(folder, set_name))
     if record is None or set_name not in {*config.train, config.dev, *config.test}:
@@ -199,7 +199,7 @@ def check_statistics(config: Config, folder: DataFolder) -> None:
     """Whether stats.json was computed from the training sets of now, at the speeds of the configuration.
 
     Raises:
-      UserError: another recipe or earlier data made it.
+        UserError: another recipe or earlier data made it.
     """
     stats: dict[str, Any] = read_json(folder.stats, DAMAGED)
     made_from = stats.get("made_from")
@@ -240,7 +240,7 @@ def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:
     It is that of the manifest; where only features were copied to this folder, that of the manifest they are from.
 
     Raises:
-      UserError: neither stage 1 nor stage 2 has run for the set.
+        UserError: neither stage 1 nor stage 2 has run for the set.
     """
     if folder.raw_cuts(set_name).is_file():
         return manifest_identity(folder, set_name)
@@ -257,7 +257,7 @@ def checked_identity(config: Config, data_dir: Path, set_name: str) -> Identity:
     """The identity of a set whose features are up to date.
 
     Raises:
-      UserError: see `check_features`.
+        UserError: see `check_features`.
     """
     folder = DataFolder(data_dir)
     speeds = speeds_of(config, set_name)
@@ -269,7 +269,7 @@ def data_identity(config: Config, data_dir: Path) -> DataIdentity:
     """The identity of what a configuration trains and validates on.
 
     Raises:
-      UserError: a stage has not run.
+        UserError: a stage has not run.
     """
     folder = DataFolder(data_dir)
     train = {name: set_identity(config, folder, name) for name in config.data.train}
@@ -288,10 +288,10 @@ def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> Non
     """Whether the data folder's tokenizer was trained on the transcripts of the training sets of now.
 
     Args:
-      fingerprint: of the tokenizer that is there.
+        fingerprint: of the tokenizer that is there.
 
     Raises:
-      UserError: other sets, earlier transcripts, or another model than stage 3 recorded.
+        UserError: other sets, earlier transcripts, or another model than stage 3 recorded.
     """
     lang = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     record = _read_record(lang / "identity.json")

@@ -57,9 +57,9 @@ class EpochPart:
     """Part of an epoch that was trained before the number of processes or the data changed.
 
     Attributes:
-      world_size: number of processes that trained it.
-      done: batches that each of them trained on.
-      total: batches that each of them would have had until the end of the epoch.
+        world_size: number of processes that trained it.
+        done: batches that each of them trained on.
+        total: batches that each of them would have had until the end of the epoch.
     """
 
     world_size: int

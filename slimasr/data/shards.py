@@ -34,10 +34,10 @@ class Shard:
     """A part of one set at one speed.
 
     Attributes:
-      stem: files of the shard, without their endings.
-      root: the features folder, to which paths in manifests are relative.
-      store: whether features are written, or only checked and summed.
-      keep_short: whether audio without a feature frame stays in the manifest, without features; else it is bad.
+        stem: files of the shard, without their endings.
+        root: the features folder, to which paths in manifests are relative.
+        store: whether features are written, or only checked and summed.
+        keep_short: whether audio without a feature frame stays in the manifest, without features; else it is bad.
     """
 
     stem: Path
@@ -139,7 +139,7 @@ def attach_features(shard: Shard, cuts: Sequence[Cut]) -> Iterator[Cut]:
     """The usable cuts of a shard at its speed, as they are in the set's manifest now, with their features.
 
     Args:
-      cuts: the whole set, as stage 1 has it now.
+        cuts: the whole set, as stage 1 has it now.
     """
     made = {cut.id: cut for cut in iterate_cuts(shard.manifest, "stage 2 (slimasr-features)")}
     start = SHARD_CUTS * int(shard.stem.name.partition("-")[0])

@@ -28,8 +28,8 @@ class Tokenizer:
     """Text to token ids and back.
 
     Attributes:
-      processor: the SentencePiece model.
-      tokens: id -> piece.
+        processor: the SentencePiece model.
+        tokens: id -> piece.
     """
 
     processor: sentencepiece.SentencePieceProcessor
@@ -42,7 +42,7 @@ class Tokenizer:
         """Read a folder that `train_tokenizer` wrote, or a copy of it.
 
         Raises:
-          UserError: the model is missing or damaged, or its first ids are not the three special tokens.
+            UserError: the model is missing or damaged, or its first ids are not the three special tokens.
         """
         path = lang_dir / MODEL_FILE
         if not path.is_file():
@@ -84,7 +84,7 @@ def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
     The same transcripts give the same model. ``tokens.txt`` lists ``piece id``, as device runtimes read it.
 
     Raises:
-      UserError: stage 1 has not run or is running, or another process trains this tokenizer.
+        UserError: stage 1 has not run or is running, or another process trains this tokenizer.
     """
     folder = DataFolder(data_dir)
     refuse_while_locked(folder.lock("manifests"), "slimasr-bpe")
@@ -124,7 +124,7 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
     """Train a SentencePiece model; returns it serialised.
 
     Raises:
-      UserError: no text, or a vocabulary size that this text cannot have; the message says which it can.
+        UserError: no text, or a vocabulary size that this text cannot have; the message says which it can.
     """
     sentences = [text for text in texts if text.strip()]
     if not sentences:

@@ -23,11 +23,11 @@ class TrainingCuts:
     """Usable training cuts.
 
     Attributes:
-      ids: utterances in the order of the manifests.
-      speeds: ``data.speeds``.
-      stored: speed -> utterance id -> cut; with on-the-fly features, the natural speed alone.
-      bad: utterances left out by any stage so far.
-      keys: utterance id -> its value of the batch key; None = batches are mixed.
+        ids: utterances in the order of the manifests.
+        speeds: ``data.speeds``.
+        stored: speed -> utterance id -> cut; with on-the-fly features, the natural speed alone.
+        bad: utterances left out by any stage so far.
+        keys: utterance id -> its value of the batch key; None = batches are mixed.
     """
 
     ids: tuple[str, ...]
@@ -65,10 +65,10 @@ def read_training_cuts(
     """Read what stage 2 wrote and leave out what cannot be trained on at one of the speeds.
 
     Args:
-      key: supervision field by which batches are grouped.
+        key: supervision field by which batches are grouped.
 
     Raises:
-      UserError: stage 2 has not run, no utterance is usable, or more than ``data.max_bad_share`` is not.
+        UserError: stage 2 has not run, no utterance is usable, or more than ``data.max_bad_share`` is not.
     """
     data = config.data
     ids: list[str] = []
@@ -97,7 +97,7 @@ def key_value(cut: Cut, key: str) -> str:
     """The batch key's value: a supervision field or custom entry.
 
     Raises:
-      UserError: the utterance has none.
+        UserError: the utterance has none.
     """
     supervision = cut.supervisions[0]
     value = getattr(supervision, key) if hasattr(supervision, key) else (supervision.custom or {}).get(key)

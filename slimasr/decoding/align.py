@@ -24,9 +24,9 @@ def align_batches(
     """Utterance ids, and the encoder frame of each of their tokens; -1 for all of them where there is no alignment.
 
     Args:
-      model: in eval mode; the batches are moved to its device.
-      subnet: what aligns, None = the max subnet.
-      loss: its ``rnnt_type`` is the lattice that the model was trained on.
+        model: in eval mode; the batches are moved to its device.
+        subnet: what aligns, None = the max subnet.
+        loss: its ``rnnt_type`` is the lattice that the model was trained on.
     """
     device = model.feature_mean.device
     for batch in (batch.to(device) for batch in batches):
@@ -46,8 +46,8 @@ def arc_log_probs(model: Transducer, am: Tensor, y: Tensor) -> tuple[Tensor, Ten
     """Log-probabilities of the full lattice, (N, U, T) of tokens and (N, U + 1, T) of blanks, some frames at a time.
 
     Args:
-      am: (N, T, J) projected encoder output.
-      y: (N, U) token ids.
+        am: (N, T, J) projected encoder output.
+        y: (N, U) token ids.
     """
     lm = model.joiner.project_predictor(model.predictor(y)).unsqueeze(1)
     step = max(1, LOGITS_AT_ONCE // (lm.shape[0] * lm.shape[2] * model.vocab_size))

@@ -23,15 +23,15 @@ def read_pieces(path: Path, sampling_rate: int, max_seconds: float) -> Iterator[
     ahead, so that words stay whole where there is any pause. Only one piece is in memory at a time.
 
     Args:
-      path: anything that libsndfile reads (wav, flac, ogg, mp3, NIST SPHERE, ...); channels are averaged.
-      sampling_rate: of the samples given; other rates are resampled.
-      max_seconds: longest piece.
+        path: anything that libsndfile reads (wav, flac, ogg, mp3, NIST SPHERE, ...); channels are averaged.
+        sampling_rate: of the samples given; other rates are resampled.
+        max_seconds: longest piece.
 
     Yields:
-      (num_samples,) float32 in [-1, 1].
+        (num_samples,) float32 in [-1, 1].
 
     Raises:
-      UserError: missing, unreadable, truncated or empty file, or samples that are not finite or far outside [-1, 1].
+        UserError: missing, unreadable, truncated or empty file, or samples that are not finite or far outside [-1, 1].
     """
     try:
         with open_audio(path) as file:

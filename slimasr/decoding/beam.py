@@ -22,11 +22,11 @@ class _Beam:
     """N utterances with B hypotheses each; a place whose score is -inf is empty.
 
     Attributes:
-      scores: (N, B) log-probability, summed over merged alignments.
-      tokens: (N, B, T) token ids, padded with blank.
-      lens: (N, B) number of tokens.
-      lm: (N, B, J) projected predictor output.
-      state: predictor state of N * B rows.
+        scores: (N, B) log-probability, summed over merged alignments.
+        tokens: (N, B, T) token ids, padded with blank.
+        lens: (N, B) number of tokens.
+        lm: (N, B, J) projected predictor output.
+        state: predictor state of N * B rows.
     """
 
     scores: Tensor
@@ -44,13 +44,13 @@ def modified_beam_search(model: Searchable, am: Tensor, lens: Tensor, beam: int 
     the predictor's context at the start (as in sherpa-onnx). ``beam=1`` is greedy search.
 
     Args:
-      model: the transducer, in eval mode.
-      am: (N, T, J) encoder output of the subnet, projected (`Transducer.project_encoder`).
-      lens: (N,) int64, frames of it.
-      beam: hypotheses kept per utterance.
+        model: the transducer, in eval mode.
+        am: (N, T, J) encoder output of the subnet, projected (`Transducer.project_encoder`).
+        lens: (N,) int64, frames of it.
+        beam: hypotheses kept per utterance.
 
     Returns:
-      Token ids per utterance, without blank and ``<unk>``.
+        Token ids per utterance, without blank and ``<unk>``.
     """
     assert am.ndim == 3, am.shape
     assert lens.shape == am.shape[:1], lens.shape

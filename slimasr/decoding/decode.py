@@ -27,11 +27,11 @@ def decode_batches(
     """References and hypotheses of all utterances, in the order of the batches.
 
     Args:
-      model: in eval mode; the batches are moved to its device.
-      batches: features and references.
-      tokenizer: token ids to text.
-      subnet: what runs, None = the max subnet.
-      config: the search.
+        model: in eval mode; the batches are moved to its device.
+        batches: features and references.
+        tokenizer: token ids to text.
+        subnet: what runs, None = the max subnet.
+        config: the search.
     """
     device = model.feature_mean.device
     utterances: list[Utterance] = []

@@ -23,13 +23,13 @@ def greedy_search(model: Searchable, am: Tensor, lens: Tensor, max_symbols_per_f
     utterance emitted, and then for those utterances alone.
 
     Args:
-      model: the transducer, in eval mode.
-      am: (N, T, J) encoder output of the subnet, projected (`Transducer.project_encoder`).
-      lens: (N,) int64, frames of it.
-      max_symbols_per_frame: after so many symbols the search moves to the next frame.
+        model: the transducer, in eval mode.
+        am: (N, T, J) encoder output of the subnet, projected (`Transducer.project_encoder`).
+        lens: (N,) int64, frames of it.
+        max_symbols_per_frame: after so many symbols the search moves to the next frame.
 
     Returns:
-      Token ids per utterance, without blank and ``<unk>``.
+        Token ids per utterance, without blank and ``<unk>``.
     """
     assert am.ndim == 3, am.shape
     assert lens.shape == am.shape[:1], lens.shape
@@ -61,14 +61,14 @@ def step_emitting(
     """Feed the predictor the symbols of the hypotheses that emitted one; the others keep what they have.
 
     Args:
-      model: the transducer.
-      symbols: (n,) token ids.
-      emits: (n,) bool.
-      lm: (n, J) projected predictor output so far.
-      state: of n hypotheses.
+        model: the transducer.
+        symbols: (n,) token ids.
+        emits: (n,) bool.
+        lm: (n, J) projected predictor output so far.
+        state: of n hypotheses.
 
     Returns:
-      The next ``lm`` and ``state``.
+        The next ``lm`` and ``state``.
     """
     rows = emits.nonzero().squeeze(1)
     if not len(rows):

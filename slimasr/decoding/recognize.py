@@ -24,11 +24,11 @@ def search_labels(model: Searchable, am: Tensor, lens: Tensor, config: DecodingC
     """Token ids per utterance, by the search that the configuration names.
 
     Args:
-      am: (N, T, J) projected encoder output (`Transducer.project_encoder`).
-      lens: (N,) int64, frames of it.
+        am: (N, T, J) projected encoder output (`Transducer.project_encoder`).
+        lens: (N,) int64, frames of it.
 
     Raises:
-      UserError: a configuration that the search cannot follow.
+        UserError: a configuration that the search cannot follow.
     """
     if config.kind == "greedy":
         return greedy_search(model, am, lens, config.max_symbols_per_frame)
@@ -49,9 +49,9 @@ def recognize(
     """The text of every utterance of a batch; memory is bounded by its parts.
 
     Args:
-      model: in eval mode, on the batch's device.
-      subnet: what runs, None = the max subnet.
-      config: the search.
+        model: in eval mode, on the batch's device.
+        subnet: what runs, None = the max subnet.
+        config: the search.
     """
     texts = []
     for part in batch.parts():

@@ -30,12 +30,12 @@ class DecodedSet:
     """A set recognised by one subnet.
 
     Attributes:
-      subnet: what recognised it.
-      utterances: reference and hypothesis words.
-      utt2spk: utterance id -> speaker.
-      checkpoint: where the weights came from.
-      decoding: the search in words (`slimasr.decoding.decode.describe`).
-      data: fingerprint of the set, None where it is not known.
+        subnet: what recognised it.
+        utterances: reference and hypothesis words.
+        utt2spk: utterance id -> speaker.
+        checkpoint: where the weights came from.
+        decoding: the search in words (`slimasr.decoding.decode.describe`).
+        data: fingerprint of the set, None where it is not known.
     """
 
     subnet: Subnet
@@ -50,7 +50,7 @@ def read_speakers(data_dir: Path, set_name: str) -> dict[str, str]:
     """Speaker of every utterance of a set; one without a speaker is its own, as in Kaldi.
 
     Raises:
-      UserError: stage 1 has not run, or an earlier version of it let an id pass that ``utt2spk`` cannot hold.
+        UserError: stage 1 has not run, or an earlier version of it let an id pass that ``utt2spk`` cannot hold.
     """
     path = DataFolder(data_dir).raw_cuts(set_name)
     speakers = {cut.id: cut.supervisions[0].speaker or cut.id for cut in read_cuts(path, "stage 1 (slimasr-prepare)")}
@@ -70,7 +70,7 @@ def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
     Of two commands that decode the same set at the same time, all files are those of the later one.
 
     Raises:
-      UserError: a file cannot be written, or the references have no word.
+        UserError: a file cannot be written, or the references have no word.
     """
     folder = exp / "decode" / decoded.subnet.id / set_name
     with file_lock(folder / "recogs"):

@@ -33,14 +33,14 @@ def transcribe(
     empty text.
 
     Args:
-      experiment: model, tokenizer and configuration (features, search).
-      paths: audio files.
-      subnet: what recognises them, None = the max subnet.
-      window_seconds: longest piece; by default the longest training utterance (``data.max_cut_seconds``), and
-        30 s at most.
+        experiment: model, tokenizer and configuration (features, search).
+        paths: audio files.
+        subnet: what recognises them, None = the max subnet.
+        window_seconds: longest piece; by default the longest training utterance (``data.max_cut_seconds``), and
+            30 s at most.
 
     Raises:
-      UserError: a file is missing, unreadable, truncated, empty or out of range; those after it are left out.
+        UserError: a file is missing, unreadable, truncated, empty or out of range; those after it are left out.
     """
     for result in transcribe_each(experiment, paths, subnet, window_seconds):
         if isinstance(result, UserError):

@@ -82,8 +82,8 @@ class ElasticAttention(nn.Module):
         """(N, T, C) -> (N, T, C).
 
         Args:
-          padding: (N, T), True on padding.
-          positions: (2T, position_dim) sinusoids of distances T ... -(T - 1); None without relative positions.
+            padding: (N, T), True on padding.
+            positions: (2T, position_dim) sinusoids of distances T ... -(T - 1); None without relative positions.
         """
         n, frames, outer = x.shape
         heads = self.chosen(width, units)

@@ -29,7 +29,7 @@ def choose(limit: int, units: Units | None) -> Index:
     """The units that run out of the first ``limit``.
 
     Raises:
-      ValueError: a unit beyond the limit.
+        ValueError: a unit beyond the limit.
     """
     if units is None:
         return limit

@@ -23,15 +23,15 @@ class SsmOptions:
     """What all heads have in common.
 
     Attributes:
-      ssm_stacks: units in sequence within a head.
-      ssm_state: real numbers per channel and direction, even.
-      bidirectional: whether a second set of systems runs against time.
-      convolution: how `forward` convolves.
-      norm: of the layer norms between units.
-      dt_range: time steps of the systems at the start.
-      spread_heads: whether heads share ``dt_range`` out among themselves, the first with the largest steps (local)
-        and the last with the smallest (global).
-      decay: of all poles at the start; large ones forget fast, so that the kernels are local.
+        ssm_stacks: units in sequence within a head.
+        ssm_state: real numbers per channel and direction, even.
+        bidirectional: whether a second set of systems runs against time.
+        convolution: how `forward` convolves.
+        norm: of the layer norms between units.
+        dt_range: time steps of the systems at the start.
+        spread_heads: whether heads share ``dt_range`` out among themselves, the first with the largest steps (local)
+            and the last with the smallest (global).
+        decay: of all poles at the start; large ones forget fast, so that the kernels are local.
     """
 
     ssm_stacks: int
@@ -61,8 +61,8 @@ class ElasticSsmUnit(nn.Module):
         """(N, T, C) -> (N, T, C).
 
         Args:
-          padding: (N, T), True on padding, which no system gets to see.
-          responses: (C, T) kernel of each direction, see `kernels`.
+            padding: (N, T), True on padding, which no system gets to see.
+            responses: (C, T) kernel of each direction, see `kernels`.
         """
         u = u.masked_fill(padding.unsqueeze(-1), 0.0)
         return self._mixed(convolve(u, responses, self.options.convolution))
@@ -154,7 +154,7 @@ class MultiHeadSsm(nn.Module):
         """``widths``: the residual widths that get their own norms.
 
         Raises:
-          ValueError: a width whose channels the heads cannot share.
+            ValueError: a width whose channels the heads cannot share.
         """
         super().__init__()
         self.ssm_heads = ssm_heads

@@ -109,9 +109,9 @@ class ElasticBatchNorm(_ElasticNorm):
         """(N, T, C) -> (N, T, C) in the statistics' precision, also under autocast.
 
         Args:
-          padding: (N, T), True on padding.
-          width: residual width of the subnet.
-          units: the C of ``width`` channels that run, None = all.
+            padding: (N, T), True on padding.
+            width: residual width of the subnet.
+            units: the C of ``width`` channels that run, None = all.
         """
         index = width if units is None else units
         stats = cast(RunningStats, _entry(self.stats, width, self.size))

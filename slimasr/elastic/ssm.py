@@ -40,10 +40,10 @@ class Discretized:
     input. All parts are real; n runs over the conjugate pairs.
 
     Attributes:
-      log_modulus: (C, n), logarithm of the modulus of the pole p; below 0.
-      angle: (C, n), argument of p.
-      weight: (C, n) real and imaginary parts of w.
-      skip: (C,), D.
+        log_modulus: (C, n), logarithm of the modulus of the pole p; below 0.
+        angle: (C, n), argument of p.
+        weight: (C, n) real and imaginary parts of w.
+        skip: (C,), D.
     """
 
     log_modulus: Tensor
@@ -153,11 +153,11 @@ class ElasticS4D(nn.Module):
         """The same system frame by frame.
 
         Args:
-          u: (N, T, C) input, any T.
-          state: (N, C, n, 2), see `init_state`.
+            u: (N, T, C) input, any T.
+            state: (N, C, n, 2), see `init_state`.
 
         Returns:
-          (N, T, C) output and the next state.
+            (N, T, C) output and the next state.
         """
         with torch.autocast(u.device.type, enabled=False):
             system = discretize([self], u.shape[-1])
@@ -229,12 +229,12 @@ def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:
     """Convolve every channel with its own kernels: the first in time, a second one against it.
 
     Args:
-      u: (N, T, C), zero on padding: a system at rest stays at rest, so right padding has no effect either way.
-      kernels: (C, T) for ``y_t = sum_l K_l u_{t-l}``, and perhaps another for ``y_t = sum_l K_l u_{t+l}``.
-      kind: ``fft``, or ``real`` for direct sums.
+        u: (N, T, C), zero on padding: a system at rest stays at rest, so right padding has no effect either way.
+        kernels: (C, T) for ``y_t = sum_l K_l u_{t-l}``, and perhaps another for ``y_t = sum_l K_l u_{t+l}``.
+        kind: ``fft``, or ``real`` for direct sums.
 
     Returns:
-      (N, T, C) per kernel, side by side, in the type of ``u``; computed in that of the kernels.
+        (N, T, C) per kernel, side by side, in the type of ``u``; computed in that of the kernels.
     """
     if u.shape[1] == 0:
         return torch.cat([u] * len(kernels), dim=-1)

@@ -23,9 +23,9 @@ class EncoderOutput:
     """Encoder result.
 
     Attributes:
-      out: (N, T', C) hidden states; C is the residual width of the subnet that ran.
-      lens: (N,) int64, frames of ``out``.
-      taps: layer id -> (N, T', C) hidden state after that layer, for the layers asked for.
+        out: (N, T', C) hidden states; C is the residual width of the subnet that ran.
+        lens: (N,) int64, frames of ``out``.
+        taps: layer id -> (N, T', C) hidden state after that layer, for the layers asked for.
     """
 
     out: Tensor
@@ -49,8 +49,8 @@ class EncoderState:
     """What a streaming encoder remembers of ``n`` streams between two chunks.
 
     Attributes:
-      frames: (n, k, F) input frames that no output has used up yet.
-      layers: one tensor (n, ...) per layer that runs.
+        frames: (n, k, F) input frames that no output has used up yet.
+        layers: one tensor (n, ...) per layer that runs.
     """
 
     frames: Tensor
@@ -133,7 +133,7 @@ class Encoder(nn.Module, ABC):
         """The state before the first frame, for ``n`` streams.
 
         Raises:
-          UserError: this encoder needs whole utterances.
+            UserError: this encoder needs whole utterances.
         """
         raise self._not_streaming()
 
@@ -141,15 +141,15 @@ class Encoder(nn.Module, ABC):
         """The next frames of the streams: joined over all chunks, the output is that of `forward`.
 
         Args:
-          x: (n, T, F) features as `forward` has them (`Transducer.normalize`), any T; frames that do not fill an
-            output frame wait in the state.
-          state: from `init_state` or the chunk before, at the same subnet.
+            x: (n, T, F) features as `forward` has them (`Transducer.normalize`), any T; frames that do not fill an
+                output frame wait in the state.
+            state: from `init_state` or the chunk before, at the same subnet.
 
         Returns:
-          (n, T', C) hidden states, T' = 0 where ``x`` completes no output frame, and the next state.
+            (n, T', C) hidden states, T' = 0 where ``x`` completes no output frame, and the next state.
 
         Raises:
-          UserError: this encoder needs whole utterances.
+            UserError: this encoder needs whole utterances.
         """
         raise self._not_streaming()
 

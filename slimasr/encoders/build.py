@@ -19,7 +19,7 @@ def build_encoder(
     """The encoder that a recipe names under ``model.encoder.kind``, with random weights.
 
     Raises:
-      ValueError: a width at which some channel number is not whole.
+        ValueError: a width at which some channel number is not whole.
     """
     if config.kind == "mh_ssm":
         return MhSsm(config, frontend, num_mel_bins, widths)

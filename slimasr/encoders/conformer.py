@@ -64,10 +64,10 @@ class ConformerLayer(nn.Module):
         """(N, T, C) -> (N, T, C).
 
         Args:
-          padding: (N, T), True on padding.
-          positions: see `ElasticAttention.forward`.
-          width: fraction of channels that run.
-          units: module -> units that run, None = all that the width allows, 0 = leave the module out.
+            padding: (N, T), True on padding.
+            positions: see `ElasticAttention.forward`.
+            width: fraction of channels that run.
+            units: module -> units that run, None = all that the width allows, 0 = leave the module out.
         """
         for name in self.running(units):
             part, normed, chosen = self.parts[name], self.norms[name](x), units[name]
@@ -124,7 +124,7 @@ class Conformer(Encoder):
         """``widths``: the fractions that get their own norms.
 
         Raises:
-          ValueError: a width at which some channel number is not whole.
+            ValueError: a width at which some channel number is not whole.
         """
         super().__init__(config, frontend, num_mel_bins)
         residual = [scaled(config.d_model, width) for width in widths]

@@ -106,7 +106,7 @@ class StackFrontend(Frontend):
         """A front end with random weights.
 
         Raises:
-          ValueError: ``d_model`` is not a multiple of ``factor``.
+            ValueError: ``d_model`` is not a multiple of ``factor``.
         """
         super().__init__()
         self.num_mel_bins = num_mel_bins

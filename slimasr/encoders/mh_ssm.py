@@ -40,9 +40,9 @@ class MhSsmLayer(nn.Module):
         """(N, T, C) -> (N, T, C).
 
         Args:
-          padding: (N, T), True on padding.
-          width: fraction of channels that run.
-          units: hidden channels of the feed-forward module, None = all that the width allows, 0 = leave it out.
+            padding: (N, T), True on padding.
+            width: fraction of channels that run.
+            units: hidden channels of the feed-forward module, None = all that the width allows, 0 = leave it out.
         """
         return self._after_ssm(x + self.dropout(self.ssm(self.norms["ssm"](x), padding)), width, units)
 
@@ -95,7 +95,7 @@ class MhSsm(Encoder):
         """``widths``: the fractions that get their own norms.
 
         Raises:
-          ValueError: a width at which some channel number is not whole, or heads or stacked frames cannot share it.
+            ValueError: a width at which some channel number is not whole, or heads or stacked frames cannot share it.
         """
         super().__init__(config, frontend, num_mel_bins)
         residual = [scaled(config.d_model, width) for width in widths]

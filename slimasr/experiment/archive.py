@@ -22,10 +22,10 @@ class Conditions:
     """What a WER on dev depends on beside subnet and weights.
 
     Attributes:
-      set_name: the dev set.
-      int8: whether weights were rounded as int8 has them.
-      decoding: the search for the best labels, in words.
-      data: fingerprint of the set, None where it is not known.
+        set_name: the dev set.
+        int8: whether weights were rounded as int8 has them.
+        decoding: the search for the best labels, in words.
+        data: fingerprint of the set, None where it is not known.
     """
 
     set_name: str
@@ -47,7 +47,7 @@ def read_archive(exp: Path, conditions: Conditions | None = None) -> list[Measur
     """The subnets measured in full (costs and time too) on the weights that the experiment has now.
 
     Args:
-      conditions: under which; default: those of the last search.
+        conditions: under which; default: those of the last search.
     """
     conditions = conditions or _last_conditions(exp)
     with understanding(exp / "results.json", AGAIN):
@@ -76,7 +76,7 @@ def read_front(exp: Path) -> list[Subnet]:
     """The front that a search found on the weights of now, cheapest first.
 
     Raises:
-      UserError: none has been found.
+        UserError: none has been found.
     """
     front = recorded_front(exp)
     if not front:

@@ -18,7 +18,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; tensors and plain values only, never code.
 
     Raises:
-      UserError: the file is damaged, or a weight in it is not finite.
+        UserError: the file is damaged, or a weight in it is not finite.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -37,7 +37,7 @@ def check_tokenizer_of(saved: Mapping[str, Any], tokenizer: Tokenizer, path: Pat
     """Whether a checkpoint's weights were trained with this tokenizer; checkpoints without a record pass.
 
     Raises:
-      UserError: they were trained with another one, perhaps of the same size.
+        UserError: they were trained with another one, perhaps of the same size.
     """
     made_with = saved.get("tokenizer", tokenizer.fingerprint)
     if made_with != tokenizer.fingerprint:
@@ -64,7 +64,7 @@ def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: P
     """Fill the model from a checkpoint.
 
     Raises:
-      UserError: names the first weight that does not fit or is not finite.
+        UserError: names the first weight that does not fit or is not finite.
     """
     check_weights(weights, path)
     own = model.state_dict()
@@ -87,7 +87,7 @@ def fingerprint(path: Path) -> str:
     """Short digest of a checkpoint: figures measured on other weights are measured again.
 
     Raises:
-      UserError: there is no checkpoint.
+        UserError: there is no checkpoint.
     """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

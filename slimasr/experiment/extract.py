@@ -26,10 +26,10 @@ def extract_experiment(experiment: Experiment, subnet: Subnet, out: Path) -> Cos
     Its space has one width, 1.0, and its weights are those of the subnet alone; training-only heads are gone.
 
     Returns:
-      What the stand-alone model costs.
+        What the stand-alone model costs.
 
     Raises:
-      UserError: ``out`` is an experiment already, or another process makes it one now.
+        UserError: ``out`` is an experiment already, or another process makes it one now.
     """
     with folder_lock(out / LOCK_FILE, "slimasr-extract", advice="choose another folder for --out"):
         return _write_extracted(experiment, subnet, out)

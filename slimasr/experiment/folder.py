@@ -37,11 +37,11 @@ class Experiment:
     """A trained run, open for search, decoding, extraction and reports.
 
     Attributes:
-      dir: the experiment folder.
-      model: in evaluation mode, with the weights of the checkpoint.
-      checkpoint: name of the checkpoint the weights come from.
-      data: fingerprint of the data that the weights were trained on, None where it is not recorded.
-      notes: what could not be verified, for the user.
+        dir: the experiment folder.
+        model: in evaluation mode, with the weights of the checkpoint.
+        checkpoint: name of the checkpoint the weights come from.
+        data: fingerprint of the data that the weights were trained on, None where it is not recorded.
+        notes: what could not be verified, for the user.
     """
 
     dir: Path
@@ -58,11 +58,11 @@ class Experiment:
         """Load a run.
 
         Args:
-          exp: experiment folder.
-          checkpoint: ``final``, ``best``, or the name of one in ``checkpoints/`` such as ``epoch-003``.
+            exp: experiment folder.
+            checkpoint: ``final``, ``best``, or the name of one in ``checkpoints/`` such as ``epoch-003``.
 
         Raises:
-          UserError: a piece is missing (the message names the stage that makes it) or does not fit the others.
+            UserError: a piece is missing (the message names the stage that makes it) or does not fit the others.
         """
         config = load_config(_needed(exp / "config.yaml"))
         _needed(exp / "lang")

@@ -19,7 +19,7 @@ def find_subnet(experiment: Experiment, text: str) -> Subnet:
     """The subnet meant by a width, ``max``, ``min``, JSON, or the id of one that the search has evaluated.
 
     Raises:
-      UserError: none is.
+        UserError: none is.
     """
     try:
         return experiment.space.parse(text)
@@ -37,7 +37,7 @@ def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
     the space is too large to be gone through.
 
     Raises:
-      UserError: a name means none, or no search has been run.
+        UserError: a name means none, or no search has been run.
     """
     found: dict[Subnet, None] = {}
     for text in texts:
@@ -54,7 +54,7 @@ def all_subnets(experiment: Experiment) -> list[Subnet]:
     """All subnets, or where those are too many: max, the front from the most expensive one down, and min.
 
     Raises:
-      UserError: there are too many, and no search has been run.
+        UserError: there are too many, and no search has been run.
     """
     return listed(experiment.space) or _ends(experiment.space, reversed(read_front(experiment.dir)))
 

@@ -40,8 +40,8 @@ def fake_quantized(model: Transducer, subnet: Subnet | None = None) -> Transduce
     """A stand-alone copy whose weights are rounded to the values that int8 can hold.
 
     Args:
-      model: left as it is.
-      subnet: cut out of the model first; None = the model is stand-alone already.
+        model: left as it is.
+        subnet: cut out of the model first; None = the model is stand-alone already.
     """
     rounded = copy.deepcopy(model) if subnet is None else model.extract(subnet)
     with torch.no_grad():

@@ -29,15 +29,15 @@ def measure_int8(
     A set that was measured on these weights and with this search before, and is the same, is not measured again.
 
     Args:
-      sets: set name -> its batches, anew at every call.
-      weights: digest of the checkpoint.
-      data: set name -> fingerprint of the set.
+        sets: set name -> its batches, anew at every call.
+        weights: digest of the checkpoint.
+        data: set name -> fingerprint of the set.
 
     Yields:
-      Set name and its entry: WER, interval, and what it was measured with.
+        Set name and its entry: WER, interval, and what it was measured with.
 
     Raises:
-      UserError: the extra ``export`` is not installed, or a set has no word.
+        UserError: the extra ``export`` is not installed, or a set has no word.
     """
     needed("onnxruntime")
     # Who comes second waits, and then finds what the first one has measured.

@@ -57,11 +57,11 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
     """Write a stand-alone model as float32 ONNX files.
 
     Args:
-      model: as `Transducer.extract` gives it.
-      folder: made if need be; files of the same name are replaced.
+        model: as `Transducer.extract` gives it.
+        folder: made if need be; files of the same name are replaced.
 
     Raises:
-      UserError: the extra ``export`` is not installed.
+        UserError: the extra ``export`` is not installed.
     """
     for package in ("onnx", "onnxscript"):
         needed(package)
@@ -101,12 +101,12 @@ def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> O
     get theirs as they come. Processors without int8 dot products (VNNI, SDOT) may saturate sums of large products.
 
     Args:
-      files: float32.
-      folder: where the new ones go.
-      reduce_range: weights of 7 bits, whose products do not saturate anywhere.
+        files: float32.
+        folder: where the new ones go.
+        reduce_range: weights of 7 bits, whose products do not saturate anywhere.
 
     Raises:
-      UserError: the extra ``export`` is not installed.
+        UserError: the extra ``export`` is not installed.
     """
     quantization, onnx, quantized = needed("onnxruntime.quantization"), needed("onnx"), _files(folder, "int8.onnx")
     with _quiet():
@@ -142,7 +142,7 @@ def needed(package: str) -> ModuleType:
     """Import an optional package.
 
     Raises:
-      UserError: it is not installed; names the extra.
+        UserError: it is not installed; names the extra.
     """
     try:
         return importlib.import_module(package)

@@ -26,7 +26,7 @@ class OnnxTransducer:
         """``model``: what the files were exported from; gives the sizes and the state before the first label.
 
         Raises:
-          UserError: the extra ``export`` is not installed.
+            UserError: the extra ``export`` is not installed.
         """
         self.blank_id = model.blank_id
         self.vocab_size = model.vocab_size
@@ -63,7 +63,7 @@ def int8_wer(
     """WER of a set with its bootstrap interval.
 
     Raises:
-      UserError: the set is empty or has no word.
+        UserError: the set is empty or has no word.
     """
     return score(decode_onnx(model, batches, tokenizer, decoding))
 

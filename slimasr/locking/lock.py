@@ -43,8 +43,8 @@ class Lock:
     """A lock that this process holds.
 
     Attributes:
-      path: the lock file.
-      owner: this process.
+        path: the lock file.
+        owner: this process.
     """
 
     def __init__(self, path: Path, owner: Owner) -> None:
@@ -58,7 +58,7 @@ class Lock:
         """Stop where the last heartbeat, or an earlier `verify`, found the lock lost. Costs nothing.
 
         Raises:
-          UserError: the lock has been deleted and taken by another process, or its folder is gone.
+            UserError: the lock has been deleted and taken by another process, or its folder is gone.
         """
         if not self._lost:
             return
@@ -121,14 +121,14 @@ def folder_lock(path: Path, purpose: str, *, wait: bool = False, advice: str = W
     """Hold a lock for as long as the block runs.
 
     Args:
-      path: the lock file; its folder is made, and removed again if nothing else was put into it.
-      purpose: who holds it, for messages, such as ``slimasr-train``.
-      wait: whether to wait for another owner, and say so, instead of refusing.
-      advice: what somebody who is refused can do.
+        path: the lock file; its folder is made, and removed again if nothing else was put into it.
+        purpose: who holds it, for messages, such as ``slimasr-train``.
+        wait: whether to wait for another owner, and say so, instead of refusing.
+        advice: what somebody who is refused can do.
 
     Raises:
-      UserError: another process holds it (the message says who, since when, and what to do after a crash), or the
-        folder cannot be written.
+        UserError: another process holds it (the message says who, since when, and what to do after a crash), or the
+            folder cannot be written.
     """
     made = not path.parent.exists()
     owner = Owner.here(purpose)
@@ -152,10 +152,10 @@ def file_lock(path: Path) -> Iterator[None]:
     """Hold the lock of a file while it is read, changed and written; waits for others to do the same.
 
     Args:
-      path: the file that is changed; the lock is ``.<name>.lock`` in the same folder.
+        path: the file that is changed; the lock is ``.<name>.lock`` in the same folder.
 
     Raises:
-      UserError: another process has held it for longer than `FILE_PATIENCE`, or the folder cannot be written.
+        UserError: another process has held it for longer than `FILE_PATIENCE`, or the folder cannot be written.
     """
     owner = Owner.here(f"an update of {path.name}")
     lock = Lock(path.with_name(f".{path.name}.lock"), owner)

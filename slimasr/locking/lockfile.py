@@ -35,9 +35,9 @@ class Found:
     """A lock file that is there.
 
     Attributes:
-      owner: None where the file is damaged, as after a crash of its machine.
-      token: the owner's; of a damaged file, something that stands for this file alone.
-      renewed: time of the last heartbeat, by the clock of the file system.
+        owner: None where the file is damaged, as after a crash of its machine.
+        token: the owner's; of a damaged file, something that stands for this file alone.
+        renewed: time of the last heartbeat, by the clock of the file system.
     """
 
     owner: Owner | None
@@ -65,11 +65,11 @@ def take(path: Path, owner: Owner, stale_seconds: float = STALE_SECONDS) -> str 
     """Create the lock file, also in place of one whose owner is gone.
 
     Returns:
-      From whom it was taken over and why, None where it was free.
+        From whom it was taken over and why, None where it was free.
 
     Raises:
-      HeldError: another process holds it.
-      OSError: it cannot be written.
+        HeldError: another process holds it.
+        OSError: it cannot be written.
     """
     deadline = time.monotonic() + GUARD_PATIENCE
     note = None
@@ -123,7 +123,7 @@ def is_mine(path: Path, owner: Owner) -> bool:
     """Whether the lock is held by this owner. One that is gone without a successor is put back.
 
     Raises:
-      OSError: its folder is gone, or the file system does not answer.
+        OSError: its folder is gone, or the file system does not answer.
     """
     found = read(path)
     if found is None:

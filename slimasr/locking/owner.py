@@ -28,11 +28,11 @@ class Owner:
     """The holder of a lock, as the lock file has it.
 
     Attributes:
-      purpose: the command or the kind of work, in words.
-      command: the command line.
-      since: when the lock was taken, in the local time of its machine.
-      identity: see `slimasr.locking.liveness.process_identity`.
-      token: no two locks have the same.
+        purpose: the command or the kind of work, in words.
+        command: the command line.
+        since: when the lock was taken, in the local time of its machine.
+        identity: see `slimasr.locking.liveness.process_identity`.
+        token: no two locks have the same.
     """
 
     purpose: str
@@ -79,7 +79,7 @@ class Owner:
         """Why the owner is known to be gone, None while it may be running.
 
         Args:
-          age: seconds since its last heartbeat, by the clock of the file system.
+            age: seconds since its last heartbeat, by the clock of the file system.
         """
         if has_ended(self.identity):
             return "which has ended"

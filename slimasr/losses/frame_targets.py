@@ -16,13 +16,13 @@ def frame_targets(alignment: Tensor, y: Tensor, lens: Tensor, num_frames: int) -
     boundary of two tokens is put halfway between their emissions, and a frame just on it goes to the earlier one.
 
     Args:
-      alignment: (N, U) int64, the frame that emits each token, rising; -1 = none.
-      y: (N, U) int64 token ids.
-      lens: (N,) int64 frames per utterance.
-      num_frames: T.
+        alignment: (N, U) int64, the frame that emits each token, rising; -1 = none.
+        y: (N, U) int64 token ids.
+        lens: (N,) int64 frames per utterance.
+        num_frames: T.
 
     Returns:
-      Token ids; `IGNORED` on padding and where an utterance has no alignment.
+        Token ids; `IGNORED` on padding and where an utterance has no alignment.
     """
     assert alignment.shape == y.shape, (alignment.shape, y.shape)
     frames = torch.arange(num_frames, device=y.device)
@@ -40,8 +40,8 @@ def frame_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """(N,) cross-entropy in nats, summed over an utterance's frames, in float32.
 
     Args:
-      logits: (N, T, V) scores.
-      targets: (N, T) token ids or `IGNORED`.
+        logits: (N, T, V) scores.
+        targets: (N, T) token ids or `IGNORED`.
     """
     with torch.autocast(device_type=logits.device.type, enabled=False):
         losses = F.cross_entropy(

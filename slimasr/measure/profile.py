@@ -25,7 +25,7 @@ def profile(model: Transducer, subnets: Iterable[Subnet], config: Config, *, mea
     """Costs of subnets.
 
     Args:
-      measure: also time every extracted model on noise of the recipe's ``search.rtf_seconds``.
+        measure: also time every extracted model on noise of the recipe's ``search.rtf_seconds``.
     """
     for subnet in subnets:
         costs: dict[str, float] = asdict(model.count(subnet))
@@ -44,7 +44,7 @@ def untrained(config: Config, vocab_size: int) -> tuple[Transducer, SearchSpace]
     """The model that a recipe would train, with random weights, and its search space.
 
     Raises:
-      UserError: a width of the space is impossible for this model.
+        UserError: a width of the space is impossible for this model.
     """
     space = build_space(config.space)
     return build_model(config.model, None, vocab_size, space.widths).eval(), space

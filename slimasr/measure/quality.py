@@ -31,8 +31,8 @@ class Quality:
     """How well a subnet does on one set.
 
     Attributes:
-      loss: transducer loss per reference token of the utterances that have one (`Batch.unscored`); None where none
-        has, or where it is not finite.
+        loss: transducer loss per reference token of the utterances that have one (`Batch.unscored`); None where none
+            has, or where it is not finite.
     """
 
     wer: WerResult
@@ -53,7 +53,7 @@ def measure_quality(
     A model without training-only heads is given the full-lattice loss.
 
     Raises:
-      UserError: the set is empty or has no word.
+        UserError: the set is empty or has no word.
     """
     utterances = list[Utterance]()
     dev_loss = TokenLoss(loss_objective(model, loss))
@@ -82,8 +82,8 @@ class TokenLoss:
         """Add the utterances of a batch that have a loss.
 
         Args:
-          encoder: output for the whole batch.
-          predictor_out: (n, U + 1, P) for the utterances that have a loss, where it is known already.
+            encoder: output for the whole batch.
+            predictor_out: (n, U + 1, P) for the utterances that have a loss, where it is known already.
         """
         scored = scored_part(batch, encoder)
         if scored is None:
@@ -103,7 +103,7 @@ def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
     """(T, F): real utterances one after the other, over and over if need be, cut to ``seconds``.
 
     Raises:
-      UserError: the set is empty.
+        UserError: the set is empty.
     """
     wanted = round(seconds * FRAMES_PER_SECOND)
     pieces, frames = list[Tensor](), 0
@@ -122,7 +122,7 @@ def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig, data:
     """The entry of a set in ``results.json``.
 
     Args:
-      data: fingerprint of the set (`slimasr.data.identity.Identity`), None where it is not known.
+        data: fingerprint of the set (`slimasr.data.identity.Identity`), None where it is not known.
     """
     return quality.wer.to_dict() | {"checkpoint": checkpoint, "decoding": describe(decoding), "data": data}
 

@@ -40,11 +40,11 @@ class Runtime:
     """Speed and memory of encoder and greedy search at batch 1; features are computed beforehand.
 
     Attributes:
-      rtf: seconds of computing per second of audio, median over the repeats.
-      rtf_p90: 90th percentile over the repeats.
-      peak_memory: bytes: the highest resident memory while audio is recognised, less that of the same
-        process warmed up but without the model: weights, activations and what the allocator keeps. The
-        library itself is not in it.
+        rtf: seconds of computing per second of audio, median over the repeats.
+        rtf_p90: 90th percentile over the repeats.
+        peak_memory: bytes: the highest resident memory while audio is recognised, less that of the same
+            process warmed up but without the model: weights, activations and what the allocator keeps. The
+            library itself is not in it.
     """
 
     rtf: float
@@ -67,11 +67,11 @@ def measure_runtime(
     """Measure a stand-alone model.
 
     Args:
-      model: as `Transducer.extract` gives it.
-      features: (T, F) log-mel features; their length is the audio's.
+        model: as `Transducer.extract` gives it.
+        features: (T, F) log-mel features; their length is the audio's.
 
     Raises:
-      UserError: the measuring process failed.
+        UserError: the measuring process failed.
     """
     with tempfile.TemporaryDirectory(prefix="slimasr-") as folder:
         path = Path(folder) / "model.pt"

@@ -24,15 +24,15 @@ def measure_slices(
     ``slices`` in results.json; they never reach the front.
 
     Args:
-      widths: fractions of the separate model's own channels.
-      sets: set name -> batches.
-      data: set name -> fingerprint of the set.
+        widths: fractions of the separate model's own channels.
+        sets: set name -> batches.
+        data: set name -> fingerprint of the set.
 
     Yields:
-      The slice and its WER in percent per set.
+        The slice and its WER in percent per set.
 
     Raises:
-      UserError: the experiment holds a supernet, or a width does not give whole channel numbers.
+        UserError: the experiment holds a supernet, or a width does not give whole channel numbers.
     """
     if experiment.space.count() != 1:
         raise UserError(f"--slice: {experiment.dir} is not a separate model, its subnets are trained already")

@@ -27,12 +27,12 @@ class Pass:
     """One forward and backward of a step.
 
     Attributes:
-      subnet: what runs.
-      losses: loss name (`Objective` lists them) -> weight.
-      rows: indices of the batch's utterances, None = all.
-      teacher: index of an earlier pass of the plan whose detached output this one learns from.
-      taps: encoder layers whose hidden states the losses need.
-      role: the name its losses are logged under, None = the subnet's id.
+        subnet: what runs.
+        losses: loss name (`Objective` lists them) -> weight.
+        rows: indices of the batch's utterances, None = all.
+        teacher: index of an earlier pass of the plan whose detached output this one learns from.
+        taps: encoder layers whose hidden states the losses need.
+        role: the name its losses are logged under, None = the subnet's id.
     """
 
     subnet: Subnet
@@ -53,12 +53,13 @@ class StepContext:
     """Where the run is.
 
     Attributes:
-      step: optimiser steps done. Seeds follow from it; what depends on how far the run is uses `planned` or `progress`.
-      epoch: the running epoch, counted from 1.
-      total_steps: optimiser steps of the whole run, as planned when it began.
-      rng: seeded by run seed and step: equal on all ranks and after a resume.
-      position: planned steps done (`slimasr.training.plan`), None = ``step``: the run is as it was planned.
-      stride: planned steps that this step advances.
+        step: optimiser steps done. Seeds follow from it; what depends on how far the run is uses `planned` or
+            `progress`.
+        epoch: the running epoch, counted from 1.
+        total_steps: optimiser steps of the whole run, as planned when it began.
+        rng: seeded by run seed and step: equal on all ranks and after a resume.
+        position: planned steps done (`slimasr.training.plan`), None = ``step``: the run is as it was planned.
+        stride: planned steps that this step advances.
     """
 
     step: int
@@ -117,9 +118,9 @@ class Method(nn.Module, ABC):
         """A method on a search space.
 
         Args:
-          losses: loss names and weights of the recipe, as `objective.loss_weights` gives them.
-          share_predictor: run the predictor once per step for all passes, one dropout mask for all (paper
-            1). Not for methods with `substitutes` in the predictor.
+            losses: loss names and weights of the recipe, as `objective.loss_weights` gives them.
+            share_predictor: run the predictor once per step for all passes, one dropout mask for all (paper
+                1). Not for methods with `substitutes` in the predictor.
         """
         super().__init__()
         self.space = space
@@ -188,7 +189,7 @@ class Method(nn.Module, ABC):
         Override it when passes share computation. ``backward`` scales for mixed precision and accumulates.
 
         Args:
-          normalizer: sum of `normalizer` over all processes and accumulated batches.
+            normalizer: sum of `normalizer` over all processes and accumulated batches.
         """
         report, outputs = StepReport(), list[PassOutput]()
         plan, share = self.plan(batch, context), self.normalizer(batch) / normalizer

@@ -23,7 +23,7 @@ def resolve_separate(config: Config) -> tuple[Config, str | None]:
     A baseline is an ordinary model of one width: the sizes of its subnet become the model's own.
 
     Raises:
-      UserError: ``method.subnet`` is not in the space, or ``loss.auxiliary`` names a layer that it drops.
+        UserError: ``method.subnet`` is not in the space, or ``loss.auxiliary`` names a layer that it drops.
     """
     if config.method.kind != "separate":
         return config, None

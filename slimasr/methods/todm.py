@@ -33,7 +33,7 @@ class Todm(Method):
         """``distillation=None``: no subnet is taught (models B0, B1, C).
 
         Raises:
-          UserError: a subnet to validate is not in the space.
+            UserError: a subnet to validate is not in the space.
         """
         super().__init__(space, losses, config.share_predictor)
         self.config = config

@@ -15,7 +15,7 @@ def build_model(config: ModelConfig, loss: LossConfig | None, vocab_size: int, w
     """A model with random weights; ``loss=None`` leaves the training-only heads out.
 
     Raises:
-      UserError: a width at which some channel number is not whole.
+        UserError: a width at which some channel number is not whole.
     """
     try:
         return Transducer(config, vocab_size, widths, loss)

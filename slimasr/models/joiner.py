@@ -81,7 +81,7 @@ class Joiner(nn.Module):
         """Size, and work of one call per encoder frame; the predictor's projection is left out of the work.
 
         Args:
-          projection: of the encoder's output, None = the joiner's own.
+            projection: of the encoder's output, None = the joiner's own.
         """
         dim, vocab_size = self.config.dim, self.output.out_features
         return (

@@ -46,12 +46,12 @@ class Transducer(nn.Module):
         """A model with random weights.
 
         Args:
-          vocab_size: number of tokens, blank included.
-          widths: fractions that get their own norms.
-          loss: decides which training-only heads exist; None = none of them.
+            vocab_size: number of tokens, blank included.
+            widths: fractions that get their own norms.
+            loss: decides which training-only heads exist; None = none of them.
 
         Raises:
-          ValueError: a width at which some channel number is not whole.
+            ValueError: a width at which some channel number is not whole.
         """
         super().__init__()
         self.config = config

@@ -24,10 +24,10 @@ class PassOutput:
     """What one forward pass gives.
 
     Attributes:
-      losses: name -> (N,), summed over an utterance. Names without a weight are for the logs.
-      units: name -> (N,), how many tokens or lattice nodes each of them sums over.
-      encoder: the encoder's output.
-      teaching: what the pass hands to its students, where any was announced.
+        losses: name -> (N,), summed over an utterance. Names without a weight are for the logs.
+        units: name -> (N,), how many tokens or lattice nodes each of them sums over.
+        encoder: the encoder's output.
+        teaching: what the pass hands to its students, where any was announced.
     """
 
     losses: dict[str, Tensor] = field(default_factory=dict)
@@ -84,12 +84,12 @@ class Objective(nn.Module):
         """Losses by name, each (N,) float32 and summed over an utterance.
 
         Args:
-          progress: share of the run done, for the pruned loss's warm-up; 1 = after it.
-          taps: encoder layers whose hidden states are handed back.
-          teacher: detached output, for these utterances, of the pass that teaches this one.
-          encoder: output already computed by a method that shares it between passes.
-          predictor_out: (N, U + 1, P), likewise.
-          teaches: later passes learn from this one, as ``loss.distillation`` says.
+            progress: share of the run done, for the pruned loss's warm-up; 1 = after it.
+            taps: encoder layers whose hidden states are handed back.
+            teacher: detached output, for these utterances, of the pass that teaches this one.
+            encoder: output already computed by a method that shares it between passes.
+            predictor_out: (N, U + 1, P), likewise.
+            teaches: later passes learn from this one, as ``loss.distillation`` says.
         """
         if encoder is None:
             encoder = self.model.encode(batch.x, batch.x_lens, subnet, (*taps, *self.taps_of(subnet, names)))

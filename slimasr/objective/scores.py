@@ -21,9 +21,9 @@ class Lattice:
     """Both sides of the joiner for one subnet and one batch.
 
     Attributes:
-      am: (N, T, J) projected encoder output.
-      lm: (N, U + 1, J) projected predictor output.
-      limits: (N, 4) rows ``[0, 0, U, T]``.
+        am: (N, T, J) projected encoder output.
+        lm: (N, U + 1, J) projected predictor output.
+        limits: (N, 4) rows ``[0, 0, U, T]``.
     """
 
     model: Transducer
@@ -102,10 +102,10 @@ def score_pruned(
     """Simple and pruned loss, weighted as the warm-up says.
 
     Args:
-      logits: (N, T, S, V) scores at the positions kept.
-      simple: (N,) simple loss.
-      ranges: (N, T, S) positions kept.
-      progress: share of the run done.
+        logits: (N, T, S, V) scores at the positions kept.
+        simple: (N,) simple loss.
+        ranges: (N, T, S) positions kept.
+        progress: share of the run done.
     """
     pruned = transducer.rnnt_loss_pruned(
         logits,

@@ -64,9 +64,9 @@ class Learnt:
     """How far a pass is from its teacher.
 
     Attributes:
-      surrogate: (N,) sums over nodes, whose gradient is the divergence's.
-      divergence: (N,) sums over nodes, without gradient.
-      nodes: (N,) how many nodes both sum over; 1 where the recipe sums over nodes (`DistillationConfig.per`).
+        surrogate: (N,) sums over nodes, whose gradient is the divergence's.
+        divergence: (N,) sums over nodes, without gradient.
+        nodes: (N,) how many nodes both sum over; 1 where the recipe sums over nodes (`DistillationConfig.per`).
     """
 
     surrogate: Tensor
@@ -80,12 +80,12 @@ def learn(
     """Compare a pass with its teacher.
 
     Args:
-      logits: (N, T, S, V) the pass's scores at the nodes at ``ranges``.
-      teaching: cut to this pass's utterances, frames and positions.
+        logits: (N, T, S, V) the pass's scores at the nodes at ``ranges``.
+        teaching: cut to this pass's utterances, frames and positions.
 
     Returns:
-      The scores to compute the transducer loss from, and nothing else: where both losses are about the same nodes,
-      they share the memory of one gradient (`distil`). And what was learnt.
+        The scores to compute the transducer loss from, and nothing else: where both losses are about the same nodes,
+        they share the memory of one gradient (`distil`). And what was learnt.
     """
     valid = lattice.valid(teaching.ranges)
     divergence = Divergence(config.divergence, config.alpha_min, config.alpha_max, config.iw_clip)

@@ -16,8 +16,8 @@ def architecture_of(subnet: Mapping[str, Any], layers: Sequence[Layer]) -> Archi
     """The layers of a subnet.
 
     Args:
-      subnet: plain data of a `slimasr.supernet.subnet.Subnet`.
-      layers: those of the max subnet.
+        subnet: plain data of a `slimasr.supernet.subnet.Subnet`.
+        layers: those of the max subnet.
     """
     path, units = subnet.get("path"), subnet.get("units", {})
     width = float(subnet.get("width", 1.0))

@@ -47,14 +47,14 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> dict[str, A
     the main one.
 
     Args:
-      experiments: experiment folders, and files that this function's result was written to: their experiments join
-        in, for runs whose folders are elsewhere. A folder takes the place of an experiment of its name in a file.
-      recipe: name of the recipe.
-      root: folder that paths are written relative to.
+        experiments: experiment folders, and files that this function's result was written to: their experiments join
+            in, for runs whose folders are elsewhere. A folder takes the place of an experiment of its name in a file.
+        recipe: name of the recipe.
+        root: folder that paths are written relative to.
 
     Raises:
-      UserError: a folder was not trained or searched, two have the same name or stand for the same model and seed, or
-        a set differs between experiments.
+        UserError: a folder was not trained or searched, two have the same name or stand for the same model and seed, or
+            a set differs between experiments.
     """
     entries: dict[str, dict[str, Any]] = {}
     utterances: dict[str, dict[str, int]] = {}
@@ -87,8 +87,8 @@ def _merged(
     """The experiments with their roles and comparisons.
 
     Args:
-      earlier_comparisons: those that earlier reports made.
-      folders: names of the experiments that were read from folders now.
+        earlier_comparisons: those that earlier reports made.
+        folders: names of the experiments that were read from folders now.
     """
     configs = {name: parse_config(entry["config"]) for name, entry in entries.items()}
     roles = roles_of({name: _described(entry, configs[name]) for name, entry in entries.items()})
@@ -115,7 +115,7 @@ def _same_set(utterances: dict[str, dict[str, int]], name: str, words: dict[str,
     """Note the utterances of a set, with their reference words.
 
     Raises:
-      UserError: another experiment's set of this name is another one.
+        UserError: another experiment's set of this name is another one.
     """
     if utterances.setdefault(name, words) != words:
         ours, theirs = utterances[name].items(), words.items()
@@ -129,7 +129,7 @@ def _refuse_doubles(entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Two runs of one role and seed would count as two seeds, whatever sets them apart (a learning rate, say).
 
     Raises:
-      UserError: there are two.
+        UserError: there are two.
     """
     seen = dict[tuple[str, str, int], str]()
     for entry in entries.values():
@@ -180,7 +180,7 @@ def _with_errors(
     """A subnet's record with the errors of every utterance, in the order of ids, where decoding left hypotheses.
 
     Raises:
-      UserError: the hypotheses are not those that were scored, or those of another set.
+        UserError: the hypotheses are not those that were scored, or those of another set.
     """
     scored = dict(record.get("wer", {}))
     for name, entry in scored.items():

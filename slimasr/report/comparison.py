@@ -25,8 +25,8 @@ def compare_all(
     Sets that the two systems were decoded on by different searches are left out: the difference would be the search's.
 
     Args:
-      told: comparisons made earlier, of hypotheses that are no longer at hand; they count for more than intervals
-        that take the systems as independent.
+        told: comparisons made earlier, of hypotheses that are no longer at hand; they count for more than intervals
+            that take the systems as independent.
     """
     wanted: dict[tuple[System, System], Pair] = {}
     for pair in all_pairs(study.runs):
@@ -51,9 +51,9 @@ def paired_interval(
     points.
 
     Args:
-      more_errors: (N,) errors of the first system minus those of the second, per utterance.
-      words: (N,) reference words per utterance. With several seeds both are sums over seeds: an utterance is
-        drawn with all its seeds, as its difficulty is common to them.
+        more_errors: (N,) errors of the first system minus those of the second, per utterance.
+        words: (N,) reference words per utterance. With several seeds both are sums over seeds: an utterance is
+            drawn with all its seeds, as its difficulty is common to them.
     """
     rng = np.random.default_rng(seed)
     samples = []

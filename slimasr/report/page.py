@@ -63,9 +63,9 @@ def render_page(
     """The whole page. Everything it shows is inside the file, the plot library too.
 
     Args:
-      plots: of the results.
-      drawings: of architectures.
-      curves: of the training.
+        plots: of the results.
+        drawings: of architectures.
+        curves: of the training.
     """
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(lead)}</p>"]
     parts += [_table(table) for table in tables if table.place == "top"]

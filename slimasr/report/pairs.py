@@ -32,11 +32,11 @@ class Pair:
     """Two systems to compare.
 
     Attributes:
-      claim: that it is for, empty for tables.
-      a: role and subnet id of the first.
-      b: of the second.
-      size: which size they are.
-      chosen: whether a search chose one of them by its dev WER.
+        claim: that it is for, empty for tables.
+        a: role and subnet id of the first.
+        b: of the second.
+        size: which size they are.
+        chosen: whether a search chose one of them by its dev WER.
     """
 
     claim: str

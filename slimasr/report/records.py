@@ -47,10 +47,10 @@ class SubnetRecord:
     """One measured subnet. ``costs`` and ``wer`` (by set) hold what has been measured so far.
 
     Attributes:
-      searched_wer: dev WER that the search went by, None where there was no search.
-      int8_wer: by set, of the model that a runtime runs in int8.
-      int8_file: its bytes, None where it was not exported.
-      architecture: empty in results that were written without it.
+        searched_wer: dev WER that the search went by, None where there was no search.
+        int8_wer: by set, of the model that a runtime runs in int8.
+        int8_file: its bytes, None where it was not exported.
+        architecture: empty in results that were written without it.
     """
 
     id: str
@@ -88,10 +88,10 @@ class Candidates:
     """Every subnet that a search has looked at, one entry each.
 
     Attributes:
-      set_name: of the dev set.
-      wer: dev WER in percent, as the search measured it.
-      stopped: whether it was given up early; ``wer`` is then a lower bound.
-      costs: cost name -> values.
+        set_name: of the dev set.
+        wer: dev WER in percent, as the search measured it.
+        stopped: whether it was given up early; ``wer`` is then a lower bound.
+        costs: cost name -> values.
     """
 
     set_name: str
@@ -118,17 +118,17 @@ class Run:
     """One experiment.
 
     Attributes:
-      name: folder name, unique in a report.
-      role: what it stands for: ``slimmable``, ``slimmable, head size``, ``slimmable, shared norm``,
-        ``separate``, ``todm F``, ...
-      separate_of: id of the subnet that a separate model is the stand-in for, else None.
-      slices: untrained slices of a separate full-width model (claim C1.4).
-      model: letter of paper 2, see `slimasr.report.roles.Role`.
-      family: see there.
-      front: ids of the subnets on the front.
-      int8_search: whether the search saw weights rounded as int8 has them.
-      rank_correlation: set -> Spearman's correlation of its WERs with dev's over the front, where it exists.
-      energy: ``train`` and ``search`` -> what `slimasr.energy` measured.
+        name: folder name, unique in a report.
+        role: what it stands for: ``slimmable``, ``slimmable, head size``, ``slimmable, shared norm``,
+            ``separate``, ``todm F``, ...
+        separate_of: id of the subnet that a separate model is the stand-in for, else None.
+        slices: untrained slices of a separate full-width model (claim C1.4).
+        model: letter of paper 2, see `slimasr.report.roles.Role`.
+        family: see there.
+        front: ids of the subnets on the front.
+        int8_search: whether the search saw weights rounded as int8 has them.
+        rank_correlation: set -> Spearman's correlation of its WERs with dev's over the front, where it exists.
+        energy: ``train`` and ``search`` -> what `slimasr.energy` measured.
     """
 
     name: str
@@ -249,7 +249,7 @@ def read_study(data: Mapping[str, Any]) -> Study:
     """Parse the plain data of a recipe's ``results.json``.
 
     Raises:
-      UserError: a key is missing, i.e. the file was not written by ``slimasr-report --json``.
+        UserError: a key is missing, i.e. the file was not written by ``slimasr-report --json``.
     """
     try:
         runs = tuple(_run(name, entry) for name, entry in data["experiments"].items())

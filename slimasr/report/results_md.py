@@ -16,8 +16,8 @@ def render_results(data: Mapping[str, Any], source: str) -> str:
     """The Markdown text.
 
     Args:
-      data: content of the recipe's results.json.
-      source: its file name, for the opening line.
+        data: content of the recipe's results.json.
+        source: its file name, for the opening line.
     """
     study = read_study(data)
     parts = [

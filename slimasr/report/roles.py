@@ -73,10 +73,10 @@ class Role:
     """What an experiment stands for.
 
     Attributes:
-      name: unique among the experiments of a report but for the seed: ``slimmable, head size``, ``todm F``.
-      model: the letter of paper 2, with what differs from it: ``A1``, ``F``, ``C, ScaledAdam from the start``;
-        empty for slimmable training.
-      family: empty for the first one (of slimmable runs, if there are any), else its encoder.
+        name: unique among the experiments of a report but for the seed: ``slimmable, head size``, ``todm F``.
+        model: the letter of paper 2, with what differs from it: ``A1``, ``F``, ``C, ScaledAdam from the start``;
+            empty for slimmable training.
+        family: empty for the first one (of slimmable runs, if there are any), else its encoder.
     """
 
     name: str

@@ -31,8 +31,8 @@ class Drawing:
     """The strips of one front, smallest subnet first.
 
     Attributes:
-      modules: names of the feed-forward modules, which stand side by side in a layer.
-      widest: channels of the widest, which a full bar stands for.
+        modules: names of the feed-forward modules, which stand side by side in a layer.
+        widest: channels of the widest, which a full bar stands for.
     """
 
     title: str

@@ -21,9 +21,9 @@ def judge_times(joint: Run, alone: Sequence[Run], pairs: Sequence[tuple[float, f
     """Verdict on "the first time is below the second one" for all pairs, and what speaks against one, in words.
 
     Args:
-      joint: the supernet.
-      alone: the dedicated models, with minutes.
-      pairs: times that a claim holds against each other.
+        joint: the supernet.
+        alone: the dedicated models, with minutes.
+        pairs: times that a claim holds against each other.
     """
     timed = [(run.largest.params, run.train_minutes or 0.0) for run in alone]
     reasons = {

@@ -22,8 +22,8 @@ def write_report(data: Mapping[str, Any], out: Path) -> list[Path]:
     """Write the page and, beside it, its pictures; returns all paths.
 
     Args:
-      data: merged results, as `collect` gives them.
-      out: the HTML file.
+        data: merged results, as `collect` gives them.
+        out: the HTML file.
     """
     study = read_study(data)
     set_name = shown_set(study)

@@ -15,7 +15,7 @@ def read_results(exp: Path) -> dict[str, Any]:
     """Content of results.json, empty when there is none.
 
     Raises:
-      UserError: the file is damaged.
+        UserError: the file is damaged.
     """
     path = exp / "results.json"
     if not path.exists():
@@ -35,10 +35,10 @@ def change_results(exp: Path, change: Callable[[dict[str, Any]], dict[str, Any]]
     """Read results.json, write what ``change`` makes of it, and return that. Other processes wait in the meantime.
 
     Args:
-      change: returns new content, or its very argument where there is nothing to write.
+        change: returns new content, or its very argument where there is nothing to write.
 
     Raises:
-      UserError: the file is not JSON, cannot be written, or is held by another process for too long.
+        UserError: the file is not JSON, cannot be written, or is held by another process for too long.
     """
     with file_lock(exp / "results.json"):
         before = read_results(exp)

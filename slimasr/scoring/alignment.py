@@ -53,8 +53,8 @@ class Alignment:
     """An utterance's words side by side.
 
     Attributes:
-      id: utterance id.
-      pairs: (reference word, hypothesis word); None on the left is an insertion, on the right a deletion.
+        id: utterance id.
+        pairs: (reference word, hypothesis word); None on the left is an insertion, on the right a deletion.
     """
 
     id: str

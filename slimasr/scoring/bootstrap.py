@@ -27,12 +27,12 @@ class PairedComparison:
     """Two systems on the same utterances; rates and differences in percent points.
 
     Attributes:
-      wer1: WER of the first system.
-      wer2: WER of the second system.
-      difference: ``wer2 - wer1``; negative where the second system is better.
-      ci95: 95 % interval of the difference (percentiles over the resampled sets); None for a single utterance,
-        of which all resampled sets are copies.
-      probability: fraction of resampled sets on which the second system makes fewer errors; None likewise.
+        wer1: WER of the first system.
+        wer2: WER of the second system.
+        difference: ``wer2 - wer1``; negative where the second system is better.
+        ci95: 95 % interval of the difference (percentiles over the resampled sets); None for a single utterance,
+            of which all resampled sets are copies.
+        probability: fraction of resampled sets on which the second system makes fewer errors; None likewise.
     """
 
     wer1: float
@@ -75,7 +75,7 @@ def compare(
     A single utterance gives a difference, but neither interval nor probability.
 
     Raises:
-      UserError: the systems were not run on the same utterances and references, or no reference has a word.
+        UserError: the systems were not run on the same utterances and references, or no reference has a word.
     """
     partner = {u.id: u for u in second}
     for u in first:

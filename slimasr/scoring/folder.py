@@ -34,10 +34,10 @@ class ScoredSubnet:
     """What one subnet reached.
 
     Attributes:
-      wers: set name -> result; sets pooled under their names joined by ``+``.
-      cers: the same over characters, empty where they were not asked for.
-      entry: the subnet's part of ``results.json``.
-      notes: what is odd about the sets, one line each.
+        wers: set name -> result; sets pooled under their names joined by ``+``.
+        cers: the same over characters, empty where they were not asked for.
+        entry: the subnet's part of ``results.json``.
+        notes: what is odd about the sets, one line each.
     """
 
     wers: dict[str, WerResult]
@@ -50,11 +50,11 @@ def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str,
     """Subnet id -> folders of its decoded sets.
 
     Args:
-      exp: experiment folder.
-      set_names: the sets wanted, None = all there are.
+        exp: experiment folder.
+        set_names: the sets wanted, None = all there are.
 
     Raises:
-      UserError: nothing was decoded, or a subnet was not decoded on a set that is wanted.
+        UserError: nothing was decoded, or a subnet was not decoded on a set that is wanted.
     """
     found: dict[str, list[Path]] = {}
     for recogs in sorted(exp.glob("decode/*/*/recogs")):
@@ -76,13 +76,13 @@ def score_decoded(folders: Sequence[Path], pool: bool = False, characters: bool 
     """Score the decoded sets of one subnet, and write details (`write_details`) into the folder of each.
 
     Args:
-      folders: one per set, as ``slimasr.decoding.sets`` writes them.
-      pool: score all utterances together as well.
-      characters: score characters as well as words.
+        folders: one per set, as ``slimasr.decoding.sets`` writes them.
+        pool: score all utterances together as well.
+        characters: score characters as well as words.
 
     Raises:
-      UserError: a file is missing or damaged, no reference has a word, or sets to be pooled were decoded with
-        different checkpoints or searches.
+        UserError: a file is missing or damaged, no reference has a word, or sets to be pooled were decoded with
+            different checkpoints or searches.
     """
     with ExitStack() as stack:
         for folder in folders:
@@ -130,14 +130,14 @@ def write_details(
     Of characters: ``cer``, ``per_utt_char`` and so on.
 
     Args:
-      folder: made where it does not exist.
-      utterances: what was scored; of characters, where `result` counts them.
-      result: its score.
-      utt2spk: utterance id -> speaker.
-      missing: how many utterances had no hypothesis and were scored as empty.
+        folder: made where it does not exist.
+        utterances: what was scored; of characters, where `result` counts them.
+        result: its score.
+        utt2spk: utterance id -> speaker.
+        missing: how many utterances had no hypothesis and were scored as empty.
 
     Raises:
-      UserError: an utterance has no speaker, or a file cannot be written.
+        UserError: an utterance has no speaker, or a file cannot be written.
     """
     alignments = [align(u) for u in utterances]
     suffix = "" if result.unit == WORD else "_char"

@@ -27,7 +27,7 @@ def read_recogs(path: Path) -> list[Utterance]:
     """The utterances of a ``recogs`` file.
 
     Raises:
-      UserError: missing or unreadable file, a line of another layout, an id that comes twice, no utterance.
+        UserError: missing or unreadable file, a line of another layout, an id that comes twice, no utterance.
     """
     lines = read_lines(path)
     if not lines or len(lines) % 2:
@@ -46,7 +46,7 @@ def errs(alignments: Sequence[Alignment], unit: Unit = WORD) -> str:
     """Error rate, every utterance with its errors marked, and what was confused, deleted and inserted how often.
 
     Raises:
-      UserError: no word in any reference.
+        UserError: no word in any reference.
     """
     counts, wer = total(alignments), summarize(alignments).wer
     lines = [

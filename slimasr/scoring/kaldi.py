@@ -25,8 +25,8 @@ def wer_lines(result: WerResult, missing: int = 0) -> str:
     """The three lines of ``compute-wer``; ``%CER`` takes the place of ``%WER`` where characters were counted.
 
     Args:
-      result: what to print.
-      missing: how many of the utterances had no hypothesis and were scored as empty.
+        result: what to print.
+        missing: how many of the utterances had no hypothesis and were scored as empty.
     """
     c = result.counts
     partial = " [PARTIAL]" if missing else ""
@@ -48,7 +48,7 @@ def per_spk(alignments: Iterable[Alignment], utt2spk: Mapping[str, str], unit: U
     """Counts (``raw``) and percentages (``sys``) per speaker and for all (``SUM``).
 
     Raises:
-      UserError: an utterance has no speaker.
+        UserError: an utterance has no speaker.
     """
     edits_of: dict[str, list[EditCounts]] = {}
     for alignment in alignments:

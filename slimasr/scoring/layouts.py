@@ -35,8 +35,8 @@ class Transcripts:
     """The transcripts of a file.
 
     Attributes:
-      words: utterance id -> words.
-      layout: ``text`` or ``trn``.
+        words: utterance id -> words.
+        layout: ``text`` or ``trn``.
     """
 
     words: dict[str, tuple[str, ...]]
@@ -47,8 +47,8 @@ def read_transcripts(path: Path) -> Transcripts:
     """Read a file of transcripts, as ``.trn`` where it has that ending or looks like one, else as Kaldi's ``text``.
 
     Raises:
-      UserError: the file cannot be read, has another layout, mixes layouts, holds sclite's alternatives
-        (``{ a / b }``), or gives an utterance twice.
+        UserError: the file cannot be read, has another layout, mixes layouts, holds sclite's alternatives
+            (``{ a / b }``), or gives an utterance twice.
     """
     # Lines that begin with ;; are comments in all files of sclite.
     lines = [line for line in read_lines(path) if line.text.strip() and not line.text.startswith(";;")]
@@ -72,7 +72,7 @@ def _looks_like_trn(lines: Sequence[Line]) -> bool:
     """Whether all lines end with an id of their own in parentheses.
 
     Raises:
-      UserError: most lines do, but not all: neither layout fits.
+        UserError: most lines do, but not all: neither layout fits.
     """
     matches = [_TRN.fullmatch(line.text) for line in lines]
     ids = [match["id"] for match in matches if match is not None]

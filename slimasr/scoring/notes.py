@@ -25,9 +25,9 @@ class Spelling:
     """Which differences in writing are ignored.
 
     Attributes:
-      case: upper and lower case.
-      form: Unicode normal form to which texts are brought; None = none.
-      punctuation: punctuation marks.
+        case: upper and lower case.
+        form: Unicode normal form to which texts are brought; None = none.
+        punctuation: punctuation marks.
     """
 
     case: bool
@@ -67,8 +67,8 @@ def notes(utterances: Sequence[Utterance], result: WerResult) -> Iterator[str]:
     """One line for each thing that is odd: differences in writing, a single utterance.
 
     Args:
-      utterances: references and hypotheses, as words.
-      result: their score.
+        utterances: references and hypotheses, as words.
+        result: their score.
     """
     if len(utterances) == 1:
         yield "one utterance only: there is no confidence interval"
@@ -85,8 +85,8 @@ def find_spelling(utterances: Sequence[Utterance], wer: float) -> tuple[Spelling
     """The fewest differences in writing that explain a high WER, and the WER in percent when they are ignored.
 
     Returns:
-      None where the WER is at most `SUSPICIOUS_WER`, or no combination of differences brings it below
-      `LARGE_PART` of what it is.
+        None where the WER is at most `SUSPICIOUS_WER`, or no combination of differences brings it below
+        `LARGE_PART` of what it is.
     """
     if wer <= SUSPICIOUS_WER:
         return None

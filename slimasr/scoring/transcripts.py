@@ -16,9 +16,9 @@ class Paired:
     """References with their hypotheses.
 
     Attributes:
-      utterances: one per reference, in the references' order.
-      missing: ids without a hypothesis, scored as empty.
-      extra: ids of hypotheses without a reference, not scored.
+        utterances: one per reference, in the references' order.
+        missing: ids without a hypothesis, scored as empty.
+        extra: ids of hypotheses without a reference, not scored.
     """
 
     utterances: tuple[Utterance, ...]
@@ -32,7 +32,7 @@ def pair(
     """Bring references and hypotheses of the same utterances together.
 
     Raises:
-      UserError: a reference has no hypothesis and ``allow_missing`` is not set, or none has one.
+        UserError: a reference has no hypothesis and ``allow_missing`` is not set, or none has one.
     """
     missing = tuple(utterance for utterance in refs if utterance not in hyps)
     if len(missing) == len(refs) and refs and hyps:
@@ -53,7 +53,7 @@ def read_text(path: Path) -> dict[str, tuple[str, ...]]:
     """Words per utterance of a Kaldi ``text`` file; a line with an id alone is an empty transcript.
 
     Raises:
-      UserError: missing or unreadable file, an empty line, or an utterance id that comes twice.
+        UserError: missing or unreadable file, an empty line, or an utterance id that comes twice.
     """
     transcripts: dict[str, tuple[str, ...]] = {}
     for line, fields in _read_fields(path, "<utterance id> <word> <word> ..."):
@@ -67,8 +67,8 @@ def read_utt2spk(path: Path) -> dict[str, str]:
     """Speaker per utterance of a Kaldi ``utt2spk`` file.
 
     Raises:
-      UserError: missing or unreadable file, a line that is not ``<utterance id> <speaker id>``, or an utterance
-        that comes twice.
+        UserError: missing or unreadable file, a line that is not ``<utterance id> <speaker id>``, or an utterance
+            that comes twice.
     """
     speakers: dict[str, str] = {}
     for line, fields in _read_fields(path, "<utterance id> <speaker id>"):

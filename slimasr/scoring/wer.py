@@ -16,8 +16,8 @@ class Unit:
     """What is counted.
 
     Attributes:
-      name: ``word`` or ``character``.
-      rate: name of the error rate, in files and in ``results.json``.
+        name: ``word`` or ``character``.
+        rate: name of the error rate, in files and in ``results.json``.
     """
 
     name: str
@@ -33,10 +33,10 @@ class WerResult:
     """Errors of a set of utterances.
 
     Attributes:
-      counts: edits of all utterances; its "words" are the units counted.
-      sentences: utterances scored.
-      wrong_sentences: utterances with at least one error.
-      ci95: 95 % bootstrap interval of the WER in percent, None where it was not asked for or does not exist.
+        counts: edits of all utterances; its "words" are the units counted.
+        sentences: utterances scored.
+        wrong_sentences: utterances with at least one error.
+        ci95: 95 % bootstrap interval of the WER in percent, None where it was not asked for or does not exist.
     """
 
     counts: EditCounts
@@ -81,13 +81,13 @@ def score(
     An utterance with an empty reference is scored: all words of its hypothesis are insertions.
 
     Args:
-      utterances: references and hypotheses.
-      replications: resampled sets for the interval; 0 leaves it out.
-      seed: of the resampling.
-      unit: what the utterances consist of (`slimasr.scoring.characters` makes characters of words).
+        utterances: references and hypotheses.
+        replications: resampled sets for the interval; 0 leaves it out.
+        seed: of the resampling.
+        unit: what the utterances consist of (`slimasr.scoring.characters` makes characters of words).
 
     Raises:
-      UserError: no utterance, or no word in any reference: the rate is undefined.
+        UserError: no utterance, or no word in any reference: the rate is undefined.
     """
     result = summarize([align(u) for u in utterances], unit)
     if not replications:
@@ -99,7 +99,7 @@ def summarize(alignments: Sequence[Alignment], unit: Unit = WORD) -> WerResult:
     """Error rates of aligned utterances, without interval.
 
     Raises:
-      UserError: no utterance, or no word in any reference: the rate is undefined.
+        UserError: no utterance, or no word in any reference: the rate is undefined.
     """
     counts = total(alignments)
     if not counts.words:

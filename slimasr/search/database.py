@@ -53,12 +53,12 @@ class Database:
         """Open, and make tables where there are none.
 
         Args:
-          url: as SQLAlchemy reads it; ``postgresql://`` means the psycopg driver.
-          patience: seconds that the database may be away later on.
-          heartbeat_seconds: between signs of life of a worker.
+            url: as SQLAlchemy reads it; ``postgresql://`` means the psycopg driver.
+            patience: seconds that the database may be away later on.
+            heartbeat_seconds: between signs of life of a worker.
 
         Raises:
-          UserError: it cannot be reached, or its driver is not installed.
+            UserError: it cannot be reached, or its driver is not installed.
         """
         if url in ("sqlite://", _SQLITE_FILE) or (url.startswith("sqlite") and "memory" in url.rpartition("/")[2]):
             raise UserError(f"--storage {url}: needs a file, such as sqlite:///search.db, which all workers share")
@@ -77,7 +77,7 @@ class Database:
         """The call's result; repeated, with growing pauses, while the database is away.
 
         Raises:
-          UserError: it did not come back in time.
+            UserError: it did not come back in time.
         """
         patience = self._patience if patience is None else patience
         start, pause, told = time.monotonic(), 0.1, False

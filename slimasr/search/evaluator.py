@@ -34,9 +34,9 @@ class Prepared(NamedTuple):
     """A subnet made ready.
 
     Attributes:
-      model: the supernet, or a stand-alone model.
-      subnet: what to run of it.
-      searched: the model as the search for its best labels sees it.
+        model: the supernet, or a stand-alone model.
+        subnet: what to run of it.
+        searched: the model as the search for its best labels sees it.
     """
 
     model: Transducer
@@ -55,7 +55,7 @@ class Evaluator:
         """Load the set.
 
         Raises:
-          UserError: no reference has a word; the WER is undefined.
+            UserError: no reference has a word; the WER is undefined.
         """
         device = model.feature_mean.device
         self.model, self._tokenizer, self._config = model, tokenizer, config
@@ -80,7 +80,7 @@ class Evaluator:
         """Measure one subnet, as far as it matters.
 
         Args:
-          bar: with more word errors than these the subnet is given up; its loss is measured only if it has no more.
+            bar: with more word errors than these the subnet is given up; its loss is measured only if it has no more.
         """
         start, prepared, errors = time.perf_counter(), self._prepare(subnet), 0
         for group in self._groups(sorted(range(len(self.batches)), key=lambda n: -self._errors[n])):

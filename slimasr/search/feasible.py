@@ -29,7 +29,7 @@ class Feasible:
         """``cost``: the one of the front; where it is measured, MACs stand for it in all that needs a count.
 
         Raises:
-          UserError: no subnet is within the limits; names the nearest.
+            UserError: no subnet is within the limits; names the nearest.
         """
         self.space = space
         self.size = "macs" if cost in MEASURED else cost

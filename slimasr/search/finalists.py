@@ -29,7 +29,7 @@ def choose_finalists(search: Search, history: History) -> list[Subnet]:
     Max and min are there, where they were looked at, also if they are above a limit: the others are compared to them.
 
     Raises:
-      UserError: no subnet meets the limits; names the nearest.
+        UserError: no subnet meets the limits; names the nearest.
     """
     config, space, limits = search.experiment.config.search, search.experiment.space, search.feasible.limits
     measured = history.within(limits).measured
@@ -97,8 +97,8 @@ def write_summary(search: Search, history: History, *, done: int, minutes: float
     evaluations have: the search took at least as long as any of them ran.
 
     Args:
-      done: candidates of this run.
-      minutes: wall clock of this run, front and record included.
+        done: candidates of this run.
+        minutes: wall clock of this run, front and record included.
     """
     path = search.experiment.dir / "search" / "summary.json"
     now = _summary(search, history, workers)
@@ -122,11 +122,11 @@ def rank_correlation(
     """Spearman's rank correlation of dev and test WER over the front: how far the dev set can be trusted to rank.
 
     Args:
-      subnets: ``subnets`` of results.json.
-      front: ids.
+        subnets: ``subnets`` of results.json.
+        front: ids.
 
     Returns:
-      None where fewer than three of them were decoded on the test set, or all are equal on one of the sets.
+        None where fewer than three of them were decoded on the test set, or all are equal on one of the sets.
     """
     entries = (subnets.get(name, {}).get("wer", {}) for name in front)
     pairs = [(wers[dev]["wer"], wers[test]["wer"]) for wers in entries if dev in wers and test in wers]

@@ -18,14 +18,14 @@ class Candidate:
     """One subnet of a search.
 
     Attributes:
-      subnet: in canonical form.
-      state: ``running`` while a worker has it; ``stopped`` when it was given up, as it could not reach the front.
-      costs: cost name -> value.
-      generation: of the plan it was proposed for, None where there is no plan.
-      errors: word errors on dev; of a stopped one, those found until then.
-      words: words of dev.
-      dev_loss: transducer loss per reference token, None where it cannot matter.
-      marks: what the sampler that proposed it keeps for itself.
+        subnet: in canonical form.
+        state: ``running`` while a worker has it; ``stopped`` when it was given up, as it could not reach the front.
+        costs: cost name -> value.
+        generation: of the plan it was proposed for, None where there is no plan.
+        errors: word errors on dev; of a stopped one, those found until then.
+        words: words of dev.
+        dev_loss: transducer loss per reference token, None where it cannot matter.
+        marks: what the sampler that proposed it keeps for itself.
     """
 
     subnet: Subnet

@@ -32,9 +32,9 @@ class _Room:
     """The hidden states of one batch by what made them, those that will be thrown out first in front.
 
     Attributes:
-      size: bytes that the states may take.
-      left: bytes that are still free.
-      lens: frames of every utterance, the same in all states.
+        size: bytes that the states may take.
+        left: bytes that are still free.
+        lens: frames of every utterance, the same in all states.
     """
 
     size: int
@@ -85,10 +85,10 @@ class PrefixCache:
         """Encoder output of a batch.
 
         Args:
-          number: of the batch.
-          model: the supernet, or a stand-alone model.
-          subnet: what to run of it.
-          name: the subnet of the space that this is, by which states are shared.
+            number: of the batch.
+            model: the supernet, or a stand-alone model.
+            subnet: what to run of it.
+            name: the subnet of the space that this is, by which states are shared.
         """
         encoder = model.encoder
         keys = layer_keys(name, encoder.path_of(subnet) if name.path is None else name.path)

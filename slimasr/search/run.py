@@ -33,11 +33,11 @@ class Search:
     """One search over an experiment's subnets, as any number of workers run it.
 
     Attributes:
-      experiment: what is searched.
-      study: where everything found so far is kept.
-      feasible: what may be proposed.
-      dev_batches: gives the dev set.
-      dev_data: fingerprint of the dev set.
+        experiment: what is searched.
+        study: where everything found so far is kept.
+        feasible: what may be proposed.
+        dev_batches: gives the dev set.
+        dev_data: fingerprint of the dev set.
     """
 
     experiment: Experiment
@@ -51,10 +51,10 @@ class Search:
         """A search as the experiment's configuration describes it.
 
         Args:
-          storage: URL of the database; default: ``search.storage``, else a file in the experiment.
+            storage: URL of the database; default: ``search.storage``, else a file in the experiment.
 
         Raises:
-          UserError: no subnet meets the limits, the database cannot be used or holds a study of something else.
+            UserError: no subnet meets the limits, the database cannot be used or holds a study of something else.
         """
         config = experiment.config
         model, limits = experiment.model, Limits(**config.search.limits)
@@ -100,10 +100,10 @@ class Search:
         """Evaluate subnet after subnet until nothing is left, waiting for what other workers have claimed.
 
         Args:
-          wanted: asked before every claim; the work ends when it says no.
+            wanted: asked before every claim; the work ends when it says no.
 
         Yields:
-          Every subnet that this worker has finished.
+            Every subnet that this worker has finished.
         """
         generator, wait = self.generator(), SHORTEST_WAIT
         self.study.reap()

@@ -88,13 +88,13 @@ class Study:
         """Open the study, or make it.
 
         Args:
-          name: says which weights are searched.
-          identity: plain JSON data.
-          cost: second objective beside the WER.
-          limits: of this search; other searches of the study may have others.
+            name: says which weights are searched.
+            identity: plain JSON data.
+            cost: second objective beside the WER.
+            limits: of this search; other searches of the study may have others.
 
         Raises:
-          UserError: the study there is one of something else; names what differs.
+            UserError: the study there is one of something else; names what differs.
         """
         self.database, self.name, self._space, self._cost, self._limits = database, name, space, cost, limits
         self._distributions = distributions(space)
@@ -119,7 +119,7 @@ class Study:
         """All candidates as they are now.
 
         Raises:
-          UserError: one subnet has killed several workers since the study was opened.
+            UserError: one subnet has killed several workers since the study was opened.
         """
         candidates, deaths = dict[str, Candidate](), dict[str, int]()
         for trial in self._trials():

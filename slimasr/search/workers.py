@@ -40,11 +40,11 @@ class Job:
     """What a worker needs to open the search for itself.
 
     Attributes:
-      exp: experiment folder.
-      data: folder of the recipe's data.
-      overrides: ``search.<key>=<value>`` or ``decoding.<key>=<value>``, as candidates may be decoded in another way.
-      storage: as in `Search.open`.
-      debug: whether a worker shows the traceback of its error.
+        exp: experiment folder.
+        data: folder of the recipe's data.
+        overrides: ``search.<key>=<value>`` or ``decoding.<key>=<value>``, as candidates may be decoded in another way.
+        storage: as in `Search.open`.
+        debug: whether a worker shows the traceback of its error.
     """
 
     exp: Path
@@ -57,7 +57,7 @@ class Job:
         """The experiment, with the overrides.
 
         Raises:
-          UserError: an override of something else, which training has fixed.
+            UserError: an override of something else, which training has fixed.
         """
         for override in self.overrides:
             if not override.startswith(("search.", "decoding.")):
@@ -70,7 +70,7 @@ class Job:
         """The search.
 
         Raises:
-          UserError: as `Experiment.open` and `Search.open` do.
+            UserError: as `Experiment.open` and `Search.open` do.
         """
         experiment = self.experiment()
         config = experiment.config
@@ -94,7 +94,7 @@ def run_workers(job: Job, search: Search, number: int) -> Iterator[Candidate]:
     A worker that dies is named, and what it had begun is left to the others.
 
     Raises:
-      UserError: the dev set cannot be used, or all workers ended before the search did.
+        UserError: the dev set cannot be used, or all workers ended before the search did.
     """
     _ = search.evaluator  # what is wrong with the dev set is said once, and not by every worker
     context = multiprocessing.get_context("spawn")

@@ -10,10 +10,10 @@ class Count:
     """Size and work of a part of a network; parts add up with ``+``.
 
     Attributes:
-      params: parameters, float or not.
-      quantized: how many of them int8 export stores in one byte (weights of linear layers and embeddings).
-      scales: float32 scales that come with them, one per output channel.
-      macs: multiply-accumulates of the call that was counted.
+        params: parameters, float or not.
+        quantized: how many of them int8 export stores in one byte (weights of linear layers and embeddings).
+        scales: float32 scales that come with them, one per output channel.
+        macs: multiply-accumulates of the call that was counted.
     """
 
     params: int = 0
@@ -40,11 +40,11 @@ class Cost:
     """What a subnet costs (design: params, int8_bytes, paper_size, macs; measured figures are added by the search).
 
     Attributes:
-      params: parameters of the stand-alone model.
-      int8_bytes: see `Count.int8_bytes`.
-      paper_size: params x 1 byte, as papers count "model size".
-      macs: per second of audio, counted on 10 s; encoder, and joiner once per encoder frame.
-      predictor_macs: per emitted token, apart.
+        params: parameters of the stand-alone model.
+        int8_bytes: see `Count.int8_bytes`.
+        paper_size: params x 1 byte, as papers count "model size".
+        macs: per second of audio, counted on 10 s; encoder, and joiner once per encoder frame.
+        predictor_macs: per emitted token, apart.
     """
 
     params: int

@@ -24,10 +24,10 @@ class Measurement:
     """One subnet as the search knows it.
 
     Attributes:
-      subnet: what was measured.
-      wer: dev WER in percent.
-      dev_loss: transducer loss per reference token on dev; None where it could not matter, as the WER was too high.
-      costs: cost name -> value; lower is better for all of them.
+        subnet: what was measured.
+        wer: dev WER in percent.
+        dev_loss: transducer loss per reference token on dev; None where it could not matter, as the WER was too high.
+        costs: cost name -> value; lower is better for all of them.
     """
 
     subnet: Subnet
@@ -44,7 +44,7 @@ class Measurement:
         """One cost.
 
         Raises:
-          UserError: it has not been measured.
+            UserError: it has not been measured.
         """
         if name not in self.costs:
             raise UserError(f"subnet {self.subnet.id} has no measured {name}: run stage 5 (slimasr-search)")
@@ -124,7 +124,7 @@ def best_under(measurements: Sequence[Measurement], limits: Limits) -> Measureme
     Subnets without a limited cost (time is measured for the front alone) are passed over.
 
     Raises:
-      UserError: no subnet meets the limits; names the one that misses them least.
+        UserError: no subnet meets the limits; names the one that misses them least.
     """
     if not measurements:
         raise UserError("no subnet has been measured yet: run stage 5 (slimasr-search) first")

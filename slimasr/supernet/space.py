@@ -76,7 +76,7 @@ class SearchSpace(ABC):
         """The subnet meant by a width (``0.5``), an id (``w0.5``), ``max``, ``min`` or JSON.
 
         Raises:
-          UserError: no subnet of this space is meant.
+            UserError: no subnet of this space is meant.
         """
         try:
             subnet = self._read(text.strip())
@@ -158,9 +158,9 @@ class LayerSpace(SearchSpace):
     of a width is ``Subnet(width)``. At a width below 1, units shrink with it.
 
     Attributes:
-      depths: numbers of layers, descending.
-      units: (module, sizes at width 1, descending), sorted by module; every layer chooses for itself.
-      choices: widths, descending.
+        depths: numbers of layers, descending.
+        units: (module, sizes at width 1, descending), sorted by module; every layer chooses for itself.
+        choices: widths, descending.
     """
 
     depths: tuple[int, ...]

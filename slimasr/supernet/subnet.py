@@ -17,11 +17,11 @@ class Subnet:
     """Which part of the shared weights runs, by three genes.
 
     Attributes:
-      width: fraction of every channel number kept, ``0 < width <= 1`` (prefix slices).
-      path: encoder layer ids in running order; None = all layers. A prefix is a depth; shared low layers
-        followed by other ids are a branch.
-      units: ``("<layer id>.<module>", units)`` pairs, sorted: the FFN channels, heads or modules that run in one
-        layer, on top of what the width allows. 0 or ``()`` leaves the module out.
+        width: fraction of every channel number kept, ``0 < width <= 1`` (prefix slices).
+        path: encoder layer ids in running order; None = all layers. A prefix is a depth; shared low layers
+            followed by other ids are a branch.
+        units: ``("<layer id>.<module>", units)`` pairs, sorted: the FFN channels, heads or modules that run in one
+            layer, on top of what the width allows. 0 or ``()`` leaves the module out.
 
     Genes of layers outside ``path`` are dropped at construction, so equal networks are equal subnets.
     """
@@ -68,7 +68,7 @@ class Subnet:
         """Inverse of `to_dict`.
 
         Raises:
-          ValueError: unknown key, a value of another form, or a width outside (0, 1].
+            ValueError: unknown key, a value of another form, or a width outside (0, 1].
         """
         unknown = set(data) - {"width", "path", "units"}
         if unknown:
@@ -100,7 +100,7 @@ def scaled(size: int, width: float) -> int:
     """``size`` channels at a width (paper 1: n_w = round(w n), a whole number, at least 1).
 
     Raises:
-      ValueError: ``width * size`` is not a whole number above 0.
+        ValueError: ``width * size`` is not a whole number above 0.
     """
     exact = size * width
     whole = round(exact)

@@ -42,12 +42,12 @@ class TrainingData:
     """Data of one run.
 
     Attributes:
-      train: this process's training batches.
-      dev: starts an iteration over the whole dev set, equal on all processes.
-      tokenizer: labels back to words.
-      left_out: which training utterances cannot be used, in one line; None where all can.
-      notes: what the user should know of the dev set.
-      fingerprint: digest of what the sets hold (`slimasr.data.provenance.DataIdentity`).
+        train: this process's training batches.
+        dev: starts an iteration over the whole dev set, equal on all processes.
+        tokenizer: labels back to words.
+        left_out: which training utterances cannot be used, in one line; None where all can.
+        notes: what the user should know of the dev set.
+        fingerprint: digest of what the sets hold (`slimasr.data.provenance.DataIdentity`).
     """
 
     train: TrainingBatches
@@ -71,9 +71,9 @@ def open_data(
     """Open what stages 1 to 3 made; utterances that cannot be trained on go to ``bad_utterances.jsonl``.
 
     Args:
-      encoder: says how many frames an utterance has left for its labels.
-      key: supervision field that all utterances of a batch share (`Method.batch_key`).
-      identity: of the data that the run is recorded to use.
+        encoder: says how many frames an utterance has left for its labels.
+        key: supervision field that all utterances of a batch share (`Method.batch_key`).
+        identity: of the data that the run is recorded to use.
     """
     if config.loss.auxiliary is not None:
         place, folder = config.loss.auxiliary.alignments, DataFolder(data_dir)
@@ -103,7 +103,7 @@ def dev_batches(config: Config, data_dir: Path, tokenizer: Tokenizer, begun_on: 
     """The dev set, as long as it is the one that the run began with.
 
     Raises:
-      UserError: it has changed in the meantime: figures of two dev sets cannot be compared.
+        UserError: it has changed in the meantime: figures of two dev sets cannot be compared.
     """
     name = config.data.dev
     changes = begun_on.changes(checked_identity(config, data_dir, name))

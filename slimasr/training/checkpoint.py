@@ -28,22 +28,22 @@ class RunState:
     """Where a run is, beside weights and optimiser. All plain values: it travels in the checkpoint as it is.
 
     Attributes:
-      epoch: epochs finished.
-      batch: batches of the running epoch already used, per process, without those of its ``parts``.
-      num_batches: batches of the running epoch, per process, without those of its ``parts``; 0 in checkpoints of
-        earlier versions, which do not hold it.
-      world_size: number of processes; 0 in checkpoints of earlier versions.
-      parts: earlier parts of the running epoch, trained by another number of processes or on other data.
-      origin: planned steps (`slimasr.training.plan`) done before the first of the ``num_batches``.
-      step: optimiser steps done, skipped ones included.
-      lr: learning rate of the last step.
-      seconds: time spent training, over all resumes.
-      energy: what that took (`slimasr.energy.EnergyReading`), None where it is not measured.
-      sums, units: training losses of the running epoch by name, and the tokens or nodes they were summed over.
-      nonfinite: steps skipped for a non-finite loss or gradient, in the whole run.
-      nonfinite_row: how many of them just now, one after another.
-      best: lowest (mean WER, mean loss) on dev so far.
-      unvalidated: what is to be logged of the last epoch as soon as it has been validated; None when it has been.
+        epoch: epochs finished.
+        batch: batches of the running epoch already used, per process, without those of its ``parts``.
+        num_batches: batches of the running epoch, per process, without those of its ``parts``; 0 in checkpoints of
+            earlier versions, which do not hold it.
+        world_size: number of processes; 0 in checkpoints of earlier versions.
+        parts: earlier parts of the running epoch, trained by another number of processes or on other data.
+        origin: planned steps (`slimasr.training.plan`) done before the first of the ``num_batches``.
+        step: optimiser steps done, skipped ones included.
+        lr: learning rate of the last step.
+        seconds: time spent training, over all resumes.
+        energy: what that took (`slimasr.energy.EnergyReading`), None where it is not measured.
+        sums, units: training losses of the running epoch by name, and the tokens or nodes they were summed over.
+        nonfinite: steps skipped for a non-finite loss or gradient, in the whole run.
+        nonfinite_row: how many of them just now, one after another.
+        best: lowest (mean WER, mean loss) on dev so far.
+        unvalidated: what is to be logged of the last epoch as soon as it has been validated; None when it has been.
     """
 
     epoch: int = 0
@@ -85,7 +85,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values.
 
     Raises:
-      UserError: the file cannot be written; the checkpoints before it are untouched.
+        UserError: the file cannot be written; the checkpoints before it are untouched.
     """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
@@ -102,7 +102,7 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> dict[str, 
     """The newest readable checkpoint, None when the run has none yet; damaged ones are reported.
 
     Raises:
-      UserError: there are checkpoints, but none can be read.
+        UserError: there are checkpoints, but none can be read.
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):

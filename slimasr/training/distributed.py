@@ -88,7 +88,7 @@ def locked_by_main(path: Path, purpose: str, advice: str, world: World) -> Itera
     """`slimasr.locking.folder_lock`, taken by the main process for all; the others get None.
 
     Raises:
-      UserError: in all processes, where the main one cannot take it.
+        UserError: in all processes, where the main one cannot take it.
     """
     with ExitStack() as stack:
         lock: Lock | None = None

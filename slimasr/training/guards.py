@@ -21,8 +21,8 @@ def note_nonfinite(state: RunState, utterances: Sequence[str], limit: int) -> No
     """Count one skipped step.
 
     Raises:
-      UserError: it was the ``limit``-th in a row. The newest checkpoint is from before the first of them or holds
-        weights that none of them touched.
+        UserError: it was the ``limit``-th in a row. The newest checkpoint is from before the first of them or holds
+            weights that none of them touched.
     """
     state.nonfinite += 1
     state.nonfinite_row += 1
@@ -77,8 +77,8 @@ def explained_out_of_memory(
     """Turn running out of memory into an error that names the options to lower.
 
     Args:
-      doing: what was tried, for the message.
-      remedy: what to do about it.
+        doing: what was tried, for the message.
+        remedy: what to do about it.
     """
     try:
         yield

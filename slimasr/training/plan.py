@@ -22,8 +22,8 @@ class Plan:
     """What was planned when the run began. Every checkpoint holds it.
 
     Attributes:
-      steps: optimiser steps of each epoch.
-      world_size: number of processes that they were counted for.
+        steps: optimiser steps of each epoch.
+        world_size: number of processes that they were counted for.
     """
 
     steps: tuple[int, ...]
@@ -44,9 +44,9 @@ class Stretch:
     """Optimiser steps of an epoch that one number of processes does on the same data, spread evenly over the plan.
 
     Attributes:
-      start: position in planned steps before the first of these steps.
-      end: position after the last.
-      steps: how many steps there are.
+        start: position in planned steps before the first of these steps.
+        end: position after the last.
+        steps: how many steps there are.
     """
 
     start: float
@@ -72,9 +72,9 @@ class Course:
         """The course of a run that begins now.
 
         Args:
-          num_batches: batches of every epoch, per process, with the present data and processes.
-          accumulate: batches of one optimiser step, per process.
-          world_size: number of processes.
+            num_batches: batches of every epoch, per process, with the present data and processes.
+            accumulate: batches of one optimiser step, per process.
+            world_size: number of processes.
         """
         self.num_batches = tuple(num_batches)
         self.accumulate = accumulate
@@ -109,12 +109,12 @@ class Course:
         """Continue a checkpoint's state and plan with the present processes and data.
 
         Args:
-          state: the checkpoint's, changed in place.
-          stored: the checkpoint's plan; None in one of an earlier version, whose plan becomes the present one.
-          train: the present data.
+            state: the checkpoint's, changed in place.
+            stored: the checkpoint's plan; None in one of an earlier version, whose plan becomes the present one.
+            train: the present data.
 
         Returns:
-          What to tell the user, a line each.
+            What to tell the user, a line each.
         """
         present = self.plan
         if stored is None:
@@ -161,10 +161,10 @@ def describe_changes(plan: Plan, present: Plan, world_size: int, position: float
     """What a resumed run tells its user about a changed number of processes or changed data, one line each.
 
     Args:
-      plan: the run's.
-      present: what would be planned now.
-      world_size: number of processes that wrote the checkpoint.
-      position: planned steps done.
+        plan: the run's.
+        present: what would be planned now.
+        world_size: number of processes that wrote the checkpoint.
+        position: planned steps done.
     """
     notes = []
     done = f"{100.0 * position / max(1, plan.total):.1f} % of the run"

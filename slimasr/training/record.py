@@ -32,10 +32,10 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, str 
     A run that failed before its first checkpoint has nothing to be consistent with: its record is written again.
 
     Returns:
-      Whether the folder holds a run that has begun.
+        Whether the folder holds a run that has begun.
 
     Raises:
-      UserError: it is another one (the first key that differs is named), or the tokenizer is missing.
+        UserError: it is another one (the first key that differs is named), or the tokenizer is missing.
     """
     stored = exp / "config.yaml"
     resumed = stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("*.pt")))
@@ -68,10 +68,10 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
     """Whether the products of stages 1 to 3 that a run reads belong together, and what they are.
 
     Args:
-      tokenizer: the one that stage 3 made, None where the run has its own copy already.
+        tokenizer: the one that stage 3 made, None where the run has its own copy already.
 
     Raises:
-      UserError: one of them is missing or was made from others; names the stage to run again.
+        UserError: one of them is missing or was made from others; names the stage to run again.
     """
     folder = DataFolder(data_dir)
     for name in config.data.train:
@@ -96,13 +96,13 @@ def check_resumed_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, *, ac
     A run that is complete keeps its record: nothing of it was trained on other data.
 
     Args:
-      accept_changes: note the changes in ``data.json`` instead of refusing them.
+        accept_changes: note the changes in ``data.json`` instead of refusing them.
 
     Returns:
-      What the user should know, a line each.
+        What the user should know, a line each.
 
     Raises:
-      UserError: the data have changed, and this is not accepted.
+        UserError: the data have changed, and this is not accepted.
     """
     path = exp / DATA_FILE
     complete = (exp / "final.pt").exists()

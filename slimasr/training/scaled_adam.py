@@ -129,9 +129,9 @@ def scale_change(
     """The relative change s of a tensor's size, at the end of each period; else None.
 
     Args:
-      size: the tensor's root mean square.
-      state: the tensor's, whose sums of h and of h^2 over the period and whose w this updates.
-      lr: learning rate times sqrt(1 - b2^k).
+        size: the tensor's root mean square.
+        state: the tensor's, whose sums of h and of h^2 over the period and whose w this updates.
+        lr: learning rate times sqrt(1 - b2^k).
     """
     period, decay = group["scale_period"], group["betas"][1] ** group["scale_period"]
     scale_grad = (parameter * grad).sum()

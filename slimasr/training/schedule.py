@@ -24,12 +24,12 @@ def learning_rate_scale(
     """Factor on the peak learning rate at a step of an epoch (counted from 1).
 
     Args:
-      step: planned steps done before it.
-      total_steps: planned steps of the whole run.
-      stride: planned steps that this one advances, 1 unless the number of processes or the data changed.
+        step: planned steps done before it.
+        total_steps: planned steps of the whole run.
+        stride: planned steps that this one advances, 1 unless the number of processes or the data changed.
 
     Raises:
-      UserError: see `progress_scale`.
+        UserError: see `progress_scale`.
     """
     if config.kind == "force_anneal":
         return force_anneal_scale(config, step, epoch, stride)
@@ -64,7 +64,7 @@ def progress_scale(config: ProgressScheduleConfig, progress: float) -> float:
     (Vaswani et al. 2017), tri_stage: 1 for the ``hold`` share, then exponential decay to ``final`` at the end.
 
     Raises:
-      UserError: noam without warm-up, or tri_stage with a final scale of 0: neither law is defined there.
+        UserError: noam without warm-up, or tri_stage with a final scale of 0: neither law is defined there.
     """
     warmup, final = config.warmup, config.final_scale
     if config.kind == "noam" and warmup == 0.0:

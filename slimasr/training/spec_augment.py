@@ -18,9 +18,9 @@ def spec_augment(batch: Batch, config: SpecAugmentConfig, fill: Tensor, generato
     frames from ``U{0..len - t}``.
 
     Args:
-      fill: (F,) what masked cells become. Features are not normalised, so it is their mean, which the model
-        turns into 0.
-      generator: on the CPU; the masks depend on nothing else, whatever the device.
+        fill: (F,) what masked cells become. Features are not normalised, so it is their mean, which the model
+            turns into 0.
+        generator: on the CPU; the masks depend on nothing else, whatever the device.
     """
     num_frames, num_bins = batch.x.shape[1:]
     lens = batch.x_lens.cpu()

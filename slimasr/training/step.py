@@ -37,11 +37,11 @@ class StepResult:
     """What a step did.
 
     Attributes:
-      report: losses of this process's batches.
-      lr: learning rate of groups with scale 1.
-      grad_norm: of the objective's parameters, before clipping; NaN when not finite.
-      skipped: nothing was updated, a loss or gradient being non-finite.
-      overflow: it was fp16 that overflowed; its loss scale has been lowered, and nothing is wrong.
+        report: losses of this process's batches.
+        lr: learning rate of groups with scale 1.
+        grad_norm: of the objective's parameters, before clipping; NaN when not finite.
+        skipped: nothing was updated, a loss or gradient being non-finite.
+        overflow: it was fp16 that overflowed; its loss scale has been lowered, and nothing is wrong.
     """
 
     report: StepReport

@@ -61,15 +61,15 @@ def train(
     """Train one experiment, or resume it where it was interrupted.
 
     Args:
-      config: as the recipe says it; `slimasr.methods.separate.resolve_separate` makes a baseline of it where asked.
-      data_dir: manifests, features and tokenizers of stages 1 to 3.
-      exp: experiment folder, the record of the run.
-      command: what to note as the command that made it.
-      progress: shows how far an epoch is.
-      accept_changed_data: resume although the data differ from those that the run began with.
+        config: as the recipe says it; `slimasr.methods.separate.resolve_separate` makes a baseline of it where asked.
+        data_dir: manifests, features and tokenizers of stages 1 to 3.
+        exp: experiment folder, the record of the run.
+        command: what to note as the command that made it.
+        progress: shows how far an epoch is.
+        accept_changed_data: resume although the data differ from those that the run began with.
 
     Raises:
-      UserError: an input is missing or unusable, or ``exp`` holds another configuration or a run on other data.
+        UserError: an input is missing or unusable, or ``exp`` holds another configuration or a run on other data.
     """
     config, separate_of = resolve_separate(config)
     if config.training.num_threads is not None:

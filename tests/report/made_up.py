@@ -89,8 +89,8 @@ def write_experiment(
     """Write one folder.
 
     Args:
-      rates: width -> probability that a word is wrong; for a separate model the one of its own size.
-      slices: width -> the same for untrained slices.
+        rates: width -> probability that a word is wrong; for a separate model the one of its own size.
+        slices: width -> the same for untrained slices.
     """
     folder.mkdir(parents=True)
     ids = {width: "w1" if separate_of else f"w{width:g}" for width in rates}

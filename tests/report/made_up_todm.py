@@ -65,9 +65,9 @@ def write_todm(
     """Write one supernet's folder, as training, search, decoding and export leave it.
 
     Args:
-      harm: added to the error rate of every subnet.
-      int8: whether the front was checked in int8.
-      kwh: energy of training and search each, None = no meter.
+        harm: added to the error rate of every subnet.
+        int8: whether the front was checked in int8.
+        kwh: energy of training and search each, None = no meter.
     """
     rng = random.Random(folder.name)
     subnets = list(dict.fromkeys([space.max, space.min, *(space.sample(rng) for _ in range(num_candidates))]))

@@ -32,12 +32,12 @@ def find_corpus(
     """The corpus's folder: given, below ``$SLIMASR_CORPORA``, made or downloaded before, or now.
 
     Args:
-      corpus_dir: where the user says it is; generated corpora are made there.
-      own_dir: where the recipe keeps corpora that it makes or downloads.
-      download: whether it may be downloaded.
+        corpus_dir: where the user says it is; generated corpora are made there.
+        own_dir: where the recipe keeps corpora that it makes or downloads.
+        download: whether it may be downloaded.
 
     Raises:
-      UserError: it is nowhere; the message says what was tried.
+        UserError: it is nowhere; the message says what was tried.
     """
     if corpus.generate is not None:
         target = corpus_dir or own_dir / corpus.name

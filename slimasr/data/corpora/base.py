@@ -21,7 +21,7 @@ class Utterance:
     """One listed utterance; whether its audio is there is checked later.
 
     Attributes:
-      source: ``file:line`` of the list that names it, for messages; empty where files themselves are the list.
+        source: ``file:line`` of the list that names it, for messages; empty where files themselves are the list.
     """
 
     id: str
@@ -42,12 +42,12 @@ class Corpus:
     """How to find and read a corpus.
 
     Attributes:
-      name: as in ``data.corpus``.
-      folders: where it may lie below a corpora folder; "." is the folder itself.
-      marker: glob pattern that exists in the corpus's own folder.
-      list_utterances: (corpus folder, set names, options) -> set name -> utterances.
-      archives: set names -> addresses of the archives to download, or None where there are none.
-      generate: (corpus folder, options, progress) makes the corpus, or None for recorded ones.
+        name: as in ``data.corpus``.
+        folders: where it may lie below a corpora folder; "." is the folder itself.
+        marker: glob pattern that exists in the corpus's own folder.
+        list_utterances: (corpus folder, set names, options) -> set name -> utterances.
+        archives: set names -> addresses of the archives to download, or None where there are none.
+        generate: (corpus folder, options, progress) makes the corpus, or None for recorded ones.
     """
 
     name: str
@@ -84,7 +84,7 @@ def read_lines(path: Path) -> list[Line]:
     """The lines of a text file of the corpus that hold more than white space.
 
     Raises:
-      UserError: the file is missing or is not plain text (`slimasr.textfiles`).
+        UserError: the file is missing or is not plain text (`slimasr.textfiles`).
     """
     if not path.exists():
         raise UserError(f"{path} is missing: the corpus is not complete")
@@ -95,11 +95,11 @@ def read_transcripts(lines: Iterable[Line], parse: Callable[[Line], tuple[str, s
     """Utterance id -> its transcript and the line that gives it.
 
     Args:
-      lines: of one file.
-      parse: line -> utterance id and transcript.
+        lines: of one file.
+        parse: line -> utterance id and transcript.
 
     Raises:
-      UserError: an utterance has two transcripts, equal or not: Kaldi refuses both as well.
+        UserError: an utterance has two transcripts, equal or not: Kaldi refuses both as well.
     """
     transcripts: dict[str, tuple[str, Line]] = {}
     for line in lines:
@@ -119,7 +119,7 @@ def refuse_contradictions(sets: Mapping[str, Iterable[Utterance]]) -> None:
     """Refuse ids that two places list: within a set always, in different sets where the transcripts differ.
 
     Raises:
-      UserError: names the utterance and both places.
+        UserError: names the utterance and both places.
     """
     seen: dict[str, tuple[str, Utterance]] = {}
     for name, utterances in sets.items():

@@ -104,7 +104,7 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
     """Make the corpus in ``target``, unless it is there with these options. Run again after an interruption.
 
     Raises:
-      UserError: the extra ``demo`` is not installed, or an option is impossible.
+        UserError: the extra ``demo`` is not installed, or an option is impossible.
     """
     parsed = parse_options(DigitsOptions, options, "digits")
     _check_options(parsed)

@@ -80,7 +80,7 @@ def _read_chapter(path: Path) -> Iterator[Utterance]:
     """The utterances of one ``SPEAKER-CHAPTER.trans.txt``.
 
     Raises:
-      UserError: an id comes twice, or is neither of this speaker and chapter nor the name of a file in the folder.
+        UserError: an id comes twice, or is neither of this speaker and chapter nor the name of a file in the folder.
     """
     chapter = path.parent
     for name, (text, line) in read_transcripts(read_lines(path), _parse_line).items():
