@@ -156,7 +156,7 @@ def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:
 
 
 def test_revision_is_git_s() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         pytest.skip("not a git checkout")
     head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
