@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from slimasr.config.schema import (
+from slimasr.config.loss import LossConfig
+from slimasr.config.model import (
     ConformerConfig,
     ConvFrontendConfig,
     JoinerConfig,
-    LossConfig,
     ModelConfig,
     StatelessPredictorConfig,
 )

@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from slimasr.config.read import parse_yaml, read_yaml
-from slimasr.config.schema import Config, Section
+from slimasr.config.schema import Config
+from slimasr.config.section import Section
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 
@@ -121,6 +122,8 @@ def _sections(annotation: Any, *, in_lists: bool = False) -> list[type[Section]]
     """The section classes that a field may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation] if issubclass(annotation, Section) else []
+    if get_origin(annotation) is Annotated:
+        return _sections(get_args(annotation)[0], in_lists=in_lists)
     if get_origin(annotation) in (Union, UnionType) or (in_lists and get_origin(annotation) is list):
         return [s for part in get_args(annotation) for s in _sections(part, in_lists=in_lists)]
     return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import model_validator
 
@@ -16,6 +16,9 @@ from slimasr.config.section import (
     PositiveFloat,
     Section,
 )
+
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
 
 Alpha = Annotated[float, Bounds(-100.0, 100.0)]
 Penalty = Annotated[float, Bounds(-1000.0, 1000.0)]
@@ -93,3 +96,8 @@ class LossConfig(Section):
     ctc_weight: NonNegativeFloat = 0.0
     distillation: DistillationConfig | None = None
     auxiliary: AuxiliaryConfig | None = None
+
+    def check(self, config: Config) -> None:
+        num_layers = config.model.encoder.num_layers
+        if self.auxiliary is not None and max(self.auxiliary.layers) > num_layers:
+            raise ValueError(f"loss.auxiliary.layers: the encoder has {num_layers} layers (model.encoder.num_layers)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -21,6 +21,9 @@ from slimasr.config.section import (
 )
 from slimasr.config.training import OptimizerConfig, ScheduleConfig
 
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
+
 
 def _as_json(value: Any) -> Any:
     """YAML reads a subnet's JSON as a mapping."""
@@ -31,7 +34,21 @@ LaterEpoch = Annotated[int, Bounds(2, LARGEST_INT)]
 SubnetText = Annotated[str, NotEmpty, BeforeValidator(_as_json)]
 
 
-class SlimmableConfig(Section):
+class MethodSection(Section):
+    """What the sections of all methods have in common. A method's section also says which recipes it refuses."""
+
+    teaches: ClassVar[bool] = False
+    """Whether subnets learn from others of the same step, as ``loss.distillation`` says."""
+
+    kind: str
+
+    def check(self, config: Config) -> None:
+        """Refuse settings that would silently have no effect."""
+        if config.loss.distillation is not None and not self.teaches:
+            raise ValueError(f"loss.distillation: method {self.kind} has no teacher; set it to null")
+
+
+class SlimmableConfig(MethodSection):
     """Every step sums the losses of all subnets of the space (paper 1).
 
     ``share_predictor`` runs the predictor once per step, with one dropout mask for all subnets.
@@ -41,7 +58,7 @@ class SlimmableConfig(Section):
     share_predictor: bool = True
 
 
-class SeparateConfig(Section):
+class SeparateConfig(MethodSection):
     """One subnet of the space, built as a stand-alone model and trained alone: the baseline.
 
     ``subnet`` is a width, an id, ``max``, ``min`` or JSON; YAML reads a bare width as a number, which is as good.
@@ -65,13 +82,15 @@ class PhaseConfig(Section):
     kd_weight: NonNegativeFloat | None = None
 
 
-class TodmConfig(Section):
+class TodmConfig(MethodSection):
     """Train once, deploy many (paper 2): the max subnet on the whole batch, the min subnet and ``num_random`` others
     on disjoint parts of it, ``share`` of its utterances each.
 
     ``validated``: subnets validated after each epoch, as ``max``, ``min`` or JSON. ``share_predictor``: see
     slimmable.
     """
+
+    teaches: ClassVar[bool] = True
 
     kind: Literal["todm"] = "todm"
     num_random: Natural = 2
@@ -89,14 +108,35 @@ class TodmConfig(Section):
             raise ValueError("validated: needs at least one subnet, all different")
         return self
 
+    def check(self, config: Config) -> None:
+        super().check(config)
+        num_epochs = config.training.num_epochs
+        for phase in self.phases:
+            if phase.epoch > num_epochs:
+                last = f"training.num_epochs is {num_epochs}"
+                raise ValueError(f"method.phases: {last}, so the phase of epoch {phase.epoch} would never begin")
+            if phase.kd_weight is not None and config.loss.distillation is None:
+                raise ValueError("method.phases: kd_weight without loss.distillation has no effect")
 
-class MultiExitConfig(Section):
+
+class MultiExitConfig(MethodSection):
     """The full depth and all ``model.exits`` in one encoder pass; the losses of an exit weigh ``exit_weight`` times as
     much (paper 2, baseline A3). The space lists depths, all of them exits or the full one.
     """
 
     kind: Literal["multi_exit"] = "multi_exit"
     exit_weight: PositiveFloat = 0.3
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        space = config.space
+        model = config.model
+        if not model.exits:
+            raise ValueError("model.exits: method multi_exit needs at least one")
+        if space.kind != "layers" or space.units or space.widths != [1.0]:
+            raise ValueError("space: method multi_exit trains depths alone; give kind: layers and depths")
+        if not set(space.depths) <= {*model.exits, model.encoder.num_layers}:
+            raise ValueError("space.depths: method multi_exit trains only model.exits and the full depth")
 
 
 MethodConfig = Annotated[SlimmableConfig | TodmConfig | MultiExitConfig | SeparateConfig, Field(discriminator="kind")]

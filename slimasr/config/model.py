@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from slimasr.config.section import MelBins, Natural, Positive, PositiveFloat, Rate, Section
+
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
 
 
 class ConvFrontendConfig(Section):
@@ -53,7 +56,25 @@ class LayerSizes(Section):
     ffn2: Natural
 
 
-class ConformerConfig(Section):
+class EncoderSection(Section):
+    """What the sections of all encoders have in common."""
+
+    kind: str
+    d_model: Positive
+    num_layers: Positive
+
+    @property
+    def unit_sizes(self) -> dict[str, int]:
+        """Module -> its units in a layer of full size: what a space of layers may choose from."""
+        return {}
+
+    @property
+    def layer_units(self) -> list[dict[str, int]]:
+        """The same for every layer, the one at the input first; 0 = the layer has no such module."""
+        return [self.unit_sizes] * self.num_layers
+
+
+class ConformerConfig(EncoderSection):
     """Elastic Conformer (paper 1).
 
     ``adaptive_dropout`` lowers the dropout on the hidden channels of a feed-forward module in proportion to how many
@@ -85,11 +106,14 @@ class ConformerConfig(Section):
 
     @property
     def unit_sizes(self) -> dict[str, int]:
-        """Module -> its units in a layer of full size: what a space of layers may choose from."""
         return {"ffn1": self.ffn_dim, "heads": self.num_heads, "conv": self.d_model, "ffn2": self.ffn_dim}
 
+    @property
+    def layer_units(self) -> list[dict[str, int]]:
+        return super().layer_units if self.layers is None else [layer.model_dump() for layer in self.layers]
 
-class MhSsmConfig(Section):
+
+class MhSsmConfig(EncoderSection):
     """Elastic encoder of multi-head state space models (paper 2).
 
     ``ssm_state`` counts real numbers per channel. ``bidirectional: false`` gives the forward form, which streams.
@@ -134,8 +158,11 @@ class MhSsmConfig(Section):
 
     @property
     def unit_sizes(self) -> dict[str, int]:
-        """Module -> its units in a layer of full size: what a space of layers may choose from."""
         return {"ffn": self.ffn_dim}
+
+    @property
+    def layer_units(self) -> list[dict[str, int]]:
+        return super().layer_units if self.ffn_dims is None else [{"ffn": size} for size in self.ffn_dims]
 
 
 EncoderConfig = Annotated[ConformerConfig | MhSsmConfig, Field(discriminator="kind")]
@@ -195,3 +222,7 @@ class ModelConfig(Section):
         if self.exits and self.exits[-1] > self.encoder.num_layers:
             raise ValueError(f"exits: the encoder has {self.encoder.num_layers} layers (encoder.num_layers)")
         return self
+
+    def check(self, config: Config) -> None:
+        if config.features.num_mel_bins != self.num_mel_bins:
+            raise ValueError("model.num_mel_bins: must equal features.num_mel_bins")

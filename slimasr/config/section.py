@@ -10,10 +10,13 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
 
 LARGEST_INT = 2**31 - 1
 """The default upper bound of whole numbers: what 32-bit sizes of the libraries can hold."""
@@ -146,3 +149,10 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values are not changed after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    def check(self, config: Config) -> None:
+        """Refuse a configuration whose other sections do not fit this one; `Config` calls it when it is read.
+
+        Raises:
+            ValueError: one line that begins with the full key, such as ``space.depths: ...``.
+        """

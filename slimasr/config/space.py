@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from slimasr.config.section import Positive, PositiveFraction, Section, is_distinct
+
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
 
 
 class WidthSpaceConfig(Section):
@@ -44,6 +47,18 @@ class LayerSpaceConfig(Section):
             if not sizes or not is_distinct(sizes):
                 raise ValueError(f"units.{module}: needs at least one size, all different")
         return self
+
+    def check(self, config: Config) -> None:
+        encoder = config.model.encoder
+        if max(self.depths) != encoder.num_layers:
+            raise ValueError(f"space.depths: the largest must be model.encoder.num_layers, {encoder.num_layers}")
+        for module, sizes in self.units.items():
+            if module not in encoder.unit_sizes:
+                known = ", ".join(encoder.unit_sizes)
+                raise ValueError(f"space.units.{module}: a {encoder.kind} layer has no such module; it has {known}")
+            if max(sizes) != encoder.unit_sizes[module]:
+                full = encoder.unit_sizes[module]
+                raise ValueError(f"space.units.{module}: the largest must be the encoder's own size, {full}")
 
 
 SpaceConfig = Annotated[WidthSpaceConfig | LayerSpaceConfig, Field(discriminator="kind")]

@@ -76,6 +76,14 @@ class ProgressScheduleConfig(Section):
     hold: Fraction = 0.4
     final_scale: Fraction = 0.0
 
+    @model_validator(mode="after")
+    def _defined(self) -> ProgressScheduleConfig:
+        if self.kind == "noam" and self.warmup == 0.0:
+            raise ValueError("warmup: noam needs a fraction above 0")
+        if self.kind == "tri_stage" and self.final_scale == 0.0:
+            raise ValueError("final_scale: tri_stage decays exponentially and needs a value above 0")
+        return self
+
 
 class ForceAnnealScheduleConfig(Section):
     """Linear warm-up over ``warmup_steps``, constant, and from epoch ``anneal_epoch`` on (counted from 1) a fall by

@@ -15,7 +15,8 @@ from lhotse.dataset import CutMix
 from lhotse.utils import LOG_EPSILON
 from torch.utils.data import DataLoader, Dataset
 
-from slimasr.config.schema import Config, MusanConfig
+from slimasr.config.data import MusanConfig
+from slimasr.config.schema import Config
 from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.batch import Batch
 from slimasr.data.frames import extract_frames, has_frame, no_frames, pad_with_silence

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
-from slimasr.config.schema import Config, DataConfig, LossConfig
+from slimasr.config.data import DataConfig
+from slimasr.config.loss import LossConfig
+from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance
 from slimasr.data.frames import feature_frames, has_frame
 from slimasr.data.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ from pathlib import Path
 from lhotse import MonoCut, SupervisionSegment
 from lhotse.cut import Cut
 
-from slimasr.config.schema import DataConfig
+from slimasr.config.data import DataConfig
 from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import CORPORA, Progress, Utterance, find_corpus
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts

@@ -8,7 +8,7 @@ from pathlib import Path
 from lhotse import MonoCut
 from lhotse.cut import Cut
 
-from slimasr.config.schema import DataConfig
+from slimasr.config.data import DataConfig
 from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import CORPORA_VARIABLE
 from slimasr.data.download import download_archives, wait_for_downloads

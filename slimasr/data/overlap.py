@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lhotse.cut import Cut
 
-from slimasr.config.schema import DataConfig
+from slimasr.config.data import DataConfig
 from slimasr.data.identity import AudioStamp, audio_facts, file_digest
 from slimasr.errors import UserError
 

@@ -11,7 +11,7 @@ import lilcom
 import numpy as np
 from lhotse.features.io import CHUNKY_FORMAT_CHUNK_SIZE
 
-from slimasr.config.schema import DataConfig
+from slimasr.config.data import DataConfig
 from slimasr.data.frames import feature_frames
 
 LONGEST_WINDOW_SECONDS = 30.0

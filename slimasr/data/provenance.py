@@ -21,7 +21,8 @@ from typing import Any
 
 from lhotse.cut import Cut
 
-from slimasr.config.schema import Config, DataConfig
+from slimasr.config.data import DataConfig
+from slimasr.config.schema import Config
 from slimasr.data.files import MUSAN_SET, DataFolder, read_cuts, speed_suffix
 from slimasr.data.identity import Identity, digest_of, identify, manifest_digest
 from slimasr.errors import UserError

@@ -15,7 +15,7 @@ from lhotse import MonoCut
 from lhotse.dataset import DynamicBucketingSampler
 from lhotse.dataset.sampling.dynamic_bucketing import FixedBucketBatchSizeConstraint, estimate_duration_buckets
 
-from slimasr.config.schema import DataConfig
+from slimasr.config.data import DataConfig
 
 SHORTEST_SECONDS = 0.1
 """What is shorter counts as this long when evaluation batches are packed; it is padded with silence."""

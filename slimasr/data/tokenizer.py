@@ -11,7 +11,8 @@ from pathlib import Path
 
 import sentencepiece
 
-from slimasr.config.schema import Config, TokenizerConfig
+from slimasr.config.data import TokenizerConfig
+from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.identity import DIGITS
 from slimasr.data.provenance import check_corpus, write_tokenizer_record

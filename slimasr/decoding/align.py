@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import LossConfig
+from slimasr.config.loss import LossConfig
 from slimasr.data.batch import Batch
 from slimasr.losses.transducer.alignment import best_path
 from slimasr.losses.transducer.log_probs import joint_log_probs

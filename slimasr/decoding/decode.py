@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from slimasr.config.schema import DecodingConfig
+from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import recognize, scored_utterances

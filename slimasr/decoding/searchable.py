@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import ModelConfig
+from slimasr.config.model import ModelConfig
 from slimasr.models.predictor import PredictorState
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import ModelConfig
+from slimasr.config.model import ModelConfig
 from slimasr.decoding.searchable import Searchable
 from slimasr.models.joiner import Joiner
 from slimasr.models.predictor import PredictorState, StatelessPredictor

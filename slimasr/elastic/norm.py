@@ -10,6 +10,7 @@ A norm is looked up by the residual width it serves (paper 1), so depth and inne
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, cast
@@ -52,6 +53,10 @@ class RunningStats(nn.Module):
         self.mean.zero_()
         self.var.fill_(1.0)
         self.batches.zero_()
+
+    def estimated(self) -> Tensor:
+        """(C,) bool: channels that some batch has gone into; the others are as `reset` leaves them."""
+        return (self.batches > 0) & ~((self.mean == 0.0) & (self.var == 1.0))
 
 
 class _ElasticNorm(nn.Module):
@@ -160,11 +165,20 @@ def norm_parameters(model: nn.Module) -> set[str]:
     }
 
 
+def running_stats(model: nn.Module) -> list[RunningStats]:
+    """The statistics of every batch norm, at every width."""
+    return [module for module in model.modules() if isinstance(module, RunningStats)]
+
+
 def reset_running_stats(model: nn.Module) -> None:
     """Forget the statistics of every batch norm, at every width."""
-    for module in model.modules():
-        if isinstance(module, RunningStats):
-            module.reset()
+    for stats in running_stats(model):
+        stats.reset()
+
+
+def fully_estimated(model: nn.Module) -> bool:
+    """Whether every channel of every batch norm has statistics, at every width."""
+    return all(bool(stats.estimated().all()) for stats in running_stats(model))
 
 
 @contextmanager
@@ -188,6 +202,20 @@ def calibration(model: nn.Module) -> Iterator[None]:
             module.training = training
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+@contextmanager
+def completion(model: nn.Module) -> Iterator[None]:
+    """Within, as in `calibration`. At the end, only channels that had no statistics before keep the new ones."""
+    before = [(stats, copy.deepcopy(stats)) for stats in running_stats(model)]
+    with calibration(model):
+        yield
+    for stats, old in before:
+        kept = old.estimated()
+        stats.mean.copy_(torch.where(kept, old.mean, stats.mean))
+        stats.var.copy_(torch.where(kept, old.var, stats.var))
+        if kept.any():
+            stats.batches.copy_(old.batches)
 
 
 def _entry(entries: nn.ModuleDict, width: int, size: int) -> nn.Module:

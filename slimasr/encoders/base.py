@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import EncoderConfig, FrontendConfig
+from slimasr.config.model import EncoderConfig, FrontendConfig
 from slimasr.encoders.frontend import Frontend, build_frontend
 from slimasr.errors import UserError
 from slimasr.supernet.cost import Count
@@ -68,8 +68,17 @@ class Encoder(nn.Module, ABC):
     frontend: Frontend
     layers: nn.ModuleList
 
-    def __init__(self, config: EncoderConfig, frontend: FrontendConfig, num_mel_bins: int) -> None:
-        """Builds the front end; the layers are the subclass's."""
+    def __init__(
+        self, config: EncoderConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
+    ) -> None:
+        """Build the front end; the subclass builds the layers.
+
+        Args:
+            widths: the fractions of all channels that get norms of their own.
+
+        Raises:
+            ValueError: a width at which some number of channels is not whole.
+        """
         super().__init__()
         self.config = config
         self.num_mel_bins = num_mel_bins
@@ -159,9 +168,13 @@ class Encoder(nn.Module, ABC):
             "to stream, train kind mh_ssm with bidirectional: false"
         )
 
-    @abstractmethod
     def unit_groups(self) -> dict[str, int]:
         """``"<layer>.<module>"`` -> number of units at width 1: what `Subnet.units` may choose from."""
+        return {
+            f"{index}.{module}": size
+            for index, units in enumerate(self.config.layer_units)
+            for module, size in units.items()
+        }
 
     def count(self, subnet: Subnet | None, num_frames: int) -> Count:
         """Parameters of the stand-alone subnet, and MACs for ``num_frames`` input frames."""
@@ -175,9 +188,17 @@ class Encoder(nn.Module, ABC):
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
         """Size of one layer at a subnet, and its work on ``frames`` of its own frames."""
 
+    @classmethod
+    @abstractmethod
+    def shrink(cls, config: EncoderConfig, subnet: Subnet) -> EncoderConfig:
+        """The configuration of the stand-alone encoder that a subnet is cut out to be."""
+
     @abstractmethod
     def extract(self, subnet: Subnet) -> Encoder:
-        """A stand-alone encoder of the same class with the subnet's weights, equal in output."""
+        """A stand-alone encoder of the same class with the subnet's weights, equal in output.
+
+        Its configuration is that of `shrink`.
+        """
 
 
 def padding_mask(lens: Tensor, num_frames: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import ConformerConfig, FrontendConfig, LayerSizes
+from slimasr.config.model import ConformerConfig, EncoderConfig, FrontendConfig, LayerSizes
 from slimasr.elastic.attention import ElasticAttention
 from slimasr.elastic.conv_module import ElasticConvModule
 from slimasr.elastic.feed_forward import ElasticFeedForward
@@ -19,7 +19,7 @@ from slimasr.elastic.norm import ElasticLayerNorm
 from slimasr.encoders.base import Encoder, EncoderOutput, padding_mask
 from slimasr.encoders.frontend import shrink_frontend, sinusoids
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Subnet, Units, scaled
+from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
 
 MODULES = ("ffn1", "heads", "conv", "ffn2")
 """What `Subnet.units` may choose from in every layer: hidden channels, heads, inner channels, hidden channels."""
@@ -126,7 +126,7 @@ class Conformer(Encoder):
         Raises:
             ValueError: a width at which some channel number is not whole.
         """
-        super().__init__(config, frontend, num_mel_bins)
+        super().__init__(config, frontend, num_mel_bins, widths)
         residual = [scaled(config.d_model, width) for width in widths]
         self.layers = nn.ModuleList(ConformerLayer(config, sizes, residual) for sizes in layer_sizes(config))
         for width in widths:
@@ -156,19 +156,33 @@ class Conformer(Encoder):
     def _position_dim(self) -> int:
         return self.config.position_dim or self.config.d_model
 
-    def unit_groups(self) -> dict[str, int]:
-        return {
-            f"{index}.{name}": getattr(sizes, name)
-            for index, sizes in enumerate(layer_sizes(self.config))
-            for name in MODULES
-        }
-
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
         layer = cast(ConformerLayer, self.layers[index])
         return layer.count(self.width_of(subnet), subnet.width, layer_units(subnet, index), frames)
 
+    @classmethod
+    def shrink(cls, config: EncoderConfig, subnet: Subnet) -> ConformerConfig:
+        assert isinstance(config, ConformerConfig)
+        width = subnet.width
+        all_sizes = layer_sizes(config)
+        path = subnet.path if subnet.path is not None else range(config.num_layers)
+        by_count = config.slimming == "head_count"
+        changes: dict[str, object] = {
+            "d_model": scaled(config.d_model, width),
+            "num_layers": len(path),
+            "num_heads": scaled(config.num_heads, width) if by_count else config.num_heads,
+            "head_dim": config.head_dim if by_count else scaled(config.head_dim, width),
+            "ffn_dim": scaled(config.ffn_dim, width),
+            "position_dim": config.position_dim or config.d_model,
+            "layers": None,
+        }
+        if config.layers is not None or subnet.units:
+            changes["layers"] = [_shrink_layer(all_sizes[i], width, by_count, layer_units(subnet, i)) for i in path]
+        return config.model_copy(update=changes)
+
     def extract(self, subnet: Subnet) -> Conformer:
-        channels, config = self.width_of(subnet), shrink(self.config, subnet)
+        channels = self.width_of(subnet)
+        config = self.shrink(self.config, subnet)
         frontend = shrink_frontend(self.frontend.config, subnet.width)
         encoder = Conformer(config, frontend, self.num_mel_bins, (1.0,))
         encoder.frontend = self.frontend.extract(subnet.width, channels)
@@ -181,10 +195,7 @@ class Conformer(Encoder):
 
 def layer_sizes(config: ConformerConfig) -> list[LayerSizes]:
     """Sizes of all layers at width 1."""
-    if config.layers is not None:
-        return list(config.layers)
-    sizes = LayerSizes(ffn1=config.ffn_dim, heads=config.num_heads, conv=config.d_model, ffn2=config.ffn_dim)
-    return [sizes] * config.num_layers
+    return [LayerSizes(**units) for units in config.layer_units]
 
 
 def layer_units(subnet: Subnet, layer: int) -> dict[str, Units | None]:
@@ -192,30 +203,14 @@ def layer_units(subnet: Subnet, layer: int) -> dict[str, Units | None]:
     return {name: subnet.units_of(layer, name) for name in MODULES}
 
 
-def shrink(config: ConformerConfig, subnet: Subnet) -> ConformerConfig:
-    """The configuration of the stand-alone encoder that a subnet is cut out to be."""
-    width, all_sizes = subnet.width, layer_sizes(config)
-    path = subnet.path if subnet.path is not None else range(config.num_layers)
-    by_count = config.slimming == "head_count"
-    changes: dict[str, object] = {
-        "d_model": scaled(config.d_model, width),
-        "num_layers": len(path),
-        "num_heads": scaled(config.num_heads, width) if by_count else config.num_heads,
-        "head_dim": config.head_dim if by_count else scaled(config.head_dim, width),
-        "ffn_dim": scaled(config.ffn_dim, width),
-        "position_dim": config.position_dim or config.d_model,
-        "layers": None,
-    }
-    if config.layers is not None or subnet.units:
-        changes["layers"] = [_shrink_layer(all_sizes[i], width, by_count, layer_units(subnet, i)) for i in path]
-    return config.model_copy(update=changes)
-
-
 def _shrink_layer(sizes: LayerSizes, width: float, by_count: bool, units: dict[str, Units | None]) -> LayerSizes:
     chosen = {}
     for name in MODULES:
-        size, unit = getattr(sizes, name), units[name]
-        at_width = size if size == 0 or (name == "heads" and not by_count) else scaled(size, width)
-        number = at_width if unit is None else unit if isinstance(unit, int) else len(unit)
-        chosen[name] = min(number, at_width)
+        size = getattr(sizes, name)
+        # Heads keep their number where the width changes their size instead.
+        scales = size > 0 and (name != "heads" or by_count)
+        limit = scaled(size, width) if scales else size
+        unit = units[name]
+        number = limit if unit is None else unit_count(unit)
+        chosen[name] = min(number, limit)
     return LayerSizes(**chosen)

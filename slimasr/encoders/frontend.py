@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimasr.config.schema import ConvFrontendConfig, FrontendConfig, StackFrontendConfig
+from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig
 from slimasr.elastic.linear import ElasticConv2d, ElasticLinear
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import scaled

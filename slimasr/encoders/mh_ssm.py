@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import FrontendConfig, MhSsmConfig
+from slimasr.config.model import EncoderConfig, FrontendConfig, MhSsmConfig
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm, SsmOptions
@@ -17,7 +17,7 @@ from slimasr.elastic.norm import ElasticLayerNorm
 from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, padding_mask
 from slimasr.encoders.frontend import shrink_frontend
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Subnet, Units, scaled
+from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
 
 
 class MhSsmLayer(nn.Module):
@@ -97,7 +97,7 @@ class MhSsm(Encoder):
         Raises:
             ValueError: a width at which some channel number is not whole, or heads or stacked frames cannot share it.
         """
-        super().__init__(config, frontend, num_mel_bins)
+        super().__init__(config, frontend, num_mel_bins, widths)
         residual = [scaled(config.d_model, width) for width in widths]
         self.layers = nn.ModuleList(MhSsmLayer(config, hidden, residual) for hidden in ffn_dims(config))
         for width in widths:
@@ -134,15 +134,29 @@ class MhSsm(Encoder):
         left = frames[:, complete * self.frontend.subsampling_factor :]
         return out, EncoderState(left, tuple(states))
 
-    def unit_groups(self) -> dict[str, int]:
-        return {f"{index}.ffn": hidden for index, hidden in enumerate(ffn_dims(self.config))}
-
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
         layer = cast(MhSsmLayer, self.layers[index])
         return layer.count(self.width_of(subnet), subnet.width, subnet.units_of(index, "ffn"), frames)
 
+    @classmethod
+    def shrink(cls, config: EncoderConfig, subnet: Subnet) -> MhSsmConfig:
+        assert isinstance(config, MhSsmConfig)
+        width = subnet.width
+        sizes = ffn_dims(config)
+        path = subnet.path if subnet.path is not None else range(config.num_layers)
+        kept = [_shrink_ffn(sizes[i], width, subnet.units_of(i, "ffn")) for i in path]
+        alike = len(set(kept)) == 1 and kept[0] > 0
+        changes: dict[str, object] = {
+            "d_model": scaled(config.d_model, width),
+            "num_layers": len(kept),
+            "ffn_dim": kept[0] if alike else scaled(config.ffn_dim, width),
+            "ffn_dims": None if alike else kept,
+        }
+        return config.model_copy(update=changes)
+
     def extract(self, subnet: Subnet) -> MhSsm:
-        channels, config = self.width_of(subnet), shrink(self.config, subnet)
+        channels = self.width_of(subnet)
+        config = self.shrink(self.config, subnet)
         frontend = shrink_frontend(self.frontend.config, subnet.width)
         encoder = MhSsm(config, frontend, self.num_mel_bins, (1.0,))
         encoder.frontend = self.frontend.extract(subnet.width, channels)
@@ -169,25 +183,11 @@ def ssm_options(config: MhSsmConfig) -> SsmOptions:
 
 def ffn_dims(config: MhSsmConfig) -> list[int]:
     """Feed-forward channels of all layers at width 1."""
-    return [config.ffn_dim] * config.num_layers if config.ffn_dims is None else list(config.ffn_dims)
-
-
-def shrink(config: MhSsmConfig, subnet: Subnet) -> MhSsmConfig:
-    """The configuration of the stand-alone encoder that a subnet is cut out to be."""
-    width, sizes = subnet.width, ffn_dims(config)
-    path = subnet.path if subnet.path is not None else range(config.num_layers)
-    kept = [_shrink_ffn(sizes[i], width, subnet.units_of(i, "ffn")) for i in path]
-    alike = len(set(kept)) == 1 and kept[0] > 0
-    changes: dict[str, object] = {
-        "d_model": scaled(config.d_model, width),
-        "num_layers": len(kept),
-        "ffn_dim": kept[0] if alike else scaled(config.ffn_dim, width),
-        "ffn_dims": None if alike else kept,
-    }
-    return config.model_copy(update=changes)
+    return [units["ffn"] for units in config.layer_units]
 
 
 def _shrink_ffn(size: int, width: float, units: Units | None) -> int:
-    if size == 0 or units is None:
-        return size and scaled(size, width)
-    return units if isinstance(units, int) else len(units)
+    """Channels that are left of a layer's feed-forward module, 0 where it has none."""
+    if size == 0:
+        return 0
+    return scaled(size, width) if units is None else unit_count(units)

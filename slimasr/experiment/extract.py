@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from slimasr.config.load import save_config
-from slimasr.config.schema import SeparateConfig, WidthSpaceConfig
+from slimasr.config.method import SeparateConfig
+from slimasr.config.space import WidthSpaceConfig
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.folder import LOCK_FILE

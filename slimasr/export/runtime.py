@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import DecodingConfig
+from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import join_parts, scored_utterances, texts_of

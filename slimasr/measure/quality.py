@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import DecodingConfig, LossConfig
+from slimasr.config.loss import LossConfig
+from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.decode import describe
@@ -19,6 +20,7 @@ from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 from slimasr.objective.objective import Objective, scored_part
+from slimasr.objective.passes import PassInputs
 from slimasr.scoring import Utterance, WerResult, score
 from slimasr.supernet.subnet import Subnet
 
@@ -89,7 +91,8 @@ class TokenLoss:
         if scored is None:
             return
         part, encoded = scored
-        output = self._objective(part, subnet, ("transducer",), encoder=encoded, predictor_out=predictor_out)
+        inputs = PassInputs(encoder=encoded, predictor_out=predictor_out)
+        output = self._objective(part, subnet, ("transducer",), inputs=inputs)
         self._total += float(output.losses["transducer"].sum())
         self._tokens += part.num_tokens
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import ModelConfig
+from slimasr.config.model import ModelConfig
 from slimasr.decoding.greedy import greedy_search
 from slimasr.errors import UserError
 from slimasr.files import to_json, writing

@@ -1,24 +1,41 @@
-"""Training methods, one module each, and the table that finds them by name."""
+"""Training methods, one module each, and the table that finds them by the section of a recipe."""
 
 from __future__ import annotations
 
+from slimasr.config.method import MethodSection, MultiExitConfig, SeparateConfig, SlimmableConfig, TodmConfig
 from slimasr.config.schema import Config
 from slimasr.methods.base import Method
 from slimasr.methods.multi_exit import MultiExit
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
-from slimasr.objective.objective import loss_weights
 from slimasr.supernet.space import SearchSpace
+
+METHODS: dict[str, tuple[type[MethodSection], type[Method]]] = {
+    "slimmable": (SlimmableConfig, Slimmable),
+    "todm": (TodmConfig, Todm),
+    "multi_exit": (MultiExitConfig, MultiExit),
+    "separate": (SeparateConfig, Separate),
+}
+"""``method.kind`` -> the section of the recipe and the class that it configures."""
+
+
+def method_class(config: Config) -> type[Method]:
+    """The class of the method that a recipe names under ``method.kind``."""
+    section, method = METHODS[config.method.kind]
+    assert isinstance(config.method, section)
+    return method
 
 
 def build_method(config: Config, space: SearchSpace) -> Method:
     """The method that a recipe names under ``method.kind``."""
-    losses = loss_weights(config.loss)
-    if config.method.kind == "todm":
-        return Todm(space, losses, config.method, config.loss.distillation)
-    if config.method.kind == "multi_exit":
-        return MultiExit(space, losses, config.model.exits, config.method)
-    if config.method.kind == "slimmable":
-        return Slimmable(space, losses, config.method.share_predictor)
-    return Separate(space, losses)
+    return method_class(config).from_config(config, space)
+
+
+def resolve_config(config: Config) -> tuple[Config, str | None]:
+    """The configuration that is trained, and the id of the subnet whose stand-alone model it describes, if any.
+
+    Raises:
+        UserError: a setting of the method does not fit the search space.
+    """
+    return method_class(config).resolve(config)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import OptimizerConfig, ScheduleConfig
+from slimasr.config.schema import Config
+from slimasr.config.training import OptimizerConfig, ScheduleConfig
 from slimasr.data.batch import Batch
-from slimasr.encoders.base import EncoderOutput
-from slimasr.objective.objective import Objective, PassOutput
+from slimasr.methods.sharing import SharedEncoder, SharedPredictor
+from slimasr.objective.objective import Objective, loss_weights
+from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
@@ -93,10 +95,17 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with its own optimiser and schedule, None = the recipe's; a change of name makes the
-    trainer build a new optimiser."""
+    """A stretch of the run with its own optimiser and schedule.
 
-    name: str = "main"
+    Attributes:
+        optimizer_id: which optimiser, with its history, trains in this phase. A phase with another id than the one
+            before begins with a new optimiser; phases that share an id share its history. Checkpoints hold it.
+        optimizer: its settings, None = the recipe's.
+        schedule: of the learning rate, None = the recipe's.
+        lr_scale: factor on the learning rate.
+    """
+
+    optimizer_id: str = "main"
     optimizer: OptimizerConfig | None = None
     schedule: ScheduleConfig | None = None
     lr_scale: float = 1.0
@@ -114,18 +123,47 @@ class StepReport:
 class Method(nn.Module, ABC):
     """How subnets are trained. Its parameters, buffers and state travel in the checkpoint as any module's."""
 
-    def __init__(self, space: SearchSpace, losses: Mapping[str, float], share_predictor: bool = False) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        losses: Mapping[str, float],
+        share_predictor: bool = False,
+        share_encoder: bool = False,
+    ) -> None:
         """A method on a search space.
 
         Args:
-            losses: loss names and weights of the recipe, as `objective.loss_weights` gives them.
-            share_predictor: run the predictor once per step for all passes, one dropout mask for all (paper
+            losses: loss names and weights of the recipe, as `objective.loss_weights` returns them.
+            share_predictor: run the predictor once per step for all passes, with one dropout mask for all (paper
                 1). Not for methods with `substitutes` in the predictor.
+            share_encoder: run the encoder once per step for all passes. Their subnets have the same width, no units,
+                and run the first layers of the encoder. Not for methods with `substitutes` in the encoder.
         """
         super().__init__()
         self.space = space
         self.losses = dict(losses)
         self.share_predictor = share_predictor
+        self.share_encoder = share_encoder
+
+    @classmethod
+    def from_config(cls, config: Config, space: SearchSpace) -> Method:
+        """The method as a recipe describes it; override it when the method has settings.
+
+        Raises:
+            UserError: a setting does not fit the search space.
+        """
+        return cls(space, loss_weights(config.loss))
+
+    @classmethod
+    def resolve(cls, config: Config) -> tuple[Config, str | None]:
+        """The configuration that is trained, and the id of the subnet whose stand-alone model it describes.
+
+        Default: the recipe's own configuration, which describes a supernet (None).
+
+        Raises:
+            UserError: a setting does not fit the search space.
+        """
+        return config, None
 
     @abstractmethod
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
@@ -136,7 +174,10 @@ class Method(nn.Module, ABC):
         return list(self.space)
 
     def calibrated(self) -> list[Subnet]:
-        """Subnets over which batch norms are estimated at the end; those of one width share their statistics."""
+        """Subnets over which batch norms are estimated at the end; those of one width share their statistics.
+
+        Norms that none of these subnets runs are estimated over the largest subnet of each width.
+        """
         return self.evaluated()
 
     def normalizer(self, batch: Batch) -> float:
@@ -160,7 +201,7 @@ class Method(nn.Module, ABC):
         return None
 
     def phase(self, epoch: int) -> Phase:
-        """The optimiser phase of an epoch (counted from 1)."""
+        """How an epoch (counted from 1) is optimised."""
         return Phase()
 
     def after_backward(self, objective: Objective, context: StepContext) -> None:
@@ -186,27 +227,38 @@ class Method(nn.Module, ABC):
     ) -> StepReport:
         """Run the step's passes, each one forward and one backward, so that memory holds one graph at a time.
 
-        Override it when passes share computation. ``backward`` scales for mixed precision and accumulates.
+        What `share_encoder` and `share_predictor` declare runs once, before all passes, and backward after them.
+        Override this method when passes share other computation.
 
         Args:
             normalizer: sum of `normalizer` over all processes and accumulated batches.
+            backward: accumulates the gradient of a loss, scaled for mixed precision.
         """
-        report, outputs = StepReport(), list[PassOutput]()
-        plan, share = self.plan(batch, context), self.normalizer(batch) / normalizer
+        plan = self.plan(batch, context)
+        encoder = self._shared_encoder(objective, batch, plan) if self.share_encoder else None
+        predictor = SharedPredictor(objective, batch) if self.share_predictor else None
+        fraction = self.normalizer(batch) / normalizer
         teachers = {item.teacher for item in plan}
-        shared = SharedPredictor(objective, batch) if self.share_predictor else None
+        report = StepReport()
+        outputs: list[PassOutput] = []
         for number, item in enumerate(plan):
             part = batch if item.rows is None else batch.select(item.rows)
-            predictor_out = None if shared is None else shared.select(item.rows, part)
             teacher = None
             if item.teacher is not None:
                 teacher = teacher_output(outputs[item.teacher], plan[item.teacher], item)
-            output = self.forward_pass(objective, item, part, context, teacher, predictor_out, number in teachers)
-            backward(weigh(output, item, part, report) * share)
+            inputs = PassInputs(
+                teacher=teacher,
+                teaches=number in teachers,
+                encoder=None if encoder is None else encoder.output_of(item.subnet, item.rows),
+                predictor_out=None if predictor is None else predictor.output_of(item.rows, part),
+            )
+            output = self.forward_pass(objective, item, part, context, inputs)
+            backward(weigh(output, item, part, report) * fraction)
             # A finished pass that teaches nobody frees its graph.
             outputs.append(output.detach() if number in teachers else PassOutput())
-        if shared is not None:
-            shared.backward()
+        for shared in (encoder, predictor):
+            if shared is not None:
+                shared.backward()
         return report
 
     def forward_pass(
@@ -215,52 +267,23 @@ class Method(nn.Module, ABC):
         item: Pass,
         part: Batch,
         context: StepContext,
-        teacher: PassOutput | None = None,
-        predictor_out: Tensor | None = None,
-        teaches: bool = False,
-        encoder: EncoderOutput | None = None,
+        inputs: PassInputs | None = None,
     ) -> PassOutput:
-        """The losses of one pass on its ``part`` of the batch, through `substitutes` where the method has any."""
-        args = (part, item.subnet, tuple(item.losses), context.progress)
-        shared = {"encoder": encoder, "predictor_out": predictor_out}
-        options = {"taps": item.taps, "teacher": teacher, "teaches": teaches, **shared}
+        """The losses of one pass on its ``part`` of the batch, through `substitutes` where the method has any.
+
+        Args:
+            inputs: what the pass is given, None = nothing; its taps are the pass's own.
+        """
+        inputs = replace(inputs or PassInputs(), taps=item.taps)
+        args = (part, item.subnet, tuple(item.losses), context.progress, inputs)
         stand_ins = self.substitutes(objective, item, part, context)
         if not stand_ins:
-            return objective(*args, **options)
-        return torch.func.functional_call(objective, stand_ins, args, options)
+            return objective(*args)
+        return torch.func.functional_call(objective, stand_ins, args)
 
-
-class SharedTensors:
-    """One forward and backward for all passes of a step that read these tensors; in between, each is a leaf that
-    gathers their gradients."""
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = list(tensors)
-        self.leaves = [tensor.detach().requires_grad_() for tensor in tensors]
-
-    def backward(self) -> None:
-        """Pass the gathered gradients on into what made the tensors."""
-        pairs = zip(self.tensors, self.leaves, strict=True)
-        used = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
-        if not used:
-            return
-        tensors, grads = zip(*used, strict=True)
-        # Backward operations take the types of their forward ones by themselves.
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            torch.autograd.backward(tensors, grads)
-
-
-class SharedPredictor(SharedTensors):
-    """The predictor's output, for all passes of a step."""
-
-    def __init__(self, objective: Objective, batch: Batch) -> None:
-        super().__init__([objective.model.predictor(batch.y)])
-
-    def select(self, rows: Sequence[int] | None, part: Batch) -> Tensor:
-        """(N, U + 1, P) for the utterances of one pass."""
-        (leaf,) = self.leaves
-        chosen = leaf if rows is None else leaf[list(rows)]
-        return chosen[:, : part.y.shape[1] + 1]
+    def _shared_encoder(self, objective: Objective, batch: Batch, plan: Sequence[Pass]) -> SharedEncoder:
+        taps = {layer for item in plan for layer in (*item.taps, *objective.taps_of(item.subnet, tuple(item.losses)))}
+        return SharedEncoder(objective, batch, [item.subnet for item in plan], taps)
 
 
 def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from slimasr.config.schema import Config, WidthSpaceConfig
+from slimasr.config.method import SeparateConfig
+from slimasr.config.schema import Config
+from slimasr.config.space import WidthSpaceConfig
 from slimasr.data.batch import Batch
 from slimasr.errors import UserError
 from slimasr.methods.base import Method, Pass, StepContext
@@ -13,31 +15,31 @@ from slimasr.supernet.space import build_space
 class Separate(Method):
     """Trains the max subnet of a space that has only that one: the model is built at its own size."""
 
+    @classmethod
+    def resolve(cls, config: Config) -> tuple[Config, str | None]:
+        """A baseline is an ordinary model of one width: the sizes of its subnet become the model's own.
+
+        Raises:
+            UserError: ``method.subnet`` is not in the space, or ``loss.auxiliary`` names a layer that it drops.
+        """
+        assert isinstance(config.method, SeparateConfig)
+        space = build_space(config.space)
+        subnet = space.parse(config.method.subnet)
+        if space.count() == 1:
+            return config, subnet.id
+        model = shrink_model_config(config.model, subnet)
+        auxiliary = config.loss.auxiliary
+        num_layers = model.encoder.num_layers
+        if auxiliary is not None and max(auxiliary.layers) > num_layers:
+            raise UserError(
+                f"loss.auxiliary.layers: {subnet.id} has {num_layers} layers, none after the {num_layers}th"
+            )
+        changes = {
+            "model": model,
+            "space": WidthSpaceConfig(widths=[1.0]),
+            "method": config.method.model_copy(update={"subnet": "1.0"}),
+        }
+        return config.model_copy(update=changes), subnet.id
+
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         return [Pass(self.space.max, self.losses)]
-
-
-def resolve_separate(config: Config) -> tuple[Config, str | None]:
-    """The configuration that is trained, and of which subnet it is the separate baseline (its id), if of any.
-
-    A baseline is an ordinary model of one width: the sizes of its subnet become the model's own.
-
-    Raises:
-        UserError: ``method.subnet`` is not in the space, or ``loss.auxiliary`` names a layer that it drops.
-    """
-    if config.method.kind != "separate":
-        return config, None
-    space = build_space(config.space)
-    subnet = space.parse(config.method.subnet)
-    if space.count() == 1:
-        return config, subnet.id
-    model = shrink_model_config(config.model, subnet)
-    auxiliary, num_layers = config.loss.auxiliary, model.encoder.num_layers
-    if auxiliary is not None and max(auxiliary.layers) > num_layers:
-        raise UserError(f"loss.auxiliary.layers: {subnet.id} has {num_layers} layers, none after the {num_layers}th")
-    changes = {
-        "model": model,
-        "space": WidthSpaceConfig(widths=[1.0]),
-        "method": config.method.model_copy(update={"subnet": "1.0"}),
-    }
-    return config.model_copy(update=changes), subnet.id

@@ -5,12 +5,21 @@ S. Kumar, V. Chemudupati, "Investigating slimmable networks for transformer-base
 
 from __future__ import annotations
 
+from slimasr.config.method import SlimmableConfig
+from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
+from slimasr.objective.objective import loss_weights
+from slimasr.supernet.space import SearchSpace
 
 
 class Slimmable(Method):
     """Equal weights for all subnets of the space; one optimiser step for their summed gradient."""
+
+    @classmethod
+    def from_config(cls, config: Config, space: SearchSpace) -> Slimmable:
+        assert isinstance(config.method, SlimmableConfig)
+        return cls(space, loss_weights(config.loss), config.method.share_predictor)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         return [Pass(subnet, self.losses) for subnet in self.space]

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
-from slimasr.config.schema import DistillationConfig, TodmConfig
+from slimasr.config.loss import DistillationConfig
+from slimasr.config.method import TodmConfig
+from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.methods.base import Method, Pass, Phase, StepContext
+from slimasr.objective.objective import loss_weights
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
@@ -39,6 +43,11 @@ class Todm(Method):
         self.config = config
         self.distillation = distillation
         self.validated = list(dict.fromkeys(space.parse(text) for text in config.validated))
+
+    @classmethod
+    def from_config(cls, config: Config, space: SearchSpace) -> Todm:
+        assert isinstance(config.method, TodmConfig)
+        return cls(space, loss_weights(config.loss), config.method, config.loss.distillation)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         weight = self.kd_weight(context.epoch)
@@ -70,15 +79,24 @@ class Todm(Method):
         return given[-1] if given else self.distillation.kd_weight
 
     def phase(self, epoch: int) -> Phase:
-        begun = [phase for phase in self.config.phases if phase.epoch <= epoch]
-        optimizers = [(phase.epoch, phase.optimizer) for phase in begun if phase.optimizer is not None]
-        schedules = [phase.schedule for phase in begun if phase.schedule is not None]
-        since, optimizer = optimizers[-1] if optimizers else (1, None)
-        return Phase(f"from epoch {since}", optimizer, schedules[-1] if schedules else None)
+        phase = Phase(optimizer_id=optimizer_since(1))
+        for begun in self.config.phases:
+            if begun.epoch > epoch:
+                break
+            if begun.optimizer is not None:
+                phase = replace(phase, optimizer=begun.optimizer, optimizer_id=optimizer_since(begun.epoch))
+            if begun.schedule is not None:
+                phase = replace(phase, schedule=begun.schedule)
+        return phase
+
+
+def optimizer_since(epoch: int) -> str:
+    """The id of the optimiser that trains from an epoch on; phases that name no optimiser keep the one before."""
+    return f"from epoch {epoch}"
 
 
 def split(size: int, parts: int, share: float, rng: random.Random) -> list[tuple[int, ...]]:
-    """Random, disjoint parts of ``size`` utterances, each ``share`` of them and at least one.
+    """Random, disjoint parts of ``size`` utterances, each a fraction ``share`` of them and at least one.
 
     Parts overlap only where there are too few utterances for all of them.
     """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slimasr.config.schema import LossConfig, ModelConfig
+from slimasr.config.loss import LossConfig
+from slimasr.config.model import ModelConfig
 from slimasr.errors import UserError
 from slimasr.models.transducer import Transducer, shrink_model_config
 

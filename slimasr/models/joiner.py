@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimasr.config.schema import JoinerConfig
+from slimasr.config.model import JoinerConfig
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.elastic.norm import ElasticLayerNorm
 from slimasr.supernet.cost import Count

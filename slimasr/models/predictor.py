@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimasr.config.schema import LstmPredictorConfig, StatelessPredictorConfig
+from slimasr.config.model import LstmPredictorConfig, StatelessPredictorConfig
 from slimasr.supernet.cost import Count
 
 

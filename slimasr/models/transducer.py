@@ -9,7 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import LossConfig, ModelConfig
+from slimasr.config.loss import LossConfig
+from slimasr.config.model import ModelConfig
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.encoders.base import EncoderOutput
 from slimasr.encoders.build import build_encoder, shrink_encoder

@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import LossConfig
+from slimasr.config.loss import LossConfig
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.losses.ctc import ctc_loss
 from slimasr.losses.frame_targets import IGNORED, frame_loss, frame_targets
 from slimasr.models.transducer import Transducer
+from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.objective.scores import Lattice, Scored, score_full, score_pruned, simple_loss
 from slimasr.objective.teaching import Learnt, Teaching, learn, teach
 from slimasr.supernet.subnet import Subnet
-
-
-@dataclass(frozen=True)
-class PassOutput:
-    """What one forward pass gives.
-
-    Attributes:
-        losses: name -> (N,), summed over an utterance. Names without a weight are for the logs.
-        units: name -> (N,), how many tokens or lattice nodes each of them sums over.
-        encoder: the encoder's output.
-        teaching: what the pass hands to its students, where any was announced.
-    """
-
-    losses: dict[str, Tensor] = field(default_factory=dict)
-    units: dict[str, Tensor] = field(default_factory=dict)
-    encoder: EncoderOutput | None = None
-    teaching: Teaching | None = None
-
-    def total(self, weights: Mapping[str, float]) -> Tensor:
-        """The weighted sum of the losses' means per unit, a scalar."""
-        means = [w * self.losses[name].sum() / self.units[name].sum().clamp(min=1) for name, w in weights.items()]
-        return torch.stack(means).sum()
-
-    def detach(self) -> PassOutput:
-        """The same values outside the graph: what a teacher hands on."""
-        losses = {name: value.detach() for name, value in self.losses.items()}
-        return replace(self, losses=losses, encoder=None if self.encoder is None else self.encoder.detach())
-
-    def select(self, rows: Sequence[int]) -> PassOutput:
-        """The utterances with these indices."""
-        index = list(rows)
-        return PassOutput(
-            {name: value[index] for name, value in self.losses.items()},
-            {name: value[index] for name, value in self.units.items()},
-            None if self.encoder is None else self.encoder.select(index),
-            None if self.teaching is None else self.teaching.select(index),
-        )
 
 
 class Objective(nn.Module):
@@ -75,49 +38,40 @@ class Objective(nn.Module):
         subnet: Subnet | None,
         names: Sequence[str],
         progress: float = 1.0,
-        taps: Sequence[int] = (),
-        teacher: PassOutput | None = None,
-        encoder: EncoderOutput | None = None,
-        predictor_out: Tensor | None = None,
-        teaches: bool = False,
+        inputs: PassInputs | None = None,
     ) -> PassOutput:
         """Losses by name, each (N,) float32 and summed over an utterance.
 
         Args:
-            progress: share of the run done, for the pruned loss's warm-up; 1 = after it.
-            taps: encoder layers whose hidden states are handed back.
-            teacher: detached output, for these utterances, of the pass that teaches this one.
-            encoder: output already computed by a method that shares it between passes.
-            predictor_out: (N, U + 1, P), likewise.
-            teaches: later passes learn from this one, as ``loss.distillation`` says.
+            progress: fraction of the run done, for the pruned loss's warm-up; 1 = after it.
+            inputs: what passes of one step share or learn from each other, None = nothing.
         """
+        inputs = inputs or PassInputs()
+        encoder = inputs.encoder
         if encoder is None:
-            encoder = self.model.encode(batch.x, batch.x_lens, subnet, (*taps, *self.taps_of(subnet, names)))
-        tokens = batch.y_lens.to(torch.float32)
-        if self.config.distillation is not None and self.config.distillation.per == "utterance":
-            tokens = torch.ones_like(tokens)
-        losses: dict[str, Tensor] = {}
-        units: dict[str, Tensor] = {}
+            taps = (*inputs.taps, *self.taps_of(subnet, names))
+            encoder = self.model.encode(batch.x, batch.x_lens, subnet, taps)
+        tokens = self._label_units(batch)
+        # Loss name -> its (N,) values, and the (N,) units that they sum over. Sums and logs follow this order.
+        found: dict[str, tuple[Tensor, Tensor]] = {}
         teaching = None
         if "transducer" in names:
-            predictor_out = self.model.predictor(batch.y) if predictor_out is None else predictor_out
-            given = None
-            if "distillation" in names:
-                assert teacher is not None and teacher.teaching is not None, "distillation needs a teacher"
-                given = teacher.teaching.crop(encoder.out.shape[1], predictor_out.shape[1])
-            scored, learnt = self._transducer(encoder, predictor_out, batch, subnet, progress, given)
-            losses["transducer"], units["transducer"] = scored.loss, tokens
+            lattice = self._lattice(batch, encoder, inputs.predictor_out, subnet)
+            taught = self._taught(lattice, inputs.teacher) if "distillation" in names else None
+            scored, learnt = self._transducer(lattice, taught, progress)
+            found["transducer"] = scored.loss, tokens
             if learnt is not None:
-                losses |= {"distillation": learnt.surrogate, "divergence": learnt.divergence}
-                units |= {"distillation": learnt.nodes, "divergence": learnt.nodes}
-            if teaches and self.config.distillation is not None:
+                found["distillation"] = learnt.surrogate, learnt.nodes
+                found["divergence"] = learnt.divergence, learnt.nodes
+            if inputs.teaches and self.config.distillation is not None:
                 teaching = teach(self.config.distillation, scored)
         if "ctc" in names:
             logits = self.model.ctc_logits(encoder.out, subnet)
-            losses["ctc"] = ctc_loss(logits, encoder.lens, batch.y, batch.y_lens)
-            units["ctc"] = tokens
+            found["ctc"] = ctc_loss(logits, encoder.lens, batch.y, batch.y_lens), tokens
         if "auxiliary" in names:
-            losses["auxiliary"], units["auxiliary"] = self._auxiliary(encoder, batch, subnet)
+            found["auxiliary"] = self._auxiliary(encoder, batch, subnet)
+        losses = {name: loss for name, (loss, _) in found.items()}
+        units = {name: counted for name, (_, counted) in found.items()}
         return PassOutput(losses, units, encoder, teaching)
 
     def taps_of(self, subnet: Subnet | None, names: Sequence[str]) -> tuple[int, ...]:
@@ -127,29 +81,35 @@ class Objective(nn.Module):
         path = self.model.encoder.path_of(subnet)
         return tuple(count - 1 for count in self.config.auxiliary.layers if count - 1 in path)
 
-    def _transducer(
-        self,
-        encoder: EncoderOutput,
-        predictor_out: Tensor,
-        batch: Batch,
-        subnet: Subnet | None,
-        progress: float,
-        given: Teaching | None,
-    ) -> tuple[Scored, Learnt | None]:
-        config, distillation = self.config, self.config.distillation
-        lattice = Lattice.of(self.model, batch, encoder, predictor_out, subnet)
-        simple, ranges, learnt = None, None, None
-        if config.transducer == "pruned":
-            simple, ranges = simple_loss(lattice, encoder, predictor_out, subnet, config)
-        if given is not None and distillation is not None and distillation.lattice == "teacher":
-            ranges = given.ranges
-        logits = lattice.logits(ranges)
-        if given is not None:
-            assert distillation is not None, "a teacher teaches as loss.distillation says"
-            logits, learnt = learn(distillation, lattice, logits, ranges, given)
-        if simple is None or ranges is None:
-            return score_full(lattice, logits, config), learnt
-        return score_pruned(lattice, logits, simple, ranges, config, progress), learnt
+    def _label_units(self, batch: Batch) -> Tensor:
+        """(N,) units of the losses over labels: their tokens, or 1 where the recipe averages over utterances."""
+        tokens = batch.y_lens.to(torch.float32)
+        per_utterance = self.config.distillation is not None and self.config.distillation.per == "utterance"
+        return torch.ones_like(tokens) if per_utterance else tokens
+
+    def _lattice(
+        self, batch: Batch, encoder: EncoderOutput, predictor_out: Tensor | None, subnet: Subnet | None
+    ) -> Lattice:
+        if predictor_out is None:
+            predictor_out = self.model.predictor(batch.y)
+        return Lattice.of(self.model, batch, encoder, predictor_out, subnet)
+
+    def _taught(self, lattice: Lattice, teacher: PassOutput | None) -> Teaching:
+        """What the teacher hands on, at the frames and labels of this pass."""
+        assert teacher is not None and teacher.teaching is not None, "distillation needs a teacher"
+        return teacher.teaching.crop(lattice.am.shape[1], lattice.lm.shape[1])
+
+    def _transducer(self, lattice: Lattice, taught: Teaching | None, progress: float) -> tuple[Scored, Learnt | None]:
+        """The transducer loss that the recipe asks for, and the distance to a teacher where there is one."""
+        if self.config.transducer == "full":
+            logits, learnt = _scores(lattice, None, taught)
+            return score_full(lattice, logits, self.config), learnt
+        simple, ranges = simple_loss(lattice, self.config)
+        if taught is not None and taught.config.lattice == "teacher":
+            assert taught.ranges is not None, "a teacher with a pruned loss has a pruned lattice"
+            ranges = taught.ranges
+        logits, learnt = _scores(lattice, ranges, taught)
+        return score_pruned(lattice, logits, simple, ranges, self.config, progress), learnt
 
     def _auxiliary(self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None) -> tuple[Tensor, Tensor]:
         """(N,) loss, and (N,) frames that have a target."""
@@ -160,6 +120,14 @@ class Objective(nn.Module):
         for layer in self.taps_of(subnet, ("auxiliary",)):
             total = total + frame_loss(self.model.frame_logits(encoder.taps[layer], layer, subnet), targets)
         return total, frames
+
+
+def _scores(lattice: Lattice, ranges: Tensor | None, taught: Teaching | None) -> tuple[Tensor, Learnt | None]:
+    """The joiner's scores at the nodes at ``ranges`` (None = all), and their distance to a teacher's."""
+    logits = lattice.logits(ranges)
+    if taught is None:
+        return logits, None
+    return learn(lattice, logits, ranges, taught)
 
 
 def scored_part(batch: Batch, encoder: EncoderOutput) -> tuple[Batch, EncoderOutput] | None:

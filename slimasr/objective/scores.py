@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import LossConfig
+from slimasr.config.loss import LossConfig
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.losses import transducer
@@ -21,6 +21,8 @@ class Lattice:
     """Both sides of the joiner for one subnet and one batch.
 
     Attributes:
+        encoder_out: (N, T, C) encoder output of the subnet.
+        predictor_out: (N, U + 1, P) predictor output.
         am: (N, T, J) projected encoder output.
         lm: (N, U + 1, J) projected predictor output.
         limits: (N, 4) rows ``[0, 0, U, T]``.
@@ -28,6 +30,9 @@ class Lattice:
 
     model: Transducer
     batch: Batch
+    subnet: Subnet | None
+    encoder_out: Tensor
+    predictor_out: Tensor
     am: Tensor
     lm: Tensor
     limits: Tensor
@@ -37,9 +42,16 @@ class Lattice:
         cls, model: Transducer, batch: Batch, encoder: EncoderOutput, predictor_out: Tensor, subnet: Subnet | None
     ) -> Lattice:
         """The lattice of a subnet's encoder output and the (N, U + 1, P) predictor output."""
-        am = model.project_encoder(encoder.out, subnet)
-        lm = model.joiner.project_predictor(predictor_out)
-        return cls(model, batch, am, lm, boundary(encoder.lens, batch.y_lens))
+        return cls(
+            model,
+            batch,
+            subnet,
+            encoder.out,
+            predictor_out,
+            am=model.project_encoder(encoder.out, subnet),
+            lm=model.joiner.project_predictor(predictor_out),
+            limits=boundary(encoder.lens, batch.y_lens),
+        )
 
     def logits(self, ranges: Tensor | None) -> Tensor:
         """(N, T, S, V) scores at the (N, T, S) positions, None = (N, T, U + 1, V) at all of them."""
@@ -105,7 +117,7 @@ def score_pruned(
         logits: (N, T, S, V) scores at the positions kept.
         simple: (N,) simple loss.
         ranges: (N, T, S) positions kept.
-        progress: share of the run done.
+        progress: fraction of the run done.
     """
     pruned = transducer.rnnt_loss_pruned(
         logits,
@@ -123,14 +135,13 @@ def score_pruned(
     return Scored(simple_scale * simple + (0.1 + 0.9 * faded) * pruned, lattice, logits, ranges)
 
 
-def simple_loss(
-    lattice: Lattice, encoder: EncoderOutput, predictor_out: Tensor, subnet: Subnet | None, config: LossConfig
-) -> tuple[Tensor, Tensor]:
-    """The (N,) smoothed loss of the additive joiner, and the (N, T, S) positions that it finds worth a real one."""
-    model, limits = lattice.model, lattice.limits
+def simple_loss(lattice: Lattice, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """The (N,) smoothed loss of the additive joiner, and the (N, T, S) positions that it keeps for the real one."""
+    model = lattice.model
+    limits = lattice.limits
     loss, (px_grad, py_grad) = transducer.rnnt_loss_smoothed(
-        model.simple_lm(predictor_out),
-        model.simple_am(encoder.out, model.width_of(subnet)),
+        model.simple_lm(lattice.predictor_out),
+        model.simple_am(lattice.encoder_out, model.width_of(lattice.subnet)),
         lattice.batch.y,
         model.blank_id,
         lm_only_scale=config.lm_scale,

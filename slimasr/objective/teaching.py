@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import DistillationConfig
+from slimasr.config.loss import DistillationConfig
 from slimasr.losses.distillation import (
     Divergence,
     TeacherClasses,
@@ -22,8 +22,15 @@ from slimasr.objective.scores import Lattice, Scored
 
 @dataclass(frozen=True)
 class Teaching:
-    """A teacher's opinion at the (N, T, S) nodes at ``ranges``, None = at all nodes of the lattice."""
+    """A teacher's opinion at nodes of the lattice.
 
+    Attributes:
+        config: how its students follow it.
+        classes: the opinion at the (N, T, S) nodes.
+        ranges: (N, T, S) their positions, None = all nodes of the lattice.
+    """
+
+    config: DistillationConfig
     classes: TeacherClasses
     ranges: Tensor | None
 
@@ -41,7 +48,7 @@ class Teaching:
 
     def _map(self, cut: Callable[[Tensor], Tensor]) -> Teaching:
         classes = TeacherClasses(cut(self.classes.index), cut(self.classes.log_probs))
-        return Teaching(classes, None if self.ranges is None else cut(self.ranges))
+        return Teaching(self.config, classes, None if self.ranges is None else cut(self.ranges))
 
 
 @torch.no_grad()
@@ -51,12 +58,13 @@ def teach(config: DistillationConfig, scored: Scored) -> Teaching:
     ranges = None if config.lattice == "full" else scored.ranges
     logits = scored.logits if ranges is scored.ranges else lattice.logits(ranges)
     if config.classes == "target_blank":
-        return Teaching(target_blank_classes(logits, lattice.next_tokens(ranges), lattice.model.blank_id), ranges)
+        classes = target_blank_classes(logits, lattice.next_tokens(ranges), lattice.model.blank_id)
+        return Teaching(config, classes, ranges)
     required = None
     if config.include_target_blank:
         targets = lattice.next_tokens(ranges)
         required = torch.stack([targets, torch.full_like(targets, lattice.model.blank_id)], dim=3)
-    return Teaching(top_classes(logits, config.num_kd_tokens, required), ranges)
+    return Teaching(config, top_classes(logits, config.num_kd_tokens, required), ranges)
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,7 @@ class Learnt:
     nodes: Tensor
 
 
-def learn(
-    config: DistillationConfig, lattice: Lattice, logits: Tensor, ranges: Tensor | None, teaching: Teaching
-) -> tuple[Tensor, Learnt]:
+def learn(lattice: Lattice, logits: Tensor, ranges: Tensor | None, teaching: Teaching) -> tuple[Tensor, Learnt]:
     """Compare a pass with its teacher.
 
     Args:
@@ -85,8 +91,9 @@ def learn(
 
     Returns:
         The scores to compute the transducer loss from, and nothing else: where both losses are about the same nodes,
-        they share the memory of one gradient (`distil`). And what was learnt.
+        they share the memory of one gradient (`distil`). And the distance.
     """
+    config = teaching.config
     valid = lattice.valid(teaching.ranges)
     divergence = Divergence(config.divergence, config.alpha_min, config.alpha_max, config.iw_clip)
     if teaching.ranges is ranges:
@@ -95,4 +102,6 @@ def learn(
         others = lattice.logits(teaching.ranges)
         surrogate, value = distillation_loss(others, teaching.classes, valid, divergence)
     nodes = valid.sum(dim=(1, 2)).to(surrogate.dtype)
-    return logits, Learnt(surrogate, value, torch.ones_like(nodes) if config.per == "utterance" else nodes)
+    if config.per == "utterance":
+        nodes = torch.ones_like(nodes)
+    return logits, Learnt(surrogate, value, nodes)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slimasr.config.load import load_config, parse_config
-from slimasr.config.schema import Config, EncoderConfig, MhSsmConfig
+from slimasr.config.model import EncoderConfig
+from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding
 from slimasr.report.comparison import compare_all
@@ -201,11 +202,9 @@ def _with_errors(
 
 def full_layers(encoder: EncoderConfig) -> list[dict[str, int]]:
     """Feed-forward module -> channels, for every layer of the max subnet."""
-    if isinstance(encoder, MhSsmConfig):
-        return [{"ffn": size} for size in encoder.ffn_dims or [encoder.ffn_dim] * encoder.num_layers]
-    if encoder.layers is not None:
-        return [{"ffn1": layer.ffn1, "ffn2": layer.ffn2} for layer in encoder.layers]
-    return [{"ffn1": encoder.ffn_dim, "ffn2": encoder.ffn_dim} for _ in range(encoder.num_layers)]
+    return [
+        {module: size for module, size in units.items() if module.startswith("ffn")} for units in encoder.layer_units
+    ]
 
 
 def _search(path: Path, config: Config, results: Mapping[str, Any], front: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from statistics import mode
 from typing import Any
 
-from slimasr.config.schema import Config, TodmConfig
+from slimasr.config.method import TodmConfig
+from slimasr.config.schema import Config
 
 SLIMMABLE = "slimmable"
 SEPARATE = "separate"

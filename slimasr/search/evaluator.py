@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.config.schema import Config, SearchConfig
+from slimasr.config.schema import Config
+from slimasr.config.search import SearchConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import join_parts, texts_of

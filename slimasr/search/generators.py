@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slimasr.config.schema import EvolutionSearchConfig, SearchConfig
+from slimasr.config.search import EvolutionSearchConfig, SearchConfig
 from slimasr.errors import UserError
 from slimasr.search.feasible import DRAWS, Feasible
 from slimasr.search.history import Buckets, History

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 
-from slimasr.config.schema import Nsga2SearchConfig
+from slimasr.config.search import Nsga2SearchConfig
 from slimasr.search.feasible import DRAWS, Feasible
 from slimasr.search.generators import Generator, Proposal
 from slimasr.search.history import Candidate, History

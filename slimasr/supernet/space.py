@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from slimasr.config.schema import SpaceConfig
+from slimasr.config.space import SpaceConfig
 from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet, scaled
 

@@ -109,6 +109,11 @@ def scaled(size: int, width: float) -> int:
     return whole
 
 
+def unit_count(units: Units) -> int:
+    """How many units are chosen."""
+    return units if isinstance(units, int) else len(units)
+
+
 def _is_list_of_ints(value: object) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(item, int) for item in value)
 

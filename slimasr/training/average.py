@@ -1,15 +1,15 @@
-"""The run's final weights: a running mean of parameters, then batch norms estimated anew for every subnet."""
+"""The run's final weights: a running mean of parameters, then batch norms estimated again for every subnet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slimasr.data.batch import Batch
-from slimasr.elastic.norm import calibration
+from slimasr.elastic.norm import calibration, completion, fully_estimated
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective
 from slimasr.supernet.subnet import Subnet
@@ -50,17 +50,30 @@ class RunningAverage:
 
 
 def calibrate(
-    objective: Objective,
-    method: Method,
-    subnets: Sequence[Subnet],
-    batches: Iterable[Batch],
-    context: StepContext,
+    objective: Objective, method: Method, batches: Callable[[], Iterable[Batch]], context: StepContext
 ) -> None:
-    """Estimate batch norm statistics anew: the mean over these batches, for every subnet, without dropout.
+    """Estimate all batch norm statistics again: means over these batches, without dropout.
 
-    A pass without losses runs the encoder alone.
+    The method says over which subnets. What none of them runs, such as the norms of a width that the method does not
+    validate, is estimated over the largest subnet of each width instead, since every subnet of the space may be
+    extracted later; the statistics of what they do run are then as without that.
+
+    Args:
+        batches: starts an iteration over the batches; a second one returns the same.
     """
-    with calibration(objective.model):
-        for batch in batches:
-            for subnet in subnets:
-                method.forward_pass(objective, Pass(subnet, {}), batch, context)
+    model = objective.model
+    with calibration(model):
+        _run_encoder(objective, method, method.calibrated(), batches(), context)
+    if not fully_estimated(model):
+        largest = [Subnet(width) for width in method.space.widths]
+        with completion(model):
+            _run_encoder(objective, method, largest, batches(), context)
+
+
+def _run_encoder(
+    objective: Objective, method: Method, subnets: Sequence[Subnet], batches: Iterable[Batch], context: StepContext
+) -> None:
+    for batch in batches:
+        for subnet in subnets:
+            # A pass without losses runs the encoder alone.
+            method.forward_pass(objective, Pass(subnet, {}), batch, context)

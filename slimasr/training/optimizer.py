@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import OptimizerConfig
+from slimasr.config.training import OptimizerConfig
 from slimasr.elastic.norm import norm_parameters
 from slimasr.elastic.ssm import readout_parameters, ssm_parameters
 from slimasr.methods.base import ParameterGroup

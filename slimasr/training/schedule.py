@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-from slimasr.config.schema import (
+from slimasr.config.training import (
     EdenScheduleConfig,
     ForceAnnealScheduleConfig,
     ProgressScheduleConfig,
     ScheduleConfig,
 )
-from slimasr.errors import UserError
 
 
 def progress_of(step: float, total_steps: int, stride: float = 1.0) -> float:
@@ -27,9 +26,6 @@ def learning_rate_scale(
         step: planned steps done before it.
         total_steps: planned steps of the whole run.
         stride: planned steps that this one advances, 1 unless the number of processes or the data changed.
-
-    Raises:
-        UserError: see `progress_scale`.
     """
     if config.kind == "force_anneal":
         return force_anneal_scale(config, step, epoch, stride)
@@ -62,15 +58,8 @@ def progress_scale(config: ProgressScheduleConfig, progress: float) -> float:
     Linear rise over the first ``warmup`` share; then, with r the share done of what follows it:
     linear ``1 - (1 - final) r``, cosine ``final + (1 - final) (1 + cos(pi r)) / 2``, noam ``sqrt(warmup / progress)``
     (Vaswani et al. 2017), tri_stage: 1 for the ``hold`` share, then exponential decay to ``final`` at the end.
-
-    Raises:
-        UserError: noam without warm-up, or tri_stage with a final scale of 0: neither law is defined there.
     """
     warmup, final = config.warmup, config.final_scale
-    if config.kind == "noam" and warmup == 0.0:
-        raise UserError("training.schedule.warmup: noam needs a share above 0")
-    if config.kind == "tri_stage" and final == 0.0:
-        raise UserError("training.schedule.final_scale: tri_stage decays exponentially and needs a value above 0")
     if progress < warmup:
         return progress / warmup
     if config.kind == "constant":

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from slimasr.config.schema import SpecAugmentConfig
+from slimasr.config.training import SpecAugmentConfig
 from slimasr.data.batch import Batch
 
 

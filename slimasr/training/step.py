@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.schema import TrainingConfig
+from slimasr.config.training import TrainingConfig
 from slimasr.data.batch import Batch
 from slimasr.elastic.norm import norm_parameters
 from slimasr.methods.base import Method, Phase, StepContext, StepReport
@@ -75,9 +75,9 @@ class Stepper:
         self.optimizer = self.new_optimizer(self.phase)
 
     def enter_phase(self, epoch: int) -> None:
-        """Follow the method into its phase; one of another name starts with a new optimiser."""
+        """Follow the method into its phase, with a new optimiser where the phase names another one."""
         phase = self.method.phase(epoch)
-        if phase.name != self.phase.name:
+        if phase.optimizer_id != self.phase.optimizer_id:
             self.optimizer = self.new_optimizer(phase)
         self.phase = phase
 
@@ -151,20 +151,24 @@ class Stepper:
 
     def set_rate(self, context: StepContext) -> float:
         """Set the learning rate of a step."""
-        config, schedule = self.phase.optimizer or self.config.optimizer, self.phase.schedule or self.config.schedule
+        config = self.phase.optimizer or self.config.optimizer
+        schedule = self.phase.schedule or self.config.schedule
         scale = learning_rate_scale(schedule, context.planned, context.total_steps, context.epoch, context.stride)
         lr = config.lr * self.phase.lr_scale * scale
         set_learning_rate(self.optimizer, lr)
         return lr
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimiser, its phase and the loss scale, for the checkpoint."""
-        optimizer, scaler = self.optimizer.state_dict(), self.scaler.state_dict()
-        return {"phase": self.phase.name, "optimizer": optimizer, "scaler": scaler}
+        """Optimiser, its id and the loss scale, for the checkpoint."""
+        return {
+            "phase": self.phase.optimizer_id,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`; `enter_phase` comes first. An optimiser of a phase just left is of no use."""
-        if state["phase"] == self.phase.name:
+        """Inverse of `state_dict`; `enter_phase` comes first. The state of an earlier optimiser is not loaded."""
+        if state["phase"] == self.phase.optimizer_id:
             self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 

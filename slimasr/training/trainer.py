@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from itertools import islice
@@ -29,9 +29,8 @@ from slimasr.experiment.checkpoints import check_tokenizer_of, load_weights
 from slimasr.experiment.folder import LOCK_FILE
 from slimasr.files import understanding
 from slimasr.locking import Lock
-from slimasr.methods import build_method
+from slimasr.methods import build_method, resolve_config
 from slimasr.methods.base import Method, StepContext
-from slimasr.methods.separate import resolve_separate
 from slimasr.models.build import build_model
 from slimasr.objective.objective import Objective
 from slimasr.results.store import update_results
@@ -61,7 +60,7 @@ def train(
     """Train one experiment, or resume it where it was interrupted.
 
     Args:
-        config: as the recipe says it; `slimasr.methods.separate.resolve_separate` makes a baseline of it where asked.
+        config: as the recipe says it; `slimasr.methods.resolve_config` makes of it what is trained.
         data_dir: manifests, features and tokenizers of stages 1 to 3.
         exp: experiment folder, the record of the run.
         command: what to note as the command that made it.
@@ -71,7 +70,7 @@ def train(
     Raises:
         UserError: an input is missing or unusable, or ``exp`` holds another configuration or a run on other data.
     """
-    config, separate_of = resolve_separate(config)
+    config, separate_of = resolve_config(config)
     if config.training.num_threads is not None:
         torch.set_num_threads(config.training.num_threads)
     with process_group() as world, lock_experiment(exp, world) as lock:
@@ -276,14 +275,9 @@ class Trainer:
                     self.stepper.gradients([batch], self.context())
 
     def finish(self) -> None:
-        """Average the weights, estimate the batch norms anew, write final.pt: the run is complete."""
-        model, config = self.objective.model, self.config.training
-        self.average.copy_to(model)
-        seed_all(derive_seed(self.config.seed, "calibration", self.world.rank))
-        count = math.ceil(config.calibration_batches / self.world.size)
-        source = islice(self.data.train.train_batches(config.num_epochs + 1), count)
-        batches = self.progress((batch.to(self.world.device) for batch in source), count, "batch norms")
-        calibrate(self.objective, self.method, self.method.calibrated(), batches, self.context())
+        """Average the weights, estimate the batch norms again, write final.pt: the run is complete."""
+        self.average.copy_to(self.objective.model)
+        calibrate(self.objective, self.method, self.calibration_batches, self.context())
         dev = self.validate(self.state.epoch)
         self.log.say("final weights: " + ", ".join(f"{name} {value:.4f}" for name, value in dev.items()))
         if not all(map(math.isfinite, dev.values())):
@@ -295,6 +289,14 @@ class Trainer:
             update_results(self.exp, {**facts, "nonfinite_steps": self.state.nonfinite, **energy})
             self.save_weights(self.exp / "final.pt")
         self.world.barrier()
+
+    def calibration_batches(self) -> Iterable[Batch]:
+        """The batches that batch norms are estimated over, the same ones at every call."""
+        config = self.config.training
+        seed_all(derive_seed(self.config.seed, "calibration", self.world.rank))
+        count = math.ceil(config.calibration_batches / self.world.size)
+        source = islice(self.data.train.train_batches(config.num_epochs + 1), count)
+        return self.progress((batch.to(self.world.device) for batch in source), count, "batch norms")
 
     def minutes(self) -> float:
         """Time spent training so far, over all resumes; the energy it took is noted along."""

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 import kaldialign
 import torch
 
-from slimasr.config.schema import DecodingConfig
+from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import join_parts, texts_of
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, StepContext
-from slimasr.objective.objective import Objective, PassOutput, scored_part
+from slimasr.objective.objective import Objective, scored_part
+from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.supernet.subnet import Subnet
 from slimasr.training.distributed import World
 from slimasr.training.guards import explained_validation
@@ -99,7 +100,8 @@ def _forward(
     if scored is None:
         return encoder, PassOutput()
     part, encoded = scored
-    return encoder, method.forward_pass(objective, Pass(subnet, method.losses), part, context, encoder=encoded)
+    inputs = PassInputs(encoder=encoded)
+    return encoder, method.forward_pass(objective, Pass(subnet, method.losses), part, context, inputs)
 
 
 def word_errors(reference: str, hypothesis: str) -> int:

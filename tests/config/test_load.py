@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from slimasr.config.load import first_difference, load_config, parse_config, save_config
-from slimasr.config.schema import SeparateConfig
+from slimasr.config.method import SeparateConfig
 from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet
 
@@ -127,12 +127,41 @@ def test_include_chain(tmp_path: Path) -> None:
             "method={kind: todm, phases: [{epoch: 2, optimizer: {lr: 1e-3}}]}",
             "method.phases.0.optimizer.kind: this key is needed",
         ),
+        (
+            "method={kind: todm, phases: [{epoch: 2, optimizer: {kind: adamw, lr: -1}}]}",
+            "method.phases.0.optimizer.lr: must be above 0",
+        ),
+        (
+            "method={kind: todm, phases: [{epoch: 2}, {epoch: 3, schedule: {kind: noam, warmup: 0}}]}",
+            "method.phases.1.schedule.warmup: noam needs a fraction above 0",
+        ),
+        ("method={kind: multi_exit}", "model.exits: method multi_exit needs at least one"),
+        ("loss.auxiliary={alignments: a, layers: [17]}", "loss.auxiliary.layers: the encoder has 16 layers"),
+        ("space={kind: layers, depths: [4]}", "space.depths: the largest must be model.encoder.num_layers, 16"),
     ],
 )
 def test_errors_name_the_key_in_one_line(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_config(write(tmp_path), [override])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.distillation={}", "loss.distillation: method multi_exit has no teacher; set it to null"),
+        ("space.widths=[1.0, 0.5]", "space: method multi_exit trains depths alone; give kind: layers and depths"),
+        ("space={kind: widths}", "space: method multi_exit trains depths alone; give kind: layers and depths"),
+        ("space.units={ffn1: [1024, 512]}", "space: method multi_exit trains depths alone"),
+        ("space.depths=[16, 4]", "space.depths: method multi_exit trains only model.exits and the full depth"),
+    ],
+)
+def test_a_method_refuses_what_it_cannot_train(tmp_path: Path, override: str, message: str) -> None:
+    sections = {"space": {"kind": "layers", "depths": [16, 8]}, "method": {"kind": "multi_exit"}}
+    path = write(tmp_path, model={"exits": [8, 16]}, **sections)
+    assert load_config(path).method.kind == "multi_exit"
+    with pytest.raises(UserError, match=message):
+        load_config(path, [override])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from slimasr.config.schema import AuxiliaryConfig, Config
+from slimasr.config.loss import AuxiliaryConfig
+from slimasr.config.schema import Config
 from slimasr.data.alignments import (
     Origin,
     alignment_file,

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from slimasr.cli.bpe import run as bpe
 from slimasr.cli.common import command_app
+from slimasr.config.data import TokenizerConfig
 from slimasr.config.load import save_config
-from slimasr.config.schema import TokenizerConfig
 from slimasr.data.coverage import alphabet, coverage_notes, measure_coverage
 from slimasr.data.manifests import prepare
 from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, train_model

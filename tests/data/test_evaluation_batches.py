@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from slimasr.config.schema import Config, ConvFrontendConfig, FrontendConfig, StackFrontendConfig
+from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig
+from slimasr.config.schema import Config
 from slimasr.data.evaluation_batches import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.encoders.frontend import build_frontend

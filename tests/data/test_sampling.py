@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slimasr.config.schema import DataConfig
+from slimasr.config.data import DataConfig
 from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, pack, plan_epoch, speed_of, untrained
 from tests.data.corpus import config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slimasr.config.schema import TokenizerConfig
+from slimasr.config.data import TokenizerConfig
 from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, train_model
 from slimasr.errors import UserError
 from slimasr.files import write_atomic

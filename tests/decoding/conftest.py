@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from slimasr.config.schema import (
+from slimasr.config.model import (
     ConformerConfig,
     ConvFrontendConfig,
     JoinerConfig,

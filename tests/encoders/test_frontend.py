@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from slimasr.config.schema import StackFrontendConfig
+from slimasr.config.model import StackFrontendConfig
 from slimasr.encoders.frontend import StackFrontend, build_frontend, shrink_frontend
 from tests.tiny import randomize
 

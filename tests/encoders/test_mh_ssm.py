@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from slimasr.config.schema import (
+from slimasr.config.model import (
     FrontendConfig,
     JoinerConfig,
     LstmPredictorConfig,
@@ -22,11 +22,18 @@ from slimasr.config.schema import (
 from slimasr.elastic.ssm import convolution_macs
 from slimasr.encoders.base import EncoderState
 from slimasr.encoders.conformer import Conformer
-from slimasr.encoders.mh_ssm import MhSsm, MhSsmLayer, shrink
+from slimasr.encoders.mh_ssm import MhSsm, MhSsmLayer
 from slimasr.errors import UserError
 from slimasr.models.transducer import Transducer, shrink_model_config
 from slimasr.supernet.subnet import Subnet
-from tests.tiny import MODEL, VOCAB_SIZE, encoder_config, features, randomize
+from tests.encoders.kit import (
+    assert_extracted_twice,
+    assert_extraction_is_exact,
+    assert_padding_has_no_effect,
+    assert_parts_equal_the_whole,
+    assert_units_can_be_chosen,
+)
+from tests.tiny import MODEL, encoder_config, features, randomize
 from tests.training.kit import TinyBatches, make_trainer, tiny_config, tiny_tokenizer
 
 WIDTHS = (1.0, 0.5)
@@ -125,20 +132,7 @@ def test_shares_of_the_paper() -> None:
     ],
 )
 def test_extraction_is_exact(changes: dict[str, object]) -> None:
-    whole = model_config(**changes)
-    model = randomize(Transducer(whole, VOCAB_SIZE, WIDTHS)).eval()
-    assert isinstance(model, Transducer)
-    x, lens = features((61, 40))
-    for subnet in (Subnet(0.5), PIECES) if changes else SUBNETS:
-        alone = model.extract(subnet)
-        want, got = model(x, lens, subnet), alone(x, lens)
-        torch.testing.assert_close(got.out, want.out, atol=1e-5, rtol=1e-5)
-        built = Transducer(shrink_model_config(whole, subnet), VOCAB_SIZE)
-        shapes = {name: value.shape for name, value in built.state_dict().items()}
-        assert shapes == {name: value.shape for name, value in alone.state_dict().items()}
-        built.load_state_dict(alone.state_dict())
-        torch.testing.assert_close(built.eval()(x, lens).out, want.out, atol=1e-5, rtol=1e-5)
-        assert sum(p.numel() for p in alone.parameters()) == model.count(subnet).params == alone.count().params
+    assert_extraction_is_exact(model_config(**changes), WIDTHS, (Subnet(0.5), PIECES) if changes else SUBNETS)
 
 
 def test_a_layer_is_the_papers_formula() -> None:
@@ -162,35 +156,22 @@ def test_a_layer_is_the_papers_formula() -> None:
 
 
 def test_an_extracted_model_can_be_extracted_again() -> None:
-    model = randomize(Transducer(model_config(), VOCAB_SIZE, WIDTHS)).eval()
-    assert isinstance(model, Transducer)
-    x, lens = features((40,))
-    once = model.extract(PIECES)
-    again = once.extract(Subnet(1.0, (0,)))
-    torch.testing.assert_close(again(x, lens).out, once(x, lens, Subnet(1.0, (0,))).out, atol=1e-5, rtol=1e-5)
+    assert_extracted_twice(model_config(), WIDTHS, PIECES, Subnet(1.0, (0,)))
 
 
 def test_sizes_are_written_down_where_layers_differ() -> None:
-    apart = shrink(CONFIG, SUBNETS[4])
+    apart = MhSsm.shrink(CONFIG, SUBNETS[4])
     assert apart.ffn_dims == [8, 32, 24] and apart.num_layers == 3
-    alike = shrink(CONFIG, SUBNETS[5])
+    alike = MhSsm.shrink(CONFIG, SUBNETS[5])
     assert alike.ffn_dims is None and alike.ffn_dim == 8 and alike.num_layers == 2
-    assert shrink(CONFIG, PIECES).ffn_dims == [5, 3] and shrink(CONFIG, SUBNETS[6]).ffn_dims == [32, 0, 32]
+    assert MhSsm.shrink(CONFIG, PIECES).ffn_dims == [5, 3] and MhSsm.shrink(CONFIG, SUBNETS[6]).ffn_dims == [32, 0, 32]
     for subnet in SUBNETS:
-        assert MhSsmConfig(**shrink(CONFIG, subnet).model_dump()) == shrink(CONFIG, subnet)
+        assert MhSsmConfig(**MhSsm.shrink(CONFIG, subnet).model_dump()) == MhSsm.shrink(CONFIG, subnet)
 
 
 @pytest.mark.parametrize("changes", [{}, {"ssm_heads": 2}, {"bidirectional": False}, {"convolution": "real"}])
 def test_a_padded_batch_equals_utterances_run_alone(changes: dict[str, object]) -> None:
-    encoder = mh_ssm(**changes)
-    x, lens = features((61, 40, 4))
-    x[1, 40:], x[2, 4:] = 1e4, -1e4
-    for subnet in (Subnet(), Subnet(0.5), PIECES):
-        together = encoder(x, lens, subnet)
-        for i, length in enumerate(lens.tolist()):
-            alone = encoder(x[i : i + 1, :length], lens[i : i + 1], subnet)
-            assert alone.out.shape[1] == int(together.lens[i])
-            torch.testing.assert_close(together.out[i, : alone.out.shape[1]], alone.out[0], atol=1e-4, rtol=1e-4)
+    assert_padding_has_no_effect(mh_ssm(**changes), (Subnet(), Subnet(0.5), PIECES))
 
 
 def test_real_arithmetic_gives_the_same() -> None:
@@ -250,12 +231,7 @@ def test_encoders_that_need_whole_utterances_say_so() -> None:
 
 
 def test_parts_equal_the_whole_and_taps_are_hidden_states() -> None:
-    encoder, (x, lens), subnet = mh_ssm(), features((50, 33)), Subnet(0.5)
-    whole = encoder(x, lens, subnet, taps=(0, 2))
-    shared = encoder.run_layers(encoder.embed(x, lens, subnet), (0, 1), subnet, taps=(0,))
-    torch.testing.assert_close(encoder.run_layers(shared, (2,), subnet).out, whole.out)
-    torch.testing.assert_close(shared.taps[0], whole.taps[0])
-    torch.testing.assert_close(whole.taps[2], whole.out)
+    assert_parts_equal_the_whole(mh_ssm(), Subnet(0.5))
 
 
 @pytest.mark.parametrize("subnet", [Subnet(), PIECES, Subnet(0.5, (0, 1))])
@@ -295,11 +271,7 @@ def test_weights_outside_the_slice_get_zero_gradient() -> None:
 def test_unit_groups_name_everything_that_can_be_chosen() -> None:
     encoder = mh_ssm()
     assert encoder.unit_groups() == {"0.ffn": 32, "1.ffn": 32, "2.ffn": 32}
-    x, lens = features((30,))
-    before = encoder(x, lens).out
-    for name, size in encoder.unit_groups().items():
-        assert not torch.allclose(encoder(x, lens, Subnet(units=((name, size - 1),))).out, before), name
-        torch.testing.assert_close(encoder(x, lens, Subnet(units=((name, size),))).out, before)
+    assert_units_can_be_chosen(encoder)
 
 
 def test_impossible_width_is_an_error() -> None:

@@ -11,7 +11,7 @@ import torch
 from kaldialign import edit_distance
 from torch import Tensor
 
-from slimasr.config.schema import DecodingConfig
+from slimasr.config.search import DecodingConfig
 from slimasr.decoding.recognize import search_labels
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from slimasr.config.schema import JoinerConfig
+from slimasr.config.model import JoinerConfig
 from slimasr.measure.runtime import measure_runtime, noise_features
 from slimasr.models.build import build_model
 from tests.tiny import MODEL

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.config.schema import AuxiliaryConfig, LossConfig, TodmConfig
+from slimasr.config.loss import AuxiliaryConfig, LossConfig
+from slimasr.config.method import TodmConfig
 from slimasr.data.batch import Batch
 from slimasr.losses.frame_targets import frame_targets
-from slimasr.methods.base import Method, StepContext, StepReport
+from slimasr.methods.base import Method
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
@@ -23,39 +22,19 @@ from slimasr.models.transducer import Transducer
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.supernet.space import LayerSpace, WidthSpace
 from slimasr.supernet.subnet import Subnet
-from tests.tiny import MODEL, VOCAB_SIZE, batch, randomize
+from tests.methods.kit import aligned, context, gradients, make_objective, run
+from tests.tiny import MODEL, VOCAB_SIZE, batch
 
 AUXILIARY = AuxiliaryConfig(layers=[1, 3], aux_weight=0.3, hidden_dim=5, alignments=Path("alignments"))
 LOSS = LossConfig(transducer="full", auxiliary=AUXILIARY)
 MAX = LayerSpace((3,))
 
 
-def aligned(data: Batch) -> Batch:
-    """The batch with each token emitted somewhere, in order; its last utterance has no alignment."""
-    rng, rows = random.Random(0), []
-    for frames, tokens in zip((data.x_lens // 4 - 1).tolist(), data.y_lens.tolist(), strict=True):
-        chosen = sorted(rng.choices(range(frames), k=tokens))
-        rows.append(chosen + [-1] * (data.y.shape[1] - tokens))
-    rows[-1] = [-1] * data.y.shape[1]
-    return replace(data, alignment=torch.tensor(rows))
-
-
 DATA = aligned(batch((60, 47, 55, 31), (4, 2, 5, 1)))
 
 
 def objective(widths: tuple[float, ...] = (1.0,), loss: LossConfig = LOSS) -> Objective:
-    torch.manual_seed(0)
-    return Objective(randomize(Transducer(MODEL, VOCAB_SIZE, widths, loss)).eval(), loss)  # type: ignore[arg-type]
-
-
-def run(method: Method, target: Objective, data: Batch = DATA) -> StepReport:
-    context = StepContext(step=5, epoch=1, total_steps=100, rng=random.Random(0))
-    target.zero_grad(set_to_none=True)
-    return method.run(target, data, context, method.normalizer(data), lambda loss: loss.backward())
-
-
-def gradients(target: Objective) -> dict[str, Tensor]:
-    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in target.named_parameters()}
+    return make_objective(loss, widths)
 
 
 def by_hand(model: Transducer, data: Batch, subnet: Subnet, layer: int) -> Tensor:
@@ -87,9 +66,9 @@ def test_the_loss_sums_over_the_layers_that_run(subnet: Subnet) -> None:
 
 def test_a_separate_model_learns_from_both_losses_without_knowing() -> None:
     target, plain = objective(), LOSS.model_copy(update={"auxiliary": None})
-    report = run(Separate(MAX, loss_weights(LOSS)), target)
+    report = run(Separate(MAX, loss_weights(LOSS)), target, DATA)
     together = gradients(target)
-    run(Separate(MAX, loss_weights(plain)), target)
+    run(Separate(MAX, loss_weights(plain)), target, DATA)
     alone = gradients(target)
     frames = float((target.model.encoder.output_lens(DATA.x_lens))[:-1].sum())
     target.zero_grad(set_to_none=True)
@@ -115,11 +94,11 @@ def test_other_methods_carry_it_too(kind: str) -> None:
     if kind == "todm":
         method = Todm(LayerSpace((3, 2)), losses, TodmConfig(num_random=1), None)
     target = objective((1.0, 0.5))
-    report = run(method, target)
+    report = run(method, target, DATA)
     assert {name.split("/")[1] for name in report.losses} == {"transducer", "auxiliary"}
     assert not report.nonfinite
     if kind == "todm":
-        (part,) = [item.rows for item in method.plan(DATA, StepContext(5, 1, 100, random.Random(0)))[1:2]]
+        (part,) = [item.rows for item in method.plan(DATA, context())[1:2]]
         assert part is not None
         found = target(DATA.select(part), Subnet(1.0, (0, 1)), ("auxiliary",))
         key = "w1-l2/auxiliary"

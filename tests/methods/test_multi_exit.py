@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
-from slimasr.config.schema import AuxiliaryConfig, LossConfig, MultiExitConfig
-from slimasr.data.batch import Batch
+from slimasr.config.loss import AuxiliaryConfig, LossConfig
+from slimasr.config.method import MultiExitConfig
 from slimasr.methods import build_method
-from slimasr.methods.base import StepContext, StepReport
 from slimasr.methods.multi_exit import MultiExit
-from slimasr.models.transducer import Transducer
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.supernet.space import LayerSpace, build_space
 from slimasr.supernet.subnet import Subnet
-from tests.tiny import MODEL, VOCAB_SIZE, batch, randomize
-from tests.training.kit import make_objective, make_trainer, tiny_config, tiny_tokenizer
+from tests.methods.kit import context, gradients, make_objective, run
+from tests.tiny import MODEL, batch
+from tests.training import kit
+from tests.training.kit import tiny_config, tiny_tokenizer
 
 EXITS = (1, 3)
 AUXILIARY = AuxiliaryConfig(layers=[2, 3], hidden_dim=5, alignments=Path("alignments"))
@@ -30,40 +28,28 @@ LOSSES = [
     LossConfig(transducer="pruned", prune_range=3, ctc_weight=0.3),
     LossConfig(transducer="full", auxiliary=AUXILIARY),
 ]
-CONTEXT = StepContext(step=5, epoch=1, total_steps=100, rng=random.Random(0))
 DATA = batch((60, 47, 31), (4, 2, 3))
 DATA = replace(DATA, alignment=torch.tensor([[1, 4, 4, 9], [3, 8, -1, -1], [0, 2, 5, -1]]))
 
 
 def objective(loss: LossConfig) -> Objective:
-    torch.manual_seed(0)
-    config = MODEL.model_copy(update={"exits": list(EXITS)})
-    return Objective(randomize(Transducer(config, VOCAB_SIZE, (1.0,), loss)).eval(), loss)  # type: ignore[arg-type]
+    return make_objective(loss, model=MODEL.model_copy(update={"exits": list(EXITS)}))
 
 
 def multi_exit(loss: LossConfig, weight: float = 0.3, exits: tuple[int, ...] = EXITS) -> MultiExit:
     return MultiExit(LayerSpace((3, 1)), loss_weights(loss), exits, MultiExitConfig(exit_weight=weight))
 
 
-def run(method: MultiExit, target: Objective, data: Batch = DATA) -> StepReport:
-    target.zero_grad(set_to_none=True)
-    return method.run(target, data, CONTEXT, method.normalizer(data), lambda loss: loss.backward())
-
-
-def gradients(target: Objective) -> dict[str, Tensor]:
-    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in target.named_parameters()}
-
-
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_gradient_is_that_of_full_depth_and_exits_run_one_by_one(loss: LossConfig) -> None:
     target = objective(loss)
-    report = run(multi_exit(loss), target)
+    report = run(multi_exit(loss), target, DATA)
     found = gradients(target)
     target.zero_grad(set_to_none=True)
     total = torch.zeros(())
     for subnet, scale in ((Subnet(), 1.0), (Subnet(1.0, (0,)), 0.3), (Subnet(1.0, (0, 1, 2)), 0.3)):
         weights = {name: w for name, w in loss_weights(loss).items() if name != "auxiliary" or subnet == Subnet()}
-        output = target(DATA, subnet, tuple(weights), CONTEXT.progress)
+        output = target(DATA, subnet, tuple(weights), context().progress)
         total = total + scale * output.total(weights)
         role = {None: "w1", (0,): "exit1", (0, 1, 2): "exit3"}[subnet.path]
         for name in weights:
@@ -77,13 +63,13 @@ def test_the_gradient_is_that_of_full_depth_and_exits_run_one_by_one(loss: LossC
 def test_an_exit_trains_itself_and_what_lies_below() -> None:
     """The gradient that an exit adds: none above it, none in the other projections."""
     loss, target = LOSSES[0], objective(LOSSES[0])
-    run(multi_exit(loss), target)
+    run(multi_exit(loss), target, DATA)
     once = gradients(target)
-    run(multi_exit(loss, weight=0.6), target)
+    run(multi_exit(loss, weight=0.6), target, DATA)
     added = {name: value - once[name] for name, value in gradients(target).items()}
-    run(multi_exit(loss, exits=(1,)), target)
+    run(multi_exit(loss, exits=(1,)), target, DATA)
     first = gradients(target)
-    run(multi_exit(loss, weight=0.6, exits=(1,)), target)
+    run(multi_exit(loss, weight=0.6, exits=(1,)), target, DATA)
     of_first = {name: value - first[name] for name, value in gradients(target).items()}
     assert added["model.exits.3.linear.weight"].any() and added["model.exits.1.norm.affine.12.weight"].any()
     assert of_first["model.exits.1.linear.weight"].any()
@@ -105,11 +91,11 @@ def test_it_trains_and_every_exit_is_validated(tmp_path: Path, kind: str) -> Non
         space={"kind": "layers", "widths": [1.0], "depths": [2, 1]},
         method={"kind": "multi_exit"},
     )
-    target = make_objective(config, tiny_tokenizer())
+    target = kit.make_objective(config, tiny_tokenizer())
     before = {name: p.detach().clone() for name, p in target.named_parameters()}
     method = build_method(config, build_space(config.space))
     assert [subnet.id for subnet in method.evaluated()] == ["w1", "w1-l1"]
-    trainer = make_trainer(config, tmp_path, method=method, objective=target)
+    trainer = kit.make_trainer(config, tmp_path, method=method, objective=target)
     trainer.run()
     (record,) = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()][-1:]
     assert {f"{role}/transducer" for role in ("w1", "exit1", "exit2")} <= record["train"].keys()

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import torch
 
-from slimasr.config.schema import LossConfig, LstmPredictorConfig
+from slimasr.config.loss import LossConfig
+from slimasr.config.model import LstmPredictorConfig
 from slimasr.data.batch import Batch
 from slimasr.elastic.norm import norm_parameters
-from slimasr.methods.base import Method, Pass, StepContext, StepReport
+from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.models.transducer import Transducer
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.supernet.space import WidthSpace
 from slimasr.supernet.subnet import Subnet
-from tests.tiny import FULL_LOSS, MODEL, VOCAB_SIZE, WIDTHS, batch, randomize
+from tests.methods.kit import gradients, make_objective, run
+from tests.tiny import FULL_LOSS, MODEL, VOCAB_SIZE, WIDTHS, batch
 
 PRUNED = LossConfig(transducer="pruned", prune_range=3, ctc_weight=0.3)
-CONTEXT = StepContext(step=5, epoch=1, total_steps=100, rng=random.Random(0))
 
 
 def objective(loss: LossConfig = FULL_LOSS) -> Objective:
-    torch.manual_seed(0)
-    return Objective(randomize(Transducer(MODEL, VOCAB_SIZE, WIDTHS, loss)).eval(), loss)  # type: ignore[arg-type]
-
-
-def run(method: Method, target: Objective, data: Batch) -> StepReport:
-    target.zero_grad(set_to_none=True)
-    return method.run(target, data, CONTEXT, method.normalizer(data), lambda loss: loss.backward())
-
-
-def grads(target: Objective) -> dict[str, torch.Tensor]:
-    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in target.named_parameters()}
+    return make_objective(loss, WIDTHS)
 
 
 @pytest.mark.parametrize("share_predictor", [False, True])
@@ -42,10 +31,10 @@ def grads(target: Objective) -> dict[str, torch.Tensor]:
 def test_gradient_is_the_sum_over_widths(loss: LossConfig, share_predictor: bool) -> None:
     target, data = objective(loss), batch()
     report = run(Slimmable(WidthSpace(WIDTHS), loss_weights(loss), share_predictor), target, data)
-    together, alone = grads(target), {}
+    together, alone = gradients(target), {}
     for width in WIDTHS:
         run(Separate(WidthSpace((width,)), loss_weights(loss)), target, data)
-        alone[width] = grads(target)
+        alone[width] = gradients(target)
     for name, value in together.items():
         torch.testing.assert_close(value, sum(g[name] for g in alone.values()), atol=1e-6, rtol=1e-4)
     assert set(report.losses) == {f"w{w:g}/{name}" for w in WIDTHS for name in ("transducer", "ctc")}
@@ -108,7 +97,7 @@ def test_a_shared_predictor_serves_passes_on_part_of_the_batch() -> None:
     target, data, results = objective(), batch(), []
     for share in (False, True):
         run(Parts(WidthSpace(WIDTHS), loss_weights(FULL_LOSS), share), target, data)
-        results.append(grads(target))
+        results.append(gradients(target))
     for name, value in results[0].items():
         torch.testing.assert_close(results[1][name], value, atol=1e-6, rtol=1e-4)
 

@@ -9,23 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.config.schema import (
-    AdamWConfig,
-    DistillationConfig,
-    ForceAnnealScheduleConfig,
-    LossConfig,
-    PhaseConfig,
-    ScaledAdamConfig,
-    TodmConfig,
-)
+from slimasr.config.loss import DistillationConfig, LossConfig
+from slimasr.config.method import PhaseConfig, TodmConfig
+from slimasr.config.training import AdamWConfig, ForceAnnealScheduleConfig, ScaledAdamConfig
 from slimasr.data.batch import Batch
-from slimasr.methods.base import StepContext, StepReport
+from slimasr.methods.base import StepContext
 from slimasr.methods.todm import Todm, split
 from slimasr.models.transducer import Transducer
 from slimasr.objective.objective import Objective, loss_weights
+from slimasr.objective.passes import PassInputs
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
-from tests.tiny import MODEL, VOCAB_SIZE, batch, randomize
+from tests.methods.kit import context, gradients, make_objective, run
+from tests.tiny import VOCAB_SIZE, batch
 
 SPACE = LayerSpace((3, 2, 1), (("ffn1", (32, 16)), ("ffn2", (32, 16, 8))))
 LENS, TOKENS = (60, 47, 55, 31, 52, 44, 39, 58), (4, 2, 5, 1, 3, 3, 2, 6)
@@ -36,26 +32,8 @@ LATTICES = [
 ]
 
 
-def objective(loss: LossConfig) -> Objective:
-    torch.manual_seed(0)
-    return Objective(randomize(Transducer(MODEL, VOCAB_SIZE, (1.0,), loss)).eval(), loss)  # type: ignore[arg-type]
-
-
 def todm(loss: LossConfig, config: TodmConfig | None = None) -> Todm:
     return Todm(SPACE, loss_weights(loss), config or TodmConfig(), loss.distillation)
-
-
-def context(epoch: int = 1) -> StepContext:
-    return StepContext(step=5, epoch=epoch, total_steps=100, rng=random.Random(0))
-
-
-def run(method: Todm, target: Objective, data: Batch) -> StepReport:
-    target.zero_grad(set_to_none=True)
-    return method.run(target, data, context(), method.normalizer(data), lambda loss: loss.backward())
-
-
-def gradients(target: Objective) -> dict[str, Tensor]:
-    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in target.named_parameters()}
 
 
 def with_distillation(loss: LossConfig, **options: object) -> LossConfig:
@@ -92,7 +70,7 @@ def test_processes_with_batches_of_different_sizes_draw_the_same_subnets() -> No
 @pytest.mark.parametrize("loss", LATTICES)
 def test_without_a_teacher_the_gradient_is_the_sum_of_every_subnets_own_mean(loss: LossConfig) -> None:
     """Each subnet alone on its utterances, cut out of the batch by hand, its loss divided by its own tokens."""
-    target, data, method = objective(loss), batch(LENS, TOKENS), todm(loss)
+    target, data, method = make_objective(loss), batch(LENS, TOKENS), todm(loss)
     report = run(method, target, data)
     found, expected = gradients(target), {name: torch.zeros_like(p) for name, p in target.named_parameters()}
     for item in method.plan(data, context()):
@@ -113,7 +91,7 @@ def test_without_a_teacher_the_gradient_is_the_sum_of_every_subnets_own_mean(los
 def test_divergence_is_the_one_between_both_subnets_run_alone(loss: LossConfig, lattice: str) -> None:
     """All tokens as classes, so that the divergence is torch's own, over the nodes of the lattice in question."""
     loss = with_distillation(loss, num_kd_tokens=VOCAB_SIZE, divergence="kl", lattice=lattice)
-    target, data, method = objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
+    target, data, method = make_objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
     report = run(method, target, data)
     part = data.select(method.plan(data, context())[1].rows or ())
     node_sum, nodes = torch.zeros(()), 0
@@ -138,7 +116,7 @@ def test_the_gradient_of_a_taught_step_is_autograds(per: str) -> None:
     weight, count = 0.7, 3
     options = {"num_kd_tokens": count, "divergence": "kl", "lattice": "full", "kd_weight": weight, "per": per}
     loss = with_distillation(LATTICES[0], **options)
-    target, data, method = objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
+    target, data, method = make_objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
     run(method, target, data)
     found, part = gradients(target), data.select(method.plan(data, context())[1].rows or ())
     target.zero_grad(set_to_none=True)
@@ -165,7 +143,7 @@ def test_the_gradient_of_a_taught_step_is_autograds(per: str) -> None:
 def test_a_students_transducer_loss_is_on_its_teachers_lattice_where_asked(lattice: str) -> None:
     """Against a plain recursion over the nodes of the teacher's band; on its own lattice it is the untaught loss."""
     loss = with_distillation(LATTICES[1].model_copy(update={"prune_range": 2, "simple_scale": 0.0}), lattice=lattice)
-    target, data, method = objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
+    target, data, method = make_objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
     report, rows = run(method, target, data), method.plan(data, context())[1].rows or ()
     part, bands = data.select(rows), band_of(target, data, rows, loss, "teacher")
     assert bands is not None
@@ -210,7 +188,7 @@ def band_of(
     """Positions per utterance and frame at which the teacher is listened to; None = all."""
     if loss.transducer == "full" or lattice == "full":
         return None
-    output = target(data, SPACE.max, ("transducer",), 1.0, teaches=True)
+    output = target(data, SPACE.max, ("transducer",), 1.0, PassInputs(teaches=True))
     assert output.teaching is not None and output.teaching.ranges is not None
     return [output.teaching.ranges[row].tolist() for row in rows]
 
@@ -220,7 +198,7 @@ def band_of(
 def test_the_teacher_is_detached_and_students_move(loss: LossConfig, options: dict[str, object]) -> None:
     """The max subnet's gradient is that of its own loss: nothing flows back through what it teaches."""
     loss = with_distillation(loss, **({"num_kd_tokens": 3} | options))
-    target, data = objective(loss), batch(LENS, TOKENS)
+    target, data = make_objective(loss), batch(LENS, TOKENS)
     run(todm(loss), target, data)
     with_teacher = gradients(target)
     run(todm(loss.model_copy(update={"distillation": None})), target, data)
@@ -239,7 +217,7 @@ def test_the_teacher_is_detached_and_students_move(loss: LossConfig, options: di
 
 def test_one_utterance_teaches_and_learns() -> None:
     loss = with_distillation(LATTICES[1])
-    report = run(todm(loss), objective(loss), batch((40,), (3,)))
+    report = run(todm(loss), make_objective(loss), batch((40,), (3,)))
     assert not report.nonfinite and report.units["w1/transducer"] == 3.0
 
 
@@ -251,9 +229,9 @@ def test_phases_switch_optimizer_schedule_and_weight_at_their_epoch() -> None:
     phases.append(PhaseConfig(epoch=9, schedule=anneal))
     method = todm(with_distillation(LATTICES[1]), TodmConfig(phases=phases))
     assert [method.kd_weight(epoch) for epoch in (1, 3, 4, 7, 8)] == [1.0, 1.0, 0.5, 0.5, 0.1]
-    names = [method.phase(epoch).name for epoch in (1, 4, 6, 7, 8)]
-    assert names == ["from epoch 1", "from epoch 1", "from epoch 6", "from epoch 6", "from epoch 8"]
+    optimizers = [method.phase(epoch).optimizer_id for epoch in (1, 4, 6, 7, 8)]
+    assert optimizers == ["from epoch 1", "from epoch 1", "from epoch 6", "from epoch 6", "from epoch 8"]
     assert method.phase(5).optimizer is None and method.phase(6).optimizer == scaled
     assert [method.phase(epoch).schedule for epoch in (1, 8, 9, 10)] == [None, None, anneal, anneal]
-    assert method.phase(10).optimizer == AdamWConfig(lr=1e-4) and method.phase(10).name == "from epoch 8"
+    assert method.phase(10).optimizer == AdamWConfig(lr=1e-4) and method.phase(10).optimizer_id == "from epoch 8"
     assert method.plan(batch(), context(9))[1].losses["distillation"] == 0.1

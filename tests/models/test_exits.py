@@ -8,14 +8,8 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from slimasr.config.load import parse_config
-from slimasr.config.schema import (
-    JoinerConfig,
-    LossConfig,
-    LstmPredictorConfig,
-    MhSsmConfig,
-    ModelConfig,
-    StackFrontendConfig,
-)
+from slimasr.config.loss import LossConfig
+from slimasr.config.model import JoinerConfig, LstmPredictorConfig, MhSsmConfig, ModelConfig, StackFrontendConfig
 from slimasr.decoding.beam import modified_beam_search
 from slimasr.decoding.greedy import greedy_search
 from slimasr.models.build import build_model

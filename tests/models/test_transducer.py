@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from slimasr.config.schema import (
+from slimasr.config.loss import LossConfig
+from slimasr.config.model import (
     JoinerConfig,
-    LossConfig,
     LstmPredictorConfig,
     ModelConfig,
     PredictorConfig,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from slimasr.config.schema import Config, DecodingConfig
+from slimasr.config.schema import Config
+from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import eval_batches
 from slimasr.decoding.beam import modified_beam_search

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from slimasr.config.schema import EvolutionSearchConfig, ExhaustiveSearchConfig, Nsga2SearchConfig, RandomSearchConfig
+from slimasr.config.search import EvolutionSearchConfig, ExhaustiveSearchConfig, Nsga2SearchConfig, RandomSearchConfig
 from slimasr.errors import UserError
 from slimasr.search.feasible import Feasible
 from slimasr.search.generators import Evolution, Generator, build_generator, next_in_gaps

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from slimasr.config.schema import LayerSpaceConfig
+from slimasr.config.space import LayerSpaceConfig
 from slimasr.errors import UserError
 from slimasr.supernet.space import LayerSpace, build_space
 from slimasr.supernet.subnet import Subnet

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from slimasr.config.data import DataConfig
 from slimasr.config.load import parse_config
-from slimasr.config.schema import Config, DataConfig
+from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, plan_epoch, untrained
 from slimasr.data.tokenizer import Tokenizer, train_model

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
-from slimasr.elastic.norm import ElasticBatchNorm
+from slimasr.config.schema import Config
+from slimasr.data.batch import Batch
+from slimasr.elastic.norm import ElasticBatchNorm, RunningStats, calibration
+from slimasr.methods import METHODS, resolve_config
 from slimasr.methods.base import StepContext
 from slimasr.methods.slimmable import Slimmable
-from slimasr.supernet.space import WidthSpace
+from slimasr.objective.objective import Objective, loss_weights
+from slimasr.supernet.space import WidthSpace, build_space
+from slimasr.supernet.subnet import Subnet
 from slimasr.training.average import RunningAverage, calibrate
 from slimasr.training.distributed import World
-from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
+from tests.training.kit import TinyBatches, assert_equal, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
 CONTEXT = StepContext(step=0, epoch=1, total_steps=1, rng=random.Random(0))
 
@@ -65,7 +73,7 @@ def test_calibrated_statistics_are_plain_means_over_batches() -> None:
     batches = [TinyBatches(tokenizer).make([f"utt-{i}", f"utt-{i + 1}"]) for i in (0, 2, 4)]
     method = Slimmable(WidthSpace((1.0, 0.5)), {"transducer": 1.0})
     objective.train()
-    calibrate(objective, method, method.evaluated(), batches, CONTEXT)
+    calibrate(objective, method, lambda: batches, CONTEXT)
     assert objective.training
     norm = next(m for m in objective.model.modules() if isinstance(m, ElasticBatchNorm))
     inputs: list[torch.Tensor] = []
@@ -91,3 +99,111 @@ def test_running_average_travels() -> None:
     copy.load_state_dict(average.state_dict(), World().device)
     assert copy.count == 1
     assert torch.equal(copy.parameters["weight"], model.weight)
+
+
+FOUR_WIDTHS = {"kind": "layers", "depths": [2, 1], "widths": [0.25, 0.5, 0.75, 1.0]}
+RECIPES: dict[str, dict[str, Any]] = {
+    "slimmable": {"space": FOUR_WIDTHS},
+    "todm": {"space": FOUR_WIDTHS},
+    "multi_exit": {"space": {**FOUR_WIDTHS, "widths": [1.0]}, "model": {"exits": [1, 2]}},
+    "separate": {"space": FOUR_WIDTHS, "method": {"subnet": '{"width": 0.75, "path": [0]}'}},
+}
+"""A Conformer recipe for every method; together they have every width and every depth."""
+
+
+def recipe(kind: str, norm: str = "per_width") -> Config:
+    """A recipe of `RECIPES`, whose sizes can be divided by four."""
+    sections = RECIPES[kind]
+    encoder = {**tiny_config().model.encoder.model_dump(), "num_heads": 4, "head_dim": 4, "norm": norm}
+    model = {**tiny_config().model.model_dump(), "encoder": encoder, **sections.get("model", {})}
+    method = {"kind": kind, **sections.get("method", {})}
+    config = tiny_config(training={"num_epochs": 1}, model=model, space=sections["space"], method=method)
+    return resolve_config(config)[0]
+
+
+def statistics(model: nn.Module) -> dict[str, RunningStats]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, RunningStats)}
+
+
+def assert_all_estimated(model: nn.Module) -> None:
+    for name, stats in statistics(model).items():
+        assert stats.batches > 0, name
+        assert not ((stats.mean == 0) & (stats.var == 1)).any(), name
+
+
+class OneSubnet(Slimmable):
+    """Trains all subnets, but validates one alone, which none of the other widths shares statistics with."""
+
+    def evaluated(self) -> list[Subnet]:
+        return [Subnet(0.5)]
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_every_width_has_statistics_whatever_the_method(tmp_path: Path, kind: str) -> None:
+    """`RECIPES` needs an entry for every method of the table."""
+    config = recipe(kind)
+    target = make_objective(config, tiny_tokenizer())
+    make_trainer(config, tmp_path, objective=target).run()
+    final = torch.load(tmp_path / "final.pt", weights_only=True)["model"]
+    counts = {name: int(value) for name, value in final.items() if name.endswith(".batches")}
+    assert len(counts) == len(config.space.widths) * config.model.encoder.num_layers
+    assert min(counts.values()) > 0
+    target.model.load_state_dict(final)
+    assert_all_estimated(target.model)
+
+
+@pytest.mark.parametrize("norm", ["per_width", "recalibrated", "shared"])
+def test_a_method_that_validates_one_subnet_leaves_none_without_statistics(tmp_path: Path, norm: str) -> None:
+    config = recipe("slimmable", norm)
+    target = make_objective(config, tiny_tokenizer())
+    method = OneSubnet(build_space(config.space), loss_weights(config.loss))
+    make_trainer(config, tmp_path, method, objective=target).run()
+    target.model.load_state_dict(torch.load(tmp_path / "final.pt", weights_only=True)["model"])
+    assert_all_estimated(target.model)
+
+
+def made_up_batches() -> list[Batch]:
+    tokenizer = tiny_tokenizer()
+    return [TinyBatches(tokenizer).make([f"utt-{i}", f"utt-{i + 1}"]) for i in (0, 2, 4)]
+
+
+def estimated_over(target: Objective, subnets: list[Subnet], batches: list[Batch]) -> dict[str, RunningStats]:
+    """Statistics over these subnets alone, by the calibration of `slimasr.elastic.norm`."""
+    with calibration(target.model):
+        for batch in batches:
+            for subnet in subnets:
+                target.model.encode(batch.x, batch.x_lens, subnet)
+    return copy.deepcopy(statistics(target.model))
+
+
+def test_statistics_of_calibrated_subnets_are_not_touched_by_the_others() -> None:
+    """Each width as if it were alone: that of the method's subnet to the bit, the others over their largest subnet."""
+    config, batches = recipe("slimmable"), made_up_batches()
+    target = make_objective(config, tiny_tokenizer())
+    expected = {width: estimated_over(target, [Subnet(width)], batches) for width in config.space.widths}
+    method = OneSubnet(build_space(config.space), loss_weights(config.loss))
+    calibrate(target, method, lambda: batches, CONTEXT)
+    for name, found in statistics(target.model).items():
+        width = int(name.rsplit(".", 1)[1]) / 16
+        assert_equal(dict(found.named_buffers()), dict(expected[width][name].named_buffers()), name)
+
+
+@pytest.mark.parametrize("norm", ["per_width", "shared"])
+def test_channels_that_no_calibrated_subnet_runs_get_statistics_too(norm: str) -> None:
+    config, batches = recipe("slimmable", norm), made_up_batches()
+    half = Subnet(1.0, (0,), (("0.conv", 8),))
+
+    class Half(Slimmable):
+        def calibrated(self) -> list[Subnet]:
+            return [half]
+
+    target = make_objective(config, tiny_tokenizer())
+    own = estimated_over(target, [half], batches)
+    calibrate(target, Half(WidthSpace((1.0,)), {}), lambda: batches, CONTEXT)
+    name = "encoder.layers.0.parts.conv.norm.stats.16"
+    found = statistics(target.model)
+    assert torch.equal(found[name].mean[:8], own[name].mean[:8])
+    assert torch.equal(found[name].var[:8], own[name].var[:8])
+    for layer in (0, 1):
+        stats = found[name.replace("layers.0", f"layers.{layer}")]
+        assert not ((stats.mean == 0) & (stats.var == 1)).any()

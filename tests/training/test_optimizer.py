@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from slimasr.config.schema import AdamWConfig, OptimizerConfig, ScaledAdamConfig
+from slimasr.config.training import AdamWConfig, OptimizerConfig, ScaledAdamConfig
 from slimasr.elastic.ssm import ElasticS4D
 from slimasr.methods.base import ParameterGroup
 from slimasr.training.optimizer import (

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from slimasr.config.schema import Config, EdenScheduleConfig, ScaledAdamConfig
+from slimasr.config.schema import Config
+from slimasr.config.training import EdenScheduleConfig, ScaledAdamConfig
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.base import Phase
 from slimasr.methods.slimmable import Slimmable

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from slimasr.config.load import load_config
-from slimasr.config.schema import EdenScheduleConfig, ForceAnnealScheduleConfig, ProgressScheduleConfig
+from slimasr.config.training import EdenScheduleConfig, ForceAnnealScheduleConfig, ProgressScheduleConfig
 from slimasr.errors import UserError
 from slimasr.training.schedule import learning_rate_scale, progress_of, progress_scale
 

@@ -18,6 +18,7 @@ from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.base import Method, ParameterGroup, Pass, Phase, StepContext, StepReport, weigh
 from slimasr.models.transducer import Transducer
 from slimasr.objective.objective import Objective
+from slimasr.objective.passes import PassInputs
 from slimasr.supernet.space import WidthSpace
 from slimasr.supernet.subnet import Subnet
 from slimasr.training.trainer import Trainer
@@ -303,7 +304,7 @@ class TwoBranches(Method):
         for item in self.plan(batch, context):
             assert item.subnet.path is not None
             branch = encoder.run_layers(shared, item.subnet.path[1:], item.subnet, item.taps)
-            output = objective(batch, item.subnet, tuple(item.losses), context.progress, encoder=branch)
+            output = objective(batch, item.subnet, tuple(item.losses), context.progress, PassInputs(encoder=branch))
             total = total + weigh(output, item, batch, report)
             taps |= branch.taps
         distance = (taps[1] - taps[3].detach()).square().mean(dim=(1, 2)).sum() / batch.num_tokens
@@ -352,8 +353,8 @@ def test_two_branches_with_a_shared_layer(tmp_path: Path) -> None:
 def gradients_of_separate_passes(objective: Objective, batch: Batch) -> dict[str, Tensor]:
     """The same losses, each branch run from the features on, in one ordinary graph."""
     objective.zero_grad()
-    short = objective(batch, SHORT, tuple(LOSSES), 0.0, taps=(1,))
-    deep = objective(batch, DEEP, tuple(LOSSES), 0.0, taps=(3,))
+    short = objective(batch, SHORT, tuple(LOSSES), 0.0, PassInputs(taps=(1,)))
+    deep = objective(batch, DEEP, tuple(LOSSES), 0.0, PassInputs(taps=(3,)))
     distance = (short.encoder.taps[1] - deep.encoder.taps[3].detach()).square().mean(dim=(1, 2)).sum()
     total = sum(w * (short.losses[name] + deep.losses[name]).sum() for name, w in LOSSES.items()) + distance
     (total / batch.num_tokens).backward()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from slimasr.config.schema import SpecAugmentConfig
+from slimasr.config.training import SpecAugmentConfig
 from slimasr.data.batch import Batch
 from slimasr.training.spec_augment import spec_augment
 

@@ -16,8 +16,8 @@ from slimasr.data.batch import Batch
 from slimasr.elastic.norm import norm_parameters
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
+from slimasr.methods import resolve_config
 from slimasr.methods.base import Pass, StepContext
-from slimasr.methods.separate import resolve_separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.objective.objective import Objective
 from slimasr.results.store import read_results
@@ -270,16 +270,16 @@ def test_no_data_is_said(tmp_path: Path) -> None:
 def test_a_separate_model_has_its_subnet_s_size() -> None:
     tokenizer = tiny_tokenizer()
     config = tiny_config(method={"kind": "separate", "subnet": "w0.5"})
-    resolved, separate_of = resolve_separate(config)
+    resolved, separate_of = resolve_config(config)
     assert separate_of == "w0.5"
     assert resolved.space.widths == [1.0]
-    assert resolve_separate(resolved)[0] == resolved
+    assert resolve_config(resolved)[0] == resolved
     small = make_objective(resolved, tokenizer).model
     cut = make_objective(tiny_config(), tokenizer).model.extract(SPACE.min)
     shapes = {name: value.shape for name, value in small.state_dict().items() if not name.startswith("ctc")}
     assert shapes == {name: value.shape for name, value in cut.state_dict().items()}
     with pytest.raises(UserError, match="0.3"):
-        resolve_separate(tiny_config(method={"kind": "separate", "subnet": "0.3"}))
+        resolve_config(tiny_config(method={"kind": "separate", "subnet": "0.3"}))
 
 
 def test_it_learns(tmp_path: Path) -> None:

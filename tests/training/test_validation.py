@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from slimasr.config.schema import DecodingConfig
+from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.methods.base import StepContext
 from slimasr.methods.slimmable import Slimmable

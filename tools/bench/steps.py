@@ -9,9 +9,8 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.methods import build_method
+from slimasr.methods import build_method, resolve_config
 from slimasr.methods.base import StepContext
-from slimasr.methods.separate import resolve_separate
 from slimasr.models.build import build_model
 from slimasr.models.transducer import FRAMES_PER_SECOND
 from slimasr.objective.objective import Objective
@@ -41,7 +40,7 @@ def noise_batch(config: Config, utterances: int, seconds: float) -> Batch:
 def make_step(config: Config) -> Callable[[Batch], object]:
     """A call that takes one optimiser step on a batch, past the warm-up of the losses: SpecAugment, forward and
     backward passes with the preset's losses, clipping, the preset's optimiser."""
-    config, _ = resolve_separate(config)
+    config, _ = resolve_config(config)
     space = build_space(config.space)
     torch.manual_seed(0)
     model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)

@@ -1,0 +1,52 @@
+"""One step of a method on a tiny model, and the gradients that it leaves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from slimasr.config.loss import LossConfig
+from slimasr.config.model import ModelConfig
+from slimasr.data.batch import Batch
+from slimasr.methods.base import Method, StepContext, StepReport
+from slimasr.models.transducer import Transducer
+from slimasr.objective.objective import Objective
+from tests.tiny import MODEL, VOCAB_SIZE, randomize
+
+
+def make_objective(loss: LossConfig, widths: Sequence[float] = (1.0,), model: ModelConfig = MODEL) -> Objective:
+    """A model with random weights and norms, the same ones every time, without dropout."""
+    torch.manual_seed(0)
+    transducer = randomize(Transducer(model, VOCAB_SIZE, widths, loss)).eval()
+    assert isinstance(transducer, Transducer)
+    return Objective(transducer, loss)
+
+
+def aligned(data: Batch) -> Batch:
+    """The batch with each token emitted somewhere, in order; its last utterance has no alignment."""
+    rng, rows = random.Random(0), []
+    for frames, tokens in zip((data.x_lens // 4 - 1).tolist(), data.y_lens.tolist(), strict=True):
+        chosen = sorted(rng.choices(range(frames), k=tokens))
+        rows.append(chosen + [-1] * (data.y.shape[1] - tokens))
+    rows[-1] = [-1] * data.y.shape[1]
+    return replace(data, alignment=torch.tensor(rows))
+
+
+def context(epoch: int = 1) -> StepContext:
+    """A step early in a run, with random numbers of its own."""
+    return StepContext(step=5, epoch=epoch, total_steps=100, rng=random.Random(0))
+
+
+def run(method: Method, target: Objective, data: Batch) -> StepReport:
+    """One step's passes; gradients are those of this step alone."""
+    target.zero_grad(set_to_none=True)
+    return method.run(target, data, context(), method.normalizer(data), lambda loss: loss.backward())
+
+
+def gradients(target: Objective) -> dict[str, Tensor]:
+    """Parameter name -> gradient, zeros where there is none."""
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in target.named_parameters()}
