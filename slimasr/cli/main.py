@@ -1,4 +1,4 @@
-"""``slimasr <stage>``: every stage command under one name, and ``slimasr doctor``.
+"""``slimasr <stage>``: every stage command under one name, ``slimasr config`` and ``slimasr doctor``.
 
 Stages are imported when they are called, so that ``slimasr --help`` answers at once.
 """
@@ -10,6 +10,7 @@ from importlib import import_module
 
 import typer
 
+from slimasr.cli import config
 from slimasr.cli.common import command_app, guard
 from slimasr.cli.doctor import doctor
 
@@ -42,6 +43,7 @@ def main_app() -> typer.Typer:
     )
     for stage, summary in STAGES.items():
         app.command(stage, help=summary, add_help_option=False, context_settings=PASS_ALL)(_forward_to(stage))
+    app.command("config")(guard(config.run))
     app.command("doctor")(guard(doctor))
     return app
 

@@ -42,7 +42,10 @@ class MusanConfig(Section):
     """Additive noise from MUSAN, mixed into training audio or precomputed features (lhotse ``CutMix``)."""
 
     snr: tuple[Decibels, Decibels] = (10.0, 20.0)
+    """Lowest and highest signal-to-noise ratio in dB; each noisy utterance gets one drawn uniformly in between."""
+
     probability: Fraction = 0.5
+    """Probability that a training utterance gets noise in an epoch; 0 = never, 1 = always."""
 
     @model_validator(mode="after")
     def _snr_in_order(self) -> MusanConfig:
@@ -52,29 +55,64 @@ class MusanConfig(Section):
 
 
 class DataConfig(Section):
-    """Corpus, its sets, and how batches are drawn from it.
-
-    ``allow_overlap``: let training sets share utterances with the dev and test sets, to learn them by heart.
-    """
+    """Corpus, its sets, and how batches are drawn from it."""
 
     corpus: Literal["digits", "fsdd", "an4", "librispeech"]
+    """The corpus that stage 1 (slimasr-prepare) reads; digits is synthetic and is made by that stage."""
+
     train: list[SetName] = ["train"]
+    """Sets to train on, named as in the corpus; at least one, all different."""
+
     dev: SetName = "dev"
+    """Set for validation during training and for the search."""
+
     test: list[SetName] = ["test"]
+    """Sets to decode and score after training, all different; [] = none."""
+
     sampling_rate: SamplingRate = 16000
+    """Sampling rate in Hz at which features are computed."""
+
     resample: bool = False
+    """Whether audio of another sampling rate is resampled; false = such audio is an error."""
+
     speeds: list[Speed] = [1.0]
+    """Speed factors for training; every epoch draws one of them uniformly for each utterance; all different."""
+
     storage: Literal["precomputed", "on_the_fly"] = "precomputed"
+    """Whether stage 2 (slimasr-features) stores the features, or every batch computes them from audio again."""
+
     min_cut_seconds: NonNegativeFloat = 0.1
+    """Training utterances shorter than this many seconds are left out; at most ``max_cut_seconds``."""
+
     max_cut_seconds: PositiveFloat = 30.0
+    """Training utterances longer than this many seconds are left out; dev and test utterances longer than twice this,
+    or than 60 s, are recognised in pieces."""
+
     max_bad_share: Fraction = 0.01
+    """Largest fraction of a training set that may be left out as unusable; above it the stage stops; 0 = none."""
+
     batch_seconds: PositiveFloat = 200.0
+    """Longest training batch of one process in seconds of audio, padding included; a longer utterance is a batch of
+    its own."""
+
     max_cuts: Positive | None = None
+    """Most utterances in a training batch of one process; null = no limit but ``batch_seconds``."""
+
     num_buckets: Positive = 10
+    """Number of groups of similar duration, from one of which each training batch is drawn; 1 = durations are mixed."""
+
     num_workers: Processes = 0
+    """Number of worker processes that load batches; 0 = the process that uses the batches loads them itself."""
+
     allow_overlap: bool = False
+    """Whether training sets may share utterances with the dev and test sets, to show that a model can learn them by
+    heart."""
+
     musan: MusanConfig | None = None
+    """Additive noise on training utterances; null = none."""
+
     options: dict[str, Option] = {}
+    """Options of the corpus; each corpus has its own, and checks them when it is prepared."""
 
     @model_validator(mode="after")
     def _possible(self) -> DataConfig:
@@ -94,10 +132,14 @@ class FeatureConfig(Section):
     """Log-mel filter banks, lhotse ``Fbank`` defaults: 25/10 ms, povey window, 20/-400 Hz, no dither."""
 
     num_mel_bins: MelBins = 80
+    """Number of mel filters, the size of a feature frame; must equal ``model.num_mel_bins``."""
 
 
 class TokenizerConfig(Section):
     """SentencePiece model; ids 0, 1, 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``."""
 
     kind: Literal["bpe", "unigram", "char"] = "bpe"
+    """SentencePiece algorithm: byte-pair encoding, a unigram model, or single characters."""
+
     vocab_size: VocabSize = 500
+    """Number of tokens, the three special ones included; with ``kind: char`` an upper limit."""

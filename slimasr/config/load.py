@@ -11,15 +11,14 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from slimasr.config.read import parse_yaml, read_yaml
 from slimasr.config.schema import Config
-from slimasr.config.section import Section
+from slimasr.config.section import Section, kinds_of, sections_of
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 
@@ -101,41 +100,21 @@ def _walk(location: Sequence[str | int]) -> tuple[list[str | int], list[str]]:
     known = list(Config.model_fields)
     choices: list[type[Section]] = [Config]
     for part in location:
-        if len(choices) > 1 and part in _kinds(choices):
-            choices = [_kinds(choices)[str(part)]]
+        if len(choices) > 1 and part in kinds_of(choices):
+            choices = [kinds_of(choices)[str(part)]]
             known = list(choices[0].model_fields)
             continue
         keys.append(part)
         if isinstance(part, str):
             known = [key for choice in choices for key in choice.model_fields]
             annotations = [c.model_fields[part].annotation for c in choices if part in c.model_fields]
-            choices = [section for annotation in annotations for section in _sections(annotation, in_lists=True)]
+            choices = [section for annotation in annotations for section in sections_of(annotation, in_lists=True)]
     return keys, known
 
 
 def _did_you_mean(key: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _sections(annotation: Any, *, in_lists: bool = False) -> list[type[Section]]:
-    """The section classes that a field may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation] if issubclass(annotation, Section) else []
-    if get_origin(annotation) is Annotated:
-        return _sections(get_args(annotation)[0], in_lists=in_lists)
-    if get_origin(annotation) in (Union, UnionType) or (in_lists and get_origin(annotation) is list):
-        return [s for part in get_args(annotation) for s in _sections(part, in_lists=in_lists)]
-    return []
-
-
-def _kinds(choices: Sequence[type[Section]]) -> dict[str, type[Section]]:
-    return {
-        kind: choice
-        for choice in choices
-        if "kind" in choice.model_fields
-        for kind in get_args(choice.model_fields["kind"].annotation)
-    }
 
 
 def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:
@@ -191,7 +170,7 @@ def _complete(parts: list[str], override: str) -> list[str]:
         if part not in known:
             raise UserError(f"--set {override}: unknown key {part}{_did_you_mean(part, known)}")
         holders = [choice for choice in choices if part in choice.model_fields]
-        choices = [s for holder in holders for s in _sections(holder.model_fields[part].annotation)]
+        choices = [s for holder in holders for s in sections_of(holder.model_fields[part].annotation)]
     return parts
 
 
@@ -199,7 +178,7 @@ def _section_paths(section: type[Section], prefix: tuple[str, ...] = ()) -> list
     """Paths of all sections below one, each once."""
     paths: list[tuple[str, ...]] = []
     for name, field in section.model_fields.items():
-        choices = _sections(field.annotation)
+        choices = sections_of(field.annotation)
         if choices:
             paths.append((*prefix, name))
         for choice in choices:
@@ -219,7 +198,7 @@ def _merge(base: Tree, over: Tree, section: type[Section] | None) -> Tree:
             continue
         below = merged.get(key)
         field = section.model_fields.get(key) if section is not None else None
-        choices = [] if field is None else _sections(field.annotation)
+        choices = [] if field is None else sections_of(field.annotation)
         if isinstance(value, dict) and isinstance(below, dict) and not _other_kind(choices, below, value):
             merged[key] = _merge(below, value, _chosen(choices, below))
         else:
@@ -229,21 +208,21 @@ def _merge(base: Tree, over: Tree, section: type[Section] | None) -> Tree:
 
 def _chosen(choices: Sequence[type[Section]], value: Tree) -> type[Section] | None:
     """The section class of a mapping, None for a free mapping."""
-    return choices[0] if len(choices) == 1 else _kinds(choices).get(str(value.get("kind")))
+    return choices[0] if len(choices) == 1 else kinds_of(choices).get(str(value.get("kind")))
 
 
 def _other_kind(choices: Sequence[type[Section]], below: Tree, value: Tree) -> bool:
-    return len(_kinds(choices)) > 1 and "kind" in value and value["kind"] != below.get("kind")
+    return len(kinds_of(choices)) > 1 and "kind" in value and value["kind"] != below.get("kind")
 
 
 def _with_default_kinds(tree: Tree, section: type[Section]) -> Tree:
     """``tree`` with the default ``kind`` written into sections that leave it out."""
     filled = dict(tree)
     for name, field in section.model_fields.items():
-        value, choices = filled.get(name), _sections(field.annotation)
+        value, choices = filled.get(name), sections_of(field.annotation)
         if not isinstance(value, dict) or not choices:
             continue
-        if len(_kinds(choices)) > 1 and "kind" not in value:
+        if len(kinds_of(choices)) > 1 and "kind" not in value:
             value = {"kind": field.get_default(call_default_factory=True).kind, **value}
         choice = _chosen(choices, value)
         filled[name] = value if choice is None else _with_default_kinds(value, choice)

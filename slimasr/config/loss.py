@@ -26,28 +26,41 @@ PruneRange = Annotated[int, Bounds(2, LARGEST_INT)]
 
 
 class DistillationConfig(Section):
-    """In-place distillation from the teacher of the same step, over the lattice's nodes (paper 2).
-
-    Classes per node: the ``num_kd_tokens`` likeliest ones of the teacher and the rest together (``classes: top``), or
-    next reference token, blank and rest (``classes: target_blank``); ``include_target_blank`` forces these two among
-    the top ones. ``lattice``: student's transducer loss and distillation both on the teacher's pruned lattice
-    (``teacher``), its transducer loss on its own one (``own``), or everything on the ``full`` lattice.
-    ``alpha`` is the adaptive alpha-divergence: of ``alpha_min`` and ``alpha_max`` whichever is larger at a node, its
-    importance ratios clipped at ``iw_clip``. ``per: node`` averages over nodes, next to losses per token;
-    ``per: utterance`` takes sums over nodes and labels, averaged over utterances (Panchapagesan et al. 2021), for which
-    ``kd_weight`` must be chosen anew.
-    """
+    """In-place distillation from the teacher of the same step, over the lattice's nodes (paper 2)."""
 
     kd_weight: NonNegativeFloat = 1.0
+    """Weight of the divergence from the teacher beside the transducer loss; 0 = the students have no teacher."""
+
     divergence: Literal["kl", "alpha"] = "alpha"
+    """Divergence between teacher and student: Kullback-Leibler, or the adaptive alpha-divergence (Wang et al. 2021)."""
+
     classes: Literal["top", "target_blank"] = "top"
+    """Classes told apart at a node beside the rest together: the ``num_kd_tokens`` likeliest tokens of the teacher, or
+    the next reference token and blank."""
+
     num_kd_tokens: Positive = 10
+    """Number of tokens that ``classes: top`` tells apart; at the vocabulary's size or above, all."""
+
     include_target_blank: bool = False
+    """Whether ``classes: top`` always includes the next reference token and blank, in place of the least likely."""
+
     alpha_min: Alpha = -1.0
+    """Lower alpha of the adaptive alpha-divergence, which takes the larger of its two divergences at each node; at most
+    ``alpha_max``."""
+
     alpha_max: Alpha = 1.0
+    """Upper alpha of the adaptive alpha-divergence; 1 = KL(teacher || student), 0 = KL(student || teacher)."""
+
     iw_clip: PositiveFloat = 5.0
+    """Upper limit of the importance ratios (teacher / student) ** alpha in the adaptive alpha-divergence."""
+
     lattice: Literal["teacher", "own", "full"] = "teacher"
+    """Nodes at which a student is compared, and of its transducer loss: ``teacher`` takes the teacher's pruned nodes
+    for both, ``own`` the student's own ones for its loss, and ``full`` compares at all nodes."""
+
     per: Literal["node", "utterance"] = "node"
+    """Whether the divergence is a mean over nodes, beside transducer and CTC losses per token, or all of them are sums
+    averaged over utterances (Panchapagesan et al. 2021), for which another ``kd_weight`` must be chosen."""
 
     @model_validator(mode="after")
     def _alphas_in_order(self) -> DistillationConfig:
@@ -57,18 +70,22 @@ class DistillationConfig(Section):
 
 
 class AuxiliaryConfig(Section):
-    """Cross-entropy of frame targets at the hidden states of some layers (paper 2, baseline A2).
-
-    ``layers``: after how many layers; each has a small network of one hidden layer of ``hidden_dim`` channels, for
-    training only, and its mean per frame weighs ``aux_weight``. Targets follow from the ``alignments`` folder of an
-    experiment (``slimasr-align``): every frame belongs to the token emitted nearest to it. At the paper's sizes,
-    ``hidden_dim: 82`` gives its 1.15 million parameters.
-    """
+    """Cross-entropy of frame targets at the hidden states of some layers (paper 2, baseline A2)."""
 
     layers: list[Positive] = [8, 12, 16]
+    """Numbers of layers after which frames are classified, at least one, rising, at most ``model.encoder.num_layers``;
+    a subnet without such a layer has no loss there."""
+
     aux_weight: PositiveFloat = 0.3
+    """Weight of this loss, a mean over frames that is summed over the layers, beside the transducer loss."""
+
     hidden_dim: Positive = 64
+    """Hidden channels of the classifier at each layer, which exists for training only; at the paper's sizes, 82 give
+    its 1.15 million parameters."""
+
     alignments: Location
+    """Folder that slimasr-align wrote (``exp/<name>/alignments``); every frame belongs to the token emitted nearest to
+    it."""
 
     @model_validator(mode="after")
     def _rising(self) -> AuxiliaryConfig:
@@ -78,24 +95,46 @@ class AuxiliaryConfig(Section):
 
 
 class LossConfig(Section):
-    """Transducer loss, CTC and frame targets.
-
-    ``pruned`` sums ``simple_scale`` times the smoothed simple loss and the pruned loss; over the first
-    ``warmup`` share of steps the simple loss fades from 1 to ``simple_scale`` and the pruned one from 0.1 to 1.
-    """
+    """Transducer loss, CTC and frame targets."""
 
     transducer: Literal["full", "pruned"] = "pruned"
+    """Transducer loss over the full lattice, or over the nodes that a simple joiner finds likely (Kuang et al. 2022),
+    which takes less memory."""
+
     rnnt_type: Literal["regular", "modified", "constrained"] = "regular"
+    """Topology of the lattice: any number of symbols per frame, at most one, or at most one that also pays for a blank
+    on its frame."""
+
     backend: Literal["auto", "k2", "torch"] = "auto"
+    """Implementation of the lattice recursion; auto = k2 where it imports, else plain PyTorch."""
+
     prune_range: PruneRange = 5
+    """Number of label positions that the pruned loss keeps per frame."""
+
     simple_scale: Fraction = 0.5
+    """Weight of the simple loss beside the pruned loss after ``warmup``; before, it falls from 1 to this while that of
+    the pruned loss rises from 0.1 to 1."""
+
     lm_scale: Fraction = 0.25
+    """Weight of the predictor alone in the smoothed simple loss; the simple joiner keeps 1 - lm_scale - am_scale."""
+
     am_scale: Fraction = 0.0
+    """Weight of the encoder alone in the smoothed simple loss."""
+
     warmup: Fraction = 0.1
+    """Fraction of all optimiser steps over which the weights of simple and pruned loss change; 0 = none."""
+
     delay_penalty: Penalty = 0.0
+    """Nats per encoder frame by which earlier symbols are favoured (Kang et al. 2023); 0 and below = off."""
+
     ctc_weight: NonNegativeFloat = 0.0
+    """Weight of a CTC loss on the encoder output, for training only; 0 = no CTC loss."""
+
     distillation: DistillationConfig | None = None
+    """Teaching of the smaller subnets by the max subnet, with ``method.kind: todm`` only; null = no teaching."""
+
     auxiliary: AuxiliaryConfig | None = None
+    """Frame targets at inner layers; null = none."""
 
     def check(self, config: Config) -> None:
         num_layers = config.model.encoder.num_layers

@@ -49,55 +49,67 @@ class MethodSection(Section):
 
 
 class SlimmableConfig(MethodSection):
-    """Every step sums the losses of all subnets of the space (paper 1).
-
-    ``share_predictor`` runs the predictor once per step, with one dropout mask for all subnets.
-    """
+    """Every step sums the losses of all subnets of the space (paper 1)."""
 
     kind: Literal["slimmable"] = "slimmable"
+    """Selects slimmable training."""
+
     share_predictor: bool = True
+    """Whether the predictor runs once per batch, with one dropout mask for all subnets."""
 
 
 class SeparateConfig(MethodSection):
-    """One subnet of the space, built as a stand-alone model and trained alone: the baseline.
-
-    ``subnet`` is a width, an id, ``max``, ``min`` or JSON; YAML reads a bare width as a number, which is as good.
-    """
+    """One subnet of the space, built as a stand-alone model and trained alone: the baseline."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     kind: Literal["separate"] = "separate"
+    """Selects the training of one subnet alone."""
+
     subnet: SubnetText = "1.0"
+    """The subnet to train: a width, an id such as w0.5, max, min, or JSON."""
 
 
 class PhaseConfig(Section):
-    """What changes at the beginning of ``epoch`` (counted from 1); null = stays as it was.
-
-    A new optimiser starts without history. A new schedule counts from the beginning of the run.
-    """
+    """What changes at the beginning of an epoch."""
 
     epoch: LaterEpoch
+    """First epoch of the phase, counted from 1; at most ``training.num_epochs``."""
+
     optimizer: OptimizerConfig | None = None
+    """New optimiser, which starts without history and needs its ``kind``; null = the optimiser stays."""
+
     schedule: ScheduleConfig | None = None
+    """New schedule, which counts from the beginning of the run and needs its ``kind``; null = the schedule stays."""
+
     kd_weight: NonNegativeFloat | None = None
+    """New ``loss.distillation.kd_weight``; 0 = no teacher, null = the weight stays."""
 
 
 class TodmConfig(MethodSection):
-    """Train once, deploy many (paper 2): the max subnet on the whole batch, the min subnet and ``num_random`` others
-    on disjoint parts of it, ``share`` of its utterances each.
-
-    ``validated``: subnets validated after each epoch, as ``max``, ``min`` or JSON. ``share_predictor``: see
-    slimmable.
-    """
+    """Train once, deploy many (paper 2): every step trains the max subnet on the whole batch, and the min subnet and
+    random ones on disjoint parts of it."""
 
     teaches: ClassVar[bool] = True
 
     kind: Literal["todm"] = "todm"
+    """Selects TODM."""
+
     num_random: Natural = 2
+    """Number of random subnets in a step beside max and min; 0 = none."""
+
     share: PositiveFraction = 0.25
+    """Fraction of a batch's utterances on which each smaller subnet is trained, at least one utterance; 1 = all."""
+
     share_predictor: bool = True
+    """Whether the predictor runs once per batch, with one dropout mask for all subnets."""
+
     phases: list[PhaseConfig] = []
+    """Later phases of the training, their epochs rising; [] = the whole run is one phase."""
+
     validated: list[SubnetText] = ["max", "min"]
+    """Subnets to validate, as max, min, a width, an id or JSON, at least one, all different; best.pt has their lowest
+    mean WER."""
 
     @model_validator(mode="after")
     def _in_order(self) -> TodmConfig:
@@ -120,12 +132,14 @@ class TodmConfig(MethodSection):
 
 
 class MultiExitConfig(MethodSection):
-    """The full depth and all ``model.exits`` in one encoder pass; the losses of an exit weigh ``exit_weight`` times as
-    much (paper 2, baseline A3). The space lists depths, all of them exits or the full one.
-    """
+    """The full depth and all ``model.exits`` in one encoder pass (paper 2, baseline A3), for a space of depths that are
+    all exits or the full depth."""
 
     kind: Literal["multi_exit"] = "multi_exit"
+    """Selects the training of several exits."""
+
     exit_weight: PositiveFloat = 0.3
+    """Weight of the losses at every exit, beside 1 for those at the full depth."""
 
     def check(self, config: Config) -> None:
         super().check(config)

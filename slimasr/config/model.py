@@ -16,7 +16,10 @@ class ConvFrontendConfig(Section):
     """Two strided convolutions, time reduced 4 times, then a linear layer to ``d_model``."""
 
     kind: Literal["conv"] = "conv"
+    """Selects the convolutional front end."""
+
     channels: Positive = 64
+    """Channels of both convolutions at width 1."""
 
     @property
     def min_frames(self) -> int:
@@ -32,7 +35,10 @@ class StackFrontendConfig(Section):
     """A linear layer per frame, then ``factor`` frames side by side as one of ``d_model`` channels (paper 2)."""
 
     kind: Literal["stack"] = "stack"
+    """Selects the front end that stacks frames."""
+
     factor: Positive = 4
+    """Number of feature frames of 10 ms in an encoder frame; must divide ``d_model`` at every width."""
 
     @property
     def min_frames(self) -> int:
@@ -51,9 +57,16 @@ class LayerSizes(Section):
     """Sizes of one Conformer layer, as extraction writes them; 0 = the module is absent."""
 
     ffn1: Natural
+    """Hidden channels of the first feed-forward module."""
+
     heads: Natural
+    """Attention heads."""
+
     conv: Natural
+    """Inner channels of the convolution module."""
+
     ffn2: Natural
+    """Hidden channels of the second feed-forward module."""
 
 
 class EncoderSection(Section):
@@ -75,26 +88,52 @@ class EncoderSection(Section):
 
 
 class ConformerConfig(EncoderSection):
-    """Elastic Conformer (paper 1).
-
-    ``adaptive_dropout`` lowers the dropout on the hidden channels of a feed-forward module in proportion to how many
-    of them run (paper 2).
-    """
+    """Elastic Conformer (paper 1)."""
 
     kind: Literal["conformer"] = "conformer"
+    """Selects the Conformer."""
+
     d_model: Positive = 256
+    """Channels between the layers, and inner channels of the convolution modules."""
+
     num_layers: Positive = 16
+    """Number of layers."""
+
     num_heads: Positive = 4
+    """Attention heads of a layer."""
+
     head_dim: Positive = 64
+    """Channels of an attention head; ``num_heads * head_dim`` need not be ``d_model``."""
+
     ffn_dim: Positive = 1024
+    """Hidden channels of each of a layer's two feed-forward modules."""
+
     kernel_size: Positive = 31
+    """Width of the depthwise convolution in encoder frames; must be odd."""
+
     attention: Literal["relative", "plain"] = "relative"
+    """Relative positions inside attention (Dai et al. 2019), or sinusoids added once to the first layer's input."""
+
     position_dim: Positive | None = None
+    """Channels of the positional sinusoids, the same at every width; null = ``d_model``."""
+
     slimming: Literal["head_count", "head_size"] = "head_count"
+    """What attention keeps at a width: the first heads whole, or the first channels of every head."""
+
     norm: Literal["per_width", "shared", "recalibrated"] = "per_width"
+    """Layer and batch norms with parameters and statistics of their own per width, the same for all widths, or with
+    shared parameters and statistics of their own per width."""
+
     dropout: Rate = 0.1
+    """Dropout probability in the front end and all modules; 0 = none."""
+
     adaptive_dropout: bool = False
+    """Whether dropout at the hidden channels of a feed-forward module shrinks in proportion to how many of them run
+    (paper 2)."""
+
     layers: list[LayerSizes] | None = None
+    """Sizes of every single layer, one entry per layer, as slimasr-extract writes them; null = all layers have the
+    sizes above."""
 
     @model_validator(mode="after")
     def _possible(self) -> ConformerConfig:
@@ -114,33 +153,63 @@ class ConformerConfig(EncoderSection):
 
 
 class MhSsmConfig(EncoderSection):
-    """Elastic encoder of multi-head state space models (paper 2).
-
-    ``ssm_state`` counts real numbers per channel. ``bidirectional: false`` gives the forward form, which streams.
-    ``convolution: real`` computes the same with real numbers alone, for runtimes without complex ones. Systems
-    start with time steps from ``dt_min`` to ``dt_max`` and poles of this ``decay``: a kernel's length is about 1 /
-    (dt decay) frames. ``spread_heads`` gives each head its own range of time scales between ``dt_min`` and
-    ``dt_max``, from local to global. ``ffn_dims`` are the sizes of single layers, as extraction writes them; 0 =
-    the module is absent. ``adaptive_dropout``: see the Conformer.
-    """
+    """Elastic encoder of multi-head state space models (paper 2; Fathullah et al. 2023)."""
 
     kind: Literal["mh_ssm"] = "mh_ssm"
+    """Selects multi-head state space models."""
+
     d_model: Positive = 512
+    """Channels between the layers; ``ssm_heads`` must divide it at every width."""
+
     num_layers: Positive = 16
+    """Number of layers."""
+
     ssm_heads: Positive = 1
+    """Heads of a layer, 1 or an even number, as heads gate each other in pairs."""
+
     ssm_stacks: Positive = 2
+    """State space units in sequence within a head."""
+
     ssm_state: Positive = 32
+    """Real numbers in the state of each channel and direction; must be even, as states are conjugate pairs."""
+
     ffn_dim: Positive = 4096
+    """Hidden channels of a layer's feed-forward module."""
+
     bidirectional: bool = True
+    """Whether a second set of systems runs against time; false = every frame depends on the past alone, so that the
+    encoder can stream."""
+
     convolution: Literal["fft", "real"] = "fft"
+    """Convolution by Fourier transforms, or the same with real numbers alone, for runtimes without complex ones."""
+
     dt_min: PositiveFloat = 1e-3
+    """Smallest time step of the systems at the start of training, below ``dt_max``; a kernel is about
+    1 / (dt * decay) encoder frames long."""
+
     dt_max: PositiveFloat = 1e-1
+    """Largest time step of the systems at the start of training."""
+
     decay: PositiveFloat = 0.5
+    """Decay of all poles at the start of training; large values make short kernels."""
+
     spread_heads: bool = False
+    """Whether each head starts with its own part of the range from ``dt_min`` to ``dt_max``, from local to global;
+    false = every head takes the whole range."""
+
     norm: Literal["per_width", "shared"] = "per_width"
+    """Layer norms of their own per width, or the same for all widths."""
+
     dropout: Rate = 0.1
+    """Dropout probability in the front end and all modules; 0 = none."""
+
     adaptive_dropout: bool = False
+    """Whether dropout at the hidden channels of a feed-forward module shrinks in proportion to how many of them run
+    (paper 2)."""
+
     ffn_dims: list[Natural] | None = None
+    """Hidden channels of the feed-forward module of every single layer, one entry per layer, as slimasr-extract writes
+    them; 0 = the layer has no such module, null = ``ffn_dim`` for all."""
 
     @model_validator(mode="after")
     def _possible(self) -> MhSsmConfig:
@@ -172,48 +241,75 @@ class StatelessPredictorConfig(Section):
     """Embedding and a grouped 1-D convolution over the last ``context_size`` labels."""
 
     kind: Literal["stateless"] = "stateless"
+    """Selects the stateless predictor, which device runtimes load."""
+
     dim: Positive = 512
+    """Channels of embedding and output."""
+
     context_size: Positive = 2
+    """Number of last labels that it sees."""
+
     dropout: Rate = 0.0
+    """Dropout probability at the embeddings; 0 = none."""
 
 
 class LstmPredictorConfig(Section):
     """Embedding and an LSTM over the whole label history."""
 
     kind: Literal["lstm"] = "lstm"
+    """Selects the LSTM predictor."""
+
     dim: Positive = 512
+    """Channels of the LSTM layers and of the output."""
+
     num_layers: Positive = 2
+    """Number of LSTM layers."""
+
     embedding_dim: Positive = 512
+    """Channels of the label embedding."""
+
     dropout: Rate = 0.1
+    """Dropout probability before, between and behind the LSTM layers; 0 = none."""
 
 
 class JoinerConfig(Section):
-    """Project encoder and predictor to ``dim``, add, activate, project to the vocabulary.
-
-    ``projection: gated`` rectifies and normalises the encoder's side, as an exit does (see ``model.exits``).
-    """
+    """Joiner, which projects encoder and predictor to ``dim``, adds, activates, and projects to the vocabulary."""
 
     dim: Positive = 512
+    """Channels in which encoder and predictor meet."""
+
     projection: Literal["linear", "gated"] = "linear"
+    """Projection of the encoder's output: a linear layer, or one that is also rectified and normalised, as at an exit
+    (see ``model.exits``)."""
+
     activation: Literal["tanh", "relu", "none"] = "tanh"
+    """Function between the sum and the output layer."""
 
 
 PredictorConfig = Annotated[StatelessPredictorConfig | LstmPredictorConfig, Field(discriminator="kind")]
 
 
 class ModelConfig(Section):
-    """A transducer: front end, encoder, predictor, joiner.
-
-    ``exits``: depths whose subnets project the encoder's output by themselves: linear, ReLU, layer norm (paper 2,
-    baseline A3). One after the last layer is a second output of the full depth, for training only.
-    """
+    """A transducer: front end, encoder, predictor, joiner."""
 
     num_mel_bins: MelBins = 80
+    """Size of the feature frames that it reads; must equal ``features.num_mel_bins``."""
+
     frontend: FrontendConfig = ConvFrontendConfig()
+    """What turns feature frames of 10 ms into fewer, wider encoder frames."""
+
     encoder: EncoderConfig = ConformerConfig()
+    """Elastic network over the audio."""
+
     predictor: PredictorConfig = StatelessPredictorConfig()
+    """Network over the labels emitted so far, shared by all subnets."""
+
     joiner: JoinerConfig = JoinerConfig()
+    """Network that scores the next label."""
+
     exits: list[Positive] = []
+    """Depths whose subnets project the encoder's output by themselves (linear, ReLU, layer norm; paper 2, baseline
+    A3), rising, at most ``encoder.num_layers``; one after the last layer is a second output for training only."""
 
     @model_validator(mode="after")
     def _exits_exist(self) -> ModelConfig:

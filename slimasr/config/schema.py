@@ -26,17 +26,40 @@ class Config(Section):
     """One experiment. ``exp/<name>/config.yaml`` holds the resolved copy that later stages read."""
 
     name: Line
+    """Name of the experiment in results and reports, and in the database of its search."""
+
     seed: Seed = 42
+    """Seed of everything random; at most 2^63 - 1."""
+
     data: DataConfig
+    """Corpus, sets and batches."""
+
     features: FeatureConfig = FeatureConfig()
+    """Acoustic features."""
+
     tokenizer: TokenizerConfig = TokenizerConfig()
+    """Subword model."""
+
     model: ModelConfig = ModelConfig()
+    """The transducer."""
+
     space: SpaceConfig = WidthSpaceConfig()
+    """Which subnets the supernet is trained for."""
+
     method: MethodConfig = SlimmableConfig()
+    """How the subnets are trained."""
+
     loss: LossConfig = LossConfig()
+    """What is minimised."""
+
     training: TrainingConfig = TrainingConfig()
+    """Length, optimiser and checkpoints of the run."""
+
     decoding: DecodingConfig = DecodingConfig()
+    """How speech is turned into labels."""
+
     search: SearchConfig = ExhaustiveSearchConfig()
+    """Which subnets are evaluated after training, and how."""
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Config:

@@ -1,4 +1,4 @@
-"""Decoding, and the search for the front."""
+"""Decoding, and the search for the Pareto front."""
 
 from __future__ import annotations
 
@@ -27,73 +27,116 @@ class DecodingConfig(Section):
     """Search for the best label sequence."""
 
     kind: Literal["greedy", "modified_beam"] = "greedy"
+    """Search algorithm; modified_beam merges equal hypotheses and emits at most one symbol per frame; validation during
+    training is always greedy."""
+
     beam: Positive = 4
+    """Hypotheses that modified_beam keeps per utterance; 1 = greedy."""
+
     max_symbols_per_frame: Positive = 1
+    """Most symbols that greedy search emits per encoder frame; modified_beam needs 1."""
+
     batch_seconds: PositiveFloat = 200.0
+    """Longest batch of validation, decoding and search in seconds of audio, padding included; it bounds memory and
+    changes no result."""
 
 
 class SearchSection(Section):
-    """What every search says: the cost of the front, how time is measured, how a subnet is evaluated.
-
-    ``limits``: cost name -> upper bound; subnets above one are not evaluated. ``int8``: measure WER and loss with
-    weights rounded as int8 sees them. ``stop_early``: give a subnet up once it can no longer enter the front, and
-    measure the loss only of those that can. ``cache_megabytes``: memory of a worker for hidden states that subnets
-    of an equal prefix of layers share. ``energy``: see ``training.energy``.
-
-    ``storage``: URL of the database that all workers of a search share; null = a file in the experiment. It may be
-    away for ``storage_patience`` seconds. Workers give a sign of life every ``heartbeat_seconds``; after six of them
-    without one, what a worker had begun is free for others.
-    """
+    """What every search says: the cost of the Pareto front, how time is measured, how a subnet is evaluated."""
 
     cost: CostName = "params"
+    """Cost that the Pareto front weighs against the dev WER: parameters, bytes in int8, multiply-accumulates per second
+    of audio, or real-time factor."""
+
     limits: dict[CostName, PositiveFloat] = {}
+    """Upper bounds of costs, in parameters, bytes, multiply-accumulates per second of audio, and seconds per second of
+    audio; subnets above one are not evaluated; {} = none."""
+
     int8: bool = False
+    """Whether WER and loss are measured with weights rounded to int8."""
+
     rtf_seconds: TimedSeconds = 10.0
+    """Seconds of dev audio on which the real-time factor of a subnet is measured."""
+
     rtf_threads: Threads = 1
+    """Processor threads for the measurement of the real-time factor, and for onnxruntime in slimasr-quantize."""
+
     stop_early: bool = True
+    """Whether the evaluation of a subnet stops once it can neither reach the Pareto front nor become a parent; the
+    exhaustive search ignores it."""
+
     cache_megabytes: Natural = 1024
+    """Memory of each worker in megabytes (1e6 bytes) for hidden states that subnets with equal first layers share;
+    0 = none."""
+
     energy: bool = False
+    """Whether the search reads the machine's energy meters and counts processor and GPU time (extra ``energy``)."""
+
     storage: Text | None = None
+    """URL of the database that all workers of a search share, such as postgresql://user@host/name; null = a file in
+    the experiment's folder."""
+
     storage_patience: PositiveFloat = 300.0
+    """Seconds for which a worker retries while the database is unreachable."""
+
     heartbeat_seconds: Positive = 10
+    """Seconds between a worker's heartbeats; after six missed heartbeats workers on other machines take over its
+    unfinished subnets."""
 
 
 class ExhaustiveSearchConfig(SearchSection):
     """Measures every subnet of the space."""
 
     kind: Literal["exhaustive"] = "exhaustive"
+    """Selects the evaluation of all subnets."""
 
 
 class RandomSearchConfig(SearchSection):
     """Max, min, and subnets drawn uniformly over sizes."""
 
     kind: Literal["random"] = "random"
+    """Selects random search."""
+
     candidates: Positive = 100
+    """Number of subnets to evaluate, max and min included."""
 
 
 class EvolutionSearchConfig(SearchSection):
-    """Evolution from the best subnet of every size (paper 2).
-
-    The first ``initial`` candidates are max, min and subnets drawn uniformly over sizes; each of ``generations`` then
-    adds ``mutations`` and ``crossovers`` of archive members. The archive keeps the best subnet of each of ``buckets``
-    equal ranges of cost.
-    """
+    """Evolution from the best subnet of every size (paper 2)."""
 
     kind: Literal["evolution"] = "evolution"
+    """Selects evolutionary search."""
+
     initial: Positive = 512
+    """Number of subnets to evaluate first: max, min, and subnets drawn uniformly over sizes."""
+
     generations: Natural = 20
+    """Number of generations after the first subnets; 0 = none."""
+
     mutations: Natural = 128
+    """Number of mutated subnets in a generation, each from one of the parents."""
+
     crossovers: Natural = 128
+    """Number of subnets in a generation that take each gene from one of two parents."""
+
     mutation_probability: Fraction = 0.2
+    """Probability that a mutation draws a gene (width, depth, or a size in a layer) again; 1 = a random subnet."""
+
     buckets: Positive = 64
+    """Number of equal ranges of cost; the best subnet of each range is a parent of the next generation."""
 
 
 class Nsga2SearchConfig(SearchSection):
     """NSGA-II on WER and cost (optuna's sampler)."""
 
     kind: Literal["nsga2"] = "nsga2"
+    """Selects NSGA-II."""
+
     candidates: Positive = 100
+    """Number of subnets to evaluate, max and min included."""
+
     population: Population = 32
+    """Number of subnets in a generation, the parents of the next one."""
 
 
 SearchConfig = Annotated[

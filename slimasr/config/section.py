@@ -10,7 +10,8 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -83,6 +84,15 @@ class Bounds:
         """The upper bound in words."""
         return "" if self.high is None else f"{'below' if self.below else 'at most'} {_figure(self.high)}"
 
+    @property
+    def interval(self) -> str:
+        """The range in mathematical notation: ``>= 1``, ``in (0, 1]``; upper bounds of the libraries are left out."""
+        if self.is_wide or self.high is None:
+            return f"{'>' if self.above else '>='} {_figure(self.low)}"
+        opening = "(" if self.above else "["
+        closing = ")" if self.below else "]"
+        return f"in {opening}{_figure(self.low)}, {_figure(self.high)}{closing}"
+
     def __str__(self) -> str:
         """The range in words: ``above 0 and at most 1``; upper bounds of the libraries are left out."""
         lower = f"{'above' if self.above else 'at least'} {_figure(self.low)}"
@@ -133,11 +143,18 @@ def _one_line(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True)
+class Called:
+    """What a value is called in the description of the configuration, as metadata of an annotated ``str``."""
+
+    name: str
+
+
 NotEmpty = BeforeValidator(_not_empty)
 Text = Annotated[str, NotEmpty]
-Line = Annotated[str, NotEmpty, AfterValidator(_one_line)]
+Line = Annotated[str, NotEmpty, AfterValidator(_one_line), Called("line of text")]
 Location = Annotated[Path, NotEmpty]
-SetName = Annotated[str, NotEmpty, AfterValidator(_file_name)]
+SetName = Annotated[str, NotEmpty, AfterValidator(_file_name), Called("set name")]
 
 
 def is_distinct(values: Sequence[Hashable]) -> bool:
@@ -146,7 +163,12 @@ def is_distinct(values: Sequence[Hashable]) -> bool:
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values are not changed after validation."""
+    """A part of the configuration: unknown keys are errors, values are not changed after validation.
+
+    The string below every key says in one sentence what it is: its unit, and what extreme values mean. It is read from
+    the source by `slimasr.config.describe` when somebody asks; pydantic's ``use_attribute_docstrings`` would read all
+    sources whenever a program starts.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
@@ -156,3 +178,27 @@ class Section(BaseModel):
         Raises:
             ValueError: one line that begins with the full key, such as ``space.depths: ...``.
         """
+
+
+def sections_of(annotation: Any, *, in_lists: bool = False) -> list[type[Section]]:
+    """The sections that a field of this type may hold.
+
+    Args:
+        in_lists: whether those that it may hold in a list count as well.
+    """
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    origin = get_origin(annotation)
+    if origin in (Annotated, Union, UnionType) or (in_lists and origin is list):
+        return [section for part in get_args(annotation) for section in sections_of(part, in_lists=in_lists)]
+    return []
+
+
+def kinds_of(choices: Sequence[type[Section]]) -> dict[str, type[Section]]:
+    """The values of ``kind`` that choose among sections, and what they choose."""
+    return {
+        kind: choice
+        for choice in choices
+        if "kind" in choice.model_fields
+        for kind in get_args(choice.model_fields["kind"].annotation)
+    }

@@ -16,7 +16,11 @@ class WidthSpaceConfig(Section):
     """All subnets differ in width only (paper 1)."""
 
     kind: Literal["widths"] = "widths"
+    """Selects a space of widths."""
+
     widths: list[PositiveFraction] = [0.25, 0.5, 0.75, 1.0]
+    """Fractions of all channel numbers of the encoder, each of which must come out whole; all different, 1.0 among
+    them."""
 
     @model_validator(mode="after")
     def _holds_one(self) -> WidthSpaceConfig:
@@ -26,16 +30,22 @@ class WidthSpaceConfig(Section):
 
 
 class LayerSpaceConfig(Section):
-    """Subnets that differ in depth, and layer by layer in inner sizes (paper 2).
-
-    ``units`` lists the sizes of a module per layer, such as ``ffn`` of the MH-SSM or ``ffn1`` and ``ffn2`` of the
-    Conformer; modules that are not named keep their size. At a width below 1 all sizes shrink with it.
-    """
+    """Subnets that differ in depth, and layer by layer in inner sizes (paper 2)."""
 
     kind: Literal["layers"] = "layers"
+    """Selects a space of depths and layer sizes."""
+
     depths: list[Positive]
+    """Numbers of encoder layers, dropped from the output side; all different, the largest is
+    ``model.encoder.num_layers``."""
+
     units: dict[str, list[Positive]] = {}
+    """Sizes of a layer's modules at width 1 (``ffn`` of the MH-SSM; ``ffn1``, ``heads``, ``conv``, ``ffn2`` of the
+    Conformer), which every layer chooses for itself; all different, the encoder's own size the largest; modules not
+    named keep their size."""
+
     widths: list[PositiveFraction] = [1.0]
+    """Fractions of all channel numbers of the encoder, as in ``kind: widths``."""
 
     @model_validator(mode="after")
     def _different(self) -> LayerSpaceConfig:

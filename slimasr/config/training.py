@@ -20,39 +20,67 @@ from slimasr.config.section import (
 
 
 class AdamWConfig(Section):
-    """AdamW; norms, biases, embeddings and state space parameters take no weight decay.
-
-    ``ssm_lr_scale``: factor on the rate of state space parameters (time scales, poles), which large steps destroy.
-    """
+    """AdamW (Loshchilov and Hutter 2019)."""
 
     kind: Literal["adamw"] = "adamw"
+    """Selects AdamW."""
+
     lr: PositiveFloat = 1e-3
+    """Peak learning rate, which the schedule scales."""
+
     betas: tuple[Rate, Rate] = (0.9, 0.98)
+    """Decay rates per step of the running means of the gradient and of its square."""
+
     eps: PositiveFloat = 1e-8
+    """Added to the root of the mean square gradient, so that steps stay finite."""
+
     weight_decay: NonNegativeFloat = 1e-3
+    """Decoupled weight decay; norms, biases, embeddings and state space parameters have none; 0 = none."""
+
     ssm_lr_scale: PositiveFloat = 0.1
+    """Factor on the learning rate of time scales and poles of state space models, which large steps destroy."""
 
 
 class ScaledAdamConfig(Section):
-    """ScaledAdam (Yao et al. 2023): steps relative to each tensor's size, and a learnt size; ``lr`` is relative.
-
-    ``clip_scale``: gradients, weighted by the tensors' sizes, are clipped at this multiple of the median norm of the
-    last ``clip_window`` steps; null = at ``training.clip_norm``, as with AdamW. ``ssm_lr_scale``: as with AdamW, on the
-    plain Adam steps of time scales and poles, whose rate is ``scale_lr`` times ``lr``.
-    """
+    """ScaledAdam (Yao et al. 2023): steps relative to each tensor's size, and a learnt size."""
 
     kind: Literal["scaled_adam"] = "scaled_adam"
+    """Selects ScaledAdam."""
+
     lr: PositiveFloat = 0.045
+    """Peak learning rate relative to the size of each tensor, which the schedule scales."""
+
     betas: tuple[Rate, Rate] = (0.9, 0.98)
+    """Decay rates per step of the running means of the step and of the squared gradient."""
+
     eps: PositiveFloat = 1e-8
+    """Added to the root of the mean square gradient, so that steps stay finite."""
+
     scale_lr: PositiveFloat = 0.1
+    """Factor on ``lr`` for the learnt sizes of tensors, and for single numbers, time scales and poles, which take plain
+    Adam steps."""
+
     rms_min: PositiveFloat = 1e-5
+    """Root mean square below which a tensor counts as this large and its size is not learnt; at most ``rms_max``."""
+
     rms_max: PositiveFloat = 3.0
+    """Largest root mean square to which a tensor's learnt size may grow."""
+
     scalar_max: PositiveFloat = 10.0
+    """Largest absolute value of parameters that are single numbers."""
+
     scale_period: Positive = 4
+    """Number of steps between updates of the tensors' sizes; 1 = every step."""
+
     clip_scale: PositiveFloat | None = 2.0
+    """Multiple of the median gradient norm, weighted by the tensors' sizes, at which gradients are clipped; null = at
+    ``training.clip_norm`` instead."""
+
     clip_window: Positive = 100
+    """Number of last steps over which ``clip_scale`` takes the median."""
+
     ssm_lr_scale: PositiveFloat = 0.1
+    """Factor on the learning rate of time scales and poles of state space models, on top of ``scale_lr``."""
 
     @model_validator(mode="after")
     def _sizes_in_order(self) -> ScaledAdamConfig:
@@ -65,16 +93,21 @@ OptimizerConfig = Annotated[AdamWConfig | ScaledAdamConfig, Field(discriminator=
 
 
 class ProgressScheduleConfig(Section):
-    """Learning rate over the run: linear warm-up over the first ``warmup`` share of all steps, then the kind's law.
-
-    ``linear`` falls to ``final_scale`` of the peak; ``cosine`` likewise; ``noam`` decays with the inverse square
-    root of the step; ``constant`` stays; ``tri_stage`` holds for ``hold`` of the steps, then decays exponentially.
-    """
+    """Learning rate over the run: linear warm-up from 0 to the peak, then the kind's law."""
 
     kind: Literal["linear", "cosine", "noam", "constant", "tri_stage"] = "linear"
+    """Law after the warm-up: a straight line, half a cosine, the inverse square root of the step, no change, or no
+    change and then exponential decay."""
+
     warmup: Fraction = 0.05
+    """Fraction of all optimiser steps over which the rate rises; 0 = none; noam needs more than 0."""
+
     hold: Fraction = 0.4
+    """Fraction of all optimiser steps for which tri_stage stays at the peak; other kinds ignore it."""
+
     final_scale: Fraction = 0.0
+    """Learning rate at the end of the run as a fraction of the peak, with linear, cosine and tri_stage, which needs
+    more than 0."""
 
     @model_validator(mode="after")
     def _defined(self) -> ProgressScheduleConfig:
@@ -86,24 +119,38 @@ class ProgressScheduleConfig(Section):
 
 
 class ForceAnnealScheduleConfig(Section):
-    """Linear warm-up over ``warmup_steps``, constant, and from epoch ``anneal_epoch`` on (counted from 1) a fall by
-    ``factor`` with every epoch, that one included (paper 2)."""
+    """Linear warm-up, a constant learning rate, and from some epoch on a fall with every epoch (paper 2)."""
 
     kind: Literal["force_anneal"] = "force_anneal"
+    """Selects forced annealing."""
+
     warmup_steps: Natural = 0
+    """Number of optimiser steps over which the rate rises from 0 to the peak; 0 = none."""
+
     anneal_epoch: Positive = 60
+    """First epoch with a lower rate, counted from 1; above ``training.num_epochs``, the rate never falls."""
+
     factor: PositiveFraction = 0.96
+    """Factor on the rate at the beginning of every such epoch; 1 = the rate stays."""
 
 
 class EdenScheduleConfig(Section):
-    """Eden (Yao et al. 2023): falls with the power -1/4 of steps and of epochs, after a warm-up from
-    ``warmup_start`` over ``warmup_steps``."""
+    """Eden (Yao et al. 2023): ``(1 + (step / steps)^2)^-1/4 (1 + (epoch / epochs)^2)^-1/4``, after a warm-up."""
 
     kind: Literal["eden"] = "eden"
+    """Selects Eden."""
+
     steps: PositiveFloat = 7500.0
+    """Number of optimiser steps after which the factor of steps has fallen to 0.84."""
+
     epochs: PositiveFloat = 3.5
+    """Number of epochs after which the factor of epochs has fallen to 0.84."""
+
     warmup_steps: Natural = 500
+    """Number of optimiser steps over which the factor of the warm-up rises from ``warmup_start`` to 1; 0 = none."""
+
     warmup_start: Fraction = 0.5
+    """Factor of the warm-up at the first step; 1 = no warm-up."""
 
 
 ScheduleConfig = Annotated[
@@ -115,33 +162,75 @@ class SpecAugmentConfig(Section):
     """Frequency and time masks filled with the feature mean."""
 
     num_freq_masks: Natural = 2
+    """Number of frequency masks per utterance; 0 = none."""
+
     max_freq_bins: Natural = 27
+    """Largest width of a frequency mask in mel bins; the width is drawn uniformly from 0 on."""
+
     num_time_masks: Natural = 2
+    """Number of time masks per utterance; 0 = none."""
+
     max_time_frames: Natural = 100
+    """Largest length of a time mask in feature frames of 10 ms; the length is drawn uniformly from 0 on."""
+
     max_time_share: Fraction = 1.0
+    """Largest length of a time mask as a fraction of its utterance."""
 
 
 class TrainingConfig(Section):
-    """The trainer's run: how long, how fast, what to keep, when to stop.
-
-    ``energy``: read the machine's energy meters, and count processor and GPU time (extra ``energy``).
-    """
+    """The trainer's run: how long, how fast, what to keep, when to stop."""
 
     num_epochs: Positive = 30
+    """Number of times that training goes through the training sets."""
+
     optimizer: OptimizerConfig = AdamWConfig()
+    """Optimiser."""
+
     schedule: ScheduleConfig = ProgressScheduleConfig()
+    """How the learning rate changes over the run."""
+
     spec_augment: SpecAugmentConfig | None = SpecAugmentConfig()
+    """SpecAugment on training features (Park et al. 2019); null = none."""
+
     clip_norm: PositiveFloat = 5.0
+    """Norm to which larger gradients are scaled down, unless ScaledAdam clips them itself."""
+
     accumulate: Positive = 1
+    """Number of batches per process whose gradients are summed for one optimiser step."""
+
     precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """Arithmetic of the forward passes; bf16 and fp16 are mixed precision, fp16 with loss scaling."""
+
     average_start: Fraction = 0.6
+    """Fraction of the run after which the weights are averaged for the final model; 0 = from the beginning, 1 = at the
+    very end, so that hardly anything is averaged."""
+
     average_period: Positive = 10
+    """Number of optimiser steps between weights that enter the average."""
+
     calibration_batches: Positive = 50
+    """Number of training batches, over all processes, on which batch norms are re-estimated for the final model."""
+
     keep_last: Positive = 2
+    """Number of newest checkpoints to keep for resuming; best.pt and final.pt are kept anyway."""
+
     checkpoint_minutes: PositiveFloat = 10.0
+    """Minutes between checkpoints within an epoch; every epoch ends with one."""
+
     validate_every: Positive = 1
+    """Number of epochs between validations; the last epoch is always validated."""
+
     log_every: Positive = 20
+    """Number of optimiser steps between entries in the log of losses."""
+
     max_nonfinite: Positive = 10
+    """Number of steps in a row with a non-finite loss or gradient, all of them skipped, at which training stops."""
+
     scan_worst_batches: bool = True
+    """Whether the largest batches are tried at the beginning, so that a lack of memory shows at once."""
+
     num_threads: Threads | None = None
+    """Processor threads of each training process; null = PyTorch's choice."""
+
     energy: bool = False
+    """Whether training reads the machine's energy meters and counts processor and GPU time (extra ``energy``)."""

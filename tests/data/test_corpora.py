@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lhotse.recipes import prepare_librispeech
 
+from slimasr.config.corpora import DigitsOptions
 from slimasr.data.corpora import CORPORA, find_corpus
 from slimasr.data.corpora.an4 import dev_speakers
-from slimasr.data.corpora.base import Utterance
+from slimasr.data.corpora.base import Utterance, parse_options
 from slimasr.errors import UserError
 from tests.data.corpus import SPEAKERS, make_an4, quiet
 
@@ -158,3 +161,30 @@ def test_librispeech_keeps_the_shortest_transcripts(corpus: Find) -> None:
     assert len(kept) == 10 and [item.id for item in kept] == sorted(item.id for item in kept)
     left_out = {item.id for item in everything} - {item.id for item in kept}
     assert max(len(item.text) for item in kept) <= min(len(i.text) for i in everything if i.id in left_out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_trian": 3}, "data.options.num_trian: unknown for corpus digits; known: num_train, num_dev"),
+        ({"num_train": 0}, "data.options.num_train: must be at least 1 and at most 1000000, got 0"),
+        ({"max_digits": 101}, "data.options.max_digits: must be at least 1 and at most 100, got 101"),
+        ({"num_dev": "5"}, "data.options.num_dev: needs int, not '5'"),
+        ({"num_dev": 5.0}, "data.options.num_dev: needs int, not 5.0"),
+        ({"seed": True}, "data.options.seed: needs int, not True"),
+    ],
+)
+def test_options_of_a_corpus_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_options(DigitsOptions, options, "digits")
+
+
+def test_options_of_a_corpus_are_read() -> None:
+    parsed = parse_options(DigitsOptions, {"num_train": 10**6, "seed": -1}, "digits")
+    assert parsed.model_dump() == {
+        "num_train": 10**6,
+        "num_dev": 150,
+        "num_test": 200,
+        "max_digits": 7,
+        "seed": -1,
+    }

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from slimasr.config.corpora import DigitsOptions
 from slimasr.data.corpora.digits import (
     TIMBRES,
-    DigitsOptions,
     generate,
     list_utterances,
     plan_recordings,

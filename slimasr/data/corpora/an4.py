@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from slimasr.config.corpora import An4Options
 from slimasr.data.corpora.base import (
     Corpus,
     Options,
@@ -28,11 +28,6 @@ SUFFIXES = (".sph", ".wav", ".flac")
 # Every ninth speaker from the fifth on, in alphabetical order, so women and men (f..., m...) as in the whole.
 DEV_FIRST, DEV_EVERY = 4, 9
 TRANSCRIPT = re.compile(r"^(?P<text>.*)\((?P<id>[^()]+)\)\s*$")
-
-
-@dataclass(frozen=True)
-class An4Options:
-    """AN4 has no options."""
 
 
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:

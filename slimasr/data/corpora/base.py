@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from slimasr import textfiles
+from slimasr.config.section import Section
 from slimasr.errors import UserError
 from slimasr.textfiles import Line
 
 OptionValue = int | float | str | bool
 Options = Mapping[str, OptionValue]
-T = TypeVar("T")
+T = TypeVar("T", bound=Section)
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,12 @@ class Corpus:
 
 
 def parse_options(kind: type[T], options: Options, corpus: str) -> T:
-    """``data.options`` as a dataclass of a corpus; unknown keys and wrong types are `UserError`."""
-    known = {item.name: type(item.default) for item in fields(kind)}  # type: ignore[arg-type]
+    """``data.options`` as the section of a corpus.
+
+    Raises:
+        UserError: an option is unknown, of the wrong type or out of range.
+    """
+    known = {name: type(field.default) for name, field in kind.model_fields.items()}
     values: dict[str, OptionValue] = {}
     for key, value in options.items():
         if key not in known:
@@ -77,7 +84,11 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
         if type(value) is not known[key]:
             raise UserError(f"data.options.{key}: needs {known[key].__name__}, not {value!r}")
         values[key] = value
-    return kind(**values)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(f"data.options.{first['loc'][0]}: {first['msg']}, got {first['input']}") from None
 
 
 def read_lines(path: Path) -> list[Line]:

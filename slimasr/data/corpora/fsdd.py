@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from slimasr.config.corpora import FsddOptions
 from slimasr.data.corpora.base import Corpus, Options, Utterance, only_sets, parse_options
 from slimasr.errors import UserError
 
@@ -17,11 +17,6 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 TEST_INDICES = range(0, 5)
 DEV_INDICES = range(5, 10)
 NAME = re.compile(r"^(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)$")
-
-
-@dataclass(frozen=True)
-class FsddOptions:
-    """FSDD has no options."""
 
 
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:

@@ -7,9 +7,9 @@ Native layout: ``PART/SPEAKER/CHAPTER/UTTERANCE.flac`` and ``SPEAKER-CHAPTER.tra
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from slimasr.config.corpora import LibriSpeechOptions
 from slimasr.data.corpora.base import (
     Corpus,
     Options,
@@ -34,18 +34,9 @@ FULL_PARTS = (
 MINI_PARTS = ("train-clean-5", "dev-clean-2")
 
 
-@dataclass(frozen=True)
-class LibriSpeechOptions:
-    """``shortest`` keeps that many utterances of each part, those of the shortest transcripts; 0 = all."""
-
-    shortest: int = 0
-
-
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
     """The wanted sets, part after part, utterances of a part in the order of their ids."""
     shortest = parse_options(LibriSpeechOptions, options, "librispeech").shortest
-    if shortest < 0:
-        raise UserError(f"data.options.shortest: must be at least 0, got {shortest}")
     found: dict[str, list[Utterance]] = {}
     for name in sets:
         found[name] = [item for part in _parts(name) for item in _keep(_read_part(corpus_dir, part), shortest)]

@@ -1,0 +1,286 @@
+"""What every key of a configuration is: its type in words, its default, and the sentence below it in the source.
+
+Nothing is written down twice: types, ranges and defaults are those of the schema, and the sentence of a key is the
+string below its field.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from slimasr.config.corpora import CORPUS_OPTIONS
+from slimasr.config.data import DataConfig
+from slimasr.config.phrases import phrase
+from slimasr.config.schema import Config
+from slimasr.config.section import Section, kinds_of, sections_of
+from slimasr.errors import UserError
+
+ENTRY = "N"
+"""This part of a name stands for the number of an entry in a list: ``method.phases.N.epoch``."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a section.
+
+    Attributes:
+        name: full name, such as ``training.num_epochs``.
+        type: type in words, with its range or its choices.
+        default: default in YAML; None where the key must be given.
+        sentence: what the key is; empty where the source does not say it.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    sentence: str
+
+    @property
+    def last_name(self) -> str:
+        """The name within the section."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One section, or one of the kinds of a section.
+
+    Attributes:
+        names: full names by which it is found: ``model.encoder`` and, for a kind, ``model.encoder.conformer``; empty
+            strings for the top level.
+        choice: what chooses this kind, such as ``kind: conformer (default)``; empty for a section without kinds.
+        section: the class.
+        keys: the keys in the order of the source.
+        same_as: the name of another part with the same keys, which are then left out here.
+    """
+
+    names: tuple[str, ...]
+    choice: str
+    section: type[Section]
+    keys: tuple[Key, ...]
+    same_as: str = ""
+
+    @property
+    def name(self) -> str:
+        """Full name of the section."""
+        return self.names[0]
+
+    @property
+    def title(self) -> str:
+        """Name and kind of the section."""
+        return f"{self.name}, {self.choice}" if self.choice else self.name or "top level"
+
+    @property
+    def summary(self) -> str:
+        """What the section is."""
+        return _one_line(self.section.__doc__ or "")
+
+
+@cache
+def all_parts() -> tuple[Part, ...]:
+    """All parts of a configuration, each before the sections in it."""
+    return tuple(_parts(Config, ("",)))
+
+
+def without_repetition(parts: Sequence[Part]) -> list[Part]:
+    """The same parts, but the keys of a section that occurs in several places stay only below its shortest name."""
+    first: dict[type[Section], Part] = {}
+    for part in sorted(parts, key=lambda part: part.name.count(".")):
+        first.setdefault(part.section, part)
+    return [
+        part if part is first[part.section] else replace(part, keys=(), same_as=first[part.section].name)
+        for part in parts
+    ]
+
+
+def find_parts(name: str) -> list[Part]:
+    """The parts that a user means by the name of a section or a key, with the sections in them.
+
+    The name may leave out leading sections, and it may end in a kind or a corpus: ``encoder``, ``method.todm``,
+    ``training.num_epochs``, ``data.options.an4``. Of other sections, only the keys of that name are returned.
+
+    Raises:
+        UserError: nothing has this name; the message suggests the most similar name.
+    """
+    wanted = _without_entries(name)
+    known = _all_names()
+    meant = {wanted} if wanted in known else {full for full in known if full.endswith(f".{wanted}")}
+    if not meant:
+        raise UserError(f"{name}: no section or key has this name{_suggestion(wanted, known)}")
+    found = []
+    for part in all_parts():
+        if any(_is_in(_without_entries(own), meant) for own in part.names):
+            found.append(part)
+            continue
+        keys = tuple(key for key in part.keys if meant.intersection(_names_of(part, key)))
+        if keys:
+            found.append(replace(part, keys=keys))
+    return found
+
+
+def _parts(
+    section: type[Section],
+    names: tuple[str, ...],
+    choice: str = "",
+    inherited: Sequence[str] = (),
+    *,
+    needs_kind: bool = False,
+) -> Iterator[Part]:
+    """The part of a section, and those of the sections in it.
+
+    Args:
+        names, choice: see `Part`.
+        inherited: keys that another part describes for all kinds.
+        needs_kind: whether a section without ``kind`` would be of another kind.
+    """
+    shown = [name for name in section.model_fields if name not in inherited]
+    keys = [_key(section, name, names[0]) for name in shown]
+    if needs_kind:
+        keys = [replace(key, default=None) if key.last_name == "kind" else key for key in keys]
+    yield Part(names, choice, section, tuple(keys))
+    for name in shown:
+        yield from _parts_below(section, name, tuple(_join(own, name) for own in names))
+
+
+def _parts_below(section: type[Section], name: str, names: tuple[str, ...]) -> Iterator[Part]:
+    """The parts of all sections that a field may hold; keys that all its kinds inherit come first, and once."""
+    if section is DataConfig and name == "options":
+        for corpus, options in CORPUS_OPTIONS.items():
+            yield from _parts(options, _with_kinds(names, [corpus]), f"corpus: {corpus}")
+        return
+    field = section.model_fields[name]
+    choices = sections_of(field.annotation, in_lists=True)
+    if choices and not sections_of(field.annotation):
+        names = tuple(_join(own, ENTRY) for own in names)
+    if len(choices) == 1:
+        yield from _parts(choices[0], names)
+        return
+    default = None if field.is_required() else type(field.get_default(call_default_factory=True))
+    base, inherited = _inherited(choices)
+    if inherited:
+        keys = tuple(_key(base, key, names[0]) for key in inherited)
+        yield Part(_with_kinds(names, list(kinds_of(choices))), "all kinds", base, keys)
+    for key in inherited:
+        yield from _parts_below(base, key, tuple(_join(own, key) for own in names))
+    for choice in choices:
+        kinds = list(kinds_of([choice]))
+        title = f"kind: {' | '.join(kinds)}{' (default)' if choice is default else ''}"
+        yield from _parts(choice, _with_kinds(names, kinds), title, inherited, needs_kind=choice is not default)
+
+
+def _inherited(choices: Sequence[type[Section]]) -> tuple[type[Section], list[str]]:
+    """The section that the kinds of a section are derived from, and the keys that all of them take from it."""
+    if not choices:
+        return Section, []
+    base = next(cls for cls in choices[0].__mro__[1:] if all(issubclass(choice, cls) for choice in choices))
+    assert issubclass(base, Section)
+    return base, [name for name in base.model_fields if all(_owner(choice, name) is base for choice in choices)]
+
+
+def _key(section: type[Section], name: str, place: str) -> Key:
+    field = section.model_fields[name]
+    words = phrase(field.annotation, field.metadata)
+    return Key(_join(place, name), words, _default(field), sentence_of(section, name))
+
+
+def _default(field: FieldInfo) -> str | None:
+    """The default of a field in YAML; of a section only what makes it differ from an empty one."""
+    if field.is_required():
+        return None
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Section):
+        content = value.model_dump(mode="json", exclude_defaults=True)
+        has_kinds = len(sections_of(field.annotation)) > 1
+        value = {"kind": value.model_dump()["kind"], **content} if has_kinds else content
+    return _yaml(list(value) if isinstance(value, tuple) else value)
+
+
+def _yaml(value: Any) -> str:
+    """A value in one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
+    return text.removesuffix("...\n").strip()
+
+
+def sentence_of(section: type[Section], name: str) -> str:
+    """The string below a field in the class that declares it; empty where there is none."""
+    owner = _owner(section, name)
+    return _strings_below_fields(owner.__module__).get((owner.__name__, name), "")
+
+
+def _owner(section: type[Section], name: str) -> type:
+    """The class that declares a field."""
+    return next(cls for cls in section.__mro__ if name in inspect.get_annotations(cls))
+
+
+@cache
+def _strings_below_fields(module: str) -> dict[tuple[str, str], str]:
+    """(class, field) -> the string below it, for all classes of a module."""
+    found = {}
+    for node in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for field, below in itertools.pairwise(node.body):
+            text = _text_of(below)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and text is not None:
+                found[node.name, field.target.id] = text
+    return found
+
+
+def _text_of(node: ast.stmt) -> str | None:
+    """A statement that is nothing but a string, on one line; None for others."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return _one_line(node.value.value)
+    return None
+
+
+def _with_kinds(names: tuple[str, ...], kinds: Sequence[str]) -> tuple[str, ...]:
+    return (*names, *(_join(own, kind) for own in names for kind in kinds))
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _without_entries(name: str) -> str:
+    """A name without the numbers of entries of lists."""
+    return ".".join(part for part in name.split(".") if part != ENTRY and not part.isdecimal())
+
+
+def _names_of(part: Part, key: Key) -> list[str]:
+    """All names by which a key is found."""
+    return [_without_entries(_join(own, key.last_name)) for own in part.names]
+
+
+def _all_names() -> set[str]:
+    """The names of all sections and keys, without entries of lists."""
+    sections = {_without_entries(own) for part in all_parts() for own in part.names if own}
+    return sections.union(*(_names_of(part, key) for part in all_parts() for key in part.keys))
+
+
+def _is_in(name: str, sections: set[str]) -> bool:
+    """Whether a section is one of these or lies in one of them."""
+    parts = name.split(".")
+    return any(".".join(parts[:length]) in sections for length in range(1, len(parts) + 1))
+
+
+def _suggestion(wanted: str, known: set[str]) -> str:
+    """The most similar known name, where its leading sections count only if they were given."""
+    depth = wanted.count(".") + 1
+    by_end = {".".join(full.split(".")[-depth:]): full for full in sorted(known, key=len, reverse=True)}
+    close = difflib.get_close_matches(wanted, by_end, n=1, cutoff=0.6)
+    return f" (did you mean {by_end[close[0]]}?)" if close else "; slimasr config lists all of them"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
