@@ -1,7 +1,7 @@
-"""Energy of a stage, as far as the machine can tell; processor and GPU time in any case.
+"""Energy of a stage where the machine has meters, and processor and GPU time in any case.
 
-codecarbon's offline tracker reads the meters. Where there is none it would guess from the processor's data sheet;
-a guess is no reading, so then only times are reported.
+codecarbon's offline tracker reads the meters. Without a meter it would estimate energy from the processor's data sheet;
+such an estimate is not a measurement, so then only times are reported.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from slimasr.errors import UserError
 NO_METER = "no readable meter"
 HOUR = 3600.0
 METERS = {"processor": "cpu", "GPUs": "gpu"}
-"""What has a meter, and codecarbon's word for it."""
+"""The devices with meters, and codecarbon's names for them."""
 
 
 @dataclass(frozen=True)
 class EnergyReading:
-    """What a stretch of work took; stretches add up with ``+``.
+    """The energy and time of a piece of work; readings are added with ``+``.
 
     Attributes:
         kwh: energy of processor and GPUs of the whole machine; None without a readable meter.
         cpu_seconds: processor time of this process and its finished children.
-        gpu_seconds: wall time x GPUs held.
+        gpu_seconds: wall time x GPUs in use.
         wall_seconds: wall time.
-        source: which meters were read.
+        source: the meters that were read.
     """
 
     kwh: float | None
@@ -42,7 +42,7 @@ class EnergyReading:
     source: str
 
     def __add__(self, other: EnergyReading) -> EnergyReading:
-        """Energy is unknown as soon as it is for one part."""
+        """The sum has no energy if one of the parts has none."""
         return EnergyReading(
             None if self.kwh is None or other.kwh is None else self.kwh + other.kwh,
             self.cpu_seconds + other.cpu_seconds,
@@ -52,7 +52,7 @@ class EnergyReading:
         )
 
     def after(self, before: Mapping[str, Any] | None) -> EnergyReading:
-        """This reading and an earlier one from JSON, if there is one: a stage that was interrupted goes on."""
+        """The sum of this reading and an earlier one from JSON, if any: the stage was interrupted and resumed."""
         return self if before is None else EnergyReading(**before) + self
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,10 +61,10 @@ class EnergyReading:
 
 
 class EnergyMeter:
-    """Runs from its making on; `measure_energy` makes and stops it."""
+    """Starts measuring when constructed. Use `measure_energy`, which also stops it."""
 
     def __init__(self, gpus: int = 0) -> None:
-        """``gpus``: how many the work holds.
+        """``gpus`` is the number of GPUs in use.
 
         Raises:
             UserError: the extra ``energy`` is not installed.
@@ -76,7 +76,7 @@ class EnergyMeter:
         self.before = self._totals()
 
     def read(self) -> EnergyReading:
-        """What was used since the last reading, or since the beginning."""
+        """The usage since the last reading, or since the start."""
         totals = self._totals()
         kwh, cpu, wall = (now - then for now, then in zip(totals, self.before, strict=True))
         self.before = totals
@@ -86,7 +86,7 @@ class EnergyMeter:
         return EnergyReading(kwh, cpu, wall * self.gpus, wall, source)
 
     def _totals(self) -> tuple[float, float, float]:
-        """kWh, CPU seconds and wall seconds since some fixed points."""
+        """kWh, CPU seconds and wall seconds since fixed points in time."""
         kwh, used = 0.0, os.times()
         if self.tracker is not None:
             self.tracker.flush()
@@ -94,14 +94,14 @@ class EnergyMeter:
         return kwh, used.user + used.system + used.children_user + used.children_system, time.perf_counter()
 
     def stop(self) -> None:
-        """End the tracker's threads."""
+        """Stop the tracker's threads."""
         if self.tracker is not None:
             self.tracker.stop()
 
 
 @contextmanager
 def measure_energy(enabled: bool, gpus: int = 0) -> Iterator[EnergyMeter | None]:
-    """A running meter, or None where energy is not asked for.
+    """Run a meter inside the block; None if ``enabled`` is false.
 
     Raises:
         UserError: the extra ``energy`` is not installed.
@@ -117,7 +117,7 @@ def measure_energy(enabled: bool, gpus: int = 0) -> Iterator[EnergyMeter | None]
 
 
 def find_meters() -> tuple[str, ...]:
-    """What this machine has meters for: ``processor`` (RAPL), ``GPUs`` (their driver).
+    """The devices of this machine that have meters: ``processor`` (RAPL), ``GPUs`` (their driver).
 
     Raises:
         UserError: the extra ``energy`` is not installed.
@@ -173,7 +173,7 @@ def _in_common_unit(readings: Sequence[EnergyReading]) -> tuple[str, list[float]
 
 
 class _Keep:
-    """An output of the tracker's that holds the newest figures (codecarbon's ``BaseOutput``)."""
+    """An output of the tracker that keeps its newest values (codecarbon's ``BaseOutput``)."""
 
     total: Any = None
 
@@ -190,7 +190,7 @@ class _Keep:
 
 
 def _tracker(kept: _Keep) -> Any:
-    """A running tracker; every other way out of it is closed, whatever codecarbon's own configuration says."""
+    """Start a tracker that writes nothing to disk or network, overriding any codecarbon configuration file."""
     tracker = _codecarbon("").OfflineEmissionsTracker(
         country_iso_code="USA",  # for emissions, which are not used
         tracking_mode="machine",

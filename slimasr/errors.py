@@ -1,4 +1,4 @@
-"""Errors meant for the person at the keyboard."""
+"""Errors that are meant for the user."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pydantic import ValidationError
 
 
 class UserError(Exception):
-    """Something the user can put right: one line that names the file, utterance or key and says what to do.
+    """An error that the user can correct: one line that names the file, utterance or key and says what to do.
 
     Commands print the message and exit with status 1, without a traceback (``--debug`` shows it).
     """
 
 
 def one_line(error: Exception) -> str:
-    """Any error as it is printed."""
+    """An error on one line, as it is printed."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error, ValidationError):

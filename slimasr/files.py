@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the file cannot be written; what was there before is untouched.
     """
-    # Process ids are not enough: machines that share a disk have the same ones.
+    # Process ids are not enough, because processes on machines that share a disk may have equal ids.
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.partial_{path.name}")
     try:
         with writing(path, "; what was there before is kept"):
@@ -87,10 +87,10 @@ def _without_nonfinite(value: Any) -> Any:
 
 
 def append(path: Path, text: str) -> None:
-    """Add text to a file's end.
+    """Append text to a file.
 
     Raises:
-        UserError: it cannot be written; the file keeps the length that it had.
+        UserError: it cannot be written; the file keeps its previous length.
     """
     with writing(path), open(path, "ab") as file:
         length = file.seek(0, os.SEEK_END)
@@ -103,10 +103,10 @@ def append(path: Path, text: str) -> None:
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy the files of a folder, each whole or not at all.
+    """Copy the files of a folder, each by an atomic replacement.
 
     Raises:
-        UserError: one cannot be read or written.
+        UserError: a file cannot be read or written.
     """
     for path in sorted(source.iterdir()):
         if path.is_file():
@@ -140,9 +140,9 @@ def read_json(path: Path, advice: str, kind: type[T] = dict) -> T:  # type: igno
 
 @contextmanager
 def understanding(path: Path, advice: str) -> Iterator[None]:
-    """Turn what goes wrong when data read from ``path`` do not have the expected shape into a `UserError`.
+    """Convert errors from plain data of an unexpected shape, which was read from ``path``, into a `UserError`.
 
-    For a few lines that take plain data apart.
+    Use it for a few lines that parse such data.
     """
     try:
         yield

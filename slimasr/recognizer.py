@@ -1,4 +1,4 @@
-"""The same from Python: load a run, choose a subnet, transcribe, extract."""
+"""The Python interface: load a run, choose a subnet, transcribe, extract."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Recognizer:
 
     @property
     def subnets(self) -> list[Subnet]:
-        """All subnets, largest first; of a space too large for that max, the front that the search found, and min.
+        """All subnets, largest first. For a large space: max, the Pareto front of the search, and min.
 
         Raises:
-            UserError: the space is that large, and no search has been run.
+            UserError: the space is large, and no search has been run.
         """
         return all_subnets(self.experiment)
 
@@ -43,10 +43,11 @@ class Recognizer:
         max_macs: float | None = None,
         max_rtf: float | None = None,
     ) -> Subnet:
-        """The subnet of a name (a width, an id, ``max``, ``min``), or the best one measured under limits.
+        """The subnet with a name (a width, an id, ``max``, ``min``), or the best measured one under limits.
 
         Raises:
-            UserError: no such subnet, no search has been run, or none meets the limits (the nearest is named).
+            UserError: there is no such subnet, no search has been run, or no subnet meets the limits (the message names
+                the nearest one).
         """
         if name is not None:
             return find_subnet(self.experiment, str(name))

@@ -1,11 +1,11 @@
-"""Text files that users hand over, read in one way wherever they come from.
+"""Reading users' text files, in the same way everywhere.
 
 Files are UTF-8, with or without a byte order mark; lines end with LF, CRLF or CR. Nothing else ends a line:
 U+2028, U+0085, form feeds and the like stay inside it (``str.splitlines`` would split there). U+FEFF, which has no
-width and marks the beginning of files, is dropped wherever it stands, since joined files have it in the middle.
+width and marks the beginning of files, is dropped everywhere, because joined files have it in the middle.
 
-Everywhere in slimasr a *word* is what ``str.split`` gives: words end at any Unicode white space, U+00A0 and U+3000
-included. Stage 1 writes transcripts with one space between words, so that all later stages count the same words.
+Everywhere in slimasr, a *word* is what ``str.split`` returns: words end at any Unicode white space, including U+00A0
+and U+3000. Stage 1 writes transcripts with one space between words, so that all later stages count the same words.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from slimasr.errors import UserError
 
 _MARK = "\ufeff"
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-# Editors and copying between systems turn CRLF into CR CR LF at times.
+# Editors and copying between systems sometimes turn CRLF into CR CR LF.
 _LINE_END = re.compile(r"\r*\n")
 
 
@@ -29,8 +29,8 @@ class Line:
 
     Attributes:
         path: the file.
-        number: which line, from 1.
-        text: the line without its end.
+        number: line number, counted from 1.
+        text: the line without its line end.
     """
 
     path: Path
@@ -47,7 +47,7 @@ def read_text(path: Path) -> str:
     """The whole text of a file, with LF as the only line end.
 
     Raises:
-        UserError: the file cannot be read, or as for `decode_text`.
+        UserError: the file cannot be read; see also `decode_text`.
     """
     try:
         data = path.read_bytes()
@@ -57,7 +57,7 @@ def read_text(path: Path) -> str:
 
 
 def decode_text(path: Path, data: bytes) -> str:
-    """The text that the bytes of a file are, with LF as the only line end.
+    """Decode the bytes of a text file, with LF as the only line end.
 
     Raises:
         UserError: they are not UTF-8, or hold a NUL byte or a stray carriage return; the message names file and line.
@@ -75,10 +75,10 @@ def decode_text(path: Path, data: bytes) -> str:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """All lines, empty ones included; the end of the last line does not begin another one.
+    """All lines, including empty ones; the end of the last line does not start another one.
 
     Raises:
-        UserError: as for `read_text`.
+        UserError: see `read_text`.
     """
     text = read_text(path)
     if not text:
@@ -87,7 +87,7 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def _with_plain_line_ends(path: Path, text: str) -> str:
-    """LF for CRLF; also for CR in a file without any LF. Elsewhere a CR is an accident, and is refused."""
+    """Replace CRLF by LF, and CR in a file without any LF. Any other CR is an accident and is refused."""
     text = _LINE_END.sub("\n", text).rstrip("\r") if "\n" in text else text.replace("\r", "\n")
     for character, name in (("\0", "a NUL byte (is it UTF-16?)"), ("\r", "a carriage return inside the line")):
         position = text.find(character)
@@ -98,5 +98,5 @@ def _with_plain_line_ends(path: Path, text: str) -> str:
 
 
 def _line_number(before: bytes) -> int:
-    """The line that follows these bytes, in a file that may have any line ends."""
+    """The number of the line that follows these bytes, in a file with any line ends."""
     return max(before.count(b"\n"), before.count(b"\r")) + 1

@@ -1,10 +1,10 @@
-"""Which encoder frame emits which token, as ``slimasr-align`` finds out and frame targets need it.
+"""Alignments: the encoder frame that emits each token. ``slimasr-align`` writes them, and frame targets need them.
 
 ::
 
     <folder>/train.jsonl           {"id": "utt1", "frames": [3, 7, 7]}, one line per utterance
              train_sp0.9.jsonl     the same set at another speed
-             alignments.json       by which model, at how many feature frames per encoder frame
+             alignments.json       which model made them, and its feature frames per encoder frame
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Alignments:
     """Alignments of some sets at some speeds.
 
     Attributes:
-        folder: where they come from.
+        folder: the folder they were read from.
         frames: speed -> utterance id -> (U,) encoder frame of each token, -1 where the utterance has no alignment.
     """
 
@@ -42,7 +42,7 @@ class Alignments:
         """The frames of one utterance.
 
         Raises:
-            UserError: it is not among them.
+            UserError: the utterance has no alignment.
         """
         found = self.frames[speed].get(name)
         if found is None:
@@ -51,19 +51,19 @@ class Alignments:
         return found
 
     def require(self, names: Iterable[str]) -> None:
-        """Raise `UserError` unless these utterances are there at every speed."""
+        """Raise `UserError` unless these utterances have alignments at every speed."""
         for name in names:
             for speed in self.frames:
                 self.of(name, speed)
 
 
 def alignment_file(folder: Path, set_name: str, speed: float = 1.0) -> Path:
-    """The file of one set at one speed."""
+    """The file that holds the alignments of one set at one speed."""
     return folder / f"{set_name}{speed_suffix(speed)}.jsonl"
 
 
 def write_alignments(path: Path, frames: Mapping[str, Sequence[int]]) -> None:
-    """Write utterance id -> encoder frames of its tokens, whole or not at all."""
+    """Write utterance id -> encoder frames of its tokens, as one atomic replacement of the file."""
     lines = (to_json({"id": name, "frames": list(chosen)}) for name, chosen in frames.items())
     write_atomic(path, "".join(f"{line}\n" for line in lines))
 
@@ -74,7 +74,7 @@ class Origin:
 
     Attributes:
         subsampling_factor: feature frames per encoder frame.
-        subnet: id of the subnet that aligned.
+        subnet: id of the subnet that made the alignments.
         checkpoint: name of its checkpoint.
         tokenizer: fingerprint of the tokenizer whose tokens were aligned.
     """
@@ -86,9 +86,9 @@ class Origin:
 
 
 def write_facts(folder: Path, origin: Origin, sets: Mapping[str, str]) -> None:
-    """Note what made a folder's alignments, for `check_frame_rate` and `check_aligned_sets`.
+    """Record what made a folder's alignments, for `check_frame_rate` and `check_aligned_sets`.
 
-    Sets that were aligned earlier in the same way stay noted.
+    Sets that were aligned earlier in the same way keep their entries.
 
     Args:
         sets: name of each set that is aligned now -> its fingerprint (`slimasr.data.identity.Identity`).
@@ -101,7 +101,9 @@ def write_facts(folder: Path, origin: Origin, sets: Mapping[str, str]) -> None:
 
 
 def check_aligned_sets(folder: Path, tokenizer: str, sets: Mapping[str, str]) -> None:
-    """Compare tokenizer and sets of alignments with those of a training. Older alignments do not name theirs.
+    """Compare the tokenizer and sets of alignments with those of a training run.
+
+    Alignments written by older versions do not name theirs and pass.
 
     Args:
         tokenizer: fingerprint of the training's tokenizer.
@@ -119,7 +121,7 @@ def check_aligned_sets(folder: Path, tokenizer: str, sets: Mapping[str, str]) ->
 
 
 def read_alignments(folder: Path, set_names: Iterable[str], speeds: Sequence[float] = (1.0,)) -> Alignments:
-    """Read the alignments of sets, all of them at all these speeds.
+    """Read the alignments of every set at every speed.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -165,12 +167,5 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run slimasr-align again") from None
-
-
 def _missing(path: Path) -> UserError:
-    return UserError(f"{path} is missing: run slimasr-align with the experiment whose alignments these are")
+    return UserError(f"{path} is missing: run slimasr-align with the experiment that should make these alignments")

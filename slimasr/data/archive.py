@@ -1,4 +1,4 @@
-"""Unpack archives only after every member has been looked at."""
+"""Unpack archives, only after every member has been checked."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from slimasr.files import writing
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a tar (any compression) or zip file into ``target``.
 
-    Nothing is written before all members are checked: files and folders on relative paths that stay inside.
+    Nothing is written before all members have been checked: they must be files and folders with relative paths inside
+    ``target``.
 
     Raises:
-        UserError: not an archive, damaged, or a member that is absolute, climbs out, links, or is a device.
+        UserError: the file is not an archive or is damaged, or a member has an absolute path, leaves the folder, or is
+            a link or a device.
     """
     with writing(target):
         try:
             _unpack(archive, target)
         except (tarfile.TarError, zipfile.BadZipFile, BadGzipFile, LZMAError, zlib.error, EOFError) as error:
-            raise UserError(f"{archive}: not an undamaged tar or zip archive ({error}); fetch it again") from error
+            raise UserError(f"{archive}: not an undamaged tar or zip archive ({error}); download it again") from error
 
 
 def _unpack(archive: Path, target: Path) -> None:
@@ -53,7 +55,7 @@ def _unpack_tar(archive: Path, target: Path) -> None:
 def _unpack_zip(archive: Path, target: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
-            # ``filename`` has been cleaned by the library; the check needs what the archive says.
+            # The library has sanitised ``filename``; the check needs the name in the archive.
             _check_path(archive, member.orig_filename)
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

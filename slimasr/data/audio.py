@@ -19,9 +19,9 @@ __all__ = ["AudioError", "audio_path", "load_samples", "read_recording"]
 
 
 class CheckedBackend(AudioBackend):
-    """lhotse's way to audio files, with the checks of `open_audio`.
+    """A lhotse audio backend with the checks of `open_audio`.
 
-    It reads all formats of libsndfile; lhotse's default would call a program for NIST SPHERE.
+    It reads all formats of libsndfile; lhotse's default backend would call an external program for NIST SPHERE.
     """
 
     def read_audio(
@@ -34,7 +34,7 @@ class CheckedBackend(AudioBackend):
         """(num_channels, T) float32 samples and their rate; ``offset`` and ``duration`` in seconds.
 
         Raises:
-            AudioError: as `open_audio` and `AudioFile.read`.
+            AudioError: see `open_audio` and `AudioFile.read`.
         """
         with open_audio(Path(path_or_fd)) as file:
             if offset > 0:
@@ -47,10 +47,10 @@ class CheckedBackend(AudioBackend):
 
 
 def read_recording(path: Path, recording_id: str) -> Recording:
-    """Read a mono file's header; where it leaves the number of samples open, all of the file.
+    """Read the header of a mono file, or all of it where the header does not give the number of samples.
 
     Raises:
-        AudioError: missing, unreadable, truncated, empty or not mono.
+        AudioError: the file is missing, unreadable, truncated, empty or not mono.
     """
     with open_audio(path) as file:
         if file.num_channels != 1:
@@ -71,7 +71,7 @@ def load_samples(cut: Cut) -> np.ndarray:
     """Decode a cut's audio: (1, num_samples) float32; full scale is [-1, 1].
 
     Raises:
-        AudioError: the file is gone, corrupt, truncated or of another length than its recording, or it holds
+        AudioError: the file is missing, corrupt, truncated or of another length than its recording, or it holds
             values that are not finite or far outside [-1, 1].
     """
     source = audio_path(cut)
@@ -92,7 +92,10 @@ def load_samples(cut: Cut) -> np.ndarray:
 
 @contextmanager
 def _checked() -> Iterator[None]:
-    """lhotse reads audio by `CheckedBackend` within. Its own context manager stays in force after an error."""
+    """Make lhotse read audio by `CheckedBackend` inside the block.
+
+    lhotse's own context manager does not restore the backend after an error.
+    """
     previous = get_current_audio_backend()
     set_current_audio_backend(CheckedBackend())
     try:
@@ -102,13 +105,13 @@ def _checked() -> Iterator[None]:
 
 
 def _original(error: AudioError) -> AudioError:
-    """The error before lhotse added lines of its own to its message."""
+    """The error before lhotse added its own lines to the message."""
     while isinstance(error.__context__, AudioError):
         error = error.__context__
     return error
 
 
 def audio_path(cut: Cut) -> str:
-    """The file a cut reads, for messages."""
+    """The file from which a cut is read, for messages."""
     recording = getattr(cut, "recording", None)
     return str(recording.sources[0].source) if recording is not None and recording.sources else cut.id

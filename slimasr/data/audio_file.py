@@ -1,4 +1,4 @@
-"""Audio files, opened and read with checks: what is missing, cut short or out of range is an error that names the file.
+"""Opening and reading audio files: a file that is missing, truncated or out of range is an error that names it.
 
 Training and transcription read all audio through `open_audio`.
 """
@@ -35,7 +35,7 @@ MAX_PEAK = 10.0
 _INTEGER_SCALES = (2**15, 2**23, 2**31)
 # libsndfile's number of samples when the header leaves it open.
 _UNKNOWN_LENGTH = 2**63 - 1
-# Those of other formats may only estimate how many samples there are.
+# The headers of other formats may only estimate the number of samples.
 _EXACT_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG")
 _BLOCK_SAMPLES = 1 << 20
 
@@ -64,7 +64,8 @@ class AudioFile:
         path: the file.
         sampling_rate: in Hz.
         num_channels: channels of the file.
-        num_samples: per channel, as the header says; None = it does not say, only reading to the end tells.
+        num_samples: per channel, according to the header; None = the header does not give it, and the file has to be
+            read to its end.
     """
 
     def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
@@ -76,7 +77,7 @@ class AudioFile:
         self._num_read = 0
 
     def read(self, num_samples: int) -> np.ndarray:
-        """The next samples, (num_channels, T) float32; T is less than ``num_samples`` at the end of the file only.
+        """Read the next samples, (num_channels, T) float32; T is below ``num_samples`` only at the end of the file.
 
         Raises:
             AudioError: they cannot be decoded, are missing, not finite or far outside [-1, 1].
@@ -95,7 +96,7 @@ class AudioFile:
         return block
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All samples that are left, in blocks of bounded length; raises as `read`."""
+        """Yield the remaining samples in blocks of bounded length; raises as `read`."""
         while True:
             block = self.read(_BLOCK_SAMPLES)
             yield block
@@ -103,7 +104,7 @@ class AudioFile:
                 return
 
     def seek(self, num_samples: int) -> None:
-        """Leave out the next samples."""
+        """Skip the next samples."""
         if self.num_samples is not None:
             self._file.seek(num_samples, os.SEEK_CUR)
             self._num_read += num_samples
@@ -128,10 +129,10 @@ class AudioFile:
 def open_audio(path: Path) -> Iterator[AudioFile]:
     """Open any file that libsndfile reads: wav, flac, ogg, mp3, NIST SPHERE, ...
 
-    Its header is compared with its length; nothing is decoded.
+    The header is compared with the length of the file; nothing is decoded.
 
     Raises:
-        AudioError: missing, unreadable, no audio, truncated or without samples.
+        AudioError: the file is missing, unreadable, not audio, truncated or without samples.
     """
     with _open_regular(path) as content:
         splice = _inspect(content, path)
@@ -146,14 +147,14 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
 
 
 class _SequentialSoundFile(soundfile.SoundFile):
-    """libsndfile cannot seek where the number of samples is unknown; soundfile would after every read."""
+    """A sound file of unknown length: libsndfile cannot seek in it, which soundfile would do after every read."""
 
     def seekable(self) -> bool:
         return False
 
 
 class _SplicedFile(io.RawIOBase):
-    """A binary file whose first bytes are replaced by others."""
+    """A binary file whose first bytes are replaced."""
 
     def __init__(self, file: BinaryIO, splice: Splice) -> None:
         self._file = file
@@ -190,7 +191,7 @@ class _SplicedFile(io.RawIOBase):
 
 @contextmanager
 def _open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading; a folder, a pipe (which would block) or a device is an error."""
+    """Open a regular file for reading; a folder, a pipe (which would block) or a device is an error."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -207,7 +208,7 @@ def _open_regular(path: Path) -> Iterator[BinaryIO]:
 
 
 def _inspect(content: BinaryIO, path: Path) -> Splice | None:
-    """What libsndfile does not tell about a file, by the four bytes that mark its format."""
+    """Inspect what libsndfile does not report about a file; its first four bytes identify the format."""
     try:
         size = content.seek(0, os.SEEK_END)
         if size == 0:
@@ -227,7 +228,7 @@ def _inspect(content: BinaryIO, path: Path) -> Splice | None:
 def _open_sound(content: BinaryIO, splice: Splice | None) -> soundfile.SoundFile:
     if splice is not None:
         return soundfile.SoundFile(_SplicedFile(content, splice))
-    # By descriptor: soundfile would take formats from names (.raw), and cannot encode some names.
+    # A descriptor, because soundfile would infer formats from names (.raw) and cannot encode some names.
     descriptor = content.fileno()
     os.lseek(descriptor, 0, os.SEEK_SET)
     sound = soundfile.SoundFile(descriptor, closefd=False)
@@ -239,7 +240,7 @@ def _open_sound(content: BinaryIO, splice: Splice | None) -> soundfile.SoundFile
 
 
 def _check_range(block: np.ndarray, path: Path) -> None:
-    """Raise `AudioError` for samples that no audio has."""
+    """Raise `AudioError` for samples that are not finite or far out of range."""
     if block.size == 0:
         return
     peak = float(np.maximum(block.max(), -block.min()))

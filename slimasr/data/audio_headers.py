@@ -1,7 +1,7 @@
-"""What the headers of uncompressed audio say about how many bytes of samples follow.
+"""The number of bytes of samples that the headers of uncompressed audio files claim.
 
-libsndfile shortens its count of samples to the bytes that it finds, without a word. These functions read what it
-does not report: the size that the header claims, so that a file cut short is noticed.
+libsndfile silently reduces its number of samples to the bytes that it finds. These functions read what it does not
+report, the size that the header claims, so that a truncated file is noticed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ _NIST_FIELD = re.compile(rb"^(\w+) -(?:i|s\d+) (\S+)\s*$", re.MULTILINE)
 
 
 class IncompleteError(Exception):
-    """Not all samples of a file can be read; the message says why."""
+    """Some samples of a file cannot be read; the message says why."""
 
 
 @dataclass(frozen=True)
 class Splice:
-    """Bytes that take the place of the first ``start`` bytes of a file.
+    """Bytes that replace the first ``start`` bytes of a file.
 
-    libsndfile does not read all samples of some files whose header leaves their number open. It does with this head.
+    libsndfile does not read all samples of some files whose header does not give their number; with this replacement
+    header it does.
     """
 
     head: bytes
@@ -37,13 +38,13 @@ class Splice:
 
 
 def inspect_wav(file: BinaryIO, size: int) -> Splice | None:
-    """Check RIFF, RIFX and RF64 files of ``size`` bytes: is all of the ``data`` chunk there?
+    """Check that a RIFF, RIFX or RF64 file of ``size`` bytes holds its whole ``data`` chunk.
 
     Returns:
-        A head with the true size where the header says 0 (never closed, or written to a pipe).
+        A header with the true size where the file's own says 0 (never closed, or written to a pipe).
 
     Raises:
-        IncompleteError: the chunk is cut short.
+        IncompleteError: the chunk is truncated.
     """
     order = ">" if _read(file, 0, 4) == b"RIFX" else "<"
     position = 12
@@ -110,7 +111,7 @@ def inspect_form(file: BinaryIO, size: int) -> Splice | None:
 
 
 def inspect_au(file: BinaryIO, size: int) -> Splice | None:
-    """As `inspect_wav`, for Sun's AU; also one that was never closed gets a head."""
+    """As `inspect_wav`, for Sun's AU; a file that was never closed also gets a replacement header."""
     order = ">" if _read(file, 0, 4) == b".snd" else "<"
     start, claimed = struct.unpack(f"{order}II", _read(file, 4, 8).ljust(8, b"\0"))
     if not _is_unknown(claimed, 4):
@@ -169,7 +170,7 @@ def _is_chunk_name(name: bytes) -> bool:
 
 
 def _is_unknown(claimed: int, width: int) -> bool:
-    """Whether a size of ``width`` bytes says that its writer did not know it."""
+    """Whether a size of ``width`` bytes is one of those that writers use when they do not know it."""
     if claimed == 0:
         return True
     if width == 8:

@@ -1,4 +1,4 @@
-"""Where Ogg and MP3 streams end, and whether they end too early."""
+"""Find where Ogg and MP3 streams end, and whether they are truncated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KBPS = {
     False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-# Longest stretch of tags or damage in which a next frame is looked for.
+# Longest stretch of tags or damaged bytes that is searched for the next frame.
 _RESYNC_BYTES = 1 << 16
 _VBRI_OFFSET = 36
 _HAS_COUNT = 1
@@ -51,14 +51,14 @@ def inspect_ogg(file: BinaryIO, size: int) -> None:
     """Check that an Ogg file (Vorbis, Opus, FLAC) of ``size`` bytes ends with the last page of its stream.
 
     Raises:
-        IncompleteError: the last page is cut, there are pages missing behind it, or it belongs to another stream than
-            the first, the only one that libsndfile would read.
+        IncompleteError: the last page is truncated, pages after it are missing, or it belongs to another stream than
+            the first, which is the only one that libsndfile would read.
     """
     file.seek(max(0, size - _OGG_TAIL))
     tail = file.read(_OGG_TAIL)
     page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
     if len(page) < _ogg_length(page):
-        raise IncompleteError("is truncated: its last page is cut")
+        raise IncompleteError("is truncated: its last page is cut off")
     if not page[5] & _OGG_LAST_PAGE:
         raise IncompleteError("is truncated: the page that ends its stream is missing")
     if page[_OGG_SERIAL] not in _ogg_streams(file, size):
@@ -68,12 +68,12 @@ def inspect_ogg(file: BinaryIO, size: int) -> None:
 def inspect_mp3(file: BinaryIO, size: int) -> Splice | None:
     """Check that an MP3 file of ``size`` bytes holds the frames that it claims, and that the last one is whole.
 
-    A file without a Xing header does not say how many frames it has: one that was cut between two frames cannot be
-    distinguished from a whole one.
+    A file without a Xing header does not give its number of frames: one that was cut between two frames cannot be
+    distinguished from a complete one.
 
     Returns:
-        For a file without a Xing header, or with more frames behind those that it counts (files joined by ``cat``),
-        a header that tells libsndfile the number of samples: it would estimate it, and read up to there only.
+        For a file without a Xing header, or with more frames than its header counts (files joined by ``cat``), a
+        header with the number of samples. libsndfile would otherwise estimate that number and stop there.
 
     Raises:
         IncompleteError: bytes or frames are missing.
@@ -99,7 +99,7 @@ def inspect_mp3(file: BinaryIO, size: int) -> Splice | None:
 
 
 def parse_frame(header: bytes) -> Frame | None:
-    """The frame that starts with these bytes; None = no frame of layer 3 does."""
+    """The frame that starts with these bytes; None if no layer 3 frame does."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
@@ -115,7 +115,7 @@ def parse_frame(header: bytes) -> Frame | None:
 
 
 def _ogg_length(page: bytes) -> int:
-    """Bytes of a page, as far as what is there of its header says."""
+    """Length of a page in bytes, as far as its (possibly truncated) header gives it."""
     if len(page) < _OGG_HEADER or len(page) < _OGG_HEADER + page[26]:
         return len(page) + 1
     return _OGG_HEADER + page[26] + sum(page[_OGG_HEADER : _OGG_HEADER + page[26]])
@@ -142,7 +142,7 @@ def _frame_at(file: BinaryIO, position: int) -> tuple[bytes, Frame | None]:
 
 
 def _skip_tags(file: BinaryIO, position: int) -> int:
-    """The end of the ID3 tags that start here."""
+    """The position after the ID3 tags that start here."""
     while True:
         file.seek(position)
         tag = file.read(10)
@@ -154,7 +154,7 @@ def _skip_tags(file: BinaryIO, position: int) -> int:
 
 
 def _resync(file: BinaryIO, position: int, size: int, stream: tuple[int, int] | None) -> int | None:
-    """The next place with a frame of ``stream`` (None = any) that another one or exactly the file's end follows."""
+    """The next position of a frame of ``stream`` (None = any) that is followed by another one or by the file's end."""
     file.seek(position)
     window = file.read(_RESYNC_BYTES)
     offset = window.find(b"\xff")
@@ -170,7 +170,7 @@ def _resync(file: BinaryIO, position: int, size: int, stream: tuple[int, int] | 
 
 
 def _frames(file: BinaryIO, start: int, size: int) -> Iterator[tuple[int, Frame]]:
-    """Position and header of each frame of a stream; tags and damage between frames are stepped over."""
+    """Yield position and header of each frame of a stream; tags and damaged bytes between frames are skipped."""
     position: int | None = start
     stream = None
     while position is not None and position < size:
@@ -192,15 +192,15 @@ def _count_frames(file: BinaryIO, start: int, size: int) -> int:
     file.seek(end)
     rest = file.read(4)
     if end > size or (len(rest) < 4 and rest.startswith(b"\xff")):
-        raise IncompleteError("is truncated: its last frame is cut")
+        raise IncompleteError("is truncated: its last frame is cut off")
     return count
 
 
 def _check_xing(file: BinaryIO, fields: bytes, start: int, size: int) -> int | None:
-    """Compare a Xing header's number of bytes, or else of frames, with what is there.
+    """Compare the number of bytes (else of frames) in a Xing header with the file.
 
     Returns:
-        Where its stream ends, None = it does not say.
+        Where the stream ends; None if the header does not say.
     """
     flags = _big_endian(fields, 0)
     if flags & _HAS_BYTES:
@@ -217,7 +217,7 @@ def _check_xing(file: BinaryIO, fields: bytes, start: int, size: int) -> int | N
 
 
 def _continues(file: BinaryIO, position: int, size: int, like: Frame) -> bool:
-    """Whether two more frames of a stream start here, perhaps behind an ID3 tag."""
+    """Whether two more frames of a stream start here, possibly after an ID3 tag."""
     place = _skip_tags(file, position)
     frames = [frame for _, (_, frame) in zip(range(2), _frames(file, place, size), strict=False)]
     return len(frames) == 2 and all(frame.stream == like.stream for frame in frames)
@@ -229,7 +229,7 @@ def _check_bytes(claimed: int, present: int) -> None:
 
 
 def _xing_frame(header: bytes, frame: Frame, count: int) -> bytes | None:
-    """A frame in front of others which says how many they are; None = frames are too short for that."""
+    """A frame to precede the others, which gives their number; None if frames are too short for that."""
     without_checksum = bytes([header[0], header[1] | 1, header[2], header[3]])
     content = without_checksum + bytes(frame.side_info) + b"Xing" + struct.pack(">II", _HAS_COUNT, count)
     return content.ljust(frame.length, b"\0") if len(content) <= frame.length else None

@@ -1,4 +1,4 @@
-"""The batch: what every training step, validation and decoding receives."""
+"""The batch that training steps, validation and decoding receive."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Batch:
         ids: utterance ids.
         texts: reference transcripts.
         key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
-        alignment: (N, U) int64, the encoder frame that emits each token, -1 behind the last one and where there is
-            no alignment; None = no loss of the recipe needs it.
-        unscored: ids of utterances that no loss is computed of; they are recognised and count in the WER.
-        pieces: where a single utterance is too long for the model at once, the lengths in frames of the pieces that it
-            is recognised in (`parts`); no loss is computed of it.
-        unheard: ids of utterances shorter than one feature frame. Silence stands for them, and their hypothesis is
+        alignment: (N, U) int64, the encoder frame that emits each token; -1 after the last token and where there is no
+            alignment; None = no loss of the recipe needs it.
+        unscored: ids of utterances that are left out of the losses; they are recognised and count in the WER.
+        pieces: lengths in frames of the pieces in which a single utterance is recognised (`parts`) that is too long for
+            the model at once; it is left out of the losses. Empty = the batch is recognised as a whole.
+        unheard: ids of utterances shorter than one feature frame. They are replaced by silence, and their hypothesis is
             empty.
     """
 
@@ -47,21 +47,21 @@ class Batch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all utterances."""
+        """Number of tokens in all utterances."""
         return int(self.y_lens.sum())
 
     @property
     def scored_rows(self) -> list[int]:
-        """Indices of the utterances that losses are computed of."""
+        """Indices of the utterances on which losses are computed."""
         return [row for row, name in enumerate(self.ids) if name not in self.unscored]
 
     def searched_lens(self, lens: Tensor) -> Tensor:
-        """(N,) encoder frames that are searched for labels: all of them, but none of an utterance without audio."""
+        """(N,) number of encoder frames to decode: all frames, but none of an utterance without audio."""
         rows = [row for row, name in enumerate(self.ids) if name in self.unheard]
         return lens.index_fill(0, torch.tensor(rows, device=lens.device), 0) if rows else lens
 
     def parts(self) -> list[Batch]:
-        """What a model encodes at once: the batch itself, or the pieces of its one utterance, in order."""
+        """The batches that a model encodes one at a time: this batch, or the pieces of its one utterance, in order."""
         if not self.pieces:
             return [self]
         assert len(self) == 1, "an utterance in pieces has a batch of its own"

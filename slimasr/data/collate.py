@@ -1,4 +1,4 @@
-"""From cuts to one batch: features, labels and alignments, loaded by this process or by workers."""
+"""Make batches from cuts: features, labels and alignments, loaded by this process or by workers."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 
 BatchFrames = Sequence[Sequence[np.ndarray]]
-"""Batch by batch, utterance by utterance: the encoder frames of its tokens."""
+"""For every batch and utterance, the encoder frames of its tokens."""
 
 
 @dataclass(frozen=True)
 class NoiseMixer:
-    """Mixes noise into a batch's cuts, from a generator of its own for every batch."""
+    """Mixes noise into the cuts of a batch, with a separate random generator for every batch."""
 
     noise: CutSet
     config: MusanConfig
     seed: str
 
     def __call__(self, number: int, cuts: CutSet) -> CutSet:
-        """The cuts, some with noise, under the same ids and of the same lengths."""
+        """The cuts, some with noise, with unchanged ids and lengths."""
         rng = random.Random(f"noise/{self.seed}/{number}")
         mix = CutMix(
             self.noise,
@@ -53,7 +53,7 @@ class NoiseMixer:
 
 
 class Collator(Dataset[Batch]):
-    """(number of the batch, its cuts) -> `Batch`, in the loader's workers where there are any."""
+    """Maps (number of the batch, its cuts) to a `Batch`; runs in the loader's workers if there are any."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Collator(Dataset[Batch]):
         keys: Sequence[str | None] | None = None,
         frames: BatchFrames | None = None,
     ) -> None:
-        """``keys``, ``frames``: by the number of the batch, what its `Batch.key` and `Batch.alignment` are made of."""
+        """``keys`` and ``frames``, indexed by batch number, become `Batch.key` and `Batch.alignment`."""
         self.config = config
         self._num_mel_bins = config.features.num_mel_bins
         self._extractor: Fbank | None = None
@@ -98,7 +98,7 @@ class Collator(Dataset[Batch]):
         except AudioError as error:
             raise UserError(f"{cut.id}: {error}") from error
         except (OSError, ValueError, AssertionError) as error:
-            reason = str(error).partition("[extra info]")[0].strip()  # lhotse adds the whole cut
+            reason = str(error).partition("[extra info]")[0].strip()  # lhotse appends the whole cut to its message
             raise UserError(
                 f"{cut.id}: stored features cannot be read from {cut.features.storage_path} ({reason}); "
                 "run stage 2 again (slimasr-features)"
@@ -111,7 +111,7 @@ class Collator(Dataset[Batch]):
 
 
 def _pad(rows: Sequence[torch.Tensor], value: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of different lengths -> (N, longest, ...), (N,) int64 lengths."""
+    """Pad rows of different lengths to (N, longest, ...) and return their (N,) int64 lengths."""
     lens = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value), lens
 
@@ -131,7 +131,7 @@ def load_batches(numbered: Iterable[tuple[int, CutSet]], collator: Collator, num
         sampler=numbered,
         num_workers=num_workers,
         collate_fn=_as_it_is,
-        # Else every epoch would draw a number from torch's global generator, and a resumed run would differ.
+        # Without this, every epoch would draw a number from torch's global generator, and a resumed run would differ.
         generator=torch.Generator().manual_seed(0),
     )
     yield from loader

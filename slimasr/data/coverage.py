@@ -1,4 +1,4 @@
-"""Which words of a set hold characters that a tokenizer lacks, so that no model with it can recognise them."""
+"""Find the words of a set with characters that a tokenizer lacks, which no model with it can recognise."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from slimasr.data.tokenizer import Tokenizer
 
 NUM_EXAMPLES = 5
 WORTH_NAMING = 0.5
-"""A normalisation is proposed where it covers at least this fraction of the uncovered words."""
+"""A normalisation is proposed if it covers at least this fraction of the uncovered words."""
 _SPACE = "\u2581"
 _NUM_SPECIAL = 3
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a tokenizer lacks for some texts.
+    """The characters and words of some texts that a tokenizer does not cover.
 
     Attributes:
         words: words of all texts.
@@ -30,8 +30,8 @@ class Coverage:
         uncovered_utterances: texts with such a word.
         characters: the characters that it lacks, the most frequent first.
         examples: some of the uncovered words, the most frequent first.
-        cure: a normalisation in words, for example ``in lower case``, and how many of the uncovered words it
-            covers; None where none helps much.
+        cure: a normalisation in words, for example ``in lower case``, and how many of the uncovered words it covers;
+            None if no normalisation helps enough.
     """
 
     words: int
@@ -43,7 +43,7 @@ class Coverage:
     cure: tuple[str, int] | None
 
     def describe(self) -> str:
-        """One line for the user."""
+        """Describe the coverage in one line for the user."""
         share = 100.0 * self.uncovered_words / self.words
         more = ", ..." if len(self.characters) > NUM_EXAMPLES else ""
         line = (
@@ -57,7 +57,7 @@ class Coverage:
 
 
 def coverage_notes(data_dir: Path, set_names: Iterable[str], tokenizer: Tokenizer) -> Iterator[str]:
-    """One line for each set that a tokenizer does not cover; sets that stage 1 has not prepared are passed over."""
+    """Yield one line for each set that a tokenizer does not cover; sets that stage 1 has not prepared are skipped."""
     known = alphabet(tokenizer.tokens)
     for name in dict.fromkeys(set_names):
         path = DataFolder(data_dir).raw_cuts(name)
@@ -70,7 +70,7 @@ def coverage_notes(data_dir: Path, set_names: Iterable[str], tokenizer: Tokenize
 
 
 def alphabet(tokens: Iterable[str]) -> frozenset[str]:
-    """All characters that can come out of tokens; the first three tokens are special and have no text."""
+    """All characters that tokens can decode to; the first three tokens are special and have no text."""
     pieces = list(tokens)[_NUM_SPECIAL:]
     return frozenset("".join(pieces)) - {_SPACE}
 
@@ -107,7 +107,7 @@ def measure_coverage(texts: Iterable[str], known: frozenset[str]) -> Coverage:
 
 
 def _find_cure(uncovered: Counter[str], known: frozenset[str]) -> tuple[str, int] | None:
-    """The normalisation that covers most of the words; of equal ones that which changes least."""
+    """The normalisation that covers most of the words; among equal ones, the one that changes least."""
     best: tuple[str, int] | None = None
     for names, apply in _normalisations():
         covered = sum(number for word, number in uncovered.items() if known.issuperset(apply(word)))
@@ -117,7 +117,7 @@ def _find_cure(uncovered: Counter[str], known: frozenset[str]) -> tuple[str, int
 
 
 def _normalisations() -> list[tuple[list[str], Callable[[str], str]]]:
-    """What users normalise, in words and as functions of a word, the simple ones first."""
+    """Common normalisations, in words and as functions of a word, the simplest first."""
     cases: Mapping[str, Callable[[str], str]] = {"": str, "in lower case": str.lower, "in upper case": str.upper}
     forms: Mapping[str, Callable[[str], str]] = {
         "": str,
@@ -153,7 +153,7 @@ def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _named(character: str) -> str:
-    """``é (U+00E9)``; without the character where it cannot stand alone."""
+    """``é (U+00E9)``, or only the code of a character that cannot be printed alone."""
     code = f"U+{ord(character):04X}"
     visible = character.isprintable() and not unicodedata.category(character).startswith("M")
     return f"{character} ({code})" if visible else code

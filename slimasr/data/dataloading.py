@@ -1,4 +1,4 @@
-"""Training batches: epochs that follow from seed and epoch alone."""
+"""Training batches, which depend only on the seed, the epoch and the rank."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slimasr.data.collate import BatchFrames, Collator, NoiseMixer, load_batches
 from slimasr.data.evaluation_batches import eval_batches
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder
 from slimasr.data.filters import EncoderFrames
-from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, pack, plan_epoch, untrained
+from slimasr.data.sampling import EpochPart, RankInfo, Sample, count_batches, pack, plan_epoch, untrained
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_feature_cuts, read_training_cuts
 
@@ -24,8 +24,8 @@ __all__ = ["BatchSource", "eval_batches"]
 class BatchSource:
     """Training batches of one recipe.
 
-    What an epoch's batches hold follows from the seed, the epoch and the rank; a run that stopped in
-    mid-epoch goes on with ``skip``. Iteration draws nothing from global random number generators.
+    The batches of an epoch are determined by the seed, the epoch and the rank. A run that stopped within an epoch
+    resumes with ``skip``. Iteration does not use the global random number generators.
     """
 
     def __init__(
@@ -43,55 +43,56 @@ class BatchSource:
         """Read the training manifests.
 
         Args:
-            seed: default ``config.seed``.
+            seed: random seed; the default is ``config.seed``.
             key: supervision field that all utterances of a batch share (`Method.batch_key`).
-            encoder_frames: feature frames -> encoder frames, to tell which utterances have an alignment.
+            encoder_frames: feature frames -> encoder frames, which decides whether an utterance has an alignment.
 
         Raises:
-            UserError: stage 2 has not run or ran with other settings; above ``data.max_bad_share`` unusable; an
-                utterance of the train or dev sets lacks the alignment that ``loss.auxiliary`` needs.
+            UserError: stage 2 has not run or ran with other settings; more than ``data.max_bad_share`` of the
+                utterances are unusable; an utterance of the train or dev sets lacks the alignment that
+                ``loss.auxiliary`` needs.
         """
         self._config = config
         self._folder = DataFolder(data_dir)
         self._tokenizer = tokenizer
         self._seed = config.seed if seed is None else seed
-        self._place = Place(rank, world_size)
+        self._process = RankInfo(rank, world_size)
         self._cuts = read_training_cuts(config, self._folder, tokenizer, encoder_frames, key)
         self._noise = _read_noise(config, self._folder)
         self._alignments = _read_all_alignments(config, self._folder, self._cuts.ids)
 
     @property
     def bad_utterances(self) -> tuple[BadUtterance, ...]:
-        """Training utterances left out by any stage so far, with reasons."""
+        """Training utterances that any stage so far has left out, with reasons."""
         return self._cuts.bad
 
     @property
     def num_utterances(self) -> int:
-        """Training utterances of an epoch, over all ranks."""
+        """Number of training utterances of an epoch, over all ranks."""
         return len(self._cuts.ids)
 
     def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
-        """Batches of an epoch for this rank, from the one numbered ``skip`` (from 0) on.
+        """Yield the batches of an epoch for this rank, starting with number ``skip`` (counted from 0).
 
         Args:
-            parts: earlier parts of the epoch; the batches hold, and ``skip`` counts, what these have left.
+            parts: earlier parts of the epoch; their utterances are left out, and ``skip`` counts the remaining batches.
         """
-        hearings = self._hearings(epoch, parts)
-        plan = plan_epoch(hearings, self._config.data, self._seed, epoch, self._place)
+        samples = self._samples(epoch, parts)
+        plan = plan_epoch(samples, self._config.data, self._seed, epoch, self._process)
         numbered = ((number, self._cuts_of(batch)) for number, batch in enumerate(plan) if number >= skip)
         mixer = None
         if self._noise is not None and self._config.data.musan is not None:
-            mixer = NoiseMixer(self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._place.rank}")
+            mixer = NoiseMixer(self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._process.rank}")
         keys = None if self._cuts.keys is None else [batch[0].key for batch in plan]
         collator = Collator(self._config, self._tokenizer, mixer, keys, self._frames_of(plan))
         yield from load_batches(numbered, collator, self._config.data.num_workers)
 
     def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
-        """Batches of an epoch that its earlier parts have left, the same on all ranks; reads nothing."""
-        return count_batches(self._hearings(epoch, parts), self._config.data, self._place.world_size)
+        """Number of batches that the earlier parts of an epoch have left, equal on all ranks; reads no files."""
+        return count_batches(self._samples(epoch, parts), self._config.data, self._process.world_size)
 
     def worst_batches(self) -> list[Batch]:
-        """The batches that need most memory, at the lowest speed: longest utterances, and largest lattice."""
+        """The batches that need most memory, at the lowest speed: the longest utterances and the largest lattice."""
         data = self._config.data
         packed = pack(self._cuts.slowest(), data.batch_seconds, data.max_cuts)
         tokens = {name: len(self._tokenizer.encode(self._text(name))) for name in self._cuts.ids}
@@ -100,16 +101,16 @@ class BatchSource:
         return [collate[number, self._cuts_of(packed[number])] for number in sorted({0, sizes.index(max(sizes))})]
 
     def eval_batches(self, set_name: str, max_seconds: float) -> Iterator[Batch]:
-        """A whole set, the same on all ranks, as `eval_batches` gives it."""
+        """Yield a whole set, equal on all ranks, as `eval_batches` does."""
         return eval_batches(self._config, self._folder.root, set_name, self._tokenizer, max_seconds)
 
-    def _hearings(self, epoch: int, parts: Sequence[EpochPart]) -> list[Hearing]:
+    def _samples(self, epoch: int, parts: Sequence[EpochPart]) -> list[Sample]:
         return untrained(self._cuts.of_epoch(self._seed, epoch), self._config.data, self._seed, epoch, parts)
 
-    def _cuts_of(self, batch: Sequence[Hearing]) -> CutSet:
-        return CutSet.from_items([self._cuts.cut(hearing) for hearing in batch])
+    def _cuts_of(self, batch: Sequence[Sample]) -> CutSet:
+        return CutSet.from_items([self._cuts.cut(sample) for sample in batch])
 
-    def _frames_of(self, plan: Sequence[Sequence[Hearing]]) -> BatchFrames | None:
+    def _frames_of(self, plan: Sequence[Sequence[Sample]]) -> BatchFrames | None:
         if self._alignments is None:
             return None
         return [[self._alignments.of(item.id, item.speed) for item in batch] for batch in plan]
@@ -120,12 +121,13 @@ class BatchSource:
 
 
 def _read_all_alignments(config: Config, folder: DataFolder, ids: Sequence[str]) -> Alignments | None:
-    """Alignments of the training sets, checked to be complete, as those of dev are."""
+    """Read the alignments of the training sets; those of the training and dev sets are checked to be complete."""
     if config.loss.auxiliary is None:
         return None
-    place, data = config.loss.auxiliary.alignments, config.data
-    read_alignments(place, [data.dev]).require(cut.id for cut in read_feature_cuts(folder, data.dev))
-    alignments = read_alignments(place, data.train, data.speeds)
+    source = config.loss.auxiliary.alignments
+    data = config.data
+    read_alignments(source, [data.dev]).require(cut.id for cut in read_feature_cuts(folder, data.dev))
+    alignments = read_alignments(source, data.train, data.speeds)
     alignments.require(ids)
     return alignments
 

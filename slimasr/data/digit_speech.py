@@ -1,6 +1,6 @@
-"""The samples of one synthetic recording: spoken by espeak-ng, in a room, in noise.
+"""Synthesise one recording: speech by espeak-ng in a simulated room with noise.
 
-Apart from the corpus's listing, as the processes that speak import this module alone.
+This is separate from the corpus's listing because the synthesising processes import only this module.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ SAMPLING_RATE = 16000
 
 @dataclass(frozen=True)
 class Recording:
-    """How one utterance is made.
+    """How one utterance is synthesised.
 
     Attributes:
         pauses: whether the digits are read as a list, with commas.
-        snr: of the noise, in dB.
+        snr: signal-to-noise ratio in dB.
         reverberation: seconds in which the echo falls by 60 dB; 0 = none.
         direct_ratio: energy of the direct sound over that of the echo, in dB.
-        lead, tail: seconds of noise alone before and after.
-        peak: largest sample.
+        lead, tail: seconds of noise before and after the speech.
+        peak: largest absolute sample.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Recording:
 
 
 def record_all(chunk: tuple[Sequence[Recording], Path]) -> None:
-    """Write every planned recording of a chunk into a folder; one chunk per process."""
+    """Write all recordings of a chunk into a folder; each process runs one chunk."""
     plan, folder = chunk
     with Espeak() as espeak:
         for item in plan:
@@ -71,7 +71,7 @@ def make_audio(speech: np.ndarray, sampling_rate: int, item: Recording) -> np.nd
     if item.reverberation > 0:
         room = impulse_response(item.reverberation, item.direct_ratio, rng)
         audio = fftconvolve(audio, room)[: len(audio)]
-    # One pole at a random place: noise from white to dark.
+    # One random pole makes noise between white and low-pass.
     noise = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.95)], rng.standard_normal(len(audio)))
     power = np.mean(np.square(audio)) / max(np.mean(np.square(noise)), 1e-12)
     audio = audio + noise * np.sqrt(power * 10 ** (-item.snr / 10))

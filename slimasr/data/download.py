@@ -1,4 +1,4 @@
-"""Fetch a corpus's archives, check them, unpack them."""
+"""Download the archives of a corpus, check and unpack them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PURPOSE = "slimasr-prepare, which downloads a corpus"
 
 
 def download_archives(addresses: Sequence[str], target: Path) -> None:
-    """Download (resuming a broken transfer) and unpack each archive into ``target``, once.
+    """Download each archive once, resuming an interrupted transfer, and unpack it into ``target``.
 
     Raises:
         UserError: the address cannot be reached, or `unpack` refuses the archive.
@@ -37,7 +37,7 @@ def download_archives(addresses: Sequence[str], target: Path) -> None:
 
 
 def wait_for_downloads(target: Path) -> None:
-    """Wait until no other process downloads into ``target``: what is unpacked at present is incomplete."""
+    """Wait until no other process downloads into ``target``, because its content is incomplete until then."""
     for path in target.glob(f"*{LOCK}"):
         with folder_lock(path, PURPOSE, wait=True):
             pass
@@ -47,5 +47,5 @@ def _fetch(address: str, archive: Path) -> None:
     try:
         resumable_download(address, filename=archive)
     except (URLError, OSError) as error:
-        raise UserError(f"{address}: download failed ({error}); run again to go on") from error
+        raise UserError(f"{address}: download failed ({error}); run the same command again to resume") from error
     unpack(archive, archive.parent)

@@ -1,4 +1,4 @@
-"""espeak-ng through ctypes: text to samples, without a program or a sound device."""
+"""Speech synthesis by espeak-ng through ctypes, without an external program or a sound device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass(frozen=True)
 class Voice:
-    """A way to speak: ``accent`` is an espeak-ng language, ``timbre`` a variant; pitch and range 0 to 99."""
+    """A voice: ``accent`` is an espeak-ng language, ``timbre`` a variant; pitch and range are 0 to 99."""
 
     accent: str
     timbre: str
@@ -31,10 +31,9 @@ class Voice:
 
 
 class Espeak:
-    """The synthesizer; the library allows one at a time in a process.
+    """The synthesiser; the library allows one per process at a time.
 
-    Its output depends on all it has said before in this process, so who wants the same speech twice starts a
-    new process each time.
+    Its output depends on everything it has said before in this process, so reproducible speech needs a new process.
     """
 
     def __init__(self) -> None:
@@ -66,7 +65,7 @@ class Espeak:
             UserError: the installed espeak-ng lacks the voice.
         """
         name = f"{voice.accent}+{voice.timbre}"
-        # An unknown variant is silently replaced by the library; an unknown language is not.
+        # The library silently replaces an unknown variant, but not an unknown language.
         if voice.timbre not in self._timbres or self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise UserError(f"espeak-ng has no voice {name}: run pip install --upgrade slimasr[demo]")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
@@ -89,7 +88,7 @@ class Espeak:
 
 
 def _find_library() -> tuple[Path, Path]:
-    """Shared library and data folder."""
+    """The paths of the shared library and of its data folder."""
     try:
         import espeakng_loader
     except ImportError as error:

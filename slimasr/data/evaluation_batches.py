@@ -1,4 +1,4 @@
-"""Dev and test sets in batches: every utterance once, in full."""
+"""Batches of dev and test sets, which hold every utterance exactly once."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ def eval_batches(
     aligned: bool = False,
     longest: float | None = None,
 ) -> Iterator[Batch]:
-    """Every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
+    """Yield every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
 
-    Nothing is left out: unknown characters become ``<unk>``, and audio that cannot be read is a `UserError`. What no
-    loss can be computed of is marked (`Batch.unscored`); `slimasr.data.evaluation_notes` puts it into words.
+    Nothing is left out: unknown characters become ``<unk>``, and audio that cannot be read is a `UserError`. Utterances
+    for which no loss can be computed are marked (`Batch.unscored`); `slimasr.data.evaluation_notes` describes them.
 
     Args:
-        speed: one of ``data.speeds``, for a training set as training hears it.
-        longest: seconds above which an utterance comes alone and in pieces; default: `pieces.whole_seconds`.
-        aligned: the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
+        speed: one of ``data.speeds``, to read a training set at that speed.
+        longest: an utterance above this duration in seconds has a batch of its own and is cut into pieces; the default
+            is `pieces.whole_seconds`.
+        aligned: whether the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
     """
     folder = DataFolder(data_dir)
     check_features(config, folder, set_name, stored_speed(config, speed))
@@ -65,29 +66,29 @@ def eval_batches(
 
 @dataclass(frozen=True)
 class Limits:
-    """Feature frames of the longest utterance that stays whole, and of the longest piece of a longer one."""
+    """Feature frames of the longest utterance that is recognised as a whole, and of the longest piece of others."""
 
     whole: int
     piece: int
 
 
 def _pack(cuts: Sequence[Cut], max_seconds: float, limits: Limits) -> list[list[Cut]]:
-    """Batches of cuts, longest first; those that are cut into pieces have a batch each."""
+    """Batches of cuts, longest first; an utterance that is cut into pieces has a batch of its own."""
     long = [cut for cut in cuts if _is_long(cut, limits)]
     others = [cut for cut in cuts if not _is_long(cut, limits)]
     return [*pack(long, 0.0), *pack(others, max_seconds)]
 
 
 def _is_long(cut: Cut, limits: Limits) -> bool:
-    """By its duration, as batches are made before features are known."""
+    """Judged by its duration, because batches are made before features are read."""
     return feature_frames(cut.duration) > limits.whole
 
 
 class EvaluationCollator(Collator):
-    """Marks the utterances without a feature frame, and those whose tokens fit into no alignment; cuts long ones."""
+    """Marks utterances without a feature frame and those whose tokens have no alignment; cuts long ones into pieces."""
 
     def __init__(self, config: Config, tokenizer: Tokenizer, limits: Limits, frames: BatchFrames | None = None) -> None:
-        """``frames``: as in `Collator`."""
+        """``frames`` is that of `Collator`."""
         super().__init__(config, tokenizer, frames=frames)
         self._limits = limits
 

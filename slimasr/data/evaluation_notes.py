@@ -1,4 +1,4 @@
-"""What a user should know of a dev or test set before figures on it are read."""
+"""Notes on a dev or test set that a user should know before reading its results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_NAMED = 3
 
 
 def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: Tokenizer, *, losses: bool) -> list[str]:
-    """One line for every kind of utterance that cannot be treated as the others are: set, number, first reasons.
+    """Return one line for every kind of utterance that needs a special treatment, with the set, number and reasons.
 
     Args:
         losses: whether the command computes losses on the set, or only recognises it.
@@ -30,7 +30,7 @@ def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: T
     """
     cuts = list(read_feature_cuts(DataFolder(data_dir), set_name))
     if not any(cut.supervisions[0].text.split() for cut in cuts):
-        return []  # A set without a word is refused as a whole.
+        return []  # A set without any word is refused as a whole.
     unheard = {cut.id: audio_path(cut) for cut in cuts if not has_frame(cut.duration)}
     whole = window_frames(whole_seconds(config.data), config.model.frontend.min_frames)
     long = {cut.id: f"{cut.duration:.1f} s" for cut in cuts if feature_frames(cut.duration) > whole}
@@ -46,14 +46,14 @@ def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: T
 
 
 def _unscored(cut: Cut, config: Config, tokenizer: Tokenizer) -> str | None:
-    """Why no loss can be computed of an utterance, or None."""
+    """Why no loss can be computed for an utterance, or None."""
     frontend = config.model.frontend
     frames = max(feature_frames(cut.duration), frontend.min_frames)
     return infeasible(frontend.output_frames(frames), tokenizer.encode(cut.supervisions[0].text), config.loss)
 
 
 def _note(set_name: str, total: int, reasons: Mapping[str, str | None], consequence: str) -> str | None:
-    """``dev: 2 of 40 utterances are left out of ...: a (reason), b (reason)``; None where there is nothing to say."""
+    """Return ``dev: 2 of 40 utterances are left out of ...: a (reason), b (reason)``; None if there are none."""
     found = {name: reason for name, reason in reasons.items() if reason is not None}
     if not found:
         return None

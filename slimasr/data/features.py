@@ -1,7 +1,7 @@
 """Stage 2: log-mel filter banks of every set and training speed, and the statistics of the training data.
 
-Work is cut into shards (``shards.py``). A shard counts as done once its result file has been renamed into
-place, so a run that was killed goes on with the shards that are missing.
+The work is divided into shards (``shards.py``). A shard is done once its result file has been renamed into place, so a
+run that was killed resumes with the missing shards.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.locking import Lock, folder_lock, refuse_while_locked
 
-# Bound on one bin's spread, so that a constant bin (band-limited audio) is not blown up.
+# Lower bound on the standard deviation of a bin, so that a constant bin (band-limited audio) is not amplified.
 MIN_STD = 1e-2
 STAGE = "stage 2 (slimasr-features)"
 AGAIN = f"run {STAGE} again"
@@ -55,14 +55,14 @@ AGAIN = f"run {STAGE} again"
 def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Progress) -> dict[str, int]:
     """Write ``features/cuts_<set>[_sp<speed>].jsonl.gz``, ``bad_<set>.json`` and ``stats.json``.
 
-    With ``data.storage: on_the_fly`` all audio is read once, for checks and statistics; nothing is stored.
+    With ``data.storage: on_the_fly``, all audio is read once for checks and statistics, and no features are stored.
 
     Returns:
         Manifest name -> number of cuts.
 
     Raises:
-        UserError: stage 1 has not run or is running, unusable audio in dev or test, or too much of it in train; another
-            process computes features in this data folder.
+        UserError: stage 1 has not run or is running; a dev or test set has unusable audio, or a training set too much
+            of it; another process computes features in this data folder.
     """
     folder = DataFolder(data_dir)
     refuse_while_locked(folder.lock("manifests"), "slimasr-features")
@@ -88,7 +88,7 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
     for (set_name, speed), shards in shards_of.items():
         found = [read_result(shard) for shard in shards]
         _check_bad(config, set_name, found)
-        # What is too short at one speed may not be at another; training leaves it out at all of them.
+        # An utterance may be too short at one speed only; training leaves it out at all speeds.
         bad.setdefault(set_name, {}).update((item.id, item) for result in found for item in result.bad)
         write_bad(folder.bad(set_name), bad[set_name].values())
         made_from = write_feature_cuts(folder, set_name, speed, shards)
@@ -101,10 +101,10 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
 
 
 def write_feature_cuts(folder: DataFolder, set_name: str, speed: float, shards: Sequence[Shard]) -> Identity:
-    """Write a set's manifest: its cuts as stage 1 has them now, with the features of its shards.
+    """Write the manifest of a set: the present cuts of stage 1 with the features of the set's shards.
 
     Returns:
-        Identity of the manifest of stage 1 that was read.
+        The identity of the manifest of stage 1 that was read.
     """
     cuts = list(read_cuts(folder.raw_cuts(set_name), STAGE_1))
     write_cuts(folder.cuts(set_name, speed), (cut for shard in shards for cut in attach_features(shard, cuts)))
@@ -112,10 +112,10 @@ def write_feature_cuts(folder: DataFolder, set_name: str, speed: float, shards: 
 
 
 def feature_notes(config: Config, data_dir: Path, counts: Mapping[str, int]) -> list[str]:
-    """One line per set of which utterances were left out.
+    """Return one line for each set with utterances that were left out.
 
     Args:
-        counts: as `compute_features` gives them.
+        counts: the numbers of cuts that `compute_features` returns.
     """
     folder = DataFolder(data_dir)
     usable = {name: counts[folder.cuts(name, speeds_of(config, name)[-1]).name] for name in config.data.train}
@@ -123,7 +123,7 @@ def feature_notes(config: Config, data_dir: Path, counts: Mapping[str, int]) -> 
 
 
 def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation per mel bin over the training data, (F,) float32 each.
+    """Read the mean and standard deviation per mel bin over the training data, (F,) float32 each.
 
     Raises:
         UserError: stage 2 has not run, or ran with other features than the configuration asks for.
@@ -141,7 +141,7 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
 
 
 def check_stats(mean: torch.Tensor, std: torch.Tensor, num_mel_bins: int) -> None:
-    """Raise `ValueError` unless features can be normalised by these statistics, (F,) each."""
+    """Raise `ValueError` unless features can be normalised with these statistics, (F,) each."""
     if mean.shape != (num_mel_bins,) or std.shape != (num_mel_bins,):
         raise ValueError(f"mean and std need {num_mel_bins} values each")
     if not (mean.isfinite().all() and std.isfinite().all() and bool((std > 0).all())):
@@ -149,7 +149,7 @@ def check_stats(mean: torch.Tensor, std: torch.Tensor, num_mel_bins: int) -> Non
 
 
 def _run(shards: Sequence[Shard], num_jobs: int) -> Iterator[Shard]:
-    """Compute shards, in this process or in ``num_jobs`` others, and yield each one that is done."""
+    """Compute shards in this process or in ``num_jobs`` others, and yield each one when it is done."""
     if num_jobs <= 1 or len(shards) <= 1:
         yield from map(compute_shard, shards)
         return
@@ -183,7 +183,7 @@ def _statistics(config: Config, folder: DataFolder, results: Sequence[ShardResul
 
 
 def _remove_stale(groups: Sequence[Sequence[Shard]]) -> None:
-    """Remove shards of these sets and speeds that other settings or other cuts had made."""
+    """Remove shards of these sets and speeds that belong to other settings or other cuts."""
     for shards in groups:
         current = shards[0].stem.parent
         prefix = current.name.rpartition("-")[0]

@@ -1,4 +1,4 @@
-"""Where the recipe's data folder keeps what, and how files get there whole."""
+"""Paths in the recipe's data folder, and reading and writing its manifests."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from slimasr.files import read_json, replacing, understanding, write_json_atomic
 
 _MANIFEST = re.compile(r"cuts_(?P<name>.+?)(_sp[0-9.]+)?\.jsonl\.gz")
 FIRST_REASONS = 3
-"""Left-out utterances that a message names."""
+"""A message names at most this many utterances that were left out."""
 
 MUSAN_SET = "musan"
-"""Name of the manifest of noise, beside those of the corpus's sets."""
+"""Set name of the noise manifest, next to those of the corpus."""
 
 
 @dataclass(frozen=True)
 class BadUtterance:
-    """An utterance left out of training, and why."""
+    """An utterance that is left out of training, and why."""
 
     id: str
     reason: str
@@ -66,7 +66,7 @@ class DataFolder:
         return self.features / "stats.json"
 
     def lock(self, product: str) -> Path:
-        """Lock of whoever writes a product, such as ``manifests`` or ``lang_bpe_500``."""
+        """The lock file for writing a product such as ``manifests`` or ``lang_bpe_500``."""
         return self.root / f"{product}.lock"
 
     def lang(self, kind: str, vocab_size: int) -> Path:
@@ -75,7 +75,7 @@ class DataFolder:
 
 
 def speed_suffix(speed: float) -> str:
-    """What marks a speed in file names; the natural one has no mark."""
+    """The suffix of file names for a speed; empty for speed 1."""
     return "" if speed == 1.0 else f"_sp{speed:g}"
 
 
@@ -83,15 +83,15 @@ def read_cuts(path: Path, stage: str) -> CutSet:
     """Read a cut manifest eagerly.
 
     Args:
-        stage: what makes the file, for the error message, e.g. ``"stage 1 (slimasr-prepare)"``.
+        stage: the stage that makes the file, for the error message, for example ``"stage 1 (slimasr-prepare)"``.
     """
     return CutSet.from_cuts(iterate_cuts(path, stage))
 
 
 def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
-    """The cuts of a manifest, one after the other; ``stage`` as in `read_cuts`.
+    """Yield the cuts of a manifest one at a time; ``stage`` is that of `read_cuts`.
 
-    Read here and not by lhotse, for which a path may also be a URL or a command.
+    This does not use lhotse's reader, for which a path may also be a URL or a command.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -113,11 +113,11 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
 
 
 def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str) -> None:
-    """Raise `UserError` for a set named by ``--set-name`` that does not exist; names those that do.
+    """Raise `UserError` if a set given by ``--set-name`` does not exist; the message lists those that do.
 
     Args:
-        manifest: gives the manifest of a set, e.g. `DataFolder.cuts`.
-        stage: what makes it, as in `read_cuts`.
+        manifest: returns the path of a set's manifest, for example `DataFolder.cuts`.
+        stage: the stage that makes it, as in `read_cuts`.
     """
     for name in names:
         path = manifest(name)
@@ -129,7 +129,7 @@ def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str
 
 
 def _sets_in(folder: Path) -> list[str]:
-    """Names of the sets whose manifests lie in a folder, at whatever speed."""
+    """Names of the sets whose manifests are in a folder, at any speed."""
     found = (_MANIFEST.fullmatch(path.name) for path in folder.glob("cuts_*.jsonl.gz"))
     return sorted({match["name"] for match in found if match})
 
@@ -138,9 +138,9 @@ def write_cuts(path: Path, cuts: Iterable[Cut]) -> None:
     """Write a cut manifest under a temporary name, then rename it.
 
     Raises:
-        UserError: it cannot be written; what was there before is untouched.
+        UserError: it cannot be written; an existing file is unchanged.
     """
-    # Neither time nor name inside, so that the same cuts make the same file.
+    # gzip stores neither time nor name, so that equal cuts make equal files.
     with (
         replacing(path) as temporary,
         open(temporary, "wb") as raw,
@@ -152,12 +152,12 @@ def write_cuts(path: Path, cuts: Iterable[Cut]) -> None:
 
 
 def write_bad(path: Path, bad: Iterable[BadUtterance]) -> None:
-    """List left-out utterances as JSON."""
+    """Write the utterances that were left out as JSON."""
     write_json_atomic(path, [asdict(item) for item in bad])
 
 
 def read_bad(path: Path) -> list[BadUtterance]:
-    """Read `write_bad`'s list; a missing file is an empty one."""
+    """Read the list that `write_bad` wrote; a missing file is an empty list."""
     if not path.is_file():
         return []
     advice = "run the stage that wrote it again"
@@ -167,8 +167,9 @@ def read_bad(path: Path) -> list[BadUtterance]:
 
 
 def describe_left_out(bad: Sequence[BadUtterance], num_listed: int, set_name: str, listing: Path) -> str | None:
-    """One line on a set's left-out utterances: their number, the file that lists them and the first reasons; None
-    where there are none.
+    """Describe the utterances of a set that were left out; None if there are none.
+
+    The line has their number, the file that lists them and the first reasons.
 
     Args:
         num_listed: utterances of the set, good and bad.
@@ -185,7 +186,7 @@ def left_out_notes(counts: Mapping[str, int], listing: Callable[[str], Path]) ->
 
     Args:
         counts: set name -> number of its usable utterances.
-        listing: gives the file that lists a set's left-out utterances, as `write_bad` writes it.
+        listing: returns the file that `write_bad` wrote for a set.
     """
     notes = []
     for name, count in counts.items():
@@ -195,7 +196,7 @@ def left_out_notes(counts: Mapping[str, int], listing: Callable[[str], Path]) ->
 
 
 def check_bad_share(bad: list[BadUtterance], num_listed: int, max_share: float, set_name: str) -> None:
-    """Raise `UserError` when too much of a training set is unusable.
+    """Raise `UserError` if too many utterances of a training set are unusable.
 
     Args:
         num_listed: utterances of the set, good and bad.

@@ -1,4 +1,4 @@
-"""Which training utterances a model can learn from, and why the others cannot be used."""
+"""Decide which training utterances a model can learn from, and why the others cannot be used."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def unusable(
     tokenizer: Tokenizer,
     encoder_frames: EncoderFrames,
 ) -> str | None:
-    """Why an utterance cannot be trained on, or None.
+    """Why an utterance cannot be used for training, or None.
 
     Args:
-        seconds: duration at the training speed in question.
+        seconds: duration at the training speed.
         ids: the transcript's tokens.
         encoder_frames: feature frames -> encoder frames.
     """
@@ -37,7 +37,7 @@ def unusable(
         return "empty transcript"
     if tokenizer.unk_id in ids:
         return f"transcript has characters the tokenizer does not know: {text!r}"
-    # Shorter ones are padded with silence.
+    # Shorter utterances are padded with silence.
     frames = max(feature_frames(seconds), config.model.frontend.min_frames)
     return _wrong_length(seconds, config.data) or infeasible(encoder_frames(frames), ids, config.loss)
 
@@ -55,7 +55,7 @@ def _wrong_length(seconds: float, config: DataConfig) -> str | None:
 def infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None:
     """Why no alignment of these tokens fits into so many encoder frames, or None.
 
-    This follows from the numbers alone, never from a model's loss: a model that has diverged says nothing about data.
+    The decision uses only the numbers, never a model's loss, because a diverged model says nothing about the data.
     """
     tokens = len(ids)
     if tokens == 0:
@@ -75,5 +75,5 @@ def infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None:
 
 
 def write_bad_utterances(path: Path, bad: Sequence[BadUtterance]) -> None:
-    """List left-out utterances, one JSON object per line."""
+    """Write utterances that were left out, one JSON object per line."""
     write_atomic(path, "".join(to_json(asdict(item)) + "\n" for item in bad))

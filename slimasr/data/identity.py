@@ -1,8 +1,8 @@
-"""What a set of utterances is, as short digests that travel down the chain from manifests to results.
+"""The identity of a set of utterances: short digests that later products record, from manifests to results.
 
-Stage 1 notes size and modification time of every audio file in its cut, and with ``--check-audio`` the digest of its
-content. `identify` makes digests of a set's cuts. Each later product keeps the `Identity` of the sets it was made
-from, so that what no longer belongs together is noticed, and the message says what has changed.
+Stage 1 stores the size and modification time of every audio file in its cut, and with ``--check-audio`` the digest of
+its content. `identify` computes digests of the cuts of a set. Each later product keeps the `Identity` of the sets from
+which it was made, so that a mismatch is detected and the message says what has changed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Identity:
         utterances: ids, times, speakers, languages.
         audio: headers and sizes of the audio files.
         modified: modification times of the audio files.
-        content: content of the audio files; empty where stage 1 did not read it.
+        content: content of the audio files; empty if stage 1 did not read it.
     """
 
     transcripts: str
@@ -46,14 +46,14 @@ class Identity:
 
     @property
     def fingerprint(self) -> str:
-        """One digest of everything; modification times count only where the content is not known."""
+        """One digest of everything; modification times count only if the content is not known."""
         state = self.content or self.modified
         return digest_of([self.transcripts, self.utterances, self.audio, state])
 
     def changes(self, now: Identity) -> list[str]:
-        """In words, what differs between this identity and the present one; nothing if they stand for the same data.
+        """Describe in words what differs between this identity and the present one; empty if the data are the same.
 
-        Where the content of the audio is known on both sides it decides, else the modification times do.
+        Audio is compared by content if both identities have it, otherwise by modification times.
         """
         found = []
         if self.transcripts != now.transcripts:
@@ -84,12 +84,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class AudioStamp:
-    """What tells one state of an audio file from another.
+    """What identifies the state of an audio file.
 
     Attributes:
         num_bytes: size of the file.
         modified_ns: modification time, in nanoseconds since 1970.
-        sha256: digest of its content, None where it was not read.
+        sha256: digest of its content, None if it was not read.
     """
 
     num_bytes: int
@@ -98,7 +98,7 @@ class AudioStamp:
 
     @classmethod
     def of_file(cls, path: Path, *, content: bool = False) -> AudioStamp:
-        """The stamp of a file as it is now.
+        """The stamp of the present state of a file.
 
         Args:
             content: read the whole file for its digest.
@@ -108,19 +108,19 @@ class AudioStamp:
 
     @classmethod
     def of_cut(cls, cut: Cut) -> AudioStamp | None:
-        """The stamp that stage 1 put into a cut, None in manifests that something else made."""
+        """The stamp that stage 1 stored in a cut; None in manifests from other sources."""
         custom = getattr(cut, "custom", None) or {}
         if _BYTES not in custom:
             return None
         return cls(int(custom[_BYTES]), int(custom[_MODIFIED]), custom.get(_SHA256))
 
     def to_custom(self) -> dict[str, Any]:
-        """The entries of ``cut.custom`` that hold it."""
+        """The entries of ``cut.custom`` that hold the stamp."""
         content = {} if self.sha256 is None else {_SHA256: self.sha256}
         return {_BYTES: self.num_bytes, _MODIFIED: self.modified_ns, **content}
 
     def still_holds(self, path: Path) -> bool:
-        """Whether the file is as it was; its content is read only where its modification time leaves a doubt."""
+        """Whether the file is unchanged; its content is read only if the modification time has changed."""
         now = AudioStamp.of_file(path)
         if now.num_bytes != self.num_bytes:
             return False
@@ -130,7 +130,7 @@ class AudioStamp:
 
 
 def identify(cuts: Iterable[Cut]) -> Identity:
-    """The identity of a set, from its cuts."""
+    """Compute the identity of a set from its cuts."""
     transcripts, utterances, audio, modified, content = (hashlib.sha256() for _ in range(5))
     all_read = True
     for cut in cuts:
@@ -154,7 +154,7 @@ def identify(cuts: Iterable[Cut]) -> Identity:
 
 
 def audio_facts(cut: Cut) -> list[Any]:
-    """Header and size of the audio that a cut reads; not where the file lies."""
+    """Header and size of the audio of a cut, without the path of the file."""
     stamp = AudioStamp.of_cut(cut)
     facts: list[Any] = [] if stamp is None else [stamp.num_bytes]
     if cut.has_recording:
@@ -164,10 +164,12 @@ def audio_facts(cut: Cut) -> list[Any]:
 
 
 def check_audio_unchanged(cuts: Iterable[Cut], set_name: str) -> None:
-    """Compare the audio files of a set with what stage 1 saw. Files that are gone do not matter to stored features.
+    """Compare the audio files of a set with those that stage 1 read.
+
+    Missing files are ignored: stored features do not need them.
 
     Raises:
-        UserError: files have changed; the message has their number and the first of them.
+        UserError: files have changed; the message has their number and names the first one.
     """
     changed: list[Path] = []
     for cut in cuts:
@@ -196,7 +198,7 @@ def file_digest(path: Path) -> str:
 
 
 def manifest_digest(path: Path) -> str:
-    """Digest of what a compressed manifest holds; ``damaged`` where it cannot be read to its end."""
+    """Digest of the content of a compressed manifest; ``damaged`` if it cannot be read to its end."""
     digest = hashlib.sha256()
     try:
         with gzip.open(path, "rb") as file:

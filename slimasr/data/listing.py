@@ -1,4 +1,4 @@
-"""What a corpus may list: ids and speakers that every later file can hold, transcripts that a tokenizer can return."""
+"""Rules for listed utterances: ids and speakers must fit all later files, transcripts must survive the tokenizer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from slimasr.errors import UserError
 
 # SentencePiece writes a space as U+2581 and skips sentences with U+2585; neither comes back from token ids.
 RESERVED = "\u2581\u2585"
-# White space of any kind (Z.), control characters (Cc), and what undecodable file names become (Cs).
+# White space of any kind (Z.), control characters (Cc), and surrogates from undecodable file names (Cs).
 _UNUSABLE_CATEGORIES = {"Zs", "Zl", "Zp", "Cc", "Cs"}
 
 
 def check_names(utterance: Utterance) -> None:
     """Refuse an id or speaker that the files of later stages cannot hold.
 
-    ``utt2spk``, ``recogs``, ``per_utt`` and others have one utterance a line and split it at white space, and
+    ``utt2spk``, ``recogs``, ``per_utt`` and other files have one utterance per line, which is split at white space, and
     their readers drop U+FEFF. An utterance may have no speaker, but needs an id.
 
     Raises:
@@ -36,12 +36,12 @@ def check_names(utterance: Utterance) -> None:
 
 
 def unusable_character(name: str) -> str | None:
-    """The first character of an id or speaker that is not allowed in it, as ``U+0020``; None where all are."""
+    """The first character that is not allowed in an id or speaker, as ``U+0020``; None if all are allowed."""
     return next((f"U+{ord(character):04X}" for character in name if not _usable(character)), None)
 
 
 def text_problem(text: str) -> str | None:
-    """Why a transcript cannot be used, None where it can."""
+    """Why a transcript cannot be used, or None."""
     if not text.split():
         return "empty transcript"
     reserved = next((character for character in text if character in RESERVED), None)

@@ -1,4 +1,4 @@
-"""Stage 1: a corpus's listed utterances to checked lhotse cuts."""
+"""Stage 1: checked lhotse cuts from the utterances that a corpus lists."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def set_names(config: DataConfig) -> list[str]:
 
 
 def get_corpus(config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress) -> Path:
-    """Stage 0: the corpus's folder; found, made or (where allowed) downloaded.
+    """Stage 0: find, synthesise or (if allowed) download the corpus, and return its folder.
 
     Raises:
-        UserError: it is nowhere, or an archive is refused.
+        UserError: the corpus was not found, or an archive is refused.
     """
     corpus, own_dir = CORPORA[config.corpus], data_dir / "corpora"
     return find_corpus(corpus, corpus_dir, own_dir, set_names(config), config.options, progress, download)
@@ -51,8 +51,8 @@ def prepare(
 ) -> dict[str, int]:
     """Stage 1: write ``manifests/cuts_<set>.jsonl.gz`` for every set of the recipe.
 
-    Training utterances without usable audio or text are listed in ``manifests/bad_<set>.json``; in other sets
-    they are errors. Nothing is written before all sets have been checked.
+    Training utterances without usable audio or text are listed in ``manifests/bad_<set>.json``; in other sets they are
+    errors. Nothing is written before all sets have been checked.
 
     Args:
         check_audio: identify audio files by their content instead of their modification times.
@@ -61,7 +61,7 @@ def prepare(
         Set name -> number of cuts.
 
     Raises:
-        UserError: the corpus is not there, an utterance is unusable, a set is empty, training and evaluation sets share
+        UserError: the corpus is missing, an utterance is unusable, a set is empty, training and evaluation sets share
             utterances, or another process writes manifests into this data folder.
     """
     folder = DataFolder(data_dir)
@@ -81,7 +81,7 @@ def prepare(
 def _prepare_sets(
     config: DataConfig, source: Path, progress: Progress, *, check_audio: bool
 ) -> dict[str, tuple[list[Cut], list[BadUtterance]]]:
-    """Set name -> its cuts and the utterances left out, all sets checked."""
+    """Set name -> its cuts and the utterances left out; all sets are checked."""
     prepared: dict[str, tuple[list[Cut], list[BadUtterance]]] = {}
     sources: dict[str, str] = {}
     for name, utterances in CORPORA[config.corpus].list_utterances(source, set_names(config), config.options).items():
@@ -102,10 +102,10 @@ def _prepare_sets(
 def build_cuts(
     utterances: Iterable[Utterance], config: DataConfig, *, check_audio: bool = False
 ) -> tuple[list[Cut], list[BadUtterance]]:
-    """One cut per utterance whose audio header and transcript are usable, and the others with the reason.
+    """Return a cut for every utterance whose audio header and transcript are usable, and the others with the reason.
 
     Args:
-        check_audio: put the digest of every audio file's content into its cut.
+        check_audio: store the digest of every audio file's content in its cut.
 
     Raises:
         UserError: sampling rate other than ``data.sampling_rate`` without ``data.resample``; id listed twice; an id

@@ -1,4 +1,4 @@
-"""MUSAN noise for training: found, cut into pieces, mixed in by lhotse's ``CutMix``."""
+"""MUSAN noise for training: found, cut into pieces, and mixed in by lhotse's ``CutMix``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from slimasr.data.provenance import write_manifest_record
 from slimasr.errors import UserError
 
 ADDRESS = "https://www.openslr.org/resources/17/musan.tar.gz"
-# Long pieces of music are cut so that features are read in small parts.
+# Long recordings of music are cut so that features are read in small parts.
 PIECE_SECONDS = 10.0
 
 
 def prepare_musan_cuts(
     config: DataConfig, folder: DataFolder, corpus_dir: Path | None, own_dir: Path, download: bool
 ) -> int:
-    """Write ``manifests/cuts_musan.jsonl.gz``: all of it in pieces of 10 s; returns how many."""
+    """Write ``manifests/cuts_musan.jsonl.gz``, all of MUSAN in pieces of 10 s, and return the number of pieces."""
     source = _find(corpus_dir, own_dir, download)
     pieces: list[Cut] = []
     for path in sorted(source.glob("*/**/*.wav")):

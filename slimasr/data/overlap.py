@@ -1,4 +1,4 @@
-"""Whether training sets share utterances with the sets that models are measured on."""
+"""Check that training sets share no utterances with the sets on which models are evaluated."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from slimasr.errors import UserError
 
 
 def check_overlap(config: DataConfig, cuts_of: Mapping[str, Sequence[Cut]], sources: Mapping[str, str]) -> None:
-    """Compare training with dev and test sets, by utterance ids and by audio files.
+    """Compare training sets with dev and test sets, by utterance ids and by audio files.
 
     Args:
-        cuts_of: set name -> its cuts as stage 1 makes them.
+        cuts_of: set name -> its cuts from stage 1.
         sources: utterance id -> the file and line that list it, for the message.
 
     Raises:
-        UserError: sets share utterances; the message has the sets, the number of utterances and one of them.
+        UserError: sets share utterances; the message names the sets, the number of utterances and one of them.
     """
     for train in dict.fromkeys(config.train):
         for other in dict.fromkeys([config.dev, *config.test]):
@@ -34,10 +34,10 @@ def check_overlap(config: DataConfig, cuts_of: Mapping[str, Sequence[Cut]], sour
 
 
 def shared_utterances(train: Sequence[Cut], other: Sequence[Cut]) -> list[str]:
-    """Ids of the utterances of ``other`` that are also in ``train``, under the same id or as the same audio.
+    """Ids of the utterances of ``other`` that are also in ``train``, with the same id or the same audio.
 
-    Audio files are the same where they are one file, or have equal headers, sizes and content. Only files whose
-    headers and sizes agree are read.
+    Audio files are the same if they are one file, or have equal headers, sizes and content. Only files with equal
+    headers and sizes are read.
     """
     ids = {cut.id for cut in train}
     paths = {_path(cut) for cut in train}

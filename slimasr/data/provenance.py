@@ -1,4 +1,4 @@
-"""From what the data folder's products were made, and whether they still belong together.
+"""Records of what the data folder's products were made from, and checks that they still belong together.
 
 ::
 
@@ -7,9 +7,9 @@
            features/stats.json                    stage 2: also the identities of the training sets
            lang_<kind>_<size>/identity.json       stage 3: transcripts of the training sets, digest of the model
 
-A record is written after its product and names the digest of the product's file, so that a product that was edited or
-left behind by an interrupted run is noticed. Products made before there were records count as unverified;
-`unverified_sets` says which they are.
+A record is written after its product and contains the digest of the product's file, so that a product that was edited
+or left by an interrupted run is detected. Products of versions without records count as unverified; `unverified_sets`
+lists them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STAGE_1, STAGE_2, STAGE_3 = "stage 1 (slimasr-prepare)", "stage 2 (slimasr-featu
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """What an experiment is trained and validated on.
+    """The data on which an experiment is trained and validated.
 
     Attributes:
         train: training set -> its identity.
@@ -52,7 +52,7 @@ class DataIdentity:
         return digest_of(self.to_dict())
 
     def changes(self, now: DataIdentity) -> list[str]:
-        """In words, what differs between this identity and the present one: ``"transcripts of train"``."""
+        """Describe in words what differs between this identity and the present one: ``"transcripts of train"``."""
         found = []
         for name in dict.fromkeys([*self.train, *now.train]):
             if name in self.train and name in now.train:
@@ -79,10 +79,10 @@ class DataIdentity:
 
 
 def write_manifest_record(folder: DataFolder, set_name: str, config: DataConfig | None, cuts: Iterable[Cut]) -> None:
-    """Record what stage 1 has just written for a set.
+    """Record what stage 1 has written for a set.
 
     Args:
-        config: the section that it was made by, None for sets that do not come from the corpus.
+        config: the section from which it was made, None for sets that do not come from the corpus.
         cuts: the content of the manifest.
     """
     made_by = {} if config is None else _preparation(config)
@@ -92,7 +92,7 @@ def write_manifest_record(folder: DataFolder, set_name: str, config: DataConfig 
 
 
 def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
-    """The identity of a set as stage 1 left it, or as somebody edited it afterwards.
+    """The identity of a set as stage 1 wrote it, or as it was edited afterwards.
 
     Raises:
         UserError: stage 1 has not run.
@@ -106,7 +106,7 @@ def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
 
 
 def write_features_record(config: Config, folder: DataFolder, set_name: str, speed: float, made_from: Identity) -> None:
-    """Record what stage 2 has just written for a set at a speed.
+    """Record what stage 2 has written for a set at a speed.
 
     Args:
         made_from: identity of the manifest that it read.
@@ -117,11 +117,11 @@ def write_features_record(config: Config, folder: DataFolder, set_name: str, spe
 
 
 def check_features(config: Config, folder: DataFolder, set_name: str, speed: float = 1.0) -> None:
-    """Whether the features of a set fit the configuration and the manifests of now.
+    """Check that the features of a set match the configuration and the present manifests.
 
     Raises:
-        UserError: they are missing, edited, of another manifest, other settings or another corpus; names the stage to
-            run again.
+        UserError: they are missing or edited, or belong to another manifest, other settings or another corpus; the
+            message names the stage to run again.
     """
     path = folder.cuts(set_name, speed)
     if not path.is_file():
@@ -149,7 +149,7 @@ def _check_transcripts(folder: DataFolder, set_name: str, path: Path) -> None:
     """Compare features without a record with the manifest of stage 1.
 
     Raises:
-        UserError: an utterance has another text there, or is not there.
+        UserError: an utterance has another text in the manifest, or is missing from it.
     """
     if not folder.raw_cuts(set_name).is_file():
         return
@@ -163,14 +163,14 @@ def _check_transcripts(folder: DataFolder, set_name: str, path: Path) -> None:
 
 
 def check_settings(config: Config, path: Path, made_with: Mapping[str, Any]) -> None:
-    """Whether features were made with the settings of the configuration.
+    """Check that features were made with the settings of the configuration.
 
     Args:
-        path: what was made, for the message.
+        path: the product, for the message.
         made_with: key -> value; keys that it lacks are not checked.
 
     Raises:
-        UserError: names the first key that differs.
+        UserError: a setting differs; the message names the first key.
     """
     for key, value in feature_settings(config).items():
         if made_with.get(key, value) != value:
@@ -180,10 +180,10 @@ def check_settings(config: Config, path: Path, made_with: Mapping[str, Any]) -> 
 
 
 def check_corpus(config: DataConfig, folder: DataFolder, set_name: str) -> None:
-    """Whether a set of the configuration was prepared from the corpus that it names.
+    """Check that a set was prepared from the corpus that the configuration names.
 
     Raises:
-        UserError: the data folder is that of another recipe.
+        UserError: the data folder belongs to another recipe.
     """
     record = _read_record(_manifest_record(folder, set_name))
     if record is None or set_name not in {*config.train, config.dev, *config.test}:
@@ -197,10 +197,10 @@ def check_corpus(config: DataConfig, folder: DataFolder, set_name: str) -> None:
 
 
 def check_statistics(config: Config, folder: DataFolder) -> None:
-    """Whether stats.json was computed from the training sets of now, at the speeds of the configuration.
+    """Check that stats.json was computed from the present training sets, at the speeds of the configuration.
 
     Raises:
-        UserError: another recipe or earlier data made it.
+        UserError: it was computed by another recipe or from earlier data.
     """
     stats: dict[str, Any] = read_json(folder.stats, DAMAGED)
     made_from = stats.get("made_from")
@@ -212,13 +212,13 @@ def check_statistics(config: Config, folder: DataFolder) -> None:
 
 
 def statistics_source(config: Config, folder: DataFolder) -> dict[str, Any]:
-    """What stats.json is computed from, as plain JSON data."""
+    """The data from which stats.json is computed, as plain JSON data."""
     sets = {name: set_identity(config, folder, name).fingerprint for name in config.data.train}
     return {"sets": sets, "speeds": sorted(stored_speeds(config))}
 
 
 def speeds_of(config: Config, set_name: str) -> list[float]:
-    """Speeds at which stage 2 keeps a set: those of training, and the natural one for evaluation."""
+    """The speeds at which stage 2 keeps a set: those of training, and speed 1 for evaluation."""
     if set_name not in config.data.train:
         return [1.0]
     evaluated = [1.0] if set_name in (config.data.dev, *config.data.test) else []
@@ -231,14 +231,14 @@ def stored_speeds(config: Config) -> list[float]:
 
 
 def stored_speed(config: Config, speed: float) -> float:
-    """The speed at which stage 2 keeps what training hears at ``speed``."""
+    """The speed at which stage 2 keeps what training reads at ``speed``."""
     return speed if config.data.storage == "precomputed" else 1.0
 
 
 def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:
-    """The identity of a set whose features are up to date (`check_features`).
+    """The identity of a set, after checking that its features are up to date (`check_features`).
 
-    It is that of the manifest; where only features were copied to this folder, that of the manifest they are from.
+    It is the identity of the manifest, or if only features were copied to this folder, of the manifest they came from.
 
     Raises:
         UserError: neither stage 1 nor stage 2 has run for the set.
@@ -255,7 +255,7 @@ def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:
 
 
 def checked_identity(config: Config, data_dir: Path, set_name: str) -> Identity:
-    """The identity of a set whose features are up to date.
+    """The identity of a set, after checking that its features are up to date.
 
     Raises:
         UserError: see `check_features`.
@@ -267,7 +267,7 @@ def checked_identity(config: Config, data_dir: Path, set_name: str) -> Identity:
 
 
 def data_identity(config: Config, data_dir: Path) -> DataIdentity:
-    """The identity of what a configuration trains and validates on.
+    """The identity of the data on which a configuration trains and validates.
 
     Raises:
         UserError: a stage has not run.
@@ -286,13 +286,13 @@ def write_tokenizer_record(config: Config, folder: DataFolder, fingerprint: str)
 
 
 def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> None:
-    """Whether the data folder's tokenizer was trained on the transcripts of the training sets of now.
+    """Check that the data folder's tokenizer was trained on the present transcripts of the training sets.
 
     Args:
-        fingerprint: of the tokenizer that is there.
+        fingerprint: fingerprint of the tokenizer in the folder.
 
     Raises:
-        UserError: other sets, earlier transcripts, or another model than stage 3 recorded.
+        UserError: it was trained on other sets or earlier transcripts, or is another model than stage 3 recorded.
     """
     lang = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     record = _read_record(lang / "identity.json")
@@ -310,7 +310,7 @@ def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> Non
 
 
 def unverified_sets(config: Config, data_dir: Path, set_names: Sequence[str]) -> list[str]:
-    """Notes on what cannot be verified, as it was made before products recorded what they were made from."""
+    """Notes on sets that cannot be verified, because they were made before products had records."""
     folder = DataFolder(data_dir)
     unknown = [
         name

@@ -1,4 +1,4 @@
-"""Which utterances make which batch, from seed and epoch alone: no audio or feature is read here."""
+"""Assign utterances to batches from the seed and the epoch alone; no audio or features are read here."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from lhotse.dataset.sampling.dynamic_bucketing import FixedBucketBatchSizeConstr
 from slimasr.config.data import DataConfig
 
 SHORTEST_SECONDS = 0.1
-"""What is shorter counts as this long when evaluation batches are packed; it is padded with silence."""
+"""Shorter utterances count as this many seconds when evaluation batches are packed; they are padded with silence."""
 
 
 class Timed(Protocol):
-    """What has an id and lasts ``duration`` seconds: a cut or a `Hearing`."""
+    """Anything with an id and a ``duration`` in seconds: a cut or a `Sample`."""
 
     @property
     def id(self) -> str: ...
@@ -35,8 +35,8 @@ T = TypeVar("T", bound=Timed)
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """An utterance in an epoch: at which speed, how long it then lasts, and its value of the batch key."""
+class Sample:
+    """An utterance as a sample of one epoch: its speed, its duration at that speed in seconds, and its batch key."""
 
     id: str
     speed: float
@@ -45,8 +45,8 @@ class Hearing:
 
 
 @dataclass(frozen=True)
-class Place:
-    """This process among all that train together."""
+class RankInfo:
+    """The rank of this process among all processes of a training run."""
 
     rank: int = 0
     world_size: int = 1
@@ -54,7 +54,7 @@ class Place:
 
 @dataclass(frozen=True)
 class EpochPart:
-    """Part of an epoch that was trained before the number of processes or the data changed.
+    """A part of an epoch that was trained before the number of processes or the data changed.
 
     Attributes:
         world_size: number of processes that trained it.
@@ -75,18 +75,18 @@ class Buckets:
     sizes: list[int]
 
     @classmethod
-    def of(cls, hearings: Sequence[Hearing], config: DataConfig) -> Buckets:
-        """Equal shares of the total duration per bucket; padded batches of at most ``data.batch_seconds``."""
-        num_buckets = min(config.num_buckets, len(hearings))
-        starts = estimate_duration_buckets(hearings, num_buckets) if num_buckets > 1 else []
-        ends = [*starts, max(item.duration for item in hearings)]
-        most = len(hearings) if config.max_cuts is None else config.max_cuts
+    def of(cls, samples: Sequence[Sample], config: DataConfig) -> Buckets:
+        """Buckets of equal total duration; padded batches have at most ``data.batch_seconds``."""
+        num_buckets = min(config.num_buckets, len(samples))
+        starts = estimate_duration_buckets(samples, num_buckets) if num_buckets > 1 else []
+        ends = [*starts, max(item.duration for item in samples)]
+        most = len(samples) if config.max_cuts is None else config.max_cuts
         # A fixed size bounds the padded batch; lhotse's time limit would let the last cut exceed it.
         return cls(ends, [max(1, min(most, int(config.batch_seconds / end))) for end in ends])
 
 
 def speed_of(utterance: str, speeds: Sequence[float], seed: int, epoch: int) -> float:
-    """An utterance's speed in an epoch: uniform, equal in all processes and after a resume."""
+    """The speed of an utterance in an epoch: drawn uniformly, equal in all processes and after a resume."""
     if len(speeds) == 1:
         return speeds[0]
     digest = hashlib.blake2b(f"{seed}/{epoch}/{utterance}".encode(), digest_size=8).digest()
@@ -94,13 +94,13 @@ def speed_of(utterance: str, speeds: Sequence[float], seed: int, epoch: int) -> 
 
 
 def plan_epoch(
-    hearings: Sequence[Hearing], config: DataConfig, seed: int, epoch: int, place: Place = Place()
-) -> list[list[Hearing]]:
-    """All batches of one epoch for one process, in order; every process gets equally many.
+    samples: Sequence[Sample], config: DataConfig, seed: int, epoch: int, process: RankInfo = RankInfo()
+) -> list[list[Sample]]:
+    """All batches of one epoch for one process, in order; all processes get the same number of batches.
 
-    Where the hearings have keys, each batch holds one value of it, the same one in all processes in a step.
+    If the samples have keys, each batch has a single key, which is the same in all processes within a step.
     """
-    planned = [_draw(group, config, seed, epoch, place) for group in _group(hearings)]
+    planned = [_draw(group, config, seed, epoch, process) for group in _group(samples)]
     if len(planned) == 1:
         return planned[0]
     turns = [number for number, batches in enumerate(planned) for _ in batches]
@@ -110,28 +110,28 @@ def plan_epoch(
 
 
 def untrained(
-    hearings: Sequence[Hearing], config: DataConfig, seed: int, epoch: int, parts: Sequence[EpochPart]
-) -> list[Hearing]:
-    """Hearings of an epoch that its earlier parts have not trained on.
+    samples: Sequence[Sample], config: DataConfig, seed: int, epoch: int, parts: Sequence[EpochPart]
+) -> list[Sample]:
+    """The samples of an epoch on which its earlier parts have not trained.
 
-    The order of an epoch depends on the number of processes, so the batches of all of them are drawn again for every
-    part. On data that have changed since, a part stands for the same fraction of the present batches.
+    The order of an epoch depends on the number of processes, so the batches of all processes are drawn again for every
+    part. If the data have changed since, a part stands for the same fraction of the present batches.
     """
-    left = list(hearings)
+    left = list(samples)
     for part in parts:
         trained: set[str] = set()
         for rank in range(part.world_size):
-            plan = plan_epoch(left, config, seed, epoch, Place(rank, part.world_size))
+            plan = plan_epoch(left, config, seed, epoch, RankInfo(rank, part.world_size))
             done = part.done * len(plan) // max(1, part.total)
             trained.update(item.id for batch in plan[:done] for item in batch)
         left = [item for item in left if item.id not in trained]
     return left
 
 
-def count_batches(hearings: Sequence[Hearing], config: DataConfig, world_size: int = 1) -> int:
-    """``len(plan_epoch(...))`` without drawing: only the last batch of a bucket is not full."""
+def count_batches(samples: Sequence[Sample], config: DataConfig, world_size: int = 1) -> int:
+    """``len(plan_epoch(...))`` without drawing: only the last batch of each bucket is not full."""
     total = 0
-    for group in _group(hearings):
+    for group in _group(samples):
         buckets = Buckets.of(group, config)
         filled = Counter(bisect_left(buckets.ends, item.duration) for item in group)
         batches = sum(math.ceil(count / buckets.sizes[bucket]) for bucket, count in filled.items())
@@ -140,7 +140,7 @@ def count_batches(hearings: Sequence[Hearing], config: DataConfig, world_size: i
 
 
 def pack(items: Sequence[T], max_seconds: float, max_cuts: int | None = None) -> list[list[T]]:
-    """Pack, longest first, into batches of at most ``max_seconds`` with padding, or of one item."""
+    """Pack items, longest first, into batches of at most ``max_seconds`` with padding, or of a single item."""
     batches: list[list[T]] = []
     limit = 0
     for item in sorted(items, key=lambda timed: (-timed.duration, timed.id)):
@@ -152,19 +152,19 @@ def pack(items: Sequence[T], max_seconds: float, max_cuts: int | None = None) ->
     return batches
 
 
-def _group(hearings: Sequence[Hearing]) -> list[list[Hearing]]:
-    """Hearings by key, in the keys' order."""
-    groups: dict[str, list[Hearing]] = {}
-    for item in hearings:
+def _group(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples by key, sorted by key."""
+    groups: dict[str, list[Sample]] = {}
+    for item in samples:
         groups.setdefault(item.key or "", []).append(item)
     return [groups[key] for key in sorted(groups)]
 
 
-def _draw(hearings: list[Hearing], config: DataConfig, seed: int, epoch: int, place: Place) -> list[list[Hearing]]:
-    """lhotse's sampler over stand-ins for the cuts, which carry what it looks at and their number here."""
-    buckets = Buckets.of(hearings, config)
+def _draw(samples: list[Sample], config: DataConfig, seed: int, epoch: int, process: RankInfo) -> list[list[Sample]]:
+    """lhotse's sampler over substitutes for the cuts, which carry only what it reads and their number here."""
+    buckets = Buckets.of(samples, config)
     stand_ins = [
-        MonoCut(item.id, 0.0, item.duration, 0, custom={"number": number}) for number, item in enumerate(hearings)
+        MonoCut(item.id, 0.0, item.duration, 0, custom={"number": number}) for number, item in enumerate(samples)
     ]
     # The sampler shuffles within its buffer only: a large corpus needs this too.
     random.Random(f"order/{seed}/{epoch}").shuffle(stand_ins)
@@ -173,9 +173,9 @@ def _draw(hearings: list[Hearing], config: DataConfig, seed: int, epoch: int, pl
         constraint=FixedBucketBatchSizeConstraint(max_seq_len_buckets=buckets.ends, batch_sizes=buckets.sizes),
         duration_bins=buckets.ends[:-1],
         shuffle=True,
-        rank=place.rank,
-        world_size=place.world_size,
+        rank=process.rank,
+        world_size=process.world_size,
         seed=seed,
     )
     sampler.set_epoch(epoch)
-    return [[hearings[cut.custom["number"]] for cut in batch] for batch in sampler]
+    return [[samples[cut.custom["number"]] for cut in batch] for batch in sampler]

@@ -1,4 +1,4 @@
-"""One shard of the feature stage: a piece of work that is done whole or not at all."""
+"""One shard of the feature stage: a unit of work that is completed as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class Shard:
     """A part of one set at one speed.
 
     Attributes:
-        stem: files of the shard, without their endings.
+        stem: path of the shard's files, without suffix.
         root: the features folder, to which paths in manifests are relative.
         store: whether features are written, or only checked and summed.
-        keep_short: whether audio without a feature frame stays in the manifest, without features; else it is bad.
+        keep_short: whether audio without a feature frame stays in the manifest, without features; otherwise it counts
+            as bad.
     """
 
     stem: Path
@@ -50,29 +51,30 @@ class Shard:
 
     @property
     def cuts(self) -> Path:
-        """The shard's cuts, as stage 1 made them."""
+        """The manifest of the shard's cuts from stage 1."""
         return self.stem.with_name(f"{self.stem.name}.raw.jsonl.gz")
 
     @property
     def manifest(self) -> Path:
-        """The shard's usable cuts, with features."""
+        """The manifest of the shard's usable cuts, with features."""
         return self.stem.with_name(f"{self.stem.name}.jsonl.gz")
 
     @property
     def archive(self) -> Path:
-        """The shard's features, as lhotse's writer names the file."""
+        """The archive of the shard's features, with the name that lhotse's writer uses."""
         return self.stem.with_name(f"{self.stem.name}.lca")
 
     @property
     def result(self) -> Path:
-        """`ShardResult` as JSON, written last."""
+        """The `ShardResult` as JSON, which is written last."""
         return self.stem.with_name(f"{self.stem.name}.json")
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do.
+        """Whether the shard needs no more work.
 
-        A shard with bad audio is tried again, since files get repaired; so is one whose files were damaged or removed.
+        A shard with bad audio is computed again, because files may have been repaired; so is a shard whose files were
+        damaged or removed.
         """
         if not self.result.is_file():
             return False
@@ -80,14 +82,14 @@ class Shard:
         return not result.bad and result.files == self.file_states()
 
     def file_states(self) -> list[str | int]:
-        """Digest of the manifest and size of the archive of features, 0 where there is none."""
+        """Digest of the manifest and size of the archive of features in bytes, 0 if there is none."""
         size = self.archive.stat().st_size if self.store and self.archive.is_file() else 0
         return [manifest_digest(self.manifest), size]
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """Sums over a shard's frames, per mel bin, what could not be used, and `Shard.file_states` after the work."""
+    """Sums over a shard's frames per mel bin, the unusable utterances, and `Shard.file_states` after the work."""
 
     num_cuts: int
     num_frames: int
@@ -98,20 +100,20 @@ class ShardResult:
 
 
 def make_extractor(num_mel_bins: int, sampling_rate: int) -> Fbank:
-    """lhotse's filter banks with their defaults: what device runtimes compute."""
+    """lhotse's filter banks with their default settings, which device runtimes compute."""
     return Fbank(FbankConfig(sampling_rate=sampling_rate, num_mel_bins=num_mel_bins))
 
 
 def at_speed(cut: Cut, speed: float) -> Cut:
-    """The cut played ``speed`` times as fast, under the same id."""
+    """The cut at ``speed`` times its natural speed, with the same id."""
     return cut if speed == 1.0 else cut.perturb_speed(speed, affix_id=False)
 
 
 def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float) -> list[Shard]:
-    """Split a set's raw cuts.
+    """Split the raw cuts of a set into shards.
 
-    The folder's name holds a digest of the settings, that of a shard a digest of its audio: what is the same stays,
-    whatever happens to other utterances, to transcripts, or to the place where the audio lies.
+    The folder's name contains a digest of the settings, a shard's name a digest of its audio. A shard therefore stays
+    valid when other utterances, transcripts, or the location of the audio change.
     """
     cuts = list(read_cuts(folder.raw_cuts(set_name), "stage 1 (slimasr-prepare)"))
     keep_short = set_name in (config.data.dev, *config.data.test) and set_name not in config.data.train
@@ -136,10 +138,10 @@ def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float)
 
 
 def attach_features(shard: Shard, cuts: Sequence[Cut]) -> Iterator[Cut]:
-    """The usable cuts of a shard at its speed, as they are in the set's manifest now, with their features.
+    """The usable cuts of a shard at its speed, with their present supervisions and their features.
 
     Args:
-        cuts: the whole set, as stage 1 has it now.
+        cuts: the whole set, from the present manifest of stage 1.
     """
     made = {cut.id: cut for cut in iterate_cuts(shard.manifest, "stage 2 (slimasr-features)")}
     start = SHARD_CUTS * int(shard.stem.name.partition("-")[0])
@@ -150,7 +152,7 @@ def attach_features(shard: Shard, cuts: Sequence[Cut]) -> Iterator[Cut]:
 
 
 def _audio_identity(cut: Cut) -> list[Any]:
-    """All of a cut on which its features depend."""
+    """Everything about a cut on which its features depend."""
     stamp = AudioStamp.of_cut(cut)
     state = None if stamp is None else stamp.sha256 or stamp.modified_ns
     transforms = [str(item) for item in cut.recording.transforms or []]
@@ -158,7 +160,7 @@ def _audio_identity(cut: Cut) -> list[Any]:
 
 
 def compute_shard(shard: Shard) -> Shard:
-    """Compute a shard: write features, then the manifest, then the result; returns the shard."""
+    """Compute a shard (write features, then the manifest, then the result) and return it."""
     bad: list[BadUtterance] = []
     total, total_square = np.zeros(shard.num_mel_bins), np.zeros(shard.num_mel_bins)
     num_frames = 0
@@ -175,7 +177,7 @@ def compute_shard(shard: Shard) -> Shard:
 
 
 def read_result(shard: Shard) -> ShardResult:
-    """What `compute_shard` found."""
+    """The result that `compute_shard` wrote."""
     advice = "remove it and run stage 2 (slimasr-features) again"
     content: dict[str, Any] = read_json(shard.result, advice)
     with understanding(shard.result, advice):
@@ -184,7 +186,7 @@ def read_result(shard: Shard) -> ShardResult:
 
 
 def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, np.ndarray]]:
-    """Usable cuts (with stored features where asked) and their (T, F) features; the others go to ``bad``."""
+    """Yield usable cuts (with stored features if requested) and their (T, F) features; add the others to ``bad``."""
     extractor = make_extractor(shard.num_mel_bins, shard.sampling_rate)
     cuts = iterate_cuts(shard.cuts, "stage 2 (slimasr-features)")
     if not shard.store:
@@ -193,7 +195,7 @@ def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, n
             if features is not None:
                 yield cut, features
         return
-    # Under a temporary name, as a training may be reading the archive that is there.
+    # Under a temporary name, because a training run may be reading the existing archive.
     with replacing(shard.archive) as temporary:
         writer = LilcomChunkyWriter(str(temporary))
         try:
@@ -205,12 +207,12 @@ def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, n
                 kept = _store(extractor, writer, spoken, features, shard) if len(features) else spoken
                 yield kept, features
         finally:
-            # Closed inside: what it still holds is written here, and that may fail as well.
+            # Closed inside the block, because closing writes buffered data and may fail, too.
             writer.close()
 
 
 def _extract(extractor: Fbank, cut: Cut, shard: Shard, bad: list[BadUtterance]) -> np.ndarray | None:
-    """(T, F) features, T = 0 where the shard keeps what is too short for a frame; None for what goes to ``bad``."""
+    """(T, F) features; T = 0 for audio without a frame that the shard keeps; None for utterances added to ``bad``."""
     try:
         samples = load_samples(cut)
     except AudioError as error:

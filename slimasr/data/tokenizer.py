@@ -1,4 +1,4 @@
-"""Stage 3 and its product: SentencePiece units; ids 0, 1, 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``."""
+"""Stage 3 and the tokenizer: SentencePiece units; ids 0, 1, 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODEL_FILE, VOCAB_FILE, TOKENS_FILE = "bpe.model", "bpe.vocab", "tokens.txt"
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text to token ids and back.
+    """Converts text to token ids and back.
 
     Attributes:
         processor: the SentencePiece model.
@@ -60,21 +60,21 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, the special ones included."""
+        """Number of tokens, including the special ones."""
         return len(self.tokens)
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the model: another one of the same size has another digest."""
+        """Digest of the model, which distinguishes models of equal size."""
         return hashlib.sha256(self.processor.serialized_model_proto()).hexdigest()[:DIGITS]
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a transcript; characters never seen in training become ``<unk>``."""
+        """Token ids of a transcript; characters that did not occur in training become ``<unk>``."""
         ids: list[int] = self.processor.EncodeAsIds(text)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids; blanks and sentence marks have none."""
+        """Text of token ids; blanks and sentence marks have no text."""
         text: str = self.processor.DecodeIds([i for i in ids if i not in (self.blank_id, 1)])
         return text
 
@@ -82,7 +82,7 @@ class Tokenizer:
 def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
     """Train on the transcripts of the training sets and write ``lang_<kind>_<size>/``.
 
-    The same transcripts give the same model. ``tokens.txt`` lists ``piece id``, as device runtimes read it.
+    Equal transcripts result in equal models. ``tokens.txt`` has lines ``piece id``, as device runtimes read them.
 
     Raises:
         UserError: stage 1 has not run or is running, or another process trains this tokenizer.
@@ -114,7 +114,7 @@ def _write_tokenizer(config: Config, data_dir: Path, lock: Lock) -> Tokenizer:
     write_atomic(lang_dir / VOCAB_FILE, vocab)
     tokens = "".join(f"{piece} {number}\n" for number, piece in enumerate(pieces))
     write_atomic(lang_dir / TOKENS_FILE, tokens)
-    # The model last: it is what says that the folder is complete.
+    # The model is written last: its presence means that the folder is complete.
     write_atomic(lang_dir / MODEL_FILE, model)
     tokenizer = Tokenizer.load(lang_dir)
     write_tokenizer_record(config, folder, tokenizer.fingerprint)
@@ -122,10 +122,10 @@ def _write_tokenizer(config: Config, data_dir: Path, lock: Lock) -> Tokenizer:
 
 
 def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
-    """Train a SentencePiece model; returns it serialised.
+    """Train a SentencePiece model and return it serialised.
 
     Raises:
-        UserError: no text, or a vocabulary size that this text cannot have; the message says which it can.
+        UserError: there is no text, or this text does not allow the vocabulary size; the message says what it allows.
     """
     sentences = [text for text in texts if text.strip()]
     if not sentences:
@@ -140,7 +140,7 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
             hard_vocab_limit=config.kind != "char",
             character_coverage=1.0,
             normalization_rule_name="identity",
-            # As control symbols these cannot come out of a text that happens to spell them.
+            # As control symbols, these cannot result from a text that happens to spell them.
             pad_id=0,
             pad_piece=BLANK,
             bos_id=1,
@@ -158,7 +158,7 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
 
 
 def _reason(message: str) -> str:
-    """SentencePiece's complaint about a size, in our words."""
+    """Rephrase SentencePiece's error about a vocabulary size."""
     at_most = re.search(r"value <= (\d+)", message)
     if at_most is not None:
         return f"too large for the training text, at most {at_most[1]}"

@@ -1,4 +1,4 @@
-"""The training utterances a recipe can use, at every speed it hears them."""
+"""The training utterances that a recipe can use, at every training speed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, read_b
 from slimasr.data.filters import EncoderFrames, unusable
 from slimasr.data.identity import check_audio_unchanged
 from slimasr.data.provenance import check_features, stored_speed, stored_speeds
-from slimasr.data.sampling import Hearing, speed_of
+from slimasr.data.sampling import Sample, speed_of
 from slimasr.data.shards import at_speed
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
@@ -25,8 +25,8 @@ class TrainingCuts:
     Attributes:
         ids: utterances in the order of the manifests.
         speeds: ``data.speeds``.
-        stored: speed -> utterance id -> cut; with on-the-fly features, the natural speed alone.
-        bad: utterances left out by any stage so far.
+        stored: speed -> utterance id -> cut; with on-the-fly features, only speed 1.
+        bad: utterances that any stage so far has left out.
         keys: utterance id -> its value of the batch key; None = batches are mixed.
     """
 
@@ -36,23 +36,23 @@ class TrainingCuts:
     bad: tuple[BadUtterance, ...]
     keys: dict[str, str] | None = None
 
-    def cut(self, hearing: Hearing) -> Cut:
+    def cut(self, sample: Sample) -> Cut:
         """The cut of an utterance at a speed."""
-        cuts = self.stored.get(hearing.speed)
-        return at_speed(self.stored[1.0][hearing.id], hearing.speed) if cuts is None else cuts[hearing.id]
+        cuts = self.stored.get(sample.speed)
+        return at_speed(self.stored[1.0][sample.id], sample.speed) if cuts is None else cuts[sample.id]
 
-    def of_epoch(self, seed: int, epoch: int) -> list[Hearing]:
-        """Every utterance once, each at the speed that this epoch chose for it."""
+    def of_epoch(self, seed: int, epoch: int) -> list[Sample]:
+        """Every utterance once, at the speed that was drawn for it in this epoch."""
         return [self._hearing(name, speed_of(name, self.speeds, seed, epoch)) for name in self.ids]
 
-    def slowest(self) -> list[Hearing]:
-        """Every utterance once, as long as it gets."""
+    def slowest(self) -> list[Sample]:
+        """Every utterance once, at its longest duration."""
         return [self._hearing(name, min(self.speeds)) for name in self.ids]
 
-    def _hearing(self, name: str, speed: float) -> Hearing:
+    def _hearing(self, name: str, speed: float) -> Sample:
         cuts = self.stored.get(speed)
         duration = self.stored[1.0][name].duration / speed if cuts is None else cuts[name].duration
-        return Hearing(name, speed, duration, None if self.keys is None else self.keys[name])
+        return Sample(name, speed, duration, None if self.keys is None else self.keys[name])
 
 
 def read_training_cuts(
@@ -62,13 +62,13 @@ def read_training_cuts(
     encoder_frames: EncoderFrames,
     key: str | None = None,
 ) -> TrainingCuts:
-    """Read what stage 2 wrote and leave out what cannot be trained on at one of the speeds.
+    """Read the cuts of stage 2 and leave out utterances that cannot be used for training at one of the speeds.
 
     Args:
         key: supervision field by which batches are grouped.
 
     Raises:
-        UserError: stage 2 has not run, no utterance is usable, or more than ``data.max_bad_share`` is not.
+        UserError: stage 2 has not run, no utterance is usable, or more than ``data.max_bad_share`` are unusable.
     """
     data = config.data
     ids: list[str] = []
@@ -94,7 +94,7 @@ def read_training_cuts(
 
 
 def key_value(cut: Cut, key: str) -> str:
-    """The batch key's value: a supervision field or custom entry.
+    """The value of the batch key: a supervision field or custom entry.
 
     Raises:
         UserError: the utterance has none.
@@ -107,13 +107,13 @@ def key_value(cut: Cut, key: str) -> str:
 
 
 def read_feature_cuts(folder: DataFolder, set_name: str, speed: float = 1.0) -> CutSet:
-    """Cuts as stage 2 wrote them, with the paths of their features made whole."""
+    """The cuts that stage 2 wrote, with absolute paths of their features."""
     cuts = read_cuts(folder.cuts(set_name, speed), "stage 2 (slimasr-features)")
     return CutSet.from_cuts(c.with_features_path_prefix(folder.features) if c.has_features else c for c in cuts)
 
 
 def read_cuts_at(config: Config, folder: DataFolder, set_name: str, speed: float) -> CutSet:
-    """A set as training hears it at a speed."""
+    """A set at a training speed."""
     cuts = read_feature_cuts(folder, set_name, stored_speed(config, speed))
     if config.data.storage == "precomputed":
         return cuts
@@ -130,7 +130,7 @@ def _read_set(config: Config, folder: DataFolder, name: str) -> dict[float, dict
 
 
 def _in_all(by_speed: dict[float, dict[str, Cut]]) -> list[str]:
-    """Ids that every speed has, in the first one's order."""
+    """Ids that exist at every speed, in the order of the first one."""
     first, *others = by_speed.values()
     return [cut_id for cut_id in first if all(cut_id in cuts for cuts in others)]
 
@@ -142,7 +142,7 @@ def _select(
     tokenizer: Tokenizer,
     encoder_frames: EncoderFrames,
 ) -> tuple[list[str], list[BadUtterance]]:
-    """Ids usable at every speed, and the others with the reason."""
+    """Ids that are usable at every speed, and the others with the reason."""
     good: list[str] = []
     bad: list[BadUtterance] = []
     stored_speed, cuts = next(iter(by_speed.items()))

@@ -1,4 +1,4 @@
-"""What every encoder promises to models and methods."""
+"""The interface of every encoder to models and methods."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MAX = Subnet()
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """Encoder result.
+    """The output of an encoder.
 
     Attributes:
         out: (N, T', C) hidden states; C is the residual width of the subnet that ran.
         lens: (N,) int64, frames of ``out``.
-        taps: layer id -> (N, T', C) hidden state after that layer, for the layers asked for.
+        taps: layer id -> (N, T', C) hidden state after that layer, for the requested layers.
     """
 
     out: Tensor
@@ -33,7 +33,7 @@ class EncoderOutput:
     taps: dict[int, Tensor] = field(default_factory=dict)
 
     def detach(self) -> EncoderOutput:
-        """The same values outside the graph."""
+        """The same values, detached from the graph."""
         return EncoderOutput(self.out.detach(), self.lens, {k: v.detach() for k, v in self.taps.items()})
 
     def select(self, rows: Sequence[int]) -> EncoderOutput:
@@ -46,10 +46,10 @@ class EncoderOutput:
 
 @dataclass(frozen=True)
 class EncoderState:
-    """What a streaming encoder remembers of ``n`` streams between two chunks.
+    """The state of ``n`` streams of a streaming encoder between two chunks.
 
     Attributes:
-        frames: (n, k, F) input frames that no output has used up yet.
+        frames: (n, k, F) input frames that no output has consumed yet.
         layers: one tensor (n, ...) per layer that runs.
     """
 
@@ -60,8 +60,8 @@ class EncoderState:
 class Encoder(nn.Module, ABC):
     """Layers on top of a front end, run whole (`forward`) or in parts (`embed`, then `run_layers` per path).
 
-    Layers are numbered from 0. ``subnet=None`` is the max subnet. No call changes any state but the running
-    statistics of the norms it uses in training mode.
+    Layers are numbered from 0. ``subnet=None`` is the max subnet. Calls change no state except, in training mode, the
+    running statistics of the norms that they use.
     """
 
     config: EncoderConfig
@@ -77,7 +77,7 @@ class Encoder(nn.Module, ABC):
             widths: the fractions of all channels that get norms of their own.
 
         Raises:
-            ValueError: a width at which some number of channels is not whole.
+            ValueError: a number of channels is not whole at some width.
         """
         super().__init__()
         self.config = config
@@ -98,8 +98,8 @@ class Encoder(nn.Module, ABC):
         return self.frontend.output_lens(x_lens)
 
     def output_frames(self, num_frames: int) -> int:
-        """Frames of the output for one utterance of ``num_frames`` input frames."""
-        return int(self.output_lens(torch.tensor(num_frames, device="cpu")))  # the default may be meta
+        """Number of output frames for one utterance of ``num_frames`` input frames."""
+        return int(self.output_lens(torch.tensor(num_frames, device="cpu")))  # the default device may be meta
 
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
         """Front end: (N, T, F) features -> (N, T', C) input of layer 0."""
@@ -113,7 +113,7 @@ class Encoder(nn.Module, ABC):
         subnet: Subnet | None = None,
         taps: Sequence[int] = (),
     ) -> EncoderOutput:
-        """Run these layers in this order; taps join the ones already collected."""
+        """Run these layers in this order; their taps are added to those collected before."""
         run, out, collected = self.layer_runner(hidden, subnet or MAX), hidden.out, dict(hidden.taps)
         for index in layers:
             out = run(index, out)
@@ -123,8 +123,9 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
-        """A function from a layer's id and its (N, T', C) input to its output, for utterances of ``hidden``'s lengths;
-        what the layers share (padding, positions) is computed once."""
+        """Return a function from a layer's id and its (N, T', C) input to its output, for the lengths of ``hidden``.
+
+        Padding and positions, which all layers share, are computed once."""
 
     def forward(
         self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None, taps: Sequence[int] = ()
@@ -147,15 +148,15 @@ class Encoder(nn.Module, ABC):
         raise self._not_streaming()
 
     def stream(self, x: Tensor, state: EncoderState, subnet: Subnet | None = None) -> tuple[Tensor, EncoderState]:
-        """The next frames of the streams: joined over all chunks, the output is that of `forward`.
+        """Encode the next frames of the streams; the outputs of all chunks together equal that of `forward`.
 
         Args:
-            x: (n, T, F) features as `forward` has them (`Transducer.normalize`), any T; frames that do not fill an
-                output frame wait in the state.
-            state: from `init_state` or the chunk before, at the same subnet.
+            x: (n, T, F) features as `forward` receives them (`Transducer.normalize`), any T; frames that do not
+                complete an output frame are kept in the state.
+            state: from `init_state` or the previous chunk, at the same subnet.
 
         Returns:
-            (n, T', C) hidden states, T' = 0 where ``x`` completes no output frame, and the next state.
+            (n, T', C) hidden states, where T' = 0 if ``x`` completes no output frame, and the next state.
 
         Raises:
             UserError: this encoder needs whole utterances.
@@ -169,7 +170,7 @@ class Encoder(nn.Module, ABC):
         )
 
     def unit_groups(self) -> dict[str, int]:
-        """``"<layer>.<module>"`` -> number of units at width 1: what `Subnet.units` may choose from."""
+        """``"<layer>.<module>"`` -> number of units at width 1, from which `Subnet.units` chooses."""
         return {
             f"{index}.{module}": size
             for index, units in enumerate(self.config.layer_units)
@@ -186,16 +187,16 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
-        """Size of one layer at a subnet, and its work on ``frames`` of its own frames."""
+        """Size of one layer at a subnet, and its work on ``frames`` frames at its own frame rate."""
 
     @classmethod
     @abstractmethod
     def shrink(cls, config: EncoderConfig, subnet: Subnet) -> EncoderConfig:
-        """The configuration of the stand-alone encoder that a subnet is cut out to be."""
+        """The configuration of a subnet's stand-alone encoder."""
 
     @abstractmethod
     def extract(self, subnet: Subnet) -> Encoder:
-        """A stand-alone encoder of the same class with the subnet's weights, equal in output.
+        """A stand-alone encoder of the same class with the subnet's weights and equal output.
 
         Its configuration is that of `shrink`.
         """

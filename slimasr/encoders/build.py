@@ -1,4 +1,4 @@
-"""From a recipe's configuration to an encoder."""
+"""Build the encoder of a recipe's configuration."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def build_encoder(
     """The encoder that a recipe names, with random weights.
 
     Raises:
-        ValueError: a width at which some channel number is not whole.
+        ValueError: a number of channels is not whole at some width.
     """
     return encoder_class(config)(config, frontend, num_mel_bins, widths)
 
 
 def shrink_encoder(config: EncoderConfig, subnet: Subnet) -> EncoderConfig:
-    """The configuration of the stand-alone encoder that a subnet is cut out to be."""
+    """The configuration of a subnet's stand-alone encoder."""
     return encoder_class(config).shrink(config, subnet)

@@ -1,4 +1,4 @@
-"""The elastic Conformer encoder (paper 1, its slimming rules included)."""
+"""The elastic Conformer encoder, with the slimming rules of paper 1."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
 
 MODULES = ("ffn1", "heads", "conv", "ffn2")
-"""What `Subnet.units` may choose from in every layer: hidden channels, heads, inner channels, hidden channels."""
+"""Modules of a layer in which `Subnet.units` chooses hidden channels, heads, inner channels and hidden channels."""
 
 
 class ConformerLayer(nn.Module):
@@ -124,7 +124,7 @@ class Conformer(Encoder):
         """``widths``: the fractions that get their own norms.
 
         Raises:
-            ValueError: a width at which some channel number is not whole.
+            ValueError: a number of channels is not whole at some width.
         """
         super().__init__(config, frontend, num_mel_bins, widths)
         residual = [scaled(config.d_model, width) for width in widths]

@@ -1,4 +1,4 @@
-"""Front ends: from features to the input of the first encoder layer; and the sinusoids of positions."""
+"""Front ends, from features to the input of the first encoder layer, and sinusoidal positions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from slimasr.supernet.subnet import scaled
 
 
 class Frontend(nn.Module, ABC):
-    """Reduces time and gives every frame ``d_model`` channels, of which a subnet takes the first ``outer``."""
+    """Reduces the frame rate and maps frames to ``d_model`` channels; a subnet uses the first ``outer`` of them."""
 
     subsampling_factor: int
 
     @property
     @abstractmethod
     def config(self) -> FrontendConfig:
-        """What it was built from."""
+        """The configuration it was built from."""
 
     @abstractmethod
     def output_lens(self, x_lens: Tensor) -> Tensor:
@@ -43,10 +43,10 @@ class Frontend(nn.Module, ABC):
 
 
 class ConvFrontend(Frontend):
-    """Two 3x3 convolutions of stride 2, then a linear layer: time reduced 4 times (paper 1).
+    """Two 3x3 convolutions of stride 2, then a linear layer: reduces the frame rate by 4 (paper 1).
 
-    No padding: an output frame inside ``output_lens`` sees valid frames alone, so padding cannot leak in. Channels
-    are the slow index when flattened, so a channel slice is a prefix.
+    There is no padding: an output frame inside ``output_lens`` sees only valid frames. Channels are the slow index when
+    flattened, so a slice of channels is a prefix.
     """
 
     subsampling_factor = 4
@@ -96,10 +96,10 @@ class ConvFrontend(Frontend):
 
 
 class StackFrontend(Frontend):
-    """A linear layer per feature frame, then ``factor`` frames side by side as one (paper 2).
+    """A linear layer per feature frame, then ``factor`` frames stacked into one (paper 2).
 
-    Frames are the fast index when stacked, so the first channels of the output are the first channels of every
-    frame, and a slice is a prefix. An incomplete last stack is dropped, which keeps padding out.
+    Frames are the fast index when stacked, so the first channels of the output are the first channels of every frame,
+    and a slice is a prefix. An incomplete last stack is dropped, which excludes padding.
     """
 
     def __init__(self, config: StackFrontendConfig, num_mel_bins: int, d_model: int, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""The elastic encoder of multi-head state space models: no attention, cost near linear in time (paper 2)."""
+"""The elastic encoder of multi-head state-space layers: no attention, nearly linear cost in time (paper 2)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MhSsmLayer(nn.Module):
         Args:
             padding: (N, T), True on padding.
             width: fraction of channels that run.
-            units: hidden channels of the feed-forward module, None = all that the width allows, 0 = leave it out.
+            units: hidden channels of the feed-forward module; None = all that the width allows, 0 = no module.
         """
         return self._after_ssm(x + self.dropout(self.ssm(self.norms["ssm"](x), padding)), width, units)
 
@@ -84,7 +84,7 @@ class MhSsmLayer(nn.Module):
 class MhSsm(Encoder):
     """Front end and MH-SSM layers at any width of the space, any path, any choice of feed-forward channels.
 
-    With ``bidirectional: false`` every frame depends on the past alone, and `stream` runs as `forward` does.
+    With ``bidirectional: false``, every frame depends only on the past, and `stream` is equivalent to `forward`.
     """
 
     config: MhSsmConfig
@@ -95,7 +95,7 @@ class MhSsm(Encoder):
         """``widths``: the fractions that get their own norms.
 
         Raises:
-            ValueError: a width at which some channel number is not whole, or heads or stacked frames cannot share it.
+            ValueError: a number of channels is not whole at some width, or not divisible by heads or stacked frames.
         """
         super().__init__(config, frontend, num_mel_bins, widths)
         residual = [scaled(config.d_model, width) for width in widths]
@@ -168,7 +168,7 @@ class MhSsm(Encoder):
 
 
 def ssm_options(config: MhSsmConfig) -> SsmOptions:
-    """What all heads of all layers have in common."""
+    """The settings that all heads of all layers share."""
     return SsmOptions(
         ssm_stacks=config.ssm_stacks,
         ssm_state=config.ssm_state,

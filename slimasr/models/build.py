@@ -1,4 +1,4 @@
-"""From a recipe's configuration to a model."""
+"""Build the model of a recipe's configuration."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["build_model", "shrink_model_config"]
 
 
 def build_model(config: ModelConfig, loss: LossConfig | None, vocab_size: int, widths: Sequence[float]) -> Transducer:
-    """A model with random weights; ``loss=None`` leaves the training-only heads out.
+    """A model with random weights; ``loss=None`` omits the training-only heads.
 
     Raises:
-        UserError: a width at which some channel number is not whole.
+        UserError: a number of channels is not whole at some width.
     """
     try:
         return Transducer(config, vocab_size, widths, loss)

@@ -1,4 +1,4 @@
-"""Which token a frame belongs to, from a hidden state of the encoder: a head for training only."""
+"""A training-only head that classifies the token of each frame from a hidden state of the encoder."""
 
 from __future__ import annotations
 

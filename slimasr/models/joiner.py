@@ -1,4 +1,4 @@
-"""The joiner: combines encoder and predictor into scores over the vocabulary. Only its encoder side is elastic."""
+"""The joiner combines encoder and predictor into scores over the vocabulary. Only its encoder side is elastic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slimasr.supernet.cost import Count
 
 
 class GatedProjection(nn.Module):
-    """``LN(relu(W x + b))``: how an exit projects the encoder's output (paper 2, baseline A3)."""
+    """``LN(relu(W x + b))``, the projection of the encoder's output at an exit (paper 2, baseline A3)."""
 
     def __init__(self, input_dim: int, dim: int) -> None:
         super().__init__()
@@ -43,15 +43,15 @@ Projection = ElasticLinear | GatedProjection
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """tanh; in inference mode in place, as ``2 sigmoid(2x) - 1``: over a lattice on a CPU in a third of the time."""
+    """tanh; in inference mode computed in place as ``2 sigmoid(2x) - 1``, which takes a third of the time on a CPU."""
     return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0) if torch.is_inference_mode_enabled() else torch.tanh(x)
 
 
 class Joiner(nn.Module):
     """``W act(A encoder_out + B predictor_out)`` (paper 1, joint network).
 
-    The projections A and B are calls of their own, so that search loops and pruned losses run each only once per
-    frame or label. Some subnets have another A than the joiner's own: `Transducer.project_encoder` knows which.
+    The projections A and B are separate calls, so that search loops and pruned losses run each only once per frame or
+    label. Some subnets have their own A: see `Transducer.project_encoder`.
     """
 
     encoder_proj: Projection
@@ -78,10 +78,10 @@ class Joiner(nn.Module):
         return cast(Tensor, self.output(hidden))
 
     def count(self, width: int, frames: int, projection: Projection | None = None) -> Count:
-        """Size, and work of one call per encoder frame; the predictor's projection is left out of the work.
+        """Size, and work of one call per encoder frame, without the predictor's projection.
 
         Args:
-            projection: of the encoder's output, None = the joiner's own.
+            projection: the projection of the encoder's output; None = the joiner's own.
         """
         dim, vocab_size = self.config.dim, self.output.out_features
         return (
@@ -91,7 +91,7 @@ class Joiner(nn.Module):
         )
 
     def extract(self, config: JoinerConfig, width: int, projection: Projection | None = None) -> Joiner:
-        """A stand-alone joiner; ``config`` is its own. ``projection``: see `count`."""
+        """A stand-alone joiner with its configuration ``config``. For ``projection`` see `count`."""
         predictor_dim, vocab_size = self.predictor_proj.in_features, self.output.out_features
         joiner = Joiner(config, width, predictor_dim, vocab_size)
         joiner.encoder_proj = (projection or self.encoder_proj).extract(inp=width)

@@ -1,4 +1,4 @@
-"""Predictors: the network over the labels emitted so far. Never slimmed, shared by all subnets."""
+"""Predictors, the networks over the labels emitted so far. They are never slimmed, and all subnets share them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slimasr.supernet.cost import Count
 
 @dataclass(frozen=True)
 class PredictorState:
-    """What a predictor remembers of ``n`` hypotheses: tensors of shape (n, ...)."""
+    """The state of a predictor for ``n`` hypotheses: tensors of shape (n, ...)."""
 
     tensors: tuple[Tensor, ...]
 
@@ -35,7 +35,7 @@ class PredictorState:
 
 
 class Predictor(nn.Module, ABC):
-    """Two twins with equal results: `forward` over whole label sequences, `step` one label at a time."""
+    """A predictor: `forward` over whole label sequences and `step`, one label at a time, have equal results."""
 
     dim: int
 
@@ -45,7 +45,7 @@ class Predictor(nn.Module, ABC):
 
     @abstractmethod
     def init_state(self, n: int, device: torch.device) -> PredictorState:
-        """The state before anything, for ``n`` hypotheses. The first `step` takes blank (0)."""
+        """The initial state for ``n`` hypotheses. The first `step` takes blank (0)."""
 
     @abstractmethod
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
@@ -59,8 +59,8 @@ class Predictor(nn.Module, ABC):
 class StatelessPredictor(Predictor):
     """Embedding, then a grouped convolution over the last ``context_size`` labels and a ReLU.
 
-    It sees a finite history, which is what device runtimes load. A label of -1 means "nothing here yet" and counts
-    as a zero embedding.
+    It sees a finite history, as device runtimes require. A label of -1 means that there is none yet; its embedding is
+    zero.
     """
 
     def __init__(self, config: StatelessPredictorConfig, vocab_size: int) -> None:
@@ -79,7 +79,7 @@ class StatelessPredictor(Predictor):
     def over_history(self, history: Tensor) -> Tensor:
         """(N, L) labels, -1 for none -> (N, L - context_size + 1, dim)."""
         embedded = self.embedding(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
-        # As a product of windows and filters: a search feeds one window per hypothesis, for which the
+        # A product of windows and filters, because a search feeds one window per hypothesis, for which the
         # convolution's own kernels take several times as long.
         windows = self.dropout(embedded).unfold(1, self.context_size, 1).unflatten(2, (self.conv.groups, -1))
         filters = self.conv.weight.unflatten(0, (self.conv.groups, -1))
@@ -117,7 +117,7 @@ class LstmPredictor(Predictor):
         return PredictorState((torch.zeros(shape, device=device), torch.zeros(shape, device=device)))
 
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
-        # Cell by cell: for a single step nn.LSTM takes over ten times as long on a CPU.
+        # Cell by cell, because nn.LSTM takes over ten times as long for a single step on a CPU.
         out, cells = self.embedding(labels), []
         for layer, before in enumerate(zip(*(t.unbind(1) for t in state.tensors), strict=True)):
             names = (f"weight_ih_l{layer}", f"weight_hh_l{layer}", f"bias_ih_l{layer}", f"bias_hh_l{layer}")

@@ -1,4 +1,4 @@
-"""The transducer: encoder, predictor, joiner, and the heads that only training needs."""
+"""The transducer: encoder, predictor, joiner, and training-only heads."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ TRAINING_HEADS = ("simple_am_head", "simple_lm_head", "ctc_head", "frame_heads")
 
 
 class Transducer(nn.Module):
-    """RNN-T whose encoder runs at any subnet of the space. Predictor and joiner are shared by all (paper 1).
+    """An RNN-T whose encoder runs any subnet of the space. All subnets share predictor and joiner (paper 1).
 
-    Global mean and variance normalisation of the features is part of the model, so that any front end computing plain
-    log-mel filter banks can feed it.
+    Global mean and variance normalisation of the features is part of the model, so that its input is plain log-mel
+    filter banks.
     """
 
     blank_id = 0
@@ -49,10 +49,10 @@ class Transducer(nn.Module):
         Args:
             vocab_size: number of tokens, blank included.
             widths: fractions that get their own norms.
-            loss: decides which training-only heads exist; None = none of them.
+            loss: decides which training-only heads exist; None = no such heads.
 
         Raises:
-            ValueError: a width at which some channel number is not whole.
+            ValueError: a number of channels is not whole at some width.
         """
         super().__init__()
         self.config = config
@@ -83,7 +83,7 @@ class Transducer(nn.Module):
 
     @property
     def has_training_heads(self) -> bool:
-        """Whether heads are there that only training needs."""
+        """Whether the model has training-only heads."""
         return any(name in self._modules for name in TRAINING_HEADS)
 
     def set_feature_stats(self, mean: Tensor, std: Tensor) -> None:
@@ -112,7 +112,7 @@ class Transducer(nn.Module):
         return cast(Tensor, self.projection_of(subnet)(encoder_out, inp=self.width_of(subnet)))
 
     def projection_of(self, subnet: Subnet | None) -> Projection:
-        """What projects the encoder output of a subnet: its exit, see `exit_of`, or the joiner's own projection."""
+        """The projection of a subnet's encoder output: its exit (see `exit_of`) or the joiner's own."""
         depth = exit_of(self.config, subnet)
         return self.joiner.encoder_proj if depth is None else cast(GatedProjection, self.exits[str(depth)])
 
@@ -133,7 +133,7 @@ class Transducer(nn.Module):
         return cast(Tensor, self.frame_heads[str(layer)](hidden, self.width_of(subnet)))
 
     def count(self, subnet: Subnet | None = None) -> Cost:
-        """What the stand-alone subnet costs, without training-only heads."""
+        """The cost of the stand-alone subnet, without training-only heads."""
         frames = COST_SECONDS * FRAMES_PER_SECOND
         encoder_frames = self.encoder.output_frames(frames)
         predictor = self.predictor.count()
@@ -149,7 +149,7 @@ class Transducer(nn.Module):
         )
 
     def extract(self, subnet: Subnet) -> Transducer:
-        """A stand-alone model of one subnet: equal output, only its weights, no training-only heads."""
+        """A stand-alone model of one subnet with equal output, only its weights and no training-only heads."""
         model = Transducer(shrink_model_config(self.config, subnet), self.vocab_size)
         model.encoder = self.encoder.extract(subnet)
         model.joiner = self.joiner.extract(model.config.joiner, self.width_of(subnet), self.projection_of(subnet))
@@ -159,10 +159,10 @@ class Transducer(nn.Module):
 
 
 def exit_of(config: ModelConfig, subnet: Subnet | None) -> int | None:
-    """The exit at which a subnet ends: its depth, where its path is that many of the first layers.
+    """The exit at which a subnet ends: its depth, if its path is a prefix of the layers.
 
-    A subnet without a path is the full depth with the joiner's own projection; an exit after the last layer belongs
-    to the path that lists all of them.
+    A subnet without a path is the full depth with the joiner's own projection; an exit after the last layer belongs to
+    the path that lists all layers.
     """
     path = None if subnet is None else subnet.path
     is_prefix = path is not None and path == tuple(range(len(path)))
@@ -170,7 +170,7 @@ def exit_of(config: ModelConfig, subnet: Subnet | None) -> int | None:
 
 
 def shrink_model_config(config: ModelConfig, subnet: Subnet) -> ModelConfig:
-    """The configuration of the stand-alone model that a subnet is cut out to be."""
+    """The configuration of a subnet's stand-alone model."""
     gated = exit_of(config, subnet) is not None
     changes = {
         "joiner": config.joiner.model_copy(update={"projection": "gated"}) if gated else config.joiner,

@@ -1,4 +1,4 @@
-"""Costs of a subnet as a device sees them, added up from what every layer says of itself."""
+"""Costs of a subnet on a device, summed over the counts of its layers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Count:
 
     Attributes:
         params: parameters, float or not.
-        quantized: how many of them int8 export stores in one byte (weights of linear layers and embeddings).
-        scales: float32 scales that come with them, one per output channel.
-        macs: multiply-accumulates of the call that was counted.
+        quantized: number of parameters that int8 export stores in one byte (weights of linear layers and embeddings).
+        scales: number of their float32 scales, one per output channel.
+        macs: multiply-accumulate operations of the counted call.
     """
 
     params: int = 0
@@ -37,14 +37,14 @@ class Count:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a subnet costs (design: params, int8_bytes, paper_size, macs; measured figures are added by the search).
+    """The counted costs of a subnet; the search adds measured ones.
 
     Attributes:
         params: parameters of the stand-alone model.
         int8_bytes: see `Count.int8_bytes`.
-        paper_size: params x 1 byte, as papers count "model size".
-        macs: per second of audio, counted on 10 s; encoder, and joiner once per encoder frame.
-        predictor_macs: per emitted token, apart.
+        paper_size: params x 1 byte, the "model size" of papers.
+        macs: MACs per second of audio, counted on 10 s: encoder, and joiner once per encoder frame.
+        predictor_macs: MACs of the predictor per emitted token, which ``macs`` does not include.
     """
 
     params: int

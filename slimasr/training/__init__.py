@@ -1,1 +1,1 @@
-"""The trainer: from batches and a method's plan to weights, checkpoints and logs. It knows no method by name."""
+"""The trainer turns batches and a method's plan into weights, checkpoints and logs. It knows no method by name."""

@@ -1,4 +1,4 @@
-"""What the trainer reads: training batches, the dev set, and the tokenizer that made their labels."""
+"""The data that the trainer reads: training batches, the dev set, and the tokenizer that made their labels."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from slimasr.training.distributed import World
 
 
 class TrainingBatches(Protocol):
-    """All follows from seed, epoch and process; every process gets equally many batches."""
+    """Deterministic in seed, epoch and rank. All ranks get the same number of batches."""
 
     def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
-        """Batches per process of an epoch (counted from 1), without what its earlier parts trained on."""
+        """Number of batches per process of an epoch (counted from 1), without those of its earlier parts."""
 
     def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
-        """These batches, after the first ``skip``."""
+        """These batches, without the first ``skip``."""
 
     def worst_batches(self) -> list[Batch]:
-        """The largest batches that training will meet."""
+        """The largest batches of the training data."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Data of one run.
+    """The data of one run.
 
     Attributes:
         train: this process's training batches.
         dev: starts an iteration over the whole dev set, equal on all processes.
-        tokenizer: labels back to words.
-        left_out: which training utterances cannot be used, in one line; None where all can.
-        notes: what the user should know of the dev set.
-        fingerprint: digest of what the sets hold (`slimasr.data.provenance.DataIdentity`).
+        tokenizer: converts labels to words.
+        left_out: one line about training utterances that cannot be used; None if all can.
+        notes: notes on the dev set for the user.
+        fingerprint: digest of the data (`slimasr.data.provenance.DataIdentity`).
     """
 
     train: TrainingBatches
@@ -68,12 +68,12 @@ def open_data(
     world: World,
     identity: DataIdentity,
 ) -> TrainingData:
-    """Open what stages 1 to 3 made; utterances that cannot be trained on go to ``bad_utterances.jsonl``.
+    """Open the products of stages 1 to 3; utterances that cannot be used are listed in ``bad_utterances.jsonl``.
 
     Args:
-        encoder: says how many frames an utterance has left for its labels.
+        encoder: determines how many encoder frames an utterance has.
         key: supervision field that all utterances of a batch share (`Method.batch_key`).
-        identity: of the data that the run is recorded to use.
+        identity: identity of the data that the run's record names.
     """
     if config.loss.auxiliary is not None:
         place, folder = config.loss.auxiliary.alignments, DataFolder(data_dir)
@@ -100,10 +100,10 @@ def open_data(
 
 
 def dev_batches(config: Config, data_dir: Path, tokenizer: Tokenizer, begun_on: Identity) -> Iterator[Batch]:
-    """The dev set, as long as it is the one that the run began with.
+    """The batches of the dev set, after checking that it is still the one with which the run began.
 
     Raises:
-        UserError: it has changed in the meantime: figures of two dev sets cannot be compared.
+        UserError: it has changed in the meantime; results on two dev sets cannot be compared.
     """
     name = config.data.dev
     changes = begun_on.changes(checked_identity(config, data_dir, name))

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, found again newest first, damaged ones passed over.
+"""Checkpoints are written atomically and found newest first; damaged ones are skipped.
 
 ``epoch-003.pt`` is the state after three epochs, ``epoch-003-step-00000120.pt`` one inside the fourth, at optimiser
 step 120.
@@ -25,7 +25,7 @@ NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
 
 @dataclass
 class RunState:
-    """Where a run is, beside weights and optimiser. All plain values: it travels in the checkpoint as it is.
+    """The position of a run and everything else a checkpoint stores besides weights and optimiser, as plain values.
 
     Attributes:
         epoch: epochs finished.
@@ -35,15 +35,15 @@ class RunState:
         world_size: number of processes; 0 in checkpoints of earlier versions.
         parts: earlier parts of the running epoch, trained by another number of processes or on other data.
         origin: planned steps (`slimasr.training.plan`) done before the first of the ``num_batches``.
-        step: optimiser steps done, skipped ones included.
+        step: optimiser steps done, including skipped ones.
         lr: learning rate of the last step.
         seconds: time spent training, over all resumes.
-        energy: what that took (`slimasr.energy.EnergyReading`), None where it is not measured.
-        sums, units: training losses of the running epoch by name, and the tokens or nodes they were summed over.
-        nonfinite: steps skipped for a non-finite loss or gradient, in the whole run.
-        nonfinite_row: how many of them just now, one after another.
+        energy: energy used for training (`slimasr.energy.EnergyReading`), None if it is not measured.
+        sums, units: training losses of the running epoch by name, and the tokens or nodes over which they were summed.
+        nonfinite: steps of the whole run that were skipped because of a non-finite loss or gradient.
+        nonfinite_row: number of consecutive such steps up to now.
         best: lowest (mean WER, mean loss) on dev so far.
-        unvalidated: what is to be logged of the last epoch as soon as it has been validated; None when it has been.
+        unvalidated: log entry of the last epoch while its validation is pending; None after it.
     """
 
     epoch: int = 0
@@ -65,7 +65,7 @@ class RunState:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> RunState:
-        """Inverse of ``asdict``; what earlier versions did not write keeps its default."""
+        """Inverse of ``asdict``; fields that earlier versions did not write keep their defaults."""
         parts = [EpochPart(**part) for part in content.get("parts", [])]
         return cls(**{**content, "parts": parts})
 
@@ -85,7 +85,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values.
 
     Raises:
-        UserError: the file cannot be written; the checkpoints before it are untouched.
+        UserError: the file cannot be written; earlier checkpoints are unchanged.
     """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
@@ -119,6 +119,6 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> dict[str, 
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the newest ``keep``; ``best.pt`` is no resumable checkpoint and stays."""
+    """Remove all but the newest ``keep`` checkpoints; ``best.pt`` is not one of them and stays."""
     for path in list_checkpoints(folder)[:-keep]:
         path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""One process or many: what the trainer needs to know of ``torchrun``, in one object.
+"""One or several processes: everything the trainer needs from ``torchrun`` in one object.
 
-Gradients are reduced once per step, after all backward passes, in one flat buffer: a wrapper that reduces during
-backward would do it once per subnet.
+Gradients are reduced once per step, after all backward passes, in one flat buffer. A wrapper that reduces during the
+backward pass would do so once per subnet.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class World:
         return float(total)
 
     def sum_by_key(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Key by key sums over all processes; processes may hold different keys."""
+        """Sums over all processes, key by key; processes may have different keys."""
         total: dict[str, float] = {}
         for part in self.gather(dict(values)):
             for key, value in part.items():
@@ -53,7 +53,7 @@ class World:
         return total
 
     def gather(self, value: Any) -> list[Any]:
-        """One plain value of every process, in rank order."""
+        """Gather one plain value from every process, in rank order."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -68,7 +68,7 @@ class World:
 
 @contextmanager
 def process_group() -> Iterator[World]:
-    """Join the processes that ``torchrun`` started; alone without it. NCCL on GPUs, else gloo."""
+    """Join the processes that ``torchrun`` started; a single process without it. Uses NCCL on GPUs, else gloo."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
@@ -85,10 +85,10 @@ def process_group() -> Iterator[World]:
 
 @contextmanager
 def locked_by_main(path: Path, purpose: str, advice: str, world: World) -> Iterator[Lock | None]:
-    """`slimasr.locking.folder_lock`, taken by the main process for all; the others get None.
+    """`slimasr.locking.folder_lock`, acquired by the main process for all; the other processes get None.
 
     Raises:
-        UserError: in all processes, where the main one cannot take it.
+        UserError: the main process cannot acquire the lock; all processes raise it.
     """
     with ExitStack() as stack:
         lock: Lock | None = None
@@ -105,9 +105,9 @@ def locked_by_main(path: Path, purpose: str, advice: str, world: World) -> Itera
 
 
 def reduce_gradients(parameters: Sequence[nn.Parameter], failures: int, world: World) -> int:
-    """Sum the gradients of all processes in one all-reduce, and with them how many of their losses failed.
+    """Sum the gradients of all processes, and the numbers of their failed losses, in one all-reduce.
 
-    A parameter that no process used keeps ``grad`` None; one that any process used gets a gradient on all.
+    A parameter that no process used keeps ``grad`` None; one that any process used gets a gradient on all processes.
     """
     if world.size == 1:
         return failures

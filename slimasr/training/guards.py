@@ -1,4 +1,4 @@
-"""Guards of a long run: non-finite steps, running out of memory, and state that must survive a trial."""
+"""Guards of a long run: non-finite steps, running out of memory, and state that a trial step must not change."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def note_nonfinite(state: RunState, utterances: Sequence[str], limit: int) -> No
     """Count one skipped step.
 
     Raises:
-        UserError: it was the ``limit``-th in a row. The newest checkpoint is from before the first of them or holds
-            weights that none of them touched.
+        UserError: it was the ``limit``-th in a row. None of them changed the weights of the newest checkpoint.
     """
     state.nonfinite += 1
     state.nonfinite_row += 1
@@ -37,21 +36,21 @@ def note_nonfinite(state: RunState, utterances: Sequence[str], limit: int) -> No
 
 
 class BufferSnapshot:
-    """Buffers (running statistics and the like) as they were, to undo what a failed step did to them."""
+    """A snapshot of buffers such as running statistics, to undo the changes of a failed step."""
 
     def __init__(self, *modules: nn.Module) -> None:
         self.saved: list[tuple[Tensor, Tensor]] = [(b, b.clone()) for m in modules for b in m.buffers()]
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Write the old values back."""
+        """Restore the old values."""
         for buffer, value in self.saved:
             buffer.copy_(value)
 
 
 @contextmanager
 def untouched(*modules: nn.Module) -> Iterator[None]:
-    """Within, anything may run but an optimiser: gradients, buffers, random numbers are as before at the end."""
+    """Restore gradients, buffers and random states after the block, which may run anything except an optimiser."""
     snapshot = BufferSnapshot(*modules)
     with preserved_rng():
         try:
@@ -63,7 +62,7 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
 
 
 def explained_validation(batch: Batch) -> AbstractContextManager[None]:
-    """Turn running out of memory in validation into an error that names the batch's utterances and what to lower."""
+    """Convert running out of memory in validation into an error that names the utterances and the option to lower."""
     names = ", ".join(batch.ids[:3]) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
     seconds = float(batch.x_lens.max()) / FRAMES_PER_SECOND
     doing = f"validation of {names} (the longest has {seconds:.1f} s)"
@@ -74,11 +73,11 @@ def explained_validation(batch: Batch) -> AbstractContextManager[None]:
 def explained_out_of_memory(
     doing: str, remedy: str = "lower data.batch_seconds or set data.max_cuts"
 ) -> Iterator[None]:
-    """Turn running out of memory into an error that names the options to lower.
+    """Convert running out of memory into an error that names the options to lower.
 
     Args:
-        doing: what was tried, for the message.
-        remedy: what to do about it.
+        doing: the attempted operation, for the message.
+        remedy: what the user can do.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a run leaves to read: train.log for people, train_log.jsonl for reports, tensorboard for curves."""
+"""The logs of a run: train.log for people, train_log.jsonl for reports, tensorboard for curves."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Passes items on and shows how far they are."""
+    """Yields items and shows progress."""
 
     def __call__(self, items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]: ...
 
 
 def silent(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:
-    """Progress that shows nothing."""
+    """Yields items without showing progress."""
     return iter(items)
 
 
 class RunLog:
-    """The run's logs; in processes other than the main one every method does nothing."""
+    """The logs of a run; the methods do nothing except in the main process."""
 
     def __init__(self, exp: Path, *, active: bool) -> None:
         self.exp = exp
@@ -34,14 +34,14 @@ class RunLog:
         self._writer: Any = None
 
     def say(self, text: str) -> None:
-        """One line to stderr and, with the time, to train.log."""
+        """Write one line to stderr and, with the time, to train.log."""
         if not self.active:
             return
         print(text, file=sys.stderr, flush=True)
         append(self.exp / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def begin(self, epoch: int, step: int) -> None:
-        """Start or go on after ``epoch`` finished epochs: what a killed run logged beyond that is taken back."""
+        """Start or resume after ``epoch`` finished epochs; entries that a killed run logged after them are removed."""
         if not self.active:
             return
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
@@ -58,15 +58,15 @@ class RunLog:
             self.say(f"{folder}: no curves, as tensorboard writes only to folders whose names are UTF-8")
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
-        """Points of tensorboard curves ``group/name``."""
+        """Add points to the tensorboard curves ``group/name``."""
         if self._writer is not None:
-            # An error of the thread that writes surfaces at the next call.
+            # An error in the writing thread is raised by the next call.
             with writing(self.exp / "tensorboard"):
                 for name, value in values.items():
                     self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        """One line of train_log.jsonl, and the same for people."""
+        """Write one line of train_log.jsonl, and the same for people."""
         if not self.active:
             return
         append(self.exp / "train_log.jsonl", to_json(record) + "\n")
@@ -89,7 +89,7 @@ def _figures(values: Mapping[str, float]) -> str:
 
 
 def _epoch_of(line: str) -> float:
-    """Epoch of a log line; a line cut short by a kill belongs to no finished epoch."""
+    """The epoch of a log line; a line truncated by a kill belongs to no finished epoch."""
     try:
         return float(json.loads(line)["epoch"])
     except (json.JSONDecodeError, KeyError, TypeError):

@@ -21,11 +21,11 @@ SSM = "ssm"
 def build_optimizer(
     objective: nn.Module, groups: Sequence[ParameterGroup], config: OptimizerConfig
 ) -> torch.optim.Optimizer:
-    """The optimiser that the configuration names, over the objective's parameters and the method's own groups.
+    """The configured optimiser over the objective's parameters and the method's own groups.
 
-    Every group carries ``name`` and ``lr_scale``, see `set_learning_rate`. ScaledAdam has no weight decay, and takes
-    plain Adam steps for time scales and poles: the size of a logarithm or of a frequency says nothing about the step
-    that it bears, and its limit on sizes would pull high frequencies down.
+    Every group has ``name`` and ``lr_scale``, see `set_learning_rate`. ScaledAdam has no weight decay and takes plain
+    Adam steps for time scales and poles: the magnitude of a logarithm or a frequency does not determine a suitable step
+    size, and ScaledAdam's limit on magnitudes would reduce high frequencies.
     """
     filled = [group for group in (*objective_groups(objective, config), *groups) if group.parameters]
     if config.kind == "scaled_adam":
@@ -36,14 +36,14 @@ def build_optimizer(
 
 
 def described(group: ParameterGroup) -> dict[str, Any]:
-    """A group as every optimiser takes it."""
+    """A parameter group in the form that every optimiser accepts."""
     parameters = list(group.parameters)
     return {"name": group.name, "params": parameters, "lr_scale": group.lr_scale, "maximize": group.maximize}
 
 
 def objective_groups(objective: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
-    """Weights that decay; norms, biases, embeddings and read-outs, which do not; time scales and poles, which learn
-    slowly as well."""
+    """Weights with decay; norms, biases, embeddings and read-outs without; time scales and poles, which also have a
+    small learning rate."""
     undecayed, slow = undecayed_parameters(objective), ssm_parameters(objective)
     parts: dict[str, list[nn.Parameter]] = {"decayed": [], "undecayed": [], SSM: []}
     for name, parameter in objective.named_parameters():
@@ -58,7 +58,7 @@ def objective_groups(objective: nn.Module, config: OptimizerConfig) -> list[Para
 
 
 def undecayed_parameters(module: nn.Module) -> set[str]:
-    """Names of norm parameters, biases (attention's among them), embeddings and read-outs of state space models."""
+    """Names of norm parameters, biases (including attention's), embeddings and read-outs of state-space layers."""
     embeddings = {
         f"{name}.{parameter}"
         for name, child in module.named_modules()
@@ -72,15 +72,15 @@ def undecayed_parameters(module: nn.Module) -> set[str]:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set every group's rate to ``lr`` times its own scale."""
+    """Set every group's learning rate to ``lr`` times its scale."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
 
 
 def fill_missing_gradients(parameters: Mapping[str, nn.Parameter], keep: set[str]) -> None:
-    """Zeros for parameters that no pass used, so that momentum and decay act on them as on unused slices.
+    """Set zero gradients for parameters that no pass used, so that momentum and decay act on them as on unused slices.
 
-    Those named in ``keep`` (norms) stay without gradient: the optimiser passes over them, bit for bit.
+    Parameters in ``keep`` (norms) stay without gradient: the optimiser skips them, and they stay bit-identical.
     """
     for name, parameter in parameters.items():
         if parameter.grad is None and name not in keep:
@@ -88,7 +88,7 @@ def fill_missing_gradients(parameters: Mapping[str, nn.Parameter], keep: set[str
 
 
 def mask_gradients(parameters: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor]) -> None:
-    """Zero gradients outside the masks, so that they count neither for clipping nor for any momentum."""
+    """Set gradients outside the masks to zero, so that they affect neither clipping nor momentum."""
     for name, mask in masks.items():
         grad = parameters[name].grad
         if grad is not None:
@@ -99,11 +99,11 @@ def mask_gradients(parameters: Mapping[str, nn.Parameter], masks: Mapping[str, T
 def protected(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor]
 ) -> Iterator[None]:
-    """Within, the optimiser may step; afterwards all entries outside the masks have their old bits.
+    """Restore all entries outside the masks after the block, in which the optimiser may step.
 
-    Covers the weights and every state tensor of a weight's shape, whatever the optimiser; state that the step
-    created counts as zero before it. State of a whole tensor (its steps; with ScaledAdam also what it learns about
-    its size) goes on: all masks share it, and masked gradients add nothing to it.
+    This covers the weights and every state tensor with a weight's shape, for any optimiser; state that the step created
+    counts as zero before it. State of a whole tensor (its number of steps; with ScaledAdam also what it learns about
+    the tensor's size) is updated: all masks share it, and masked gradients do not contribute to it.
     """
     before = {name: _tensors_of(optimizer, parameters[name], copy=True) for name in masks}
     yield
@@ -115,7 +115,7 @@ def protected(
 
 
 def _tensors_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, *, copy: bool) -> dict[str, Tensor]:
-    """The weight itself (key "") and its optimiser state of the same shape."""
+    """The weight (key "") and its optimiser state of the same shape."""
     state = optimizer.state.get(parameter, {})
     found = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.shape == parameter.shape}
     tensors = {"": parameter.data, **found}

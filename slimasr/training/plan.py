@@ -1,8 +1,8 @@
-"""A run's plan: how many optimiser steps it was meant to have when it began, and where in them it is.
+"""A run's plan: the number of optimiser steps planned when it began, and the run's position in them.
 
-Learning rates, loss weights and weight averaging follow the position in the plan. While neither the number of processes
-nor the data change, the position is the number of steps done. After a change each step advances the position by more
-or less than one planned step, so that every epoch, and with it the run, still ends where the plan ends it.
+Learning rates, loss weights and weight averaging depend on the position in the plan. As long as neither the number of
+processes nor the data change, the position is the number of steps done. After a change, each step advances the position
+by more or less than one planned step, so that every epoch, and thus the run, still ends where planned.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from slimasr.training.checkpoint import RunState
 
 @dataclass(frozen=True)
 class Plan:
-    """What was planned when the run began. Every checkpoint holds it.
+    """The plan made when the run began. Every checkpoint stores it.
 
     Attributes:
         steps: optimiser steps of each epoch.
-        world_size: number of processes that they were counted for.
+        world_size: number of processes for which the steps were counted.
     """
 
     steps: tuple[int, ...]
@@ -41,12 +41,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Optimiser steps of an epoch that one number of processes does on the same data, spread evenly over the plan.
+    """The optimiser steps of an epoch for constant processes and data, spread evenly over the plan.
 
     Attributes:
         start: position in planned steps before the first of these steps.
         end: position after the last.
-        steps: how many steps there are.
+        steps: number of steps.
     """
 
     start: float
@@ -55,7 +55,7 @@ class Stretch:
 
     @property
     def stride(self) -> float:
-        """Planned steps that one of these steps advances."""
+        """Planned steps by which each of these steps advances the position."""
         return (self.end - self.start) / max(1, self.steps)
 
     def position(self, done: int) -> float:
@@ -66,10 +66,10 @@ class Stretch:
 
 
 class Course:
-    """A run's plan beside what its epochs take here and now, and by both the position of a `RunState`."""
+    """A run's plan and the present length of its epochs, which together determine the position of a `RunState`."""
 
     def __init__(self, num_batches: Sequence[int], accumulate: int, world_size: int) -> None:
-        """The course of a run that begins now.
+        """The course of a new run.
 
         Args:
             num_batches: batches of every epoch, per process, with the present data and processes.
@@ -82,7 +82,7 @@ class Course:
         self.plan = Plan(tuple(map(self.steps_of, self.num_batches)), world_size)
 
     def steps_of(self, num_batches: int) -> int:
-        """Optimiser steps that so many batches per process take."""
+        """Number of optimiser steps for this number of batches per process."""
         return math.ceil(num_batches / self.accumulate)
 
     def steps_left(self, state: RunState) -> int:
@@ -94,11 +94,11 @@ class Course:
         return self._stretch(state).position(self.steps_of(state.batch))
 
     def stride(self, state: RunState) -> float:
-        """Planned steps that the next step advances."""
+        """Planned steps by which the next step advances the position."""
         return self._stretch(state).stride
 
     def begin_epoch(self, state: RunState) -> None:
-        """Set a state to the beginning of the epoch that follows the finished ones."""
+        """Set a state to the beginning of the epoch after the finished ones."""
         state.batch = 0
         state.parts = []
         state.world_size = self.world_size
@@ -110,11 +110,11 @@ class Course:
 
         Args:
             state: the checkpoint's, changed in place.
-            stored: the checkpoint's plan; None in one of an earlier version, whose plan becomes the present one.
+            stored: the checkpoint's plan; None for checkpoints of earlier versions, which get the present plan.
             train: the present data.
 
         Returns:
-            What to tell the user, a line each.
+            Notes for the user, one line each.
         """
         present = self.plan
         if stored is None:
@@ -132,7 +132,7 @@ class Course:
         return notes
 
     def _resume_epoch(self, state: RunState, train: TrainingBatches) -> None:
-        """Share out the rest of the running epoch where processes or data are not the checkpoint's."""
+        """Redistribute the rest of the running epoch if the processes or the data differ from the checkpoint's."""
         epoch = state.epoch + 1
         same_world = state.world_size == self.world_size
         if same_world and train.num_train_batches(epoch, state.parts) == state.num_batches:
@@ -150,19 +150,19 @@ class Course:
 
 
 def passes_multiple(before: float, after: float, period: int) -> bool:
-    """Whether a multiple of ``period`` lies above ``before`` and not above ``after``.
+    """Whether a multiple of ``period`` is in the interval (``before``, ``after``].
 
-    Positions that follow one another share their ends, so each multiple is passed exactly once.
+    Consecutive intervals share their ends, so each multiple is counted exactly once.
     """
     return after // period > before // period
 
 
 def describe_changes(plan: Plan, present: Plan, world_size: int, position: float) -> list[str]:
-    """What a resumed run tells its user about a changed number of processes or changed data, one line each.
+    """Notes of a resumed run on a changed number of processes or changed data, one line each.
 
     Args:
-        plan: the run's.
-        present: what would be planned now.
+        plan: the run's plan.
+        present: the plan that the present processes and data would have.
         world_size: number of processes that wrote the checkpoint.
         position: planned steps done.
     """
@@ -184,7 +184,7 @@ def describe_changes(plan: Plan, present: Plan, world_size: int, position: float
 
 
 def describe_missing_plan(world_size: int) -> str:
-    """What a run tells its user that resumes from a checkpoint of an earlier version, which holds no plan."""
+    """Notes of a run that resumes from a checkpoint of an earlier version, which has no plan."""
     return (
         "the checkpoint holds no plan (an earlier version wrote it): the schedule is that of the present data with "
         f"{count_processes(world_size)}"

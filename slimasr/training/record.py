@@ -1,4 +1,4 @@
-"""The beginning of a run's record: the configuration and the data it stands for, and whether a resume fits them."""
+"""The start of a run's record: its configuration and data, and the check that a resumed run matches them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ DAMAGED = "restore it, or choose another --exp"
 
 
 def begin_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, str | None], world: World) -> bool:
-    """Write the record's beginning, or check that the folder's configuration is the one asked for.
+    """Start the record, or check that the folder's configuration is the requested one.
 
-    A run that failed before its first checkpoint has nothing to be consistent with: its record is written again.
+    The record of a run that failed before its first checkpoint is written again, because nothing depends on it.
 
     Returns:
         Whether the folder holds a run that has begun.
 
     Raises:
-        UserError: it is another one (the first key that differs is named), or the tokenizer is missing.
+        UserError: the folder has another configuration (the message names the first key that differs), or the
+            tokenizer is missing.
     """
     stored = exp / "config.yaml"
     resumed = stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("*.pt")))
@@ -58,20 +59,21 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, str 
 
 
 def with_validation_size(config: Config, other: Config) -> Config:
-    """A configuration with ``decoding.batch_seconds`` of another: it changes no result, and a run whose validation
-    does not fit into memory has to lower it."""
+    """A configuration with the ``decoding.batch_seconds`` of another one.
+
+    The key does not affect results, and a run whose validation does not fit into memory has to lower it."""
     decoding = config.decoding.model_copy(update={"batch_seconds": other.decoding.batch_seconds})
     return config.model_copy(update={"decoding": decoding})
 
 
 def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -> DataIdentity:
-    """Whether the products of stages 1 to 3 that a run reads belong together, and what they are.
+    """Check that the products of stages 1 to 3 that a run reads belong together, and return their identity.
 
     Args:
-        tokenizer: the one that stage 3 made, None where the run has its own copy already.
+        tokenizer: the tokenizer of stage 3, None if the run already has its own copy.
 
     Raises:
-        UserError: one of them is missing or was made from others; names the stage to run again.
+        UserError: a product is missing or was made from others; the message names the stage to run again.
     """
     folder = DataFolder(data_dir)
     for name in config.data.train:
@@ -86,23 +88,23 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
 
 
 def record_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer) -> None:
-    """Write ``data.json``: what a run that begins is trained on."""
+    """Write ``data.json``, the data on which a new run is trained."""
     write_json_atomic(exp / DATA_FILE, {"data": now.to_dict(), "tokenizer": tokenizer.fingerprint, "accepted": []})
 
 
 def check_resumed_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, *, accept_changes: bool) -> list[str]:
-    """Compare the data of now with those of the run that is resumed, and record the changes that are accepted.
+    """Compare the present data with those of the resumed run, and record accepted changes.
 
-    A run that is complete keeps its record: nothing of it was trained on other data.
+    A complete run keeps its record, because it was not trained on the changed data.
 
     Args:
-        accept_changes: note the changes in ``data.json`` instead of refusing them.
+        accept_changes: record the changes in ``data.json`` instead of refusing them.
 
     Returns:
-        What the user should know, a line each.
+        Notes for the user, one line each.
 
     Raises:
-        UserError: the data have changed, and this is not accepted.
+        UserError: the data have changed, and changes are not accepted.
     """
     path = exp / DATA_FILE
     complete = (exp / "final.pt").exists()

@@ -1,4 +1,4 @@
-"""ScaledAdam (Yao et al. 2023; paper 2, section 3.5): steps relative to each tensor's size, and a learnt size."""
+"""ScaledAdam (Yao et al. 2023; paper 2, section 3.5): steps relative to each tensor's size, and a learned size."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ class ScaledAdam(torch.optim.Optimizer):
 
         w <- b2^P w + (1 - b2^P) mean(h^2);   s = -scale_lr lr sqrt(1 - b2^k) sum(h) / (sqrt(w) + eps)
 
-    limited to [-0.1, 0.1], 0 where r < ``rms_min``, and at most (``rms_max`` - r) / r. Momentum takes no bias
-    correction. A size says nothing about the step that a tensor of one element bears: it takes a plain Adam step of
-    lr ``scale_lr``, and stays within +-``scalar_max``. There is no weight decay: the learnt size stands in for it.
+    limited to [-0.1, 0.1], 0 where r < ``rms_min``, and at most (``rms_max`` - r) / r. Momentum has no bias
+    correction. The magnitude of a single number does not determine a suitable step size, so a tensor of one element
+    takes a plain Adam step of lr ``scale_lr`` and stays within +-``scalar_max``. There is no weight decay; the learned
+    size takes its place.
 
     With ``clip_scale``, all gradients are first multiplied so that the norm of all r g is at most ``clip_scale`` times
     the median of that norm (unclipped) in the ``clip_window`` steps before; the first step has none before it.
 
-    Group options beside ``lr``: ``relative=False`` gives plain Adam steps as above to tensors of any size, which keep
-    all values; ``maximize`` climbs. A parameter without gradient keeps itself and its state bit for bit.
+    Group options besides ``lr``: with ``relative=False``, tensors of any size take plain Adam steps as above, without
+    limits; ``maximize`` ascends. A parameter without gradient and its state stay bit-identical.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class ScaledAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update all parameters that have a gradient; gives the closure's loss."""
+        """Update all parameters that have a gradient, and return the closure's loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -73,9 +74,9 @@ class ScaledAdam(torch.optim.Optimizer):
         return loss
 
     def _clip_factor(self, clip_scale: float) -> float:
-        """What to multiply the gradients with; notes their norm.
+        """The factor for the gradients; records their norm.
 
-        The norms are state under a key of its own, which is no parameter: so they travel in the `state_dict`.
+        The norms are state under a separate key that is no parameter, so that `state_dict` includes them.
         """
         parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not parameters:
@@ -116,7 +117,7 @@ def rms(tensor: Tensor) -> Tensor:
 
 
 def initial_state(parameter: Tensor, relative: bool) -> dict[str, Any]:
-    """All zeros. What concerns the size has no dimension, so that none of it is taken for state of single weights."""
+    """Zero initial state. State about the size is 0-dimensional, so that it is not mistaken for state of weights."""
     state: dict[str, Any] = {"step": 0, "delta": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
     if relative:
         state |= {name: parameter.new_zeros(()) for name in ("scale_grad", "scale_grad_sq", "scale_avg_sq")}
@@ -126,11 +127,11 @@ def initial_state(parameter: Tensor, relative: bool) -> dict[str, Any]:
 def scale_change(
     parameter: Tensor, grad: Tensor, size: Tensor, state: dict[str, Any], lr: float, group: dict[str, Any]
 ) -> Tensor | None:
-    """The relative change s of a tensor's size, at the end of each period; else None.
+    """The relative change s of a tensor's size at the end of each period, otherwise None.
 
     Args:
         size: the tensor's root mean square.
-        state: the tensor's, whose sums of h and of h^2 over the period and whose w this updates.
+        state: state of the tensor; its sums of h and h^2 over the period and its w are updated.
         lr: learning rate times sqrt(1 - b2^k).
     """
     period, decay = group["scale_period"], group["betas"][1] ** group["scale_period"]

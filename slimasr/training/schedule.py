@@ -1,4 +1,4 @@
-"""Learning rate laws: pure functions of how far the run is."""
+"""Learning rate schedules: pure functions of the position in the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slimasr.config.training import (
 
 
 def progress_of(step: float, total_steps: int, stride: float = 1.0) -> float:
-    """Fraction of the run at the middle of a step: neither the first nor the last rate is 0."""
+    """Fraction of the run at the middle of a step, so that neither the first nor the last rate is 0."""
     return (step + 0.5 * stride) / max(1, total_steps)
 
 
@@ -25,7 +25,7 @@ def learning_rate_scale(
     Args:
         step: planned steps done before it.
         total_steps: planned steps of the whole run.
-        stride: planned steps that this one advances, 1 unless the number of processes or the data changed.
+        stride: planned steps by which this step advances; 1 unless the number of processes or the data changed.
     """
     if config.kind == "force_anneal":
         return force_anneal_scale(config, step, epoch, stride)
@@ -35,7 +35,7 @@ def learning_rate_scale(
 
 
 def force_anneal_scale(config: ForceAnnealScheduleConfig, step: float, epoch: int, stride: float = 1.0) -> float:
-    """1 until ``anneal_epoch``, then the factor to the power of the epochs begun since, that one included (paper 2,
+    """1 before ``anneal_epoch``; then the factor to the power of the epochs begun since, including it (paper 2,
     section 4)."""
     warm = min(1.0, (step + stride) / config.warmup_steps) if config.warmup_steps else 1.0
     annealed = max(0, epoch + 1 - config.anneal_epoch)
@@ -55,11 +55,12 @@ def eden_scale(config: EdenScheduleConfig, step: float, epoch: int) -> float:
 def progress_scale(config: ProgressScheduleConfig, progress: float) -> float:
     """Factor on the peak learning rate at ``progress`` in [0, 1].
 
-    Linear rise over the first ``warmup`` share; then, with r the share done of what follows it:
+    Linear rise over the first fraction ``warmup``; then, with r the completed fraction of the rest:
     linear ``1 - (1 - final) r``, cosine ``final + (1 - final) (1 + cos(pi r)) / 2``, noam ``sqrt(warmup / progress)``
-    (Vaswani et al. 2017), tri_stage: 1 for the ``hold`` share, then exponential decay to ``final`` at the end.
+    (Vaswani et al. 2017), tri_stage: 1 for the fraction ``hold``, then exponential decay to ``final`` at the end.
     """
-    warmup, final = config.warmup, config.final_scale
+    warmup = config.warmup
+    final = config.final_scale
     if progress < warmup:
         return progress / warmup
     if config.kind == "constant":

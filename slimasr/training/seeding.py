@@ -1,7 +1,7 @@
 """Random numbers derived from the seed and the position in the run.
 
-All global generators are seeded anew at every step, so a resumed run draws what an uninterrupted one would, and
-nothing that happens between steps (validation, scans) can change a later draw. Nothing needs saving.
+All global generators are seeded again at every step, so a resumed run draws the same numbers as an uninterrupted one,
+and nothing between steps (validation, scans) can change a later draw. No generator state has to be saved.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from a purpose and numbers: different parts give unrelated seeds."""
+    """A 63-bit seed from a purpose and numbers; different arguments result in unrelated seeds."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -30,7 +30,7 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def preserved_rng() -> Iterator[None]:
-    """Restore the state of all global generators at the end."""
+    """Restore the state of all global generators after the block."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         try:

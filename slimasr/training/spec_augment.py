@@ -14,13 +14,13 @@ from slimasr.data.batch import Batch
 def spec_augment(batch: Batch, config: SpecAugmentConfig, fill: Tensor, generator: torch.Generator) -> Batch:
     """The batch with masked features.
 
-    Each utterance gets its own masks: ``f ~ U{0..F}`` bins from ``U{0..n_mels - f}``, and ``t ~ U{0..min(T, p len)}``
+    Each utterance has its own masks: ``f ~ U{0..F}`` bins from ``U{0..n_mels - f}``, and ``t ~ U{0..min(T, p len)}``
     frames from ``U{0..len - t}``.
 
     Args:
-        fill: (F,) what masked cells become. Features are not normalised, so it is their mean, which the model
-            turns into 0.
-        generator: on the CPU; the masks depend on nothing else, whatever the device.
+        fill: (F,) values for masked cells. Features are not normalised, so these are their means, which the model
+            normalises to 0.
+        generator: random generator on the CPU; the masks depend on nothing else, on any device.
     """
     num_frames, num_bins = batch.x.shape[1:]
     lens = batch.x_lens.cpu()
@@ -34,7 +34,7 @@ def spec_augment(batch: Batch, config: SpecAugmentConfig, fill: Tensor, generato
 
 
 def _spans(count: int, longest: Tensor, size: Tensor, total: int, generator: torch.Generator) -> Tensor:
-    """(N, total) bool: the union of ``count`` random spans per row, each inside the row's first ``size`` places."""
+    """(N, total) bool: the union of ``count`` random spans per row, each within the row's first ``size`` entries."""
     positions = torch.arange(total)
     covered = torch.zeros(len(size), total, dtype=torch.bool)
     for _ in range(count):

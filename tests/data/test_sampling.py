@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from slimasr.config.data import DataConfig
-from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, pack, plan_epoch, speed_of, untrained
+from slimasr.data.sampling import EpochPart, RankInfo, Sample, count_batches, pack, plan_epoch, speed_of, untrained
 from tests.data.corpus import config
 
 SPEEDS = (0.9, 1.0, 1.1)
 
 
-def _hearings(count: int, speakers: int = 0) -> list[Hearing]:
+def _samples(count: int, speakers: int = 0) -> list[Sample]:
     """``count`` utterances of 0.5 to 6 s; keyed by speaker where there are any."""
     rng = random.Random(0)
     return [
-        Hearing(f"u{number}", 1.0, rng.uniform(0.5, 6.0), f"s{number % speakers}" if speakers else None)
+        Sample(f"u{number}", 1.0, rng.uniform(0.5, 6.0), f"s{number % speakers}" if speakers else None)
         for number in range(count)
     ]
 
@@ -42,9 +42,9 @@ SETTINGS = [
 
 @pytest.mark.parametrize("data", SETTINGS)
 def test_an_epoch_holds_every_utterance_once_within_the_limits(data: DataConfig) -> None:
-    hearings = _hearings(200)
-    plan = plan_epoch(hearings, data, seed=1, epoch=1)
-    assert sorted(chain.from_iterable(plan), key=str) == sorted(hearings, key=str)
+    samples = _samples(200)
+    plan = plan_epoch(samples, data, seed=1, epoch=1)
+    assert sorted(chain.from_iterable(plan), key=str) == sorted(samples, key=str)
     for batch in plan:
         assert len(batch) == 1 or len(batch) * max(item.duration for item in batch) <= data.batch_seconds
         assert data.max_cuts is None or len(batch) <= data.max_cuts
@@ -55,21 +55,21 @@ def test_an_epoch_holds_every_utterance_once_within_the_limits(data: DataConfig)
 def test_batches_are_counted_without_drawing_them(data: DataConfig, speakers: int) -> None:
     for count in (1, 2, 17, 150):
         for world_size in (1, 2, 3):
-            hearings = _hearings(count, speakers)
-            plan = plan_epoch(hearings, data, 1, 1, Place(0, world_size))
-            assert count_batches(hearings, data, world_size) == len(plan)
+            samples = _samples(count, speakers)
+            plan = plan_epoch(samples, data, 1, 1, RankInfo(0, world_size))
+            assert count_batches(samples, data, world_size) == len(plan)
 
 
 def test_a_plan_follows_from_seed_and_epoch() -> None:
     for data in (_data(), _data(num_buckets=1)):
-        plan = plan_epoch(_hearings(100), data, 1, 1)
-        assert plan == plan_epoch(_hearings(100), data, 1, 1)
-        assert plan != plan_epoch(_hearings(100), data, 1, 2)
-        assert plan != plan_epoch(_hearings(100), data, 2, 1)
+        plan = plan_epoch(_samples(100), data, 1, 1)
+        assert plan == plan_epoch(_samples(100), data, 1, 1)
+        assert plan != plan_epoch(_samples(100), data, 1, 2)
+        assert plan != plan_epoch(_samples(100), data, 2, 1)
 
 
 def test_batches_hold_utterances_of_like_length() -> None:
-    plan = plan_epoch(_hearings(400), _data(num_buckets=10), 1, 1)
+    plan = plan_epoch(_samples(400), _data(num_buckets=10), 1, 1)
     real = sum(item.duration for batch in plan for item in batch)
     padded = sum(len(batch) * max(item.duration for item in batch) for batch in plan)
     assert 1 - real / padded < 0.12
@@ -79,11 +79,11 @@ def test_batches_hold_utterances_of_like_length() -> None:
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("speakers", [0, 4])
 def test_ranks_get_equally_many_batches_and_share_an_epoch(count: int, world_size: int, speakers: int) -> None:
-    hearings = _hearings(count, speakers)
-    plans = [plan_epoch(hearings, _data(), 1, 1, Place(rank, world_size)) for rank in range(world_size)]
+    samples = _samples(count, speakers)
+    plans = [plan_epoch(samples, _data(), 1, 1, RankInfo(rank, world_size)) for rank in range(world_size)]
     assert len({len(plan) for plan in plans}) == 1
     heard = Counter(item.id for plan in plans for batch in plan for item in batch)
-    assert set(heard) == {item.id for item in hearings}
+    assert set(heard) == {item.id for item in samples}
     # A last round with fewer utterances than ranks repeats some, at most once per value of the key.
     assert sum(heard.values()) - count <= (world_size - 1) * max(1, speakers)
 
@@ -95,47 +95,47 @@ def test_an_epoch_is_shared_out_whenever_the_number_of_processes_changes(
     worlds: tuple[int, ...], speakers: int, data: DataConfig
 ) -> None:
     """Every world trains a third of what the ones before have left, the last one all of it: each utterance once."""
-    hearings = _hearings(150, speakers)
+    samples = _samples(150, speakers)
     parts: list[EpochPart] = []
     trained: Counter[str] = Counter()
     for world_size in worlds:
-        left = untrained(hearings, data, 1, 1, parts)
-        plans = [plan_epoch(left, data, 1, 1, Place(rank, world_size)) for rank in range(world_size)]
+        left = untrained(samples, data, 1, 1, parts)
+        plans = [plan_epoch(left, data, 1, 1, RankInfo(rank, world_size)) for rank in range(world_size)]
         last = len(parts) == len(worlds) - 1
         done = len(plans[0]) if last else len(plans[0]) // 3
         assert done > 0
         trained.update(item.id for plan in plans for batch in plan[:done] for item in batch)
         parts.append(EpochPart(world_size, done, len(plans[0])))
-    assert set(trained) == {item.id for item in hearings}
-    repeated = sum(trained.values()) - len(hearings)
+    assert set(trained) == {item.id for item in samples}
+    repeated = sum(trained.values()) - len(samples)
     assert repeated <= (worlds[-1] - 1) * max(1, speakers), "as at the end of any epoch"
-    assert untrained(hearings, data, 1, 1, parts) == []
+    assert untrained(samples, data, 1, 1, parts) == []
 
 
 def test_the_order_of_an_epoch_depends_on_the_number_of_processes() -> None:
     """Why a part is drawn again as it was: a number of batches to skip, converted, would lose utterances."""
-    hearings = _hearings(200)
-    alone = {item.id for batch in plan_epoch(hearings, _data(), 1, 1)[:20] for item in batch}
-    plans = [plan_epoch(hearings, _data(), 1, 1, Place(rank, 2)) for rank in range(2)]
+    samples = _samples(200)
+    alone = {item.id for batch in plan_epoch(samples, _data(), 1, 1)[:20] for item in batch}
+    plans = [plan_epoch(samples, _data(), 1, 1, RankInfo(rank, 2)) for rank in range(2)]
     assert alone != {item.id for plan in plans for batch in plan[:10] for item in batch}
 
 
 def test_on_other_data_a_part_is_the_same_fraction() -> None:
     data = _data(num_buckets=1, max_cuts=2, batch_seconds=100.0)
     for count, left in ((100, 60), (300, 180), (20, 12)):
-        assert len(untrained(_hearings(count), data, 1, 1, [EpochPart(1, 20, 50)])) == left
-        assert len(untrained(_hearings(count), data, 1, 1, [EpochPart(1, 20, 50), EpochPart(1, 15, 30)])) == left // 2
-    assert untrained(_hearings(9), data, 1, 1, [EpochPart(1, 50, 50)]) == []
-    assert untrained(_hearings(9), data, 1, 1, [EpochPart(2, 0, 50)]) == _hearings(9)
+        assert len(untrained(_samples(count), data, 1, 1, [EpochPart(1, 20, 50)])) == left
+        assert len(untrained(_samples(count), data, 1, 1, [EpochPart(1, 20, 50), EpochPart(1, 15, 30)])) == left // 2
+    assert untrained(_samples(9), data, 1, 1, [EpochPart(1, 50, 50)]) == []
+    assert untrained(_samples(9), data, 1, 1, [EpochPart(2, 0, 50)]) == _samples(9)
 
 
 def test_fewer_utterances_than_ranks_still_give_every_rank_a_batch() -> None:
-    plans = [plan_epoch(_hearings(2), _data(), 1, 1, Place(rank, 3)) for rank in range(3)]
+    plans = [plan_epoch(_samples(2), _data(), 1, 1, RankInfo(rank, 3)) for rank in range(3)]
     assert [[len(batch) for batch in plan] for plan in plans] == [[1], [1], [1]]
 
 
 def test_keyed_batches_are_of_one_value_the_same_on_all_ranks() -> None:
-    plans = [plan_epoch(_hearings(120, speakers=3), _data(), 1, 1, Place(rank, 2)) for rank in range(2)]
+    plans = [plan_epoch(_samples(120, speakers=3), _data(), 1, 1, RankInfo(rank, 2)) for rank in range(2)]
     keys = [[{item.key for item in batch} for batch in plan] for plan in plans]
     assert all(len(values) == 1 for values in keys[0])
     assert keys[0] == keys[1]
@@ -159,8 +159,8 @@ def test_speeds_are_uniform_and_independent_between_epochs() -> None:
 
 
 def test_packing_is_longest_first_and_keeps_the_limit() -> None:
-    hearings = _hearings(100)
-    durations = [[item.duration for item in batch] for batch in pack(hearings, 15.0, max_cuts=6)]
-    assert list(chain.from_iterable(durations)) == sorted((item.duration for item in hearings), reverse=True)
+    samples = _samples(100)
+    durations = [[item.duration for item in batch] for batch in pack(samples, 15.0, max_cuts=6)]
+    assert list(chain.from_iterable(durations)) == sorted((item.duration for item in samples), reverse=True)
     assert all(len(batch) <= 6 and len(batch) * batch[0] <= 15.0 for batch in durations)
-    assert [len(batch) for batch in pack(hearings[:3], 0.1)] == [1, 1, 1], "longer than the limit: alone"
+    assert [len(batch) for batch in pack(samples[:3], 0.1)] == [1, 1, 1], "longer than the limit: alone"

@@ -14,7 +14,7 @@ from slimasr.config.data import DataConfig
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.data.sampling import EpochPart, Hearing, Place, count_batches, plan_epoch, untrained
+from slimasr.data.sampling import EpochPart, RankInfo, Sample, count_batches, plan_epoch, untrained
 from slimasr.data.tokenizer import Tokenizer, train_model
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
@@ -139,7 +139,7 @@ class SampledBatches(TinyBatches):
         return count_batches(self.left(epoch, parts), self.data_config, self.world.size)
 
     def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
-        place = Place(self.world.rank, self.world.size)
+        place = RankInfo(self.world.rank, self.world.size)
         plan = plan_epoch(self.left(epoch, parts), self.data_config, self.seed, epoch, place)
         return (self.make([item.id for item in batch]) for batch in plan[skip:])
 
@@ -147,10 +147,10 @@ class SampledBatches(TinyBatches):
     def data_config(self) -> DataConfig:
         return DataConfig(corpus="digits", max_cuts=self.max_cuts)
 
-    def left(self, epoch: int, parts: Sequence[EpochPart]) -> list[Hearing]:
+    def left(self, epoch: int, parts: Sequence[EpochPart]) -> list[Sample]:
         """What earlier parts of the epoch have left of the utterances."""
-        hearings = [Hearing(f"utt-{i}", 1.0, 0.5 + i % 7) for i in range(self.num_utterances)]
-        return untrained(hearings, self.data_config, self.seed, epoch, parts)
+        samples = [Sample(f"utt-{i}", 1.0, 0.5 + i % 7) for i in range(self.num_utterances)]
+        return untrained(samples, self.data_config, self.seed, epoch, parts)
 
 
 def make_objective(config: Config, tokenizer: Tokenizer) -> Objective:

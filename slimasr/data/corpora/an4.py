@@ -25,7 +25,7 @@ from slimasr.errors import UserError
 from slimasr.textfiles import Line
 
 SUFFIXES = (".sph", ".wav", ".flac")
-# Every ninth speaker from the fifth on, in alphabetical order, so women and men (f..., m...) as in the whole.
+# Every ninth speaker in alphabetical order from the fifth on, which keeps the ratio of women (f...) to men (m...).
 DEV_FIRST, DEV_EVERY = 4, 9
 TRANSCRIPT = re.compile(r"^(?P<text>.*)\((?P<id>[^()]+)\)\s*$")
 
@@ -45,7 +45,7 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
 
 
 def dev_speakers(speakers: set[str]) -> set[str]:
-    """The train speakers held out for dev. Names that differ in a digit only (mdcs, mdcs2) stay together."""
+    """The training speakers held out for dev. Names that differ only in a digit (mdcs, mdcs2) stay in one set."""
     people = sorted({speaker.rstrip("0123456789") for speaker in speakers})
     chosen = set(people[DEV_FIRST::DEV_EVERY])
     return {speaker for speaker in speakers if speaker.rstrip("0123456789") in chosen}
@@ -68,7 +68,7 @@ def _parse_line(line: Line) -> tuple[str, str]:
     match = TRANSCRIPT.match(line.text)
     if match is None:
         raise UserError(f"{line.where}: expected '<word> <word> ... (<utterance id>)', not {line.text!r}")
-    # Train lines are wrapped in <s> </s>, test lines are not.
+    # Lines of the training set are enclosed in <s> </s>, those of the test set are not.
     words = [word for word in match["text"].split() if word not in ("<s>", "</s>")]
     return match["id"].strip(), " ".join(words)
 

@@ -1,4 +1,4 @@
-"""What a corpus module hands to the manifest builder."""
+"""The interface of a corpus module to the manifest builder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ T = TypeVar("T", bound=Section)
 
 @dataclass(frozen=True)
 class Utterance:
-    """One listed utterance; whether its audio is there is checked later.
+    """One listed utterance; the presence of its audio is checked later.
 
     Attributes:
-        source: ``file:line`` of the list that names it, for messages; empty where files themselves are the list.
+        source: ``file:line`` of the list that names it, for messages; empty if the corpus has no list but its files.
     """
 
     id: str
@@ -35,7 +35,7 @@ class Utterance:
     source: str = ""
 
 
-# (items, how many, label) -> the same items, shown as they pass.
+# (items, their number, label) -> the same items, with progress shown.
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 ListUtterances = Callable[[Path, Sequence[str], Options], dict[str, list[Utterance]]]
 
@@ -46,11 +46,11 @@ class Corpus:
 
     Attributes:
         name: as in ``data.corpus``.
-        folders: where it may lie below a corpora folder; "." is the folder itself.
-        marker: glob pattern that exists in the corpus's own folder.
+        folders: its possible subfolders of a corpora folder; "." is the folder itself.
+        marker: glob pattern that matches something in the corpus's own folder.
         list_utterances: (corpus folder, set names, options) -> set name -> utterances.
-        archives: set names -> addresses of the archives to download, or None where there are none.
-        generate: (corpus folder, options, progress) makes the corpus, or None for recorded ones.
+        archives: set names -> addresses of the archives to download, or None if there are none.
+        generate: synthesises the corpus from (corpus folder, options, progress); None for recorded corpora.
     """
 
     name: str
@@ -92,7 +92,7 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of a text file of the corpus that hold more than white space.
+    """Yield the lines of a text file of the corpus that are not blank.
 
     Raises:
         UserError: the file is missing or is not plain text (`slimasr.textfiles`).
@@ -103,14 +103,14 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def read_transcripts(lines: Iterable[Line], parse: Callable[[Line], tuple[str, str]]) -> dict[str, tuple[str, Line]]:
-    """Utterance id -> its transcript and the line that gives it.
+    """Utterance id -> its transcript and the line that contains it.
 
     Args:
-        lines: of one file.
+        lines: the lines of one file.
         parse: line -> utterance id and transcript.
 
     Raises:
-        UserError: an utterance has two transcripts, equal or not: Kaldi refuses both as well.
+        UserError: an utterance has two transcripts, equal or not; Kaldi refuses both cases, too.
     """
     transcripts: dict[str, tuple[str, Line]] = {}
     for line in lines:
@@ -127,10 +127,10 @@ def read_transcripts(lines: Iterable[Line], parse: Callable[[Line], tuple[str, s
 
 
 def refuse_contradictions(sets: Mapping[str, Iterable[Utterance]]) -> None:
-    """Refuse ids that two places list: within a set always, in different sets where the transcripts differ.
+    """Refuse ids that are listed twice: always within a set, and in different sets if the transcripts differ.
 
     Raises:
-        UserError: names the utterance and both places.
+        UserError: an id is listed twice; the message names the utterance and both places.
     """
     seen: dict[str, tuple[str, Utterance]] = {}
     for name, utterances in sets.items():
@@ -146,7 +146,7 @@ def refuse_contradictions(sets: Mapping[str, Iterable[Utterance]]) -> None:
 
 
 def only_sets(utterances: dict[str, list[Utterance]], sets: Sequence[str], corpus: str) -> dict[str, list[Utterance]]:
-    """The wanted sets; an unknown name is a `UserError` that lists the known ones."""
+    """Select sets by name; an unknown name raises a `UserError` that lists the known ones."""
     for name in sets:
         if name not in utterances:
             raise UserError(f"data: corpus {corpus} has no set {name!r}; it has {', '.join(sorted(utterances))}")

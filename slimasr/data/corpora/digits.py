@@ -82,18 +82,18 @@ TIMBRES = {
     "dev": ("m4", "f3", "Diogo", "anika"),
     "test": ("m7", "Andrea", "Annie", "Hugo", "sandro", "travis"),
 }
-# Speech depends on what a process said before, so the share of one process belongs to the definition.
+# Speech depends on what its process said before, so the number of utterances per process is part of the definition.
 CHUNK = 250
 LISTING, RECEIPT = "digits.tsv", "options.json"
-# Raised whenever the same options give other audio.
+# To be increased whenever the same options produce different audio.
 VERSION = 1
 
 
 def generate(target: Path, options: Options, progress: Progress) -> None:
-    """Make the corpus in ``target``, unless it is there with these options. Run again after an interruption.
+    """Make the corpus in ``target``, unless it exists with these options; an interrupted run is resumed.
 
     Raises:
-        UserError: the extra ``demo`` is not installed, or an option is impossible.
+        UserError: the extra ``demo`` is not installed, or an option is out of range.
     """
     parsed = parse_options(DigitsOptions, options, "digits")
     receipt = {"version": VERSION, **parsed.model_dump()}
@@ -124,7 +124,7 @@ def _make(target: Path, parsed: DigitsOptions, receipt: dict[str, Any], progress
 
 
 def _is_made(path: Path, receipt: dict[str, int]) -> bool:
-    """Whether the receipt there is this one; a damaged one is none."""
+    """Whether the receipt in the folder equals this one; a damaged receipt does not."""
     try:
         return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == receipt
     except (OSError, ValueError):
@@ -149,7 +149,7 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
 
 
 def plan_recordings(options: DigitsOptions) -> list[Recording]:
-    """Everything about every utterance but its samples, from the seed."""
+    """Plan everything about every utterance except its samples, from the seed."""
     counts = {"train": options.num_train, "dev": options.num_dev, "test": options.num_test}
     return [
         _plan_one(name, number, options, random.Random(f"{options.seed}/{name}/{number}"))
@@ -159,7 +159,7 @@ def plan_recordings(options: DigitsOptions) -> list[Recording]:
 
 
 def _plan_one(name: str, number: int, options: DigitsOptions, rng: random.Random) -> Recording:
-    # In turn, so that small sets have all voices.
+    # Voices take turns, so that small sets have all of them.
     timbre = TIMBRES[name][number % len(TIMBRES[name])]
     voice = Voice(rng.choice(ACCENTS), timbre, rng.randint(130, 210), rng.randint(30, 70), rng.randint(30, 70))
     return Recording(

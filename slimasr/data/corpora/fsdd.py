@@ -1,6 +1,6 @@
 """Free Spoken Digit Dataset: isolated English digits, 6 speakers, 8 kHz.
 
-Native layout: ``recordings/{digit}_{speaker}_{index}.wav``. Its own rule: index 0 to 4 test, 5 to 49 train.
+Native layout: ``recordings/{digit}_{speaker}_{index}.wav``. Its own split: index 0 to 4 test, 5 to 49 train.
 """
 
 from __future__ import annotations

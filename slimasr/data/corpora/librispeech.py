@@ -35,7 +35,7 @@ MINI_PARTS = ("train-clean-5", "dev-clean-2")
 
 
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
-    """The wanted sets, part after part, utterances of a part in the order of their ids."""
+    """The requested sets, part by part; the utterances of a part are sorted by id."""
     shortest = parse_options(LibriSpeechOptions, options, "librispeech").shortest
     found: dict[str, list[Utterance]] = {}
     for name in sets:
@@ -71,7 +71,7 @@ def _read_chapter(path: Path) -> Iterator[Utterance]:
     """The utterances of one ``SPEAKER-CHAPTER.trans.txt``.
 
     Raises:
-        UserError: an id comes twice, or is neither of this speaker and chapter nor the name of a file in the folder.
+        UserError: an id occurs twice, or is neither of this speaker and chapter nor the name of a file in the folder.
     """
     chapter = path.parent
     for name, (text, line) in read_transcripts(read_lines(path), _parse_line).items():
