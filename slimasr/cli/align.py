@@ -1,32 +1,52 @@
-"""Align references with encoder frames, for methods that train on frame targets."""
+"""``slimasr-align``: at which encoder frame a model emits each token, for methods that train on frame targets."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, above_zero, entry, opened, print_notes, progress
+from slimasr.cli.common import (
+    CheckpointOption,
+    DataOption,
+    DebugOption,
+    ExpArgument,
+    above_zero,
+    entry,
+    opened,
+    print_notes,
+    progress,
+    set_name_option,
+    subnet_option,
+)
 
-SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: train sets and dev).")]
 SpeedsOption = Annotated[
     list[float] | None,
-    typer.Option("--speed", callback=above_zero, help="Of train sets; repeatable (default: the configuration's)."),
+    typer.Option(
+        "--speed",
+        metavar="FACTOR",
+        callback=above_zero,
+        help="Speed factor of the training sets; may be given several times. "
+        "Default: data.speeds of the configuration.",
+    ),
 ]
 
 
 def run(
     exp: ExpArgument,
     data: DataOption = Path("data"),
-    set_names: SetsOption = None,
+    set_names: Annotated[list[str] | None, set_name_option("the training sets and the dev set")] = None,
     speeds: SpeedsOption = None,
-    subnet: Annotated[str, typer.Option(help="A width, an id, max, min or JSON.")] = "max",
-    checkpoint: Annotated[str, typer.Option(help="final, best or one of checkpoints/.")] = "final",
+    subnet: Annotated[str, subnet_option("max")] = "max",
+    checkpoint: CheckpointOption = "final",
     debug: DebugOption = False,
 ) -> None:
-    """Write alignments/<set>.jsonl: at which encoder frame the model emits each token of the reference."""
-    # These import torch and lhotse: not needed to print the help.
+    """Find the encoder frame that emits each reference token.
+
+    Writes EXP/alignments/<set>.jsonl, one file for each set and speed.
+    """
     from slimasr.data.alignments import Origin, alignment_file, write_alignments, write_facts
     from slimasr.data.dataloading import eval_batches
     from slimasr.data.files import DataFolder, check_sets
@@ -39,13 +59,17 @@ def run(
 
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = opened(Experiment.open(exp, checkpoint))
-    config, tokenizer, folder = experiment.config, experiment.tokenizer, exp / "alignments"
-    model, chosen = experiment.model.to(default_device()), find_subnet(experiment, subnet)
+    config = experiment.config
+    tokenizer = experiment.tokenizer
+    folder = exp / "alignments"
+    model = experiment.model.to(default_device())
+    chosen = find_subnet(experiment, subnet)
     names = set_names or [*config.data.train, config.data.dev]
     print_notes(unverified_sets(config, data, names))
     origin = Origin(model.subsampling_factor, chosen.id, experiment.checkpoint, tokenizer.fingerprint)
     fingerprints = {name: checked_identity(config, data, name).fingerprint for name in names}
-    seconds, longest = config.decoding.batch_seconds, config.data.max_cut_seconds
+    seconds = config.decoding.batch_seconds
+    longest = config.data.max_cut_seconds
     with folder_lock(folder / "alignments.lock", "slimasr-align") as lock:
         write_facts(folder, origin, fingerprints)
         for set_name in names:
@@ -60,6 +84,4 @@ def run(
                 typer.echo(f"{path}: {len(frames)} utterances{without}")
 
 
-def main() -> None:
-    """Console script ``slimasr-align``."""
-    entry(run)
+main = partial(entry, run)

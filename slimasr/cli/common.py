@@ -1,4 +1,9 @@
-"""What all commands share: option types, one-line errors, progress."""
+"""What all commands share: options, one-line errors, progress.
+
+A command is a module with a function ``run``, whose parameters are its options and whose docstring is its help, and
+``main = partial(entry, run)`` for the console script. A command imports the library inside its functions and not at
+the top, so that printing the help does not load torch.
+"""
 
 from __future__ import annotations
 
@@ -11,46 +16,31 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typer.core import TyperCommand
 
 from slimasr.errors import one_line
 
 if TYPE_CHECKING:
-    from slimasr.experiment import Experiment  # imports torch: not needed to print the help
+    from rich.console import Console
+
+    from slimasr.experiment import Experiment
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="The experiment's YAML.", show_default=False)]
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of manifests, features and BPE models.")]
-ExpArgument = Annotated[Path, typer.Argument(help="Experiment folder, exp/<name>.", show_default=False)]
-ExpOption = Annotated[Path, typer.Option("--exp", help="Experiment folder, exp/<name>.", show_default=False)]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override one key, e.g. encoder.num_layers=6; repeatable.", metavar="KEY=VALUE"),
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
 SHOW_AFTER_SECONDS = 2.0
 LINE_EVERY_SECONDS = 10.0
+SUBNET_NAMES = "a width such as 0.5, a subnet id, max, min"
 
 
 def above_zero(value: float | list[float] | None) -> float | list[float] | None:
     """Callback of an option that takes finite numbers above 0; Typer's own ``min`` lets NaN and infinity pass.
 
     Raises:
-        typer.BadParameter: it has another one; Typer names the option.
+        typer.BadParameter: a number is not finite or not above 0; Typer names the option.
     """
     for number in value if isinstance(value, list) else [value]:
         if number is not None and not 0.0 < number < math.inf:
@@ -58,24 +48,124 @@ def above_zero(value: float | list[float] | None) -> float | list[float] | None:
     return value
 
 
+def limit_option(name: str, metavar: str, text: str) -> Any:
+    """The option of an upper limit, which must be a finite number above 0."""
+    return typer.Option(name, metavar=metavar, callback=above_zero, help=f"{text} Default: no limit.")
+
+
+def set_name_option(default: str) -> Any:
+    """The option ``--set-name``; ``default`` says which sets are used without it."""
+    text = f"Name of a set, such as test; may be given several times. Default: {default}."
+    return typer.Option("--set-name", metavar="NAME", help=text)
+
+
+def subnet_option(default: str) -> Any:
+    """The option ``--subnet`` of commands that take one; ``default`` says which subnet is used without it."""
+    text = f"Subnet: {SUBNET_NAMES} or a description in JSON. Default: {default}."
+    return typer.Option("--subnet", metavar="SUBNET", show_default=False, help=text)
+
+
+def subnets_option(default: str) -> Any:
+    """The option ``--subnet`` of commands that take several; ``default`` says which subnets are used without it."""
+    text = f"Subnet: {SUBNET_NAMES}, a description in JSON, front (the Pareto front of the search) or all;"
+    text += f" may be given several times. Default: {default}."
+    return typer.Option("--subnet", metavar="SUBNET", help=text)
+
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", metavar="FILE", show_default=False, help="YAML file that configures the experiment."),
+]
+DataOption = Annotated[
+    Path,
+    typer.Option(
+        "--data", metavar="DIR", help="Folder of manifests, features and tokenizers, which stages 1 to 3 write."
+    ),
+]
+ExpArgument = Annotated[
+    Path, typer.Argument(metavar="EXP", show_default=False, help="Experiment folder, such as exp/slimmable.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one key of the configuration, such as encoder.num_layers=6; may be given several times.",
+    ),
+]
+CheckpointOption = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        metavar="NAME",
+        help="Checkpoint to load: final, best, or the name of a file in EXP/checkpoints, such as epoch-010.",
+    ),
+]
+MaxParams = Annotated[
+    float | None, limit_option("--max-params", "NUMBER", "Largest number of parameters, such as 2e6.")
+]
+MaxInt8 = Annotated[
+    float | None, limit_option("--max-int8-mb", "MB", "Largest size with int8 weights, in megabytes of 1e6 bytes.")
+]
+MaxMacs = Annotated[
+    float | None, limit_option("--max-macs", "NUMBER", "Largest number of MACs per second of audio, such as 2e7.")
+]
+MaxRtf = Annotated[
+    float | None,
+    limit_option(
+        "--max-rtf", "FACTOR", "Largest real-time factor, such as 0.01; it is measured for the Pareto front only."
+    ),
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
+
+
+class _Command(TyperCommand):
+    """A command whose help shows arguments by their metavar alone, without the braces and type names of Typer."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the sections of arguments and options."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            if param.param_type_name == "argument":
+                sections["Arguments"].append((param.metavar or record[0], record[1]))
+            else:
+                sections["Options"].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+
 def entry(run: Callable[..., None]) -> NoReturn:
-    """Run one command as a program: parse ``sys.argv``, print errors as one line, exit."""
+    """Run one command as a program: parse ``sys.argv``, print errors as one line and exit."""
     command_app(run)()
     sys.exit(0)
 
 
 def command_app(run: Callable[..., None]) -> typer.Typer:
-    """A Typer app whose only command is ``run`` (what `entry` runs and tests invoke)."""
+    """Return a Typer app whose only command is ``run``: `entry` runs it, tests invoke it."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(guard(run))
+    add_command(app, run)
     return app
 
 
-def guard(run: Callable[P, None]) -> Callable[P, None]:
-    """Wrap a command so that errors end it with one line on stderr and an exit status.
+def add_command(app: typer.Typer, run: Callable[..., None], name: str | None = None) -> None:
+    """Add a command to an app; its help is the docstring of ``run``."""
+    app.command(name, cls=_Command)(guard(run))
 
-    `UserError`, invalid configuration and everything unforeseen exit with 1, an interrupt with 130. A command
-    called with ``debug=True`` prints the traceback first.
+
+def guard(run: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a command so that an error ends it with one line on stderr and an exit status.
+
+    The status is 130 after an interrupt, and 1 after `UserError`, an invalid configuration or an unexpected
+    exception. A command that is called with ``debug=True`` prints the traceback first.
     """
 
     @functools.wraps(run)
@@ -98,13 +188,13 @@ def guard(run: Callable[P, None]) -> Callable[P, None]:
 
 
 def opened(experiment: Experiment) -> Experiment:
-    """The experiment itself; what could not be verified about it is printed to stderr."""
+    """Return the experiment; print to stderr what could not be verified about it."""
     print_notes(experiment.notes)
     return experiment
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Print what the user should know, one line each, to stderr."""
+    """Print notes for the user to stderr, one line each."""
     for note in notes:
         typer.echo(f"note: {note}", err=True)
 
@@ -130,10 +220,13 @@ def file_name(path: Path) -> str:
 
 
 def progress(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:
-    """Pass ``items`` on and show how far they are, on stderr, from the third second on.
+    """Yield ``items`` and show the progress on stderr if they take more than two seconds.
 
-    A bar on a terminal; elsewhere one plain line every ten seconds. ``total`` defaults to ``len(items)``.
+    A terminal shows a bar; elsewhere one plain line is printed every ten seconds. ``total`` defaults to
+    ``len(items)``.
     """
+    from rich.console import Console
+
     if total is None and isinstance(items, Sized):
         total = len(items)
     console = Console(stderr=True)
@@ -141,10 +234,26 @@ def progress(items: Iterable[T], total: int | None = None, label: str = "") -> I
 
 
 def _bar(items: Iterable[T], total: int | None, label: str, console: Console) -> Iterator[T]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=console)
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
     task = bar.add_task(label, total=total)
-    start, shown = time.monotonic(), False
+    start = time.monotonic()
+    shown = False
     try:
         for item in items:
             yield item
@@ -159,7 +268,8 @@ def _bar(items: Iterable[T], total: int | None, label: str, console: Console) ->
 
 def _lines(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
     start = time.monotonic()
-    due, done = start + SHOW_AFTER_SECONDS, 0
+    due = start + SHOW_AFTER_SECONDS
+    done = 0
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
@@ -178,12 +288,12 @@ def _line(label: str, done: int, total: int | None, seconds: float) -> str:
 
 
 def _print_any_file_name() -> None:
-    """Let output streams pass on bytes of file names that are not UTF-8, as they are."""
+    """Let both output streams write bytes of file names that are not valid UTF-8 unchanged."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
 
 
 def _is_control_flow(error: Exception) -> bool:
-    """Whether Typer means this exception for itself: an exit, an abort, or a usage error (status 2)."""
+    """Whether Typer handles this exception itself: an exit, an abort, or a usage error (status 2)."""
     return isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "exit_code")

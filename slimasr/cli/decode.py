@@ -1,36 +1,71 @@
-"""Stage 6: recognise sets with chosen subnets."""
+"""``slimasr-decode`` (stage 6): recognise sets with chosen subnets."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, print_notes, progress
+from slimasr.cli.common import (
+    CheckpointOption,
+    DataOption,
+    DebugOption,
+    ExpArgument,
+    entry,
+    opened,
+    print_notes,
+    progress,
+    set_name_option,
+    subnets_option,
+)
 
-SubnetsOption = Annotated[
-    list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
+MethodOption = Annotated[
+    Literal["greedy", "modified_beam"] | None,
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help="Search method: greedy or modified_beam. Default: decoding.kind of the configuration.",
+    ),
 ]
-SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: dev and test sets).")]
-MethodOption = Annotated[Literal["greedy", "modified_beam"] | None, typer.Option(help="Default: the configuration's.")]
+BeamOption = Annotated[
+    int | None,
+    typer.Option(
+        "--beam",
+        metavar="NUMBER",
+        min=1,
+        help="Number of hypotheses that modified_beam keeps for each utterance. "
+        "Default: decoding.beam of the configuration.",
+    ),
+]
+MaxSymbolsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-symbols-per-frame",
+        metavar="NUMBER",
+        min=1,
+        help="Largest number of tokens that greedy search emits at one encoder frame. "
+        "Default: decoding.max_symbols_per_frame of the configuration.",
+    ),
+]
 
 
 def run(
     exp: ExpArgument,
     data: DataOption = Path("data"),
-    subnets: SubnetsOption = None,
-    set_names: SetsOption = None,
+    subnets: Annotated[list[str] | None, subnets_option("all")] = None,
+    set_names: Annotated[list[str] | None, set_name_option("the dev and test sets")] = None,
     method: MethodOption = None,
-    beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept by modified_beam.")] = None,
-    max_symbols: Annotated[
-        int | None, typer.Option("--max-symbols-per-frame", min=1, help="For greedy search.")
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="final, best or one of checkpoints/.")] = "final",
+    beam: BeamOption = None,
+    max_symbols: MaxSymbolsOption = None,
+    checkpoint: CheckpointOption = "final",
     debug: DebugOption = False,
 ) -> None:
-    """Recognise sets and write decode/<subnet>/<set>/{recogs,errs,utt2spk,decode.json}."""
-    # These import torch and lhotse: not needed to print the help.
+    """Recognise dev and test sets with chosen subnets.
+
+    Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>.
+    """
     from slimasr.data.coverage import coverage_notes
     from slimasr.data.dataloading import eval_batches
     from slimasr.data.evaluation_notes import evaluation_notes
@@ -43,11 +78,10 @@ def run(
 
     check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
     experiment = opened(Experiment.open(exp, checkpoint))
-    config, tokenizer = experiment.config, experiment.tokenizer
-    model, decoding = (
-        experiment.model.to(default_device()),
-        override(config.decoding, method, beam, max_symbols),
-    )
+    config = experiment.config
+    tokenizer = experiment.tokenizer
+    model = experiment.model.to(default_device())
+    decoding = override(config.decoding, method, beam, max_symbols)
     chosen = find_subnets(experiment, subnets or ["all"])
     names = set_names or [config.data.dev, *config.data.test]
     print_notes(unverified_sets(config, data, names))
@@ -67,6 +101,4 @@ def run(
             typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
 
 
-def main() -> None:
-    """Console script ``slimasr-decode``."""
-    entry(run)
+main = partial(entry, run)

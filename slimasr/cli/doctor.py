@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 REQUIRED = (
     "torch",
     "lhotse",
@@ -38,7 +34,7 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report; ``advice`` is empty when all is well."""
+    """One line of the doctor's report; ``advice`` is empty if nothing needs to be done."""
 
     what: str
     state: str
@@ -46,7 +42,11 @@ class Finding:
 
 
 def doctor() -> None:
-    """Show versions, device, optional parts, and what to install."""
+    """Show what is installed, what is missing and how to get it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False)
     for column in ("part", "state", "what to do"):
         table.add_column(column, overflow="fold")
@@ -56,7 +56,7 @@ def doctor() -> None:
 
 
 def examine() -> list[Finding]:
-    """Everything `doctor` shows, from Python and the device down to the optional parts."""
+    """Return everything that `doctor` shows, from Python and the device down to the optional packages."""
     findings = [
         Finding("python", platform.python_version()),
         Finding("slimasr", _version("slimasr") or "absent"),
@@ -84,7 +84,7 @@ def _device() -> Finding:
 
 
 def _k2() -> Finding:
-    """k2 by use, not by presence: a build for another torch imports badly or lacks the losses."""
+    """Import k2 instead of asking for its version: a build for another torch fails to import or lacks the losses."""
     advice = "optional (losses run on the torch backend); tools/install_k2.sh installs it"
     try:
         k2 = import_module("k2")

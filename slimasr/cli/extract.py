@@ -1,35 +1,56 @@
-"""Save one subnet as a stand-alone model."""
+"""``slimasr-extract``: save one subnet as a stand-alone model."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, ExpArgument, opened
-from slimasr.cli.common import entry as run_command
-from slimasr.cli.search import MaxInt8, MaxMacs, MaxParams, MaxRtf
+from slimasr.cli.common import (
+    DebugOption,
+    ExpArgument,
+    MaxInt8,
+    MaxMacs,
+    MaxParams,
+    MaxRtf,
+    entry,
+    opened,
+    subnet_option,
+)
 from slimasr.errors import UserError
-from slimasr.experiment import Experiment
-from slimasr.experiment.archive import read_candidates
-from slimasr.experiment.extract import extract_experiment
-from slimasr.experiment.subnets import find_subnet
-from slimasr.supernet.front import Limits, best_under
-from slimasr.supernet.subnet import Subnet
+
+if TYPE_CHECKING:
+    from slimasr.experiment import Experiment
+    from slimasr.supernet.front import Limits
+    from slimasr.supernet.subnet import Subnet
+
+OutOption = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", show_default=False, help="Folder to write the new experiment to."),
+]
 
 
 def run(
     exp: ExpArgument,
-    out: Annotated[Path, typer.Option(help="Folder of the new experiment.", show_default=False)],
-    subnet: Annotated[str | None, typer.Option(help="A width (0.5), an id, max, min, or JSON.")] = None,
+    out: OutOption,
+    subnet: Annotated[str | None, subnet_option("the best subnet within the limits")] = None,
     max_params: MaxParams = None,
     max_int8_mb: MaxInt8 = None,
     max_macs: MaxMacs = None,
     max_rtf: MaxRtf = None,
     debug: DebugOption = False,
 ) -> None:
-    """Save one subnet, named or best under limits, as an experiment that every other command accepts."""
+    """Save one subnet as a stand-alone model.
+
+    The subnet is named by --subnet, or it is the one of lowest dev WER that a search has measured within the limits
+    given. The result is an experiment folder that every other command accepts.
+    """
+    from slimasr.experiment import Experiment
+    from slimasr.experiment.extract import extract_experiment
+    from slimasr.supernet.front import Limits
+
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
     experiment = opened(Experiment.open(exp))
     chosen = _choose(experiment, subnet, limits)
@@ -37,12 +58,14 @@ def run(
     typer.echo(f"{out}: {chosen.id}, {cost.params:,} parameters, {cost.int8_bytes / 1e6:.2f} MB in int8")
 
 
-def main() -> None:
-    """Console script ``slimasr-extract``."""
-    run_command(run)
+main = partial(entry, run)
 
 
 def _choose(experiment: Experiment, subnet: str | None, limits: Limits) -> Subnet:
+    from slimasr.experiment.archive import read_candidates
+    from slimasr.experiment.subnets import find_subnet
+    from slimasr.supernet.front import best_under
+
     if (subnet is None) == (not limits.given):
         raise UserError("name either --subnet or limits such as --max-params 2e6")
     if subnet is not None:

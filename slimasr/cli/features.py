@@ -1,18 +1,20 @@
-"""Stage 2: features and their statistics."""
+"""``slimasr-features`` (stage 2): features and their statistics."""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes, progress
-from slimasr.config.load import load_config
-from slimasr.data.features import compute_features, feature_notes
 
-JobsOption = Annotated[int, typer.Option("--num-jobs", min=1, max=1024, help="Processes.")]
+JobsOption = Annotated[
+    int,
+    typer.Option("--num-jobs", metavar="NUMBER", min=1, max=1024, help="Number of processes that run in parallel."),
+]
 
 
 def run(
@@ -22,14 +24,18 @@ def run(
     overrides: SetOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Compute features and their statistics; run again to go on after an interruption."""
-    resolved = load_config(config, overrides or ())
-    counts = compute_features(resolved, data, num_jobs, progress)
+    """Compute the features of all sets and their statistics.
+
+    Writes to DATA/features. Run the same command again to resume after an interruption.
+    """
+    from slimasr.config.load import load_config
+    from slimasr.data.features import compute_features, feature_notes
+
+    recipe = load_config(config, overrides or ())
+    counts = compute_features(recipe, data, num_jobs, progress)
     for name, count in counts.items():
         typer.echo(f"{name}: {count} cuts")
-    print_notes(feature_notes(resolved, data, counts))
+    print_notes(feature_notes(recipe, data, counts))
 
 
-def main() -> None:
-    """Console script ``slimasr-features``."""
-    entry(run)
+main = partial(entry, run)

@@ -1,25 +1,32 @@
-"""Stages 0 and 1: find or fetch the corpus, write its manifests."""
+"""``slimasr-prepare`` (stages 0 and 1): find or fetch the corpus and write its manifests."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes, progress
-from slimasr.config.load import load_config
-from slimasr.data.files import DataFolder, left_out_notes
-from slimasr.data.manifests import get_corpus, prepare
 
-CorpusDirOption = Annotated[Path | None, typer.Option("--corpus-dir", help="Where the corpus lies.")]
-DownloadOption = Annotated[bool, typer.Option("--download", help="Download the corpus if it is nowhere.")]
-
-OnlyCorpusOption = Annotated[bool, typer.Option("--only-corpus", help="Stop when the corpus is there (stage 0).")]
+CorpusDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus-dir",
+        metavar="DIR",
+        help="Folder of the corpus. Default: found below $SLIMASR_CORPORA or DATA/corpora.",
+    ),
+]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Download the corpus if it is not found.")]
+OnlyCorpusOption = Annotated[
+    bool, typer.Option("--only-corpus", help="Stop when the corpus is in place, without writing manifests (stage 0).")
+]
 CheckAudioOption = Annotated[
     bool,
     typer.Option(
-        "--check-audio", help="Identify audio files by their content, not by their modification times (reads them all)."
+        "--check-audio",
+        help="Identify audio files by their content instead of their modification times. This reads every file.",
     ),
 ]
 
@@ -34,10 +41,14 @@ def run(
     overrides: SetOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Read a corpus into manifests.
+    """Find a corpus and write the manifests of its sets.
 
-    Looks in --corpus-dir, then in $SLIMASR_CORPORA, then in what was downloaded before.
+    Writes to DATA/manifests. A corpus of synthetic speech is generated if it does not exist.
     """
+    from slimasr.config.load import load_config
+    from slimasr.data.files import DataFolder, left_out_notes
+    from slimasr.data.manifests import get_corpus, prepare
+
     wanted = load_config(config, overrides or ()).data
     if only_corpus:
         typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download, progress)}")
@@ -48,6 +59,4 @@ def run(
     print_notes(left_out_notes(counts, DataFolder(data).raw_bad))
 
 
-def main() -> None:
-    """Console script ``slimasr-prepare``."""
-    entry(run)
+main = partial(entry, run)

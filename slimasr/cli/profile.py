@@ -1,37 +1,63 @@
-"""Parameters, bytes, MACs, time and memory of every subnet."""
+"""``slimasr-profile``: parameters, bytes, MACs, time and memory of every subnet."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, SetOption, opened, progress
-from slimasr.cli.common import entry as run_command
-from slimasr.config.load import load_config
-from slimasr.config.schema import Config
+from slimasr.cli.common import DebugOption, SetOption, entry, opened, progress
 from slimasr.errors import UserError
-from slimasr.experiment import Experiment
-from slimasr.experiment.subnets import profiled_subnets
-from slimasr.files import to_json
-from slimasr.measure.profile import profile, untrained
-from slimasr.models.transducer import Transducer
-from slimasr.report.tables import profile_table
-from slimasr.report.terminal import print_table
-from slimasr.supernet.space import SearchSpace
+
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
+    from slimasr.models.transducer import Transducer
+    from slimasr.supernet.space import SearchSpace
+
+ExpOptional = Annotated[
+    Path | None,
+    typer.Argument(metavar="EXP", show_default=False, help="Experiment folder, such as exp/slimmable."),
+]
+ConfigOptional = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML file of an untrained experiment, instead of EXP."),
+]
+VocabSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--vocab-size",
+        metavar="NUMBER",
+        min=2,
+        help="Number of tokens of an untrained model; used with --config only. "
+        "Default: tokenizer.vocab_size of the configuration.",
+    ),
+]
+RtfOption = Annotated[bool, typer.Option("--rtf/--no-rtf", help="Measure time and memory too.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def run(
-    exp: Annotated[Path | None, typer.Argument(help="Experiment folder, exp/<name>.", show_default=False)] = None,
-    config: Annotated[Path | None, typer.Option(help="Instead: the YAML of an untrained experiment.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(min=2, help="With --config; default: the tokenizer's size.")] = None,
+    exp: ExpOptional = None,
+    config: ConfigOptional = None,
+    vocab_size: VocabSizeOption = None,
     overrides: SetOption = None,
-    rtf: Annotated[bool, typer.Option("--rtf/--no-rtf", help="Also measure time and memory.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    rtf: RtfOption = True,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List what every subnet costs as a stand-alone model (of a large space: max, the front, min)."""
+    """Print parameters, bytes, MACs, time and memory of subnets.
+
+    Each subnet is measured as a stand-alone model. In a large search space these are the largest subnet, the Pareto
+    front of the search and the smallest subnet; otherwise all.
+    """
+    from slimasr.experiment.subnets import profiled_subnets
+    from slimasr.files import to_json
+    from slimasr.measure.profile import profile
+    from slimasr.report.tables import profile_table
+    from slimasr.report.terminal import print_table
+
     resolved, model, space = _model(exp, config, vocab_size, overrides or [])
     subnets = profiled_subnets(space, exp)
     profiles = list(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
@@ -41,14 +67,16 @@ def run(
     print_table(profile_table(profiles, resolved.name))
 
 
-def main() -> None:
-    """Console script ``slimasr-profile``."""
-    run_command(run)
+main = partial(entry, run)
 
 
 def _model(
     exp: Path | None, config: Path | None, vocab_size: int | None, overrides: list[str]
 ) -> tuple[Config, Transducer, SearchSpace]:
+    from slimasr.config.load import load_config
+    from slimasr.experiment import Experiment
+    from slimasr.measure.profile import untrained
+
     if exp is not None and config is None:
         experiment = opened(Experiment.open(exp))
         return experiment.config, experiment.model, experiment.space

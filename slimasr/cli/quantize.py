@@ -1,4 +1,4 @@
-"""Chosen subnets as int8 ONNX files, and their WER in onnxruntime."""
+"""``slimasr-quantize``: chosen subnets as int8 ONNX files, and their WER in onnxruntime."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, entry, opened, print_notes, progress
-
-SubnetsOption = Annotated[
-    list[str] | None, typer.Option("--subnet", help="A width, an id, max, min, JSON, front or all; repeatable.")
-]
-SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: dev and test sets).")]
+from slimasr.cli.common import (
+    DataOption,
+    DebugOption,
+    ExpArgument,
+    entry,
+    opened,
+    print_notes,
+    progress,
+    set_name_option,
+    subnets_option,
+)
 
 
 def run(
     exp: ExpArgument,
     data: DataOption = Path("data"),
-    subnets: SubnetsOption = None,
-    set_names: SetsOption = None,
+    subnets: Annotated[list[str] | None, subnets_option("front")] = None,
+    set_names: Annotated[list[str] | None, set_name_option("the dev and test sets")] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Write export/<subnet>/*.int8.onnx and measure WER with them (default: the front); needs the extra export."""
-    # These import torch and lhotse: not needed to print the help.
+    """Export subnets as int8 ONNX files and measure their WER.
+
+    Writes EXP/export/<subnet>/*.int8.onnx and runs them with onnxruntime. This needs the extra "export":
+    pip install -e '.[export]'.
+    """
     from slimasr.data.dataloading import eval_batches
     from slimasr.data.evaluation_notes import evaluation_notes
     from slimasr.data.files import DataFolder, check_sets
@@ -36,7 +44,8 @@ def run(
 
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = opened(Experiment.open(exp))
-    config, tokenizer = experiment.config, experiment.tokenizer
+    config = experiment.config
+    tokenizer = experiment.tokenizer
     sets = {
         name: partial(eval_batches, config, data, name, tokenizer, config.decoding.batch_seconds)
         for name in set_names or [config.data.dev, *config.data.test]
@@ -51,6 +60,4 @@ def run(
             typer.echo(f"{subnet.id} {name}: WER {figures['wer']:.2f} % in int8 ({figures['runtime']})")
 
 
-def main() -> None:
-    """Console script ``slimasr-quantize``."""
-    entry(run)
+main = partial(entry, run)

@@ -1,36 +1,63 @@
-"""Stage 8: the HTML report with its pictures, and a recipe's results.json and RESULTS.md."""
+"""``slimasr-report`` (stage 8): the HTML report with its pictures, and a recipe's results.json and RESULTS.md."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from slimasr.cli.common import DebugOption
-from slimasr.cli.common import entry as run_command
+from slimasr.cli.common import DebugOption, entry
 from slimasr.errors import UserError
-from slimasr.files import read_json, write_atomic, write_json_atomic
-from slimasr.report.collect import collect
-from slimasr.report.records import read_study
-from slimasr.report.results_md import render_results
-from slimasr.report.tables import subnet_table
-from slimasr.report.terminal import print_table
-from slimasr.report.write import write_report
+
+ExpsArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="EXP",
+        show_default=False,
+        help="Experiment folders, or results.json files written earlier with --json.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="HTML page to write; pictures are written to the same folder."),
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="File to write the results of all experiments to.")
+]
+ResultsMdOption = Annotated[
+    Path | None,
+    typer.Option("--results-md", metavar="FILE", help="Markdown file to write the tables of the --json file to."),
+]
+TitleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--title", metavar="TEXT", help="Title of the report. Default: name of the folder that is written to."
+    ),
+]
 
 
 def run(
-    exps: Annotated[
-        list[Path],
-        typer.Argument(metavar="EXP", help="Experiment folders; files of --json add theirs.", show_default=False),
-    ],
-    out: Annotated[Path | None, typer.Option(help="HTML file to write; pictures go beside it.")] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the merged results.json.")] = None,
-    results_md: Annotated[Path | None, typer.Option(help="Write RESULTS.md from --json.")] = None,
-    title: Annotated[str | None, typer.Option(help="Name of the recipe; default: the folder's.")] = None,
+    exps: ExpsArgument,
+    out: OutOption = None,
+    json_path: JsonOption = None,
+    results_md: ResultsMdOption = None,
+    title: TitleOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Report on one or several experiments: supernets and separate models are joined by size."""
+    """Write the report of one or more experiments.
+
+    Supernets and separate models of the same size are shown side by side. Name at least one file to write.
+    """
+    from slimasr.files import read_json, write_atomic, write_json_atomic
+    from slimasr.report.collect import collect
+    from slimasr.report.records import read_study
+    from slimasr.report.results_md import render_results
+    from slimasr.report.tables import subnet_table
+    from slimasr.report.terminal import print_table
+    from slimasr.report.write import write_report
+
     if out is None and json_path is None:
         raise UserError("nothing to write: name --out report.html, or --json results.json")
     if results_md is not None and json_path is None:
@@ -51,6 +78,4 @@ def run(
             typer.echo(f"wrote {path}")
 
 
-def main() -> None:
-    """Console script ``slimasr-report``."""
-    run_command(run)
+main = partial(entry, run)

@@ -1,45 +1,66 @@
-"""Stage 7: error rates of decoded sets, or of two files of transcripts."""
+"""``slimasr-score`` (stage 7): error rates of decoded sets, or of two files of transcripts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, entry
+from slimasr.cli.common import DebugOption, entry, print_notes, set_name_option
 from slimasr.errors import UserError
-from slimasr.scoring import Paired, Utterance, WerResult, compare, pair, read_utt2spk, score
-from slimasr.scoring.characters import in_characters
-from slimasr.scoring.folder import find_decoded, has_characters, score_decoded, write_details
-from slimasr.scoring.kaldi import wer_lines
-from slimasr.scoring.layouts import read_transcripts
-from slimasr.scoring.notes import notes
-from slimasr.scoring.wer import CHARACTER, WORD, Unit
 
-ExpOptional = Annotated[Path | None, typer.Argument(help="Experiment folder whose decoded sets are scored.")]
-SetsOption = Annotated[list[str] | None, typer.Option("--set-name", help="Repeatable (default: all decoded).")]
-PoolOption = Annotated[bool, typer.Option("--pool", help="Score the sets of each subnet together as well.")]
+if TYPE_CHECKING:
+    from slimasr.scoring import Paired, Utterance, WerResult
+    from slimasr.scoring.wer import Unit
+
+ExpOptional = Annotated[
+    Path | None,
+    typer.Argument(metavar="EXP", show_default=False, help="Experiment folder whose decoded sets are scored."),
+]
+PoolOption = Annotated[bool, typer.Option("--pool", help="Also score the sets of each subnet together as one set.")]
 CharOption = Annotated[
-    bool, typer.Option("--char", help="Score characters (grapheme clusters, without spaces) as well: %CER.")
+    bool,
+    typer.Option("--char", help="Also print the character error rate: grapheme clusters are counted, spaces are not."),
 ]
 RefOption = Annotated[
     Path | None,
-    typer.Option(help="References: Kaldi text ('<utterance id> <word> ...' per line) or sclite's .trn."),
+    typer.Option(
+        "--ref",
+        metavar="FILE",
+        help="Reference transcripts: a Kaldi text file (lines of '<utterance id> <word> ...') or sclite's .trn.",
+    ),
 ]
-HypOption = Annotated[Path | None, typer.Option(help="Hypotheses, Kaldi text or .trn.")]
-Hyp2Option = Annotated[Path | None, typer.Option(help="Hypotheses of a second system, to compare with --hyp.")]
+HypOption = Annotated[
+    Path | None,
+    typer.Option("--hyp", metavar="FILE", help="Recognised transcripts, in the same formats as --ref."),
+]
+Hyp2Option = Annotated[
+    Path | None,
+    typer.Option("--hyp2", metavar="FILE", help="Transcripts of a second system, which is compared with --hyp."),
+]
 MissingOption = Annotated[
-    bool, typer.Option("--allow-missing", help="Score utterances without a hypothesis as empty, and say so.")
+    bool,
+    typer.Option(
+        "--allow-missing",
+        help="Score utterances that --hyp lacks as empty, and print their number, instead of failing.",
+    ),
 ]
-SpeakersOption = Annotated[Path | None, typer.Option(help="Kaldi utt2spk file, for per_spk; needs --out.")]
-OutOption = Annotated[Path | None, typer.Option(help="Folder for wer, per_utt, per_spk, ops and errs.")]
+SpeakersOption = Annotated[
+    Path | None,
+    typer.Option("--utt2spk", metavar="FILE", help="Kaldi file of speakers, for the file per_spk; needs --out."),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Folder to write the files wer, per_utt, per_spk, ops and errs to."),
+]
 
 
 def run(
     exp: ExpOptional = None,
-    set_names: SetsOption = None,
+    set_names: Annotated[list[str] | None, set_name_option("all decoded sets")] = None,
     pool: PoolOption = False,
     char: CharOption = False,
     ref: RefOption = None,
@@ -50,7 +71,10 @@ def run(
     out: OutOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Score an experiment's decoded sets into results.json, or --ref against --hyp."""
+    """Compute word error rates of decoded sets or of two text files.
+
+    The rates of an experiment's decoded sets are also written to its results.json.
+    """
     of_experiments = {"--set-name": set_names, "--pool": pool}
     of_texts = {"--allow-missing": allow_missing, "--utt2spk": utt2spk, "--out": out}
     if exp is not None and ref is None and hyp is None and hyp2 is None:
@@ -68,9 +92,7 @@ def run(
         raise UserError("name either an experiment folder, or --ref and --hyp")
 
 
-def main() -> None:
-    """Console script ``slimasr-score``."""
-    entry(run)
+main = partial(entry, run)
 
 
 def _refuse_options(options: Mapping[str, object], reason: str) -> None:
@@ -81,61 +103,73 @@ def _refuse_options(options: Mapping[str, object], reason: str) -> None:
 
 
 def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool, char: bool) -> None:
-    from slimasr.results.store import read_results, update_results  # imports torch: not needed for text files
+    from slimasr.results.store import read_results, update_results
+    from slimasr.scoring.folder import find_decoded, has_characters, score_decoded
 
     for subnet_id, folders in find_decoded(exp, set_names).items():
         if pool and len(folders) == 1:
-            _print_note(f"{folders[0]}: is the only set of {subnet_id}, --pool changes nothing")
+            print_notes([f"{folders[0]}: is the only set of {subnet_id}, --pool changes nothing"])
         result = score_decoded(folders, pool, char or has_characters(read_results(exp), subnet_id))
         for name, wer in result.wers.items():
             typer.echo(f"{subnet_id} {name}")
             _print_result(wer)
             if name in result.cers:
                 _print_result(result.cers[name])
-        for note in result.notes:
-            _print_note(note)
+        print_notes(result.notes)
         update_results(exp, {"subnets": {subnet_id: result.entry}})
 
 
 def _score_texts(
     ref: Path, hyp: Path, allow_missing: bool, char: bool, utt2spk: Path | None, out: Path | None
 ) -> Paired:
+    from slimasr.scoring import pair, read_utt2spk, score
+    from slimasr.scoring.folder import write_details
+    from slimasr.scoring.layouts import read_transcripts
+    from slimasr.scoring.notes import notes
+    from slimasr.scoring.wer import WORD
+
     transcripts = {path: read_transcripts(path) for path in (ref, hyp)}
-    # Before anything can fail: a layout that was guessed wrongly explains it.
+    # Print this first: a layout that was guessed wrongly explains the error that follows.
     for path, found in transcripts.items():
         if found.layout == "trn":
-            _print_note(f"{path}: read as sclite's .trn, with the utterance id at the end of the line")
+            print_notes([f"{path}: read as sclite's .trn, with the utterance id at the end of the line"])
     paired = pair(transcripts[ref].words, transcripts[hyp].words, allow_missing=allow_missing)
     speakers = None if utt2spk is None else read_utt2spk(utt2spk)
-    for unit in (WORD, CHARACTER) if char else (WORD,):
+    for unit in _units(char):
         utterances = _in_units(paired, unit)
         result = score(utterances, unit=unit)
         _print_result(result, len(paired.missing))
         if unit == WORD:
-            for note in notes(utterances, result):
-                _print_note(f"{hyp}: {note}")
+            print_notes(f"{hyp}: {note}" for note in notes(utterances, result))
         if out is not None:
             write_details(out, utterances, result, speakers, len(paired.missing))
-    _print_notes(hyp, paired)
+    print_notes(f"{hyp}: {note}" for note in _pair_notes(paired))
     return paired
 
 
+def _units(char: bool) -> list[Unit]:
+    from slimasr.scoring.wer import CHARACTER, WORD
+
+    return [WORD, CHARACTER] if char else [WORD]
+
+
 def _in_units(paired: Paired, unit: Unit) -> list[Utterance]:
+    from slimasr.scoring.characters import in_characters
+    from slimasr.scoring.wer import CHARACTER
+
     return [in_characters(u) if unit == CHARACTER else u for u in paired.utterances]
 
 
 def _print_result(result: WerResult, missing: int = 0) -> None:
+    from slimasr.scoring.kaldi import wer_lines
+
     typer.echo(wer_lines(result, missing), nl=False)
     if result.ci95 is not None:
         typer.echo(f"95 % interval {result.ci95[0]:.2f} to {result.ci95[1]:.2f} (bootstrap over utterances)")
 
 
-def _print_note(note: str) -> None:
-    typer.echo(f"note: {note}", err=True)
-
-
-def _print_notes(hyp: Path, paired: Paired) -> None:
-    """What is unusual about the pairs, on stderr."""
+def _pair_notes(paired: Paired) -> Iterator[str]:
+    """What is unusual about the pairs."""
     counted = (
         (len(paired.missing), "without a hypothesis, scored as empty"),
         (len(paired.extra), "without a reference, not scored"),
@@ -144,11 +178,13 @@ def _print_notes(hyp: Path, paired: Paired) -> None:
     for number, what in counted:
         if number:
             noun = "utterance" if number == 1 else "utterances"
-            _print_note(f"{hyp}: {number} {noun} {what}")
+            yield f"{number} {noun} {what}"
 
 
 def _print_comparisons(first: Paired, second: Paired, char: bool) -> None:
-    for unit in (WORD, CHARACTER) if char else (WORD,):
+    from slimasr.scoring import compare
+
+    for unit in _units(char):
         result = compare(_in_units(first, unit), _in_units(second, unit))
         difference = f"second against first: {result.difference:+.2f} points"
         if char:

@@ -1,4 +1,4 @@
-"""Stage 5: measure the subnets on dev, find the front, choose under limits."""
+"""``slimasr-search`` (stage 5): measure subnets on the dev set, find the Pareto front, choose within limits."""
 
 from __future__ import annotations
 
@@ -6,53 +6,64 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slimasr.cli.common import DataOption, DebugOption, ExpArgument, above_zero, opened, print_notes, progress
-from slimasr.cli.common import entry as run_command
-from slimasr.data.dataloading import eval_batches
-from slimasr.data.evaluation_notes import evaluation_notes
-from slimasr.data.provenance import checked_identity
-from slimasr.energy import measure_energy
+from slimasr.cli.common import (
+    DataOption,
+    DebugOption,
+    ExpArgument,
+    MaxInt8,
+    MaxMacs,
+    MaxParams,
+    MaxRtf,
+    entry,
+    opened,
+    print_notes,
+    progress,
+)
 from slimasr.errors import UserError
-from slimasr.experiment import Experiment
-from slimasr.experiment.archive import read_candidates
-from slimasr.measure.quality import Batches
-from slimasr.measure.slices import measure_slices
-from slimasr.report.tables import measurement_table
-from slimasr.report.terminal import print_table
-from slimasr.search.energy import metered
-from slimasr.search.finalists import choose_finalists, measure_finalists, write_front, write_summary
-from slimasr.search.workers import Job, run_workers
-from slimasr.supernet.front import Limits, best_under
 
-MaxParams = Annotated[float | None, typer.Option(callback=above_zero, help="At most so many parameters, e.g. 2e6.")]
-MaxInt8 = Annotated[
-    float | None,
-    typer.Option("--max-int8-mb", callback=above_zero, help="At most so many megabytes (1e6 bytes) in int8."),
-]
-MaxMacs = Annotated[float | None, typer.Option(callback=above_zero, help="At most so many MACs per second of audio.")]
-MaxRtf = Annotated[float | None, typer.Option(callback=above_zero, help="At most this real-time factor, one thread.")]
+if TYPE_CHECKING:
+    from slimasr.experiment import Experiment
+    from slimasr.measure.quality import Batches
+
 SliceOption = Annotated[
     str | None,
-    typer.Option("--slice", help="Instead: WER of untrained slices of a separate model, e.g. 0.75,0.5,0.25."),
+    typer.Option(
+        "--slice",
+        metavar="WIDTHS",
+        help="Instead of searching, measure untrained slices of a separate model at these widths, such as 0.75,0.5.",
+    ),
 ]
 SearchSetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Override one key of the sections search and decoding, e.g. search.int8=true; repeatable.",
         metavar="KEY=VALUE",
+        help="Override one key of the sections search and decoding, such as search.int8=true; "
+        "may be given several times.",
     ),
 ]
 WorkersOption = Annotated[
-    int, typer.Option(min=1, max=1024, help="Processes of one thread each (1: this one, all threads).")
+    int,
+    typer.Option(
+        "--workers",
+        metavar="NUMBER",
+        min=1,
+        max=1024,
+        help="Number of single-threaded worker processes; 1 evaluates in this process with all threads.",
+    ),
 ]
 StorageOption = Annotated[
     str | None,
-    typer.Option(help="Database that several machines share, postgresql://user@host/name (default: a file in EXP)."),
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        help="Database that workers on several machines share, such as postgresql://user@host/name. "
+        "Default: a file in EXP/search.",
+    ),
 ]
 
 
@@ -69,7 +80,20 @@ def run(
     slices: SliceOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Evaluate subnets on dev (run again to go on), print the front, name the best under limits."""
+    """Measure subnets and write the Pareto front of WER and cost.
+
+    Subnets are measured on the dev set. The front is written to EXP/search and printed, and the best subnet within the
+    limits is named. Run the same command again to resume an interrupted search.
+    """
+    from slimasr.energy import measure_energy
+    from slimasr.experiment.archive import read_candidates
+    from slimasr.report.tables import measurement_table
+    from slimasr.report.terminal import print_table
+    from slimasr.search.energy import metered
+    from slimasr.search.finalists import choose_finalists, measure_finalists, write_front, write_summary
+    from slimasr.search.workers import Job, run_workers
+    from slimasr.supernet.front import Limits, best_under
+
     job = Job(exp, data, tuple(overrides or ()), storage, debug)
     if slices is not None:
         widths = _widths(slices)
@@ -96,12 +120,14 @@ def run(
     typer.echo(f"best{' under the limits' if limits.given else ''}: {best.subnet.id}, dev WER {best.wer:.2f} %")
 
 
-def main() -> None:
-    """Console script ``slimasr-search``."""
-    run_command(run)
+main = partial(entry, run)
 
 
 def _slices(experiment: Experiment, data: Path, widths: list[float]) -> None:
+    from slimasr.data.evaluation_notes import evaluation_notes
+    from slimasr.data.provenance import checked_identity
+    from slimasr.measure.slices import measure_slices
+
     config = experiment.config.data
     sets = {name: _batches(experiment, data, name) for name in (config.dev, *config.test)}
     fingerprints = {name: checked_identity(experiment.config, data, name).fingerprint for name in sets}
@@ -117,6 +143,8 @@ def _gpus(experiment: Experiment) -> int:
 
 
 def _batches(experiment: Experiment, data: Path, set_name: str) -> Batches:
+    from slimasr.data.dataloading import eval_batches
+
     config = experiment.config
     return partial(eval_batches, config, data, set_name, experiment.tokenizer, config.decoding.batch_seconds)
 

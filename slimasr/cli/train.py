@@ -1,20 +1,24 @@
-"""Stage 4: train a recipe's supernet (or one of its baselines)."""
+"""``slimasr-train`` (stage 4): train a recipe's supernet or one of its baselines."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import ConfigOption, DataOption, DebugOption, ExpOption, SetOption, entry, progress
-from slimasr.config.load import load_config
+from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, progress
 
+ExpOption = Annotated[
+    Path,
+    typer.Option("--exp", metavar="DIR", show_default=False, help="Experiment folder to write, such as exp/slimmable."),
+]
 AcceptOption = Annotated[
     bool,
-    typer.Option("--accept-changed-data", help="Resume although the data differ from those that the run began with."),
+    typer.Option("--accept-changed-data", help="Resume although the data have changed since the run began."),
 ]
 
 
@@ -26,8 +30,12 @@ def run(
     overrides: SetOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Train; run again to go on where a run was interrupted."""
-    from slimasr.training.trainer import train  # imports torch and lhotse: not needed to print the help
+    """Train a supernet or a separate model.
+
+    Run the same command again to resume an interrupted run.
+    """
+    from slimasr.config.load import load_config
+    from slimasr.training.trainer import train
 
     arguments = sys.argv[1:]
     if Path(sys.argv[0]).name == "slimasr":
@@ -43,6 +51,4 @@ def run(
     )
 
 
-def main() -> None:
-    """Console entry point."""
-    entry(run)
+main = partial(entry, run)

@@ -1,13 +1,15 @@
-"""Print the text of audio files."""
+"""``slimasr-transcribe``: print the text of audio files."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from slimasr.cli.common import (
+    CheckpointOption,
     DebugOption,
     ExpArgument,
     above_zero,
@@ -16,16 +18,33 @@ from slimasr.cli.common import (
     file_name,
     opened,
     progress,
+    subnet_option,
 )
 from slimasr.errors import UserError, one_line
 
-AudioArgument = Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, ogg, mp3, sph, ...")]
-WidthOption = Annotated[float | None, typer.Option(callback=above_zero, help="Width of the subnet, e.g. 0.5.")]
-SubnetOption = Annotated[str | None, typer.Option(help="Instead of a width: an id, max, min or JSON (default: max).")]
+AudioArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="AUDIO", show_default=False, help="Audio files: wav, flac, ogg, mp3, sph and others."),
+]
+WidthOption = Annotated[
+    float | None,
+    typer.Option(
+        "--width",
+        metavar="WIDTH",
+        callback=above_zero,
+        help="Width of the subnet, such as 0.5; use it instead of --subnet.",
+    ),
+]
 WindowOption = Annotated[
     float | None,
     typer.Option(
-        "--window-seconds", min=1.0, max=86400.0, callback=above_zero, help="Cut longer audio at pauses (default: 30)."
+        "--window-seconds",
+        metavar="SECONDS",
+        min=1.0,
+        max=86400.0,
+        callback=above_zero,
+        help="Longest audio that is recognised at once; longer audio is cut at pauses. "
+        "Default: data.max_cut_seconds of the configuration, at most 30.",
     ),
 ]
 
@@ -34,24 +53,25 @@ def run(
     exp: ExpArgument,
     audio: AudioArgument,
     width: WidthOption = None,
-    subnet: SubnetOption = None,
+    subnet: Annotated[str | None, subnet_option("max")] = None,
     window_seconds: WindowOption = None,
-    checkpoint: Annotated[str, typer.Option(help="final, best or one of checkpoints/.")] = "final",
+    checkpoint: CheckpointOption = "final",
     debug: DebugOption = False,
 ) -> None:
-    """Print the text of audio files of any sampling rate and length; several files: ``<file>: <text>``.
+    """Print the text of audio files.
 
-    Files that cannot be read are named on stderr as they come; the others are transcribed, and the exit status is 1.
+    The files may have any sampling rate and length. Several files are printed as <file>: <text>. A file that cannot be
+    read is named on stderr and the others are transcribed; the exit status is then 1.
     """
-    from slimasr.decoding.transcribe import transcribe_each  # imports torch and lhotse: not needed for the help
+    from slimasr.decoding.transcribe import transcribe_each
     from slimasr.experiment import Experiment
     from slimasr.experiment.subnets import find_subnet
 
     if width is not None and subnet is not None:
         raise UserError("name the subnet by --width or by --subnet, not by both")
     experiment = opened(Experiment.open(exp, checkpoint))
-    named = subnet or "max" if width is None else f"{width:g}"
-    results = transcribe_each(experiment, audio, find_subnet(experiment, named), window_seconds)
+    name = subnet or "max" if width is None else f"{width:g}"
+    results = transcribe_each(experiment, audio, find_subnet(experiment, name), window_seconds)
     num_bad = 0
     with any_file_name():
         for path, result in zip(audio, progress(results, len(audio), "transcribe"), strict=True):
@@ -66,6 +86,4 @@ def run(
         raise UserError(f"{num_bad} of {len(audio)} files could not be transcribed")
 
 
-def main() -> None:
-    """Console script ``slimasr-transcribe``."""
-    entry(run)
+main = partial(entry, run)

@@ -10,13 +10,12 @@ import torch
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.recognize import recognize, scored_utterances
+from slimasr.decoding.recognize import Recognition, encoder_of
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
 
 
-@torch.no_grad()
 def decode_batches(
     model: Transducer,
     batches: Iterable[Batch],
@@ -33,10 +32,11 @@ def decode_batches(
         subnet: what runs, None = the max subnet.
         config: the search.
     """
-    device = model.feature_mean.device
+    recognition = Recognition(model, subnet, tokenizer, config)
+    encode = encoder_of(model, subnet)
     utterances: list[Utterance] = []
-    for batch in (batch.to(device) for batch in batches):
-        utterances += scored_utterances(batch, recognize(model, batch, subnet, tokenizer, config))
+    for batch in batches:
+        utterances += recognition.utterances(batch.to(model.feature_mean.device), encode)
     return utterances
 
 

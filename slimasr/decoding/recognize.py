@@ -1,10 +1,13 @@
-"""From encoder output to text: the one place where every stage searches for labels and turns them into words."""
+"""From a batch to words: the one place where encoder output is searched for labels and turned into utterances."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
@@ -13,10 +16,77 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.beam import modified_beam_search
 from slimasr.decoding.greedy import greedy_search
 from slimasr.decoding.searchable import Searchable
+from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
+
+Encode = Callable[[Batch], EncoderOutput]
+"""Encodes one part of a batch (`Batch.parts`). Callers that need the encoder output for more than its words, such as a
+loss, keep it here."""
+
+EncodedPart = tuple[Batch, EncoderOutput]
+"""A part of a batch, and its encoder output."""
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Recognises batches with one subnet: encode, project, search, detokenise, join the parts, pair with references.
+
+    Attributes:
+        model: what is searched for labels, in evaluation mode and on the device of the batches.
+        subnet: whose encoder output is searched, None = the max subnet.
+        tokenizer: turns labels into text.
+        config: the search.
+    """
+
+    model: Searchable
+    subnet: Subnet | None
+    tokenizer: Tokenizer
+    config: DecodingConfig
+
+    def utterances(self, batch: Batch, encode: Encode) -> list[Utterance]:
+        """References and hypotheses of a batch, as words; memory is bounded by its parts."""
+        return _paired(batch, self.texts(batch, encode))
+
+    @torch.no_grad()
+    def texts(self, batch: Batch, encode: Encode) -> list[str]:
+        """The text of every utterance of a batch; memory is bounded by its parts."""
+        texts: list[list[str]] = []
+        for part in batch.parts():
+            texts += self._search([(part, encode(part))])
+        return _joined(texts)
+
+    @torch.no_grad()
+    def utterances_together(self, batches: Sequence[Sequence[EncodedPart]]) -> list[list[Utterance]]:
+        """As `utterances`, but for several batches that are searched at once, which is faster.
+
+        Args:
+            batches: the encoded parts of each batch.
+        """
+        texts = iter(self._search([part for parts in batches for part in parts]))
+        found: list[list[Utterance]] = []
+        for parts in batches:
+            # Every part of a batch carries the ids and references of the whole batch.
+            batch, _ = parts[0]
+            found.append(_paired(batch, _joined(list(islice(texts, len(parts))))))
+        return found
+
+    def _search(self, parts: Sequence[EncodedPart]) -> list[list[str]]:
+        """The texts of every part, all found in one search."""
+        projected = [self.model.project_encoder(encoder.out, self.subnet) for _, encoder in parts]
+        frames = max(am.shape[1] for am in projected)
+        am = torch.cat([F.pad(am, (0, 0, 0, frames - am.shape[1])) for am in projected])
+        lens = torch.cat([part.searched_lens(encoder.lens) for part, encoder in parts])
+        labels = search_labels(self.model, am, lens, self.config)
+        texts = iter([self.tokenizer.decode(row).strip() for row in labels])
+        return [list(islice(texts, len(part))) for part, _ in parts]
+
+
+def encoder_of(model: Transducer, subnet: Subnet | None) -> Encode:
+    """Return what encodes a part of a batch with a subnet."""
+    return lambda part: model.encode(part.x, part.x_lens, subnet)
 
 
 @torch.no_grad()
@@ -28,7 +98,7 @@ def search_labels(model: Searchable, am: Tensor, lens: Tensor, config: DecodingC
         lens: (N,) int64, frames of it.
 
     Raises:
-        UserError: a configuration that the search cannot follow.
+        UserError: the search cannot follow the configuration.
     """
     if config.kind == "greedy":
         return greedy_search(model, am, lens, config.max_symbols_per_frame)
@@ -37,38 +107,13 @@ def search_labels(model: Searchable, am: Tensor, lens: Tensor, config: DecodingC
     return modified_beam_search(model, am, lens, config.beam)
 
 
-def texts_of(model: Searchable, am: Tensor, lens: Tensor, tokenizer: Tokenizer, config: DecodingConfig) -> list[str]:
-    """The text of every utterance of (N, T, J) projected encoder output, as `search_labels` finds it."""
-    return [tokenizer.decode(labels).strip() for labels in search_labels(model, am, lens, config)]
-
-
-@torch.no_grad()
-def recognize(
-    model: Transducer, batch: Batch, subnet: Subnet | None, tokenizer: Tokenizer, config: DecodingConfig
-) -> list[str]:
-    """The text of every utterance of a batch; memory is bounded by its parts.
-
-    Args:
-        model: in eval mode, on the batch's device.
-        subnet: what runs, None = the max subnet.
-        config: the search.
-    """
-    texts = []
-    for part in batch.parts():
-        encoder = model.encode(part.x, part.x_lens, subnet)
-        am, lens = model.project_encoder(encoder.out, subnet), part.searched_lens(encoder.lens)
-        texts.append(texts_of(model, am, lens, tokenizer, config))
-    return join_parts(texts)
-
-
-def join_parts(texts: Sequence[Sequence[str]]) -> list[str]:
-    """One text per utterance, from the texts of a batch's parts (`Batch.parts`): those of pieces, joined by spaces."""
+def _joined(texts: Sequence[Sequence[str]]) -> list[str]:
+    """One text per utterance of a batch, from the texts of its parts; the texts of pieces are joined by spaces."""
     if len(texts) == 1:
         return list(texts[0])
     return [" ".join(text for (text,) in texts if text)]
 
 
-def scored_utterances(batch: Batch, texts: Sequence[str]) -> list[Utterance]:
-    """References and hypotheses of a batch, as words."""
+def _paired(batch: Batch, texts: Sequence[str]) -> list[Utterance]:
     rows = zip(batch.ids, batch.texts, texts, strict=True)
     return [Utterance(name, tuple(reference.split()), tuple(text.split())) for name, reference, text in rows]

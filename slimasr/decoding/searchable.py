@@ -9,6 +9,7 @@ from torch import Tensor
 
 from slimasr.config.model import ModelConfig
 from slimasr.models.predictor import PredictorState
+from slimasr.supernet.subnet import Subnet
 
 
 class SearchablePredictor(Protocol):
@@ -53,3 +54,6 @@ class Searchable(Protocol):
     @property
     def joiner(self) -> SearchableJoiner:
         """The network over both."""
+
+    def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
+        """(..., C) encoder output of a subnet -> (..., J), what the joiner reads."""

@@ -13,6 +13,7 @@ from slimasr.decoding.searchable import Searchable
 from slimasr.models.joiner import Joiner
 from slimasr.models.predictor import PredictorState, StatelessPredictor
 from slimasr.models.transducer import Transducer
+from slimasr.supernet.subnet import Subnet
 
 MOST_ROWS = 10_000
 """Longer tables take longer to make than a search over a dev set to decode."""
@@ -60,10 +61,16 @@ class Tabulated:
     """A model for `slimasr.decoding.greedy.greedy_search`: equal to the transducer's own results, in less time."""
 
     def __init__(self, model: Transducer, predictor: StatelessPredictor) -> None:
-        self.blank_id, self.vocab_size = model.blank_id, model.vocab_size
+        self.blank_id = model.blank_id
+        self.vocab_size = model.vocab_size
         self.config: ModelConfig = model.config
+        self._model = model
         self.predictor = TabulatedPredictor(predictor, model.joiner, model.vocab_size)
         self.joiner = TabulatedJoiner(model.joiner)
+
+    def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
+        """As the model itself."""
+        return self._model.project_encoder(encoder_out, subnet)
 
 
 @torch.no_grad()

@@ -11,12 +11,13 @@ from torch import Tensor
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.recognize import join_parts, scored_utterances, texts_of
+from slimasr.decoding.recognize import Recognition
 from slimasr.encoders.base import EncoderOutput
 from slimasr.export.onnx import OnnxFiles, needed
 from slimasr.models.predictor import PredictorState
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance, WerResult, score
+from slimasr.supernet.subnet import Subnet
 
 
 class OnnxTransducer:
@@ -40,20 +41,21 @@ class OnnxTransducer:
         am, lens = self.encoder.run(x, x_lens)
         return EncoderOutput(am, lens)
 
+    def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
+        """Return it unchanged: what `encode` returns is projected already, for the one subnet that was exported."""
+        return encoder_out
+
 
 def decode_onnx(
     model: OnnxTransducer, batches: Iterable[Batch], tokenizer: Tokenizer, config: DecodingConfig
 ) -> list[Utterance]:
-    """References and hypotheses, utterance by utterance as on a device: scales of activations are those of a batch."""
+    """References and hypotheses, utterance by utterance as on a device: a batch decides the scale of activations."""
+    recognition = Recognition(model, None, tokenizer, config)
     utterances: list[Utterance] = []
     for batch in batches:
-        for one in (batch.select([row]) for row in range(len(batch))):
-            texts = []
-            for part in one.parts():
-                encoded = model.encode(part.x, part.x_lens)
-                lens = part.searched_lens(encoded.lens)
-                texts.append(texts_of(model, encoded.out, lens, tokenizer, config))
-            utterances += scored_utterances(one, join_parts(texts))
+        for row in range(len(batch)):
+            one = batch.select([row])
+            utterances += recognition.utterances(one, lambda part: model.encode(part.x, part.x_lens))
     return utterances
 
 

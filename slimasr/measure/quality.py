@@ -15,7 +15,7 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.decode import describe
-from slimasr.decoding.recognize import join_parts, scored_utterances, texts_of
+from slimasr.decoding.recognize import Recognition
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
@@ -57,16 +57,17 @@ def measure_quality(
     Raises:
         UserError: the set is empty or has no word.
     """
-    utterances = list[Utterance]()
+    recognition = Recognition(model, subnet, tokenizer, decoding)
     dev_loss = TokenLoss(loss_objective(model, loss))
-    for batch in (batch.to(model.feature_mean.device) for batch in batches):
-        texts = []
-        for part in batch.parts():
-            encoder = model.encode(part.x, part.x_lens, subnet)
-            dev_loss.add(part, subnet, encoder)
-            am, lens = model.project_encoder(encoder.out, subnet), part.searched_lens(encoder.lens)
-            texts.append(texts_of(model, am, lens, tokenizer, decoding))
-        utterances += scored_utterances(batch, join_parts(texts))
+
+    def encode(part: Batch) -> EncoderOutput:
+        encoder = model.encode(part.x, part.x_lens, subnet)
+        dev_loss.add(part, subnet, encoder)
+        return encoder
+
+    utterances: list[Utterance] = []
+    for batch in batches:
+        utterances += recognition.utterances(batch.to(model.feature_mean.device), encode)
     return Quality(score(utterances), dev_loss.mean)
 
 

@@ -80,6 +80,11 @@ def align(utterance: Utterance) -> Alignment:
     return Alignment(utterance.id, tuple((_word(ref), _word(hyp)) for ref, hyp in pairs))
 
 
+def word_errors(utterance: Utterance) -> int:
+    """The smallest number of substitutions, insertions and deletions; faster than counting those of `align`."""
+    return int(kaldialign.edit_distance(utterance.ref, utterance.hyp)["total"])
+
+
 def total(alignments: Iterable[Alignment]) -> EditCounts:
     """The edits of all utterances together."""
     return sum((a.counts() for a in alignments), EditCounts())

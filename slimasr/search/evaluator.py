@@ -8,16 +8,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-import kaldialign
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from slimasr.config.schema import Config
 from slimasr.config.search import SearchConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.recognize import join_parts, texts_of
+from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.searchable import Searchable
 from slimasr.decoding.tabulated import tabulated
 from slimasr.encoders.base import EncoderOutput
@@ -25,7 +23,7 @@ from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
 from slimasr.measure.quality import Quality, TokenLoss, loss_objective
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
-from slimasr.scoring import Utterance, score
+from slimasr.scoring import Utterance, score, word_errors
 from slimasr.search.prefix import PrefixCache, layer_keys
 from slimasr.search.study import Outcome
 from slimasr.supernet.subnet import Subnet
@@ -61,8 +59,7 @@ class Evaluator:
         device = model.feature_mean.device
         self.model, self._tokenizer, self._config = model, tokenizer, config
         self.batches = [batch.to(device) for batch in batches]
-        self._refs = [[text.split() for text in batch.texts] for batch in self.batches]
-        self.words = sum(len(ref) for refs in self._refs for ref in refs)
+        self.words = sum(len(text.split()) for batch in self.batches for text in batch.texts)
         if not self.words:
             raise UserError(f"{config.data.dev}: no reference has a word: the word error rate is undefined")
         self._parts = number_parts(self.batches)
@@ -85,8 +82,8 @@ class Evaluator:
         """
         start, prepared, errors = time.perf_counter(), self._prepare(subnet), 0
         for group in self._groups(sorted(range(len(self.batches)), key=lambda n: -self._errors[n])):
-            for number, hypotheses in zip(group, self._decode(group, prepared, subnet), strict=True):
-                found = sum(self._word_errors(number, hypotheses))
+            for number, utterances in zip(group, self._decode(group, prepared, subnet), strict=True):
+                found = sum(map(word_errors, utterances))
                 self._errors[number] += found
                 errors += found
             if errors > bar:
@@ -97,11 +94,11 @@ class Evaluator:
     @torch.inference_mode()
     def quality(self, subnet: Subnet) -> Quality:
         """WER with its bootstrap interval, and loss."""
-        prepared, utterances = self._prepare(subnet), list[Utterance]()
+        prepared = self._prepare(subnet)
+        utterances: list[Utterance] = []
         for group in self._groups(range(len(self.batches))):
-            for number, hypotheses in zip(group, self._decode(group, prepared, subnet), strict=True):
-                for name, ref, hyp in zip(self.batches[number].ids, self._refs[number], hypotheses, strict=True):
-                    utterances.append(Utterance(name, tuple(ref), tuple(hyp)))
+            for found in self._decode(group, prepared, subnet):
+                utterances += found
         return Quality(score(utterances), self._loss(prepared, subnet))
 
     def _groups(self, numbers: Sequence[int]) -> list[list[int]]:
@@ -122,21 +119,14 @@ class Evaluator:
         """The part of this number."""
         return self._cache.encode(number, part, prepared.model, prepared.subnet, name)
 
-    def _decode(self, numbers: Sequence[int], prepared: Prepared, name: Subnet) -> list[list[list[str]]]:
-        """The words of some batches' utterances, batch by batch."""
-        model, subnet, searched = prepared
-        parts = [item for number in numbers for item in self._parts[number].items()]
-        encoded = [self._encode(number, part, prepared, name) for number, part in parts]
-        frames = max(one.out.shape[1] for one in encoded)
-        am = torch.cat([padded(model.project_encoder(one.out, subnet), frames) for one in encoded])
-        lens = [part.searched_lens(one.lens) for (_, part), one in zip(parts, encoded, strict=True)]
-        texts = iter(texts_of(searched, am, torch.cat(lens), self._tokenizer, self._config.decoding))
-        by_part = ([[next(texts) for _ in part.ids] for part in self._parts[number].values()] for number in numbers)
-        return [[text.split() for text in join_parts(found)] for found in by_part]
-
-    def _word_errors(self, number: int, hypotheses: Sequence[Sequence[str]]) -> list[int]:
-        pairs = zip(self._refs[number], hypotheses, strict=True)
-        return [int(kaldialign.edit_distance(list(ref), list(hyp))["total"]) for ref, hyp in pairs]
+    def _decode(self, numbers: Sequence[int], prepared: Prepared, name: Subnet) -> list[list[Utterance]]:
+        """The utterances of some batches, batch by batch; all of them are searched at once."""
+        recognition = Recognition(prepared.searched, prepared.subnet, self._tokenizer, self._config.decoding)
+        encoded = []
+        for number in numbers:
+            parts = self._parts[number].items()
+            encoded.append([(part, self._encode(place, part, prepared, name)) for place, part in parts])
+        return recognition.utterances_together(encoded)
 
     def _loss(self, prepared: Prepared, name: Subnet) -> float | None:
         """Per reference token. The encoder's output is still there where the cache has room for it."""
@@ -161,11 +151,6 @@ def number_parts(batches: Iterable[Batch]) -> list[dict[int, Batch]]:
     """Batch by batch its parts (`Batch.parts`), by a number that no other part of the set has."""
     numbers = itertools.count()
     return [{next(numbers): part for part in batch.parts()} for batch in batches]
-
-
-def padded(x: Tensor, frames: int) -> Tensor:
-    """(N, T, C) -> (N, frames, C)."""
-    return F.pad(x, (0, 0, 0, frames - x.shape[1]))
 
 
 def prepare(model: Transducer, config: SearchConfig) -> Callable[[Subnet], Prepared]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-import kaldialign
 import torch
 
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.recognize import join_parts, texts_of
+from slimasr.decoding.recognize import Recognition
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective, scored_part
 from slimasr.objective.passes import PassInputs, PassOutput
+from slimasr.scoring import word_errors
 from slimasr.supernet.subnet import Subnet
 from slimasr.training.distributed import World
 from slimasr.training.guards import explained_validation
@@ -73,19 +73,38 @@ def _measure(
     """Sums of losses and word errors over one batch, and how many units and words they are over."""
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
-    words = float(sum(len(text.split()) for text in batch.texts))
-    model, greedy = objective.model, decoding.model_copy(update={"kind": "greedy"})
+    greedy = decoding.model_copy(update={"kind": "greedy"})
     for subnet in method.evaluated():
-        texts = []
-        for part in batch.parts():
-            encoder, output = _forward(objective, method, subnet, part, context)
-            for name, values in output.losses.items():
-                sums[f"{subnet.id}/{name}"] = float(values.sum())
-                units[f"{subnet.id}/{name}"] = float(output.units[name].sum())
-            am, lens = model.project_encoder(encoder.out, subnet), part.searched_lens(encoder.lens)
-            texts.append(texts_of(model, am, lens, tokenizer, greedy))
-        sums[f"{subnet.id}/wer"] = float(sum(map(word_errors, batch.texts, join_parts(texts))))
-        units[f"{subnet.id}/wer"] = words
+        more, counted = _measure_subnet(objective, method, subnet, batch, tokenizer, greedy, context)
+        sums |= {f"{subnet.id}/{name}": value for name, value in more.items()}
+        units |= {f"{subnet.id}/{name}": value for name, value in counted.items()}
+    return sums, units
+
+
+def _measure_subnet(
+    objective: Objective,
+    method: Method,
+    subnet: Subnet,
+    batch: Batch,
+    tokenizer: Tokenizer,
+    decoding: DecodingConfig,
+    context: StepContext,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The same of one subnet, by the names of its losses and ``wer``."""
+    sums: dict[str, float] = {}
+    units: dict[str, float] = {}
+
+    def encode(part: Batch) -> EncoderOutput:
+        encoder, output = _forward(objective, method, subnet, part, context)
+        # A batch in several parts has no loss, so no part replaces the losses of another.
+        for name, values in output.losses.items():
+            sums[name] = float(values.sum())
+            units[name] = float(output.units[name].sum())
+        return encoder
+
+    utterances = Recognition(objective.model, subnet, tokenizer, decoding).utterances(batch, encode)
+    sums["wer"] = float(sum(map(word_errors, utterances)))
+    units["wer"] = float(sum(len(utterance.ref) for utterance in utterances))
     return sums, units
 
 
@@ -102,11 +121,6 @@ def _forward(
     part, encoded = scored
     inputs = PassInputs(encoder=encoded)
     return encoder, method.forward_pass(objective, Pass(subnet, method.losses), part, context, inputs)
-
-
-def word_errors(reference: str, hypothesis: str) -> int:
-    """Substitutions, deletions and insertions."""
-    return int(kaldialign.edit_distance(reference.split(), hypothesis.split())["total"])
 
 
 def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:

@@ -215,7 +215,7 @@ def test_a_hostile_archive_writes_nothing(place: Place, monkeypatch: pytest.Monk
         for name in ("an4/etc/an4_train.fileids", "../outside"):
             tar.addfile(tarfile.TarInfo(name))
     corpus = replace(CORPORA["an4"], archives=lambda sets: [hostile.as_uri()])
-    monkeypatch.setitem(CORPORA, "an4", corpus)
+    monkeypatch.setattr("slimasr.data.corpora.an4.CORPUS", corpus)
     arguments = ["--config", str(place.config), "--data", str(place.data), "--download"]
     result = CliRunner().invoke(command_app(import_module("slimasr.cli.prepare").run), arguments)
     message = error_of((result.exit_code, result.stdout, result.stderr))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,22 @@ def test_what_is_written_beside(made: tuple[Path, Path], exp: Path) -> None:
         "data": checked_identity(config(), made[1], "test").fingerprint,
     }
     assert list(exp.glob("decode/*/*")) == [folder]
+
+
+def test_other_corpora_are_not_imported(made: tuple[Path, Path], exp: Path) -> None:
+    """Above all not the speech synthesiser of the corpus ``digits``."""
+    program = (
+        "import sys\n"
+        "from slimasr.cli.common import command_app\n"
+        "from slimasr.cli.decode import run\n"
+        "command_app(run)(sys.argv[1:], standalone_mode=False)\n"
+        "others = {f'slimasr.data.corpora.{name}' for name in ('digits', 'fsdd', 'librispeech')}\n"
+        "loaded = sys.modules.keys() & (others | {'slimasr.data.digit_speech', 'scipy.signal'})\n"
+        "assert not loaded, loaded\n"
+    )
+    command = [sys.executable, "-c", program, str(exp), "--data", str(made[1]), "--subnet", "0.5", "--set-name", "test"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_decoding_again_removes_old_scores(made: tuple[Path, Path], exp: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from lhotse.recipes import prepare_librispeech
 
 from slimasr.config.corpora import DigitsOptions
+from slimasr.config.data import DataConfig
 from slimasr.data.corpora import CORPORA, find_corpus
 from slimasr.data.corpora.an4 import dev_speakers
 from slimasr.data.corpora.base import Utterance, parse_options
@@ -188,3 +189,9 @@ def test_options_of_a_corpus_are_read() -> None:
         "max_digits": 7,
         "seed": -1,
     }
+
+
+def test_every_corpus_that_a_configuration_may_name_is_known() -> None:
+    assert set(CORPORA) == set(get_args(DataConfig.model_fields["corpus"].annotation))
+    assert all(CORPORA[name].name == name for name in CORPORA)
+    assert "timit" not in CORPORA

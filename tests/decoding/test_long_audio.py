@@ -27,8 +27,9 @@ from slimasr.data.manifests import build_cuts
 from slimasr.data.pieces import cut_at_pauses, rounded_as_stored
 from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.decoding.align import align_batches
-from slimasr.decoding.decode import decode_batches
+from slimasr.decoding.decode import decode_batches, override
 from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.recognize import Recognition, encoder_of
 from slimasr.encoders.base import EncoderOutput
 from slimasr.experiment import Experiment
 from slimasr.measure.quality import measure_quality
@@ -167,6 +168,33 @@ def test_texts_are_those_of_the_pieces(made: Made, monkeypatch: pytest.MonkeyPat
     assert {u.id: " ".join(u.hyp) for u in decoded} == {name: " ".join(t.split()) for name, t in expected.items()}
     assert [u.id for u in decoded].count(LONG) == 1
     assert quality.wer.counts == score(decoded).counts
+
+
+@pytest.mark.parametrize("kind", ["greedy", "modified_beam"])
+def test_batches_searched_together_have_the_same_words(made: Made, kind: str) -> None:
+    """A batch in pieces between batches of short utterances; every part is encoded once, in order."""
+    experiment, _ = made
+    batches = batches_of(made, 1.0)
+    subnet = experiment.space.min
+    encode = encoder_of(experiment.model, subnet)
+    decoding = override(experiment.config.decoding, kind)
+    recognition = Recognition(experiment.model, subnet, experiment.tokenizer, decoding)
+    ran: list[Batch] = []
+
+    def watched_encode(part: Batch) -> EncoderOutput:
+        ran.append(part)
+        return encode(part)
+
+    alone = [recognition.utterances(batch, watched_encode) for batch in batches]
+    parts = [part for batch in batches for part in batch.parts()]
+    assert [part.x_lens.tolist() for part in ran] == [part.x_lens.tolist() for part in parts]
+    assert len(parts) > len(batches) >= 3
+    with torch.no_grad():
+        together = [[(part, encode(part)) for part in batch.parts()] for batch in batches]
+    assert recognition.utterances_together(together) == alone
+    assert {u.id: u.ref for batch in alone for u in batch} == {
+        f"test{number}": tuple(text.split()) for number, text in enumerate(TEXTS)
+    }
 
 
 @pytest.mark.parametrize("cache_megabytes", [0, 100])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from slimasr.errors import UserError
-from slimasr.scoring import EditCounts, Utterance, align, compare, score
+from slimasr.scoring import EditCounts, Utterance, align, compare, score, word_errors
 
 
 def make_system(seed: int, error_rate: float, num_utterances: int = 60) -> list[Utterance]:
@@ -48,6 +48,14 @@ def test_errors_equal_an_independent_edit_distance() -> None:
     assert result.counts.errors == errors > 0
     assert result.wer == pytest.approx(100 * errors / words)
     assert result.ser == pytest.approx(100 * np.mean([u.ref != u.hyp for u in utterances]))
+
+
+def test_word_errors_are_the_edit_distance() -> None:
+    for utterance in make_system(1, 0.4):
+        assert word_errors(utterance) == levenshtein(utterance.ref, utterance.hyp)
+    assert word_errors(Utterance("u", ("one", "two", "three"), ("one", "too", "three", "four"))) == 2
+    assert word_errors(Utterance("u", ("one",), ())) == 1
+    assert word_errors(Utterance("u", (), ("one",))) == 1
 
 
 def test_counts_equal_kaldialign() -> None:

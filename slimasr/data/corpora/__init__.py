@@ -1,23 +1,43 @@
-"""The corpora slimasr knows, and where they are found."""
+"""The corpora that slimasr knows, and where they are found."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from slimasr.data.corpora.an4 import AN4
 from slimasr.data.corpora.base import Corpus, Options, Progress, Utterance
-from slimasr.data.corpora.digits import DIGITS
-from slimasr.data.corpora.fsdd import FSDD
-from slimasr.data.corpora.librispeech import LIBRISPEECH
 from slimasr.data.download import download_archives, wait_for_downloads
 from slimasr.errors import UserError
 
 __all__ = ["CORPORA", "CORPORA_VARIABLE", "Corpus", "Options", "Progress", "Utterance", "find_corpus"]
 
-CORPORA = {corpus.name: corpus for corpus in (DIGITS, FSDD, AN4, LIBRISPEECH)}
 CORPORA_VARIABLE = "SLIMASR_CORPORA"
+
+
+class _Corpora(Mapping[str, Corpus]):
+    """The corpora by name: ``CORPUS`` of the module of that name, which is imported when it is looked up.
+
+    So a recipe does not load the code of other corpora, such as the speech synthesis of ``digits``.
+    """
+
+    _names = ("digits", "fsdd", "an4", "librispeech")
+
+    def __getitem__(self, name: str) -> Corpus:
+        if name not in self._names:
+            raise KeyError(name)
+        corpus: Corpus = import_module(f"{__name__}.{name}").CORPUS
+        return corpus
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+CORPORA = _Corpora()
 
 
 def find_corpus(
@@ -29,15 +49,15 @@ def find_corpus(
     progress: Progress,
     download: bool = False,
 ) -> Path:
-    """The corpus's folder: given, below ``$SLIMASR_CORPORA``, made or downloaded before, or now.
+    """Return the corpus's folder: the one given, one below ``$SLIMASR_CORPORA``, or one of ``own_dir``.
 
     Args:
-        corpus_dir: where the user says it is; generated corpora are made there.
-        own_dir: where the recipe keeps corpora that it makes or downloads.
+        corpus_dir: where the user says it is; a generated corpus is written there.
+        own_dir: where the recipe keeps corpora that it generates or downloads.
         download: whether it may be downloaded.
 
     Raises:
-        UserError: it is nowhere; the message says what was tried.
+        UserError: the corpus is not found; the message says what was tried.
     """
     if corpus.generate is not None:
         target = corpus_dir or own_dir / corpus.name

@@ -82,4 +82,4 @@ def _archives(sets: Sequence[str]) -> list[str]:
     return ["http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"]
 
 
-AN4 = Corpus("an4", ("an4",), "etc/an4_train.fileids", list_utterances, _archives)
+CORPUS = Corpus("an4", ("an4",), "etc/an4_train.fileids", list_utterances, _archives)

@@ -178,4 +178,4 @@ def _plan_one(name: str, number: int, options: DigitsOptions, rng: random.Random
     )
 
 
-DIGITS = Corpus("digits", ("digits",), RECEIPT, list_utterances, generate=generate)
+CORPUS = Corpus("digits", ("digits",), RECEIPT, list_utterances, generate=generate)

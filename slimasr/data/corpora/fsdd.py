@@ -37,7 +37,7 @@ def _archives(sets: Sequence[str]) -> list[str]:
     return ["https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/heads/master.tar.gz"]
 
 
-FSDD = Corpus(
+CORPUS = Corpus(
     "fsdd",
     ("fsdd", "free-spoken-digit-dataset", "free-spoken-digit-dataset-master"),
     "recordings/*.wav",

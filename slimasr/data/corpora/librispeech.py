@@ -94,7 +94,7 @@ def _archives(sets: Sequence[str]) -> list[str]:
     return [f"https://www.openslr.org/resources/{number}/{part}.tar.gz" for part, number in numbers.items()]
 
 
-LIBRISPEECH = Corpus(
+CORPUS = Corpus(
     "librispeech",
     ("LibriSpeech", "librispeech/LibriSpeech", "librispeech", "librispeech_mini/LibriSpeech"),
     "*/*/*/*.trans.txt",
