@@ -10,12 +10,13 @@ import importlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from slimasr.errors import UserError
+from slimasr.results.schema import EnergyEntry
 
 NO_METER = "no readable meter"
 HOUR = 3600.0
@@ -51,13 +52,24 @@ class EnergyReading:
             "; ".join(dict.fromkeys([*self.source.split("; "), *other.source.split("; ")])),
         )
 
-    def after(self, before: Mapping[str, Any] | None) -> EnergyReading:
-        """The sum of this reading and an earlier one from JSON, if any: the stage was interrupted and resumed."""
-        return self if before is None else EnergyReading(**before) + self
+    def after(self, before: EnergyReading | None) -> EnergyReading:
+        """The sum of this reading and an earlier one, if any: the stage was interrupted and resumed."""
+        return self if before is None else before + self
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return asdict(self)
+    @classmethod
+    def of(cls, entry: EnergyEntry) -> EnergyReading:
+        """The reading that a result file holds."""
+        return cls(entry.kwh, entry.cpu_seconds, entry.gpu_seconds, entry.wall_seconds, entry.source)
+
+    def to_entry(self) -> EnergyEntry:
+        """The reading as a result file holds it."""
+        return EnergyEntry(
+            kwh=self.kwh,
+            cpu_seconds=self.cpu_seconds,
+            gpu_seconds=self.gpu_seconds,
+            wall_seconds=self.wall_seconds,
+            source=self.source,
+        )
 
 
 class EnergyMeter:

@@ -117,7 +117,8 @@ def test_stretches_add_up() -> None:
     total = READING + replace(READING, kwh=0.5, cpu_seconds=1.0)
     assert total == EnergyReading(2.5, 7201.0, 7200.0, 7200.0, "processor")
     assert READING.after(None) == READING
-    assert READING.after(READING.to_dict()) == READING + READING
+    assert READING.after(READING) == READING + READING
+    assert EnergyReading.of(READING.to_entry()) == READING
     unknown = READING + replace(READING, kwh=None, source=NO_METER)
     assert unknown.kwh is None
     assert unknown.source == f"processor; {NO_METER}"

@@ -6,7 +6,6 @@ With ``--check`` nothing is written: exit status 1 says that the README is out o
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from slimasr.report.claims_slimmable import subnet_ids
 from slimasr.report.records import Study, read_study
 from slimasr.report.roles import SEPARATE, SLIMMABLE
 from slimasr.report.tables import ABSENT, Table, cost_cells, cost_columns
+from slimasr.results.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = "egs/an4/report-wer-params.png"
@@ -54,7 +54,7 @@ def todm_table(study: Study) -> Table:
 
 def study_of(name: str) -> Study:
     """What a file of AN4's results holds."""
-    return read_study(json.loads((ROOT / "egs/an4" / name).read_text(encoding="utf-8")))
+    return read_study(Report.load(ROOT / "egs/an4" / name))
 
 
 def rendered() -> str:

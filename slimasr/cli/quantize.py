@@ -57,7 +57,7 @@ def run(
     for subnet in find_subnets(experiment, subnets or ["front"]):
         measured = measure_int8(experiment, subnet, sets, fingerprint(exp / "final.pt"), fingerprints)
         for name, figures in progress(measured, len(sets), subnet.id):
-            typer.echo(f"{subnet.id} {name}: WER {figures['wer']:.2f} % in int8 ({figures['runtime']})")
+            typer.echo(f"{subnet.id} {name}: WER {figures.wer:.2f} % in int8 ({figures.runtime})")
 
 
 main = partial(entry, run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -50,9 +50,8 @@ def run(
 
     Supernets and separate models of the same size are shown side by side. Name at least one file to write.
     """
-    from slimasr.files import read_json, write_atomic, write_json_atomic
+    from slimasr.files import write_atomic
     from slimasr.report.collect import collect
-    from slimasr.report.records import read_study
     from slimasr.report.results_md import render_results
     from slimasr.report.tables import subnet_table
     from slimasr.report.terminal import print_table
@@ -63,17 +62,16 @@ def run(
     if results_md is not None and json_path is None:
         raise UserError("--results-md: needs --json, as RESULTS.md is made from that file alone")
     root = (json_path or out or Path()).resolve().parent
-    data = collect(exps, title or root.name, root)
+    report, study = collect(exps, title or root.name, root)
     if json_path is not None:
-        write_json_atomic(json_path, data)
+        report.save(json_path)
         typer.echo(f"wrote {json_path}")
     if results_md is not None and json_path is not None:
-        merged: dict[str, Any] = read_json(json_path, "write it again")
-        write_atomic(results_md, render_results(merged, json_path.name))
+        write_atomic(results_md, render_results(study, json_path.name))
         typer.echo(f"wrote {results_md}")
     if out is not None:
-        print_table(subnet_table(read_study(data)))
-        page, *pictures = write_report(data, out)
+        print_table(subnet_table(study))
+        page, *pictures = write_report(study, out)
         for path in (*pictures, page):
             typer.echo(f"wrote {path}")
 

@@ -103,6 +103,7 @@ def _refuse_options(options: Mapping[str, object], reason: str) -> None:
 
 
 def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool, char: bool) -> None:
+    from slimasr.results.schema import Results
     from slimasr.results.store import read_results, update_results
     from slimasr.scoring.folder import find_decoded, has_characters, score_decoded
 
@@ -116,7 +117,7 @@ def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool, char: 
             if name in result.cers:
                 _print_result(result.cers[name])
         print_notes(result.notes)
-        update_results(exp, {"subnets": {subnet_id: result.entry}})
+        update_results(exp, Results(subnets={subnet_id: result.entry}))
 
 
 def _score_texts(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +27,7 @@ from slimasr.errors import UserError
 if TYPE_CHECKING:
     from slimasr.experiment import Experiment
     from slimasr.measure.quality import Batches
+    from slimasr.results.search import Summary
 
 SliceOption = Annotated[
     str | None,
@@ -149,13 +149,13 @@ def _batches(experiment: Experiment, data: Path, set_name: str) -> Batches:
     return partial(eval_batches, config, data, set_name, experiment.tokenizer, config.decoding.batch_seconds)
 
 
-def _in_words(summary: Mapping[str, Any]) -> str:
+def _in_words(summary: Summary) -> str:
     """How fast the search was, in one line."""
-    words = f"{summary['candidates']} of {summary['space']:,} subnets evaluated"
-    words += f", {summary['stopped_early']} given up early" if summary["stopped_early"] else ""
-    words += f", in {summary['minutes']:.1f} min ({summary['per_minute']:.1f} per minute)"
-    training = summary["train_minutes"]
-    return f"{words}, {100 * summary['minutes'] / training:.1f} % of the training time" if training else words
+    words = f"{summary.candidates} of {summary.space:,} subnets evaluated"
+    words += f", {summary.stopped_early} given up early" if summary.stopped_early else ""
+    words += f", in {summary.minutes:.1f} min ({summary.per_minute:.1f} per minute)"
+    training = summary.train_minutes
+    return f"{words}, {100 * summary.minutes / training:.1f} % of the training time" if training else words
 
 
 def _widths(text: str) -> list[float]:

@@ -17,8 +17,9 @@ from pathlib import Path
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.listing import unusable_character
 from slimasr.errors import UserError
-from slimasr.files import write_atomic, write_json_atomic
+from slimasr.files import write_atomic
 from slimasr.locking import file_lock
+from slimasr.results.decoded import Decoded
 from slimasr.scoring import Utterance, align
 from slimasr.scoring.folder import SCORE_FILES
 from slimasr.scoring.icefall import errs, recogs
@@ -81,13 +82,8 @@ def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
 def _write(folder: Path, decoded: DecodedSet) -> None:
     for name in SCORE_FILES:
         (folder / name).unlink(missing_ok=True)
-    how = {
-        "subnet": decoded.subnet.to_dict(),
-        "checkpoint": decoded.checkpoint,
-        "decoding": decoded.decoding,
-        "data": decoded.data,
-    }
-    write_json_atomic(folder / "decode.json", how)
+    how = Decoded(subnet=decoded.subnet, checkpoint=decoded.checkpoint, decoding=decoded.decoding, data=decoded.data)
+    how.write(folder)
     utterances = sorted(decoded.utterances, key=lambda u: u.id)
     speakers = (f"{u.id} {decoded.utt2spk[u.id]}\n" for u in utterances)
     write_atomic(folder / "utt2spk", "".join(speakers))

@@ -15,6 +15,7 @@ from slimasr.experiment import Experiment
 from slimasr.experiment.folder import LOCK_FILE
 from slimasr.files import copy_folder, write_atomic
 from slimasr.locking import folder_lock
+from slimasr.results.schema import ExtractedFrom, Results
 from slimasr.results.store import update_results
 from slimasr.supernet.cost import Cost
 from slimasr.supernet.subnet import Subnet
@@ -53,12 +54,8 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     torch.save({"model": model.state_dict(), "training_heads": False, **trained_on}, content)
     write_atomic(out / "final.pt", content.getbuffer())
     copy_folder(experiment.dir / "lang", out / "lang")
-    origin = {
-        "experiment": experiment.config.name,
-        "checkpoint": experiment.checkpoint,
-        "subnet": subnet.to_dict(),
-    }
-    update_results(out, {"name": name, "extracted_from": origin})
+    origin = ExtractedFrom(experiment=experiment.config.name, checkpoint=experiment.checkpoint, subnet=subnet)
+    update_results(out, Results(name=name, extracted_from=origin))
     # Last, as in training: a folder that has its configuration has the rest.
     save_config(experiment.config.model_copy(update=changes), out / "config.yaml")
     return model.count()

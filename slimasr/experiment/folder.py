@@ -64,10 +64,10 @@ class Experiment:
         Raises:
             UserError: a piece is missing (the message names the stage that makes it) or does not fit the others.
         """
-        config = load_config(_needed(exp / "config.yaml"))
-        _needed(exp / "lang")
+        config = load_config(needed(exp / "config.yaml"))
+        needed(exp / "lang")
         tokenizer, space = Tokenizer.load(exp / "lang"), build_space(config.space)
-        path = _needed(_checkpoint_path(exp, checkpoint))
+        path = needed(_checkpoint_path(exp, checkpoint))
         saved = load_checkpoint(path)
         check_tokenizer_of(saved, tokenizer, path)
         loss = config.loss if saved.get("training_heads", True) else None
@@ -83,7 +83,12 @@ def _checkpoint_path(exp: Path, checkpoint: str) -> Path:
     return exp / "checkpoints" / f"{checkpoint.removesuffix('.pt')}.pt"
 
 
-def _needed(path: Path) -> Path:
+def needed(path: Path) -> Path:
+    """The path itself, if it is there.
+
+    Raises:
+        UserError: it is missing; the message names the stage that makes it.
+    """
     if not path.exists():
         raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first")
     return path

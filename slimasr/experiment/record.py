@@ -5,38 +5,46 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from slimasr.config.load import save_config
 from slimasr.config.schema import Config
 from slimasr.files import copy_folder, write_json_atomic, writing
+from slimasr.results.entry import merged
+from slimasr.results.schema import Results
 from slimasr.results.store import update_results
 
 VERSIONED = ("slimasr", "torch", "lhotse", "k2", "numpy", "sentencepiece", "kaldialign")
 
 
-def write_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, Any]) -> None:
-    """Begin the record: resolved configuration, tokenizer, versions, and ``facts`` into results.json.
+def write_record(exp: Path, config: Config, lang: Path, facts: Results) -> None:
+    """Begin the record of a run: resolved configuration, tokenizer, versions, and results.json.
 
     The configuration is written last: a folder that has it has the rest.
+
+    Args:
+        exp: experiment folder.
+        config: resolved configuration.
+        lang: folder of the tokenizer, which is copied.
+        facts: what else results.json holds from the beginning.
     """
     with writing(exp):
         exp.mkdir(parents=True, exist_ok=True)
     copy_folder(lang, exp / "lang")
     versions = describe_versions()
     write_json_atomic(exp / "versions.json", versions)
-    made = {
-        "revision": revision(),
-        "versions": versions,
-        "hardware": describe_hardware(),
-        "seed": config.seed,
-    }
-    update_results(exp, {"name": config.name, "method": config.method.kind, **made, **facts})
+    made = Results(
+        name=config.name,
+        method=config.method.kind,
+        seed=config.seed,
+        revision=revision(),
+        versions=versions,
+        hardware=describe_hardware(),
+    )
+    update_results(exp, merged(made, facts))
     save_config(config, exp / "config.yaml")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from slimasr.data.batch import Batch
 from slimasr.decoding.decode import describe
@@ -13,6 +12,7 @@ from slimasr.experiment import Experiment
 from slimasr.export.onnx import export_onnx, needed, quantize
 from slimasr.export.runtime import OnnxTransducer, int8_wer
 from slimasr.locking import folder_lock
+from slimasr.results.schema import Int8Entry, Results, SubnetEntry, WerEntry
 from slimasr.results.store import read_results, update_results
 from slimasr.supernet.subnet import Subnet
 
@@ -23,7 +23,7 @@ def measure_int8(
     sets: Mapping[str, Callable[[], Iterable[Batch]]],
     weights: str,
     data: Mapping[str, str],
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Iterator[tuple[str, WerEntry]]:
     """Write ``export/<subnet id>/*.int8.onnx`` and ``subnets.<id>.int8`` of results.json, set after set.
 
     A set that was measured on these weights and with this search before, and is the same, is not measured again.
@@ -52,15 +52,16 @@ def _measure_int8(
     sets: Mapping[str, Callable[[], Iterable[Batch]]],
     weights: str,
     data: Mapping[str, str],
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    made = {
-        "weights": weights,
-        "decoding": describe(experiment.config.decoding),
-        "runtime": f"onnxruntime {needed('onnxruntime').__version__}",
-    }
-    found = read_results(experiment.dir).get("subnets", {}).get(subnet.id, {}).get("int8", {}).get("wer", {})
-    wanted = {name: {**made, "data": data[name]} for name in sets}
-    missing = [name for name in sets if wanted[name] != {key: found.get(name, {}).get(key) for key in wanted[name]}]
+) -> Iterator[tuple[str, WerEntry]]:
+    decoding = describe(experiment.config.decoding)
+    version = f"onnxruntime {needed('onnxruntime').__version__}"
+    found = _recorded(experiment.dir, subnet)
+    missing = []
+    for name in sets:
+        known = found.get(name)
+        made_with = None if known is None else (known.weights, known.decoding, known.runtime, known.data)
+        if made_with != (weights, decoding, version, data[name]):
+            missing.append(name)
     yield from ((name, found[name]) for name in sets if name not in missing)
     if not missing:
         return
@@ -70,7 +71,13 @@ def _measure_int8(
     runtime = OnnxTransducer(files, model, experiment.config.search.rtf_threads)
     for name in missing:
         wer = int8_wer(runtime, sets[name](), experiment.tokenizer, experiment.config.decoding)
-        entry = {**wer.to_dict(), **wanted[name]}
-        int8 = {"wer": {name: entry}, "bytes": files.bytes, "runtime": made["runtime"]}
-        update_results(experiment.dir, {"subnets": {subnet.id: {"subnet": subnet.to_dict(), "int8": int8}}})
+        entry = wer.wer_entry().measured_in_int8(weights, decoding, version, data[name])
+        int8 = Int8Entry(wer={name: entry}, bytes=files.bytes, runtime=version)
+        update_results(experiment.dir, Results(subnets={subnet.id: SubnetEntry(subnet=subnet, int8=int8)}))
         yield name, entry
+
+
+def _recorded(exp: Path, subnet: Subnet) -> Mapping[str, WerEntry]:
+    """Set name -> WER in int8 of results.json."""
+    entry = read_results(exp).subnets.get(subnet.id)
+    return {} if entry is None or entry.int8 is None else entry.int8.wer

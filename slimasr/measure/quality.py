@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from slimasr.errors import UserError
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 from slimasr.objective.objective import Objective, scored_part
 from slimasr.objective.passes import PassInputs
+from slimasr.results.schema import WerEntry
 from slimasr.scoring import Utterance, WerResult, score
 from slimasr.supernet.subnet import Subnet
 
@@ -122,13 +122,13 @@ def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
     return torch.cat(pieces).repeat(-(-wanted // frames), 1)[:wanted].clone()
 
 
-def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig, data: str | None = None) -> dict[str, Any]:
-    """The entry of a set in ``results.json``.
+def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig, data: str | None = None) -> WerEntry:
+    """The entry of a set in results.json.
 
     Args:
         data: fingerprint of the set (`slimasr.data.identity.Identity`), None where it is not known.
     """
-    return quality.wer.to_dict() | {"checkpoint": checkpoint, "decoding": describe(decoding), "data": data}
+    return quality.wer.wer_entry().measured(checkpoint, describe(decoding), data)
 
 
 def loss_objective(model: Transducer, loss: LossConfig) -> Objective:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_weights
 from slimasr.measure.quality import Batches, measure_quality, wer_entry
 from slimasr.models.build import build_model
+from slimasr.results.schema import Results, SubnetEntry, WerEntry
 from slimasr.results.store import update_results
 from slimasr.supernet.subnet import Subnet
 
@@ -47,9 +47,9 @@ def measure_slices(
     ).eval()
     load_weights(model, experiment.model.state_dict(), experiment.dir / "final.pt")
     for subnet in map(Subnet, widths):
-        wers: dict[str, Any] = {}
+        wers: dict[str, WerEntry] = {}
         for name, batches in sets.items():
             quality = measure_quality(model, subnet, batches(), experiment.tokenizer, config.loss, config.decoding)
             wers[name] = wer_entry(quality, experiment.checkpoint, config.decoding, data[name])
-        update_results(experiment.dir, {"slices": {subnet.id: {"subnet": subnet.to_dict(), "wer": wers}}})
-        yield subnet, {name: entry["wer"] for name, entry in wers.items()}
+        update_results(experiment.dir, Results(slices={subnet.id: SubnetEntry(subnet=subnet, wer=wers)}))
+        yield subnet, {name: entry.wer for name, entry in wers.items()}

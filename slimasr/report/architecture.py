@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from slimasr.supernet.subnet import Subnet, Units
 
 Layer = Mapping[str, int]
 """Feed-forward module -> channels; a Conformer layer has ``ffn1`` and ``ffn2``, an MH-SSM layer ``ffn``."""
@@ -12,22 +13,19 @@ Architecture = tuple[Layer | None, ...]
 """One entry per layer of the max subnet, the one at the input first; None = dropped."""
 
 
-def architecture_of(subnet: Mapping[str, Any], layers: Sequence[Layer]) -> Architecture:
+def architecture_of(subnet: Subnet, layers: Sequence[Layer]) -> Architecture:
     """The layers of a subnet.
 
     Args:
-        subnet: plain data of a `slimasr.supernet.subnet.Subnet`.
+        subnet: which part of the max subnet runs.
         layers: those of the max subnet.
     """
-    path, units = subnet.get("path"), subnet.get("units", {})
-    width = float(subnet.get("width", 1.0))
-    running = range(len(layers)) if path is None else path
-    return tuple(
-        {module: _channels(units.get(f"{number}.{module}"), full, width) for module, full in layer.items()}
-        if number in running
-        else None
-        for number, layer in enumerate(layers)
-    )
+    running = range(len(layers)) if subnet.path is None else subnet.path
+    return tuple(_layer(subnet, number, layer) if number in running else None for number, layer in enumerate(layers))
+
+
+def _layer(subnet: Subnet, number: int, full: Layer) -> Layer:
+    return {name: _channels(subnet.units_of(number, name), size, subnet.width) for name, size in full.items()}
 
 
 def depth(architecture: Architecture) -> int:
@@ -41,7 +39,7 @@ def mean_ffn(architecture: Architecture) -> float:
     return sum(sizes) / len(sizes) if sizes else 0.0
 
 
-def _channels(units: int | Sequence[int] | None, full: int, width: float) -> int:
+def _channels(units: Units | None, full: int, width: float) -> int:
     if units is None:
         return round(width * full)
     return units if isinstance(units, int) else len(units)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 
 from slimasr.report.pairs import Pair, System, all_pairs
 from slimasr.report.records import Run, Study, SubnetRecord
+from slimasr.results.report import ComparisonEntry, SystemEntry
 from slimasr.scoring.bootstrap import REPLICATIONS
 
 Measured = tuple[Run, SubnetRecord]
@@ -18,9 +18,9 @@ _CHUNK = 500
 
 
 def compare_all(
-    study: Study, dev: str, tests: Sequence[str], told: Sequence[dict[str, Any]] = ()
-) -> list[dict[str, Any]]:
-    """Every comparison that a claim or table asks for and the runs allow, as plain JSON data.
+    study: Study, dev: str, tests: Sequence[str], told: Sequence[ComparisonEntry] = ()
+) -> list[ComparisonEntry]:
+    """Every comparison that a claim or table asks for and the runs allow.
 
     Sets that the two systems were decoded on by different searches are left out: the difference would be the search's.
 
@@ -31,17 +31,15 @@ def compare_all(
     wanted: dict[tuple[System, System], Pair] = {}
     for pair in all_pairs(study.runs):
         wanted.setdefault((pair.a, pair.b), pair)
-    known, found = {_systems(entry): entry for entry in told}, []
+    known = {(entry.a.name, entry.b.name): entry for entry in told}
+    found = []
     for key, pair in wanted.items():
         sets = [s for s in (tests if pair.chosen else (dev, *tests)) if _decoded_alike(*key, study, s)]
-        earlier = known.get(key) if {*known.get(key, {}).get("sets", ())} <= {*sets} else None
+        earlier = known.get(key)
+        if earlier is not None and not set(earlier.sets) <= set(sets):
+            earlier = None
         found.append(_paired(*key, study, sets) or earlier or _independent(*key, study, sets))
     return [entry for entry in found if entry is not None]
-
-
-def _systems(entry: dict[str, Any]) -> tuple[System, System]:
-    a, b = ((entry[side]["role"], entry[side]["subnet"]) for side in "ab")
-    return a, b
 
 
 def paired_interval(
@@ -66,7 +64,7 @@ def paired_interval(
     return float(low), float(high)
 
 
-def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[str, Any] | None:
+def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> ComparisonEntry | None:
     """By the errors on every utterance, over all seeds that both systems have.
 
     None where these errors are not known, and for a single utterance, which gives no interval.
@@ -87,7 +85,7 @@ def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[str
     return _entry(a, b, common, sorted(x.seed for (x, _), _ in pairs), (errors_a, errors_b, words), ends)
 
 
-def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> dict[str, Any] | None:
+def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> ComparisonEntry | None:
     """By the WERs' own intervals, of the first seed that both systems have, as if their errors were independent.
 
     They are not: both stumble over the same utterances, so that the interval is wider than a paired one.
@@ -105,7 +103,8 @@ def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> dic
     middle = 100.0 * float((errors_a - errors_b).sum() / words.sum())
     half = float(np.sqrt(np.square(halves).sum()) / words.sum())
     ends = middle - half, middle + half
-    return _entry(a, b, [*common], [run.seed], (errors_a, errors_b, words), ends) | {"paired": False}
+    entry = _entry(a, b, [*common], [run.seed], (errors_a, errors_b, words), ends)
+    return entry.model_copy(update={"paired": False})
 
 
 def _entry(
@@ -115,20 +114,20 @@ def _entry(
     seeds: Sequence[int],
     counts: tuple[np.ndarray, np.ndarray, np.ndarray],
     ends: tuple[float, float],
-) -> dict[str, Any]:
+) -> ComparisonEntry:
     """``counts``: errors of both systems and reference words, over anything that can be summed."""
     errors_a, errors_b, words = (float(part.sum()) for part in counts)
-    return {
-        "a": {"role": a[0], "subnet": a[1]},
-        "b": {"role": b[0], "subnet": b[1]},
-        "sets": [*sets],
-        "seeds": [*seeds],
-        "words": int(words),
-        "wer_a": 100.0 * errors_a / words,
-        "wer_b": 100.0 * errors_b / words,
-        "delta": 100.0 * (errors_a - errors_b) / words,
-        "ci95": [*ends],
-    }
+    return ComparisonEntry(
+        a=SystemEntry(role=a[0], subnet=a[1]),
+        b=SystemEntry(role=b[0], subnet=b[1]),
+        sets=tuple(sets),
+        seeds=tuple(seeds),
+        words=int(words),
+        wer_a=100.0 * errors_a / words,
+        wer_b=100.0 * errors_b / words,
+        delta=100.0 * (errors_a - errors_b) / words,
+        ci95=ends,
+    )
 
 
 def _by_seed(a: System, b: System, study: Study) -> list[tuple[Measured, Measured]]:

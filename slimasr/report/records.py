@@ -1,14 +1,16 @@
-"""Typed view of a recipe's ``results.json``: what tables, plots and verdicts read."""
+"""What tables, plots and verdicts read: the records of a report, joined and in order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from slimasr.errors import UserError
+from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, Layer, architecture_of
 from slimasr.report.roles import TODM
+from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Report, ReportedRun
+from slimasr.results.schema import SubnetEntry, WerEntry
+from slimasr.results.search import Summary
 
 
 @dataclass(frozen=True)
@@ -75,45 +77,6 @@ class SubnetRecord:
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """One epoch, on dev: ``values["w0.5/wer"]`` (percent), ``values["w0.5/transducer"]`` (per token)."""
-
-    epoch: int
-    step: int
-    values: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Every subnet that a search has looked at, one entry each.
-
-    Attributes:
-        set_name: of the dev set.
-        wer: dev WER in percent, as the search measured it.
-        stopped: whether it was given up early; ``wer`` is then a lower bound.
-        costs: cost name -> values.
-    """
-
-    set_name: str
-    ids: tuple[str, ...]
-    wer: tuple[float, ...]
-    stopped: tuple[bool, ...]
-    costs: Mapping[str, Sequence[float]]
-
-
-@dataclass(frozen=True)
-class SearchFacts:
-    """What a search took: wall clock of its runs, by the ``workers`` of the last one."""
-
-    generator: str
-    candidates: int
-    stopped_early: int
-    minutes: float
-    per_minute: float
-    workers: int
-
-
-@dataclass(frozen=True)
 class Run:
     """One experiment.
 
@@ -147,11 +110,11 @@ class Run:
     model: str = ""
     family: str = ""
     front: frozenset[str] = frozenset()
-    candidates: Candidates | None = None
-    search: SearchFacts | None = None
+    candidates: CandidateLists | None = None
+    search: Summary | None = None
     int8_search: bool = False
     rank_correlation: Mapping[str, float] = field(default_factory=dict)
-    energy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    energy: Mapping[str, EnergyReading] = field(default_factory=dict)
 
     @property
     def is_separate(self) -> bool:
@@ -245,106 +208,79 @@ class Study:
         return next((c for c in self.comparisons if (c.a, c.b) == (a, b)), None)
 
 
-def read_study(data: Mapping[str, Any]) -> Study:
-    """Parse the plain data of a recipe's ``results.json``.
-
-    Raises:
-        UserError: a key is missing, i.e. the file was not written by ``slimasr-report --json``.
-    """
-    try:
-        runs = tuple(_run(name, entry) for name, entry in data["experiments"].items())
-        comparisons = tuple(_comparison(entry) for entry in data["comparisons"])
-        return Study(data["recipe"], runs, comparisons, data.get("utterances", {}))
-    except KeyError as error:
-        raise UserError(f"results: key {error} is missing; write the file with slimasr-report --json") from None
+def read_study(report: Report) -> Study:
+    """The study that a report holds."""
+    return Study(
+        recipe=report.recipe,
+        runs=tuple(_run(name, entry) for name, entry in report.experiments.items()),
+        comparisons=tuple(map(comparison_of, report.comparisons)),
+        utterances=report.utterances,
+    )
 
 
-def _run(name: str, entry: Mapping[str, Any]) -> Run:
-    curve = (CurvePoint(int(p["epoch"]), int(p["step"]), p["dev"]) for p in entry["curve"])
-    layers = entry.get("layers", ())
+def _run(name: str, entry: ReportedRun) -> Run:
     return Run(
         name=name,
-        role=entry["role"],
-        separate_of=entry.get("separate_of"),
-        seed=entry.get("seed", 0),
-        epochs=entry.get("epochs", 0),
-        steps=entry.get("steps", 0),
-        train_minutes=entry.get("train_minutes"),
-        hardware=entry.get("hardware", ""),
-        revision=entry.get("revision", ""),
-        command=entry.get("command", ""),
-        subnets=_subnets(entry.get("subnets", {}), layers),
-        slices=_subnets(entry.get("slices", {}), layers),
-        curve=tuple(curve),
-        model=entry.get("model", ""),
-        family=entry.get("family", ""),
-        front=frozenset(item["id"] for item in entry.get("front", ())),
-        candidates=_candidates(entry.get("candidates")),
-        search=_search(entry.get("search")),
-        int8_search=entry.get("int8_search", False),
-        rank_correlation=entry.get("rank_correlation", {}),
-        energy=entry.get("energy", {}),
+        role=entry.role,
+        separate_of=entry.separate_of,
+        seed=entry.seed,
+        epochs=entry.epochs,
+        steps=entry.steps,
+        train_minutes=entry.train_minutes,
+        hardware=entry.hardware,
+        revision=entry.revision or "",
+        command=entry.command,
+        subnets=_subnets(entry.subnets, entry.layers),
+        slices=_subnets(entry.slices, entry.layers),
+        curve=entry.curve,
+        model=entry.model,
+        family=entry.family,
+        front=frozenset(found.id for found in entry.front),
+        candidates=entry.candidates,
+        search=entry.search,
+        int8_search=entry.int8_search,
+        rank_correlation=entry.rank_correlation,
+        energy={stage: EnergyReading.of(used) for stage, used in entry.energy.items()},
     )
 
 
-def _candidates(entry: Mapping[str, Any] | None) -> Candidates | None:
-    if entry is None:
-        return None
-    return Candidates(entry["set"], tuple(entry["ids"]), tuple(entry["wer"]), tuple(entry["stopped"]), entry["costs"])
-
-
-def _search(entry: Mapping[str, Any] | None) -> SearchFacts | None:
-    if entry is None:
-        return None
-    return SearchFacts(
-        generator=entry["generator"],
-        candidates=entry["candidates"],
-        stopped_early=entry["stopped_early"],
-        minutes=entry["minutes"],
-        per_minute=entry["per_minute"],
-        workers=entry["workers"],
-    )
-
-
-def _subnets(entries: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[SubnetRecord, ...]:
+def _subnets(entries: Mapping[str, SubnetEntry], layers: Sequence[Layer]) -> tuple[SubnetRecord, ...]:
     """Records, widest first, then largest first."""
     records = [_subnet(subnet_id, entry, layers) for subnet_id, entry in entries.items()]
-    return tuple(sorted(records, key=lambda s: (-s.width, -s.params, s.id)))
+    return tuple(sorted(records, key=lambda record: (-record.width, -record.params, record.id)))
 
 
-def _subnet(subnet_id: str, entry: Mapping[str, Any], layers: Sequence[Layer]) -> SubnetRecord:
+def _subnet(subnet_id: str, entry: SubnetEntry, layers: Sequence[Layer]) -> SubnetRecord:
     return SubnetRecord(
         id=subnet_id,
-        width=float(entry["subnet"].get("width", 1.0)),
-        costs=entry.get("costs", {}),
-        wer={name: _wer(value) for name, value in entry.get("wer", {}).items()},
-        dev_loss=entry.get("dev_loss"),
-        searched_wer=entry.get("search", {}).get("wer"),
-        int8_wer={name: _wer(value) for name, value in entry.get("int8", {}).get("wer", {}).items()},
-        int8_file=entry.get("int8", {}).get("bytes"),
-        architecture=architecture_of(entry["subnet"], layers),
+        width=entry.subnet.width,
+        costs=entry.costs,
+        wer={name: _wer(scored) for name, scored in entry.wer.items()},
+        dev_loss=entry.dev_loss,
+        searched_wer=None if entry.search is None else entry.search.wer,
+        int8_wer={} if entry.int8 is None else {name: _wer(scored) for name, scored in entry.int8.wer.items()},
+        int8_file=None if entry.int8 is None else entry.int8.bytes,
+        architecture=architecture_of(entry.subnet, layers),
     )
 
 
-def _wer(entry: Mapping[str, Any]) -> Wer:
-    interval = entry["ci95"]
-    ends = None if interval is None else (interval[0], interval[1])
-    by_utterance = tuple(map(int, entry.get("errors_by_utterance", "").split()))
-    return Wer(entry["wer"], ends, entry["errors"], entry["words"], by_utterance, entry.get("decoding", ""))
+def _wer(entry: WerEntry) -> Wer:
+    return Wer(entry.wer, entry.ci95, entry.errors, entry.words, entry.by_utterance, entry.decoding)
 
 
-def _comparison(entry: Mapping[str, Any]) -> Comparison:
-    low, high = entry["ci95"]
+def comparison_of(entry: ComparisonEntry) -> Comparison:
+    """The comparison that a report holds."""
+    low, high = entry.ci95
     return Comparison(
-        a=(entry["a"]["role"], entry["a"]["subnet"]),
-        b=(entry["b"]["role"], entry["b"]["subnet"]),
-        sets=tuple(entry["sets"]),
-        seeds=tuple(entry["seeds"]),
-        words=entry["words"],
-        wer_a=entry["wer_a"],
-        wer_b=entry["wer_b"],
-        delta=entry["delta"],
+        a=entry.a.name,
+        b=entry.b.name,
+        sets=entry.sets,
+        seeds=entry.seeds,
+        words=entry.words,
+        wer_a=entry.wer_a,
+        wer_b=entry.wer_b,
+        delta=entry.delta,
         low=low,
         high=high,
-        paired=entry.get("paired", True),
+        paired=entry.paired,
     )

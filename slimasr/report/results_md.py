@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from slimasr.report import tables, tables_todm
 from slimasr.report.claims import judge
-from slimasr.report.records import Study, read_study
+from slimasr.report.records import Study
 from slimasr.report.roles import SLIMMABLE
 from slimasr.report.verdicts import MARGIN, Finding
 
 
-def render_results(data: Mapping[str, Any], source: str) -> str:
+def render_results(study: Study, source: str) -> str:
     """The Markdown text.
 
     Args:
-        data: content of the recipe's results.json.
+        study: what the recipe's results.json holds.
         source: its file name, for the opening line.
     """
-    study = read_study(data)
     parts = [
         f"# Results: {study.recipe}\n",
         f"Generated from [{source}]({source}) by `slimasr-report`; do not edit.\n",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from slimasr.energy import EnergyReading, energy_of_deployments
+from slimasr.energy import energy_of_deployments
 from slimasr.report.pairs import main_todm
 from slimasr.report.records import Run, Study, SubnetRecord
 
@@ -219,11 +219,10 @@ def energy_lines(study: Study) -> list[EnergyLines]:
     found = []
     for run in main_runs(study):
         mates = [mate for mate in study.runs if mate.model == "A1" and mate.family == run.family]
-        alone = [EnergyReading(**mate.energy["train"]) for mate in mates if "train" in mate.energy]
+        alone = [mate.energy["train"] for mate in mates if "train" in mate.energy]
         if not alone or not {"train", "search"} <= run.energy.keys():
             continue
-        train, search = (EnergyReading(**run.energy[stage]) for stage in ("train", "search"))
-        compared = energy_of_deployments(train, search, alone, DEPLOYMENTS)
+        compared = energy_of_deployments(run.energy["train"], run.energy["search"], alone, DEPLOYMENTS)
         if compared is None:
             continue
         unit, rows = compared

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from slimasr.files import write_atomic
 from slimasr.report import tables
@@ -12,20 +10,19 @@ from slimasr.report.claims import judge
 from slimasr.report.page import render_page
 from slimasr.report.pictures import write_pictures
 from slimasr.report.plots import cost_plots, curve_plots, energy_plots, search_plots
-from slimasr.report.records import Study, read_study
+from slimasr.report.records import Study
 from slimasr.report.results_md import all_tables
 from slimasr.report.strips import drawings
 from slimasr.report.verdicts import Finding, Verdict
 
 
-def write_report(data: Mapping[str, Any], out: Path) -> list[Path]:
+def write_report(study: Study, out: Path) -> list[Path]:
     """Write the page and, beside it, its pictures; returns all paths.
 
     Args:
-        data: merged results, as `collect` gives them.
+        study: what is reported.
         out: the HTML file.
     """
-    study = read_study(data)
     set_name = shown_set(study)
     plots = search_plots(study) + cost_plots(study, set_name) + energy_plots(study)
     shown = [table for table in all_tables(study) if table.rows]

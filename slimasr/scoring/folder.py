@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from slimasr.locking import file_lock
+from slimasr.results.decoded import Decoded
+from slimasr.results.schema import Results, ScoreEntry, SubnetEntry
 from slimasr.scoring.alignment import Utterance, align
 from slimasr.scoring.characters import in_characters
 from slimasr.scoring.icefall import errs, read_recogs
@@ -19,6 +20,7 @@ from slimasr.scoring.kaldi import ops, per_spk, per_utt, wer_lines
 from slimasr.scoring.notes import notes
 from slimasr.scoring.transcripts import read_utt2spk
 from slimasr.scoring.wer import CHARACTER, WORD, Unit, WerResult, score
+from slimasr.supernet.subnet import Subnet
 
 SCORE_FILES = (
     *("wer", "per_utt", "per_spk", "ops"),
@@ -27,6 +29,8 @@ SCORE_FILES = (
 """What scoring adds to a decoded set."""
 
 Sets = dict[str, list[Utterance]]
+
+S = TypeVar("S", bound=ScoreEntry)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class ScoredSubnet:
 
     wers: dict[str, WerResult]
     cers: dict[str, WerResult]
-    entry: dict[str, Any]
+    entry: SubnetEntry
     notes: tuple[str, ...]
 
 
@@ -92,30 +96,50 @@ def score_decoded(folders: Sequence[Path], pool: bool = False, characters: bool 
 
 def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> ScoredSubnet:
     sets = {folder.name: read_recogs(folder / "recogs") for folder in folders}
-    hows = {folder.name: _read_how(folder / "decode.json") for folder in folders}
+    hows = {folder.name: Decoded.load(folder / Decoded.PLACE) for folder in folders}
     wers = _score_sets(folders, sets, WORD)
     split = {name: [in_characters(u) for u in utterances] for name, utterances in sets.items()} if characters else {}
     cers = _score_sets(folders, split, CHARACTER)
     if pool and len(sets) > 1:
         pooled, how = "+".join(sets), next(iter(hows.values()))
-        if any({**other, "data": None} != {**how, "data": None} for other in hows.values()):
+        if any(_way(other) != _way(how) for other in hows.values()):
             raise UserError(f"{folders[0].parent}: the sets were decoded in different ways; decode them again")
         wers[pooled] = _score_together(sets, WORD)
         if characters:
             cers[pooled] = _score_together(split, CHARACTER)
-        hows[pooled] = {**how, "data": None}
-    made_by = {name: {key: hows[name][key] for key in ("checkpoint", "decoding", "data")} for name in wers}
-    entry: dict[str, Any] = {"subnet": next(iter(hows.values()))["subnet"]}
-    for unit, results in ((WORD, wers), (CHARACTER, cers)):
-        if results:
-            entry[unit.rate] = {name: result.to_dict() | made_by[name] for name, result in results.items()}
+        hows[pooled] = how.model_copy(update={"data": None})
     odd = (f"{folder}: {note}" for folder in folders for note in notes(sets[folder.name], wers[folder.name]))
-    return ScoredSubnet(wers, cers, entry, tuple(odd))
+    return ScoredSubnet(wers, cers, _entry(wers, cers, hows), tuple(odd))
 
 
-def has_characters(results: Mapping[str, Any], subnet_id: str) -> bool:
-    """Whether ``results.json`` has error rates of a subnet's characters, which a new score then has to replace."""
-    return CHARACTER.rate in results.get("subnets", {}).get(subnet_id, {})
+def _way(how: Decoded) -> tuple[Subnet, str, str]:
+    """How a set was decoded, whichever set it is."""
+    return how.subnet, how.checkpoint, how.decoding
+
+
+def _entry(wers: Mapping[str, WerResult], cers: Mapping[str, WerResult], hows: Mapping[str, Decoded]) -> SubnetEntry:
+    """What results.json holds of the scores.
+
+    Args:
+        wers: set name -> its score.
+        cers: the same of characters, empty where they were not scored.
+        hows: set name -> how it was decoded.
+    """
+    subnet = next(iter(hows.values())).subnet
+    words = {name: _with(result.wer_entry(), hows[name]) for name, result in wers.items()}
+    if not cers:
+        return SubnetEntry(subnet=subnet, wer=words)
+    characters = {name: _with(result.cer_entry(), hows[name]) for name, result in cers.items()}
+    return SubnetEntry(subnet=subnet, wer=words, cer=characters)
+
+
+def _with(entry: S, how: Decoded) -> S:
+    return entry.measured(how.checkpoint, how.decoding, how.data)
+
+
+def has_characters(results: Results, subnet_id: str) -> bool:
+    """Whether results.json has error rates of a subnet's characters, which a new score then has to replace."""
+    return subnet_id in results.subnets and bool(results.subnets[subnet_id].cer)
 
 
 def write_details(
@@ -164,13 +188,3 @@ def _score_sets(folders: Sequence[Path], sets: Sets, unit: Unit) -> dict[str, We
 
 def _score_together(sets: Sets, unit: Unit) -> WerResult:
     return score([utterance for utterances in sets.values() for utterance in utterances], unit=unit)
-
-
-def _read_how(path: Path) -> dict[str, Any]:
-    """Subnet, checkpoint and search of a decoded set."""
-    try:
-        how = json.loads(path.read_text(encoding="utf-8"))
-        # Sets that were decoded before sets had fingerprints have none.
-        return {**{key: how[key] for key in ("subnet", "checkpoint", "decoding")}, "data": how.get("data")}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: missing or damaged; run stage 6 (slimasr-decode) again") from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from slimasr.errors import UserError
+from slimasr.results.schema import CerEntry, WerEntry
 from slimasr.scoring.alignment import Alignment, EditCounts, Utterance, align, total
 from slimasr.scoring.bootstrap import REPLICATIONS, wer_interval
 
@@ -55,22 +55,33 @@ class WerResult:
         """Sentence error rate in percent."""
         return 100.0 * self.wrong_sentences / self.sentences
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, the entry of a set in ``results.json``.
+    def wer_entry(self) -> WerEntry:
+        """The entry of a set of words in a result file; the caller adds with what it was measured."""
+        return WerEntry(
+            wer=self.wer,
+            errors=self.counts.errors,
+            words=self.counts.words,
+            ins=self.counts.insertions,
+            deletions=self.counts.deletions,
+            sub=self.counts.substitutions,
+            ser=self.ser,
+            sentences=self.sentences,
+            ci95=self.ci95,
+        )
 
-        The keys ``wer`` and ``words`` are ``cer`` and ``characters`` where characters were counted.
-        """
-        return {
-            self.unit.rate: self.wer,
-            "errors": self.counts.errors,
-            f"{self.unit.name}s": self.counts.words,
-            "ins": self.counts.insertions,
-            "del": self.counts.deletions,
-            "sub": self.counts.substitutions,
-            "ser": self.ser,
-            "sentences": self.sentences,
-            "ci95": None if self.ci95 is None else list(self.ci95),
-        }
+    def cer_entry(self) -> CerEntry:
+        """The same of a set of characters."""
+        return CerEntry(
+            cer=self.wer,
+            errors=self.counts.errors,
+            characters=self.counts.words,
+            ins=self.counts.insertions,
+            deletions=self.counts.deletions,
+            sub=self.counts.substitutions,
+            ser=self.ser,
+            sentences=self.sentences,
+            ci95=self.ci95,
+        )
 
 
 def score(

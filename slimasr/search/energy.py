@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from slimasr.energy import EnergyMeter
+from slimasr.energy import EnergyMeter, EnergyReading
+from slimasr.results.entry import merged
+from slimasr.results.schema import Results
 from slimasr.results.store import change_results
 
 T = TypeVar("T")
@@ -36,8 +38,9 @@ def _record(exp: Path, meter: EnergyMeter | None) -> None:
         return
     reading = meter.read()
 
-    def add(results: dict[str, Any]) -> dict[str, Any]:
-        energy = results.get("energy", {})
-        return {**results, "energy": {**energy, "search": reading.after(energy.get("search")).to_dict()}}
+    def add(results: Results) -> Results:
+        before = results.energy.get("search")
+        total = reading.after(None if before is None else EnergyReading.of(before))
+        return merged(results, Results(energy={"search": total.to_entry()}))
 
     change_results(exp, add)

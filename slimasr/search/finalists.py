@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from scipy.stats import spearmanr
 
 from slimasr.errors import UserError
 from slimasr.experiment.archive import read_archive
 from slimasr.experiment.checkpoints import fingerprint
-from slimasr.files import read_json, write_json_atomic
 from slimasr.locking import Lock, file_lock, folder_lock
-from slimasr.measure.quality import wer_entry
+from slimasr.measure.quality import Quality, wer_entry
+from slimasr.results.schema import Results, SearchedEntry, SubnetEntry
+from slimasr.results.search import FoundEntry, Front, Summary
 from slimasr.results.store import change_results, read_results, update_results
 from slimasr.search.history import History
 from slimasr.search.run import Search
@@ -63,11 +63,12 @@ def _measure_finalists(search: Search, subnets: Sequence[Subnet], lock: Lock) ->
     for subnet in subnets:
         if subnet not in known:
             candidate = history.get(subnet)
-            entry = _entry(search, subnet, {} if candidate is None else candidate.costs, weights)
+            quality = search.evaluator.quality(subnet)
+            costs = _costs(search, subnet, {} if candidate is None else candidate.costs)
+            entry = _entry(search, subnet, quality, costs, weights)
             lock.verify()
-            update_results(exp, {"subnets": {subnet.id: entry}})
-            found = entry["search"]
-            known[subnet] = Measurement(subnet, found["wer"], found["dev_loss"], entry["costs"])
+            update_results(exp, Results(subnets={subnet.id: entry}))
+            known[subnet] = Measurement(subnet, quality.wer.wer, quality.loss, costs)
         yield known[subnet]
 
 
@@ -78,19 +79,19 @@ def write_front(search: Search, history: History, finalists: Sequence[Measuremen
     within = history.within(search.feasible.limits)
     front = find_front((c.measurement() for c in within.measured), config.search.cost)
     front = [full.get(measurement.subnet, measurement) for measurement in front]
-    content = {
-        "set": config.data.dev,
-        "cost": config.search.cost,
-        "measured": len(history.finished),
-        "weights": fingerprint(search.experiment.dir / "final.pt"),
-        "data": search.dev_data,
-        "front": [item.to_dict() for item in front],
-    }
-    write_json_atomic(search.experiment.dir / "search" / "front.json", content)
+    content = Front(
+        set_name=config.data.dev,
+        cost=config.search.cost,
+        weights=fingerprint(search.experiment.dir / "final.pt"),
+        data=search.dev_data,
+        measured=len(history.finished),
+        front=tuple(map(FoundEntry.of, front)),
+    )
+    content.write(search.experiment.dir)
     return front
 
 
-def write_summary(search: Search, history: History, *, done: int, minutes: float, workers: int) -> dict[str, Any]:
+def write_summary(search: Search, history: History, *, done: int, minutes: float, workers: int) -> Summary:
     """Write ``search/summary.json``: how fast the search was, and how long beside the training.
 
     A run that found nothing left to do leaves it as it is. A run that was killed has left no time behind, but its
@@ -100,25 +101,32 @@ def write_summary(search: Search, history: History, *, done: int, minutes: float
         done: candidates of this run.
         minutes: wall clock of this run, front and record included.
     """
-    path = search.experiment.dir / "search" / "summary.json"
+    exp = search.experiment.dir
     now = _summary(search, history, workers)
     busy_minutes = search.study.busy_seconds() / 60
-    with file_lock(path):
-        before: dict[str, Any] = read_json(path, "remove it and run the search again") if path.exists() else {}
-        if any(before.get(key, now[key]) != now[key] for key in ("weights", "int8", "decoding", "data")):
-            before = {}
-        if not done and before.get("candidates") == now["candidates"]:
-            summary = before
-        else:
-            spent = max(before.get("minutes", 0.0) + minutes, busy_minutes)
-            summary = {**now, "minutes": spent, "per_minute": now["candidates"] / spent}
-            write_json_atomic(path, summary)
+    with file_lock(exp / Summary.PLACE):
+        before = Summary.read(exp)
+        if before is not None and not _continues(now, before):
+            before = None
+        if before is not None and not done and before.candidates == now.candidates:
+            return before
+        spent = max((0.0 if before is None else before.minutes) + minutes, busy_minutes)
+        summary = now.model_copy(update={"minutes": spent, "per_minute": now.candidates / spent})
+        summary.write(exp)
     return summary
 
 
-def rank_correlation(
-    subnets: Mapping[str, Mapping[str, Any]], front: Sequence[str], dev: str, test: str
-) -> float | None:
+def _continues(now: Summary, before: Summary) -> bool:
+    """Whether an earlier summary is of the same search; what older versions did not note counts as equal."""
+    return (
+        now.weights == before.weights
+        and before.int8 in (None, now.int8)
+        and before.decoding in (None, now.decoding)
+        and before.data in (None, now.data)
+    )
+
+
+def rank_correlation(subnets: Mapping[str, SubnetEntry], front: Sequence[str], dev: str, test: str) -> float | None:
     """Spearman's rank correlation of dev and test WER over the front: how far the dev set can be trusted to rank.
 
     Args:
@@ -128,57 +136,66 @@ def rank_correlation(
     Returns:
         None where fewer than three of them were decoded on the test set, or all are equal on one of the sets.
     """
-    entries = (subnets.get(name, {}).get("wer", {}) for name in front)
-    pairs = [(wers[dev]["wer"], wers[test]["wer"]) for wers in entries if dev in wers and test in wers]
-    ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-    if len(pairs) < FEWEST_CORRELATED or len(set(ours)) == 1 or len(set(theirs)) == 1:
+    scored = [subnets[name].wer for name in front if name in subnets]
+    both = [wers for wers in scored if dev in wers and test in wers]
+    on_dev = [wers[dev].wer for wers in both]
+    on_test = [wers[test].wer for wers in both]
+    if len(both) < FEWEST_CORRELATED or len(set(on_dev)) == 1 or len(set(on_test)) == 1:
         return None
-    return float(spearmanr(ours, theirs).statistic)
+    return float(spearmanr(on_dev, on_test).statistic)
 
 
-def _entry(search: Search, subnet: Subnet, costs: Mapping[str, float], weights: str) -> dict[str, Any]:
+def _costs(search: Search, subnet: Subnet, known: Mapping[str, float]) -> dict[str, float]:
+    """All costs of a subnet: those counted, those that the search has measured, and time, which may be known yet."""
+    counted = {**search.feasible.costs(subnet), **known}
+    return counted if "rtf" in counted else {**counted, **search.measure_runtime(subnet)}
+
+
+def _entry(search: Search, subnet: Subnet, quality: Quality, costs: Mapping[str, float], weights: str) -> SubnetEntry:
     experiment, config = search.experiment, search.experiment.config
-    quality = search.evaluator.quality(subnet)
-    counted = {**search.feasible.costs(subnet), **costs}
-    found = {"wer": quality.wer.wer, "dev_loss": quality.loss, "weights": weights}
-    return {
-        "subnet": subnet.to_dict(),
-        "costs": counted if "rtf" in counted else {**counted, **search.measure_runtime(subnet)},
-        "dev_loss": quality.loss,
-        "wer": {config.data.dev: wer_entry(quality, experiment.checkpoint, config.decoding, search.dev_data)},
-        "search": {
-            **found,
-            "int8": config.search.int8,
-            "decoding": search.conditions.decoding,
-            "data": search.dev_data,
-        },
-    }
+    return SubnetEntry(
+        subnet=subnet,
+        costs=costs,
+        dev_loss=quality.loss,
+        wer={config.data.dev: wer_entry(quality, experiment.checkpoint, config.decoding, search.dev_data)},
+        search=SearchedEntry(
+            wer=quality.wer.wer,
+            dev_loss=quality.loss,
+            weights=weights,
+            int8=config.search.int8,
+            decoding=search.conditions.decoding,
+            data=search.dev_data,
+        ),
+    )
 
 
-def _summary(search: Search, history: History, workers: int) -> dict[str, Any]:
+def _summary(search: Search, history: History, workers: int) -> Summary:
     """What the summary says without the runs before this one; the time that all of them took is filled in later."""
     conditions = search.conditions
-    return {
-        "generator": search.experiment.config.search.kind,
-        "candidates": len(history.finished),
-        "stopped_early": len(history.select("stopped")),
-        "space": search.experiment.space.count(),
-        "minutes": 0.0,
-        "evaluation_minutes": search.study.seconds() / 60,
-        "per_minute": 0.0,
-        "train_minutes": read_results(search.experiment.dir).get("train_minutes"),
-        "workers": workers,
-        "weights": fingerprint(search.experiment.dir / "final.pt"),
-        "int8": conditions.int8,
-        "decoding": conditions.decoding,
-        "data": conditions.data,
-    }
+    return Summary(
+        generator=search.experiment.config.search.kind,
+        candidates=len(history.finished),
+        stopped_early=len(history.select("stopped")),
+        space=search.experiment.space.count(),
+        minutes=0.0,
+        evaluation_minutes=search.study.seconds() / 60,
+        per_minute=0.0,
+        train_minutes=read_results(search.experiment.dir).train_minutes,
+        workers=workers,
+        weights=fingerprint(search.experiment.dir / "final.pt"),
+        int8=conditions.int8,
+        decoding=conditions.decoding,
+        data=conditions.data,
+    )
 
 
 def _drop_others(search: Search, weights: str) -> None:
-    def drop(results: dict[str, Any]) -> dict[str, Any]:
-        entries = results.get("subnets", {})
-        kept = {name: e for name, e in entries.items() if e.get("search", {}).get("weights", weights) == weights}
-        return {**results, "subnets": kept} if len(kept) < len(entries) else results
+    def drop(results: Results) -> Results:
+        kept = {
+            name: entry
+            for name, entry in results.subnets.items()
+            if entry.search is None or entry.search.weights == weights
+        }
+        return results.model_copy(update={"subnets": kept}) if len(kept) < len(results.subnets) else results
 
     change_results(search.experiment.dir, drop)

@@ -47,13 +47,6 @@ class Candidate:
         """As fronts and limits see it."""
         return Measurement(self.subnet, self.wer, self.dev_loss, self.costs)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, as ``search/candidates.json`` holds it; a stopped one has ``wer_at_least``."""
-        data: dict[str, Any] = {"id": self.subnet.id, "subnet": self.subnet.to_dict()}
-        if self.state == "measured":
-            return {**data, "wer": self.wer, "dev_loss": self.dev_loss, "costs": dict(self.costs)}
-        return {**data, "wer_at_least": self.wer, "costs": dict(self.costs)}
-
 
 class History:
     """The candidates of a study as they were when it was read, in the order they were claimed."""

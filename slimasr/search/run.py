@@ -11,9 +11,9 @@ from slimasr.decoding.decode import describe
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import Conditions
 from slimasr.experiment.checkpoints import fingerprint
-from slimasr.files import write_json_atomic
 from slimasr.measure.quality import Batches, joined_features
 from slimasr.measure.runtime import measure_runtime
+from slimasr.results.search import Candidates, FoundEntry, StoppedEntry
 from slimasr.search.database import Database, default_url
 from slimasr.search.evaluator import Evaluator
 from slimasr.search.feasible import Feasible, describe_space
@@ -123,18 +123,18 @@ class Search:
     def write_candidates(self) -> History:
         """Write ``search/candidates.json`` from the study, and give its history."""
         history, config = self.study.history(), self.experiment.config
-        content = {
-            "set": config.data.dev,
-            "kind": config.search.kind,
-            "cost": config.search.cost,
-            "int8": config.search.int8,
-            "decoding": self.conditions.decoding,
-            "weights": fingerprint(self.experiment.dir / "final.pt"),
-            "data": self.dev_data,
-            "candidates": [candidate.to_dict() for candidate in history.measured],
-            "stopped": [candidate.to_dict() for candidate in history.select("stopped")],
-        }
-        write_json_atomic(self.experiment.dir / "search" / "candidates.json", content)
+        content = Candidates(
+            set_name=config.data.dev,
+            cost=config.search.cost,
+            weights=fingerprint(self.experiment.dir / "final.pt"),
+            data=self.dev_data,
+            kind=config.search.kind,
+            int8=config.search.int8,
+            decoding=self.conditions.decoding,
+            candidates=tuple(FoundEntry.of(candidate.measurement()) for candidate in history.measured),
+            stopped=tuple(StoppedEntry.of(candidate.measurement()) for candidate in history.select("stopped")),
+        )
+        content.write(self.experiment.dir)
         return history
 
     def _take(self, proposal: Proposal, history: History, generator: Generator) -> Iterator[Candidate]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet
@@ -49,16 +48,6 @@ class Measurement:
         if name not in self.costs:
             raise UserError(f"subnet {self.subnet.id} has no measured {name}: run stage 5 (slimasr-search)")
         return self.costs[name]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, as ``search/front.json`` holds it."""
-        return {
-            "id": self.subnet.id,
-            "subnet": self.subnet.to_dict(),
-            "wer": self.wer,
-            "dev_loss": self.dev_loss,
-            "costs": dict(self.costs),
-        }
 
 
 def finite_or_inf(value: float | None) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from slimasr.data.sampling import EpochPart
+from slimasr.energy import EnergyReading
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.files import write_atomic
@@ -55,7 +56,7 @@ class RunState:
     step: int = 0
     lr: float = 0.0
     seconds: float = 0.0
-    energy: dict[str, Any] | None = None
+    energy: EnergyReading | None = None
     sums: dict[str, float] = field(default_factory=dict)
     units: dict[str, float] = field(default_factory=dict)
     nonfinite: int = 0
@@ -67,7 +68,8 @@ class RunState:
     def of(cls, content: Mapping[str, Any]) -> RunState:
         """Inverse of ``asdict``; fields that earlier versions did not write keep their defaults."""
         parts = [EpochPart(**part) for part in content.get("parts", [])]
-        return cls(**{**content, "parts": parts})
+        energy = content.get("energy")
+        return cls(**{**content, "parts": parts, "energy": None if energy is None else EnergyReading(**energy)})
 
     @property
     def mid_epoch(self) -> bool:

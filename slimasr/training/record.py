@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,13 @@ from slimasr.errors import UserError
 from slimasr.experiment.folder import DATA_FILE
 from slimasr.experiment.record import write_record
 from slimasr.files import read_json, understanding, write_json_atomic
+from slimasr.results.schema import Results
 from slimasr.training.distributed import World
 
 DAMAGED = "restore it, or choose another --exp"
 
 
-def begin_record(exp: Path, config: Config, lang: Path, facts: Mapping[str, str | None], world: World) -> bool:
+def begin_record(exp: Path, config: Config, lang: Path, facts: Results, world: World) -> bool:
     """Start the record, or check that the folder's configuration is the requested one.
 
     The record of a run that failed before its first checkpoint is written again, because nothing depends on it.

@@ -33,6 +33,7 @@ from slimasr.methods import build_method, resolve_config
 from slimasr.methods.base import Method, StepContext
 from slimasr.models.build import build_model
 from slimasr.objective.objective import Objective
+from slimasr.results.schema import Results
 from slimasr.results.store import update_results
 from slimasr.supernet.space import build_space
 from slimasr.training.average import RunningAverage, calibrate
@@ -75,7 +76,7 @@ def train(
         torch.set_num_threads(config.training.num_threads)
     with process_group() as world, lock_experiment(exp, world) as lock:
         lang = DataFolder(data_dir).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
-        resumed = begin_record(exp, config, lang, {"command": command, "separate_of": separate_of}, world)
+        resumed = begin_record(exp, config, lang, Results(command=command, separate_of=separate_of), world)
         log = RunLog(exp, active=world.is_main)
         tokenizer = Tokenizer.load(exp / "lang")
         for note in unverified_sets(config, data_dir, [*config.data.train, config.data.dev]):
@@ -284,9 +285,16 @@ class Trainer:
             self.log.say("note: final losses are not finite: the training diverged; lower training.optimizer.lr")
         self.verify_lock()
         if self.world.is_main:
-            facts = {"epochs": self.state.epoch, "steps": self.state.step, "train_minutes": self.minutes()}
-            energy = {} if self.state.energy is None else {"energy": {"train": self.state.energy}}
-            update_results(self.exp, {**facts, "nonfinite_steps": self.state.nonfinite, **energy})
+            facts = Results(
+                epochs=self.state.epoch,
+                steps=self.state.step,
+                train_minutes=self.minutes(),
+                nonfinite_steps=self.state.nonfinite,
+            )
+            # The energy is read after `minutes`, which adds what was used since the last reading.
+            if self.state.energy is not None:
+                facts = facts.model_copy(update={"energy": {"train": self.state.energy.to_entry()}})
+            update_results(self.exp, facts)
             self.save_weights(self.exp / "final.pt")
         self.world.barrier()
 
@@ -302,7 +310,7 @@ class Trainer:
         """Time spent training so far, over all resumes; the energy it took is noted along."""
         now = time.monotonic()
         if self.meter is not None:
-            self.state.energy = self.meter.read().after(self.state.energy).to_dict()
+            self.state.energy = self.meter.read().after(self.state.energy)
         self.state.seconds += now - self.ticked
         self.ticked = now
         return round(self.state.seconds / 60.0, 3)

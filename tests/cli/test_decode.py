@@ -73,6 +73,7 @@ def test_what_is_written_beside(made: tuple[Path, Path], exp: Path) -> None:
     assert (folder / "errs").read_text().startswith("%WER = ")
     how = json.loads((folder / "decode.json").read_text())
     assert how == {
+        "version": 1,
         "subnet": {"width": 0.5},
         "checkpoint": "final",
         "decoding": "greedy, at most 1 per frame",

@@ -13,9 +13,11 @@ from slimasr.cli.extract import run
 from slimasr.config.load import load_config
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import fingerprint
-from slimasr.results.store import read_results, update_results
+from slimasr.results.schema import Results
+from slimasr.results.store import update_results
 from slimasr.supernet.subnet import Subnet
 from tests.decoding import made_up
+from tests.results.kit import results_json
 from tests.search.untrained import make_data, make_experiment
 
 PARAMS = {"w1": 2000.0, "w0.5": 1000.0}
@@ -35,7 +37,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for subnet, params in PARAMS.items()
     }
-    update_results(folder, {"subnets": entries})
+    update_results(folder, Results.model_validate({"subnets": entries}))
     return folder
 
 
@@ -65,7 +67,7 @@ def test_extracted_sizes_are_written_out(experiment: Path, tmp_path: Path) -> No
     config = load_config(tmp_path / "half" / "config.yaml")
     assert config.model.encoder.d_model == 8
     assert config.space.widths == [1.0]
-    assert read_results(tmp_path / "half")["extracted_from"]["subnet"] == {"width": 0.5}
+    assert results_json(tmp_path / "half")["extracted_from"]["subnet"] == {"width": 0.5}
 
 
 @pytest.mark.parametrize(("limit", "d_model"), [("1500", 8), ("2e6", 16)])

@@ -178,9 +178,11 @@ def test_an_abandoned_training_folder_is_taken_over(root: Path) -> None:
 UPDATE = """
 import sys
 from pathlib import Path
+from slimasr.results.schema import Results, SubnetEntry
 from slimasr.results.store import update_results
+from slimasr.supernet.subnet import Subnet
 for number in range(40):
-    update_results(Path(sys.argv[1]), {"subnets": {f"{sys.argv[2]}-{number}": {"wer": {}}}})
+    update_results(Path(sys.argv[1]), Results(subnets={f"{sys.argv[2]}-{number}": SubnetEntry(subnet=Subnet())}))
 """
 
 
@@ -226,8 +228,9 @@ def test_a_set_decoded_twice_at_the_same_time_is_of_one_piece(tmp_path: Path) ->
         thread.start()
     (folder,) = tmp_path.glob("decode/*/dev")
     while any(thread.is_alive() for thread in threads):
-        entry = score_decoded([folder]).entry["wer"]["dev"]
-        assert entry["wer"] == {"good": 0.0, "bad": 100.0}[entry["checkpoint"]]
+        entry = score_decoded([folder]).entry.wer["dev"]
+        assert entry.checkpoint is not None
+        assert entry.wer == {"good": 0.0, "bad": 100.0}[entry.checkpoint]
     assert not failures
     (word,) = {utterance.hyp[0] for utterance in read_recogs(folder / "recogs")}
     assert word == made[json.loads((folder / "decode.json").read_text())["checkpoint"]]

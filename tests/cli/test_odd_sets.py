@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
-from slimasr.results.store import read_results
 from slimasr.scoring.icefall import read_recogs
 from slimasr.training.trainer import train
 from tests.data.corpus import audio_path, make_an4, run_stages, set_text
+from tests.results.kit import results_json
 
 MODEL = {
     "num_mel_bins": 20,
@@ -103,7 +103,7 @@ def test_every_stage_runs_and_names_each_kind_once(
     assert all(math.isfinite(value) for value in epoch["dev"].values())
     for path in [*exp.rglob("*.json"), *exp.rglob("*.jsonl"), *data.rglob("*.json")]:
         strict(path)
-    subnets = read_results(exp)["subnets"]
+    subnets = results_json(exp)["subnets"]
     for name, entry in subnets.items():
         assert math.isfinite(entry["dev_loss"])
         assert entry["wer"]["dev"]["sentences"] == 5
@@ -124,4 +124,4 @@ def test_a_diverged_model_writes_strict_json(tmp_path: Path) -> None:
     call("search", exp, "--data", data)
     for path in exp.rglob("*.json"):
         strict(path)
-    assert [entry["dev_loss"] for entry in read_results(exp)["subnets"].values()] == [None, None]
+    assert [entry["dev_loss"] for entry in results_json(exp)["subnets"].values()] == [None, None]

@@ -12,8 +12,11 @@ from typer.testing import CliRunner, Result
 from slimasr.cli.common import command_app
 from slimasr.cli.quantize import run
 from slimasr.experiment.checkpoints import fingerprint
-from slimasr.files import write_json_atomic
-from slimasr.results.store import read_results, update_results
+from slimasr.results.schema import Results, SubnetEntry
+from slimasr.results.search import FoundEntry, Front
+from slimasr.results.store import update_results
+from slimasr.supernet.subnet import Subnet
+from tests.results.kit import results_json
 from tests.search.untrained import make_data, make_experiment
 
 with_onnx = pytest.mark.skipif(
@@ -27,8 +30,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``data/`` and an untrained supernet ``exp/`` whose front is its narrow subnet."""
     root = tmp_path_factory.mktemp("quantize")
     exp = make_experiment(root / "exp", make_data(root), [0.5, 1.0])
-    front = {"weights": fingerprint(exp / "final.pt"), "front": [{"id": "w0.5", "subnet": {"width": 0.5}}]}
-    write_json_atomic(exp / "search" / "front.json", front)
+    found = FoundEntry(id="w0.5", subnet=Subnet(0.5), wer=10.0, dev_loss=1.0, costs={})
+    Front(set_name="dev", cost="params", weights=fingerprint(exp / "final.pt"), front=(found,)).write(exp)
     return root
 
 
@@ -38,10 +41,10 @@ def quantize(place: Path, *options: str) -> Result:
 
 @with_onnx
 def test_front_is_measured_once_and_recorded(place: Path) -> None:
-    update_results(place / "exp", {"subnets": {"w0.5": {"costs": {"params": 1}}}})
+    update_results(place / "exp", Results(subnets={"w0.5": SubnetEntry(subnet=Subnet(0.5), costs={"params": 1})}))
     result = quantize(place)
     assert result.exit_code == 0, result.output
-    entry = read_results(place / "exp")["subnets"]["w0.5"]
+    entry = results_json(place / "exp")["subnets"]["w0.5"]
     files = sorted((place / "exp" / "export" / "w0.5").iterdir())
     assert [file.name for file in files] == ["encoder.int8.onnx", "joiner.int8.onnx", "predictor.int8.onnx"]
     assert entry["int8"]["bytes"] == sum(file.stat().st_size for file in files)
@@ -55,7 +58,7 @@ def test_front_is_measured_once_and_recorded(place: Path) -> None:
     assert again.exit_code == 0, again.output
     assert "w0.5 test: WER" in again.output
     assert {file: file.stat().st_mtime_ns for file in files} == before
-    assert read_results(place / "exp")["subnets"]["w0.5"] == entry
+    assert results_json(place / "exp")["subnets"]["w0.5"] == entry
 
 
 def test_missing_package_names_the_extra(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

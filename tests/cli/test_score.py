@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.cli.score import run
 from slimasr.decoding.sets import DecodedSet, write_decoded
-from slimasr.results.store import read_results
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
+from tests.results.kit import results_json, scored
 
 REF = "u1 THE CAT SAT\nu2 ON THE MAT\nu3 YES\n"
 HYP = "u3 YES\nu1 THE HAT SAT\nu2 ON MAT NOW OK\n"
@@ -132,8 +132,9 @@ def decoded(words: str, prefix: str, decoding: str = "greedy, at most 1 per fram
 
 
 def test_experiment(tmp_path: Path) -> None:
+    half = {"subnet": {"width": 0.5}}
     (tmp_path / "results.json").write_text(
-        json.dumps({"seed": 7, "subnets": {"w0.5": {"costs": {"params": 3}, "wer": {"other": {"wer": 1.0}}}}})
+        json.dumps({"seed": 7, "subnets": {"w0.5": {**half, "costs": {"params": 3}, "wer": {"other": scored()}}}})
     )
     write_decoded(tmp_path, "dev", decoded("ABC", "dev"))
     folder = write_decoded(tmp_path, "test", decoded("A", "test"))
@@ -145,7 +146,7 @@ def test_experiment(tmp_path: Path) -> None:
         *("wer", "per_utt", "per_spk", "ops"),
     }
     assert (folder / "wer").read_text().startswith("%WER 66.67 [ 2 / 3, 0 ins, 2 del, 0 sub ]\n")
-    results = read_results(tmp_path)
+    results = results_json(tmp_path)
     assert results["seed"] == 7
     subnet = results["subnets"]["w0.5"]
     assert subnet["subnet"] == {"width": 0.5}
@@ -175,7 +176,7 @@ def test_one_set_of_an_experiment(tmp_path: Path) -> None:
     write_decoded(tmp_path, "dev", decoded("ABC", "dev"))
     write_decoded(tmp_path, "test", decoded("A", "test"))
     assert score(tmp_path, "--set-name", "test").exit_code == 0
-    assert list(read_results(tmp_path)["subnets"]["w0.5"]["wer"]) == ["test"]
+    assert list(results_json(tmp_path)["subnets"]["w0.5"]["wer"]) == ["test"]
     result = score(tmp_path, "--set-name", "eval")
     assert result.exit_code == 1
     assert "decode/w0.5/eval is missing; run stage 6" in result.stderr
@@ -188,7 +189,8 @@ def test_damaged_experiment(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "were decoded in different ways" in result.stderr
     (folder / "decode.json").write_text("{")
-    assert "decode.json: missing or damaged; run stage 6" in score(tmp_path).stderr
+    error = score(tmp_path).stderr
+    assert "decode.json: not valid JSON" in error and "; run stage 6 (slimasr-decode) again" in error
     (folder / "recogs").write_text("test0:\tref=['A']\n")
     assert "recogs: expected two lines" in score(tmp_path).stderr
     assert not (tmp_path / "results.json").exists()
@@ -282,7 +284,7 @@ def test_characters_of_an_experiment(tmp_path: Path) -> None:
     folder = write_decoded(tmp_path, "test", decoded("A", "test"))
     result = score(tmp_path, "--char", "--pool")
     assert result.exit_code == 0, result.output
-    subnet = read_results(tmp_path)["subnets"]["w0.5"]
+    subnet = results_json(tmp_path)["subnets"]["w0.5"]
     assert sorted(subnet["cer"]) == sorted(subnet["wer"]) == ["dev", "dev+test", "test"]
     entry = subnet["cer"]["test"]
     assert (entry["errors"], entry["characters"], entry["sentences"]) == (2, 3, 3)
@@ -292,7 +294,7 @@ def test_characters_of_an_experiment(tmp_path: Path) -> None:
     write_decoded(tmp_path, "test", decoded("ABC", "test"))
     assert not any((folder / name).exists() for name in ("cer", "wer", "per_utt_char", "per_spk_char"))
     assert score(tmp_path).exit_code == 0
-    assert read_results(tmp_path)["subnets"]["w0.5"]["cer"]["test"]["cer"] == 0.0
+    assert results_json(tmp_path)["subnets"]["w0.5"]["cer"]["test"]["cer"] == 0.0
 
 
 def test_a_transcript_keeps_its_words_from_recogs_to_kaldi_text(tmp_path: Path) -> None:

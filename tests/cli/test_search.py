@@ -16,7 +16,7 @@ from slimasr.cli.common import command_app
 from slimasr.cli.search import run
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
-from slimasr.results.store import read_results
+from tests.results.kit import results_json
 from tests.search.untrained import LAYERS, copy_of, make_config, make_data, make_experiment
 
 
@@ -117,7 +117,7 @@ def test_only_the_search_may_be_changed(place: Path, supernet: Path) -> None:
 def test_candidates_may_be_decoded_in_another_way(place: Path, supernet: Path) -> None:
     beam = ("--set", "decoding.kind=modified_beam", "--set", "decoding.beam=2", "--set", "search.candidates=2")
     assert search(supernet, "--data", place / "data", *beam).exit_code == 0
-    entries = read_results(supernet)["subnets"].values()
+    entries = results_json(supernet)["subnets"].values()
     assert {entry["wer"]["dev"]["decoding"] for entry in entries} == {"modified beam search, beam 2"}
 
 
@@ -132,7 +132,7 @@ def test_empty_references_of_dev_are_scored(place: Path, supernet: Path, tmp_pat
     silence(data, 1)
     result = search(supernet, "--data", data, "--set", "search.candidates=2")
     assert result.exit_code == 0, result.output
-    assert read_results(supernet)["subnets"]["w1"]["wer"]["dev"]["sentences"] == 5
+    assert results_json(supernet)["subnets"]["w1"]["wer"]["dev"]["sentences"] == 5
     silence(data, 5)
     shutil.rmtree(supernet / "search")
     assert "dev: no reference has a word" in refused(supernet, data)
@@ -161,9 +161,9 @@ def test_a_study_of_another_dev_set_is_refused(place: Path, supernet: Path, tmp_
     line = refused(supernet, data, *options)
     assert "was made with another content of the dev set" in line and "name another --storage" in line
     other = f"sqlite:///{supernet}/other.db"
-    before = read_results(supernet)["subnets"]["w1"]["wer"]["dev"]
+    before = results_json(supernet)["subnets"]["w1"]["wer"]["dev"]
     assert search(supernet, "--data", data, *options, "--storage", other).exit_code == 0
-    after = read_results(supernet)["subnets"]["w1"]["wer"]["dev"]
+    after = results_json(supernet)["subnets"]["w1"]["wer"]["dev"]
     assert (before["data"], before["words"]) != (after["data"], after["words"])
 
 

@@ -15,8 +15,11 @@ from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_weights
 from slimasr.experiment.record import revision, write_record
 from slimasr.files import write_json_atomic
+from slimasr.results.schema import Results, SubnetEntry, WerEntry
 from slimasr.results.store import read_results, update_results
+from slimasr.supernet.subnet import Subnet
 from slimasr.training.checkpoint import save_checkpoint
+from tests.results.kit import scored
 from tests.training.kit import SENTENCES, make_objective, tiny_config, tiny_tokenizer
 
 
@@ -28,7 +31,7 @@ def trained(tmp_path: Path) -> Path:
     lang.mkdir()
     (lang / "bpe.model").write_bytes(tokenizer.processor.serialized_model_proto())
     exp = tmp_path / "exp"
-    write_record(exp, config, lang, {"command": "slimasr-train ...", "separate_of": None})
+    write_record(exp, config, lang, Results(command="slimasr-train ...", separate_of=None))
     save_checkpoint(exp / "final.pt", {"model": make_objective(config, tokenizer).model.state_dict()})
     return exp
 
@@ -132,21 +135,26 @@ def test_weights_of_another_kind(trained: Path) -> None:
 
 def test_results_are_merged(trained: Path) -> None:
     record = read_results(trained)
-    assert record["name"] == "tiny"
-    assert record["seed"] == 42
-    assert record["versions"]["torch"].startswith(torch.__version__.split("+")[0])
-    update_results(trained, {"subnets": {"w1": {"costs": {"params": 3}}}})
-    update_results(trained, {"subnets": {"w1": {"wer": {"dev": 1.0}}, "w0.5": {}}, "seed": 7})
+    assert (record.name, record.seed, record.command) == ("tiny", 42, "slimasr-train ...")
+    assert record.versions["torch"].startswith(torch.__version__.split("+")[0])
+    whole, half = Subnet(), Subnet(0.5)
+    wer = WerEntry.model_validate(scored())
+    update_results(trained, Results(subnets={"w1": SubnetEntry(subnet=whole, costs={"params": 3})}))
+    more = {"w1": SubnetEntry(subnet=whole, wer={"dev": wer}), "w0.5": SubnetEntry(subnet=half)}
+    update_results(trained, Results(subnets=more, seed=7))
     results = read_results(trained)
-    assert results["subnets"] == {"w1": {"costs": {"params": 3}, "wer": {"dev": 1.0}}, "w0.5": {}}
-    assert (results["seed"], results["name"]) == (7, "tiny")
+    assert results.subnets == {
+        "w1": SubnetEntry(subnet=whole, costs={"params": 3}, wer={"dev": wer}),
+        "w0.5": SubnetEntry(subnet=half),
+    }
+    assert (results.seed, results.name) == (7, "tiny")
     (trained / "results.json").write_text('{"a": ')
     with pytest.raises(UserError, match=r"results.json: not valid JSON .*line 1"):
         read_results(trained)
 
 
 def test_no_results_yet(tmp_path: Path) -> None:
-    assert read_results(tmp_path) == {}
+    assert read_results(tmp_path) == Results()
 
 
 def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:
@@ -168,6 +176,6 @@ def test_revision_is_git_s() -> None:
 def test_config_is_written_last(tmp_path: Path) -> None:
     """A folder that a kill left without config.yaml begins anew."""
     with pytest.raises(FileNotFoundError):
-        write_record(tmp_path / "exp", tiny_config(), tmp_path / "no_lang", {})
+        write_record(tmp_path / "exp", tiny_config(), tmp_path / "no_lang", Results())
     assert not (tmp_path / "exp" / "config.yaml").exists()
     save_config(tiny_config(), tmp_path / "config.yaml")

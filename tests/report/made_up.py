@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from slimasr.config.load import parse_config, save_config
+from slimasr.report.records import Study, read_study
+from slimasr.results.report import Report
 from slimasr.scoring import Utterance, score
 from slimasr.scoring.icefall import recogs
 
@@ -15,6 +17,11 @@ SETS = {"dev": 60, "test": 80}
 PARAMS = {1.0: 1_000_000, 0.75: 600_000, 0.5: 280_000, 0.25: 90_000}
 GREEDY = "greedy, at most 1 per frame"
 WORDS = ("one", "two", "three", "four", "five", "six", "seven")
+
+
+def study_of(data: dict[str, Any]) -> Study:
+    """The study that a report's plain data hold."""
+    return read_study(Report.model_validate(data))
 
 
 def hypotheses(set_name: str, error_rate: float, seed: int) -> list[Utterance]:
@@ -32,13 +39,14 @@ def decode(folder: Path, subnet: str, set_name: str, utterances: list[Utterance]
     """Leave hypotheses under ``folder``."""
     path = folder / "decode" / subnet / set_name
     path.mkdir(parents=True, exist_ok=True)
-    (path / "decode.json").write_text(json.dumps({"checkpoint": "final", "decoding": decoding}), encoding="utf-8")
+    how = {"subnet": {"width": 1.0}, "checkpoint": "final", "decoding": decoding}
+    (path / "decode.json").write_text(json.dumps(how), encoding="utf-8")
     (path / "recogs").write_text(recogs(utterances), encoding="utf-8")
 
 
 def scored(utterances: list[Utterance], decoding: str = GREEDY) -> dict[str, Any]:
     """The entry of one set in results.json."""
-    return score(utterances, replications=200).to_dict() | {"checkpoint": "final", "decoding": decoding}
+    return score(utterances, replications=200).wer_entry().to_dict() | {"checkpoint": "final", "decoding": decoding}
 
 
 def measured(width: float, error_rate: float, folder: Path, subnet: str, seed: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slimasr.config.load import parse_config, save_config
+from slimasr.results.search import FoundEntry
 from slimasr.scoring import score
 from slimasr.supernet.front import Measurement, find_front
 from slimasr.supernet.space import LayerSpace
@@ -151,7 +152,7 @@ def _write_search(
     known = {"set": "dev", "cost": "params", "weights": WEIGHTS}
     found = {
         **known,
-        "candidates": [{"id": m.subnet.id, **m.to_dict()} for m in measured],
+        "candidates": [FoundEntry.of(m).to_dict() for m in measured],
         "stopped": [
             {"id": s.id, "subnet": s.to_dict(), "wer_at_least": wer, "costs": costs(s, space)} for s, wer in stopped
         ],
@@ -168,7 +169,7 @@ def _write_search(
         "workers": 2,
         "weights": WEIGHTS,
     }
-    chosen = {**known, "measured": number, "front": [m.to_dict() for m in front]}
+    chosen = {**known, "measured": number, "front": [FoundEntry.of(m).to_dict() for m in front]}
     for name, content in {"candidates": found, "front": chosen, "summary": summary}.items():
         _dump(folder / "search" / f"{name}.json", content)
 
@@ -195,7 +196,7 @@ def _decoded(
         "search": {"wer": wer["dev"]["wer"], "dev_loss": rate, "weights": WEIGHTS},
     }
     if int8:
-        rounded = score(hypotheses("test", rate + 0.005, 1), replications=200).to_dict()
+        rounded = score(hypotheses("test", rate + 0.005, 1), replications=200).wer_entry().to_dict()
         entry["int8"] = {"wer": {"test": rounded}, "bytes": counted["int8_bytes"] + 5000, "runtime": "onnxruntime 1.30"}
     return entry
 

@@ -179,7 +179,7 @@ def test_training_cost() -> None:
 
 
 def curve(*wers: float) -> tuple[CurvePoint, ...]:
-    return tuple(CurvePoint(n, 100 * n, {"w1/wer": wer}) for n, wer in enumerate(wers, start=1))
+    return tuple(CurvePoint(epoch=n, step=100 * n, values={"w1/wer": wer}) for n, wer in enumerate(wers, start=1))
 
 
 def test_convergence_compares_updates_to_the_level_that_both_reach() -> None:

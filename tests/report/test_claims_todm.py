@@ -12,8 +12,9 @@ from scipy.stats import norm, permutation_test, spearmanr
 from slimasr.report.claims import judge
 from slimasr.report.claims_todm import judge_todm, late_wers, layer_trend
 from slimasr.report.pairs import Pair, not_larger, todm_pairs
-from slimasr.report.records import Comparison, CurvePoint, Run, SearchFacts, Study, SubnetRecord, Wer
+from slimasr.report.records import Comparison, CurvePoint, Run, Study, SubnetRecord, Wer
 from slimasr.report.verdicts import Verdict, one_of
+from slimasr.results.search import Summary
 
 HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
 SIZES = {"w1": 100.0, "w1-mid": 50.0, "w1-min": 30.0}
@@ -179,9 +180,9 @@ def curve(wer_of_max: float, wer_of_min: float) -> tuple[CurvePoint, ...]:
     """Figures that stand still, but for a bump of the last epochs, which is not looked at."""
     return tuple(
         CurvePoint(
-            epoch,
-            100 * epoch,
-            {"w1/wer": wer_of_max, "w1-min/wer": wer_of_min + (50.0 if epoch > 20 else 0.01 * epoch)},
+            epoch=epoch,
+            step=100 * epoch,
+            values={"w1/wer": wer_of_max, "w1-min/wer": wer_of_min + (50.0 if epoch > 20 else 0.01 * epoch)},
         )
         for epoch in range(1, 31)
     )
@@ -209,7 +210,9 @@ def test_two_thirds_of_the_run_are_the_epochs_just_before() -> None:
 
 
 def test_cost_of_training() -> None:
-    facts = SearchFacts("evolution", 100, 10, minutes=5.0, per_minute=20.0, workers=2)
+    counted = {"candidates": 100, "stopped_early": 10, "space": 1000, "workers": 2}
+    times = {"minutes": 5.0, "evaluation_minutes": 9.0, "per_minute": 20.0, "train_minutes": None}
+    facts = Summary.model_validate({"generator": "evolution", "weights": "w", **counted, **times})
 
     def verdict(minutes: float, each: float, hardware: str = "abacus") -> Verdict:
         separate = [replace(r, train_minutes=each, hardware=hardware) for r in ALONE]

@@ -10,7 +10,6 @@ import pytest
 
 from slimasr.report.collect import collect
 from slimasr.report.comparison import paired_interval
-from slimasr.report.records import read_study
 from slimasr.report.results_md import render_results
 from slimasr.scoring import compare
 from slimasr.scoring.icefall import read_recogs
@@ -21,7 +20,7 @@ from tests.report.made_up import decode, hypotheses, scored, write_experiment
 def test_one_seed_agrees_with_the_scoring_room(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
     alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
-    study = read_study(collect([joint, alone], "made up", tmp_path))
+    study = collect([joint, alone], "made up", tmp_path).study
     found = study.compare(("slimmable", "w0.5"), ("separate", "w0.5"))
     assert found is not None
     assert found.sets == ("dev", "test")
@@ -39,7 +38,7 @@ def test_one_seed_agrees_with_the_scoring_room(tmp_path: Path) -> None:
 def test_seeds_are_paired_and_pooled(tmp_path: Path) -> None:
     folders = [write_experiment(tmp_path / f"joint{seed}", {1.0: 0.1}, seed=seed) for seed in (1, 2, 3)]
     folders += [write_experiment(tmp_path / f"alone{seed}", {1.0: 0.2}, separate_of=1.0, seed=seed) for seed in (1, 2)]
-    found = read_study(collect(folders, "made up", tmp_path)).compare(("slimmable", "w1"), ("separate", "w1"))
+    found = collect(folders, "made up", tmp_path).study.compare(("slimmable", "w1"), ("separate", "w1"))
     assert found is not None
     assert found.seeds == (1, 2)
     words = sum(len(u.ref) for name in ("dev", "test") for u in _read(folders[0], "w1", name))
@@ -60,10 +59,10 @@ def test_interval_agrees_with_the_normal_law() -> None:
 def test_without_hypotheses_systems_count_as_independent(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1})
     alone = write_experiment(tmp_path / "alone", {1.0: 0.3}, separate_of=1.0)
-    paired = read_study(collect([joint, alone], "made up", tmp_path)).comparisons[0]
+    paired = collect([joint, alone], "made up", tmp_path).study.comparisons[0]
     for recogs in alone.glob("decode/*/*/recogs"):
         recogs.unlink()
-    study = read_study(collect([joint, alone], "made up", tmp_path))
+    study = collect([joint, alone], "made up", tmp_path).study
     (found,) = study.comparisons
     assert paired.paired and not found.paired and str(found).endswith("(unpaired)")
     assert (found.wer_a, found.wer_b, found.delta) == pytest.approx((paired.wer_a, paired.wer_b, paired.delta))
@@ -81,7 +80,7 @@ def test_undecoded_systems_are_not_compared(tmp_path: Path) -> None:
     for record in results["subnets"].values():
         record["wer"] = {}
     (alone / "results.json").write_text(json.dumps(results))
-    assert read_study(collect([joint, alone], "made up", tmp_path)).comparisons == ()
+    assert collect([joint, alone], "made up", tmp_path).study.comparisons == ()
 
 
 def test_systems_decoded_by_different_searches_are_not_compared(tmp_path: Path) -> None:
@@ -89,24 +88,25 @@ def test_systems_decoded_by_different_searches_are_not_compared(tmp_path: Path) 
         write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2}),
         write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5),
     ]
-    before = collect(folders, "made up", tmp_path)
+    before, study_before = collect(folders, "made up", tmp_path)
     utterances, other = hypotheses("test", 0.2, 1), "greedy, at most 3 per frame"
     decode(folders[0], "w0.5", "test", utterances, other)
     results = json.loads((folders[0] / "results.json").read_text())
     results["subnets"]["w0.5"]["wer"]["test"] = scored(utterances, other)
     (folders[0] / "results.json").write_text(json.dumps(results))
-    data = collect(folders, "made up", tmp_path)
-    against = read_study(data).compare(("slimmable", "w0.5"), ("separate", "w0.5"))
+    report, study = collect(folders, "made up", tmp_path)
+    against = study.compare(("slimmable", "w0.5"), ("separate", "w0.5"))
     assert against is not None and against.sets == ("dev",)
-    assert "decoded by different searches are not compared" in render_results(data, "results.json")
-    assert "different searches" not in render_results(before, "results.json")
+    assert "decoded by different searches are not compared" in render_results(study, "results.json")
+    assert "different searches" not in render_results(study_before, "results.json")
     # Nor independently, nor as they were compared when they were decoded alike.
+    data = report.to_dict()
     for entry in (s for run in data["experiments"].values() for s in run["subnets"].values()):
         for scored_set in entry["wer"].values():
             del scored_set["errors_by_utterance"]
     file = tmp_path / "both.json"
-    file.write_text(json.dumps(data | {"comparisons": before["comparisons"]}))
-    again = read_study(collect([file], "made up", tmp_path)).compare(("slimmable", "w0.5"), ("separate", "w0.5"))
+    file.write_text(json.dumps(data | {"comparisons": before.to_dict()["comparisons"]}))
+    again = collect([file], "made up", tmp_path).study.compare(("slimmable", "w0.5"), ("separate", "w0.5"))
     assert again is not None and again.sets == ("dev",) and not again.paired
 
 
@@ -119,6 +119,6 @@ def test_one_utterance_is_not_compared(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delitem(made_up.SETS, "test")
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1})
     alone = write_experiment(tmp_path / "alone", {1.0: 0.9}, separate_of=1.0)
-    study = read_study(collect([joint, alone], "made up", tmp_path))
+    study = collect([joint, alone], "made up", tmp_path).study
     assert [run.subnets[0].wer["dev"].interval for run in study.runs] == [None, None]
     assert study.comparisons == ()

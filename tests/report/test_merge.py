@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from slimasr.errors import UserError
 from slimasr.report.collect import collect
-from slimasr.report.records import read_study
+from slimasr.results.report import Report
 from slimasr.scoring import align
 from slimasr.scoring.icefall import read_recogs
 from tests.report.made_up import decode, hypotheses, write_experiment
@@ -18,32 +16,33 @@ from tests.report.made_up import decode, hypotheses, write_experiment
 SYSTEMS = (("w0.5", ("separate", "w0.5")), ("w1", ("slimmable", "w0.5")))
 
 
-def told(path: Path, data: dict[str, Any]) -> Path:
-    path.write_text(json.dumps(data))
+def told(path: Path, report: Report) -> Path:
+    report.save(path)
     return path
 
 
-def without_errors(data: dict[str, Any]) -> dict[str, Any]:
+def without_errors(report: Report) -> Report:
     """As a file was written before it held the errors of every utterance."""
+    data = report.to_dict()
     for entry in data["experiments"].values():
         for record in entry["subnets"].values():
             for scored in record["wer"].values():
                 del scored["errors_by_utterance"]
-    return {key: value for key, value in data.items() if key != "utterances"}
+    return Report.model_validate({key: value for key, value in data.items() if key != "utterances"})
 
 
 def test_a_file_stands_for_its_folders(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
     alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
-    whole = collect([joint, alone], "made up", tmp_path)
-    first = told(tmp_path / "first.json", collect([joint], "made up", tmp_path))
-    assert collect([first, alone], "made up", tmp_path) == whole
-    assert collect([told(tmp_path / "whole.json", whole)], "made up", tmp_path) == whole
+    whole = collect([joint, alone], "made up", tmp_path).report
+    first = told(tmp_path / "first.json", collect([joint], "made up", tmp_path).report)
+    assert collect([first, alone], "made up", tmp_path).report == whole
+    assert collect([told(tmp_path / "whole.json", whole)], "made up", tmp_path).report == whole
 
 
 def test_errors_are_those_of_the_hypotheses(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.2})
-    study = read_study(collect([joint], "made up", tmp_path))
+    study = collect([joint], "made up", tmp_path).study
     for name, words in study.utterances.items():
         found = sorted(read_recogs(joint / "decode" / "w1" / name / "recogs"), key=lambda u: u.id)
         assert words == {u.id: len(u.ref) for u in found}
@@ -71,20 +70,21 @@ def test_hypotheses_that_were_not_scored_are_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_takes_the_place_of_its_name(tmp_path: Path) -> None:
     old = write_experiment(tmp_path / "old" / "joint", {1.0: 0.1})
-    file = told(tmp_path / "old.json", collect([old], "made up", tmp_path))
+    file = told(tmp_path / "old.json", collect([old], "made up", tmp_path).report)
     new = write_experiment(tmp_path / "new" / "joint", {1.0: 0.4})
-    assert collect([file, new], "made up", tmp_path) == collect([new], "made up", tmp_path)
+    merged, alone = (collect(paths, "made up", tmp_path) for paths in ([file, new], [new]))
+    assert merged == alone
 
 
 def test_comparisons_that_cannot_be_made_again_stay(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
     alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
-    whole = collect([joint, alone], "made up", tmp_path)
-    file = told(tmp_path / "old.json", without_errors(collect([joint, alone], "made up", tmp_path)))
-    assert collect([file], "made up", tmp_path)["comparisons"] == whole["comparisons"]
+    whole = collect([joint, alone], "made up", tmp_path).report
+    file = told(tmp_path / "old.json", without_errors(whole))
+    assert collect([file], "made up", tmp_path).report.comparisons == whole.comparisons
     # One of the two sides is another one now: the old difference says nothing about it.
     again = write_experiment(tmp_path / "again" / "alone", {0.5: 0.1}, separate_of=0.5)
-    study = read_study(collect([file, again], "made up", tmp_path))
+    study = collect([file, again], "made up", tmp_path).study
     against, neighbours = (study.compare(("slimmable", a), b) for a, b in SYSTEMS)
     assert against is not None and not against.paired and against.delta > 0
     assert neighbours is not None and neighbours.paired
@@ -112,9 +112,9 @@ def test_two_runs_of_one_model_and_seed_are_an_error(tmp_path: Path, separate_of
     made = {name: write_experiment(tmp_path / name, {0.5: 0.2}, separate_of=separate_of) for name in ("a", "b")}
     with pytest.raises(UserError, match=f"^a and b both stand for {what}, seed 1: report on them apart$"):
         collect([*made.values()], "made up", tmp_path)
-    file = told(tmp_path / "first.json", collect([made["a"]], "made up", tmp_path))
+    file = told(tmp_path / "first.json", collect([made["a"]], "made up", tmp_path).report)
     with pytest.raises(UserError, match=f"^a and b both stand for {what}, seed 1"):
         collect([file, made["b"]], "made up", tmp_path)
     others = [write_experiment(tmp_path / "c", {0.5: 0.2}, separate_of=separate_of, seed=2)]
     others += [write_experiment(tmp_path / "d", {0.25: 0.2}, separate_of=0.25)] if separate_of else []
-    assert len(collect([made["a"], *others], "made up", tmp_path)["experiments"]) == 1 + len(others)
+    assert len(collect([made["a"], *others], "made up", tmp_path).report.experiments) == 1 + len(others)

@@ -11,10 +11,9 @@ import pytest
 
 from slimasr.errors import UserError
 from slimasr.report.collect import collect
-from slimasr.report.records import read_study
 from slimasr.report.results_md import render_results
 from slimasr.report.write import write_report
-from tests.report.made_up import write_experiment, write_study
+from tests.report.made_up import study_of, write_experiment, write_study
 from tests.report.page import Page
 
 
@@ -22,8 +21,8 @@ from tests.report.page import Page
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path], dict]:
     root = tmp_path_factory.mktemp("study")
     experiments = write_study(root / "exp")
-    data = json.loads(json.dumps(collect(experiments, "made up", root)))
-    return root, write_report(data, root / "report.html"), data
+    report, study = collect(experiments, "made up", root)
+    return root, write_report(study, root / "report.html"), json.loads(json.dumps(report.to_dict()))
 
 
 def test_page_fetches_nothing(report: tuple[Path, list[Path], dict]) -> None:
@@ -71,11 +70,11 @@ def test_results_hold_relative_paths_only(report: tuple[Path, list[Path], dict])
 
 def test_results_md_says_what_results_json_says(report: tuple[Path, list[Path], dict]) -> None:
     data = report[2]
-    text = render_results(data, "results.json")
+    text = render_results(study_of(data), "results.json")
     for entry in data["experiments"].values():
         for subnet in entry["subnets"].values():
             assert f"{subnet['wer']['test']['wer']:.2f}" in text
-    found = read_study(data).compare(("slimmable", "w0.25"), ("separate", "w0.25"))
+    found = study_of(data).compare(("slimmable", "w0.25"), ("separate", "w0.25"))
     assert found is not None
     assert f"{found.delta:+.2f} [{found.low:+.2f}, {found.high:+.2f}]" in text
     verdicts = dict(re.findall(r"^\| (C1\.\d) \|.*\| ([a-z ]+) \|$", text, flags=re.MULTILINE))
@@ -84,7 +83,7 @@ def test_results_md_says_what_results_json_says(report: tuple[Path, list[Path], 
 
 
 def test_tables_of_markdown_are_rectangular(report: tuple[Path, list[Path], dict]) -> None:
-    text = render_results(report[2], "results.json")
+    text = render_results(study_of(report[2]), "results.json")
     for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
@@ -93,7 +92,7 @@ def test_unfinished_log_line_is_left_out(tmp_path: Path) -> None:
     folder = write_experiment(tmp_path / "one", {1.0: 0.1})
     with (folder / "train_log.jsonl").open("a") as file:
         file.write('{"epoch": 31, "st')
-    assert len(collect([folder], "made up", tmp_path)["experiments"]["one"]["curve"]) == 30
+    assert len(collect([folder], "made up", tmp_path).report.experiments["one"].curve) == 30
 
 
 @pytest.mark.parametrize(("missing", "stage"), [("config.yaml", "stage 4"), ("results.json", "stage 5")])

@@ -15,12 +15,12 @@ from scipy.stats import spearmanr
 
 from slimasr.report.collect import collect
 from slimasr.report.plots import search_plots
-from slimasr.report.records import Study, read_study
 from slimasr.report.results_md import render_results
 from slimasr.report.series import energy_lines
 from slimasr.report.strips import MOST_STRIPS, drawings, strips_html
 from slimasr.report.write import write_report
 from slimasr.supernet.subnet import Subnet
+from tests.report.made_up import study_of
 from tests.report.made_up_todm import CONFORMER_SPACE, SPACE, write_paper, write_todm
 from tests.report.page import Page
 
@@ -31,10 +31,10 @@ class Report:
     def __init__(self, root: Path) -> None:
         self.root = root
         experiments = write_paper(root / "exp")
-        self.data: dict[str, Any] = json.loads(json.dumps(collect(experiments, "made up", root)))
-        self.study: Study = read_study(self.data)
-        self.written = write_report(self.data, root / "report.html")
-        self.text = render_results(self.data, "results.json")
+        report, self.study = collect(experiments, "made up", root)
+        self.data: dict[str, Any] = json.loads(json.dumps(report.to_dict()))
+        self.written = write_report(self.study, root / "report.html")
+        self.text = render_results(self.study, "results.json")
         self.page = Page((root / "report.html").read_text(encoding="utf-8"))
 
     def search(self, experiment: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def test_front_line_is_what_no_candidate_dominates(report: Report) -> None:
 
 def test_a_search_on_rounded_weights_says_so(report: Report) -> None:
     entry = {**report.data["experiments"]["todm"], "int8_search": True}
-    plots = search_plots(read_study({**report.data, "experiments": {"todm": entry}, "comparisons": []}))
+    plots = search_plots(study_of({**report.data, "experiments": {"todm": entry}, "comparisons": []}))
     titles = {plot.figure.layout.yaxis.title.text for plot in plots}
     assert titles == {"WER on dev (%), weights rounded to int8"}
 
@@ -132,8 +132,7 @@ def test_a_search_is_reported_as_it_was_made_and_not_as_it_was_configured(tmp_pa
     content = json.loads(found.read_text())
 
     def entry() -> dict[str, Any]:
-        collected: dict[str, Any] = collect([folder], "made up", tmp_path)["experiments"]["todm"]
-        return collected
+        return collect([folder], "made up", tmp_path).report.experiments["todm"].to_dict()
 
     assert entry()["int8_search"] is False
     found.write_text(json.dumps({**content, "kind": "evolution", "int8": True}))
@@ -170,9 +169,10 @@ def test_fronts_of_many_subnets_are_thinned_out_evenly(report: Report) -> None:
     subnets = list(dict.fromkeys([SPACE.max, SPACE.min, *_some_subnets(30)]))
     template = next(iter(entry["subnets"].values()))
     many = {s.id: {**template, "subnet": s.to_dict(), "costs": {"params": 1000.0 + n}} for n, s in enumerate(subnets)}
-    front = [{"id": name} for name in many]
+    found = {"wer": 10.0, "dev_loss": None}
+    front = [{"id": name, "subnet": item["subnet"], "costs": item["costs"], **found} for name, item in many.items()]
     data = {**report.data, "experiments": {"todm": {**entry, "subnets": many, "front": front}}, "comparisons": []}
-    drawing = drawings(read_study(data), "test")[0]
+    drawing = drawings(study_of(data), "test")[0]
     assert len(drawing.strips) == MOST_STRIPS
     assert [drawing.strips[0].name, drawing.strips[-1].name] == [subnets[0].id, subnets[-1].id]
     assert f"{MOST_STRIPS} of {len(subnets)}" in drawing.note
@@ -219,7 +219,7 @@ def test_a_subnet_without_costs_is_neither_largest_nor_smallest(report: Report) 
     entry = report.data["experiments"]["todm"]
     extra = {"w1-l6": {"subnet": {"width": 1.0, "path": list(range(6))}}}
     changed = {**entry, "subnets": {**extra, **entry["subnets"]}}
-    run = read_study({**report.data, "experiments": {"todm": changed}, "comparisons": []}).runs[0]
+    run = study_of({**report.data, "experiments": {"todm": changed}, "comparisons": []}).runs[0]
     assert (run.largest.id, run.smallest.id) == (SPACE.max.id, SPACE.min.id)
 
 
@@ -247,12 +247,12 @@ def test_energy_without_a_meter_is_time_and_says_so(report: Report) -> None:
 def test_times_of_different_devices_are_not_drawn(report: Report) -> None:
     experiments = json.loads(json.dumps(report.data["experiments"]))
     experiments["todm"]["energy"]["train"]["gpu_seconds"] = 3000.0
-    lines = energy_lines(read_study({**report.data, "experiments": experiments}))
+    lines = energy_lines(study_of({**report.data, "experiments": experiments}))
     assert len(lines) == len(energy_lines(report.study)) - 1
 
 
 def test_metered_energy_is_in_kilowatt_hours(tmp_path: Path) -> None:
-    lines = energy_lines(read_study(collect(write_paper(tmp_path, kwh=0.5), "made up", tmp_path)))[0]
+    lines = energy_lines(collect(write_paper(tmp_path, kwh=0.5), "made up", tmp_path).study)[0]
     assert lines.title == "energy (kWh)"
     assert lines.supernet[0] == pytest.approx(1.0)
     assert lines.separate[-1] == pytest.approx(15.0)

@@ -84,9 +84,9 @@ def test_rates_and_labels() -> None:
     assert result.counts.errors == 1 + edits["total"] == 3
     assert result.counts.words == 3 + 4
     assert wer_lines(result).startswith("%CER 42.86 [ 3 / 7, ")
-    entry = result.to_dict()
+    entry = result.cer_entry().to_dict()
     assert entry["cer"] == pytest.approx(300 / 7) and entry["characters"] == 7
-    assert set(entry) - {"cer", "characters"} == set(score(words).to_dict()) - {"wer", "words"}
+    assert set(entry) - {"cer", "characters"} == set(score(words).wer_entry().to_dict()) - {"wer", "words"}
     aligned = [align(u) for u in characters]
     assert errs(aligned, CHARACTER).startswith("%CER = 42.86\n")
     assert "over 7 reference characters" in errs(aligned, CHARACTER)

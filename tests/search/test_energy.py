@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from slimasr import energy
-from slimasr.energy import NO_METER, EnergyMeter
-from slimasr.results.store import read_results, update_results
+from slimasr.energy import NO_METER, EnergyMeter, EnergyReading
+from slimasr.results.schema import Results
+from slimasr.results.store import update_results
 from slimasr.search.energy import metered
+from tests.results.kit import results_json
 
 
 @pytest.fixture
@@ -26,17 +28,18 @@ def interrupted() -> Iterator[int]:
 
 
 def test_runs_add_up(meter: EnergyMeter, tmp_path: Path) -> None:
-    update_results(tmp_path, {"name": "x", "energy": {"train": {"kwh": 1.0}}})
+    trained = EnergyReading(1.0, 2.0, 0.0, 3.0, "processor").to_entry()
+    update_results(tmp_path, Results(name="x", energy={"train": trained}))
     assert list(metered(range(3), tmp_path, meter)) == [0, 1, 2]
-    first = read_results(tmp_path)["energy"]["search"]
+    first = results_json(tmp_path)["energy"]["search"]
     with pytest.raises(KeyboardInterrupt):
         list(metered(interrupted(), tmp_path, meter))
-    results = read_results(tmp_path)
+    results = results_json(tmp_path)
     second = results["energy"]["search"]
     assert 0 < first["wall_seconds"] < second["wall_seconds"]
     assert second["gpu_seconds"] == pytest.approx(second["wall_seconds"])
     assert (second["kwh"], second["source"]) == (None, NO_METER)
-    assert results["energy"]["train"] == {"kwh": 1.0}
+    assert results["energy"]["train"] == trained.to_dict()
 
 
 def test_without_a_meter_the_record_is_left_alone(tmp_path: Path) -> None:

@@ -26,13 +26,14 @@ from slimasr.experiment.archive import read_candidates, read_front
 from slimasr.experiment.subnets import LISTED
 from slimasr.measure.runtime import Runtime
 from slimasr.models.transducer import Transducer
-from slimasr.results.store import read_results
+from slimasr.results.schema import SubnetEntry
 from slimasr.search.database import Database, default_url
 from slimasr.search.finalists import rank_correlation, write_summary
 from slimasr.search.study import Study
 from slimasr.search.workers import Job
 from slimasr.supernet.front import Limits, best_under, find_front
 from slimasr.supernet.subnet import Subnet
+from tests.results.kit import results_json, scored
 from tests.search.postgres import running_server
 from tests.search.untrained import LAYERS, copy_of, make_experiment
 
@@ -114,7 +115,7 @@ def test_the_record_holds_what_is_worth_deploying(searched: Path) -> None:
     assert all(item["wer_at_least"] > 0 for item in found["stopped"])
     expected = find_front(read_candidates(searched), "params")
     assert front(searched) == [(m.subnet.id, m.wer) for m in expected]
-    entries = read_results(searched)["subnets"]
+    entries = results_json(searched)["subnets"]
     chosen = {*dict(front(searched)), space.max.id, space.min.id}
     assert entries.keys() == chosen & evaluated(searched)
     for name, entry in entries.items():
@@ -154,15 +155,15 @@ def test_the_summary_counts_what_a_killed_run_has_found(searched: Path, data: Pa
     path.write_text(json.dumps({**summary, "candidates": 12, "minutes": 0.0}))
     # However many workers go on: those before may have been fewer.
     found = write_summary(opened, history, done=0, minutes=1e-6, workers=4)
-    assert found == content(folder, "summary")
-    assert found["candidates"] == 28
-    assert found["minutes"] == pytest.approx(busy)
-    assert found["evaluation_minutes"] <= busy  # one worker; claims take their time too
+    assert {"version": 1, **found.to_dict()} == content(folder, "summary")
+    assert found.candidates == 28
+    assert found.minutes == pytest.approx(busy)
+    assert found.evaluation_minutes <= busy  # one worker; claims take their time too
     assert write_summary(opened, history, done=0, minutes=9.0, workers=4) == found
     # Another search's time is none of this one's.
     path.write_text(json.dumps({**summary, "int8": True, "minutes": 7.0}))
     found = write_summary(opened, history, done=28, minutes=9.0, workers=1)
-    assert (found["minutes"], found["int8"]) == (9.0, False)
+    assert (found.minutes, found.int8) == (9.0, False)
 
 
 def test_stopping_early_changes_neither_front_nor_search(unsearched: Path, searched: Path, data: Path) -> None:
@@ -239,7 +240,7 @@ def test_limits_bind_the_search(fresh: Path, data: Path, tmp_path: Path) -> None
     found = content(folder, "candidates")
     assert len(evaluated(folder)) == 12
     assert max(item["costs"]["params"] for item in found["candidates"] + found["stopped"]) <= bound
-    assert max(entry["costs"]["params"] for entry in read_results(folder)["subnets"].values()) <= bound
+    assert max(entry["costs"]["params"] for entry in results_json(folder)["subnets"].values()) <= bound
     assert front(folder) and best_of(output) == best_under(read_candidates(folder), Limits()).subnet.id
 
 
@@ -270,7 +271,7 @@ def test_a_limit_on_time_binds_front_and_best(
     monkeypatch.setattr("slimasr.search.run.measure_runtime", time)
     bound = sizes[1] / sizes[0]
     output = search(folder, data, "--set", f"search.limits.rtf={bound}")
-    entries = read_results(folder)["subnets"]
+    entries = results_json(folder)["subnets"]
     assert entries["w1"]["costs"]["rtf"] == 1.0
     assert front(folder) and all(entries[name]["costs"]["rtf"] <= bound for name, _ in front(folder))
     times = {m.subnet.id: m.costs["rtf"] for m in read_candidates(folder)}
@@ -285,7 +286,7 @@ def best_of(output: str) -> str:
 
 def test_subnets_are_found_by_id(searched: Path, data: Path, tmp_path: Path) -> None:
     """Of a candidate that is not on the front; without going through the space."""
-    known = {*dict(front(searched)), *read_results(searched)["subnets"]}
+    known = {*dict(front(searched)), *results_json(searched)["subnets"]}
     entry = next(item for item in content(searched, "candidates")["candidates"] if item["id"] not in known)
     result = call(extract.run, searched, "--out", tmp_path / "one", "--subnet", entry["id"])
     assert result.exit_code == 0, result.output
@@ -335,8 +336,9 @@ def test_all_needs_a_search_where_there_are_too_many(fresh: Path, data: Path) ->
 
 
 def test_rank_correlation_of_dev_and_test() -> None:
-    def entries(*pairs: tuple[float, float]) -> dict[str, dict[str, Any]]:
-        return {f"s{n}": {"wer": {"dev": {"wer": d}, "test": {"wer": t}}} for n, (d, t) in enumerate(pairs)}
+    def entries(*pairs: tuple[int, int]) -> dict[str, SubnetEntry]:
+        wers = ({"dev": scored(dev, 100), "test": scored(test, 100)} for dev, test in pairs)
+        return {f"s{n}": SubnetEntry.model_validate({"subnet": {}, "wer": wer}) for n, wer in enumerate(wers)}
 
     names = ["s0", "s1", "s2", "s3"]
     assert rank_correlation(entries((1, 2), (2, 3), (3, 9), (4, 10)), names, "dev", "test") == pytest.approx(1.0)

@@ -19,10 +19,10 @@ from slimasr.experiment import Experiment
 from slimasr.experiment.archive import Conditions, read_archive, read_candidates
 from slimasr.losses import transducer
 from slimasr.measure.quality import joined_features, measure_quality
-from slimasr.results.store import read_results
 from slimasr.search.evaluator import Evaluator
 from slimasr.supernet.front import Measurement, find_front
 from slimasr.supernet.subnet import Subnet
+from tests.results.kit import results_json
 from tests.search.untrained import edit_distance, make_experiment
 
 SEARCH = command_app(run)
@@ -36,7 +36,7 @@ def search(experiment: Path, data: Path, *options: str) -> str:
 
 def test_search_measures_every_subnet_and_writes_its_front(experiment: Path, data: Path) -> None:
     output = search(experiment, data)  # prints what the first one measured
-    entries = read_results(experiment)["subnets"]
+    entries = results_json(experiment)["subnets"]
     assert list(entries) == ["w1", "w0.5"]
     model = Experiment.open(experiment).model
     for subnet_id, entry in entries.items():
@@ -85,12 +85,12 @@ def test_second_run_measures_nothing(experiment: Path, data: Path) -> None:
 
 
 def test_a_killed_search_measures_what_is_missing(experiment: Path, data: Path) -> None:
-    complete = read_results(experiment)
+    complete = results_json(experiment)
     kept = complete["subnets"]["w1"]
     partial = {**complete, "subnets": {"w1": kept}}
     (experiment / "results.json").write_text(json.dumps(partial))
     search(experiment, data)
-    entries = read_results(experiment)["subnets"]
+    entries = results_json(experiment)["subnets"]
     assert entries["w1"] == kept
     assert entries["w0.5"]["wer"] == complete["subnets"]["w0.5"]["wer"]
 
@@ -134,7 +134,7 @@ def test_a_record_of_another_decoding_is_not_taken_over(experiment: Path) -> Non
     greedy = Conditions("dev", False, describe(config.decoding))
     assert read_archive(experiment, greedy) == [first, second]
     assert read_archive(experiment, replace(greedy, decoding="modified beam search, beam 4")) == []
-    results = read_results(experiment)
+    results = results_json(experiment)
     for name in ("int8", "decoding"):  # as before searches noted them
         del results["subnets"]["w1"]["search"][name]
     (experiment / "results.json").write_text(json.dumps(results))
@@ -166,7 +166,7 @@ def test_slices_of_a_separate_model(tmp_path: Path, data: Path) -> None:
     search(experiment, data)
     front = (experiment / "search" / "front.json").read_bytes()
     output = search(experiment, data, "--slice", "1.0,0.75,0.5")
-    results = read_results(experiment)
+    results = results_json(experiment)
     assert list(results["slices"]) == ["w1", "w0.75", "w0.5"]
     assert set(results["slices"]["w0.5"]["wer"]) == {"dev", "test"}
     assert "untrained slice w0.5" in output

@@ -18,6 +18,7 @@ from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model
+from slimasr.results.schema import Results
 from slimasr.supernet.space import build_space
 from tests.tiny import model_config, randomize
 
@@ -79,7 +80,7 @@ def make_experiment(root: Path, data: Path, widths: list[float], seed: int = 0, 
     """An experiment folder as training leaves it, but for what training learns."""
     config = make_config(root.name, widths, **options)
     lang = DataFolder(data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
-    write_record(root, config, lang, {"separate_of": "w1" if config.method.kind == "separate" else None})
+    write_record(root, config, lang, Results(separate_of="w1" if config.method.kind == "separate" else None))
     tokenizer = Tokenizer.load(lang)
     torch.manual_seed(seed)
     space = build_space(config.space)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from slimasr.energy import EnergyMeter
-from slimasr.results.store import read_results
 from slimasr.training.checkpoint import list_checkpoints, newest_checkpoint
+from tests.results.kit import results_json
 from tests.training.kit import make_trainer, tiny_config
 
 with_codecarbon = pytest.mark.skipif(
@@ -31,7 +31,7 @@ def test_resumed_run_counts_from_its_checkpoint_on(tmp_path: Path) -> None:
     again = make_trainer(config, tmp_path)
     again.meter = EnergyMeter()
     again.run()
-    entry = read_results(tmp_path)["energy"]["train"]
+    entry = results_json(tmp_path)["energy"]["train"]
     alone = again.meter.read()
     assert entry["cpu_seconds"] > before["cpu_seconds"]
     assert entry["wall_seconds"] > before["wall_seconds"]
@@ -46,4 +46,4 @@ def test_nothing_is_noted_unless_asked_for(tmp_path: Path) -> None:
     trainer.run()
     assert list_checkpoints(tmp_path / "checkpoints")
     assert trainer.state.energy is None
-    assert "energy" not in read_results(tmp_path)
+    assert "energy" not in results_json(tmp_path)

@@ -15,10 +15,11 @@ from slimasr.data.batch import Batch
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.slimmable import Slimmable
-from slimasr.results.store import read_results
+from slimasr.results.schema import Results
 from slimasr.supernet.space import WidthSpace
 from slimasr.training.distributed import World
 from slimasr.training.trainer import Trainer, begin_record
+from tests.results.kit import results_json
 from tests.training.kit import TinyBatches, assert_equal, make_trainer, tiny_config, tiny_tokenizer
 
 TRAINING = {"num_epochs": 3, "validate_every": 2, "keep_last": 10}
@@ -54,7 +55,7 @@ def assert_as_uninterrupted(whole: Path, exp: Path) -> None:
         assert_equal(*ends)
     assert log_lines(exp) == log_lines(whole)
     assert [line["epoch"] for line in log_lines(exp)] == [1, 2, 3]
-    results = [read_results(folder) for folder in (whole, exp)]
+    results = [results_json(folder) for folder in (whole, exp)]
     for result in results:
         assert result.pop("train_minutes") > 0
     assert results[0] == results[1]
@@ -176,13 +177,13 @@ def test_decoding_batch_seconds_may_be_lowered_for_a_run_and_nothing_else(tmp_pa
     config = tiny_config()
     lang, exp = tmp_path / "lang", tmp_path / "exp"
     lang.mkdir()
-    begin_record(exp, config, lang, {}, World())
+    begin_record(exp, config, lang, Results(), World())
     (exp / "checkpoints").mkdir()
     (exp / "checkpoints" / "epoch-001.pt").touch()
     lowered = tiny_config(decoding={"batch_seconds": 20.0})
-    begin_record(exp, lowered, lang, {}, World())
+    begin_record(exp, lowered, lang, Results(), World())
     assert load_config(exp / "config.yaml") == lowered, "later stages need the smaller batches too"
     other = tiny_config(decoding={"batch_seconds": 20.0, "max_symbols_per_frame": 3})
     with pytest.raises(UserError, match=r"decoding\.max_symbols_per_frame"):
-        begin_record(exp, other, lang, {}, World())
+        begin_record(exp, other, lang, Results(), World())
     assert load_config(exp / "config.yaml") == lowered

@@ -20,9 +20,9 @@ from slimasr.methods import resolve_config
 from slimasr.methods.base import Pass, StepContext
 from slimasr.methods.slimmable import Slimmable
 from slimasr.objective.objective import Objective
-from slimasr.results.store import read_results
 from slimasr.supernet.space import WidthSpace
 from slimasr.training.validation import dev_metric
+from tests.results.kit import results_json
 from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
 SPACE = WidthSpace((1.0, 0.5))
@@ -128,7 +128,7 @@ def test_a_run_leaves_its_record(tmp_path: Path) -> None:
     make_trainer(config, tmp_path).run()
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["best.pt", "epoch-002.pt", "epoch-003.pt"]
-    results = read_results(tmp_path)
+    results = results_json(tmp_path)
     assert (results["epochs"], results["steps"]) == (3, 6), "two steps an epoch: of four batches and of two"
     assert results["train_minutes"] > 0
     lines = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]

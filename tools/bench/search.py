@@ -34,6 +34,7 @@ from slimasr.decoding.greedy import greedy_search
 from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
+from slimasr.results.schema import Results
 from slimasr.search.run import Search
 from slimasr.search.workers import Job, run_workers
 from slimasr.supernet.space import build_space
@@ -69,7 +70,7 @@ def make_data(root: Path, config: Config) -> Path:
 def make_experiment(root: Path, config: Config, data: Path) -> Path:
     """An experiment folder with random weights that emit as real ones do."""
     lang = DataFolder(data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
-    write_record(root, config, lang, {})
+    write_record(root, config, lang, Results())
     torch.manual_seed(0)
     space = build_space(config.space)
     model = build_model(config.model, config.loss, Tokenizer.load(lang).vocab_size, space.widths).eval()

@@ -1,0 +1,213 @@
+"""The layout of a recipe's results.json, which ``slimasr-report --json`` writes: its experiments and comparisons."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from slimasr.errors import UserError
+from slimasr.files import read_json, understanding
+from slimasr.results.entry import Entry, File, Flag, Number, Whole
+from slimasr.results.schema import Results, RunFacts
+from slimasr.results.search import FoundEntry, Summary
+
+
+class CurvePoint(Entry):
+    """One validation on dev."""
+
+    epoch: Whole
+    """Epochs finished."""
+
+    step: Whole
+    """Optimiser steps done."""
+
+    values: Mapping[str, Number] = Field(validation_alias="dev", serialization_alias="dev")
+    """`<subnet id>/wer` in percent, and losses such as `<subnet id>/transducer` per reference token."""
+
+
+class CandidateLists(Entry):
+    """Every subnet that a search has evaluated; the lists have one item each."""
+
+    set_name: str = Field(validation_alias="set", serialization_alias="set")
+    """Name of the dev set."""
+
+    ids: tuple[str, ...]
+    """Ids of the subnets."""
+
+    wer: tuple[Number, ...]
+    """WER on dev in percent."""
+
+    stopped: tuple[Flag, ...]
+    """Whether the evaluation was stopped early; the WER is a lower bound then."""
+
+    costs: Mapping[str, tuple[Number, ...]]
+    """Costs by name, those of results.json that can be counted."""
+
+
+class Placed(Entry):
+    """The beginning of an experiment's entry in a report: where it lies and what it stands for."""
+
+    dir: str
+    """Folder of the experiment, relative to the report's."""
+
+    role: str
+    """What the experiment stands for: `slimmable`, `separate`, `todm F` and so on, with what sets it apart. Equal for
+    runs that differ by their seed alone."""
+
+    model: str = ""
+    """Letter of paper 2; absent for slimmable training."""
+
+    family: str = ""
+    """Encoder of the supernet and its separate models; absent for the first family of a report."""
+
+    encoder: Mapping[str, str] = {}
+    """What tells encoders apart: `kind`, `slimming`, `norm`, `attention`."""
+
+    layers: tuple[Mapping[str, Whole], ...] = ()
+    """Channels of every layer of the max subnet by feed-forward module, the layer at the input first. Reports of older
+    versions lack it."""
+
+
+class ReportedRun(RunFacts, Placed):
+    """One experiment: what its results.json says, and what the report has taken from its other files."""
+
+    front: tuple[FoundEntry, ...] = ()
+    """The subnets of the Pareto front, cheapest first."""
+
+    candidates: CandidateLists | None = None
+    """Every subnet that the search has evaluated; absent where all subnets of the space were measured."""
+
+    search: Summary | None = None
+    """How fast the search was; null or absent where there is no such record."""
+
+    int8_search: Flag = False
+    """Whether the search saw weights rounded as int8 has them."""
+
+    rank_correlation: Mapping[str, Number] = {}
+    """Spearman's rank correlation of dev WER and test WER over the Pareto front, by the name of the test set."""
+
+    curve: tuple[CurvePoint, ...] = ()
+    """The validations of the training, in order."""
+
+    config: Mapping[str, Any] | None = None
+    """The resolved configuration. Reports of older versions lack it; they can be rendered, but not merged."""
+
+
+class SystemEntry(Entry):
+    """One side of a comparison."""
+
+    role: str
+    """What the experiments stand for."""
+
+    subnet: str
+    """Id of the subnet; for a separate model, of the subnet that it stands for."""
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Role and subnet."""
+        return self.role, self.subnet
+
+
+class ComparisonEntry(Entry):
+    """Two systems on the same utterances."""
+
+    a: SystemEntry
+    """The first system."""
+
+    b: SystemEntry
+    """The second system."""
+
+    sets: tuple[str, ...]
+    """The sets, taken together."""
+
+    seeds: tuple[int, ...]
+    """Seeds that both systems were trained with, taken together."""
+
+    words: Whole
+    """Words of the references, counted once for every seed."""
+
+    wer_a: Number
+    """WER of the first system in percent."""
+
+    wer_b: Number
+    """WER of the second system in percent."""
+
+    delta: Number
+    """WER of the first system minus that of the second, in points."""
+
+    ci95: tuple[Number, Number]
+    """Ends of the 95 % interval of the difference, in points: of the paired bootstrap where `paired` is true."""
+
+    paired: Flag = True
+    """Whether the interval rests on the errors that both systems made on every utterance; if not, it takes them as
+    independent."""
+
+
+class Report(File):
+    """What ``slimasr-report --json`` writes: all that tables, pictures and verdicts are made from."""
+
+    ADVICE: ClassVar[str] = "is that a file that slimasr-report --json wrote? If so, write it again"
+
+    recipe: str
+    """Name of the recipe."""
+
+    experiments: Mapping[str, ReportedRun]
+    """The experiments by the name of their folder."""
+
+    utterances: Mapping[str, Mapping[str, Whole]] = {}
+    """Words of the reference by utterance and set, in the order of `errors_by_utterance`. Reports of older versions
+    lack it."""
+
+    comparisons: tuple[ComparisonEntry, ...]
+    """The comparisons that tables and claims ask for."""
+
+
+def read_mergeable(path: Path) -> Report:
+    """A report whose experiments can join in another one.
+
+    Raises:
+        UserError: the file is damaged, no report, or too old a one.
+    """
+    foreign = f"{path}: not a file that slimasr-report --json wrote, or an old one; name experiment folders"
+    content: dict[str, Any] = read_json(path, Report.ADVICE)
+    if "experiments" not in content:
+        raise UserError(foreign)
+    report = Report.parse(content, path)
+    if any(run.config is None for run in report.experiments.values()):
+        raise UserError(foreign)
+    return report
+
+
+def reported(run: ReportedRun, results: Results) -> ReportedRun:
+    """An experiment's entry with the keys that results.json has."""
+    facts = {name: getattr(results, name) for name in RunFacts.model_fields if name in results.model_fields_set}
+    return run.model_copy(update=facts)
+
+
+def read_curve(exp: Path) -> tuple[CurvePoint, ...]:
+    """The validations in an experiment's ``train_log.jsonl``. A line cut short by a crash is left out.
+
+    Raises:
+        UserError: a line has another form.
+    """
+    path = exp / "train_log.jsonl"
+    if not path.exists():
+        return ()
+    points = []
+    with understanding(path, "restore it, or remove it to report without training curves"):
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            # A value that was not finite is null, or in logs of older versions itself.
+            values = ((key, value) for key, value in (entry.get("dev") or {}).items() if value is not None)
+            dev = {key: round(value, 4) for key, value in values if math.isfinite(value)}
+            if dev:
+                points.append(CurvePoint(epoch=entry["epoch"], step=entry["step"], values=dev))
+    return tuple(points)

@@ -1,0 +1,277 @@
+"""The layout of results.json, the record of one experiment.
+
+Training begins it, and every later stage adds what it has measured. Only few keys are needed: a file holds what has
+been measured so far, and files of older versions lack keys that are newer; their sentences say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from slimasr.results.entry import Entry, File, Flag, Genes, Number, Whole
+
+S = TypeVar("S", bound="ScoreEntry")
+
+
+def _split(value: Any) -> Any:
+    return tuple(int(part) for part in value.split()) if isinstance(value, str) else value
+
+
+def _joined(value: tuple[int, ...]) -> str:
+    return " ".join(map(str, value))
+
+
+CountsInText = Annotated[tuple[int, ...], BeforeValidator(_split), PlainSerializer(_joined)]
+"""Whole numbers in one text, as thousands of them would fill a line each."""
+
+
+class WordRate(Entry):
+    """The error rate of words."""
+
+    wer: Number
+    """Word error rate in percent."""
+
+    errors: Whole
+    """Word errors: insertions, deletions and substitutions together."""
+
+    words: Whole
+    """Words of the references."""
+
+
+class CharacterRate(Entry):
+    """The error rate of characters."""
+
+    cer: Number
+    """Character error rate in percent."""
+
+    errors: Whole
+    """Character errors: insertions, deletions and substitutions together."""
+
+    characters: Whole
+    """Characters of the references, spaces not counted."""
+
+
+class ScoreEntry(Entry):
+    """What error rates have in common: the kinds of errors, and with what they were measured."""
+
+    ins: Whole
+    """Insertions."""
+
+    deletions: Whole = Field(validation_alias="del", serialization_alias="del")
+    """Deletions."""
+
+    sub: Whole
+    """Substitutions."""
+
+    ser: Number
+    """Sentence error rate: utterances with at least one error, in percent."""
+
+    sentences: Whole
+    """Utterances of the set."""
+
+    ci95: tuple[Number, Number] | None
+    """Ends of the 95 % bootstrap interval of the error rate in percent; null where there is none, as of one
+    utterance."""
+
+    checkpoint: str | None = None
+    """Checkpoint of the weights: `final`, `best`, or the name of one in `checkpoints/`. Models in int8 have `weights`
+    instead."""
+
+    decoding: str = ""
+    """The search for the words, in words."""
+
+    data: str | None = None
+    """Fingerprint of the set; null or absent where it is not known, as of sets pooled and in files of older
+    versions."""
+
+    def measured(self: S, checkpoint: str, decoding: str, data: str | None) -> S:
+        """The same with what it was measured with."""
+        return self.model_copy(update={"checkpoint": checkpoint, "decoding": decoding, "data": data})
+
+
+class WerEntry(ScoreEntry, WordRate):
+    """The word error rate of a subnet on a set."""
+
+    by_utterance: CountsInText = Field(
+        default=(), validation_alias="errors_by_utterance", serialization_alias="errors_by_utterance"
+    )
+    """Word errors of every utterance, in the order of the report's `utterances`, with spaces between. Only reports
+    hold it, and those of older versions do not."""
+
+    weights: str | None = None
+    """Digest of the checkpoint. Of models in int8 only."""
+
+    runtime: str | None = None
+    """Name and version of the runtime. Of models in int8 only."""
+
+    def measured_in_int8(self, weights: str, decoding: str, runtime: str, data: str) -> WerEntry:
+        """The same with what it was measured with."""
+        conditions = {"decoding": decoding, "data": data, "weights": weights, "runtime": runtime}
+        return self.model_copy(update=conditions)
+
+
+class CerEntry(ScoreEntry, CharacterRate):
+    """The character error rate of a subnet on a set."""
+
+
+class SearchedEntry(Entry):
+    """What the search of stage 5 went by. Another search takes it over if it was measured under the same conditions."""
+
+    wer: Number
+    """WER on dev in percent."""
+
+    dev_loss: Number | None
+    """Transducer loss on dev per reference token; null where it is not finite or no utterance has a loss."""
+
+    weights: str
+    """Digest of `final.pt`."""
+
+    int8: Flag = False
+    """Whether the weights were rounded as int8 has them. Files of older versions lack it; then they were not."""
+
+    decoding: str | None = None
+    """The search for the words, in words. Files of older versions lack it; what `wer` says of dev holds then."""
+
+    data: str | None = None
+    """Fingerprint of dev. Files of older versions lack it."""
+
+
+class Int8Entry(Entry):
+    """The subnet as an int8 model in a device's runtime."""
+
+    wer: Mapping[str, WerEntry] = {}
+    """WER by the name of the set."""
+
+    bytes: Whole | None = None
+    """Size of the model's files in bytes."""
+
+    runtime: str | None = None
+    """Name and version of the runtime."""
+
+
+class SubnetEntry(Entry):
+    """One subnet: what it is, what it costs, and how well it does."""
+
+    subnet: Genes
+    """The subnet's genes: `width`, a fraction of all channels; `path`, the layers that run; `units`, how many units
+    of a layer's module run, or which. A gene that keeps everything is left out."""
+
+    costs: Mapping[str, Number] = {}
+    """`params`: parameters; `int8_bytes`: bytes of the weights in int8; `paper_size`: the size that the papers count;
+    `macs`: multiply-accumulate operations of encoder and joiner per second of audio; `predictor_macs`: those of the
+    predictor per token; `rtf` and `rtf_p90`: seconds of computing per second of audio, median and 90th percentile;
+    `peak_memory`: bytes. Those that have not been measured are absent."""
+
+    dev_loss: Number | None = None
+    """Transducer loss on dev per reference token; null where it is not finite or no utterance has a loss."""
+
+    wer: Mapping[str, WerEntry] = {}
+    """WER by the name of the set; sets scored together have the name `dev+test`."""
+
+    cer: Mapping[str, CerEntry] = {}
+    """CER by the name of the set; absent unless `slimasr-score --char` was asked for it."""
+
+    search: SearchedEntry | None = None
+    """What the search went by; absent in entries that no search has made."""
+
+    int8: Int8Entry | None = None
+    """The int8 model; absent unless `slimasr-quantize` has made it."""
+
+
+class EnergyEntry(Entry):
+    """What a stage took, over all its runs."""
+
+    kwh: Number | None
+    """Energy of the whole machine's processor and GPUs in kWh; null without a readable meter."""
+
+    cpu_seconds: Number
+    """Processor time in seconds."""
+
+    gpu_seconds: Number
+    """Wall time in seconds x GPUs held."""
+
+    wall_seconds: Number
+    """Wall time in seconds."""
+
+    source: str
+    """Which meters were read."""
+
+
+class ExtractedFrom(Entry):
+    """Where the weights of an extracted model come from."""
+
+    experiment: str
+    """Name of the supernet's experiment."""
+
+    checkpoint: str
+    """Checkpoint of the supernet."""
+
+    subnet: Genes
+    """The subnet that was extracted."""
+
+
+class RunFacts(Entry):
+    """What made a run and what was measured of it: the keys that a report takes from results.json."""
+
+    method: str | None = None
+    """The training method, `method.kind` of the configuration."""
+
+    separate_of: str | None = None
+    """Id of the subnet that a separate model stands for; null for a supernet."""
+
+    seed: Whole = 0
+    """Seed of the training."""
+
+    command: str = ""
+    """The command that made the experiment. Files of older versions may lack it."""
+
+    revision: str | None = None
+    """Git revision of the code, with `-dirty` where tracked files were changed; null outside a checkout."""
+
+    versions: Mapping[str, str] = {}
+    """Versions of Python and of the libraries that results depend on, by name."""
+
+    hardware: str = ""
+    """Processor and accelerator."""
+
+    epochs: Whole = 0
+    """Epochs trained. Absent until the training is complete."""
+
+    steps: Whole = 0
+    """Optimiser steps, skipped ones included. Absent until the training is complete."""
+
+    train_minutes: Number | None = None
+    """Wall time of the training in minutes, over all resumes. Absent until the training is complete."""
+
+    energy: Mapping[str, EnergyEntry] = {}
+    """What `train` and `search` took, by stage; absent unless `training.energy` or `search.energy` asked for it."""
+
+    subnets: Mapping[str, SubnetEntry] = {}
+    """The subnets measured, by id."""
+
+    slices: Mapping[str, SubnetEntry] = {}
+    """Untrained slices of a separate model, by the id of the slice; absent unless `slimasr-search --slice` was asked
+    for them."""
+
+
+class Named(File):
+    """The beginning of results.json."""
+
+    name: str = ""
+    """Name of the experiment, `name` of the configuration."""
+
+
+class Results(RunFacts, Named):
+    """results.json of an experiment folder."""
+
+    PLACE: ClassVar[str] = "results.json"
+    ADVICE: ClassVar[str] = "restore it, or remove it and run stages 4 to 7 again"
+
+    nonfinite_steps: Whole | None = None
+    """Optimiser steps that were skipped as a loss or gradient was not finite. Absent until the training is complete."""
+
+    extracted_from: ExtractedFrom | None = None
+    """Where the weights come from, of a model that `slimasr-extract` has made."""
