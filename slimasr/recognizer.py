@@ -52,7 +52,7 @@ class Recognizer:
         if name is not None:
             return find_subnet(self.experiment, str(name))
         limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
-        return best_under(read_candidates(self.experiment.dir), limits).subnet
+        return best_under(read_candidates(self.experiment), limits).subnet
 
     def transcribe(self, path: Path | str, subnet: Subnet | str | float = "max") -> str:
         """The text of an audio file of any sampling rate and length.

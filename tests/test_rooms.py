@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "slimasr"
-BASIC = {"config", "errors", "files", "locking", "textfiles"}
+BASIC = {"config", "errors", "files", "locking", "progress", "textfiles"}
 MODELS = BASIC | {"elastic", "encoders", "supernet"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "progress": set(),
     "textfiles": {"errors"},
     "locking": {"errors"},
     "config": BASIC,
@@ -30,12 +31,13 @@ ALLOWED = {
     "experiment": BASIC | {"data", "models", "results", "supernet"},
     "decoding": MODELS | {"data", "experiment", "losses", "models", "results", "scoring"},
     "energy": {"errors", "results"},
-    "training": MODELS | {"data", "decoding", "energy", "experiment", "methods", "models", "objective", "results"},
+    "training": MODELS
+    | {"data", "decoding", "energy", "experiment", "methods", "models", "objective", "results", "scoring"},
     "measure": MODELS | {"data", "decoding", "experiment", "models", "objective", "results", "scoring"},
     "export": MODELS | {"data", "decoding", "experiment", "models", "results", "scoring"},
     "search": MODELS
     | {"data", "decoding", "energy", "experiment", "export", "measure", "models", "results", "scoring"},
-    "report": BASIC | {"energy", "experiment", "measure", "results", "scoring", "search", "supernet"},
+    "report": BASIC | {"energy", "experiment", "measure", "results", "scoring", "supernet"},
     "recognizer": {"decoding", "experiment", "supernet"},
     "__init__": {"experiment", "recognizer"},
 }

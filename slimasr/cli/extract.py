@@ -70,4 +70,4 @@ def _choose(experiment: Experiment, subnet: str | None, limits: Limits) -> Subne
         raise UserError("name either --subnet or limits such as --max-params 2e6")
     if subnet is not None:
         return find_subnet(experiment, subnet)
-    return best_under(read_candidates(experiment.dir), limits).subnet
+    return best_under(read_candidates(experiment), limits).subnet

@@ -13,6 +13,7 @@ from slimasr.errors import UserError
 
 if TYPE_CHECKING:
     from slimasr.config.schema import Config
+    from slimasr.experiment import Experiment
     from slimasr.models.transducer import Transducer
     from slimasr.supernet.space import SearchSpace
 
@@ -58,8 +59,8 @@ def run(
     from slimasr.report.tables import profile_table
     from slimasr.report.terminal import print_table
 
-    resolved, model, space = _model(exp, config, vocab_size, overrides or [])
-    subnets = profiled_subnets(space, exp)
+    experiment, resolved, model, space = _model(exp, config, vocab_size, overrides or [])
+    subnets = profiled_subnets(space, experiment)
     profiles = list(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
     if as_json:
         typer.echo(to_json({p.subnet.id: {"subnet": p.subnet.to_dict(), "costs": p.costs} for p in profiles}))
@@ -72,15 +73,15 @@ main = partial(entry, run)
 
 def _model(
     exp: Path | None, config: Path | None, vocab_size: int | None, overrides: list[str]
-) -> tuple[Config, Transducer, SearchSpace]:
+) -> tuple[Experiment | None, Config, Transducer, SearchSpace]:
     from slimasr.config.load import load_config
     from slimasr.experiment import Experiment
     from slimasr.measure.profile import untrained
 
     if exp is not None and config is None:
         experiment = opened(Experiment.open(exp))
-        return experiment.config, experiment.model, experiment.space
+        return experiment, experiment.config, experiment.model, experiment.space
     if exp is not None or config is None:
         raise UserError("name either an experiment folder or --config conf/x.yaml")
     resolved = load_config(config, overrides)
-    return resolved, *untrained(resolved, vocab_size or resolved.tokenizer.vocab_size)
+    return None, resolved, *untrained(resolved, vocab_size or resolved.tokenizer.vocab_size)

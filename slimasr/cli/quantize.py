@@ -38,7 +38,6 @@ def run(
     from slimasr.data.files import DataFolder, check_sets
     from slimasr.data.provenance import checked_identity, unverified_sets
     from slimasr.experiment import Experiment
-    from slimasr.experiment.checkpoints import fingerprint
     from slimasr.experiment.subnets import find_subnets
     from slimasr.export.measure import measure_int8
 
@@ -55,7 +54,7 @@ def run(
     for name in sets:
         print_notes(evaluation_notes(config, data, name, tokenizer, losses=False))
     for subnet in find_subnets(experiment, subnets or ["front"]):
-        measured = measure_int8(experiment, subnet, sets, fingerprint(exp / "final.pt"), fingerprints)
+        measured = measure_int8(experiment, subnet, sets, experiment.weights_digest, fingerprints)
         for name, figures in progress(measured, len(sets), subnet.id):
             typer.echo(f"{subnet.id} {name}: WER {figures.wer:.2f} % in int8 ({figures.runtime})")
 

@@ -1,8 +1,7 @@
-"""``slimasr-search`` (stage 5): measure subnets on the dev set, find the Pareto front, choose within limits."""
+"""``slimasr-search`` (stage 5): evaluate subnets on the dev set, find the Pareto front, choose within limits."""
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,9 +24,8 @@ from slimasr.cli.common import (
 from slimasr.errors import UserError
 
 if TYPE_CHECKING:
-    from slimasr.experiment import Experiment
-    from slimasr.measure.quality import Batches
     from slimasr.results.search import Summary
+    from slimasr.search.search import Job
 
 SliceOption = Annotated[
     str | None,
@@ -80,85 +78,54 @@ def run(
     slices: SliceOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Measure subnets and write the Pareto front of WER and cost.
+    """Evaluate subnets and write the Pareto front of WER and cost.
 
-    Subnets are measured on the dev set. The front is written to EXP/search and printed, and the best subnet within the
-    limits is named. Run the same command again to resume an interrupted search.
+    Subnets are evaluated on the dev set. The Pareto front is written to EXP/search and printed, and the best subnet
+    within the limits is named. Run the same command again to resume an interrupted search.
     """
-    from slimasr.energy import measure_energy
-    from slimasr.experiment.archive import read_candidates
     from slimasr.report.tables import measurement_table
     from slimasr.report.terminal import print_table
-    from slimasr.search.energy import metered
-    from slimasr.search.finalists import choose_finalists, measure_finalists, write_front, write_summary
-    from slimasr.search.workers import Job, run_workers
-    from slimasr.supernet.front import Limits, best_under
+    from slimasr.search.search import Job
+    from slimasr.search.stage import run_search
+    from slimasr.supernet.front import Limits
 
     job = Job(exp, data, tuple(overrides or ()), storage, debug)
     if slices is not None:
-        widths = _widths(slices)
-        _slices(opened(job.experiment()), data, widths)
+        _slices(job, _widths(slices))
         return
-    start, search = time.monotonic(), job.open()
-    config = opened(search.experiment).config
-    print_notes(job.notes(search))
-    total = search.generator().total() - len(search.study.history())
-    found = run_workers(job, search, workers) if workers > 1 else search.work()
-    with measure_energy(search.experiment.config.search.energy, gpus=_gpus(search.experiment)) as meter:
-        done = sum(1 for _ in metered(progress(found, max(0, total), "search"), exp, meter))
-        history = search.write_candidates()
-        chosen = choose_finalists(search, history)
-        write_front(search, history, ())
-        measured = progress(measure_finalists(search, chosen), len(chosen), "front")
-        finalists = list(metered(measured, exp, meter))
-    front = write_front(search, history, finalists)
-    print_table(measurement_table(finalists, front, config.data.dev, config.search.cost))
-    minutes = (time.monotonic() - start) / 60
-    typer.echo(_in_words(write_summary(search, history, done=done, minutes=minutes, workers=workers)))
-    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf).tightened(search.feasible.limits)
-    best = best_under(read_candidates(exp), limits)
-    typer.echo(f"best{' under the limits' if limits.given else ''}: {best.subnet.id}, dev WER {best.wer:.2f} %")
+    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
+    found = run_search(job, workers=workers, limits=limits, progress=progress, notes=print_notes)
+    print_table(measurement_table(found.finalists, found.front, found.set_name, found.cost))
+    typer.echo(_in_words(found.summary))
+    best = found.best()
+    typer.echo(f"best{' under the limits' if found.limits.given else ''}: {best.subnet.id}, dev WER {best.wer:.2f} %")
 
 
 main = partial(entry, run)
 
 
-def _slices(experiment: Experiment, data: Path, widths: list[float]) -> None:
-    from slimasr.data.evaluation_notes import evaluation_notes
-    from slimasr.data.provenance import checked_identity
+def _slices(job: Job, widths: list[float]) -> None:
     from slimasr.measure.slices import measure_slices
 
-    config = experiment.config.data
-    sets = {name: _batches(experiment, data, name) for name in (config.dev, *config.test)}
-    fingerprints = {name: checked_identity(experiment.config, data, name).fingerprint for name in sets}
-    for name in sets:
-        print_notes(evaluation_notes(experiment.config, data, name, experiment.tokenizer, losses=True))
-    for subnet, wers in progress(measure_slices(experiment, widths, sets, fingerprints), len(widths), "slices"):
+    experiment = opened(job.experiment())
+    for subnet, wers in measure_slices(experiment, job.data, widths, progress=progress, notes=print_notes):
         figures = ", ".join(f"{name} {wer:.2f} %" for name, wer in wers.items())
         typer.echo(f"untrained slice {subnet.id}: WER {figures}")
-
-
-def _gpus(experiment: Experiment) -> int:
-    return int(experiment.model.feature_mean.is_cuda)
-
-
-def _batches(experiment: Experiment, data: Path, set_name: str) -> Batches:
-    from slimasr.data.dataloading import eval_batches
-
-    config = experiment.config
-    return partial(eval_batches, config, data, set_name, experiment.tokenizer, config.decoding.batch_seconds)
 
 
 def _in_words(summary: Summary) -> str:
     """How fast the search was, in one line."""
     words = f"{summary.candidates} of {summary.space:,} subnets evaluated"
-    words += f", {summary.stopped_early} given up early" if summary.stopped_early else ""
+    if summary.stopped_early:
+        words += f", {summary.stopped_early} stopped early"
     words += f", in {summary.minutes:.1f} min ({summary.per_minute:.1f} per minute)"
-    training = summary.train_minutes
-    return f"{words}, {100 * summary.minutes / training:.1f} % of the training time" if training else words
+    if summary.train_minutes:
+        words += f", {100 * summary.minutes / summary.train_minutes:.1f} % of the training time"
+    return words
 
 
 def _widths(text: str) -> list[float]:
+    """The numbers of ``--slice``."""
     try:
         widths = [float(part) for part in text.split(",")]
     except ValueError:

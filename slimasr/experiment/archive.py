@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from slimasr.errors import UserError
-from slimasr.experiment.checkpoints import fingerprint
+from slimasr.experiment.folder import Experiment
 from slimasr.results.schema import SearchedEntry, SubnetEntry
 from slimasr.results.search import Candidates, Front, SearchFile
 from slimasr.results.store import read_results
@@ -23,7 +22,7 @@ class Conditions:
 
     Attributes:
         set_name: the dev set.
-        int8: whether weights were rounded as int8 has them.
+        int8: whether weights were rounded to int8.
         decoding: the search for the best labels, in words.
         data: fingerprint of the set, None where it is not known.
     """
@@ -44,71 +43,71 @@ class Conditions:
         return (found.int8, decoding, data) == (self.int8, self.decoding, self.data or data)
 
 
-def read_archive(exp: Path, conditions: Conditions | None = None) -> list[Measurement]:
+def read_archive(experiment: Experiment, conditions: Conditions | None = None) -> list[Measurement]:
     """The subnets measured in full (costs and time too) on the weights that the experiment has now.
 
     Args:
-        exp: experiment folder.
+        experiment: the experiment, open.
         conditions: the conditions under which they were measured; default: those of the last search.
     """
-    conditions = conditions or _last_conditions(exp)
+    conditions = conditions or _last_conditions(experiment)
     return [
         Measurement(entry.subnet, found.wer, found.dev_loss, entry.costs)
-        for entry, found in _searched(exp)
+        for entry, found in _searched(experiment)
         if conditions is None or conditions.held(entry, found)
     ]
 
 
-def read_candidates(exp: Path) -> list[Measurement]:
+def read_candidates(experiment: Experiment) -> list[Measurement]:
     """Every subnet that has a WER on the weights of now, the archive first; the others have counted costs alone."""
-    archive = read_archive(exp)
+    archive = read_archive(experiment)
     known = {measurement.subnet for measurement in archive}
-    current = _current(exp, Candidates)
+    current = _current(experiment, Candidates)
     others = [] if current is None else [candidate.measurement() for candidate in current.candidates]
     return archive + [measurement for measurement in others if measurement.subnet not in known]
 
 
-def measured_subnets(exp: Path) -> list[Subnet]:
+def measured_subnets(experiment: Experiment) -> list[Subnet]:
     """The subnets measured in full on the weights of now, under whatever conditions."""
-    return [entry.subnet for entry, _ in _searched(exp)]
+    return [entry.subnet for entry, _ in _searched(experiment)]
 
 
-def read_front(exp: Path) -> list[Subnet]:
+def read_front(experiment: Experiment) -> list[Subnet]:
     """The Pareto front that a search found on the weights of now, cheapest first.
 
     Raises:
         UserError: none has been found.
     """
-    front = recorded_front(exp)
+    front = recorded_front(experiment)
     if not front:
-        raise UserError(f"{exp} has no front yet: run stage 5 (slimasr-search) first, or name subnets")
+        raise UserError(f"{experiment.dir} has no front yet: run stage 5 (slimasr-search) first, or name subnets")
     return front
 
 
-def recorded_front(exp: Path) -> list[Subnet]:
+def recorded_front(experiment: Experiment) -> list[Subnet]:
     """The same; empty where no search has found one."""
-    current = _current(exp, Front)
+    current = _current(experiment, Front)
     return [] if current is None else [found.subnet for found in current.front]
 
 
-def _current(exp: Path, kind: type[F]) -> F | None:
+def _current(experiment: Experiment, kind: type[F]) -> F | None:
     """A file of the search; None where there is none, or where it is about other weights."""
-    content = kind.read(exp)
-    if content is None or content.weights != fingerprint(exp / "final.pt"):
+    content = kind.read(experiment.dir)
+    if content is None or content.weights != experiment.weights_digest:
         return None
     return content
 
 
-def _last_conditions(exp: Path) -> Conditions | None:
+def _last_conditions(experiment: Experiment) -> Conditions | None:
     """None before a search, and where an older one has not noted them."""
-    last = _current(exp, Candidates)
+    last = _current(experiment, Candidates)
     if last is None or last.int8 is None or last.decoding is None:
         return None
     return Conditions(last.set_name, last.int8, last.decoding, last.data)
 
 
-def _searched(exp: Path) -> list[tuple[SubnetEntry, SearchedEntry]]:
+def _searched(experiment: Experiment) -> list[tuple[SubnetEntry, SearchedEntry]]:
     """What was measured in full on the weights of now, under whatever conditions."""
-    entries = read_results(exp).subnets.values()
-    weights = fingerprint(exp / "final.pt")
+    entries = read_results(experiment.dir).subnets.values()
+    weights = experiment.weights_digest
     return [(entry, entry.search) for entry in entries if entry.search is not None and entry.search.weights == weights]

@@ -16,13 +16,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
-from slimasr.experiment.checkpoints import check_tokenizer_of, load_checkpoint, load_weights
+from slimasr.experiment.checkpoints import check_tokenizer_of, fingerprint, load_checkpoint, load_weights
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.space import SearchSpace, build_space
@@ -75,6 +76,15 @@ class Experiment:
         load_weights(model, saved["model"], path)
         notes = () if "tokenizer" in saved else (f"{path}: {UNVERIFIED}",)
         return cls(exp, config, space, tokenizer, model.eval(), checkpoint, saved.get("data"), notes)
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """Digest of ``final.pt``, which is read once: only figures that were measured on these weights count.
+
+        Raises:
+            UserError: there is no final checkpoint yet.
+        """
+        return fingerprint(_checkpoint_path(self.dir, "final"))
 
 
 def _checkpoint_path(exp: Path, checkpoint: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from slimasr.errors import UserError
 from slimasr.experiment.archive import measured_subnets, read_candidates, read_front, recorded_front
@@ -11,8 +10,8 @@ from slimasr.experiment.folder import Experiment
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
-LISTED = 100
-"""Larger spaces are never gone through: ``all`` then means the front, max and min."""
+MOST_LISTED = 100
+"""Larger spaces are never listed: ``all`` then means the Pareto front, max and min."""
 
 
 def find_subnet(experiment: Experiment, text: str) -> Subnet:
@@ -24,11 +23,11 @@ def find_subnet(experiment: Experiment, text: str) -> Subnet:
     try:
         return experiment.space.parse(text)
     except UserError as error:
-        evaluated = [*measured_subnets(experiment.dir), *(m.subnet for m in read_candidates(experiment.dir))]
+        evaluated = [*measured_subnets(experiment), *(m.subnet for m in read_candidates(experiment))]
         ids = {subnet.id: subnet for subnet in evaluated}
         if text.strip() in ids and ids[text.strip()] in experiment.space:
             return ids[text.strip()]
-        advice = "" if experiment.space.count() <= LISTED else ", or the id of one that the search has evaluated"
+        advice = "" if experiment.space.count() <= MOST_LISTED else ", or the id of one that the search has evaluated"
         raise UserError(f"{error}{advice}") from None
 
 
@@ -42,7 +41,7 @@ def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
     found: dict[Subnet, None] = {}
     for text in texts:
         if text == "front":
-            found |= dict.fromkeys(read_front(experiment.dir))
+            found |= dict.fromkeys(read_front(experiment))
         elif text == "all":
             found |= dict.fromkeys(all_subnets(experiment))
         else:
@@ -56,18 +55,23 @@ def all_subnets(experiment: Experiment) -> list[Subnet]:
     Raises:
         UserError: there are too many, and no search has been run.
     """
-    return listed(experiment.space) or _ends(experiment.space, reversed(read_front(experiment.dir)))
+    return listed(experiment.space) or _ends(experiment.space, reversed(read_front(experiment)))
 
 
-def profiled_subnets(space: SearchSpace, exp: Path | None) -> list[Subnet]:
-    """The same; before a search, max and min alone."""
-    front = [] if exp is None else recorded_front(exp)
+def profiled_subnets(space: SearchSpace, experiment: Experiment | None) -> list[Subnet]:
+    """The same; before a search, max and min alone.
+
+    Args:
+        space: the search space.
+        experiment: the experiment with this space, None where it is not trained.
+    """
+    front = [] if experiment is None else recorded_front(experiment)
     return listed(space) or _ends(space, reversed(front))
 
 
 def listed(space: SearchSpace) -> list[Subnet]:
     """All subnets of a small space, largest first; none of a large one."""
-    return list(space) if space.count() <= LISTED else []
+    return list(space) if space.count() <= MOST_LISTED else []
 
 
 def _ends(space: SearchSpace, between: Iterable[Subnet]) -> list[Subnet]:

@@ -2,54 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from slimasr.data.dataloading import eval_batches
+from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.provenance import checked_identity
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_weights
-from slimasr.measure.quality import Batches, measure_quality, wer_entry
+from slimasr.measure.quality import measure_quality, wer_entry
 from slimasr.models.build import build_model
+from slimasr.models.transducer import Transducer
+from slimasr.progress import Notes, Progress, silent, unread
 from slimasr.results.schema import Results, SubnetEntry, WerEntry
 from slimasr.results.store import update_results
 from slimasr.supernet.subnet import Subnet
 
 
 def measure_slices(
-    experiment: Experiment, widths: Sequence[float], sets: Mapping[str, Batches], data: Mapping[str, str]
+    experiment: Experiment,
+    data: Path,
+    widths: Sequence[float],
+    *,
+    progress: Progress = silent,
+    notes: Notes = unread,
 ) -> Iterator[tuple[Subnet, dict[str, float]]]:
-    """WER of untrained slices of a separate model (baseline of claim C1.4), width after width.
+    """WER of untrained slices of a separate model (baseline of claim C1.4) on dev and test sets, width after width.
 
     The model's weights are put into a model of the same size whose norms are shared by all widths:
     parameters and running statistics are sliced by prefix, as there is only one set. Results go under
-    ``slices`` in results.json; they never reach the front.
+    ``slices`` in results.json; they never reach the Pareto front.
 
     Args:
+        experiment: a separate model.
+        data: folder of the recipe's data.
         widths: fractions of the separate model's own channels.
-        sets: set name -> batches.
-        data: set name -> fingerprint of the set.
+        progress: shows how many widths were measured.
+        notes: receives what is unusual about the sets, before the first width is measured.
 
     Yields:
         The slice and its WER in percent per set.
 
     Raises:
-        UserError: the experiment holds a supernet, or a width does not give whole channel numbers.
+        UserError: the experiment holds a supernet, a width does not give whole channel numbers, or a set cannot be
+            read.
     """
+    config = experiment.config
+    sets = (config.data.dev, *config.data.test)
+    fingerprints = {name: checked_identity(config, data, name).fingerprint for name in sets}
+    for name in sets:
+        notes(evaluation_notes(config, data, name, experiment.tokenizer, losses=True))
+    measured = _measure(experiment, data, widths, fingerprints)
+    yield from progress(measured, len(widths), "slices")
+
+
+def _measure(
+    experiment: Experiment, data: Path, widths: Sequence[float], fingerprints: dict[str, str]
+) -> Iterator[tuple[Subnet, dict[str, float]]]:
+    config = experiment.config
+    tokenizer = experiment.tokenizer
+    model = _shared_norms(experiment, widths)
+    for subnet in map(Subnet, widths):
+        entries: dict[str, WerEntry] = {}
+        for name, fingerprint in fingerprints.items():
+            batches = eval_batches(config, data, name, tokenizer, config.decoding.batch_seconds)
+            quality = measure_quality(model, subnet, batches, tokenizer, config.loss, config.decoding)
+            entries[name] = wer_entry(quality, experiment.checkpoint, config.decoding, fingerprint)
+        update_results(experiment.dir, Results(slices={subnet.id: SubnetEntry(subnet=subnet, wer=entries)}))
+        yield subnet, {name: entry.wer for name, entry in entries.items()}
+
+
+def _shared_norms(experiment: Experiment, widths: Sequence[float]) -> Transducer:
+    """The separate model with norms that all widths share, so that it can run at widths it was not trained for."""
     if experiment.space.count() != 1:
         raise UserError(f"--slice: {experiment.dir} is not a separate model, its subnets are trained already")
     config = experiment.config
-    shared = config.model.encoder.model_copy(update={"norm": "shared"})
+    encoder = config.model.encoder.model_copy(update={"norm": "shared"})
     loss = config.loss if experiment.model.has_training_heads else None
     model = build_model(
-        config.model.model_copy(update={"encoder": shared}),
+        config.model.model_copy(update={"encoder": encoder}),
         loss,
         experiment.tokenizer.vocab_size,
         sorted({1.0, *widths}, reverse=True),
     ).eval()
     load_weights(model, experiment.model.state_dict(), experiment.dir / "final.pt")
-    for subnet in map(Subnet, widths):
-        wers: dict[str, WerEntry] = {}
-        for name, batches in sets.items():
-            quality = measure_quality(model, subnet, batches(), experiment.tokenizer, config.loss, config.decoding)
-            wers[name] = wer_entry(quality, experiment.checkpoint, config.decoding, data[name])
-        update_results(experiment.dir, Results(slices={subnet.id: SubnetEntry(subnet=subnet, wer=wers)}))
-        yield subnet, {name: entry.wer for name, entry in wers.items()}
+    return model

@@ -14,6 +14,7 @@ from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment.folder import needed
 from slimasr.report.comparison import compare_all
+from slimasr.report.ranking import rank_correlation
 from slimasr.report.records import Study, comparison_of, read_study
 from slimasr.report.roles import Described, roles_of
 from slimasr.results.decoded import Decoded
@@ -31,7 +32,6 @@ from slimasr.results.search import Candidates, FoundEntry, Front, StoppedEntry, 
 from slimasr.results.store import read_results
 from slimasr.scoring import align
 from slimasr.scoring.icefall import read_recogs
-from slimasr.search.finalists import rank_correlation
 
 _ENCODER = ("kind", "slimming", "norm", "attention")
 _PLOTTED = ("params", "int8_bytes", "macs")

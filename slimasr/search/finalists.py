@@ -1,54 +1,61 @@
-"""The record of a search: what is worth deploying, measured in full, and what the search took."""
+"""The record of a search: the subnets worth deploying, measured in full, and what the search took."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from scipy.stats import spearmanr
-
 from slimasr.errors import UserError
 from slimasr.experiment.archive import read_archive
-from slimasr.experiment.checkpoints import fingerprint
 from slimasr.locking import Lock, file_lock, folder_lock
 from slimasr.measure.quality import Quality, wer_entry
 from slimasr.results.schema import Results, SearchedEntry, SubnetEntry
 from slimasr.results.search import FoundEntry, Front, Summary
 from slimasr.results.store import change_results, read_results, update_results
 from slimasr.search.history import History
-from slimasr.search.run import Search
-from slimasr.supernet.front import Measurement, best_under, find_front
+from slimasr.search.search import Search
+from slimasr.supernet.front import Limits, Measurement, find_front, no_subnet_meets
 from slimasr.supernet.subnet import Subnet
-
-FEWEST_CORRELATED = 3
-"""A rank correlation of fewer subnets than this says nothing."""
 
 
 def choose_finalists(search: Search, history: History) -> list[Subnet]:
-    """What goes into results.json: all subnets after an exhaustive search, else max, the front downwards, and min.
+    """The subnets that go into results.json.
 
-    Max and min are there, where they were looked at, also if they are above a limit: the others are compared to them.
+    After an exhaustive search these are all subnets; else max, the Pareto front from its largest subnet down, and min.
+    Max and min are among them if they were evaluated, even above a limit: the others are compared with them.
 
     Raises:
         UserError: no subnet meets the limits; names the nearest.
     """
-    config, space, limits = search.experiment.config.search, search.experiment.space, search.feasible.limits
+    config = search.experiment.config.search
+    space = search.experiment.space
+    limits = search.feasible.limits
     measured = history.within(limits).measured
     if not measured:
-        best_under([Measurement(c.subnet, 0.0, None, c.costs) for c in history.finished], limits)
-        raise UserError("the search has measured no subnet")
-    ends, allowed = (space.max, space.min), {candidate.subnet for candidate in measured}
+        raise _nothing_measured(history, limits)
     if config.kind == "exhaustive":
-        return [subnet for subnet in space if subnet in allowed or (subnet in ends and subnet in history)]
-    front = find_front((c.measurement() for c in measured), config.cost)
-    chosen = dict.fromkeys([space.max, *(m.subnet for m in reversed(front)), space.min])
+        wanted = {candidate.subnet for candidate in measured}
+        wanted |= {subnet for subnet in (space.max, space.min) if subnet in history}
+        return [subnet for subnet in space if subnet in wanted]
+    front = find_front((candidate.measurement() for candidate in measured), config.cost)
+    largest_first = [measurement.subnet for measurement in reversed(front)]
+    chosen = dict.fromkeys([space.max, *largest_first, space.min])
     return [subnet for subnet in chosen if subnet in history]
+
+
+def _nothing_measured(history: History, limits: Limits) -> UserError:
+    """The error that no subnet within the limits was measured."""
+    evaluated = {candidate.subnet: candidate.costs for candidate in history.finished}
+    if evaluated and not any(limits.allow(costs) for costs in evaluated.values()):
+        return no_subnet_meets(limits, evaluated)
+    return UserError("the search has measured no subnet")
 
 
 def measure_finalists(search: Search, subnets: Sequence[Subnet]) -> Iterator[Measurement]:
     """Put subnets into results.json with WER, interval, loss, all costs and time.
 
-    What was measured under the same conditions is not measured again. Entries of other weights are dropped: they
-    describe nothing that exists. Of several searches of one study, one measures and the others wait for its results.
+    Subnets that were measured under the same conditions are not measured again. Entries of other weights are dropped:
+    they describe nothing that exists. Of several searches of one study, one measures and the others wait for its
+    results.
     """
     lock = search.experiment.dir / "search" / "finalists.lock"
     with folder_lock(lock, "slimasr-search, which measures the front", wait=True) as held:
@@ -56,33 +63,33 @@ def measure_finalists(search: Search, subnets: Sequence[Subnet]) -> Iterator[Mea
 
 
 def _measure_finalists(search: Search, subnets: Sequence[Subnet], lock: Lock) -> Iterator[Measurement]:
-    exp, weights = search.experiment.dir, fingerprint(search.experiment.dir / "final.pt")
-    _drop_others(search, weights)
-    known = {measurement.subnet: measurement for measurement in read_archive(exp, search.conditions)}
+    _drop_others(search)
+    archive = read_archive(search.experiment, search.conditions)
+    known = {measurement.subnet: measurement for measurement in archive}
     history = search.study.history()
     for subnet in subnets:
         if subnet not in known:
             candidate = history.get(subnet)
             quality = search.evaluator.quality(subnet)
             costs = _costs(search, subnet, {} if candidate is None else candidate.costs)
-            entry = _entry(search, subnet, quality, costs, weights)
+            # Measuring takes a while. If the lock was lost meanwhile, another process is writing these entries.
             lock.verify()
-            update_results(exp, Results(subnets={subnet.id: entry}))
+            update_results(search.experiment.dir, Results(subnets={subnet.id: _entry(search, subnet, quality, costs)}))
             known[subnet] = Measurement(subnet, quality.wer.wer, quality.loss, costs)
         yield known[subnet]
 
 
 def write_front(search: Search, history: History, finalists: Sequence[Measurement]) -> list[Measurement]:
-    """Write ``search/front.json``, with the costs that the finalists have, and give the front, cheapest first."""
+    """Write ``search/front.json``, with all costs of the finalists, and return the Pareto front, cheapest first."""
     config = search.experiment.config
     full = {measurement.subnet: measurement for measurement in finalists}
     within = history.within(search.feasible.limits)
-    front = find_front((c.measurement() for c in within.measured), config.search.cost)
+    front = find_front((candidate.measurement() for candidate in within.measured), config.search.cost)
     front = [full.get(measurement.subnet, measurement) for measurement in front]
     content = Front(
         set_name=config.data.dev,
         cost=config.search.cost,
-        weights=fingerprint(search.experiment.dir / "final.pt"),
+        weights=search.experiment.weights_digest,
         data=search.dev_data,
         measured=len(history.finished),
         front=tuple(map(FoundEntry.of, front)),
@@ -92,14 +99,17 @@ def write_front(search: Search, history: History, finalists: Sequence[Measuremen
 
 
 def write_summary(search: Search, history: History, *, done: int, minutes: float, workers: int) -> Summary:
-    """Write ``search/summary.json``: how fast the search was, and how long beside the training.
+    """Write ``search/summary.json``: how fast the search was, and how long it took compared with the training.
 
-    A run that found nothing left to do leaves it as it is. A run that was killed has left no time behind, but its
+    A run that found nothing left to do keeps the summary as it is. A run that was killed has recorded no time, but its
     evaluations have: the search took at least as long as any of them ran.
 
     Args:
+        search: the search.
+        history: what it found.
         done: candidates of this run.
         minutes: wall clock of this run, front and record included.
+        workers: number of worker processes of this run.
     """
     exp = search.experiment.dir
     now = _summary(search, history, workers)
@@ -126,33 +136,18 @@ def _continues(now: Summary, before: Summary) -> bool:
     )
 
 
-def rank_correlation(subnets: Mapping[str, SubnetEntry], front: Sequence[str], dev: str, test: str) -> float | None:
-    """Spearman's rank correlation of dev and test WER over the front: how far the dev set can be trusted to rank.
-
-    Args:
-        subnets: ``subnets`` of results.json.
-        front: ids.
-
-    Returns:
-        None where fewer than three of them were decoded on the test set, or all are equal on one of the sets.
-    """
-    scored = [subnets[name].wer for name in front if name in subnets]
-    both = [wers for wers in scored if dev in wers and test in wers]
-    on_dev = [wers[dev].wer for wers in both]
-    on_test = [wers[test].wer for wers in both]
-    if len(both) < FEWEST_CORRELATED or len(set(on_dev)) == 1 or len(set(on_test)) == 1:
-        return None
-    return float(spearmanr(on_dev, on_test).statistic)
-
-
 def _costs(search: Search, subnet: Subnet, known: Mapping[str, float]) -> dict[str, float]:
-    """All costs of a subnet: those counted, those that the search has measured, and time, which may be known yet."""
+    """All costs of a subnet; ``known`` are those that the search has measured already."""
     counted = {**search.feasible.costs(subnet), **known}
-    return counted if "rtf" in counted else {**counted, **search.measure_runtime(subnet)}
+    if "rtf" in counted:
+        return counted
+    return {**counted, **search.measure_runtime(subnet)}
 
 
-def _entry(search: Search, subnet: Subnet, quality: Quality, costs: Mapping[str, float], weights: str) -> SubnetEntry:
-    experiment, config = search.experiment, search.experiment.config
+def _entry(search: Search, subnet: Subnet, quality: Quality, costs: Mapping[str, float]) -> SubnetEntry:
+    """The entry of a subnet in results.json."""
+    experiment = search.experiment
+    config = experiment.config
     return SubnetEntry(
         subnet=subnet,
         costs=costs,
@@ -161,7 +156,7 @@ def _entry(search: Search, subnet: Subnet, quality: Quality, costs: Mapping[str,
         search=SearchedEntry(
             wer=quality.wer.wer,
             dev_loss=quality.loss,
-            weights=weights,
+            weights=experiment.weights_digest,
             int8=config.search.int8,
             decoding=search.conditions.decoding,
             data=search.dev_data,
@@ -170,7 +165,7 @@ def _entry(search: Search, subnet: Subnet, quality: Quality, costs: Mapping[str,
 
 
 def _summary(search: Search, history: History, workers: int) -> Summary:
-    """What the summary says without the runs before this one; the time that all of them took is filled in later."""
+    """The summary without the runs before this one; the time that all of them took is filled in later."""
     conditions = search.conditions
     return Summary(
         generator=search.experiment.config.search.kind,
@@ -182,14 +177,17 @@ def _summary(search: Search, history: History, workers: int) -> Summary:
         per_minute=0.0,
         train_minutes=read_results(search.experiment.dir).train_minutes,
         workers=workers,
-        weights=fingerprint(search.experiment.dir / "final.pt"),
+        weights=search.experiment.weights_digest,
         int8=conditions.int8,
         decoding=conditions.decoding,
         data=conditions.data,
     )
 
 
-def _drop_others(search: Search, weights: str) -> None:
+def _drop_others(search: Search) -> None:
+    """Drop the entries of results.json that a search of other weights has made."""
+    weights = search.experiment.weights_digest
+
     def drop(results: Results) -> Results:
         kept = {
             name: entry

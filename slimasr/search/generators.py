@@ -1,7 +1,8 @@
 """Candidate generators: which subnet to measure next, given everything measured so far.
 
-A generator keeps nothing that the study does not hold: it draws from seeds of its own, so a search that was killed
-goes on as if it had not been, and any number of workers propose one and the same search.
+A generator keeps nothing that the study does not hold, and it draws from seeds that depend only on the configuration
+and on the study. So a search that was killed resumes as if it had not been, and any number of workers propose one and
+the same search.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from slimasr.config.search import EvolutionSearchConfig, SearchConfig
 from slimasr.errors import UserError
 from slimasr.search.feasible import DRAWS, Feasible
-from slimasr.search.history import Buckets, History
+from slimasr.search.history import CostBuckets, History
 from slimasr.supernet.subnet import Subnet
 
 MOST_EXHAUSTIVE = 100_000
@@ -31,31 +32,32 @@ class Proposal:
 
 
 class Generator(ABC):
-    """Proposes subnets of one space, none of them known to the study."""
+    """Proposes subnets of one space that the study does not know yet."""
 
-    buckets: Buckets | None = None
-    """Where the best subnet of every range of cost matters, not only the front: those ranges."""
+    buckets: CostBuckets | None = None
+    """Ranges of cost whose best subnets matter as much as the Pareto front; None where the front alone matters."""
 
     @abstractmethod
     def total(self) -> int:
-        """How many subnets will at most have been measured when the search is over."""
+        """The number of subnets that will at most have been measured when the search is over."""
 
     @abstractmethod
     def propose(self, history: History) -> Proposal | None:
-        """The next subnet; None = nothing to do until what others have claimed is measured, or the end."""
+        """The next subnet. None until others have measured what they claimed, and at the end of the search."""
 
 
 class Planned(Generator):
     """Generations of subnets, each of which follows from what earlier generations found.
 
-    All workers make the same plan, and the same one as in a run without kills. Within a generation they share work
-    by gaps: go on beside the last subnet, as neighbours share encoder layers, else begin amid the longest gap.
+    All workers make the same plan, which is also that of a run without kills. Within a generation they divide the
+    work by gaps: a worker continues with the neighbour of its last subnet, as neighbours share encoder layers, or else
+    begins in the middle of the longest gap.
     """
 
     generations = 1
 
     def __init__(self, order: Callable[[Subnet], Any]) -> None:
-        """``order``: key that brings subnets of an equal prefix of layers together."""
+        """``order``: sort key that brings subnets with an equal prefix of layers together."""
         self._order = order
         self._generation = 0
         self._members: list[Subnet] = []
@@ -74,16 +76,28 @@ class Planned(Generator):
             if free:
                 self._last = next_in_gaps(free, len(self._members), self._last)
                 return Proposal(self._members[self._last], self._generation)
-            if any(c.state == "running" for c in map(history.get, self._members) if c):
+            if self._is_running(history):
                 return None
-            self._generation, self._members, self._last = self._generation + 1, [], None
+            self._generation += 1
+            self._members = []
+            self._last = None
         return None
+
+    def _is_running(self, history: History) -> bool:
+        """Whether some worker still evaluates a member of this generation: the next one depends on all of them."""
+        known = (history.get(subnet) for subnet in self._members)
+        return any(candidate is not None and candidate.state == "running" for candidate in known)
 
 
 def next_in_gaps(free: Sequence[int], number: int, last: int | None) -> int:
-    """Which of the free places (ascending, of ``number``) to take: the one after ``last``, else amid the longest gap.
+    """Which free place to take: the one after ``last``, else the middle of the longest gap.
 
-    The first place where nothing is taken yet.
+    Where nothing is taken yet, the first place.
+
+    Args:
+        free: places that are free, ascending.
+        number: how many places there are.
+        last: place that this worker took last.
     """
     if len(free) == number:
         return free[0]
@@ -103,10 +117,13 @@ class Exhaustive(Planned):
     """Every subnet of the space within the limits, largest first."""
 
     def __init__(self, feasible: Feasible) -> None:
-        """Raises:
-        UserError: the space is too large.
+        """List the space.
+
+        Raises:
+            UserError: the space is too large.
         """
-        super().__init__(order=lambda subnet: 0)  # sorting is stable: the space's own order shares prefixes too
+        # All keys are equal and sorting is stable: the order of the space itself brings equal prefixes together.
+        super().__init__(order=lambda subnet: 0)
         count = feasible.space.count()
         if count > MOST_EXHAUSTIVE:
             raise UserError(f"search.kind: exhaustive, but the space has {count:,} subnets; choose evolution or random")
@@ -124,7 +141,9 @@ class Random(Planned):
 
     def __init__(self, feasible: Feasible, order: Callable[[Subnet], Any], candidates: int, seed: int) -> None:
         super().__init__(order)
-        self._feasible, self._candidates, self._seed = feasible, candidates, seed
+        self._feasible = feasible
+        self._candidates = candidates
+        self._seed = seed
 
     def total(self) -> int:
         return min(self._candidates, self._feasible.space.count())
@@ -141,12 +160,15 @@ class Evolution(Planned):
     ) -> None:
         super().__init__(order)
         self.generations = 1 + config.generations
-        self.buckets: Buckets = feasible.buckets(config.buckets)
-        self._feasible, self._config, self._seed = feasible, config, seed
+        self.buckets: CostBuckets = feasible.buckets(config.buckets)
+        self._feasible = feasible
+        self._config = config
+        self._seed = seed
 
     def total(self) -> int:
         children = self._config.mutations + self._config.crossovers
-        return min(self._config.initial + self._config.generations * children, self._feasible.space.count())
+        planned = self._config.initial + self._config.generations * children
+        return min(planned, self._feasible.space.count())
 
     def plan(self, generation: int, earlier: History) -> Sequence[Subnet]:
         rng = random.Random(f"{self._seed}/search/{generation}")
@@ -156,29 +178,30 @@ class Evolution(Planned):
         parents = [candidate.subnet for candidate in self.buckets.best(allowed.measured).values()]
         if not parents:
             return []
-        space, probability = self._feasible.space, self._config.mutation_probability
-        mutated = self._breed(
-            self._config.mutations, lambda: space.mutate(rng.choice(parents), rng, probability), earlier, ()
-        )
-        crossed = self._breed(
-            self._config.crossovers,
-            lambda: space.crossover(rng.choice(parents), rng.choice(parents), rng),
-            earlier,
-            mutated,
-        )
+        space = self._feasible.space
+
+        def mutant() -> Subnet:
+            return space.mutate(rng.choice(parents), rng, self._config.mutation_probability)
+
+        def crossover() -> Subnet:
+            return space.crossover(rng.choice(parents), rng.choice(parents), rng)
+
+        mutated = self._breed(self._config.mutations, mutant, earlier, siblings=())
+        crossed = self._breed(self._config.crossovers, crossover, earlier, siblings=mutated)
         return [*mutated, *crossed]
 
     def _breed(
         self, number: int, make: Callable[[], Subnet], earlier: History, siblings: Sequence[Subnet]
     ) -> list[Subnet]:
-        """So many new children within the limits, fewer where they are hard to find."""
+        """New children within the limits: ``number`` of them, or fewer where they are hard to find."""
         children: dict[Subnet, None] = {}
         left = self._feasible.space.count() - len(earlier) - len(siblings)
         for _ in range(DRAWS * number):
             if len(children) == min(number, left):
                 break
             child = make()
-            if child not in earlier and child not in siblings and self._feasible.allows(child):
+            is_new = child not in earlier and child not in siblings
+            if is_new and self._feasible.allows(child):
                 children[child] = None
         return list(children)
 

@@ -1,4 +1,7 @@
-"""What a search knows: every subnet that was measured, given up or is being measured, and when to give one up."""
+"""What a search knows: all subnets that were measured, stopped early or are being measured.
+
+From that follows how many errors another subnet may make before its evaluation is stopped early, too.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,14 @@ class Candidate:
 
     Attributes:
         subnet: in canonical form.
-        state: ``running`` while a worker has it; ``stopped`` when it was given up, as it could not reach the front.
+        state: ``running`` while a worker evaluates it; ``stopped`` when the evaluation was stopped early, as the
+            subnet could not reach the Pareto front.
         costs: cost name -> value.
-        generation: of the plan it was proposed for, None where there is no plan.
-        errors: word errors on dev; of a stopped one, those found until then.
+        generation: generation of the plan it was proposed for, None where there is no plan.
+        errors: word errors on dev; of a stopped subnet, those found until then.
         words: words of dev.
         dev_loss: transducer loss per reference token, None where it cannot matter.
-        marks: what the sampler that proposed it keeps for itself.
+        marks: attributes that the sampler which proposed it needs later.
     """
 
     subnet: Subnet
@@ -39,12 +43,12 @@ class Candidate:
 
     @property
     def wer(self) -> float:
-        """WER in percent; of a stopped one, a lower bound."""
+        """WER in percent; of a stopped subnet, a lower bound."""
         assert self.errors is not None and self.words, f"{self.subnet.id} is not measured"
         return 100.0 * self.errors / self.words
 
     def measurement(self) -> Measurement:
-        """As fronts and limits see it."""
+        """The same as Pareto fronts and reports see it."""
         return Measurement(self.subnet, self.wer, self.dev_loss, self.costs)
 
 
@@ -55,14 +59,14 @@ class History:
         self._candidates = {candidate.subnet: candidate for candidate in candidates}
 
     def __contains__(self, subnet: Subnet) -> bool:
-        """Whether the subnet is measured, given up or claimed."""
+        """Whether the subnet was measured, stopped early or claimed."""
         return subnet in self._candidates
 
     def __len__(self) -> int:
         return len(self._candidates)
 
     def get(self, subnet: Subnet) -> Candidate | None:
-        """What is known of a subnet."""
+        """What is known of a subnet, None where nothing is."""
         return self._candidates.get(subnet)
 
     def select(self, *states: State) -> list[Candidate]:
@@ -71,27 +75,33 @@ class History:
 
     @property
     def measured(self) -> list[Candidate]:
-        """Measured on the whole dev set."""
+        """The candidates that were measured on the whole dev set."""
         return self.select("measured")
 
     @property
     def finished(self) -> list[Candidate]:
-        """Measured or given up."""
+        """The candidates that were measured or stopped early."""
         return self.select("measured", "stopped")
 
     def within(self, limits: Limits) -> History:
-        """Without what was measured and is above a limit, as an earlier run without it may have."""
-        kept = (c for c in self._candidates.values() if c.state != "measured" or limits.excess(c.measurement()) <= 1.0)
-        return History(kept)
+        """The history without measured subnets above a limit: an earlier run without that limit may have left some."""
+        return History(c for c in self._candidates.values() if c.state != "measured" or limits.allow(c.costs))
 
     def before(self, generation: int) -> History:
-        """What was finished when a generation began: what belongs to earlier ones, or to none."""
+        """What was finished when a generation began: all that belongs to earlier generations, or to none."""
         return History(c for c in self.finished if c.generation is None or c.generation < generation)
 
 
 @dataclass(frozen=True)
-class Buckets:
-    """Equal ranges of a cost."""
+class CostBuckets:
+    """Equal ranges of a cost.
+
+    Attributes:
+        cost: name of the cost.
+        low: lower end of the first range.
+        high: upper end of the last range.
+        number: how many ranges there are.
+    """
 
     cost: str
     low: float
@@ -99,13 +109,16 @@ class Buckets:
     number: int
 
     def index(self, costs: Mapping[str, float]) -> int:
-        """Number of the range that a subnet of these costs falls into."""
-        share = (costs[self.cost] - self.low) / (self.high - self.low) if self.high > self.low else 0.0
-        return min(self.number - 1, max(0, int(share * self.number)))
+        """Index of the range that a subnet of these costs falls into; the end ranges take what lies beyond them."""
+        if self.high <= self.low:
+            return 0
+        fraction = (costs[self.cost] - self.low) / (self.high - self.low)
+        return min(self.number - 1, max(0, int(fraction * self.number)))
 
     def best(self, candidates: Iterable[Candidate]) -> dict[int, Candidate]:
         """Range -> its best measured subnet: fewest errors, then least loss, then lowest cost."""
         best: dict[int, Candidate] = {}
+        # From the worst to the best, so that the best one of a range is entered last and stays.
         for candidate in sorted(candidates, key=self._order, reverse=True):
             if candidate.state == "measured":
                 best[self.index(candidate.costs)] = candidate
@@ -115,16 +128,24 @@ class Buckets:
         return (*candidate.measurement().fitness, candidate.costs[self.cost])
 
 
-def error_bar(history: History, costs: Mapping[str, float], cost: str, buckets: Buckets | None) -> float:
+def error_threshold(history: History, costs: Mapping[str, float], cost: str, buckets: CostBuckets | None) -> float:
     """How many word errors a subnet of these costs may make and still matter; infinite = any number.
 
-    With more, a measured subnet that costs no more makes fewer errors, so this one cannot be on the front; and, where
-    there are buckets, another one of its bucket makes fewer, so this one cannot be a parent.
+    If it makes more, a measured subnet that costs no more makes fewer errors, so this one cannot be on the Pareto
+    front. Where there are buckets, another subnet of its bucket makes fewer errors too, so this one cannot be a parent.
+
+    Args:
+        cost: the cost of the Pareto front.
+        buckets: the ranges of cost whose best subnets are parents, None where there are no parents.
     """
-    cheaper = [c.errors for c in history.measured if c.costs[cost] <= costs[cost] and c.errors is not None]
-    bar = float(min(cheaper, default=math.inf))
+    measured = history.measured
+    threshold = _fewest_errors(c for c in measured if c.costs[cost] <= costs[cost])
     if buckets is None:
-        return bar
-    own = buckets.index(costs)
-    rivals = [c.errors for c in history.measured if buckets.index(c.costs) == own and c.errors is not None]
-    return max(bar, float(min(rivals, default=math.inf)))
+        return threshold
+    index = buckets.index(costs)
+    return max(threshold, _fewest_errors(c for c in measured if buckets.index(c.costs) == index))
+
+
+def _fewest_errors(candidates: Iterable[Candidate]) -> float:
+    """The fewest word errors of any candidate; infinite where there is none."""
+    return float(min((c.errors for c in candidates if c.errors is not None), default=math.inf))

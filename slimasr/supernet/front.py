@@ -1,4 +1,4 @@
-"""Fronts and limits: which measured subnets are worth deploying, and which one fits a device."""
+"""Pareto fronts and limits: which measured subnets are worth deploying, and which one fits a device."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Measurement:
     Attributes:
         subnet: what was measured.
         wer: dev WER in percent.
-        dev_loss: transducer loss per reference token on dev; None where it could not matter, as the WER was too high.
+        dev_loss: transducer loss per reference token on dev; None where the WER was too high for it to matter.
         costs: cost name -> value; lower is better for all of them.
     """
 
@@ -36,7 +36,7 @@ class Measurement:
 
     @property
     def fitness(self) -> tuple[float, float]:
-        """What the best subnet has least of: WER, then loss; a missing or non-finite figure never wins."""
+        """WER, then loss: the best subnet has the smallest pair. A missing or non-finite figure never wins."""
         return finite_or_inf(self.wer), finite_or_inf(self.dev_loss)
 
     def cost(self, name: str) -> float:
@@ -46,7 +46,7 @@ class Measurement:
             UserError: it has not been measured.
         """
         if name not in self.costs:
-            raise UserError(f"subnet {self.subnet.id} has no measured {name}: run stage 5 (slimasr-search)")
+            raise _not_measured(self.subnet, name)
         return self.costs[name]
 
 
@@ -72,7 +72,7 @@ def find_front(measurements: Iterable[Measurement], cost: str) -> list[Measureme
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper bounds of a device; None = no bound. Units are those of the costs of the same name."""
+    """Upper bounds of a device; None = no bound. Each has the unit of the cost of the same name."""
 
     params: float | None = None
     int8_bytes: float | None = None
@@ -98,41 +98,60 @@ class Limits:
 
     def tightened(self, other: Limits) -> Limits:
         """Where both have a bound, the lower one."""
-        names = {**self.given, **other.given}
-        return Limits(**{name: min(lim.given.get(name, math.inf) for lim in (self, other)) for name in names})
+        bounds = self.given
+        for name, bound in other.given.items():
+            bounds[name] = min(bounds.get(name, bound), bound)
+        return Limits(**bounds)
 
-    def excess(self, measurement: Measurement) -> float:
-        """The largest ratio of cost to bound: at most 1 when all limits hold."""
-        ratios = (_ratio(measurement.cost(name), bound) for name, bound in self.given.items())
-        return max(ratios, default=0.0)
+    def excess(self, costs: Mapping[str, float]) -> float:
+        """The largest ratio of cost to bound: at most 1 when all limits hold.
+
+        Args:
+            costs: cost name -> value; every limited cost is among them.
+        """
+        return max((_ratio(costs[name], bound) for name, bound in self.given.items()), default=0.0)
+
+    def allow(self, costs: Mapping[str, float]) -> bool:
+        """Whether all limits hold; ``costs`` as in `excess`."""
+        return self.excess(costs) <= 1.0
 
 
 def best_under(measurements: Sequence[Measurement], limits: Limits) -> Measurement:
     """The subnet of lowest dev WER among those within the limits; dev loss, then size, break ties.
 
-    Subnets without a limited cost (time is measured for the front alone) are passed over.
+    Subnets that lack a limited cost are skipped: a search measures time for the Pareto front alone.
 
     Raises:
         UserError: no subnet meets the limits; names the one that misses them least.
     """
     if not measurements:
         raise UserError("no subnet has been measured yet: run stage 5 (slimasr-search) first")
-    known = [m for m in measurements if limits.given.keys() <= m.costs.keys()] or measurements
-    fitting = [m for m in known if limits.excess(m) <= 1.0]
+    judged = [m for m in measurements if limits.given.keys() <= m.costs.keys()]
+    if not judged:
+        first = measurements[0]
+        raise _not_measured(first.subnet, next(name for name in limits.given if name not in first.costs))
+    fitting = [m for m in judged if limits.allow(m.costs)]
     if not fitting:
-        raise UserError(_nearest(known, limits))
+        raise no_subnet_meets(limits, {m.subnet: m.costs for m in judged})
     return min(fitting, key=lambda m: (*m.fitness, m.cost("params")))
 
 
-def _nearest(measurements: Sequence[Measurement], limits: Limits) -> str:
-    nearest = min(measurements, key=lambda m: (limits.excess(m), m.cost("params")))
+def no_subnet_meets(limits: Limits, costs: Mapping[Subnet, Mapping[str, float]]) -> UserError:
+    """The error that says so; it names the subnet that misses the limits least.
+
+    Args:
+        costs: the costs of every subnet that was looked at, ``params`` and the limited ones among them.
+    """
+    nearest = min(costs, key=lambda subnet: (limits.excess(costs[subnet]), costs[subnet]["params"]))
+    has = costs[nearest]
     asked = ", ".join(f"{name} <= {_figure(bound)}" for name, bound in limits.given.items())
-    has = ", ".join(
-        f"{_figure(nearest.cost(name))} {COST_UNITS[name]}"
-        for name, bound in limits.given.items()
-        if nearest.cost(name) > bound
-    )
-    return f"no subnet meets {asked}: the nearest is {nearest.subnet.id} with {has}"
+    above = [name for name, bound in limits.given.items() if has[name] > bound]
+    found = ", ".join(f"{_figure(has[name])} {COST_UNITS[name]}" for name in above)
+    return UserError(f"no subnet meets {asked}: the nearest is {nearest.id} with {found}")
+
+
+def _not_measured(subnet: Subnet, cost: str) -> UserError:
+    return UserError(f"subnet {subnet.id} has no measured {cost}: run stage 5 (slimasr-search)")
 
 
 def _ratio(cost: float, bound: float) -> float:

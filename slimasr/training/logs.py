@@ -5,24 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from slimasr.files import append, to_json, write_atomic, writing
-
-T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """Yields items and shows progress."""
-
-    def __call__(self, items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]: ...
-
-
-def silent(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:
-    """Yields items without showing progress."""
-    return iter(items)
 
 
 class RunLog:

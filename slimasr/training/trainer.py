@@ -33,6 +33,7 @@ from slimasr.methods import build_method, resolve_config
 from slimasr.methods.base import Method, StepContext
 from slimasr.models.build import build_model
 from slimasr.objective.objective import Objective
+from slimasr.progress import Progress, silent
 from slimasr.results.schema import Results
 from slimasr.results.store import update_results
 from slimasr.supernet.space import build_space
@@ -41,7 +42,7 @@ from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
 from slimasr.training.distributed import World, locked_by_main, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite, untouched
-from slimasr.training.logs import Progress, RunLog, silent
+from slimasr.training.logs import RunLog
 from slimasr.training.plan import Course, passes_multiple
 from slimasr.training.record import begin_record, check_data, check_resumed_data, record_data
 from slimasr.training.seeding import derive_seed, seed_all

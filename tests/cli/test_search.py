@@ -110,7 +110,7 @@ def test_a_database_that_is_not_there(place: Path, supernet: Path) -> None:
 
 def test_only_the_search_may_be_changed(place: Path, supernet: Path) -> None:
     line = refused(supernet, place / "data", "--set", "model.joiner.dim=7")
-    assert "--set model.joiner.dim=7: of a trained experiment, search and decoding alone may be changed" in line
+    assert "--set model.joiner.dim=7: only search.* and decoding.* can be overridden for a trained experiment" in line
     assert "search.buckets" in refused(supernet, place / "data", "--set", "search.buckets=7")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def test_open(trained: Path) -> None:
     expected = make_objective(tiny_config(), tiny_tokenizer()).model.state_dict()
     for name, value in experiment.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_the_digest_is_that_of_the_final_weights_whichever_are_open(trained: Path) -> None:
+    (trained / "checkpoints").mkdir()
+    checkpoint = torch.load(trained / "final.pt", weights_only=True)
+    checkpoint["model"]["joiner.output.bias"] += 1.0
+    save_checkpoint(trained / "checkpoints" / "best.pt", checkpoint)
+    digest = hashlib.sha256((trained / "final.pt").read_bytes()).hexdigest()[:16]
+    assert Experiment.open(trained).weights_digest == digest
+    opened = Experiment.open(trained, "best")
+    assert opened.weights_digest == digest
+    (trained / "final.pt").unlink()
+    assert opened.weights_digest == digest
+    with pytest.raises(UserError, match=r"final.pt is missing: run stage 4"):
+        _ = Experiment.open(trained, "best").weights_digest
 
 
 def test_a_model_without_training_heads(trained: Path) -> None:

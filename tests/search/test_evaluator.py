@@ -21,7 +21,7 @@ from slimasr.experiment import Experiment
 from slimasr.export.int8 import fake_quantized
 from slimasr.measure.quality import measure_quality, wer_entry
 from slimasr.search.evaluator import Evaluator
-from slimasr.search.history import Candidate, History, error_bar
+from slimasr.search.history import Candidate, History, error_threshold
 from slimasr.search.prefix import PrefixCache
 from slimasr.supernet.front import find_front
 from slimasr.supernet.subnet import Subnet
@@ -170,14 +170,14 @@ def test_hopeless_subnets_are_given_up_and_the_front_stays(opened: Experiment, b
     for stop_early in (False, True):
         measured, found = evaluator(opened, batches), list[Candidate]()
         for subnet in subnets:
-            bar = error_bar(History(found), costs[subnet], "params", None) if stop_early else float("inf")
-            outcome = measured.evaluate(subnet, bar)
+            threshold = error_threshold(History(found), costs[subnet], "params", None) if stop_early else float("inf")
+            outcome = measured.evaluate(subnet, threshold)
             state = "stopped" if outcome.stopped else "measured"
             figures = (costs[subnet], None, outcome.errors, outcome.words, outcome.dev_loss)
             found.append(Candidate(subnet, state, *figures))
             if outcome.stopped:
                 stopped += 1
-                assert outcome.dev_loss is None and outcome.errors > bar
+                assert outcome.dev_loss is None and outcome.errors > threshold
         front = find_front((c.measurement() for c in History(found).measured), "params")
         fronts.append([(m.subnet.id, m.wer) for m in front])
     assert fronts[0] == fronts[1]

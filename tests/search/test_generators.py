@@ -12,7 +12,7 @@ from slimasr.config.search import EvolutionSearchConfig, ExhaustiveSearchConfig,
 from slimasr.errors import UserError
 from slimasr.search.feasible import Feasible
 from slimasr.search.generators import Evolution, Generator, build_generator, next_in_gaps
-from slimasr.search.history import Candidate, History, error_bar
+from slimasr.search.history import Candidate, History, error_threshold
 from slimasr.search.nsga2 import Nsga2
 from slimasr.search.prefix import layer_keys
 from slimasr.supernet.front import Limits, find_front
@@ -241,11 +241,11 @@ def test_a_candidate_above_the_bar_is_neither_on_the_front_nor_a_parent() -> Non
         history = History(Candidate(s, "measured", count(s), None, errors_of(s), 1000, 1.0) for s in subnets[:size])
         new = subnets[size]
         for ranges in (None, buckets):
-            bar = error_bar(history, count(new), "params", ranges)
-            if bar == float("inf"):
+            threshold = error_threshold(history, count(new), "params", ranges)
+            if threshold == float("inf"):
                 continue
-            hopeless = Candidate(new, "measured", count(new), None, int(bar) + 1, 1000, 0.0)
-            hopeful = Candidate(new, "measured", count(new), None, int(bar) - 1, 1000, 0.0)
+            hopeless = Candidate(new, "measured", count(new), None, int(threshold) + 1, 1000, 0.0)
+            hopeful = Candidate(new, "measured", count(new), None, int(threshold) - 1, 1000, 0.0)
             for candidate, matters in ((hopeless, False), (hopeful, True)):
                 joined = [*history.measured, candidate]
                 on_front = new in {m.subnet for m in find_front((c.measurement() for c in joined), "params")}

@@ -96,19 +96,19 @@ def test_a_killed_search_measures_what_is_missing(experiment: Path, data: Path) 
 
 
 def test_other_weights_are_measured_anew(experiment: Path, data: Path) -> None:
-    assert len(read_archive(experiment)) == 2
+    assert len(read_archive(Experiment.open(experiment))) == 2
     checkpoint = torch.load(experiment / "final.pt", weights_only=True)
     checkpoint["model"]["joiner.output.bias"][0] += 100.0
     torch.save(checkpoint, experiment / "final.pt")
-    assert read_archive(experiment) == []
+    assert read_archive(Experiment.open(experiment)) == []
     search(experiment, data)
     # All blank now: every word is deleted.
-    assert [m.wer for m in read_archive(experiment)] == [100.0, 100.0]
+    assert [m.wer for m in read_archive(Experiment.open(experiment))] == [100.0, 100.0]
 
 
 def test_figures_of_a_search_in_int8_and_of_one_without_stay_apart(experiment: Path, data: Path) -> None:
     """Loss tells them apart where a handful of words does not."""
-    floats = {m.subnet.id: (m.wer, m.dev_loss) for m in read_archive(experiment)}
+    floats = {m.subnet.id: (m.wer, m.dev_loss) for m in read_archive(Experiment.open(experiment))}
     other = f"sqlite:///{experiment}/int8.db"
     search(experiment, data, "--set", "search.int8=true", "--storage", other)
     found = {name: json.loads((experiment / "search" / f"{name}.json").read_text()) for name in ("candidates", "front")}
@@ -117,33 +117,33 @@ def test_figures_of_a_search_in_int8_and_of_one_without_stay_apart(experiment: P
     batches = list(eval_batches(opened.config, data, "dev", opened.tokenizer, 200.0))
     config = opened.config.model_copy(update={"search": opened.config.search.model_copy(update={"int8": True})})
     evaluator, rounded = Evaluator(opened.model, opened.tokenizer, batches, config), dict[str, tuple[float, float]]()
-    for measurement in read_archive(experiment):
+    for measurement in read_archive(Experiment.open(experiment)):
         quality = evaluator.quality(measurement.subnet)
         rounded[measurement.subnet.id] = quality.wer.wer, pytest.approx(quality.loss)
         assert measurement.dev_loss != pytest.approx(floats[measurement.subnet.id][1], rel=1e-6)
     assert rounded.keys() == floats.keys()
-    assert {m.subnet.id: (m.wer, m.dev_loss) for m in read_candidates(experiment)} == rounded
+    assert {m.subnet.id: (m.wer, m.dev_loss) for m in read_candidates(Experiment.open(experiment))} == rounded
     for items in (found["candidates"]["candidates"], found["front"]["front"]):
         assert items and all((item["wer"], item["dev_loss"]) == rounded[item["id"]] for item in items)
     search(experiment, data)
-    assert {m.subnet.id: (m.wer, m.dev_loss) for m in read_archive(experiment)} == floats
+    assert {m.subnet.id: (m.wer, m.dev_loss) for m in read_archive(Experiment.open(experiment))} == floats
 
 
 def test_a_record_of_another_decoding_is_not_taken_over(experiment: Path) -> None:
-    (first, second), config = read_archive(experiment), Experiment.open(experiment).config
+    (first, second), config = read_archive(Experiment.open(experiment)), Experiment.open(experiment).config
     greedy = Conditions("dev", False, describe(config.decoding))
-    assert read_archive(experiment, greedy) == [first, second]
-    assert read_archive(experiment, replace(greedy, decoding="modified beam search, beam 4")) == []
+    assert read_archive(Experiment.open(experiment), greedy) == [first, second]
+    assert read_archive(Experiment.open(experiment), replace(greedy, decoding="modified beam search, beam 4")) == []
     results = results_json(experiment)
     for name in ("int8", "decoding"):  # as before searches noted them
         del results["subnets"]["w1"]["search"][name]
     (experiment / "results.json").write_text(json.dumps(results))
-    assert read_archive(experiment, greedy) == [first, second]
-    assert read_archive(experiment, replace(greedy, int8=True)) == []
+    assert read_archive(Experiment.open(experiment), greedy) == [first, second]
+    assert read_archive(Experiment.open(experiment), replace(greedy, int8=True)) == []
 
 
 def test_limits_choose_and_complain(experiment: Path, data: Path) -> None:
-    sizes = {m.subnet.id: m.costs["params"] for m in read_archive(experiment)}
+    sizes = {m.subnet.id: m.costs["params"] for m in read_archive(Experiment.open(experiment))}
     assert "best under the limits: w0.5" in search(experiment, data, "--max-params", str(sizes["w0.5"]))
     result = CliRunner().invoke(SEARCH, [str(experiment), "--data", str(data), "--max-params", "10"])
     assert result.exit_code == 1

@@ -12,8 +12,8 @@ import pytest
 
 from slimasr.data.batch import Batch
 from slimasr.errors import UserError
-from slimasr.search.run import Search
-from slimasr.search.workers import Job, _end, run_workers
+from slimasr.search.search import Job, Search
+from slimasr.search.workers import _end, run_workers
 from tests.search.untrained import copy_of
 
 

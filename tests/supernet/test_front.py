@@ -7,7 +7,7 @@ import random
 import pytest
 
 from slimasr.errors import UserError
-from slimasr.supernet.front import Limits, Measurement, best_under, find_front
+from slimasr.supernet.front import Limits, Measurement, best_under, find_front, no_subnet_meets
 from slimasr.supernet.subnet import Subnet
 
 
@@ -76,3 +76,19 @@ def test_limits_need_a_search() -> None:
         best_under([], Limits(params=1))
     with pytest.raises(UserError, match="no measured rtf"):
         best_under([point(0, 5.0, 100)], Limits(rtf=1.0))
+
+
+def test_limits_judge_costs() -> None:
+    limits = Limits(params=100.0, macs=10.0)
+    assert limits.excess({"params": 50.0, "macs": 20.0, "rtf": 1.0}) == 2.0
+    assert limits.allow({"params": 100.0, "macs": 10.0})
+    assert not limits.allow({"params": 100.1, "macs": 10.0})
+    assert Limits().excess({}) == 0.0 and Limits().allow({})
+
+
+def test_the_nearest_subnet_is_that_of_the_smallest_excess() -> None:
+    rng = random.Random(7)
+    costs = {Subnet(width=1.0 / (1 + n)): {"params": 1.0 + rng.random(), "macs": 2.0 + rng.random()} for n in range(50)}
+    limits = Limits(params=1.0, macs=1.5)
+    nearest = min(costs, key=lambda s: max(costs[s]["params"] / 1.0, costs[s]["macs"] / 1.5))
+    assert f"the nearest is {nearest.id} with" in str(no_subnet_meets(limits, costs))

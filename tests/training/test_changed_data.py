@@ -18,8 +18,8 @@ from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.experiment.extract import extract_experiment
+from slimasr.progress import silent
 from slimasr.training.batches import dev_batches
-from slimasr.training.logs import silent
 from slimasr.training.trainer import train
 from tests.decoding.made_up import config, write_data
 

@@ -26,8 +26,8 @@ from slimasr.data.tokenizer import train_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_checkpoint
+from slimasr.progress import silent
 from slimasr.training.checkpoint import list_checkpoints
-from slimasr.training.logs import silent
 from slimasr.training.trainer import train
 from tests.training.kit import assert_equal, tiny_config
 

@@ -1,0 +1,267 @@
+"""One search: claim what the generator proposes, evaluate it, tell the study, and record the candidates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+from slimasr.config.load import load_config
+from slimasr.data.dataloading import eval_batches
+from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.provenance import checked_identity, unverified_sets
+from slimasr.decoding.decode import default_device, describe
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment
+from slimasr.experiment.archive import Conditions
+from slimasr.measure.quality import Batches, joined_features
+from slimasr.measure.runtime import measure_runtime
+from slimasr.results.search import Candidates, FoundEntry, StoppedEntry
+from slimasr.search.database import Database, default_url
+from slimasr.search.evaluator import Evaluator
+from slimasr.search.feasible import Feasible, describe_space
+from slimasr.search.generators import Generator, Proposal, build_generator
+from slimasr.search.history import Candidate, History, error_threshold
+from slimasr.search.prefix import layer_keys
+from slimasr.search.study import Outcome, Study
+from slimasr.supernet.front import Limits
+from slimasr.supernet.subnet import Subnet
+
+SHORTEST_WAIT = 0.05
+"""Seconds between the first two looks at what other workers have claimed; each look doubles them."""
+LONGEST_WAIT = 1.0
+"""Seconds between two looks at most."""
+BATCH_SECONDS = 50.0
+"""Seconds of audio at most through the encoder at once: batches of similar lengths need little padding."""
+CHANGEABLE = ("search.", "decoding.")
+"""Sections of a trained experiment's configuration that a search may override."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to open a search for itself.
+
+    Attributes:
+        exp: experiment folder.
+        data: folder of the recipe's data.
+        overrides: ``search.<key>=<value>`` or ``decoding.<key>=<value>``, as candidates may be decoded in another way
+            than the recipe says.
+        storage: URL of the database; default: ``search.storage``, else a file in the experiment.
+        debug: whether a worker shows the traceback of its error.
+    """
+
+    exp: Path
+    data: Path
+    overrides: tuple[str, ...] = ()
+    storage: str | None = None
+    debug: bool = False
+
+    def experiment(self) -> Experiment:
+        """The experiment, with the overrides.
+
+        Raises:
+            UserError: training has fixed what an override would change.
+        """
+        for override in self.overrides:
+            if not override.startswith(CHANGEABLE):
+                allowed = "only search.* and decoding.* can be overridden for a trained experiment"
+                raise UserError(f"--set {override}: {allowed}")
+        experiment = Experiment.open(self.exp)
+        experiment.model.to(default_device())
+        return replace(experiment, config=load_config(self.exp / "config.yaml", self.overrides))
+
+    def open(self) -> Search:
+        """The search.
+
+        Raises:
+            UserError: as `Experiment.open` and `Search.open` do.
+        """
+        experiment = self.experiment()
+        config = experiment.config
+        seconds = min(config.decoding.batch_seconds, BATCH_SECONDS)
+        batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)
+        dev_data = checked_identity(config, self.data, config.data.dev).fingerprint
+        return Search.open(experiment, batches, dev_data, self.storage)
+
+    def notes(self, search: Search) -> list[str]:
+        """What the user should know of the study and of the dev set."""
+        config = search.experiment.config
+        dev = config.data.dev
+        unverified = unverified_sets(config, self.data, [dev])
+        unusual = evaluation_notes(config, self.data, dev, search.experiment.tokenizer, losses=True)
+        return [*search.study.notes, *unverified, *unusual]
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search over an experiment's subnets, as any number of workers run it.
+
+    Attributes:
+        experiment: the experiment that is searched.
+        study: the record of everything found so far.
+        feasible: the subnets that may be proposed.
+        dev_batches: returns the batches of the dev set.
+        dev_data: fingerprint of the dev set.
+    """
+
+    experiment: Experiment
+    study: Study
+    feasible: Feasible
+    dev_batches: Batches
+    dev_data: str
+
+    @classmethod
+    def open(cls, experiment: Experiment, dev_batches: Batches, dev_data: str, storage: str | None = None) -> Search:
+        """A search as the experiment's configuration describes it.
+
+        Args:
+            experiment: the experiment that is searched.
+            dev_batches: returns the batches of the dev set.
+            dev_data: fingerprint of the dev set.
+            storage: URL of the database; default: ``search.storage``, else a file in the experiment.
+
+        Raises:
+            UserError: no subnet meets the limits, the database cannot be used or holds a study of something else.
+        """
+        config = experiment.config
+        model = experiment.model
+        limits = Limits(**config.search.limits)
+        feasible = Feasible(experiment.space, lambda s: asdict(model.count(s)), config.search.cost, limits)
+        database = Database(
+            storage or config.search.storage or default_url(experiment.dir),
+            patience=config.search.storage_patience,
+            heartbeat_seconds=config.search.heartbeat_seconds,
+        )
+        identity = {
+            "space": describe_space(experiment.space),
+            "dev set": config.data.dev,
+            "content of the dev set": dev_data,
+            "cost": config.search.cost,
+            "search.int8": config.search.int8,
+            # Limits on counted costs only narrow what is proposed; this one decides what is not evaluated.
+            "search.limits.rtf": config.search.limits.get("rtf"),
+            "decoding.max_symbols_per_frame": config.decoding.max_symbols_per_frame,
+            # None stands for greedy search, which older studies do not name.
+            "decoding": None if config.decoding.kind == "greedy" else describe(config.decoding),
+        }
+        name = f"{config.name}-{experiment.weights_digest}"
+        study = Study(database, name, experiment.space, identity, config.search.cost, limits)
+        return cls(experiment, study, feasible, dev_batches, dev_data)
+
+    @property
+    def conditions(self) -> Conditions:
+        """The conditions under which subnets are measured."""
+        config = self.experiment.config
+        return Conditions(config.data.dev, config.search.int8, describe(config.decoding), self.dev_data)
+
+    def generator(self) -> Generator:
+        """The recipe's generator, from its beginning."""
+        path_of = self.experiment.model.encoder.path_of
+        config = self.experiment.config
+        return build_generator(config.search, self.feasible, lambda s: layer_keys(s, path_of(s)), config.seed)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Evaluates subnets on the dev set, which is loaded when it is first needed and then kept."""
+        return Evaluator(self.experiment.model, self.experiment.tokenizer, self.dev_batches(), self.experiment.config)
+
+    def load_dev_set(self) -> Evaluator:
+        """Load the dev set now, so that what is wrong with it is found now; returns the evaluator that holds it.
+
+        Raises:
+            UserError: the dev set cannot be read, or the WER on it is undefined.
+        """
+        return self.evaluator
+
+    def work(self, wanted: Callable[[], bool] = lambda: True) -> Iterator[Candidate]:
+        """Evaluate subnet after subnet until nothing is left, waiting for what other workers have claimed.
+
+        Args:
+            wanted: called before every claim; the work ends when it returns False.
+
+        Yields:
+            Every subnet that this worker has finished.
+        """
+        generator = self.generator()
+        wait = SHORTEST_WAIT
+        self.study.reap()
+        while wanted():
+            history = self.study.history()
+            proposal = generator.propose(history)
+            if proposal is not None:
+                wait = SHORTEST_WAIT
+                yield from self._take(proposal, history, generator)
+            elif history.select("running"):
+                # The next generation depends on what others still evaluate, and they may die over it.
+                time.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+                self.study.reap()
+            else:
+                return
+
+    def write_candidates(self) -> History:
+        """Write ``search/candidates.json`` from the study, and return the study's history."""
+        history = self.study.history()
+        config = self.experiment.config
+        content = Candidates(
+            set_name=config.data.dev,
+            cost=config.search.cost,
+            weights=self.experiment.weights_digest,
+            data=self.dev_data,
+            kind=config.search.kind,
+            int8=config.search.int8,
+            decoding=self.conditions.decoding,
+            candidates=tuple(FoundEntry.of(candidate.measurement()) for candidate in history.measured),
+            stopped=tuple(StoppedEntry.of(candidate.measurement()) for candidate in history.select("stopped")),
+        )
+        content.write(self.experiment.dir)
+        return history
+
+    def _take(self, proposal: Proposal, history: History, generator: Generator) -> Iterator[Candidate]:
+        """Claim a subnet and evaluate it; yields nothing where another worker was first."""
+        # Nothing is claimed before the dev set is there: others would wait for a worker that is still loading.
+        evaluator = self.load_dev_set()
+        claim = self.study.claim(proposal, self.feasible.costs(proposal.subnet))
+        if claim is None:
+            return
+        try:
+            with self.study.alive(claim):
+                outcome = self._evaluate(evaluator, claim.candidate, history, generator)
+        except BaseException:
+            self.study.give_back(claim)
+            raise
+        finished = self.study.finish(claim, outcome)
+        if finished is not None:
+            yield finished
+
+    def _evaluate(self, evaluator: Evaluator, candidate: Candidate, history: History, generator: Generator) -> Outcome:
+        """Evaluate a subnet as far as it matters: not at all above a limit on time, else until it is hopeless."""
+        config = self.experiment.config.search
+        measured = self._measured_costs(candidate.subnet)
+        costs = {**candidate.costs, **measured}
+        if not self.feasible.limits.allow(costs):
+            return Outcome(0, evaluator.words, None, stopped=True, seconds=0.0, costs=measured)
+        threshold = float("inf")
+        if config.stop_early and config.kind != "exhaustive":
+            within = history.within(self.feasible.limits)
+            threshold = error_threshold(within, costs, config.cost, generator.buckets)
+        return replace(evaluator.evaluate(candidate.subnet, threshold), costs=measured)
+
+    def _measured_costs(self, subnet: Subnet) -> Mapping[str, float]:
+        """Time and memory where time is the cost or is limited; else nothing: the front is measured at the end."""
+        config = self.experiment.config.search
+        if config.cost == "rtf" or "rtf" in config.limits:
+            return self.measure_runtime(subnet)
+        return {}
+
+    def measure_runtime(self, subnet: Subnet) -> Mapping[str, float]:
+        """Time and memory of the stand-alone model on dev audio."""
+        config = self.experiment.config
+        return measure_runtime(
+            self.experiment.model.extract(subnet).cpu(),
+            joined_features(self.evaluator.batches, config.search.rtf_seconds).cpu(),
+            threads=config.search.rtf_threads,
+            max_symbols_per_frame=config.decoding.max_symbols_per_frame,
+        ).to_dict()
