@@ -19,7 +19,7 @@ Slimming = Literal["head_count", "head_size"]
 
 @dataclass(frozen=True)
 class Heads:
-    """The heads of one subnet: which run, their size, and the channels they occupy."""
+    """The attention heads of a subnet: which ones run, their size, and their channels."""
 
     index: Index
     head_dim: int
@@ -27,20 +27,20 @@ class Heads:
 
     @property
     def number(self) -> int:
-        """How many heads run."""
+        """Number of heads that run."""
         return size_of(self.index)
 
     @property
     def total(self) -> int:
-        """Channels of all heads that run."""
+        """Number of channels of all heads that run."""
         return self.number * self.head_dim
 
 
 class ElasticAttention(nn.Module):
     """Self-attention with Transformer-XL relative positions or without any (paper 1).
 
-    A width keeps the first heads whole (``head_count``) or the first channels of every head (``head_size``); the
-    score scale follows the current head size. With ``position_dim`` given,
+    A width keeps the first heads as a whole (``head_count``) or the first channels of every head (``head_size``); the
+    scale of the scores depends on the current head size. With ``position_dim`` given,
     ``A_ij = ((q_i + u) k_j + (q_i + v) W_R R_{i-j}) / sqrt(d_h)``, of which W_R's rows, u and v are sliced with the
     heads while R keeps its full dimension at every width.
     """
@@ -99,8 +99,8 @@ class ElasticAttention(nn.Module):
     def _scores(self, q: Tensor, k: Tensor, positions: Tensor | None, heads: Heads) -> Tensor:
         """(N * H, T, d_h) queries and keys -> (N * H, T, T) scores.
 
-        The (T, T) matrices are what attention costs beside its products, so each is touched as rarely as can be:
-        scaled before the product, content added to position within it.
+        Besides the products, attention spends its time on reading and writing (T, T) matrices. The scale is therefore
+        applied before the product, and the product adds content to position scores.
         """
         scale = 1.0 / math.sqrt(heads.head_dim)
         if self.position_dim is None:
@@ -129,7 +129,7 @@ class ElasticAttention(nn.Module):
         return total
 
     def extract(self, outer: int, width: float, units: Units | None) -> ElasticAttention:
-        """A stand-alone module."""
+        """A stand-alone module of one subnet."""
         heads = self.chosen(width, units)
         module = ElasticAttention(outer, heads.number, heads.head_dim, self.position_dim, self.slimming, self.dropout.p)
         rows = in_groups(heads.channels, 3, self.num_heads * self.head_dim)
@@ -146,8 +146,8 @@ class ElasticAttention(nn.Module):
 def _by_key(scores: Tensor) -> Tensor:
     """(N, H, T, 2T) scores of distances T ... -(T - 1) -> (N, H, T, T) scores of keys: entry (i, j) is i - j's.
 
-    Row i is wanted from column T - i on. Rows one entry shorter, read from the T-th entry on, begin just there; the
-    first column is never read. Nothing is copied.
+    Row i is needed from column T - i on. A view with rows one entry shorter, starting at the T-th entry, has its rows
+    start exactly there; the first column is never read. Nothing is copied.
     """
     frames = scores.shape[2]
     return scores.flatten(2)[..., frames:].unflatten(2, (frames, 2 * frames - 1))[..., :frames]

@@ -15,10 +15,10 @@ from slimasr.supernet.subnet import Units, scaled
 
 
 class ElasticConvModule(nn.Module):
-    """``Drop(PW2(Swish(BN(DW(GLU(PW1 x))))))`` (paper 1), the inner channels being its units.
+    """``Drop(PW2(Swish(BN(DW(GLU(PW1 x))))))`` (paper 1); its units are the inner channels.
 
-    PW1's rows are [value half | gate half] and each half is sliced on its own, so that a channel keeps its gate at
-    every size (paper 1).
+    The rows of PW1 are [value half | gate half], and each half is sliced separately, so that a channel keeps its gate
+    at every size (paper 1).
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ElasticConvModule(nn.Module):
         return choose(scaled(self.channels, width), units)
 
     def forward(self, x: Tensor, padding: Tensor, width: float, units: Units | None = None) -> Tensor:
-        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding, which stays out of sums and statistics."""
+        """(N, T, C) -> (N, T, C); ``padding`` (N, T) is True on padding, which is excluded from sums and statistics."""
         outer, limit, inner = x.shape[-1], scaled(self.channels, width), self.chosen(width, units)
         x = F.glu(self.gated(x, out=in_groups(inner, 2, self.channels), inp=outer), dim=-1)
         x = x.masked_fill(padding.unsqueeze(-1), 0.0)
@@ -63,7 +63,7 @@ class ElasticConvModule(nn.Module):
         )
 
     def extract(self, outer: int, width: float, units: Units | None) -> ElasticConvModule:
-        """A stand-alone module."""
+        """A stand-alone module of one subnet."""
         limit, inner = scaled(self.channels, width), self.chosen(width, units)
         size = size_of(inner)
         kernel = self.depthwise.kernel_size[0]

@@ -16,10 +16,11 @@ Activation = Literal["silu", "gelu"]
 
 
 class ElasticFeedForward(nn.Module):
-    """``Drop(W2 Drop(act(W1 x)))``, the hidden channels being its units.
+    """``Drop(W2 Drop(act(W1 x)))``; its units are the hidden channels.
 
-    SiLU (Swish) in paper 1, GELU in paper 2. With ``adaptive`` dropout, the share of hidden channels that runs scales
-    the probability at them: ``p(c) = p c / m`` (paper 2, section 3.3), as a narrow slice needs less.
+    The activation is SiLU (Swish) in paper 1 and GELU in paper 2. With ``adaptive`` dropout, the probability at the
+    hidden channels is scaled by the fraction of them that runs, ``p(c) = p c / m`` (paper 2, section 3.3), because a
+    narrow slice needs less dropout.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class ElasticFeedForward(nn.Module):
         return self.inner.count(hidden, channels, frames) + self.outer.count(channels, hidden, frames)
 
     def extract(self, channels: int, width: float, units: Units | None) -> ElasticFeedForward:
-        """A stand-alone module."""
+        """A stand-alone module of one subnet."""
         hidden = self.chosen(width, units)
         module = ElasticFeedForward(channels, size_of(hidden), self.dropout.p, self.activation, adaptive=self.adaptive)
         module.inner = self.inner.extract(hidden, channels)

@@ -1,4 +1,4 @@
-"""Which entries of a weight's dimension run: a prefix, or an index set."""
+"""The entries of a weight's dimension that run: a prefix, or a set of indices."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def take(weight: Tensor, index: Index | None, dim: int = 0) -> Tensor:
 
 
 def size_of(index: Index) -> int:
-    """How many entries run."""
+    """Number of entries that run."""
     return index if isinstance(index, int) else index.numel()
 
 
 def choose(limit: int, units: Units | None) -> Index:
-    """The units that run out of the first ``limit``.
+    """The units that run, out of the first ``limit``.
 
     Raises:
-        ValueError: a unit beyond the limit.
+        ValueError: a unit is beyond the limit.
     """
     if units is None:
         return limit
@@ -48,7 +48,7 @@ def in_blocks(index: Index, block: int, kept: int) -> Index:
 
 
 def in_groups(index: Index, groups: int, group_size: int) -> Index:
-    """The same entries in each of ``groups`` stacked groups, as in the two halves of a GLU or in [q | k | v]."""
+    """The same entries in each of ``groups`` stacked groups, for example the two halves of a GLU or [q | k | v]."""
     if isinstance(index, int) and index == group_size:
         return groups * group_size
     entries = torch.arange(index) if isinstance(index, int) else index

@@ -11,7 +11,7 @@ from slimasr.supernet.cost import Count
 
 
 class ElasticLinear(nn.Linear):
-    """``y = W[out, inp] x + b[out]``. Weights outside the slice get exactly zero gradient."""
+    """``y = W[out, inp] x + b[out]``. Weights outside the slice have exactly zero gradient."""
 
     def forward(self, input: Tensor, out: Index | None = None, inp: Index | None = None) -> Tensor:
         """(..., inp) -> (..., out); None = the full size."""
@@ -46,7 +46,7 @@ class ElasticConv2d(nn.Conv2d):
         return F.conv2d(input, weight, take(self.bias, out), self.stride)
 
     def output_size(self, size: int) -> int:
-        """Frames (or bins) left of ``size``."""
+        """Number of frames (or bins) of the output for ``size`` of the input."""
         return (size - self.kernel_size[0]) // self.stride[0] + 1
 
     def count(self, out: int, inp: int, positions: int) -> Count:
@@ -65,7 +65,7 @@ class ElasticConv2d(nn.Conv2d):
 
 
 class ElasticDepthwiseConv1d(nn.Conv1d):
-    """One filter per channel over time, frames kept (odd kernel, zero padding)."""
+    """One filter per channel over time; the number of frames is unchanged (odd kernel, zero padding)."""
 
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
@@ -73,8 +73,8 @@ class ElasticDepthwiseConv1d(nn.Conv1d):
     def forward(self, input: Tensor, units: Index | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C) with the filters of the channels that run.
 
-        As a two-dimensional convolution of height 1, whose channels-last layout the input has as it is: on a CPU the
-        one-dimensional operator takes up to 50 times as long.
+        This is computed as a two-dimensional convolution of height 1, because the input already has its channels-last
+        layout. On a CPU the one-dimensional operator takes up to 50 times as long.
         """
         assert self.bias is not None
         weight, bias = take(self.weight, units).unsqueeze(2), take(self.bias, units)

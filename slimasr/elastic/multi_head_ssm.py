@@ -1,4 +1,4 @@
-"""Multi-head state space models in place of attention, elastic in model width (paper 2)."""
+"""Multi-head state-space layers in place of attention, elastic in model width (paper 2)."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from slimasr.supernet.cost import Count
 
 @dataclass(frozen=True)
 class SsmOptions:
-    """What all heads have in common.
+    """The settings that all heads share.
 
     Attributes:
         ssm_stacks: units in sequence within a head.
-        ssm_state: real numbers per channel and direction, even.
-        bidirectional: whether a second set of systems runs against time.
-        convolution: how `forward` convolves.
-        norm: of the layer norms between units.
-        dt_range: time steps of the systems at the start.
-        spread_heads: whether heads share ``dt_range`` out among themselves, the first with the largest steps (local)
-            and the last with the smallest (global).
-        decay: of all poles at the start; large ones forget fast, so that the kernels are local.
+        ssm_state: real numbers per channel and direction; an even number.
+        bidirectional: whether a second set of systems runs backwards in time.
+        convolution: the convolution method of `forward`.
+        norm: mode of the layer norms between units.
+        dt_range: range of the initial time steps.
+        spread_heads: whether the range is divided among the heads, from the largest steps (local) in the first to the
+            smallest (global) in the last.
+        decay: initial decay of all poles; large values make the kernels local.
     """
 
     ssm_stacks: int
@@ -45,7 +45,7 @@ class SsmOptions:
 
 
 class ElasticSsmUnit(nn.Module):
-    """``W GELU([SSM_f(u) | Rev SSM_b(Rev u)]) + b``, or with the forward systems alone (paper 2)."""
+    """``W GELU([SSM_f(u) | Rev SSM_b(Rev u)]) + b``, or with the forward systems only (paper 2)."""
 
     def __init__(self, channels: int, options: SsmOptions, dt_range: tuple[float, float]) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class ElasticSsmUnit(nn.Module):
         """(N, T, C) -> (N, T, C).
 
         Args:
-            padding: (N, T), True on padding, which no system gets to see.
+            padding: (N, T), True on padding, which the systems do not see.
             responses: (C, T) kernel of each direction, see `kernels`.
         """
         u = u.masked_fill(padding.unsqueeze(-1), 0.0)
@@ -101,7 +101,7 @@ class ElasticSsmHead(nn.Module):
     def __init__(
         self, channels: int, options: SsmOptions, dt_range: tuple[float, float], widths: Sequence[int]
     ) -> None:
-        """``widths``: the numbers of channels that get their own norms."""
+        """``widths``: the numbers of channels that have their own norms."""
         super().__init__()
         self.options = options
         stacks = range(options.ssm_stacks)
@@ -144,17 +144,18 @@ class ElasticSsmHead(nn.Module):
 
 
 class MultiHeadSsm(nn.Module):
-    """Heads side by side, each over its share of projected channels, gating each other in pairs (paper 2).
+    """Parallel heads over equal parts of the projected channels, which gate each other in pairs (paper 2).
 
-    With H heads, ``y_h <- y_h GELU(y_{h + H/2})`` for the first half, which are projected back. A single head has no
-    partner and no projections: its units mix channels themselves. A width keeps the first channels of every head.
+    With H heads, ``y_h <- y_h GELU(y_{h + H/2})`` for the first half of them, which are projected back. A single head
+    has no partner and no projections: its units mix channels themselves. A width keeps the first channels of every
+    head.
     """
 
     def __init__(self, d_model: int, ssm_heads: int, options: SsmOptions, widths: Sequence[int]) -> None:
-        """``widths``: the residual widths that get their own norms.
+        """``widths``: the residual widths that have their own norms.
 
         Raises:
-            ValueError: a width whose channels the heads cannot share.
+            ValueError: the channels of a width cannot be divided among the heads.
         """
         super().__init__()
         self.ssm_heads = ssm_heads
@@ -169,12 +170,12 @@ class MultiHeadSsm(nn.Module):
 
     @property
     def systems(self) -> list[ElasticS4D]:
-        """Of every head, unit and direction, in this order."""
+        """The kernels of every head, unit and direction, in this order."""
         return [module for module in self.modules() if isinstance(module, ElasticS4D)]
 
     def _per_head(self, channels: int) -> int:
         if channels % self.ssm_heads:
-            raise ValueError(f"{channels} channels cannot be shared by {self.ssm_heads} heads")
+            raise ValueError(f"{channels} channels cannot be divided among {self.ssm_heads} heads")
         return channels // self.ssm_heads
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
@@ -197,7 +198,7 @@ class MultiHeadSsm(nn.Module):
         return one[:, None, None].repeat(1, self.ssm_heads, len(units), 1, 1, 1)
 
     def _rows(self, heads: int, channels: int) -> Index:
-        """The channels that run of the first ``heads`` heads."""
+        """The channels of the first ``heads`` heads that run."""
         return in_blocks(heads, self.head_dim, self._per_head(channels))
 
     def _split(self, x: Tensor) -> Sequence[Tensor]:
@@ -236,13 +237,13 @@ class MultiHeadSsm(nn.Module):
 
 
 def in_turn(items: Sequence[Tensor], parts: int) -> list[Sequence[Tensor]]:
-    """Items in so many equal parts, in their order."""
+    """Split items into equal parts, in their order."""
     each = len(items) // parts
     return [items[part * each : (part + 1) * each] for part in range(parts)]
 
 
 def _dt_ranges(whole: tuple[float, float], heads: int) -> list[tuple[float, float]]:
-    """Equal parts of a range, in log, from the largest steps to the smallest."""
+    """Split a range of time steps into equal parts on a log scale, from the largest steps to the smallest."""
     low, high = whole
     edges = [low * (high / low) ** (i / heads) for i in range(heads, -1, -1)]
     return [(smaller, larger) for larger, smaller in itertools.pairwise(edges)]

@@ -1,10 +1,10 @@
 """Normalisation with its own parameters and statistics for every residual width.
 
-A norm is looked up by the residual width it serves (paper 1), so depth and inner sizes share it. Modes:
+A norm is selected by the residual width (paper 1), so subnets that differ only in depth or inner sizes share it. Modes:
 
-- ``per_width``: own affine parameters and own running statistics per width (switchable norms);
+- ``per_width``: separate affine parameters and running statistics per width (switchable norms);
 - ``shared``: one set for all widths, sliced by prefix (ablation);
-- ``recalibrated``: shared affine parameters, own running statistics per width, to be estimated after training
+- ``recalibrated``: shared affine parameters, separate running statistics per width, estimated after training
   (universally slimmable networks).
 """
 
@@ -36,7 +36,7 @@ class Affine(nn.Module):
 
 
 class RunningStats(nn.Module):
-    """Running mean and variance of one batch norm, and how many batches went in."""
+    """Running mean and variance of one batch norm, and the number of batches over which they were estimated."""
 
     mean: Tensor
     var: Tensor
@@ -49,7 +49,7 @@ class RunningStats(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def reset(self) -> None:
-        """Forget everything seen."""
+        """Reset the statistics."""
         self.mean.zero_()
         self.var.fill_(1.0)
         self.batches.zero_()
@@ -60,7 +60,7 @@ class RunningStats(nn.Module):
 
 
 class _ElasticNorm(nn.Module):
-    """Affine parameters found by residual width."""
+    """Affine parameters, selected by residual width."""
 
     def __init__(self, size: int, widths: Sequence[int], mode: NormMode) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class _ElasticNorm(nn.Module):
         return take(entry.weight, index), take(entry.bias, index)
 
     def count(self, channels: int) -> Count:
-        """Parameters at one size; the work is not counted, as a batch norm folds into its neighbour."""
+        """Parameters at one size; the work is not counted, because a batch norm can be merged into its neighbour."""
         return Count(params=2 * channels)
 
 
@@ -97,10 +97,10 @@ class ElasticLayerNorm(_ElasticNorm):
 
 
 class ElasticBatchNorm(_ElasticNorm):
-    """Batch norm over valid frames: padding takes no part in the statistics, so a padded batch equals its parts.
+    """Batch norm over valid frames: padding is excluded from the statistics, so a padded batch equals its parts.
 
-    In training mode the sums run over all processes. ``momentum=None`` accumulates a cumulative average, as in
-    ``torch.nn.BatchNorm1d``.
+    In training mode the statistics are computed over all processes. ``momentum=None`` accumulates a cumulative average,
+    as in ``torch.nn.BatchNorm1d``.
     """
 
     def __init__(self, size: int, widths: Sequence[int], mode: NormMode, momentum: float | None = 0.1) -> None:
@@ -116,7 +116,7 @@ class ElasticBatchNorm(_ElasticNorm):
         Args:
             padding: (N, T), True on padding.
             width: residual width of the subnet.
-            units: the C of ``width`` channels that run, None = all.
+            units: the channels that run, out of those of ``width``; None = all.
         """
         index = width if units is None else units
         stats = cast(RunningStats, _entry(self.stats, width, self.size))
@@ -156,7 +156,7 @@ class ElasticBatchNorm(_ElasticNorm):
 
 
 def norm_parameters(model: nn.Module) -> set[str]:
-    """Names of all parameters that belong to norms; they stay bit-identical while no pass of a step uses them."""
+    """Names of all parameters of norms; they stay bit-identical in steps in which no pass uses them."""
     return {
         f"{name}.{parameter}"
         for name, module in model.named_modules()
@@ -171,7 +171,7 @@ def running_stats(model: nn.Module) -> list[RunningStats]:
 
 
 def reset_running_stats(model: nn.Module) -> None:
-    """Forget the statistics of every batch norm, at every width."""
+    """Reset the statistics of every batch norm, at every width."""
     for stats in running_stats(model):
         stats.reset()
 
@@ -183,7 +183,7 @@ def fully_estimated(model: nn.Module) -> bool:
 
 @contextmanager
 def calibration(model: nn.Module) -> Iterator[None]:
-    """Within, a forward pass only estimates batch statistics: cumulative average, no dropout, no gradient.
+    """Inside the block, a forward pass only estimates batch statistics: cumulative average, no dropout, no gradient.
 
     Running statistics are reset at the start; modes and momentum are restored at the end.
     """
@@ -219,7 +219,7 @@ def completion(model: nn.Module) -> Iterator[None]:
 
 
 def _entry(entries: nn.ModuleDict, width: int, size: int) -> nn.Module:
-    """The entry of a width; a shared norm has only the one of its full size."""
+    """The entry of a width; a shared norm has only one entry, that of its full size."""
     key = str(width)
     if key in entries:
         return entries[key]
@@ -244,7 +244,7 @@ def _blend(running: Tensor, index: Index, value: Tensor, momentum: float) -> Non
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """All-reduce that gradients pass back through: every process's loss depends on every process's sum."""
+    """An all-reduce through which gradients flow: every process's loss depends on every process's sum."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Diagonal state space models (S4D), elastic in channels, in convolution and in recurrent form."""
+"""Diagonal state-space models (S4D), elastic in channels, in convolutional and recurrent form."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from slimasr.supernet.cost import Count
 Convolution = Literal["fft", "real"]
 
 SLOW = ("log_dt", "log_decay", "frequency")
-"""What a system's memory rests on: weight decay and large steps destroy it."""
+"""Parameters that set the memory length: trained without weight decay and with a smaller learning rate."""
 
 READOUT = ("readout", "skip")
-"""How the output is read from state and input."""
+"""Parameters that map state and input to the output."""
 
 BLOCK = 16
-"""Frames of a block of the kernel: about the root of an utterance's, and a constant, so that a graph of operations
-traced at one length holds at all of them."""
+"""Frames per block of the kernel: about the square root of an utterance's length. It is a constant so that a graph of
+operations traced at one length is valid at all lengths."""
 
 CHANNELS_AT_ONCE = 512
-"""Kernels are made for so many channels in one go; more fall out of the cache."""
+"""Kernels are computed for this many channels at a time; more would not fit into the cache."""
 
 
 @dataclass(frozen=True)
 class Discretized:
     """The systems of some channels in discrete time: ``y_t = 2 Re(sum_n w_n s_tn) + D u_t``, ``s_t = p s_{t-1} + u_t``.
 
-    The input matrix of the zero-order hold is part of the weights ``w``, so the state holds the plain past of the
-    input. All parts are real; n runs over the conjugate pairs.
+    The input matrix of the zero-order hold is part of the weights ``w``, so the state is a plain sum over past inputs.
+    All tensors are real; n runs over the conjugate pairs.
 
     Attributes:
         log_modulus: (C, n), logarithm of the modulus of the pole p; below 0.
@@ -68,9 +68,9 @@ def _block_powers(log_modulus: Tensor, angle: Tensor, frames: int) -> tuple[tupl
 
 
 def _first_powers(re: Tensor, im: Tensor) -> tuple[Tensor, Tensor]:
-    """(C, n) parts of p -> (BLOCK, C, n) parts of p^0, p^1, ..., by doubling: products cost less than sines."""
+    """(C, n) parts of p -> (BLOCK, C, n) parts of p^0, p^1, ..., by doubling, because products cost less than sines."""
     powers_re, powers_im = torch.ones_like(re).unsqueeze(0), torch.zeros_like(im).unsqueeze(0)
-    while len(powers_re) < BLOCK:  # re, im: p to this number
+    while len(powers_re) < BLOCK:  # re, im: parts of p to the power of this number
         powers_re, powers_im = (
             torch.cat([powers_re, powers_re * re - powers_im * im]),
             torch.cat([powers_im, powers_re * im + powers_im * re]),
@@ -82,8 +82,8 @@ def _first_powers(re: Tensor, im: Tensor) -> tuple[Tensor, Tensor]:
 def _response(log_modulus: Tensor, angle: Tensor, w_re: Tensor, w_im: Tensor, frames: int) -> Tensor:
     """(C, frames) of ``2 Re sum_n w_n p_n^l``, all of these (C, n).
 
-    ``p^(ib + j) = p^(ib) p^j`` makes it one small real matrix product per channel: nothing of size channels x states x
-    frames is ever held.
+    ``p^(ib + j) = p^(ib) p^j`` makes this one small real matrix product per channel; no tensor has the size channels x
+    states x frames.
     """
     (re, im), within = _block_powers(log_modulus, angle, frames)
     left = torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=2)
@@ -91,7 +91,7 @@ def _response(log_modulus: Tensor, angle: Tensor, w_re: Tensor, w_im: Tensor, fr
 
 
 class _Response(torch.autograd.Function):
-    """`_response` with its gradient in closed form: powers are taken again, not kept, in half of autograd's time.
+    """`_response` with its gradient in closed form; powers are recomputed, not stored, in half of autograd's time.
 
     With g the gradient of the response, ``A = sum_l g_l p^l`` and ``B = sum_l g_l l p^l``, block by block as above, and
     p = exp(x + iy): the gradients are 2 Re A and -2 Im A for w, 2 Re (w B) for x, -2 Im (w B) for y.
@@ -122,14 +122,19 @@ class _Response(torch.autograd.Function):
 class ElasticS4D(nn.Module):
     """One linear system per channel, single input, single output, causal (paper 2; S4D by Gu et al. 2022).
 
-    ``lambda_n = -exp(log_decay) + i frequency``, one of each pair of conjugate states; sampled with a zero-order
-    hold at the channel's own step ``dt``; ``readout`` holds C_n as (real, imaginary). Starts as S4D-Lin. A subnet
-    takes the first channels. Computed in float32 at least and in real arithmetic, whatever autocast says.
+    ``lambda_n = -exp(log_decay) + i frequency``, one of each pair of conjugate states, sampled with a zero-order hold
+    at the channel's own step ``dt``; ``readout`` holds C_n as (real, imaginary). The initialisation is S4D-Lin. A
+    subnet uses the first channels. It is computed in real arithmetic and at least in float32, also under autocast.
     """
 
     def __init__(self, channels: int, ssm_state: int, dt_range: tuple[float, float], decay: float = 0.5) -> None:
-        """``ssm_state``: real numbers per channel, even. ``dt_range``: steps are drawn from it, evenly in log.
-        ``decay``: minus the real part of all lambda at the start; a kernel falls by e in 1 / (dt decay) frames.
+        """Initialise as S4D-Lin.
+
+        Args:
+            channels: number of systems.
+            ssm_state: real numbers in the state of a channel, an even number.
+            dt_range: range of the initial time steps, which are drawn uniformly on a log scale.
+            decay: minus the initial real part of all lambda; a kernel decays by a factor e in 1 / (dt decay) frames.
         """
         super().__init__()
         pairs, low, high = ssm_state // 2, *map(math.log, dt_range)
@@ -142,11 +147,11 @@ class ElasticS4D(nn.Module):
 
     @property
     def ssm_state(self) -> int:
-        """Real numbers in the state of one channel."""
+        """Number of real numbers in the state of one channel."""
         return 2 * self.log_decay.shape[1]
 
     def kernel(self, channels: int, frames: int) -> Tensor:
-        """(channels, frames) impulse response, the skip included."""
+        """(channels, frames) impulse response, including the skip."""
         return kernels([self], channels, frames)[0]
 
     def recur(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,9 +195,9 @@ class ElasticS4D(nn.Module):
 
 
 def discretize(systems: Sequence[ElasticS4D], channels: int) -> Discretized:
-    """The first channels of each of these systems in discrete time, one after the other.
+    """The first channels of each of these systems in discrete time, concatenated.
 
-    float64 parameters stay float64, all others become float32.
+    float64 parameters stay float64; all others become float32.
     """
     log_dt, log_decay, frequency, readout, skip = (
         value.to(torch.promote_types(value.dtype, torch.float32))
@@ -213,9 +218,9 @@ def discretize(systems: Sequence[ElasticS4D], channels: int) -> Discretized:
 
 
 def kernels(systems: Sequence[ElasticS4D], channels: int, frames: int) -> list[Tensor]:
-    """(channels, frames) impulse responses of the first channels of each system, the skip included.
+    """(channels, frames) impulse responses of the first channels of each system, including the skip.
 
-    Small systems together: calling their operations costs more than running them.
+    Small systems are computed together, because the overhead of separate calls would exceed their work.
     """
     together, responses = max(1, CHANNELS_AT_ONCE // channels), list[Tensor]()
     with torch.autocast(systems[0].skip.device.type, enabled=False):
@@ -226,15 +231,15 @@ def kernels(systems: Sequence[ElasticS4D], channels: int, frames: int) -> list[T
 
 
 def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:
-    """Convolve every channel with its own kernels: the first in time, a second one against it.
+    """Convolve every channel with its own kernels: the first one forwards in time, a second one backwards.
 
     Args:
-        u: (N, T, C), zero on padding: a system at rest stays at rest, so right padding has no effect either way.
-        kernels: (C, T) for ``y_t = sum_l K_l u_{t-l}``, and perhaps another for ``y_t = sum_l K_l u_{t+l}``.
+        u: (N, T, C), zero on padding; a system at rest stays at rest, so right padding has no effect.
+        kernels: (C, T) for ``y_t = sum_l K_l u_{t-l}``, and optionally another for ``y_t = sum_l K_l u_{t+l}``.
         kind: ``fft``, or ``real`` for direct sums.
 
     Returns:
-        (N, T, C) per kernel, side by side, in the type of ``u``; computed in that of the kernels.
+        (N, T, C) per kernel, concatenated, in the dtype of ``u``; computed in that of the kernels.
     """
     if u.shape[1] == 0:
         return torch.cat([u] * len(kernels), dim=-1)
@@ -244,7 +249,7 @@ def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:
 
 
 def _convolve_fft(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
-    """(N, C, T) -> (N, C, T) per kernel, side by side. Against time, a kernel's spectrum is the conjugate one."""
+    """(N, C, T) -> (N, C, T) per kernel, concatenated. Backwards in time, a kernel's spectrum is conjugated."""
     frames, length = u.shape[-1], _fft_length(u.shape[-1])
     filters = [torch.fft.rfft(kernel, n=length) for kernel in kernels]
     spectrum = torch.fft.rfft(u, n=length)
@@ -264,8 +269,8 @@ def _convolve_real(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
 def convolution_macs(channels: int, directions: int, frames: int, kind: Convolution) -> int:
     """MACs of `convolve` on one utterance.
 
-    A real FFT of length n is taken as 2.5 n log2 n operations, half of them multiplications; every direction adds a
-    transform of its kernel, one back, and n / 2 + 1 complex products. Direct sums take T products per output.
+    A real FFT of length n counts as 2.5 n log2 n operations, half of them multiplications. Every direction adds a
+    transform of its kernel, an inverse one, and n / 2 + 1 complex products. Direct sums take T products per output.
     """
     if kind == "real" or frames == 0:
         return channels * directions * frames * frames
@@ -275,15 +280,15 @@ def convolution_macs(channels: int, directions: int, frames: int, kind: Convolut
 
 
 def ssm_parameters(module: nn.Module) -> set[str]:
-    """Names of time scales and poles: no weight decay, a small learning rate (paper 2).
+    """Names of time scales and poles, which have no weight decay and a small learning rate (paper 2).
 
-    C and D read the state out like any other weights and learn at the common rate; see `readout_parameters`.
+    C and D are ordinary weights with the common learning rate; see `readout_parameters`.
     """
     return _named(module, SLOW)
 
 
 def readout_parameters(module: nn.Module) -> set[str]:
-    """Names of C and D of every system: no weight decay, as all of a state space model."""
+    """Names of C and D of every system, which have no weight decay, like all parameters of state-space models."""
     return _named(module, READOUT)
 
 
@@ -302,5 +307,5 @@ def _blocks(frames: int) -> int:
 
 
 def _fft_length(frames: int) -> int:
-    """An even length that transforms fast and leaves no room for wrap-around: at least 2T."""
+    """An even length of at least 2T, which avoids wrap-around, with a fast transform."""
     return 2 * int(next_fast_len(frames, real=True))

@@ -1,10 +1,10 @@
-"""Rows of a large matrix a few at a time, so that what is computed from them on the way stays small."""
+"""Process the rows of a large matrix in chunks, so that intermediate results stay small."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-# Elements worked on at once: small enough for a CPU core's cache, large enough to fill a GPU.
+# Elements per chunk: small enough for a CPU core's cache, large enough to fill a GPU.
 _CHUNK_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 25}
 
 

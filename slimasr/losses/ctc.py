@@ -10,8 +10,8 @@ from torch.nn import functional
 def ctc_loss(logits: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor, blank: int = 0) -> Tensor:
     """CTC loss of each utterance, summed over its alignments and in nats (Graves et al. 2006).
 
-    Computed in float32 (float64 for float64 input) whatever autocast says, and normalised here: ``logits``
-    are raw scores.
+    It is computed in float32 (float64 for float64 input), also under autocast. ``logits`` are raw scores, which are
+    normalised here.
 
     Args:
         logits: (N, T, V) unnormalised scores.
@@ -21,9 +21,8 @@ def ctc_loss(logits: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor, blank: i
         blank: index of the blank unit.
 
     Returns:
-        (N,) losses. An utterance without any alignment (fewer frames than labels plus repeated labels) has
-        loss 0 and zero gradient, so that it neither helps nor poisons its batch; the data stage is where
-        such utterances are found, counted and dropped.
+        (N,) losses. An utterance without any alignment (fewer frames than labels plus repeated labels) has loss 0 and
+        zero gradient, so that it does not affect its batch; the data stage finds, counts and drops such utterances.
     """
     assert logits.ndim == 3, logits.shape
     assert y.ndim == 2, y.shape

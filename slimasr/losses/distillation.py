@@ -1,14 +1,14 @@
-"""In-place sampled distillation: a student follows its teacher at the nodes of the transducer's lattice (paper 2).
+"""In-place sampled distillation: a student learns from its teacher at the nodes of the transducer's lattice (paper 2).
 
-At each node few classes are told apart: some tokens and the rest of the vocabulary together, which needs j + 1 log
-probabilities of the teacher instead of V, and which `slimasr.losses.divergence` compares. The rest's probability is a
-sum over its tokens in the log domain, and everything is computed in float32 (float64 for float64 logits).
+At each node, few classes are distinguished: j tokens, and the rest of the vocabulary as one class. This needs j + 1 log
+probabilities of the teacher instead of V; `slimasr.losses.divergence` compares them. The probability of the rest is a
+sum over its tokens in the log domain. Everything is computed in float32 (float64 for float64 logits).
 
 Memory, for M = N T S nodes and 4-byte floats. Computed by autograd over the full vocabulary, distillation keeps the
-teacher's and the student's log probabilities, at least 2 * 4 M V bytes, and takes as much again for products on the
-way. Here it keeps (12 j + 4) M bytes for the teacher and (4 j + 9) M for the backward pass, next to the logits, which
-the transducer loss keeps alive anyway. The joiner's backward pass needs the logits' gradient, 4 M V bytes, from the
-transducer loss already; autograd would hold one of each loss for a moment, and `distil` spares the second one.
+teacher's and the student's log probabilities, at least 2 * 4 M V bytes, and needs as much again for intermediate
+products. Here it keeps (12 j + 4) M bytes for the teacher and (4 j + 9) M for the backward pass, besides the logits,
+which the transducer loss keeps anyway. The joiner's backward pass needs the gradient of the logits, 4 M V bytes.
+Autograd would temporarily hold one such gradient per loss; `distil` avoids the second one.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["Divergence", "TeacherClasses", "distil", "distillation_loss", "targe
 
 @dataclass(frozen=True)
 class TeacherClasses:
-    """Which tokens a node tells apart, and the teacher's opinion of them and of the rest.
+    """The tokens that each node distinguishes, and the teacher's probabilities of them and of the rest.
 
     Attributes:
         index: (N, T, S, j) int64 tokens, all different; -1 where a node has fewer than j.
-        log_probs: (N, T, S, j + 1) log probabilities, float32 (float64 of float64 logits), the last one the rest's;
-            ``-inf`` where ``index`` is -1, and for the rest where no token is left.
+        log_probs: (N, T, S, j + 1) log probabilities, float32 (float64 for float64 logits); the last one is that of the
+            rest. ``-inf`` where ``index`` is -1, and for a rest without any token.
     """
 
     index: Tensor
@@ -42,12 +42,12 @@ class TeacherClasses:
 
 @torch.no_grad()
 def top_classes(logits: Tensor, num_kd_tokens: int, required: Tensor | None = None) -> TeacherClasses:
-    """Tell apart the tokens that the teacher finds likeliest.
+    """Distinguish the tokens that are most probable for the teacher.
 
     Args:
         logits: (N, T, S, V) the teacher's raw scores.
-        num_kd_tokens: how many tokens, cut to V and raised to r.
-        required: (N, T, S, r) int64 tokens that must be among them, -1 for none; they replace the least likely ones.
+        num_kd_tokens: number of tokens, limited to V and raised to r.
+        required: (N, T, S, r) int64 tokens that must be included, -1 for none; they replace the least probable ones.
     """
     nodes = logits.shape[:-1]
     assert required is None or required.shape[:-1] == nodes, (required.shape, logits.shape)
@@ -65,11 +65,11 @@ def top_classes(logits: Tensor, num_kd_tokens: int, required: Tensor | None = No
 
 @torch.no_grad()
 def target_blank_classes(logits: Tensor, next_tokens: Tensor, blank: int = 0) -> TeacherClasses:
-    """Tell apart the reference's next token, blank and the rest (Panchapagesan et al. 2021).
+    """Distinguish the next token of the reference, blank and the rest (Panchapagesan et al. 2021).
 
     Args:
         logits: (N, T, S, V) the teacher's raw scores.
-        next_tokens: (N, T, S) int64, not blank; -1 behind the last token, where blank alone is told from the rest.
+        next_tokens: (N, T, S) int64, not blank; -1 after the last token, where blank and the rest are the only classes.
         blank: index of the blank unit.
     """
     nodes = logits.shape[:-1]
@@ -85,13 +85,13 @@ def distillation_loss(
 
     Args:
         logits: (N, T, S, V) the student's raw scores.
-        teacher: its opinion at the same nodes.
-        valid: (N, T, S) bool: nodes that count. At the others, logits and opinions may be anything, also not finite.
-        divergence: how the two are compared.
+        teacher: the teacher's classes at the same nodes.
+        valid: (N, T, S) bool: nodes that count. At the others, all values may be arbitrary, also non-finite.
+        divergence: the divergence between the two.
 
     Returns:
-        (N,) losses to differentiate, with respect to ``logits`` alone; of the alpha divergence, the surrogate. And
-        (N,) values of the divergence itself, ratios cut, without gradient.
+        (N,) losses to differentiate with respect to ``logits`` only; for the alpha divergence, this is the surrogate.
+        (N,) values of the divergence itself with clipped ratios, without gradient.
     """
     _, loss, value = distil(logits, teacher, valid, divergence)
     return loss, value
@@ -100,14 +100,13 @@ def distillation_loss(
 def distil(
     logits: Tensor, teacher: TeacherClasses, valid: Tensor, divergence: Divergence
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`distillation_loss`, and the logits to hand on to the transducer loss, so that one gradient serves both.
+    """`distillation_loss`, and the logits for the transducer loss, so that both losses use one gradient tensor.
 
-    The distillation's gradient is added in place to that of the logits returned. Only a loss whose backward pass
-    makes a tensor of its own may be computed from them, as all of `slimasr.losses.transducer` do; sums and the like
-    pass on one that others may hold too.
+    The gradient of the returned logits is modified in place, so use them only for a loss whose backward pass allocates
+    a new gradient (all of `slimasr.losses.transducer` do; `sum()` does not).
 
     Returns:
-        (N, T, S, V) the logits; losses and values as `distillation_loss`.
+        (N, T, S, V) the logits; losses and values as in `distillation_loss`.
     """
     nodes = logits.shape[:-1]
     assert valid.shape == nodes, (valid.shape, logits.shape)
@@ -127,14 +126,14 @@ def distil(
 
 
 class _Distillation(torch.autograd.Function):
-    """(M, V) logits and the teacher's (M, j) classes to these same logits, (M,) surrogates and (M,) divergences.
+    """Map (M, V) logits and the teacher's (M, j) classes to these logits, (M,) surrogates and (M,) divergences.
 
     With w_k the surrogate's derivative by log q_k, W = sum_k w_k, and r the rest, the gradient by the logit z_v is
 
         w_v - W q_v                             for a class v
         (w_r - W q_r) exp(z_v - log sum_r exp)  for a token of the rest
 
-    so that one small number per class and node is all there is to keep.
+    so that only one number per class and node has to be kept.
     """
 
     @staticmethod
@@ -148,7 +147,7 @@ class _Distillation(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         if ctx.needs_input_grad[0]:
             class_grads = weights - weights.sum(dim=1, keepdim=True) * student.exp()
-            log_rest.masked_fill_(log_rest.isneginf(), torch.inf)  # tokens of an impossible rest have gradient 0
+            log_rest.masked_fill_(log_rest.isneginf(), torch.inf)  # tokens of a rest with probability 0 have gradient 0
             ctx.save_for_backward(logits, index, class_grads, log_rest, valid)
         return logits, surrogate, value
 
@@ -163,7 +162,7 @@ class _Distillation(torch.autograd.Function):
         logits_grad = torch.empty_like(logits) if passed_on_grad is None else passed_on_grad.contiguous()
         for rows in row_chunks(logits):
             scale = surrogate_grad[rows, None] * class_grads[rows]
-            # A class much likelier than the rest overflows here, and is overwritten.
+            # A class much more probable than the rest overflows here; it is overwritten below.
             chunk = torch.sub(logits[rows], log_rest[rows, None]).exp_().mul_(scale[:, -1:])
             _fill_classes(chunk, index[rows], scale[:, :-1]).masked_fill_(~valid[rows, None], 0.0)
             if passed_on_grad is None:
@@ -174,13 +173,13 @@ class _Distillation(torch.autograd.Function):
 
 
 def _classes(logits: Tensor, index: Tensor, nodes: torch.Size) -> TeacherClasses:
-    """The teacher's opinion of (M, j) classes from its (M, V) logits, for M = N * T * S nodes."""
+    """The teacher's probabilities of (M, j) classes from its (M, V) logits, for M = N * T * S nodes."""
     log_probs, _ = _class_log_probs(logits, index)
     return TeacherClasses(index.view(*nodes, -1), log_probs.view(*nodes, -1))
 
 
 def _class_log_probs(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, j + 1) log probabilities of classes and rest, and the (M,) log of the rest's sum of exponentials."""
+    """(M, j + 1) log probabilities of classes and rest, and the (M,) log-sum-exp of the rest."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     scores = logits.new_empty((index.shape[0], index.shape[1] + 1), dtype=dtype)
     for rows in row_chunks(logits):
@@ -192,10 +191,10 @@ def _class_log_probs(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fill_classes(matrix: Tensor, index: Tensor, values: Tensor | float) -> Tensor:
-    """Overwrite the entries (M, j) ``index`` of (M, V) ``matrix``, leaving out those of index -1; in place."""
+    """Overwrite the entries (M, j) ``index`` of (M, V) ``matrix`` in place, except those of index -1."""
     if not isinstance(values, Tensor):
         values = matrix.new_full((1, 1), values).expand_as(index)
-    # An absent class repeats the write of one that the node has; a node without any writes back what is there.
+    # An absent class repeats the write of another class; a node without any class writes back the present value.
     place = torch.arange(index.shape[1], device=index.device).expand_as(index)
     largest, at = index.max(dim=1, keepdim=True)
     place = torch.where(index < 0, at, place)

@@ -1,19 +1,19 @@
-"""Divergences of a student's from a teacher's distribution over few classes, with the gradients to train by.
+"""Divergences between a teacher's and a student's distribution over few classes, with gradients for training.
 
 With p the teacher, q the student and t = p / q, per node of the lattice (paper 2, section 3.4):
 
     KL(p || q)  = sum_k p_k log t_k
     D_a(p || q) = sum_k q_k (t_k^a - 1) / (a (a - 1)),    D_1 = KL(p || q),    D_0 = KL(q || p) = -sum_k q_k log t_k
 
-The adaptive alpha divergence takes the larger one of two D_a at each node, their ratios t^a cut at ``iw_clip``. A cut
-ratio has no gradient, so that training goes by the score-function form instead, with all of rho held constant:
+The adaptive alpha divergence is the larger of two D_a at each node, with ratios t^a clipped at ``iw_clip``. A clipped
+ratio has no gradient, so training uses the score-function form, in which rho is constant:
 
-    gradient = -sum_k q_k rho_k grad log q_k,    rho = t                              a = 1, never cut
+    gradient = -sum_k q_k rho_k grad log q_k,    rho = t                              a = 1, not clipped
                                                  rho = log min(t, iw_clip) - 1           a = 0
                                                  rho = min(t^a, iw_clip) / a + 1 / (a (a - 1))
 
-Nothing cut, that is the gradient of D_a itself: the constants drop out, as sum_k q_k grad log q_k = 0. What is
-minimised, the surrogate -sum_k q_k rho_k log q_k, has this gradient but not the divergence's value.
+Without clipping, this is the gradient of D_a itself: the constants vanish because sum_k q_k grad log q_k = 0. The
+minimised surrogate, -sum_k q_k rho_k log q_k, has this gradient but not the value of the divergence.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Divergence:
-    """``kl``, or the adaptive ``alpha`` between ``alpha_min`` and ``alpha_max`` with ratios cut at ``iw_clip``."""
+    """``kl``, or the adaptive ``alpha`` of ``alpha_min`` and ``alpha_max``, with ratios clipped at ``iw_clip``."""
 
     kind: Literal["kl", "alpha"]
     alpha_min: float = -1.0
@@ -36,15 +36,15 @@ class Divergence:
     iw_clip: float = 5.0
 
     def evaluate(self, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compare distributions node by node; none of the results is differentiated.
+        """Compare distributions node by node, without recording gradients.
 
         Args:
-            teacher: (M, K) log probabilities of the classes; ``-inf`` in both where a node lacks one.
+            teacher: (M, K) log probabilities of the classes; ``-inf`` in both distributions where a node lacks a class.
             student: (M, K) log probabilities.
 
         Returns:
-            (M,) surrogates, whose value is the divergence's own for ``kl``; (M,) divergences; (M, K) derivatives of
-            the surrogates with respect to the student's log probabilities.
+            (M,) surrogates, which equal the divergences for ``kl``; (M,) divergences; (M, K) derivatives of the
+            surrogates with respect to the student's log probabilities.
         """
         assert teacher.shape == student.shape, (teacher.shape, student.shape)
         lacking = teacher.isneginf() & student.isneginf()
@@ -63,7 +63,7 @@ class Divergence:
 def _alpha_divergence(
     teacher: Tensor, student: Tensor, log_ratio: Tensor, alpha: float, iw_clip: float
 ) -> tuple[Tensor, Tensor]:
-    """(M,) divergences D_alpha with ratios cut at ``iw_clip``, and (M, K) weights -q rho of their gradients."""
+    """(M,) divergences D_alpha with ratios clipped at ``iw_clip``, and (M, K) weights -q rho of their gradients."""
     if alpha == 1.0:
         p = teacher.exp()
         return _products(p, log_ratio).sum(dim=1), -p

@@ -1,4 +1,4 @@
-"""Frame targets from an alignment, and the cross-entropy that they are trained with."""
+"""Frame targets from an alignment, and their cross-entropy loss."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ IGNORED = -1
 
 
 def frame_targets(alignment: Tensor, y: Tensor, lens: Tensor, num_frames: int) -> Tensor:
-    """(N, T) int64: the token that every frame belongs to, the one that is emitted nearest to it.
+    """(N, T) int64: the token of every frame, which is the one emitted nearest to it.
 
-    A transducer says when a token is emitted, not how long it lasts, and its blanks say nothing of the audio; so the
-    boundary of two tokens is put halfway between their emissions, and a frame just on it goes to the earlier one.
+    A transducer determines when a token is emitted, not how long it lasts, and blanks carry no information about the
+    audio. The boundary between two tokens is therefore halfway between their emissions; a frame on it belongs to the
+    earlier token.
 
     Args:
-        alignment: (N, U) int64, the frame that emits each token, rising; -1 = none.
+        alignment: (N, U) int64, the frame that emits each token, ascending; -1 = none.
         y: (N, U) int64 token ids.
         lens: (N,) int64 frames per utterance.
         num_frames: T.
 
     Returns:
-        Token ids; `IGNORED` on padding and where an utterance has no alignment.
+        Token ids; `IGNORED` on padding and for utterances without an alignment.
     """
     assert alignment.shape == y.shape, (alignment.shape, y.shape)
     frames = torch.arange(num_frames, device=y.device)

@@ -1,4 +1,4 @@
-"""Search spaces: which subnets exist, and how to draw, vary and name them."""
+"""Search spaces define which subnets exist; they draw, vary and parse subnets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Gene = int | float
 
 
 class SearchSpace(ABC):
-    """All subnets a supernet is trained for. Random choices come from the caller's generator alone."""
+    """All subnets of a supernet. Random choices use only the caller's generator."""
 
     @property
     @abstractmethod
@@ -33,7 +33,7 @@ class SearchSpace(ABC):
     @property
     @abstractmethod
     def widths(self) -> tuple[float, ...]:
-        """Every width that occurs, descending: per-width norms exist for these."""
+        """All widths, descending; per-width norms exist for these."""
 
     @abstractmethod
     def count(self) -> int:
@@ -50,15 +50,15 @@ class SearchSpace(ABC):
     @property
     @abstractmethod
     def genes(self) -> dict[str, tuple[Gene, ...]]:
-        """Gene name -> its choices, descending. Those of dropped layers are among them."""
+        """Gene name -> its choices, descending, including those of layers that a subnet may drop."""
 
     @abstractmethod
     def genes_of(self, subnet: Subnet) -> dict[str, Gene]:
-        """The choices that make a subnet, without those of dropped layers."""
+        """The choices of a subnet, without those of dropped layers."""
 
     @abstractmethod
     def from_genes(self, genes: Mapping[str, Gene]) -> Subnet:
-        """The subnet of these choices, all genes or at least those of the layers that run."""
+        """The subnet with these choices, which are those of all genes or at least of the layers that run."""
 
     @abstractmethod
     def sample(self, rng: random.Random) -> Subnet:
@@ -66,17 +66,17 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def mutate(self, subnet: Subnet, rng: random.Random, probability: float) -> Subnet:
-        """A copy in which each gene is drawn anew with the given probability."""
+        """A copy in which each gene is drawn again with the given probability."""
 
     @abstractmethod
     def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
         """A child that takes each gene from either parent."""
 
     def parse(self, text: str) -> Subnet:
-        """The subnet meant by a width (``0.5``), an id (``w0.5``), ``max``, ``min`` or JSON.
+        """Parse a width (``0.5``), an id (``w0.5``), ``max``, ``min`` or JSON.
 
         Raises:
-            UserError: no subnet of this space is meant.
+            UserError: the text is not a subnet of this space.
         """
         try:
             subnet = self._read(text.strip())
@@ -102,7 +102,7 @@ class SearchSpace(ABC):
 
 @dataclass(frozen=True)
 class WidthSpace(SearchSpace):
-    """Subnets that differ in width alone (paper 1)."""
+    """Subnets that differ only in width (paper 1)."""
 
     choices: tuple[float, ...]
 
@@ -154,12 +154,12 @@ class WidthSpace(SearchSpace):
 class LayerSpace(SearchSpace):
     """Subnets that differ in depth and, layer by layer, in the units of named modules (paper 2, section 3.1).
 
-    Layers are dropped from the output side. Genes that keep everything are left out of a subnet, so the max subnet
-    of a width is ``Subnet(width)``. At a width below 1, units shrink with it.
+    Layers are dropped at the output side. A subnet has no genes that keep everything, so the max subnet of a width is
+    ``Subnet(width)``. At a width below 1, units are scaled by it.
 
     Attributes:
         depths: numbers of layers, descending.
-        units: (module, sizes at width 1, descending), sorted by module; every layer chooses for itself.
+        units: (module, sizes at width 1, descending), sorted by module; every layer chooses independently.
         choices: widths, descending.
     """
 
@@ -231,7 +231,7 @@ class LayerSpace(SearchSpace):
         return self._subnet(width, depth, {key: rng.choice(sizes) for key, sizes in self._genes(depth)})
 
     def mutate(self, subnet: Subnet, rng: random.Random, probability: float) -> Subnet:
-        """Layers that a larger depth brings in are drawn at random."""
+        """Layers that a larger depth adds are drawn at random."""
         width = rng.choice(self.choices) if rng.random() < probability else subnet.width
         depth = rng.choice(self.depths) if rng.random() < probability else self._depth(subnet)
         old = self._sizes(subnet)
@@ -242,7 +242,7 @@ class LayerSpace(SearchSpace):
         return self._subnet(width, depth, sizes)
 
     def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
-        """Layers that only one parent has come from that one."""
+        """Layers that only one parent has are taken from it."""
         width, depth = rng.choice((a.width, b.width)), rng.choice((self._depth(a), self._depth(b)))
         parents = [self._sizes(a), self._sizes(b)]
         sizes = {key: rng.choice([parent[key] for parent in parents if key in parent]) for key, _ in self._genes(depth)}
@@ -295,7 +295,7 @@ class LayerSpace(SearchSpace):
 
 
 def build_space(config: SpaceConfig) -> SearchSpace:
-    """The search space that a recipe asks for."""
+    """The search space of a configuration."""
     if config.kind == "widths":
         return WidthSpace(tuple(config.widths))
     units = tuple((module, tuple(sizes)) for module, sizes in config.units.items())

@@ -1,4 +1,4 @@
-"""A subnet is plain data: frozen, hashable, comparable, JSON in and out, with a short stable id."""
+"""A subnet is plain data: frozen, hashable, comparable, convertible to JSON, with a short stable id."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 Units = int | tuple[int, ...]
-"""Which units of a layer run: the first ``k``, or the ones with these indices (sorted)."""
+"""The units of a layer that run: the first ``k``, or those with these indices (sorted)."""
 
 
 @dataclass(frozen=True, order=True)
 class Subnet:
-    """Which part of the shared weights runs, by three genes.
+    """The part of the shared weights that runs, described by three genes.
 
     Attributes:
-        width: fraction of every channel number kept, ``0 < width <= 1`` (prefix slices).
-        path: encoder layer ids in running order; None = all layers. A prefix is a depth; shared low layers
-            followed by other ids are a branch.
-        units: ``("<layer id>.<module>", units)`` pairs, sorted: the FFN channels, heads or modules that run in one
-            layer, on top of what the width allows. 0 or ``()`` leaves the module out.
+        width: fraction of channels that are kept everywhere, ``0 < width <= 1`` (prefix slices).
+        path: encoder layer ids in running order; None = all layers. A prefix is a depth; shared low layers followed by
+            other ids are a branch.
+        units: sorted pairs ``("<layer id>.<module>", units)``: the FFN channels, heads or modules that run in a layer,
+            out of those that the width allows. 0 or ``()`` omits the module.
 
-    Genes of layers outside ``path`` are dropped at construction, so equal networks are equal subnets.
+    Genes of layers outside ``path`` are removed at construction, so equal networks are equal subnets.
     """
 
     width: float = 1.0
@@ -40,12 +40,12 @@ class Subnet:
         return self.path is None or layer in self.path
 
     def units_of(self, layer: int, module: str) -> Units | None:
-        """Units chosen for one module of one layer, None = all that the width allows."""
+        """The chosen units of one module of one layer; None = all that the width allows."""
         return dict(self.units).get(f"{layer}.{module}")
 
     @property
     def id(self) -> str:
-        """Short stable name, fit for paths and tables: ``w0.5``, ``w1-l9``, ``w1-l9-3fa2c1d0``."""
+        """Short stable name for paths and tables: ``w0.5``, ``w1-l9``, ``w1-l9-3fa2c1d0``."""
         parts = [f"w{self.width:g}"]
         if self.path is not None:
             parts.append(f"l{len(self.path)}")
@@ -55,7 +55,7 @@ class Subnet:
         return "-".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; genes that keep everything are left out."""
+        """Plain JSON data, without genes that keep everything."""
         data: dict[str, Any] = {"width": self.width}
         if self.path is not None:
             data["path"] = list(self.path)
@@ -68,7 +68,7 @@ class Subnet:
         """Inverse of `to_dict`.
 
         Raises:
-            ValueError: unknown key, a value of another form, or a width outside (0, 1].
+            ValueError: a key is unknown, a value has a wrong type, or the width is outside (0, 1].
         """
         unknown = set(data) - {"width", "path", "units"}
         if unknown:
@@ -84,7 +84,7 @@ class Subnet:
         return cls(float(width), None if path is None else tuple(path), chosen)
 
     def to_json(self) -> str:
-        """One line of JSON, keys sorted: equal subnets give equal strings."""
+        """One line of JSON with sorted keys, so that equal subnets have equal strings."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
@@ -130,7 +130,7 @@ def _read_units(key: str, value: Any) -> Units:
 
 
 def _canonical(units: Units) -> Units:
-    """Index sets sorted; an index set that is a prefix becomes its length."""
+    """Sort a set of indices; a set that is a prefix becomes its length."""
     if isinstance(units, int):
         return units
     ordered = tuple(sorted(set(units)))

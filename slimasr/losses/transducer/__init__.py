@@ -7,9 +7,9 @@ Arguments shared by all losses (B utterances, S symbols, T frames, C output unit
 - ``rnnt_type``: ``regular`` (any number of symbols per frame), ``modified`` (a symbol takes a frame) or
   ``constrained`` (as modified, and the blank after a symbol is paid for on the same frame).
 - ``delay_penalty``: nats per frame by which an earlier symbol is favoured; 0 is off.
-- ``reduction``: ``none`` gives (B,), one sum over alignments per utterance in nats; ``mean`` and ``sum``
-  are over utterances.
-- ``backend``: who runs the lattice recursion. ``auto`` takes k2 where it imports, else torch.
+- ``reduction``: ``none`` returns (B,), one sum over alignments per utterance in nats; ``mean`` and ``sum`` reduce
+  over utterances.
+- ``backend``: the implementation of the lattice recursion; ``auto`` is k2 if it can be imported, else torch.
 
 Losses are float32 (float64 for float64 input), also under autocast. An utterance without any alignment,
 such as more symbols than frames when a symbol takes a frame, has loss +inf and zero gradient. All functions

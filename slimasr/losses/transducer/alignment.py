@@ -26,7 +26,7 @@ def best_alignment(
         termination_symbol: the blank.
 
     Returns:
-        Frames, -1 behind an utterance's last symbol, and everywhere in an utterance without any alignment.
+        Frames; -1 after an utterance's last symbol, and everywhere in an utterance without any alignment.
 
     Raises:
         ValueError: unknown ``rnnt_type``, or a boundary outside of the lattice or not beginning at 0, 0.
@@ -40,7 +40,7 @@ def best_alignment(
 def best_path(px: Tensor, py: Tensor, boundary: Tensor | None = None, rnnt_type: RnntType = "regular") -> Tensor:
     """`best_alignment` from log-probabilities: (B, S, T) of symbols and (B, S + 1, T) of blanks.
 
-    The recursion is the loss's own, with a maximum where the loss adds; its arcs then tell by which one the best
+    The recursion is that of the loss, with a maximum in place of the sum. Its arcs then show through which one the best
     path enters each node, and all paths are followed back together.
     """
     limits = check_boundary(boundary, px.shape[0], px.shape[1], py.shape[2])

@@ -1,4 +1,4 @@
-"""Who runs the lattice recursion: k2's C++ and CUDA where it imports, or our own in torch."""
+"""Select the implementation of the lattice recursion: k2 (C++ and CUDA) if it can be imported, or ours in torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Backend = Literal["auto", "k2", "torch"]
 
 @functools.cache
 def _import_k2() -> ModuleType | str:
-    """k2, or why it does not import (a k2 built for another torch raises OSError)."""
+    """The k2 module, or why it cannot be imported (a k2 built for another torch raises OSError)."""
     try:
         return importlib.import_module("k2")
     except (ImportError, OSError) as error:
@@ -26,17 +26,17 @@ def _import_k2() -> ModuleType | str:
 
 
 def k2_import_error() -> str | None:
-    """Why k2 does not import, or None when it does."""
+    """Why k2 cannot be imported, or None if it can."""
     k2 = _import_k2()
     return k2 if isinstance(k2, str) else None
 
 
 def resolve_backend(backend: Backend) -> Literal["k2", "torch"]:
-    """What ``auto`` means here, and whether ``k2`` can be had.
+    """Resolve ``auto``, and check that ``k2`` is available.
 
     Raises:
-        UserError: ``k2`` was asked for and does not import.
-        ValueError: no such backend.
+        UserError: ``k2`` was requested and cannot be imported.
+        ValueError: there is no such backend.
     """
     if backend not in ("auto", "k2", "torch"):
         raise ValueError(f"backend must be auto, k2 or torch, not {backend!r}")
@@ -51,7 +51,7 @@ def resolve_backend(backend: Backend) -> Literal["k2", "torch"]:
 def run_recursion(
     px: Tensor, py: Tensor, boundary: Tensor | None, backend: Backend, return_grad: bool = False
 ) -> tuple[Tensor, Occupation | None]:
-    """`lattice_scores` on the chosen backend; same arguments, values and gradients on both."""
+    """`lattice_scores` on the chosen backend, with the same arguments, values and gradients."""
     if resolve_backend(backend) == "torch":
         return lattice_scores(px, py, boundary, return_grad)
     k2 = _import_k2()
@@ -66,5 +66,5 @@ def run_recursion(
 
 
 def _drop_missing_paths(scores: Tensor) -> Tensor:
-    """Cut the gradient of utterances without any path: k2 sends it back along one that does not exist."""
+    """Stop the gradient of utterances without any path, which k2 would propagate along a non-existent one."""
     return scores.masked_fill(scores == -torch.inf, -torch.inf)

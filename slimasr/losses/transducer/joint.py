@@ -1,8 +1,8 @@
 """Log-probabilities of the next symbol and of blank, straight from the joiner's logits.
 
 The logits are by far the largest tensor of transducer training. ``log_softmax`` and two gathers would keep
-a second copy of them for the backward pass and make three more on the way; here the forward pass keeps
-nothing but the logits, and the backward pass allocates only their gradient.
+a second copy of them for the backward pass and make three temporary ones. Here the forward pass keeps only the
+logits, and the backward pass allocates only their gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which positions of the lattice are worth a real joiner: a window of R consecutive positions per frame."""
+"""Select the positions of the lattice for the full joiner: a window of R consecutive positions per frame."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor
 
 
 def prune_ranges(px_grad: Tensor, py_grad: Tensor, boundary: Tensor, s_range: int) -> Tensor:
-    """Windows of most occupation probability, made into a band that a path can follow from start to end.
+    """Find the windows of highest occupation probability, adjusted to a band that a path can follow to the end.
 
     Args:
         px_grad: (B, S, T + 1) or (B, S, T) occupation of the symbol arcs.
         py_grad: (B, S + 1, T) occupation of the blank arcs.
         boundary: (B, 4) int64.
-        s_range: positions to keep per frame. Cut to S + 1; in the regular topology raised (with a warning)
-            to the least width with which every utterance can reach its last symbol in its frames.
+        s_range: positions to keep per frame. It is limited to S + 1. In the regular topology it is raised, with a
+            warning, to the smallest width with which every utterance can reach its last symbol.
 
     Returns:
         (B, T, R) int64: the positions kept. Starts rise by less than R from frame to frame (at most 1 where
         a symbol takes a frame), begin at 0 and end so that the last position is inside.
 
     Raises:
-        ValueError: ``s_range`` is below 2 in the regular topology (no path could ever move on) or below 1.
+        ValueError: ``s_range`` is below 2 in the regular topology (no path could advance) or below 1.
 
     Source: section 3.2 of Kuang et al. 2022.
     """
@@ -36,8 +36,8 @@ def prune_ranges(px_grad: Tensor, py_grad: Tensor, boundary: Tensor, s_range: in
     regular = px_frames == num_frames + 1
     width = _window_width(s_range, num_symbols, s_end, t_end, regular)
 
-    # Occupation inside a window: its blank arcs, less the mass that enters its first position by a symbol
-    # from below it (that symbol is scored at the position before, which the window has cut off).
+    # Occupation inside a window: its blank arcs, minus the mass that enters its first position by a symbol
+    # (that symbol is scored at the previous position, which is outside of the window).
     inside = py_grad.unfold(1, width, 1).sum(dim=3)  # (B, S + 2 - width, T)
     if num_symbols:
         inside[:, 1:] -= px_grad[:, : inside.shape[1] - 1, :num_frames]
@@ -51,7 +51,7 @@ def prune_ranges(px_grad: Tensor, py_grad: Tensor, boundary: Tensor, s_range: in
 
 
 def prune_joiner_inputs(am: Tensor, lm: Tensor, ranges: Tensor) -> tuple[Tensor, Tensor]:
-    """Pair each frame with the predictor's output at the positions kept for it.
+    """Pair each frame with the predictor's output at the positions that were kept for it.
 
     Args:
         am: (B, T, C_am) encoder side of the joiner's input.
@@ -59,13 +59,13 @@ def prune_joiner_inputs(am: Tensor, lm: Tensor, ranges: Tensor) -> tuple[Tensor,
         ranges: (B, T, R) from `prune_ranges`.
 
     Returns:
-        (B, T, R, C_am), a view without memory of its own, and (B, T, R, C_lm).
+        (B, T, R, C_am), which is a view, and (B, T, R, C_lm).
     """
     batch_size, num_frames, width = ranges.shape
     assert am.shape[:2] == (batch_size, num_frames), (am.shape, ranges.shape)
     assert lm.shape[0] == batch_size, (lm.shape, ranges.shape)
     am_pruned = am.unsqueeze(2).expand(-1, -1, width, -1)
-    # One flat row index per position: rows are copied whole, and their gradients added whole.
+    # One flat row index per position, so that whole rows are copied and whole gradients are added.
     first_row = torch.arange(batch_size, device=ranges.device).reshape(-1, 1, 1) * lm.shape[1]
     rows = (ranges + first_row).reshape(-1)
     lm_pruned = lm.flatten(0, 1).index_select(0, rows).view(batch_size, num_frames, width, lm.shape[2])
@@ -73,7 +73,7 @@ def prune_joiner_inputs(am: Tensor, lm: Tensor, ranges: Tensor) -> tuple[Tensor,
 
 
 def _window_width(s_range: int, num_symbols: int, s_end: Tensor, t_end: Tensor, regular: bool) -> int:
-    """``s_range`` made possible: wide enough to reach the end, not wider than the lattice."""
+    """Adjust ``s_range``: wide enough to reach the end, not wider than the lattice."""
     if s_range < (2 if regular else 1):
         raise ValueError(f"s_range must be at least {2 if regular else 1} for this lattice, not {s_range}")
     if regular:
@@ -88,18 +88,18 @@ def _window_width(s_range: int, num_symbols: int, s_end: Tensor, t_end: Tensor, 
 
 
 def _followable(start: Tensor, max_rise: int) -> Tensor:
-    """Change (B, T) starts until they begin at 0, never fall and rise by ``max_rise`` at most.
+    """Adjust (B, T) starts so that they begin at 0, never decrease and increase by at most ``max_rise``.
 
-    Falls are smoothed by lowering the frames before them; steep rises by lifting the frames before them,
-    because lowering what follows would lose the last symbol.
+    Decreases are removed by lowering the frames before them, and steep increases by raising the frames before them,
+    because lowering the frames after them would lose the last symbol.
     """
     rising = _reverse_cummin(start)
     ramp = max_rise * torch.arange(start.shape[1], device=start.device)
-    # start[t + 1] - start[t] <= max_rise is the same as: ramp - start does not fall.
+    # start[t + 1] - start[t] <= max_rise is equivalent to: ramp - start does not decrease.
     slack = _reverse_cummin(ramp - rising).clamp(min=0)
     return ramp - slack
 
 
 def _reverse_cummin(values: Tensor) -> Tensor:
-    """Smallest value from each frame on: the largest never-falling sequence below ``values``."""
+    """Smallest value from each frame on, which is the largest non-decreasing sequence below ``values``."""
     return values.flip(-1).cummin(dim=-1).values.flip(-1)

@@ -129,9 +129,9 @@ def rnnt_loss_smoothed(
 ) -> Tensor | tuple[Tensor, Occupation]:
     """`rnnt_loss_simple`, interpolated with the log-probabilities of the predictor and of the encoder alone.
 
-    Keeps the simple joiner from trusting the predictor more than a real one would, which makes better prune
-    ranges. ``lm`` is taken to be a sensible distribution by itself. The encoder alone is weighted by a
-    unigram estimated from the whole batch, so the loss of an utterance depends a little on its batch unless
+    The interpolation keeps the simple joiner from relying on the predictor more than a full joiner would, which
+    improves the prune ranges. ``lm`` alone is assumed to be a sensible distribution. The encoder alone is weighted by
+    a unigram estimated from the whole batch, so the loss of an utterance depends slightly on its batch unless
     ``am_only_scale`` is 0.
 
     Args:
@@ -197,9 +197,9 @@ def rnnt_loss_pruned(
 def get_rnnt_prune_ranges(
     px_grad: Tensor, py_grad: Tensor, boundary: Tensor, s_range: int, *, backend: Backend = "auto"
 ) -> Tensor:
-    """(B, T, R) positions worth a real joiner, from the occupations that the simple loss returns.
+    """(B, T, R) positions for the full joiner, from the occupations that the simple loss returns.
 
-    Index arithmetic in torch: ``backend`` is only checked. See
+    This is index arithmetic in torch; ``backend`` is only checked. See
     `slimasr.losses.transducer.pruning.prune_ranges`.
     """
     resolve_backend(backend)
@@ -209,7 +209,7 @@ def get_rnnt_prune_ranges(
 def do_rnnt_pruning(am: Tensor, lm: Tensor, ranges: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
     """Joiner inputs (B, T, R, C_am) and (B, T, R, C_lm) from (B, T, C_am), (B, S + 1, C_lm) and prune ranges.
 
-    Indexing in torch: ``backend`` is only checked. See
+    This is indexing in torch; ``backend`` is only checked. See
     `slimasr.losses.transducer.pruning.prune_joiner_inputs`.
     """
     resolve_backend(backend)
@@ -239,7 +239,7 @@ def _loss(
 
 
 def _full_precision(tensor: Tensor) -> torch.autocast:
-    """Autocast switched off: a log-probability summed over hundreds of frames does not fit half precision."""
+    """Switch autocast off, because sums of log-probabilities over hundreds of frames do not fit half precision."""
     return torch.autocast(device_type=tensor.device.type, enabled=False)
 
 
