@@ -61,6 +61,7 @@ class SlimmableConfig(MethodSection):
 class SeparateConfig(MethodSection):
     """One subnet of the space, built as a stand-alone model and trained alone: the baseline."""
 
+    # YAML reads a bare width as a number, which is as good as a string.
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     kind: Literal["separate"] = "separate"

@@ -1,6 +1,6 @@
 """The Method protocol: a training method is a plan for each step, plus what it hooks into.
 
-The trainer calls a method at fixed points and knows none by name; a method never sees the trainer. A new paper is
+The trainer calls a method at fixed points and knows no method by name; a method never sees the trainer. A new paper is
 one module beside this one that overrides what it needs.
 """
 
@@ -170,7 +170,7 @@ class Method(nn.Module, ABC):
         """The passes of this step, in running order."""
 
     def evaluated(self) -> list[Subnet]:
-        """Subnets validated each epoch."""
+        """Subnets validated each epoch; default: all of the space, which is too many for most spaces of layers."""
         return list(self.space)
 
     def calibrated(self) -> list[Subnet]:
@@ -181,10 +181,10 @@ class Method(nn.Module, ABC):
         return self.evaluated()
 
     def normalizer(self, batch: Batch) -> float:
-        """What this batch counts for among all batches of the step; default: its tokens.
+        """The weight of this batch among all batches of the step; default: its tokens.
 
-        The step's loss is the mean of its batches' losses, weighted so: a loss per token comes out as one sum over
-        all processes and accumulated batches, divided by all their tokens.
+        The step's loss is the weighted mean of its batches' losses. With tokens as weights, a loss per token is one sum
+        over all processes and accumulated batches, divided by all their tokens.
         """
         return float(max(1, batch.num_tokens))
 
@@ -208,9 +208,9 @@ class Method(nn.Module, ABC):
         """Called when all gradients of the step are summed and reduced, before clipping."""
 
     def update_masks(self, objective: Objective, context: StepContext) -> dict[str, Tensor]:
-        """Parameter name -> bool mask of the weights this step may change.
+        """Parameter name -> bool mask of the weights that this step may change; all others may change whole.
 
-        Weights outside keep value and optimiser state bit for bit: neither momentum nor decay moves them.
+        Weights outside a mask keep their value and optimiser state bit for bit: neither momentum nor decay moves them.
         """
         return {}
 
@@ -303,7 +303,7 @@ def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Te
 
 
 def teacher_output(output: PassOutput, teacher: Pass, student: Pass) -> PassOutput:
-    """The part of a teacher's output that belongs to its student's utterances."""
+    """The part of a teacher's output that belongs to the utterances of its student."""
     if student.rows == teacher.rows:
         return output
     assert student.rows is not None, "a student's utterances are some of its teacher's"

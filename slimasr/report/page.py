@@ -7,8 +7,8 @@ from html import escape
 
 import plotly.offline
 
-from slimasr.report.plots import Plot
-from slimasr.report.strips import Drawing, strips_html
+from slimasr.report.draw_html import plotly_figure, strips_html
+from slimasr.report.picture import Chart, Drawing, Picture
 from slimasr.report.tables import Table
 from slimasr.report.verdicts import Finding
 
@@ -55,9 +55,9 @@ def render_page(
     title: str,
     lead: str,
     tables: Sequence[Table],
-    plots: Sequence[Plot],
+    plots: Sequence[Picture],
     drawings: Sequence[Drawing],
-    curves: Sequence[Plot],
+    curves: Sequence[Picture],
     findings: Sequence[Finding],
 ) -> str:
     """The whole page. Everything it shows is inside the file, the plot library too.
@@ -110,17 +110,21 @@ def _cell(tag: str, kind: str, text: str) -> str:
     return f'<{tag} class="{kind}">{escape(text)}</{tag}>'
 
 
-def _grid(plots: Sequence[Plot]) -> str:
-    return f'<div class="grid">{"".join(_plot(plot) for plot in plots)}</div>'
+def _grid(pictures: Sequence[Picture]) -> str:
+    charts = [chart for picture in pictures for chart in picture.charts]
+    return f'<div class="grid">{"".join(map(_plot, charts))}</div>'
 
 
-def _plot(plot: Plot) -> str:
-    figure = plot.figure.to_json().replace("</", "<\\/")
-    note = f'<p class="note">{escape(plot.note)}</p>' if plot.note else ""
+def _plot(chart: Chart) -> str:
+    figure = plotly_figure(chart)
+    if not figure.data:
+        return ""
+    data = figure.to_json().replace("</", "<\\/")
+    note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
     return (
-        f"<section><h3>{escape(plot.title)}</h3>{note}"
-        f'<div class="plot" style="height: {plot.height}px"></div>'
-        f'<script type="application/json">{figure}</script></section>'
+        f"<section><h3>{escape(chart.title)}</h3>{note}"
+        f'<div class="plot" style="height: {figure.layout.height}px"></div>'
+        f'<script type="application/json">{data}</script></section>'
     )
 
 

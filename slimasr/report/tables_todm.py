@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slimasr.report.families import line_name
 from slimasr.report.pairs import main_todm, of_model, todm_pairs
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.report.roles import MODELS, OVER
-from slimasr.report.series import line_name
 from slimasr.report.tables import ABSENT, Table, set_names, shape_cells
 
 _HALF = 0.5

@@ -7,12 +7,12 @@ from pathlib import Path
 from slimasr.files import write_atomic
 from slimasr.report import tables
 from slimasr.report.claims import judge
+from slimasr.report.describe import architecture_drawings, result_pictures, training_pictures
+from slimasr.report.draw_png import write_png
 from slimasr.report.page import render_page
-from slimasr.report.pictures import write_pictures
-from slimasr.report.plots import cost_plots, curve_plots, energy_plots, search_plots
+from slimasr.report.picture import Drawing, Picture
 from slimasr.report.records import Study
 from slimasr.report.results_md import all_tables
-from slimasr.report.strips import drawings
 from slimasr.report.verdicts import Finding, Verdict
 
 
@@ -24,12 +24,14 @@ def write_report(study: Study, out: Path) -> list[Path]:
         out: the HTML file.
     """
     set_name = shown_set(study)
-    plots = search_plots(study) + cost_plots(study, set_name) + energy_plots(study)
     shown = [table for table in all_tables(study) if table.rows]
-    drawn, curves = drawings(study, set_name), curve_plots(study)
-    page = render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawn, curves, _tested(study))
+    plots = result_pictures(study, set_name)
+    drawings = architecture_drawings(study, set_name)
+    curves = training_pictures(study)
+    page = render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawings, curves, _tested(study))
     write_atomic(out, page)
-    return [out, *write_pictures(study, set_name, out.parent, out.stem)]
+    drawn: list[Picture | Drawing] = [*plots, *drawings, *curves]
+    return [out, *(write_png(picture, out.with_name(f"{out.stem}-{picture.name}.png")) for picture in drawn)]
 
 
 def shown_set(study: Study) -> str:

@@ -8,7 +8,7 @@ from slimasr.results.entry import File, Genes
 
 
 class Decoded(File):
-    """decode/<subnet id>/<set>/decode.json, beside the words that were recognised."""
+    """Decoding notes in `decode/<subnet id>/<set>/` how the words there were recognised."""
 
     PLACE: ClassVar[str] = "decode.json"
     ADVICE: ClassVar[str] = "run stage 6 (slimasr-decode) again"

@@ -17,8 +17,8 @@ E = TypeVar("E", bound="Entry")
 F = TypeVar("F", bound="File")
 
 VERSION = 1
-"""Version of the layout that is written. It grows when a reader of the old layout would misunderstand the new one;
-a key that old readers may overlook needs no new version."""
+"""Version of the layout that is written. It has to grow when readers of the old layout would misunderstand the new
+one; a new key that they may overlook needs no new version."""
 
 NEEDED = {
     "bool_type": "true or false",
@@ -28,7 +28,7 @@ NEEDED = {
     "string_type": "a text",
     "tuple_type": "a list",
 }
-"""Pydantic's name of an error -> what the value needs to be."""
+"""Pydantic's name of an error -> what the value needs to be, in words."""
 
 
 def _number(value: Any) -> int | float:
@@ -66,6 +66,8 @@ class Entry(BaseModel):
         populate_by_name=True,
         protected_namespaces=(),
         use_attribute_docstrings=True,
+        # Validators are built when they are first needed, so that commands can print their help without them.
+        defer_build=True,
     )
 
     def to_dict(self) -> dict[str, Any]:

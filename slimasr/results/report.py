@@ -18,7 +18,7 @@ from slimasr.results.search import FoundEntry, Summary
 
 
 class CurvePoint(Entry):
-    """One validation on dev."""
+    """This is one validation on dev during the training."""
 
     epoch: Whole
     """Epochs finished."""
@@ -31,7 +31,7 @@ class CurvePoint(Entry):
 
 
 class CandidateLists(Entry):
-    """Every subnet that a search has evaluated; the lists have one item each."""
+    """The lists have one item for every subnet that the search has evaluated."""
 
     set_name: str = Field(validation_alias="set", serialization_alias="set")
     """Name of the dev set."""
@@ -74,7 +74,7 @@ class Placed(Entry):
 
 
 class ReportedRun(RunFacts, Placed):
-    """One experiment: what its results.json says, and what the report has taken from its other files."""
+    """An experiment: the keys of its results.json, and what the report takes from its other files."""
 
     front: tuple[FoundEntry, ...] = ()
     """The subnets of the Pareto front, cheapest first."""
@@ -99,7 +99,7 @@ class ReportedRun(RunFacts, Placed):
 
 
 class SystemEntry(Entry):
-    """One side of a comparison."""
+    """This says whose errors are compared."""
 
     role: str
     """What the experiments stand for."""
@@ -114,7 +114,7 @@ class SystemEntry(Entry):
 
 
 class ComparisonEntry(Entry):
-    """Two systems on the same utterances."""
+    """Two systems are compared on the same utterances."""
 
     a: SystemEntry
     """The first system."""
@@ -149,7 +149,7 @@ class ComparisonEntry(Entry):
 
 
 class Report(File):
-    """What ``slimasr-report --json`` writes: all that tables, pictures and verdicts are made from."""
+    """`slimasr-report --json` writes this file: all that tables, pictures and verdicts are made from."""
 
     ADVICE: ClassVar[str] = "is that a file that slimasr-report --json wrote? If so, write it again"
 

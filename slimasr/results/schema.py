@@ -29,7 +29,7 @@ CountsInText = Annotated[tuple[int, ...], BeforeValidator(_split), PlainSerializ
 
 
 class WordRate(Entry):
-    """The error rate of words."""
+    """The first keys of a word error rate."""
 
     wer: Number
     """Word error rate in percent."""
@@ -42,7 +42,7 @@ class WordRate(Entry):
 
 
 class CharacterRate(Entry):
-    """The error rate of characters."""
+    """The first keys of a character error rate."""
 
     cer: Number
     """Character error rate in percent."""
@@ -55,7 +55,7 @@ class CharacterRate(Entry):
 
 
 class ScoreEntry(Entry):
-    """What error rates have in common: the kinds of errors, and with what they were measured."""
+    """The keys that error rates have in common: the kinds of errors, and what they were measured with."""
 
     ins: Whole
     """Insertions."""
@@ -88,12 +88,12 @@ class ScoreEntry(Entry):
     versions."""
 
     def measured(self: S, checkpoint: str, decoding: str, data: str | None) -> S:
-        """The same with what it was measured with."""
+        """A copy that says what it was measured with."""
         return self.model_copy(update={"checkpoint": checkpoint, "decoding": decoding, "data": data})
 
 
 class WerEntry(ScoreEntry, WordRate):
-    """The word error rate of a subnet on a set."""
+    """This is the word error rate of a subnet on a set."""
 
     by_utterance: CountsInText = Field(
         default=(), validation_alias="errors_by_utterance", serialization_alias="errors_by_utterance"
@@ -108,17 +108,17 @@ class WerEntry(ScoreEntry, WordRate):
     """Name and version of the runtime. Of models in int8 only."""
 
     def measured_in_int8(self, weights: str, decoding: str, runtime: str, data: str) -> WerEntry:
-        """The same with what it was measured with."""
+        """A copy that says what it was measured with."""
         conditions = {"decoding": decoding, "data": data, "weights": weights, "runtime": runtime}
         return self.model_copy(update=conditions)
 
 
 class CerEntry(ScoreEntry, CharacterRate):
-    """The character error rate of a subnet on a set."""
+    """This is the character error rate of a subnet on a set."""
 
 
 class SearchedEntry(Entry):
-    """What the search of stage 5 went by. Another search takes it over if it was measured under the same conditions."""
+    """The search of stage 5 chose by these values. Another search reuses them if its conditions are the same."""
 
     wer: Number
     """WER on dev in percent."""
@@ -140,7 +140,7 @@ class SearchedEntry(Entry):
 
 
 class Int8Entry(Entry):
-    """The subnet as an int8 model in a device's runtime."""
+    """`slimasr-quantize` adds this: the subnet as an int8 model in a device's runtime."""
 
     wer: Mapping[str, WerEntry] = {}
     """WER by the name of the set."""
@@ -153,11 +153,11 @@ class Int8Entry(Entry):
 
 
 class SubnetEntry(Entry):
-    """One subnet: what it is, what it costs, and how well it does."""
+    """An entry says what a subnet is, what it costs, and how well it recognises speech."""
 
     subnet: Genes
     """The subnet's genes: `width`, a fraction of all channels; `path`, the layers that run; `units`, how many units
-    of a layer's module run, or which. A gene that keeps everything is left out."""
+    of a layer's module run, or which. A gene that keeps everything is left out, and an unknown one is an error."""
 
     costs: Mapping[str, Number] = {}
     """`params`: parameters; `int8_bytes`: bytes of the weights in int8; `paper_size`: the size that the papers count;
@@ -175,14 +175,14 @@ class SubnetEntry(Entry):
     """CER by the name of the set; absent unless `slimasr-score --char` was asked for it."""
 
     search: SearchedEntry | None = None
-    """What the search went by; absent in entries that no search has made."""
+    """What the search chose by; absent in entries that no search has made."""
 
     int8: Int8Entry | None = None
     """The int8 model; absent unless `slimasr-quantize` has made it."""
 
 
 class EnergyEntry(Entry):
-    """What a stage took, over all its runs."""
+    """An entry says what a stage took, over all its runs."""
 
     kwh: Number | None
     """Energy of the whole machine's processor and GPUs in kWh; null without a readable meter."""
@@ -201,7 +201,7 @@ class EnergyEntry(Entry):
 
 
 class ExtractedFrom(Entry):
-    """Where the weights of an extracted model come from."""
+    """`slimasr-extract` notes where the weights of an extracted model come from."""
 
     experiment: str
     """Name of the supernet's experiment."""
@@ -214,7 +214,7 @@ class ExtractedFrom(Entry):
 
 
 class RunFacts(Entry):
-    """What made a run and what was measured of it: the keys that a report takes from results.json."""
+    """The keys of results.json that reports take over: what made a run, and what was measured of it."""
 
     method: str | None = None
     """The training method, `method.kind` of the configuration."""
@@ -265,7 +265,7 @@ class Named(File):
 
 
 class Results(RunFacts, Named):
-    """results.json of an experiment folder."""
+    """The record of an experiment folder. Training begins it, and every later stage adds what it has measured."""
 
     PLACE: ClassVar[str] = "results.json"
     ADVICE: ClassVar[str] = "restore it, or remove it and run stages 4 to 7 again"

@@ -12,7 +12,7 @@ from slimasr.supernet.front import Measurement
 
 
 class FoundEntry(Entry):
-    """A subnet that was measured on the whole dev set."""
+    """This is a subnet that was measured on the whole dev set."""
 
     id: str
     """Id of the subnet."""
@@ -42,7 +42,7 @@ class FoundEntry(Entry):
 
 
 class StoppedEntry(Entry):
-    """A subnet whose evaluation was stopped early, as it could not reach the Pareto front any more."""
+    """The evaluation of this subnet was stopped early, as it could not reach the Pareto front any more."""
 
     id: str
     """Id of the subnet."""
@@ -81,7 +81,7 @@ class SearchFile(File):
 
 
 class Front(SearchFile):
-    """search/front.json: the Pareto front of WER and cost."""
+    """The search writes the Pareto front of WER and cost here."""
 
     PLACE: ClassVar[str] = "search/front.json"
 
@@ -93,7 +93,7 @@ class Front(SearchFile):
 
 
 class Candidates(SearchFile):
-    """search/candidates.json: every subnet that the search has evaluated."""
+    """The search writes every subnet here that it has evaluated."""
 
     PLACE: ClassVar[str] = "search/candidates.json"
 
@@ -115,7 +115,7 @@ class Candidates(SearchFile):
 
 
 class Summary(File):
-    """search/summary.json: how fast the search was, and how long beside the training."""
+    """The search notes here how fast it was, and how long it took compared with the training."""
 
     PLACE: ClassVar[str] = "search/summary.json"
     ADVICE: ClassVar[str] = "remove it and run stage 5 (slimasr-search) again"

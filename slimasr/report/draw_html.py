@@ -1,0 +1,121 @@
+"""Draw pictures for the page: charts as plotly figures with hover text, architectures as inline SVG."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from slimasr.report.picture import COLORS, TRACK, Axis, Chart, Drawing, Panel, Series, Strip
+
+_LOG_TICKS = [digit * 10.0**power for power in range(-4, 4) for digit in (1, 2, 5)]
+
+# Pixels: width of a strip, height of a bar and of the gap between bars, width of the layers' numbers.
+_STRIP, _BAR, _GAP, _NUMBERS = 84.0, 11.0, 4.0, 22.0
+
+
+def plotly_figure(chart: Chart) -> go.Figure:
+    """All panels over each other: the first one is shown, a click on a name in the legend shows the others."""
+    figure = go.Figure()
+    drawn: set[Series] = set()
+    for number, panel in enumerate(chart.panels):
+        for series in panel.series:
+            if series not in drawn:
+                visible = True if number == 0 or series.shared else "legendonly"
+                figure.add_scatter(visible=visible, **_trace(chart, panel, series, COLORS[number % len(COLORS)]))
+            drawn.add(series)
+    figure.update_xaxes(_axis(chart.x))
+    figure.update_yaxes(_axis(chart.y))
+    entries = sum(trace.showlegend for trace in figure.data)
+    figure.update_layout(
+        template="none",
+        height=420 + 20 * max(0, entries - 4),  # so that a long legend takes no space from the plot
+        font={"family": "system-ui, sans-serif", "size": 13, "color": "#222"},
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        hoverlabel={"align": "left", "bgcolor": "white"},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    return figure
+
+
+def _trace(chart: Chart, panel: Panel, series: Series, panel_color: str) -> dict[str, Any]:
+    """Options of one plotly trace. A panel with a title has one entry in the legend, at its line."""
+    in_panel = bool(panel.title) and not series.shared
+    name = f"{panel.title}, {series.name}" if in_panel else series.name
+    color = series.color or panel_color
+    parts = ["lines"] * bool(series.line) + ["markers"] * bool(series.marker)
+    marker: dict[str, Any] = {"symbol": series.marker or None, "size": 9, "color": color}
+    if series.marker == "x-thin":
+        marker["line"] = {"width": 2}
+    if series.faint:
+        marker |= {"size": 6, "opacity": 0.3}
+    error_bars = None
+    if series.error_bars is not None:
+        below, above = series.error_bars
+        error_bars = {"symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 4}
+    return {
+        "x": [point.x for point in series.points],
+        "y": [point.y for point in series.points],
+        "error_y": error_bars,
+        "mode": "+".join(parts),
+        "marker": marker,
+        "line": {"color": color, "width": 2, "dash": series.line or None},
+        "name": panel.title if in_panel and series.line else name,
+        "legendgroup": panel.title if in_panel else series.group or series.name,
+        "showlegend": bool(series.line) if in_panel else series.in_legend,
+        "legendrank": 2000 if series.shared else 1000,  # 1000 is the default: shared series come last
+        "text": [point.name for point in series.points],
+        "customdata": ["<br>".join(point.hover) for point in series.points],
+        "hovertemplate": _hover_template(chart, series, name),
+    }
+
+
+def _hover_template(chart: Chart, series: Series, name: str) -> str:
+    """The points' own text where they have one, else their names and coordinates."""
+    if any(point.hover for point in series.points):
+        return "%{customdata}<extra></extra>"
+    lines = ["<b>%{text}</b>"] if any(point.name for point in series.points) else []
+    lines += [name, f"{chart.y.title}: %{{y:.3~f}} {chart.y.unit}", f"{chart.x.title}: %{{x:.3~f}} {chart.x.unit}"]
+    return "<br>".join(lines) + "<extra></extra>"
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    options: dict[str, Any] = {"title": axis.label, "automargin": True, "fixedrange": True}
+    options |= {"gridcolor": "#e5e5e5", "zeroline": False, "linecolor": "#888", "ticks": "outside"}
+    if axis.from_zero:
+        options["rangemode"] = "tozero"
+    if axis.log:
+        options |= {"type": "log", "tickvals": _LOG_TICKS}
+    return options
+
+
+def strips_html(drawing: Drawing) -> str:
+    """The strips as inline SVG pictures that wrap where the page is narrow."""
+    figures = (
+        f'<figure>{_strip_svg(strip, drawing.layers)}<figcaption title="{escape(strip.name)}">'
+        f"{'<br>'.join(map(escape, strip.lines))}</figcaption></figure>"
+        for strip in drawing.strips
+    )
+    return f'<div class="strips">{"".join(figures)}</div>'
+
+
+def _strip_svg(strip: Strip, layers: int) -> str:
+    step = _BAR + _GAP
+    tops = {layer: (layers - layer) * step + _GAP / 2 for layer in range(1, layers + 1)}
+    shapes = [
+        f'<text x="{_NUMBERS - 6:g}" y="{top + _BAR - 2:g}" text-anchor="end">{layer}</text>'
+        for layer, top in tops.items()
+    ]
+    for bar in strip.bars:
+        place = f'x="{_NUMBERS + _STRIP * bar.left:g}" y="{tops[bar.layer]:g}" height="{_BAR:g}"'
+        shapes.append(
+            f"<g><title>{escape(bar.hover)}</title>"
+            f'<rect {place} width="{_STRIP * bar.full_length:.4g}" fill="{TRACK}"/>'
+            f'<rect {place} width="{_STRIP * bar.length:.4g}" fill="{bar.color}"/></g>'
+        )
+    size = f'width="{_NUMBERS + _STRIP:g}" height="{layers * step:g}"'
+    box = f'viewBox="0 0 {_NUMBERS + _STRIP:g} {layers * step:g}"'
+    return f'<svg {box} {size} role="img" aria-label="{escape(strip.name)}">{"".join(shapes)}</svg>'

@@ -1,0 +1,141 @@
+"""Draw pictures as PNG files for READMEs and papers (matplotlib)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+from slimasr.files import replacing
+from slimasr.report.picture import COLORS, TRACK, Chart, Drawing, Panel, Picture
+
+DPI = 160
+MOST_INSIDE = 4
+"""Longer legends stand beside the plot."""
+
+_LINES = {"": "none", "solid": "-", "dash": "--", "dot": ":"}
+_MARKERS: dict[str, dict[str, Any]] = {
+    "": {},
+    "circle": {"marker": "o"},
+    "circle-open": {"marker": "o", "markerfacecolor": "white"},
+    "diamond-open": {"marker": "D", "markerfacecolor": "white"},
+    "triangle-up": {"marker": "^"},
+    "x-thin": {"marker": "x", "markersize": 7, "markeredgewidth": 1.8},
+}
+
+
+def write_png(drawn: Picture | Drawing, path: Path) -> Path:
+    """Draw into a file; returns its path."""
+    figure = chart_figure(drawn) if isinstance(drawn, Picture) else strips_figure(drawn)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+    return path
+
+
+def chart_figure(picture: Picture) -> Figure:
+    """A grid of all panels: of one chart in up to three columns that share their scales, of several in two."""
+    cells = [(chart, panel) for chart in picture.charts for panel in chart.panels]
+    one_chart = len(picture.charts) == 1
+    columns = min(3 if one_chart else 2, len(cells))
+    rows = -(-len(cells) // columns)
+    width, height = (6.4, 4.0) if len(cells) == 1 else (3.8 * columns, 3.0 * rows)
+    beside = 2.0 if any(_is_crowded(panel) for _, panel in cells) else 0.0
+    figure = Figure(figsize=(width + beside, height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=one_chart, sharey=one_chart)
+    for axes in grid.flat[len(cells) :]:
+        axes.set_visible(False)
+    for axes, (_, panel) in zip(grid.flat, cells, strict=False):
+        _draw_panel(axes, panel)
+    for number, (chart, panel) in enumerate(cells):
+        axes = grid.flat[number]
+        _style(axes, chart)
+        axes.set_title(panel.title if one_chart else chart.title, fontsize=9.5, loc="left")
+        if not one_chart or number + columns >= len(cells):
+            axes.set_xlabel(chart.x.label)
+            axes.tick_params(labelbottom=True)
+        if not one_chart or number % columns == 0:
+            axes.set_ylabel(chart.y.label)
+        # Both charts of a row have the same lines, so that a long legend is only needed at the right end.
+        if _is_crowded(panel) and number % columns == columns - 1:
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        elif panel.series and not panel.title and not _is_crowded(panel):
+            axes.legend(frameon=False, fontsize=8)
+    if cells[0][1].title:
+        _add_common_legend(figure)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    size = 4.5 if panel.title or _is_crowded(panel) else 6.0
+    for series in panel.series:
+        style = {"markersize": size, **_MARKERS[series.marker]}
+        if series.faint:
+            style |= {"markersize": 3.7, "markeredgewidth": 0, "alpha": 0.25}
+        axes.errorbar(
+            [point.x for point in series.points],
+            [point.y for point in series.points],
+            yerr=series.error_bars,
+            color=series.color or COLORS[0],
+            linestyle=_LINES[series.line],
+            linewidth=1.3 if _is_crowded(panel) else 1.8,
+            elinewidth=1.0,
+            capsize=3,
+            label=series.name if series.in_legend else None,
+            **style,
+        )
+        for point in series.points if series.labelled else ():
+            place = (point.x, point.y)
+            axes.annotate(point.name, place, (6, 6), textcoords="offset points", fontsize=8, color="#444")
+
+
+def _is_crowded(panel: Panel) -> bool:
+    """Whether the legend is too long to be inside the plot."""
+    return sum(series.in_legend for series in panel.series) > MOST_INSIDE
+
+
+def _style(axes: Axes, chart: Chart) -> None:
+    """Scales, grid and frame, for panels that are all drawn: limits of shared scales are set by all data."""
+    axes.margins(x=0.08, y=0.08)
+    if chart.y.from_zero:
+        axes.set_ylim(bottom=0)
+    if chart.y.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _add_common_legend(figure: Figure) -> None:
+    """One legend for all panels, above them."""
+    drawn: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, names = axes.get_legend_handles_labels()
+        drawn |= dict(zip(names, handles, strict=True))
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper left", ncols=len(drawn), frameon=False, fontsize=8)
+
+
+def strips_figure(drawing: Drawing) -> Figure:
+    """The strips side by side, the layer at the input at the bottom."""
+    count = len(drawing.strips)
+    figure = Figure(figsize=(0.6 + 1.05 * count, 0.8 + 0.22 * drawing.layers), layout="constrained")
+    panels = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+    for axes, strip in zip(panels, drawing.strips, strict=True):
+        for bar in strip.bars:
+            axes.barh(bar.layer, bar.full_length, left=bar.left, height=0.72, color=TRACK)
+            axes.barh(bar.layer, bar.length, left=bar.left, height=0.72, color=bar.color)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0.4, drawing.layers + 0.6)
+        axes.set_xticks([])
+        axes.spines[:].set_visible(False)
+        axes.tick_params(left=False, labelsize=7, labelcolor="#777")
+        axes.set_xlabel("\n".join(strip.lines), fontsize=8, loc="left")
+    panels[0].set_yticks(range(1, drawing.layers + 1))
+    panels[0].set_ylabel("encoder layer", fontsize=8)
+    figure.suptitle(drawing.title, fontsize=9, x=0.01, horizontalalignment="left")
+    return figure

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Write docs/results.md from the descriptions of the fields in slimasr/results.
+
+With ``--check`` nothing is written: exit status 1 says that the page is out of date.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import PlainSerializer
+from pydantic.fields import FieldInfo
+
+from slimasr.results.decoded import Decoded
+from slimasr.results.entry import VERSION, Entry, File
+from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Report, ReportedRun, SystemEntry
+from slimasr.results.schema import (
+    CerEntry,
+    EnergyEntry,
+    ExtractedFrom,
+    Int8Entry,
+    Results,
+    SearchedEntry,
+    SubnetEntry,
+    WerEntry,
+)
+from slimasr.results.search import Candidates, FoundEntry, Front, StoppedEntry, Summary
+from slimasr.supernet.subnet import Subnet
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
+
+HEADINGS: Mapping[type[Entry], str] = {
+    Results: "results.json of an experiment",
+    SubnetEntry: "Subnet",
+    WerEntry: "WER of a set",
+    CerEntry: "CER of a set",
+    SearchedEntry: "Search of a subnet",
+    Int8Entry: "Subnet in int8",
+    EnergyEntry: "Energy of a stage",
+    ExtractedFrom: "Origin of an extracted model",
+    Front: "search/front.json",
+    Candidates: "search/candidates.json",
+    FoundEntry: "Measured subnet",
+    StoppedEntry: "Subnet stopped early",
+    Summary: "search/summary.json",
+    Decoded: "decode.json",
+    Report: "results.json of a report",
+    ReportedRun: "Experiment of a report",
+    CandidateLists: "Candidates of a report",
+    CurvePoint: "Validation",
+    ComparisonEntry: "Comparison",
+    SystemEntry: "Side of a comparison",
+}
+"""The sections of the page in order."""
+
+INTRODUCTION = f"""# Result files
+
+`tools/results_doc.py` writes this page from `slimasr/results/`, where every file has a typed schema.
+
+All files are JSON. Their first key is `version`, the version of the layout, at present {VERSION}. Files that were
+written before layouts had versions lack it and can be read. A file with a newer version is refused. Keys that are not
+listed here are kept when a command changes a file, and otherwise ignored. A damaged file is refused with one line that
+names the key. Error rates (WER, CER and SER) are in percent, and differences between them in points. Keys marked
+"always" are needed. The others are absent until something has been measured, and some in files of older versions.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([INTRODUCTION, *(_section(kind) for kind in HEADINGS)])
+
+
+def _section(kind: type[Entry]) -> str:
+    purpose = " ".join((kind.__doc__ or "").split()).replace("``", "`")
+    level = "##" if issubclass(kind, File) else "###"
+    head = "| key | type | always | meaning |\n| --- | --- | --- | --- |\n"
+    return f"{level} {HEADINGS[kind]}\n\n{purpose}\n\n{head}{''.join(_rows(kind))}"
+
+
+def _rows(kind: type[Entry]) -> Iterator[str]:
+    for name, field in kind.model_fields.items():
+        meaning = " ".join((field.description or "").split())
+        always = "yes" if field.is_required() else ""
+        yield f"| `{field.serialization_alias or name}` | {_type_of(field)} | {always} | {meaning} |\n"
+
+
+def _type_of(field: FieldInfo) -> str:
+    # A tuple with a serialiser of its own is written as one text.
+    if any(isinstance(item, PlainSerializer) for item in field.metadata) and get_origin(field.annotation) is tuple:
+        return "text"
+    return _in_words(field.annotation)
+
+
+def _in_words(annotation: Any) -> str:
+    """A type as the reader of a JSON file sees it."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _in_words(arguments[0])
+    if origin in (Union, UnionType):
+        kinds = [argument for argument in arguments if argument is not NoneType]
+        words = "number" if set(kinds) == {int, float} else " or ".join(map(_in_words, kinds))
+        return f"{words} or null" if NoneType in arguments else words
+    if origin is tuple:
+        item = _in_words(arguments[0])
+        return f"list: {item}" if Ellipsis in arguments else f"list of {len(arguments)}: {item}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"mapping: {_in_words(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Entry):
+        heading = HEADINGS[annotation]
+        return f"[{heading}](#{heading.lower().replace(' ', '-').replace('.', '').replace('/', '')})"
+    plain = {int: "whole number", float: "number", bool: "true or false", str: "text", Subnet: "mapping", Any: "any"}
+    return plain[annotation]
+
+
+def main() -> None:
+    """Write the page, or compare it."""
+    if "--check" in sys.argv[1:]:
+        sys.exit(0 if PAGE.read_text(encoding="utf-8") == page() else "docs/results.md: run tools/results_doc.py")
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
