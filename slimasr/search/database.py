@@ -6,7 +6,6 @@ import logging
 import os
 import sqlite3
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -134,14 +133,7 @@ class Database:
             url = _SQLITE_FILE + quote(os.fsencode(self.file))
             options = {"creator": partial(_connect, self.file)}
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                storage = RDBStorage(
-                    url,
-                    engine_kwargs=options,
-                    heartbeat_interval=self.heartbeat_seconds,
-                    grace_period=round(self.grace_seconds),
-                )
+            storage = RDBStorage(url, engine_kwargs=options)
             if sqlite:
                 _write_ahead(storage.engine)
             return storage

@@ -1,57 +1,51 @@
 """The study: the one record of a search, shared by all its workers on any number of machines.
 
-Every subnet that a worker takes up is a trial of an optuna study. To claim one, a worker writes a running trial for
-it and then looks: of all trials for this subnet that have not failed, the one with the smallest number holds the
-claim, and the others give way. The database numbers the trials of a study one after the other (PostgreSQL and MySQL
-lock the study's row meanwhile, SQLite has one writer at a time), so whoever is not first sees whoever is.
+The table of claims is the record. What was evaluated is also a trial of an optuna study in the same database, for
+optuna's dashboard and plots: the holder of a claim adds it once the outcome is recorded, or whoever takes the claim
+over from a holder that died in between.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import math
 import threading
-import time
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
-import sqlalchemy
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from slimasr.errors import UserError
 from slimasr.locking.liveness import has_ended, is_here, process_identity
+from slimasr.search.claims import CLAIMS, Claims, Row
 from slimasr.search.database import AWAY, Database
 from slimasr.search.generators import Proposal
 from slimasr.search.history import Candidate, History, State
-from slimasr.search.nsga2 import distributions
+from slimasr.search.trials import as_trial, earlier_claims
 from slimasr.supernet.front import Limits
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
 MOST_DEATHS = 3
-"""So many workers may die over one subnet before a run of the search gives in."""
+"""So many workers may die over one subnet before a run of the search stops."""
 
 _RECENT = ("content of the dev set",)
 """Parts of a study's identity that older studies lack."""
 
-_STATES: dict[TrialState, State] = {
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "measured",
-    TrialState.PRUNED: "stopped",
-}
-# Optuna leaves trials alone that never had a heartbeat; a worker can be killed between its two writes.
-_WITHOUT_HEARTBEAT = sqlalchemy.text(
-    "SELECT t.trial_id FROM trials t LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id "
-    "WHERE t.study_id = :study AND t.state = 'RUNNING' AND h.trial_id IS NULL"
-)
+_RUNNING = CLAIMS.c.state == "running"
+_SETTLED = {"owner": None, "token": None}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an evaluation found; fields as in `Candidate`. ``stopped``: it was given up; ``costs``: measured ones."""
+    """What an evaluation found; fields as in `Candidate`. ``stopped``: whether early; ``costs``: measured ones."""
 
     errors: int
     words: int
@@ -63,9 +57,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Claim:
-    """A subnet that this worker alone may measure."""
+    """A subnet that this worker alone may measure; ``token`` tells the claim from all others."""
 
-    trial_id: int
+    token: str
     candidate: Candidate
 
 
@@ -73,7 +67,7 @@ class Study:
     """One search in a database.
 
     What does not show in its name is part of its identity and must agree: figures of another space, dev set or
-    decoding cannot stand beside these.
+    decoding cannot be compared with these.
     """
 
     def __init__(
@@ -96,11 +90,16 @@ class Study:
         Raises:
             UserError: the study there is one of something else; names what differs.
         """
-        self.database, self.name, self._space, self._cost, self._limits = database, name, space, cost, limits
-        self._distributions = distributions(space)
+        self.database = database
+        self.name = name
+        self._space = space
+        self._cost = cost
+        self._limits = limits
         self._owner = process_identity()
-        self._suspects: dict[int, float] = {}
-        self._finished: dict[int, Candidate] = {}  # by trial; they do not change any more
+        self._rows: dict[str, Row] = {}
+        self._candidates: dict[int, Candidate] = {}  # by the number of their claim
+        self._unsettled: set[str] = set()
+        self._last = 0
         self._study = database.patiently(
             lambda: optuna.create_study(
                 storage=database.storage,
@@ -109,11 +108,9 @@ class Study:
                 load_if_exists=True,
             )
         )
-        self._id = database.patiently(lambda: database.storage.get_study_id_from_name(name))
-        self.notes: list[str] = []
-        self._agree(dict(identity))
+        self._claims = database.patiently(lambda: self._open(dict(identity)))
         # Who died earlier may have been killed for any reason: it says nothing about this run.
-        self._last_of_earlier = max((trial.number for trial in self._trials()), default=-1)
+        self._earlier_deaths = {row.subnet: row.deaths + (row.state == "running") for row in self._current()}
 
     def history(self) -> History:
         """All candidates as they are now.
@@ -121,93 +118,86 @@ class Study:
         Raises:
             UserError: one subnet has killed several workers since the study was opened.
         """
-        candidates, deaths = dict[str, Candidate](), dict[str, int]()
-        for trial in self._trials():
-            key = trial.user_attrs["subnet"]
-            if trial.state == TrialState.FAIL:
-                died = trial.number > self._last_of_earlier and "lost" not in trial.user_attrs
-                deaths[key] = deaths.get(key, 0) + died
-            elif self._is_known(trial):
-                earlier = candidates.get(key)
-                if earlier is None or (earlier.state == "stopped" and trial.state == TrialState.COMPLETE):
-                    candidates[key] = self._candidate(trial)
-        for key, number in deaths.items():
-            if number >= MOST_DEATHS and key not in candidates:
-                name = Subnet.from_json(key).id
-                raise UserError(f"{number} workers died over subnet {name}: is the memory enough? (fewer --workers)")
-        return History(candidates.values())
+        for row in self._current():
+            deaths = row.deaths - self._earlier_deaths.get(row.subnet, 0)
+            if deaths >= MOST_DEATHS and row.number not in self._candidates:
+                name = Subnet.from_json(json.loads(row.proposal)["subnet"]).id
+                raise UserError(f"{deaths} workers died over subnet {name}: is the memory enough? (fewer --workers)")
+        return History(self._candidates[number] for number in sorted(self._candidates))
 
     def claim(self, proposal: Proposal, costs: Mapping[str, float]) -> Claim | None:
-        """Take up a subnet; None when another worker was first."""
-        storage, token, key = self.database.storage, uuid.uuid4().hex, proposal.subnet.to_json()
-        genes = self._space.genes_of(proposal.subnet)
-        trial = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            params=genes,
-            distributions={name: self._distributions[name] for name in genes},
-            user_attrs={
-                "subnet": key,
-                "costs": dict(costs),
-                "generation": proposal.generation,
-                "limits": self._limits.given,
-                "owner": self._owner,
-                "token": token,
-            },
-            system_attrs=dict(proposal.marks or {}),
-        )
-        trial_id = self.database.patiently(lambda: storage.create_new_trial(self._id, trial))
-        self._beat(trial_id)
-        rivals = [t for t in self._trials() if t.user_attrs["subnet"] == key and self._is_known(t)]
-        # A connection that broke after the write was made has written twice.
-        for mine in (t for t in rivals[1:] if t.user_attrs["token"] == token):
-            self._give_way(mine._trial_id)
-        if not rivals or rivals[0].user_attrs["token"] != token:
+        """Claim a subnet; None when another worker was first."""
+        key = _key(proposal.subnet.to_json())
+        content = {
+            "subnet": proposal.subnet.to_json(),
+            "costs": dict(costs),
+            "generation": proposal.generation,
+            "marks": dict(proposal.marks or {}),
+        }
+        values = {
+            "number": self._claims.next_number,
+            "state": "running",
+            "owner": self._owner,
+            "token": uuid.uuid4().hex,
+            "started": self._claims.now,
+            "proposal": json.dumps(content),
+        }
+
+        def take() -> Row | None:
+            self._read()
+            row = self._rows.get(key)
+            if row is None:
+                self._claims.add({"subnet": key, **values})
+            elif row.number not in self._candidates:
+                self._claims.update(key, row.token, values)
+            self._read()
+            return self._rows.get(key)
+
+        row = self.database.patiently(take)
+        if row is None or row.token != values["token"]:
             return None
-        return Claim(rivals[0]._trial_id, self._candidate(rivals[0]))
+        return Claim(row.token, self._candidates[row.number])
 
     def finish(self, claim: Claim, outcome: Outcome) -> Candidate | None:
         """Record what was found; None when the claim had been taken away, as this worker was thought dead."""
-        storage, costs = self.database.storage, {**claim.candidate.costs, **outcome.costs}
-        found = {name: value for name, value in asdict(outcome).items() if name != "stopped"}
-        state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
-        values = None if outcome.stopped else [100.0 * outcome.errors / outcome.words, costs[self._cost]]
+        found = asdict(outcome)
+        state = "stopped" if found.pop("stopped") else "measured"
+        values = {
+            "state": state,
+            "ended": self._claims.now,
+            "seconds": CLAIMS.c.seconds + found.pop("seconds"),
+            "outcome": json.dumps({**found, "limits": self._limits.given}),
+        }
+        key = _key(claim.candidate.subnet.to_json())
 
-        def record() -> bool:
-            try:
-                storage.set_trial_user_attr(claim.trial_id, "found", found)
-                storage.set_trial_state_values(claim.trial_id, state, values)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                return storage.get_trial(claim.trial_id).state == state  # an earlier attempt may have got through
-            return True
+        def record() -> Row:
+            self._claims.update(key, claim.token, values, _RUNNING)
+            self._read()
+            return self._rows[key]
 
-        if not self.database.patiently(record):
+        row = self.database.patiently(record)
+        # An attempt whose connection broke may have got through: what counts is what the table holds.
+        if row.token != claim.token or row.state != state:
             return None
-        return replace(
-            claim.candidate,
-            state=_STATES[state],
-            costs=costs,
-            errors=outcome.errors,
-            words=outcome.words,
-            dev_loss=outcome.dev_loss,
-        )
+        self._add_trial(row, claim.token)
+        return self._candidates[row.number]
 
     def give_back(self, claim: Claim) -> None:
         """Free the subnet for others."""
-        self._give_way(claim.trial_id)
+        self._free(_key(claim.candidate.subnet.to_json()), claim.token, {})
 
     @contextmanager
     def alive(self, claim: Claim) -> Iterator[None]:
-        """Signs of life from a thread, while the claim is worked on."""
+        """Heartbeats from a thread, while the claim is worked on."""
         ended = threading.Event()
+        key = _key(claim.candidate.subnet.to_json())
 
         def beat() -> None:
             while not ended.wait(self.database.heartbeat_seconds):
                 try:
-                    self.database.storage.record_heartbeat(claim.trial_id)
+                    self._claims.update(key, claim.token, {})
                 except AWAY:
-                    self.database.note_away()
-                    continue  # the next one may get through, and the worker itself waits for the database
-            self.database.storage.remove_session()
+                    self.database.note_away()  # the next one may get through, and the worker itself waits
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -221,115 +211,145 @@ class Study:
         """Free what dead workers had claimed: those of this machine at once, others when their heartbeat stops.
 
         Whoever lives on this machine keeps what it has, however long it may have slept. While the database is away
-        nobody can give a sign of life, so none is missed until it has been back for a while.
+        no heartbeat can be recorded, so none is missed until it has been back for a while.
         """
-        running = {t._trial_id: t for t in self._trials() if t.state == TrialState.RUNNING}
-        silent = self._silent()
-        for trial_id, trial in running.items():
-            owner = trial.user_attrs["owner"]
-            if has_ended(owner) or (trial_id in silent and not is_here(owner)):
-                self._set_failed(trial_id)
+        for row in self._current():
+            if row.token is None:
+                continue
+            silent = row.silence > self.database.grace_seconds and self.database.settled
+            if not has_ended(row.owner) and (is_here(row.owner) or not silent):
+                continue
+            unchanged = CLAIMS.c.heartbeat == row.heartbeat
+            if row.state == "running":
+                self._free(row.subnet, row.token, {"deaths": CLAIMS.c.deaths + 1}, unchanged)
+            else:
+                self._take_over_trial(row, unchanged)
 
     def seconds(self) -> float:
         """Time spent on evaluations so far, all workers together."""
-        return sum(t.user_attrs.get("found", {}).get("seconds", 0.0) for t in self._trials())
+        return sum(row.seconds for row in self._current())
 
     def busy_seconds(self) -> float:
         """How long at least one worker was at an evaluation that came to its end; they may overlap."""
-        intervals = (
-            (t.datetime_start.timestamp(), t.datetime_complete.timestamp())
-            for t in self._trials()
-            if t.state in _STATES and t.datetime_start is not None and t.datetime_complete is not None
-        )
-        busy, until = 0.0, float("-inf")
-        for start, end in sorted(intervals):
+        busy = 0.0
+        until = -math.inf
+        for start, end in sorted((row.started, row.ended) for row in self._current() if row.ended is not None):
             busy += max(0.0, end - max(start, until))
             until = max(until, end)
         return busy
 
-    def _trials(self) -> list[FrozenTrial]:
-        """In order of their numbers; what was finished when last read is not read again."""
-        return self.database.patiently(lambda: self._study.get_trials(deepcopy=False))
+    def _current(self) -> list[Row]:
+        self.database.patiently(self._read)
+        return list(self._rows.values())
 
-    def _is_known(self, trial: FrozenTrial) -> bool:
-        """Whether a trial is of a subnet that need not be measured, or not by us.
+    def _read(self) -> None:
+        """Bring what is known of the claims up to date."""
+        for row in self._claims.read(self._last, self._unsettled):
+            before = self._rows.get(row.subnet)
+            if before is not None:
+                self._candidates.pop(before.number, None)
+            candidate = self._candidate(row)
+            if candidate is not None:
+                self._candidates[row.number] = candidate
+            self._rows[row.subnet] = row
+            self._last = max(self._last, row.number)
+            if row.token is None:
+                self._unsettled.discard(row.subnet)
+            else:
+                self._unsettled.add(row.subnet)
 
-        A subnet was given up as others beat it; where limits are tighter now, those others may be above them.
+    def _candidate(self, row: Row) -> Candidate | None:
+        """None for a subnet that may be claimed.
+
+        An evaluation was stopped early as other subnets are better; where limits are tighter now, those others may be
+        above them.
         """
-        if trial.state != TrialState.PRUNED:
-            return trial.state in _STATES
-        before = trial.user_attrs.get("limits", {})
-        return all(before.get(name, math.inf) <= bound for name, bound in self._limits.given.items())
-
-    def _candidate(self, trial: FrozenTrial) -> Candidate:
-        if trial._trial_id in self._finished:
-            return self._finished[trial._trial_id]
-        attrs = trial.user_attrs
-        found = attrs.get("found", {})
-        candidate = Candidate(
-            Subnet.from_json(attrs["subnet"]),
-            _STATES[trial.state],
-            {**attrs["costs"], **found.get("costs", {})},
-            attrs["generation"],
+        proposal = json.loads(row.proposal)
+        found = json.loads(row.outcome or "{}")
+        state: State = row.state
+        if state != "measured":
+            before = found.get("limits", {})
+            known = all(before.get(name, math.inf) <= bound for name, bound in self._limits.given.items())
+            if found and known:
+                state = "stopped"
+            elif state == "running":
+                found = {}
+            else:
+                return None
+        return Candidate(
+            Subnet.from_json(proposal["subnet"]),
+            state,
+            {**proposal["costs"], **found.get("costs", {})},
+            proposal["generation"],
             found.get("errors"),
             found.get("words"),
             found.get("dev_loss"),
-            trial.system_attrs,
+            proposal["marks"],
         )
-        if trial.state.is_finished():
-            self._finished[trial._trial_id] = candidate
-        return candidate
 
-    def _agree(self, identity: dict[str, Any]) -> None:
-        stored = self.database.patiently(lambda: self._study.user_attrs).get("identity")
-        if stored is None:
-            self.database.patiently(lambda: self._study.set_user_attr("identity", identity))
-            return
+    def _free(self, key: str, token: str, more: Mapping[str, Any], *expected: Any) -> None:
+        """Without an outcome a stopped claim is free; with one it is what it was before."""
+        values = {"state": "stopped", **_SETTLED, **more}
+        self.database.patiently(lambda: self._claims.update(key, token, values, _RUNNING, *expected))
+
+    def _take_over_trial(self, row: Row, *expected: Any) -> None:
+        """What a dead worker found is recorded; perhaps it has not added the trial."""
+        token = uuid.uuid4().hex
+        values = {"owner": self._owner, "token": token}
+        if self.database.patiently(lambda: self._claims.update(row.subnet, row.token, values, *expected)):
+            self._add_trial(row, token, 1)
+
+    def _add_trial(self, row: Row, token: str, attempts: int = 0) -> None:
+        """Add the trial of a finished claim, unless an earlier attempt has done it."""
+        trial = as_trial(row, self._space, self._cost)
+        attempt = itertools.count(attempts)
+
+        def add() -> None:
+            known = self._study.get_trials(deepcopy=False) if next(attempt) else []
+            if all(other.user_attrs.get("claim") != row.number for other in known):
+                self._study.add_trial(trial)
+
+        self.database.patiently(add)
+        self.database.patiently(lambda: self._claims.update(row.subnet, token, _SETTLED))
+
+    def _open(self, identity: dict[str, Any]) -> Claims:
+        """The claims of this name and identity, with what a study from before there were claims has found."""
+        attributes = self._study.user_attrs
+        if "identity" not in attributes:
+            self._study.set_user_attr("identity", identity)
+        stored = attributes.get("identity", identity)
+        self.notes = self._agree(stored, identity)
+        claims = Claims(self.database.storage.engine, _key(json.dumps([self.name, stored], sort_keys=True)))
+        if "claims" not in attributes:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self._study.set_metric_names(["dev WER %", self._cost])
+            trials = self._study.get_trials(deepcopy=False)
+            for subnet, claim in earlier_claims(trials):
+                claims.add({"subnet": _key(subnet), **claim})
+            for trial in trials:
+                if trial.state == TrialState.RUNNING:  # its worker was killed
+                    self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            self._study.set_user_attr("claims", CLAIMS.name)
+        return claims
+
+    def _agree(self, stored: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
+        """Compare identities; returns what cannot be compared."""
+        notes = []
         for key, value in identity.items():
             if key not in stored and key in _RECENT:
                 # The study was made before searches recorded this.
-                self.notes.append(f"study {self.name} does not record the {key}; that it is the same is not verified")
-                continue
-            if stored.get(key) != value:
+                notes.append(f"study {self.name} does not record the {key}; that it is the same is not verified")
+            elif stored.get(key) != value:
                 there, here = _difference(stored.get(key), value)
                 found = f"study {self.name} in {self.database.name} was made with another {key}"
                 raise UserError(f"{found} ({there} there, {here} here): name another --storage, or delete that study")
+        return notes
 
-    def _silent(self) -> set[int]:
-        """Running trials that have given no sign of life for too long."""
-        stale = set(self.database.patiently(lambda: self.database.storage._get_stale_trial_ids(self._id)))
-        never, now = self.database.patiently(self._without_heartbeat), time.monotonic()
-        if not self.database.settled:
-            self._suspects = {}
-            return set()
-        self._suspects = {trial_id: self._suspects.get(trial_id, now) for trial_id in never}
-        return stale | {i for i, since in self._suspects.items() if now - since > self.database.grace_seconds}
 
-    def _without_heartbeat(self) -> list[int]:
-        with self.database.storage.engine.connect() as connection:
-            return [row[0] for row in connection.execute(_WITHOUT_HEARTBEAT, {"study": self._id})]
-
-    def _beat(self, trial_id: int) -> None:
-        self.database.patiently(lambda: self.database.storage.record_heartbeat(trial_id))
-
-    def _give_way(self, trial_id: int) -> None:
-        def mark() -> None:
-            try:
-                self.database.storage.set_trial_user_attr(trial_id, "lost", True)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                return
-
-        self.database.patiently(mark)
-        self._set_failed(trial_id)
-
-    def _set_failed(self, trial_id: int) -> None:
-        def fail() -> None:
-            try:
-                self.database.storage.set_trial_state_values(trial_id, TrialState.FAIL)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                return  # finished after all, or failed by another worker
-
-        self.database.patiently(fail)
+def _key(text: str) -> str:
+    """What stands for a text in the table's primary key."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _difference(there: Any, here: Any) -> tuple[Any, Any]:

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from optuna.trial import FrozenTrial
+
 from slimasr.search.database import Database
 from slimasr.search.generators import Proposal
 from slimasr.search.study import Outcome, Study
@@ -16,12 +18,28 @@ from slimasr.supernet.front import Limits
 from tests.search.kit import SPACE, count
 
 RACED = list(SPACE)[:24]
+POINTS = ("at work", "before the trial is added", "after the trial was added")
 
 
 def main(url: str, log: Path, seed: int, deaths: float) -> None:
     """Measure until everything is measured; every evaluation is a line of the log."""
     rng = random.Random(seed)
     study = Study(Database(url, patience=60.0, heartbeat_seconds=1), "race", SPACE, {}, "params", Limits())
+
+    def may_die(at: str) -> None:
+        # Nobody dies twice over one subnet: after the third time a study gives up, as it should.
+        grave = log.with_name(f"died over {subnet.id}")
+        if where == at and not grave.exists():
+            grave.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def add_trial(trial: FrozenTrial) -> None:
+        may_die("before the trial is added")
+        add(trial)
+        may_die("after the trial was added")
+
+    add = study._study.add_trial
+    study._study.add_trial = add_trial  # type: ignore[method-assign]
     while True:
         history = study.history()
         free = [subnet for subnet in RACED if subnet not in history]
@@ -36,12 +54,9 @@ def main(url: str, log: Path, seed: int, deaths: float) -> None:
         claim = study.claim(Proposal(subnet), count(subnet))
         if claim is None:
             continue
+        where = rng.choice(POINTS) if rng.random() < deaths else ""
         with study.alive(claim):
-            # Nobody dies twice over one subnet: after the third time a study gives up, as it should.
-            grave = log.with_name(f"died over {subnet.id}")
-            if rng.random() < deaths and not grave.exists():
-                grave.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
+            may_die("at work")
             with log.open("a") as lines:
                 lines.write(f"{subnet.id} {os.getpid()}\n")
         assert study.finish(claim, Outcome(7, 100, 1.0, False, 0.0))

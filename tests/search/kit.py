@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from slimasr.search.feasible import Feasible
 from slimasr.search.generators import Generator, Proposal
 from slimasr.search.history import Candidate, History
+from slimasr.search.study import Outcome, Study
 from slimasr.supernet.front import Limits
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
@@ -62,3 +63,19 @@ def run_to_end(generator: Generator, known: History | None = None, most: int = 1
         assert proposal.subnet not in History([*found, *fresh])
         fresh.append(measured(proposal))
     return fresh
+
+
+def search_alone(study: Study, generator: Generator, most: int = 10_000) -> None:
+    """What one worker does with the made-up network; it stops early what a cheaper subnet beats."""
+    for _ in range(most):
+        history = study.history()
+        proposal = generator.propose(history)
+        if proposal is None:
+            return
+        costs = count(proposal.subnet)
+        claim = study.claim(proposal, costs)
+        assert claim is not None
+        errors = errors_of(proposal.subnet)
+        beaten = any(c.errors < errors and c.costs["params"] <= costs["params"] for c in history.measured if c.errors)
+        loss = None if beaten else errors / 100
+        assert study.finish(claim, Outcome(errors, WORDS, loss, beaten, seconds=2.0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,15 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
+import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
 from slimasr.errors import UserError
 from slimasr.locking.liveness import has_ended, process_identity
+from slimasr.search.claims import CLAIMS
 from slimasr.search.database import Database, default_url
 from slimasr.search.generators import Proposal
 from slimasr.search.study import MOST_DEATHS, Outcome, Study
@@ -80,12 +84,16 @@ def test_racing_processes_measure_every_subnet_once(url: str, tmp_path: Path) ->
     lines = [line.split() for line in log.read_text().splitlines()]
     assert Counter(name for name, _ in lines) == Counter(subnet.id for subnet in RACED)
     assert len({pid for _, pid in lines}) > 1
-    history = open_study(url, "race").history()
-    assert {c.subnet for c in history.measured} == set(RACED)
+    study = open_study(url, "race")
+    assert {c.subnet for c in study.history().measured} == set(RACED)
+    assert Counter(trial.user_attrs["id"] for trial in trials_of(study)) == Counter(subnet.id for subnet in RACED)
 
 
 def test_killed_workers_stop_nothing(url: str, tmp_path: Path) -> None:
-    """Workers die over every seventh evaluation or so and are replaced until all is measured; again once each."""
+    """Workers die over every seventh subnet or so and are replaced until all is measured; again once each.
+
+    They die at work, or before or after what they found is shown as a trial.
+    """
     log = tmp_path / "log"
     workers, deaths, deadline = start_workers(url, log, range(3), 0.15), 0, time.monotonic() + 400
     while workers:
@@ -98,8 +106,11 @@ def test_killed_workers_stop_nothing(url: str, tmp_path: Path) -> None:
                 # After a while of dying, one that lives ends the matter.
                 workers += start_workers(url, log, range(10 + deaths, 11 + deaths), 0.15 if deaths < 4 else 0.0)
     assert deaths > 0
-    names = Counter(line.split()[0] for line in log.read_text().splitlines())
-    assert names == Counter(subnet.id for subnet in RACED)
+    expected = Counter(subnet.id for subnet in RACED)
+    assert Counter(line.split()[0] for line in log.read_text().splitlines()) == expected
+    study = open_study(url, "race")
+    study.reap()
+    assert Counter(trial.user_attrs["id"] for trial in trials_of(study)) == expected
 
 
 def test_tighter_limits_ask_again_for_what_was_given_up(url: str) -> None:
@@ -140,27 +151,57 @@ def test_what_was_found_comes_back(url: str) -> None:
 
 def test_evaluations_at_the_same_time_count_once(url: str) -> None:
     """Minutes of six evaluations: 0-2 and 1-4 overlap, 2-3 is within, 6-7 stands alone, one failed, one goes on."""
-    study, noon = open_study(url), datetime(2024, 5, 1, 12)
-    ran = [(0, 2, "COMPLETE"), (1, 4, "PRUNED"), (2, 3, "COMPLETE"), (6, 7, "COMPLETE"), (4, 6, "FAIL")]
-    for subnet, (start, end, state) in zip(SPACE, [*ran, (8, 0, "RUNNING")], strict=False):
-        values = [1.0, 1.0] if state == "COMPLETE" else None
-        trial = create_trial(state=TrialState[state], values=values, user_attrs={"subnet": subnet.to_json()})
-        trial.datetime_start = noon + timedelta(minutes=start)
-        trial.datetime_complete = noon + timedelta(minutes=end) if trial.state.is_finished() else None
-        study.database.storage.create_new_trial(study._id, trial)
-    assert study.busy_seconds() == pytest.approx(60.0 * (4 + 1))
+    study, noon = open_study(url), datetime(2024, 5, 1, 12).timestamp()
+    ran = [(0, 2, "measured"), (1, 4, "stopped"), (2, 3, "measured"), (6, 7, "measured"), (4, None, "free")]
+    for subnet, (start, end, state) in zip(SPACE, [*ran, (8, None, "running")], strict=False):
+        claim = study.claim(Proposal(subnet), count(subnet))
+        assert claim is not None
+        if state == "free":
+            study.give_back(claim)
+        elif state != "running":
+            study.finish(claim, replace(FOUND, stopped=state == "stopped"))
+        with study.database.storage.engine.begin() as connection:
+            row = CLAIMS.update().where(CLAIMS.c.number == study._last)
+            times = {"started": noon + 60 * start, "ended": None if end is None else noon + 60 * end}
+            connection.execute(row.values(times))
+    assert open_study(url).busy_seconds() == pytest.approx(60.0 * (4 + 1))
+
+
+def trials_of(study: Study) -> list[FrozenTrial]:
+    """What optuna's own tools read."""
+    return optuna.load_study(study_name=study.name, storage=study.database.storage).get_trials()
 
 
 def test_the_study_is_an_ordinary_one_of_optuna(url: str) -> None:
-    """What its dashboard reads: parameters are genes, values are WER and cost."""
-    import optuna
+    """What its dashboard and plots read: parameters are genes, values are WER and cost, attributes are plain."""
+    study, (first, second) = open_study(url), list(SPACE)[:2]
+    measure(study, first, replace(FOUND, costs={"rtf": 0.5}))
+    measure(study, second, Outcome(9, 100, None, True, 1.0))
+    measured, stopped = trials_of(study)
+    assert (measured.state, stopped.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert measured.params == SPACE.genes_of(first) and stopped.params == SPACE.genes_of(second)
+    assert measured.values == [7.0, count(first)["params"]] and stopped.values is None
+    plain = {"claim": 1, "id": first.id, **count(first), "rtf": 0.5, "errors": 7, "dev_loss": 0.5}
+    assert measured.user_attrs == plain
+    assert stopped.user_attrs == {"claim": 2, "id": second.id, **count(second), "errors": 9, "wer_at_least": 9.0}
+    shown = optuna.load_study(study_name="study", storage=study.database.storage)
+    assert shown.metric_names == ["dev WER %", "params"]
+    assert [trial.number for trial in shown.best_trials] == [0]
+    table = shown.trials_dataframe()
+    assert table["values_dev WER %"][0] == 7.0
+    assert list(table["user_attrs_id"]) == [first.id, second.id]
+    pytest.importorskip("plotly")
+    figure = optuna.visualization.plot_pareto_front(shown)
+    assert figure.layout.xaxis.title.text == "dev WER %"
 
-    study, subnet = open_study(url), SPACE.min
-    measure(study, subnet)
-    (trial,) = optuna.load_study(study_name="study", storage=study.database.storage).get_trials()
-    assert trial.state == TrialState.COMPLETE
-    assert trial.params == SPACE.genes_of(subnet)
-    assert trial.values == [7.0, count(subnet)["params"]]
+
+def test_the_search_uses_no_private_names_of_others() -> None:
+    for path in (ROOT / "slimasr" / "search").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr):
+                assert isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"), (path, node.lineno)
+            if isinstance(node, ast.ImportFrom):
+                assert "._" not in str(node.module), (path, node.lineno)
 
 
 def test_a_claimed_subnet_cannot_be_claimed(url: str) -> None:
@@ -201,13 +242,9 @@ def test_claims_of_other_machines_are_free_when_their_heart_stops(url: str, monk
     study, watcher = open_study(url), open_study(url)
     forge_owner(study, "elsewhere|1|1")
     claim = study.claim(Proposal(SPACE.max), count(SPACE.max))
+    # As if killed before the first heartbeat.
     silent = study.claim(Proposal(SPACE.min), count(SPACE.min))
     assert claim is not None and silent is not None
-    with study.database.storage.engine.begin() as connection:
-        # As if killed between claim and first heartbeat.
-        import sqlalchemy
-
-        connection.execute(sqlalchemy.text(f"DELETE FROM trial_heartbeats WHERE trial_id = {silent.trial_id}"))
     with study.alive(claim):
         start = time.monotonic()
         while SPACE.min in watcher.history():
@@ -225,12 +262,9 @@ def test_claims_of_other_machines_are_free_when_their_heart_stops(url: str, monk
 
 
 def forget_heartbeats(study: Study) -> None:
-    """All signs of life are a day old, as after an outage or a suspend."""
-    import sqlalchemy
-
-    yesterday = datetime.now() - timedelta(days=1)
+    """All heartbeats are a day old, as after an outage or a suspend."""
     with study.database.storage.engine.begin() as connection:
-        connection.execute(sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = :then"), {"then": yesterday})
+        connection.execute(CLAIMS.update().values(heartbeat=CLAIMS.c.heartbeat - 86400.0))
 
 
 def test_a_living_worker_of_this_machine_keeps_its_claim(url: str) -> None:
@@ -263,8 +297,8 @@ def test_no_heartbeat_is_missed_right_after_an_outage(
     if noticed_by == "calls":
         watcher.database.patiently(fail_once)
     else:
-        monkeypatch.setattr(watcher.database.storage, "record_heartbeat", fail_once)
-        with watcher.alive(own):
+        with monkeypatch.context() as patch, watcher.alive(own):
+            patch.setattr(watcher._claims, "update", fail_once)
             while watcher.database.settled:
                 assert time.monotonic() < start + 60
                 time.sleep(0.1)
@@ -307,7 +341,7 @@ def test_a_study_of_something_else_is_refused(url: str) -> None:
 
 
 def test_a_space_of_many_genes_fits(url: str) -> None:
-    """The paper's: two writes per subnet, whatever the number of genes."""
+    """The paper's."""
     space = LayerSpace((16, 13, 9), (("ffn", (512, 1024, 2048, 4096)),))
     study = Study(Database(url, patience=10.0, heartbeat_seconds=1), "paper", space, {}, "params", Limits())
     claim = study.claim(Proposal(space.min), {"params": 29.1e6})

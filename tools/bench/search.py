@@ -19,11 +19,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import optuna
 import soundfile
 import torch
 from common import report
 from lhotse import MonoCut, Recording, SupervisionSegment
-from optuna.trial import TrialState
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
@@ -119,8 +119,8 @@ def workers_seconds(job: Job, workers: int) -> float:
     search = job.open()
     for _ in run_workers(job, search, workers):
         pass
-    evaluated = (TrialState.COMPLETE, TrialState.PRUNED)  # a claim that was lost to the other worker is neither
-    ends = sorted(t.datetime_complete for t in search.study._trials() if t.state in evaluated and t.datetime_complete)
+    trials = optuna.load_study(study_name=search.study.name, storage=search.study.database.storage).get_trials()
+    ends = sorted(trial.datetime_complete for trial in trials if trial.datetime_complete)
     return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
 
 
