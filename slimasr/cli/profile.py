@@ -61,11 +61,12 @@ def run(
 
     experiment, resolved, model, space = _model(exp, config, vocab_size, overrides or [])
     subnets = profiled_subnets(space, experiment)
-    profiles = list(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
+    costs = dict(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
     if as_json:
-        typer.echo(to_json({p.subnet.id: {"subnet": p.subnet.to_dict(), "costs": p.costs} for p in profiles}))
+        entries = {subnet.id: {"subnet": subnet.to_dict(), "costs": found} for subnet, found in costs.items()}
+        typer.echo(to_json(entries))
         return
-    print_table(profile_table(profiles, resolved.name))
+    print_table(profile_table(costs, resolved.name))
 
 
 main = partial(entry, run)

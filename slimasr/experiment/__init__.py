@@ -1,4 +1,4 @@
-"""The experiment folder: what was asked for, what came out, and how to load it again."""
+"""The experiment folder: its configuration, checkpoints and results, and how to load them."""
 
 from slimasr.experiment.folder import Experiment
 

@@ -1,4 +1,4 @@
-"""What an experiment's search has found so far, read from its files."""
+"""The results of an experiment's search so far, read from its files."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class Conditions:
     data: str | None = None
 
     def held(self, entry: SubnetEntry, found: SearchedEntry) -> bool:
-        """Whether a subnet of results.json, and what the search found of it, was measured under them."""
+        """Whether a subnet of results.json, with the search's entry ``found``, was measured under these conditions."""
         decoding = found.decoding
         if decoding is None and self.set_name in entry.wer:
-            # Older searches noted the decoding with the WER only.
+            # Older searches recorded the decoding only with the WER.
             decoding = entry.wer[self.set_name].decoding
-        # Entries that were written before sets had fingerprints, and callers that know none, count as the same set.
+        # Entries from before sets had fingerprints, and callers that know none, count as the same set.
         data = found.data or self.data
         return (found.int8, decoding, data) == (self.int8, self.decoding, self.data or data)
 
 
 def read_archive(experiment: Experiment, conditions: Conditions | None = None) -> list[Measurement]:
-    """The subnets measured in full (costs and time too) on the weights that the experiment has now.
+    """The subnets measured in full, including costs and time, on the experiment's present weights.
 
     Args:
         experiment: the experiment, open.
@@ -59,7 +59,7 @@ def read_archive(experiment: Experiment, conditions: Conditions | None = None) -
 
 
 def read_candidates(experiment: Experiment) -> list[Measurement]:
-    """Every subnet that has a WER on the weights of now, the archive first; the others have counted costs alone."""
+    """Every subnet with a WER on the present weights: the archive first; the others have counted costs only."""
     archive = read_archive(experiment)
     known = {measurement.subnet for measurement in archive}
     current = _current(experiment, Candidates)
@@ -68,15 +68,15 @@ def read_candidates(experiment: Experiment) -> list[Measurement]:
 
 
 def measured_subnets(experiment: Experiment) -> list[Subnet]:
-    """The subnets measured in full on the weights of now, under whatever conditions."""
+    """The subnets measured in full on the present weights, under any conditions."""
     return [entry.subnet for entry, _ in _searched(experiment)]
 
 
 def read_front(experiment: Experiment) -> list[Subnet]:
-    """The Pareto front that a search found on the weights of now, cheapest first.
+    """The Pareto front that a search found on the present weights, cheapest first.
 
     Raises:
-        UserError: none has been found.
+        UserError: there is none.
     """
     front = recorded_front(experiment)
     if not front:
@@ -85,13 +85,13 @@ def read_front(experiment: Experiment) -> list[Subnet]:
 
 
 def recorded_front(experiment: Experiment) -> list[Subnet]:
-    """The same; empty where no search has found one."""
+    """The same; empty if there is none."""
     current = _current(experiment, Front)
     return [] if current is None else [found.subnet for found in current.front]
 
 
 def _current(experiment: Experiment, kind: type[F]) -> F | None:
-    """A file of the search; None where there is none, or where it is about other weights."""
+    """A file of the search; None if there is none, or if it belongs to other weights."""
     content = kind.read(experiment.dir)
     if content is None or content.weights != experiment.weights_digest:
         return None
@@ -99,7 +99,7 @@ def _current(experiment: Experiment, kind: type[F]) -> F | None:
 
 
 def _last_conditions(experiment: Experiment) -> Conditions | None:
-    """None before a search, and where an older one has not noted them."""
+    """The conditions of the last search; None before a search, and if an older one did not record them."""
     last = _current(experiment, Candidates)
     if last is None or last.int8 is None or last.decoding is None:
         return None
@@ -107,7 +107,7 @@ def _last_conditions(experiment: Experiment) -> Conditions | None:
 
 
 def _searched(experiment: Experiment) -> list[tuple[SubnetEntry, SearchedEntry]]:
-    """What was measured in full on the weights of now, under whatever conditions."""
+    """Everything that was measured in full on the present weights, under any conditions."""
     entries = read_results(experiment.dir).subnets.values()
     weights = experiment.weights_digest
     return [(entry, entry.search) for entry in entries if entry.search is not None and entry.search.weights == weights]

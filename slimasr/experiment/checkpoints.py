@@ -1,4 +1,4 @@
-"""Checkpoints: reading them, and filling a model with their weights."""
+"""Reading checkpoints, and loading their weights into a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slimasr.models.transducer import Transducer
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; tensors and plain values only, never code.
+    """Read a checkpoint onto the CPU. It may contain only tensors and plain values, never code.
 
     Raises:
         UserError: the file is damaged, or a weight in it is not finite.
@@ -24,7 +24,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # a damaged archive surfaces as one of many types, depending on where it is cut
+    except Exception as error:  # a damaged archive raises one of many types, depending on where it is truncated
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path}: damaged checkpoint ({reason[:120]})") from None
     if not isinstance(saved, dict) or "model" not in saved:
@@ -34,10 +34,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_tokenizer_of(saved: Mapping[str, Any], tokenizer: Tokenizer, path: Path) -> None:
-    """Whether a checkpoint's weights were trained with this tokenizer; checkpoints without a record pass.
+    """Check that a checkpoint's weights were trained with this tokenizer; checkpoints without a record pass.
 
     Raises:
-        UserError: they were trained with another one, perhaps of the same size.
+        UserError: they were trained with another tokenizer, possibly of the same size.
     """
     made_with = saved.get("tokenizer", tokenizer.fingerprint)
     if made_with != tokenizer.fingerprint:
@@ -48,7 +48,7 @@ def check_tokenizer_of(saved: Mapping[str, Any], tokenizer: Tokenizer, path: Pat
 
 
 def check_weights(weights: object, path: Path) -> None:
-    """Raise `UserError` unless these are tensors by name, all their numbers finite; names the first that is not."""
+    """Raise `UserError` unless these are named, finite tensors; the message names the first that is not."""
     if not isinstance(weights, Mapping):
         raise UserError(f"{path}: is not a checkpoint of slimasr-train (its model is no mapping of weights)")
     for name, weight in weights.items():
@@ -61,10 +61,10 @@ def check_weights(weights: object, path: Path) -> None:
 
 
 def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Fill the model from a checkpoint.
+    """Load the weights of a checkpoint into a model.
 
     Raises:
-        UserError: names the first weight that does not fit or is not finite.
+        UserError: a weight does not fit or is not finite; the message names the first one.
     """
     check_weights(weights, path)
     own = model.state_dict()
@@ -84,10 +84,10 @@ def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: P
 
 
 def fingerprint(path: Path) -> str:
-    """Short digest of a checkpoint: figures measured on other weights are measured again.
+    """Short digest of a checkpoint; results for other weights are measured again.
 
     Raises:
-        UserError: there is no checkpoint.
+        UserError: there is no checkpoint, or it cannot be read.
     """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -98,7 +98,7 @@ def fingerprint(path: Path) -> str:
 
 
 def _same_kind(first: torch.dtype, second: torch.dtype) -> bool:
-    """Whether numbers may be copied: weights saved in half precision are loaded, those rounded to integers are not."""
+    """Whether weights may be copied: those in half precision are converted, those rounded to integers are refused."""
     return first == second or (first.is_floating_point and second.is_floating_point)
 
 

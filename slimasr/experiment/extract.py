@@ -1,4 +1,4 @@
-"""A subnet as an experiment folder of its own, which every other command accepts."""
+"""Save a subnet as a separate experiment folder, which every other command accepts."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ from slimasr.supernet.subnet import Subnet
 
 
 def extract_experiment(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
-    """Write ``config.yaml``, ``final.pt``, ``lang/`` and ``results.json`` of one subnet as a stand-alone
-    model.
+    """Write ``config.yaml``, ``final.pt``, ``lang/`` and ``results.json`` of one subnet as a stand-alone model.
 
-    Its space has one width, 1.0, and its weights are those of the subnet alone; training-only heads are gone.
+    Its space has the single width 1.0, and it has only the weights of the subnet, without training-only heads.
 
     Returns:
-        What the stand-alone model costs.
+        The cost of the stand-alone model.
 
     Raises:
-        UserError: ``out`` is an experiment already, or another process makes it one now.
+        UserError: ``out`` already holds an experiment, or another process is writing one there.
     """
     with folder_lock(out / LOCK_FILE, "slimasr-extract", advice="choose another folder for --out"):
         return _write_extracted(experiment, subnet, out)

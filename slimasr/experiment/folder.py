@@ -1,14 +1,14 @@
-"""The experiment folder is the record of a run: what was asked for, what came out, and how to load it again.
+"""The experiment folder is the record of a run: its configuration, checkpoints and results.
 
 ::
 
-    exp/<name>/config.yaml         the resolved configuration, all that later stages read
+    exp/<name>/config.yaml         the resolved configuration, the only configuration that later stages read
                lang/               the tokenizer
                checkpoints/        epoch-003.pt, epoch-003-step-00000120.pt, best.pt
-               final.pt            averaged weights, batch norms re-estimated
-               data.json           which data and which tokenizer the run uses
-               results.json        every subnet measured, and what made the run
-               experiment.lock        while it is trained or extracted: who does it (`slimasr.locking`)
+               final.pt            averaged weights with re-estimated batch norms
+               data.json           the data and the tokenizer of the run
+               results.json        every measured subnet, and how the run was made
+               experiment.lock     the process that is training or extracting (`slimasr.locking`)
                versions.json, train.log, train_log.jsonl, bad_utterances.jsonl, tensorboard/
                search/, decode/, export/
 """
@@ -41,7 +41,7 @@ class Experiment:
         dir: the experiment folder.
         model: in evaluation mode, with the weights of the checkpoint.
         checkpoint: name of the checkpoint the weights come from.
-        data: fingerprint of the data that the weights were trained on, None where it is not recorded.
+        data: fingerprint of the training data, None if it is not recorded.
         notes: what could not be verified, for the user.
     """
 
@@ -63,12 +63,15 @@ class Experiment:
             checkpoint: ``final``, ``best``, or the name of one in ``checkpoints/`` such as ``epoch-003``.
 
         Raises:
-            UserError: a piece is missing (the message names the stage that makes it) or does not fit the others.
+            UserError: a file is missing (the message names the stage that makes it) or does not fit the others.
         """
-        config = load_config(needed(exp / "config.yaml"))
+        another = "" if exp.is_dir() else ", or name an experiment folder that exists"
+        config = load_config(needed(exp / "config.yaml", another))
         needed(exp / "lang")
-        tokenizer, space = Tokenizer.load(exp / "lang"), build_space(config.space)
-        path = needed(_checkpoint_path(exp, checkpoint))
+        tokenizer = Tokenizer.load(exp / "lang")
+        space = build_space(config.space)
+        path = _checkpoint_path(exp, checkpoint)
+        needed(path, _other_checkpoints(exp))
         saved = load_checkpoint(path)
         check_tokenizer_of(saved, tokenizer, path)
         loss = config.loss if saved.get("training_heads", True) else None
@@ -79,7 +82,7 @@ class Experiment:
 
     @cached_property
     def weights_digest(self) -> str:
-        """Digest of ``final.pt``, which is read once: only figures that were measured on these weights count.
+        """Digest of ``final.pt``, computed once: only results that were measured on these weights are used.
 
         Raises:
             UserError: there is no final checkpoint yet.
@@ -93,12 +96,22 @@ def _checkpoint_path(exp: Path, checkpoint: str) -> Path:
     return exp / "checkpoints" / f"{checkpoint.removesuffix('.pt')}.pt"
 
 
-def needed(path: Path) -> Path:
-    """The path itself, if it is there.
+def _other_checkpoints(exp: Path) -> str:
+    names = [name for name in ("final",) if _checkpoint_path(exp, name).exists()]
+    names += sorted(path.stem for path in (exp / "checkpoints").glob("*.pt"))
+    return f"; checkpoints that exist: {', '.join(names)}" if names else ""
+
+
+def needed(path: Path, advice: str = "") -> Path:
+    """Return the path if it exists.
+
+    Args:
+        path: a file or folder that stage 4 makes.
+        advice: what else the user can do, which ends the message.
 
     Raises:
         UserError: it is missing; the message names the stage that makes it.
     """
     if not path.exists():
-        raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first")
+        raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first{advice}")
     return path

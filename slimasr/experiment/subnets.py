@@ -1,4 +1,4 @@
-"""The subnets that a name stands for: a width, an id, ``front``, ``all``."""
+"""Find subnets by name: a width, an id, ``front``, ``all``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
 MOST_LISTED = 100
-"""Larger spaces are never listed: ``all`` then means the Pareto front, max and min."""
+"""Larger spaces are never listed; ``all`` then means the Pareto front, max and min."""
 
 
 def find_subnet(experiment: Experiment, text: str) -> Subnet:
-    """The subnet meant by a width, ``max``, ``min``, JSON, or the id of one that the search has evaluated.
+    """The subnet with this width, id or JSON, or ``max`` or ``min``; ids of evaluated subnets are known, too.
 
     Raises:
-        UserError: none is.
+        UserError: there is no such subnet.
     """
     try:
         return experiment.space.parse(text)
@@ -32,11 +32,12 @@ def find_subnet(experiment: Experiment, text: str) -> Subnet:
 
 
 def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
-    """The subnets meant by several names, each once: also ``front``, and ``all``, which is front, max and min where
-    the space is too large to be gone through.
+    """The subnets with these names, each once.
+
+    ``front`` is the Pareto front; ``all`` is every subnet, or the Pareto front, max and min of a large space.
 
     Raises:
-        UserError: a name means none, or no search has been run.
+        UserError: a name is unknown, or no search has been run.
     """
     found: dict[Subnet, None] = {}
     for text in texts:
@@ -50,27 +51,27 @@ def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
 
 
 def all_subnets(experiment: Experiment) -> list[Subnet]:
-    """All subnets, or where those are too many: max, the front from the most expensive one down, and min.
+    """All subnets; of a large space max, the Pareto front from its most expensive subnet down, and min.
 
     Raises:
-        UserError: there are too many, and no search has been run.
+        UserError: the space is large, and no search has been run.
     """
     return listed(experiment.space) or _ends(experiment.space, reversed(read_front(experiment)))
 
 
 def profiled_subnets(space: SearchSpace, experiment: Experiment | None) -> list[Subnet]:
-    """The same; before a search, max and min alone.
+    """The same; of a large space before a search, max and min only.
 
     Args:
         space: the search space.
-        experiment: the experiment with this space, None where it is not trained.
+        experiment: the experiment with this space, None if it is not trained.
     """
     front = [] if experiment is None else recorded_front(experiment)
     return listed(space) or _ends(space, reversed(front))
 
 
 def listed(space: SearchSpace) -> list[Subnet]:
-    """All subnets of a small space, largest first; none of a large one."""
+    """All subnets of a small space, largest first; empty for a large one."""
     return list(space) if space.count() <= MOST_LISTED else []
 
 

@@ -193,7 +193,8 @@ def _acquire(path: Path, owner: Owner, patience: float, stale_seconds: float, ad
                 print(f"note: waiting for {error.found.owner or 'an unknown process'} ({path})", file=sys.stderr)
                 noted = True
         except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}), so that nothing can be locked") from error
+            reason = f"{path.parent} is a file, not a folder" if path.parent.is_file() else error.strerror
+            raise UserError(f"{path}: cannot be written ({reason}): name a folder that can be written to") from error
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 

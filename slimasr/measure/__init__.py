@@ -1,1 +1,1 @@
-"""What a subnet costs and how well it does: time, memory, WER and loss, measured."""
+"""Measurements of a subnet: time, memory, WER and loss."""

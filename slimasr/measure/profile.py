@@ -1,9 +1,9 @@
-"""What every subnet of a model costs, without looking at how well it recognises."""
+"""The costs of subnets, without their recognition quality."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from slimasr.config.schema import Config
 from slimasr.measure.runtime import measure_runtime, noise_features
@@ -13,19 +13,19 @@ from slimasr.supernet.space import SearchSpace, build_space
 from slimasr.supernet.subnet import Subnet
 
 
-@dataclass(frozen=True)
-class Profile:
-    """One subnet and its costs; measured ones are absent where only counting was asked for."""
-
-    subnet: Subnet
-    costs: Mapping[str, float]
-
-
-def profile(model: Transducer, subnets: Iterable[Subnet], config: Config, *, measure: bool) -> Iterator[Profile]:
-    """Costs of subnets.
+def profile(
+    model: Transducer, subnets: Iterable[Subnet], config: Config, *, measure: bool
+) -> Iterator[tuple[Subnet, Mapping[str, float]]]:
+    """Yield the costs of subnets.
 
     Args:
+        model: the supernet.
+        subnets: subnets of it.
+        config: the experiment's configuration.
         measure: also time every extracted model on noise of the recipe's ``search.rtf_seconds``.
+
+    Yields:
+        The subnet and its costs, without time and memory unless they are measured.
     """
     for subnet in subnets:
         costs: dict[str, float] = asdict(model.count(subnet))
@@ -37,14 +37,14 @@ def profile(model: Transducer, subnets: Iterable[Subnet], config: Config, *, mea
                 max_symbols_per_frame=config.decoding.max_symbols_per_frame,
             )
             costs |= runtime.to_dict()
-        yield Profile(subnet, costs)
+        yield subnet, costs
 
 
 def untrained(config: Config, vocab_size: int) -> tuple[Transducer, SearchSpace]:
-    """The model that a recipe would train, with random weights, and its search space.
+    """The model of a configuration with random weights, and its search space.
 
     Raises:
-        UserError: a width of the space is impossible for this model.
+        UserError: the model does not allow a width of the space.
     """
     space = build_space(config.space)
     return build_model(config.model, None, vocab_size, space.widths).eval(), space

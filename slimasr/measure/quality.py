@@ -1,4 +1,4 @@
-"""WER and loss of one subnet on a set, batch by batch, and the audio that subnets are timed on."""
+"""WER and loss of a subnet on a set, and the audio on which subnets are timed."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from slimasr.scoring import Utterance, WerResult, score
 from slimasr.supernet.subnet import Subnet
 
 Batches = Callable[[], Iterable[Batch]]
-"""Gives a set's batches anew at every call, so that no set need fit into memory."""
+"""Returns a new iteration over a set's batches at every call, so that the set need not fit into memory."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a subnet does on one set.
+    """The recognition quality of a subnet on one set.
 
     Attributes:
-        loss: transducer loss per reference token of the utterances that have one (`Batch.unscored`); None where none
-            has, or where it is not finite.
+        wer: word error rate.
+        loss: transducer loss per reference token, over the utterances that have a loss (`Batch.unscored`); None if
+            there are none, or if it is not finite.
     """
 
     wer: WerResult
@@ -50,9 +51,9 @@ def measure_quality(
     loss: LossConfig,
     decoding: DecodingConfig,
 ) -> Quality:
-    """WER, by the search that the recipe names, with its bootstrap interval, and loss; the encoder runs once for both.
+    """Measure the WER with its bootstrap interval, and the loss; the encoder runs once for both.
 
-    A model without training-only heads is given the full-lattice loss.
+    For a model without training-only heads, the loss is that of the full lattice.
 
     Raises:
         UserError: the set is empty or has no word.
@@ -72,7 +73,7 @@ def measure_quality(
 
 
 class TokenLoss:
-    """The transducer loss per reference token of a set, batch by batch."""
+    """Accumulates the transducer loss per reference token over the batches of a set."""
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
@@ -86,7 +87,7 @@ class TokenLoss:
 
         Args:
             encoder: output for the whole batch.
-            predictor_out: (n, U + 1, P) for the utterances that have a loss, where it is known already.
+            predictor_out: (n, U + 1, P) for the utterances that have a loss, if it has already been computed.
         """
         scored = scored_part(batch, encoder)
         if scored is None:
@@ -99,12 +100,12 @@ class TokenLoss:
 
     @property
     def mean(self) -> float | None:
-        """None where no utterance has a loss, or where the sum is not finite."""
+        """The mean; None if no utterance has a loss, or if the sum is not finite."""
         return self._total / self._tokens if self._tokens and math.isfinite(self._total) else None
 
 
 def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
-    """(T, F): real utterances one after the other, over and over if need be, cut to ``seconds``.
+    """(T, F) features of concatenated utterances, repeated if necessary and cut to ``seconds``.
 
     Raises:
         UserError: the set is empty.
@@ -118,7 +119,7 @@ def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
             if frames >= wanted:
                 return torch.cat(pieces)[:wanted].clone()
     if not frames:
-        raise UserError("the dev set has no utterance to time the subnets on")
+        raise UserError("the dev set has no utterance on which subnets could be timed")
     return torch.cat(pieces).repeat(-(-wanted // frames), 1)[:wanted].clone()
 
 
@@ -126,13 +127,13 @@ def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig, data:
     """The entry of a set in results.json.
 
     Args:
-        data: fingerprint of the set (`slimasr.data.identity.Identity`), None where it is not known.
+        data: fingerprint of the set (`slimasr.data.identity.Identity`), None if it is not known.
     """
     return quality.wer.wer_entry().measured(checkpoint, describe(decoding), data)
 
 
 def loss_objective(model: Transducer, loss: LossConfig) -> Objective:
-    """What measures a recipe's transducer loss; the full-lattice one for models without the pruned one's heads."""
+    """The objective of a transducer loss; the full-lattice loss if the model lacks the pruned loss's heads."""
     if loss.transducer == "pruned" and not hasattr(model, "simple_am_head"):
         loss = loss.model_copy(update={"transducer": "full"})
     return Objective(model, loss).eval()

@@ -1,7 +1,7 @@
-"""Real-time factor and peak memory of a stand-alone model, measured in a process of their own.
+"""Real-time factor and peak memory of a stand-alone model, measured in a separate process.
 
-A fresh process gives one thread without touching the caller's thread count, and a memory peak that nothing
-else in the caller has raised.
+A new process can use one thread without changing the caller's thread count, and its memory peak is not affected by the
+caller's other work.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Runtime:
     """Speed and memory of encoder and greedy search at batch 1; features are computed beforehand.
 
     Attributes:
-        rtf: seconds of computing per second of audio, median over the repeats.
+        rtf: seconds of computation per second of audio, median over the repeats.
         rtf_p90: 90th percentile over the repeats.
-        peak_memory: bytes: the highest resident memory while audio is recognised, less that of the same
-            process warmed up but without the model: weights, activations and what the allocator keeps. The
-            library itself is not in it.
+        peak_memory: highest resident memory in bytes while audio is recognised, minus that of the same process after
+            warm-up without the model. This includes weights, activations and memory kept by the allocator, but not
+            the library itself.
     """
 
     rtf: float
@@ -52,7 +52,7 @@ class Runtime:
     peak_memory: int
 
     def to_dict(self) -> dict[str, float]:
-        """As costs of a subnet."""
+        """The values as costs of a subnet."""
         return {"rtf": self.rtf, "rtf_p90": self.rtf_p90, "peak_memory": self.peak_memory}
 
 
@@ -67,7 +67,7 @@ def measure_runtime(
     """Measure a stand-alone model.
 
     Args:
-        model: as `Transducer.extract` gives it.
+        model: a result of `Transducer.extract`.
         features: (T, F) log-mel features; their length is the audio's.
 
     Raises:
@@ -104,7 +104,7 @@ def noise_features(model: Transducer, seconds: float) -> Tensor:
 
 
 def _measure(path: Path) -> dict[str, float]:
-    """What the measuring process does: warm up on a tiny model, then load, run and time the real one."""
+    """Run in the measuring process: warm up on a tiny model, then load, run and time the real one."""
     _recognise(build_model(_tiny_model(), None, 8, (1.0,)).eval(), torch.zeros(FRAMES_PER_SECOND, 80), 1)
     before = _memory("VmRSS")
     payload = torch.load(path, weights_only=True, mmap=True)
@@ -124,7 +124,7 @@ def _measure(path: Path) -> dict[str, float]:
 
 
 def _load(payload: dict[str, Any]) -> Transducer:
-    """The model; its weights are copied out of the mapped file, so that memory holds them once."""
+    """Load the model; its weights are copied from the mapped file, so that memory holds them only once."""
     model = build_model(ModelConfig.model_validate(payload["config"]), None, payload["vocab_size"], (1.0,))
     model.load_state_dict(payload["model"])
     return model.eval()
@@ -143,7 +143,7 @@ def _timed(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> f
 
 
 def _tiny_model() -> ModelConfig:
-    """Just large enough that every kernel the real model needs is loaded before memory is measured."""
+    """A model just large enough to load every kernel that the real model needs before memory is measured."""
     encoder = {"d_model": 8, "num_layers": 1, "num_heads": 1, "head_dim": 8, "ffn_dim": 8, "kernel_size": 3}
     return ModelConfig.model_validate(
         {
@@ -156,7 +156,7 @@ def _tiny_model() -> ModelConfig:
 
 
 def _forget_peak() -> None:
-    """Make the kernel's high-water mark of resident memory start again from what is resident now (Linux)."""
+    """Reset the kernel's high-water mark of resident memory to its present value (Linux)."""
     try:
         _CLEAR_REFS.write_text("5")
     except OSError:

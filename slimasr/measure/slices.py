@@ -1,4 +1,4 @@
-"""Untrained slices of a separate model: what a supernet is compared with (baseline of claim C1.4)."""
+"""Untrained slices of a separate model, a baseline for supernets (claim C1.4)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def measure_slices(
     progress: Progress = silent,
     notes: Notes = unread,
 ) -> Iterator[tuple[Subnet, dict[str, float]]]:
-    """WER of untrained slices of a separate model (baseline of claim C1.4) on dev and test sets, width after width.
+    """Measure the WER of untrained slices of a separate model on dev and test sets, width by width.
 
     The model's weights are put into a model of the same size whose norms are shared by all widths:
-    parameters and running statistics are sliced by prefix, as there is only one set. Results go under
-    ``slices`` in results.json; they never reach the Pareto front.
+    parameters and running statistics are sliced by prefix, because there is only one set of them. Results are stored
+    under ``slices`` in results.json and are never part of the Pareto front.
 
     Args:
         experiment: a separate model.
@@ -74,9 +74,9 @@ def _measure(
 
 
 def _shared_norms(experiment: Experiment, widths: Sequence[float]) -> Transducer:
-    """The separate model with norms that all widths share, so that it can run at widths it was not trained for."""
+    """The separate model with norms shared by all widths, so that it can run at widths for which it was not trained."""
     if experiment.space.count() != 1:
-        raise UserError(f"--slice: {experiment.dir} is not a separate model, its subnets are trained already")
+        raise UserError(f"--slice: {experiment.dir} holds a supernet, not a separate model: name another experiment")
     config = experiment.config
     encoder = config.model.encoder.model_copy(update={"norm": "shared"})
     loss = config.loss if experiment.model.has_training_heads else None

@@ -1,4 +1,4 @@
-"""From experiment folders to one report: all that tables, pictures and verdicts are made from."""
+"""Experiment folders are collected into one report, from which all tables, pictures and verdicts are made."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Sets = dict[str, Mapping[str, int]]
 
 
 class Collected(NamedTuple):
-    """Everything that some experiments measured.
+    """What `collect` returns: everything that some experiments measured.
 
     Attributes:
         report: as the recipe's results.json holds it.
@@ -53,7 +53,7 @@ class Collected(NamedTuple):
 
 
 def collect(experiments: Sequence[Path], recipe: str, root: Path) -> Collected:
-    """Everything the experiments measured, merged, with their comparisons.
+    """Collect everything that the experiments measured, and compare them.
 
     What an experiment stands for follows from its configuration, see `slimasr.report.roles`; the first supernet is
     the main one.
@@ -119,7 +119,7 @@ def _note_set(utterances: Sets, name: str, words: Mapping[str, int], where: Path
 
 
 def _with_roles(runs: Mapping[str, ReportedRun], configs: Mapping[str, Config]) -> dict[str, ReportedRun]:
-    """The experiments with what they stand for."""
+    """Copies of the experiments that say what they stand for."""
     described = {}
     for name, run in runs.items():
         params = {subnet_id: entry.costs.get("params", 0.0) for subnet_id, entry in run.subnets.items()}
@@ -127,14 +127,14 @@ def _with_roles(runs: Mapping[str, ReportedRun], configs: Mapping[str, Config]) 
     found = {}
     for name, role in roles_of(described).items():
         changes = {"role": role.name, "model": role.model, "family": role.family}
-        # What is empty is left out of the file, unless an earlier report said otherwise.
-        told = {key: value for key, value in changes.items() if value or getattr(runs[name], key)}
-        found[name] = runs[name].model_copy(update=told)
+        # An empty value is left out of the file, unless it replaces one of an earlier report.
+        kept = [key for key, value in changes.items() if value or getattr(runs[name], key)]
+        found[name] = runs[name].model_copy(update={key: changes[key] for key in kept})
     return found
 
 
 def _refuse_doubles(runs: Mapping[str, ReportedRun]) -> None:
-    """Two runs of one role and seed would count as two seeds, whatever sets them apart (a learning rate, say).
+    """Refuse two runs of one role and seed: they would count as two seeds, whatever their difference is.
 
     Raises:
         UserError: there are two.
@@ -149,7 +149,7 @@ def _refuse_doubles(runs: Mapping[str, ReportedRun]) -> None:
 
 
 def _run(path: Path, root: Path, utterances: Sets) -> ReportedRun:
-    """One experiment, whose role is not known yet; ``utterances`` are added to."""
+    """Read one experiment, whose role is not known yet, and note its sets in ``utterances``."""
     config = load_config(needed(path / "config.yaml"))
     results = read_results(path)
     if not results.subnets:
@@ -174,7 +174,7 @@ def _run(path: Path, root: Path, utterances: Sets) -> ReportedRun:
 
 
 def _with_errors(path: Path, subnet_id: str, entry: SubnetEntry, utterances: Sets) -> SubnetEntry:
-    """A subnet with the errors of every utterance, in the order of ids, where decoding left hypotheses.
+    """A copy of a subnet with the errors of every utterance, in the order of ids, where decoding left hypotheses.
 
     Raises:
         UserError: the hypotheses are not those that were scored, or those of another set.
@@ -192,10 +192,10 @@ def _with_errors(path: Path, subnet_id: str, entry: SubnetEntry, utterances: Set
 
 
 def _check_scored(folder: Path, wer: WerEntry, errors: int) -> None:
-    """Whether results.json scored the hypotheses that a folder holds.
+    """Check that the hypotheses in a folder are those that results.json has scored.
 
     Raises:
-        UserError: it scored others.
+        UserError: they are others.
     """
     how = Decoded.load(folder / Decoded.PLACE)
     if (errors, how.checkpoint, how.decoding) != (wer.errors, wer.checkpoint, wer.decoding):
@@ -213,12 +213,12 @@ def full_layers(encoder: EncoderConfig) -> list[dict[str, int]]:
 
 
 def _with_search(run: ReportedRun, path: Path, config: Config) -> ReportedRun:
-    """The experiment with what its search evaluated and took, and how dev ranks its front.
+    """A copy of an experiment with the record of its search, and with how well dev ranks its Pareto front.
 
-    Where there was no choice to make, there is nothing to add.
+    Nothing is added where the search had no choice.
     """
     seen = Candidates.read(path)
-    # The search may have been asked for by --set; older folders name it in the configuration alone.
+    # Options of the search may come from --set; older folders name its kind in the configuration only.
     if seen is None or (seen.kind or config.search.kind) == "exhaustive":
         return run
     if len(seen.candidates) + len(seen.stopped) < 2:

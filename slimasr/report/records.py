@@ -1,4 +1,4 @@
-"""What tables, plots and verdicts read: the records of a report, joined and in order."""
+"""The records of a report in the form that tables, plots and verdicts read."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from slimasr.results.search import Summary
 
 @dataclass(frozen=True)
 class Wer:
-    """WER of one subnet on one set, in percent, with its 95 % bootstrap interval, if there is one.
+    """The WER of one subnet on one set.
 
-    ``by_utterance``: errors in the order of `Study.utterances`, empty where they were not kept; ``decoding``: the
-    search in words.
+    Attributes:
+        wer: in percent.
+        interval: 95 % bootstrap interval in percent, None where there is none.
+        errors: word errors.
+        words: words of the references.
+        by_utterance: errors in the order of `Study.utterances`, empty where they were not kept.
+        decoding: the search for the words, in words.
     """
 
     wer: float
@@ -46,12 +51,14 @@ class Wer:
 
 @dataclass(frozen=True)
 class SubnetRecord:
-    """One measured subnet. ``costs`` and ``wer`` (by set) hold what has been measured so far.
+    """One measured subnet.
 
     Attributes:
-        searched_wer: dev WER that the search went by, None where there was no search.
-        int8_wer: by set, of the model that a runtime runs in int8.
-        int8_file: its bytes, None where it was not exported.
+        costs: by name, as far as they have been measured.
+        wer: by set, as far as sets have been scored.
+        searched_wer: dev WER by which the search chose, None where there was no search.
+        int8_wer: by set, of the int8 model in a runtime.
+        int8_file: size of the int8 model in bytes, None where it was not exported.
         architecture: empty in results that were written without it.
     """
 
@@ -84,14 +91,16 @@ class Run:
         name: folder name, unique in a report.
         role: what it stands for: ``slimmable``, ``slimmable, head size``, ``slimmable, shared norm``,
             ``separate``, ``todm F``, ...
-        separate_of: id of the subnet that a separate model is the stand-in for, else None.
+        separate_of: id of the subnet that a separate model stands for, else None.
         slices: untrained slices of a separate full-width model (claim C1.4).
         model: letter of paper 2, see `slimasr.report.roles.Role`.
         family: see there.
-        front: ids of the subnets on the front.
+        front: ids of the subnets on the Pareto front.
         int8_search: whether the search saw weights rounded as int8 has them.
+        candidates: every subnet that the search evaluated, None where there was no choice.
+        search: how fast the search was, None where that is not known.
         rank_correlation: set -> Spearman's correlation of its WERs with dev's over the front, where it exists.
-        energy: ``train`` and ``search`` -> what `slimasr.energy` measured.
+        energy: what the stages ``train`` and ``search`` took, where it was measured.
     """
 
     name: str
@@ -147,22 +156,28 @@ class Run:
         return sorted((s for s in self.subnets if s.id in self.front), key=lambda s: s.params)
 
     def subnet(self, subnet_id: str) -> SubnetRecord | None:
-        """The record that stands for a subnet of the space: a separate model answers for its own size."""
+        """The record of a subnet of the space; that of a separate model, where it stands for this subnet."""
         if self.is_separate:
             return self.subnets[0] if self.subnets and subnet_id == self.separate_of else None
         return next((s for s in self.subnets if s.id == subnet_id), None)
 
     def label(self, record: SubnetRecord) -> str:
-        """The id that joins records of one size: its own, or the subnet a separate model stands for."""
+        """The id by which records of one size are joined: a separate model has that of the subnet it stands for."""
         return self.separate_of if self.separate_of is not None else record.id
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same utterances: ``delta`` = WER of ``a`` minus WER of ``b``, in points.
+    """Two systems, compared on the same utterances.
 
-    ``a`` and ``b`` are (role, subnet id); seeds that both have are pooled; ``low`` and ``high`` are the ends
-    of the 95 % interval of the paired bootstrap; or, where ``paired`` is false, of two independent systems.
+    Attributes:
+        a: role and subnet id of the first system.
+        b: those of the second one.
+        seeds: seeds that both have; their utterances are pooled.
+        delta: WER of ``a`` minus WER of ``b``, in points.
+        low: lower end of its 95 % interval.
+        high: upper end of it.
+        paired: whether the interval is that of the paired bootstrap, not that of two independent systems.
     """
 
     a: tuple[str, str]
@@ -189,9 +204,10 @@ def difference_in_words(comparison: Comparison, a: str, b: str) -> str:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything one recipe's results hold.
+    """A report in the form that tables, plots and verdicts read.
 
-    ``utterances``: set -> utterance id -> words of its reference, ids in order.
+    Attributes:
+        utterances: set -> utterance id -> words of its reference, ids in order.
     """
 
     recipe: str

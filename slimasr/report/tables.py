@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from slimasr.measure.profile import Profile
 from slimasr.report.architecture import depth, mean_ffn
 from slimasr.report.claims_slimmable import subnet_ids
 from slimasr.report.records import Study, SubnetRecord, Wer
 from slimasr.report.roles import SEPARATE, SLIMMABLE
 from slimasr.supernet.front import Measurement
+from slimasr.supernet.subnet import Subnet
 
 _NUMBER = re.compile(r"^[+\-−]?[\d,.]+( ?%|x)?( \[.*\])?$")
 ABSENT = "–"
@@ -168,10 +168,10 @@ def measurement_table(
     return Table("Measured subnets", columns, tuple(rows), f"Marked: front of WER against {cost}.", marked)
 
 
-def profile_table(profiles: Sequence[Profile], name: str) -> Table:
-    """Costs of all subnets of a model."""
+def profile_table(costs: Mapping[Subnet, Mapping[str, float]], name: str) -> Table:
+    """Costs of the subnets of a model."""
     columns = ("subnet", *cost_columns(ALL_COSTS))
-    rows = tuple((p.subnet.id, *cost_cells(p.costs, ALL_COSTS)) for p in profiles)
+    rows = tuple((subnet.id, *cost_cells(found, ALL_COSTS)) for subnet, found in costs.items())
     note = "MACs per second of audio, predictor MACs per token; RTF on one thread: encoder and greedy search."
     return Table(f"Costs of {name}", columns, rows, note)
 

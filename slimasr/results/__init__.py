@@ -1,1 +1,1 @@
-"""results.json of an experiment: every subnet that was measured, and what made the run."""
+"""Result files: their typed layout, reading them, and changing results.json."""

@@ -64,7 +64,8 @@ def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str,
     for recogs in sorted(exp.glob("decode/*/*/recogs")):
         found.setdefault(recogs.parent.parent.name, []).append(recogs.parent)
     if not found:
-        raise UserError(f"{exp / 'decode'}: holds no decoded set; run stage 6 (slimasr-decode) first")
+        another = "" if exp.is_dir() else ", or name an experiment folder that exists"
+        raise UserError(f"{exp / 'decode'}: holds no decoded set; run stage 6 (slimasr-decode) first{another}")
     if set_names is None:
         return found
     for subnet_id, folders in found.items():

@@ -1,1 +1,1 @@
-"""Search: propose subnets, measure them on the dev set, keep the front of WER against cost."""
+"""Search: propose subnets, measure them on the dev set, keep the Pareto front of WER and cost."""

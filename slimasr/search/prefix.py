@@ -29,12 +29,14 @@ def layer_keys(subnet: Subnet, path: Sequence[int]) -> tuple[Any, ...]:
 
 @dataclass
 class _Room:
-    """The hidden states of one batch by what made them, those that will be thrown out first in front.
+    """The hidden states of one batch.
 
     Attributes:
         size: bytes that the states may take.
         left: bytes that are still free.
         lens: frames of every utterance, the same in all states.
+        hidden: keys of the front end and of the layers that made a state -> the state; the first ones are dropped
+            first when memory is needed.
     """
 
     size: int
@@ -43,14 +45,17 @@ class _Room:
     hidden: OrderedDict[tuple[Any, ...], Tensor] = field(default_factory=OrderedDict)
 
     def deepest(self, keys: tuple[Any, ...]) -> tuple[int, Tensor | None]:
-        """How many of these keys, from the first one on, made a state that is here, and the state."""
+        """The state here that most of these keys, from the first one on, have made, and how many they are."""
         for depth in range(len(keys), 0, -1):
             if keys[:depth] in self.hidden:
                 return depth, self.hidden[keys[:depth]]
         return 0, None
 
     def keep(self, keys: tuple[Any, ...], states: Sequence[Tensor]) -> None:
-        """Keep the states after the last keys, if need be in place of deep ones and of those not used for long."""
+        """Keep the states that the last of these keys have made, one state per key.
+
+        They replace deep states first, and those that were not used for long.
+        """
         needed = sum(map(num_bytes, states))
         if needed > self.size:
             return
@@ -58,25 +63,28 @@ class _Room:
         while self.left < needed:
             self.left += num_bytes(self.hidden.popitem(last=False)[1])
         self.left -= needed
-        self.hidden |= {keys[: len(keys) - n]: state for n, state in enumerate(reversed(states))}
+        first = len(keys) - len(states)
+        for depth, state in enumerate(states, start=first + 1):
+            self.hidden[keys[:depth]] = state
         self._used(keys)
 
     def _used(self, keys: tuple[Any, ...]) -> None:
-        """Throw these out last, and the shallow ones, which more subnets share, after the deep ones."""
+        """Drop these last, and of them the shallow ones, which more subnets share, after the deep ones."""
         for depth in range(len(keys), 0, -1):
             if keys[:depth] in self.hidden:
                 self.hidden.move_to_end(keys[:depth])
 
 
 class PrefixCache:
-    """Encodes batches, each from the deepest hidden state at hand that the subnet has in common with earlier ones.
+    """Encodes batches, each from the deepest hidden state that the subnet has in common with earlier ones.
 
-    Batches are numbered and get equal shares of the memory. Where a share cannot hold the states of one subnet, some
-    batches get more, and the others are computed from the start each time.
+    Batches are numbered and get equal parts of the memory. Where such a part cannot hold the states of one subnet,
+    some batches get more, and the others are computed from the start each time.
     """
 
     def __init__(self, max_bytes: int, num_batches: int) -> None:
-        self._left, self._share = max_bytes, max_bytes // max(1, num_batches)
+        self._left = max_bytes
+        self._equal_part = max_bytes // max(1, num_batches)
         self._rooms: dict[int, _Room | None] = {}
 
     def encode(
@@ -85,34 +93,41 @@ class PrefixCache:
         """Encoder output of a batch.
 
         Args:
-            number: of the batch.
+            number: number of the batch.
+            batch: the batch.
             model: the supernet, or a stand-alone model.
-            subnet: what to run of it.
-            name: the subnet of the space that this is, by which states are shared.
+            subnet: the subnet to run of it, None for all of a stand-alone model.
+            name: the subnet of the space that this is: it says which states are shared.
         """
         encoder = model.encoder
-        keys = layer_keys(name, encoder.path_of(subnet) if name.path is None else name.path)
+        path = encoder.path_of(subnet)
+        keys = layer_keys(name, path if name.path is None else name.path)
         room = self._rooms.get(number)
         known, start = (0, None) if room is None else room.deepest(keys)
         if room is None or start is None:
             embedded = encoder.embed(model.normalize(batch.x), batch.x_lens, subnet)
             room = self._room(number, embedded, encoder.num_layers)
             if room is None:
-                return encoder.run_layers(embedded, encoder.path_of(subnet), subnet)
-            known, start = 1, embedded.out
+                return encoder.run_layers(embedded, path, subnet)
+            known = 1
+            start = embedded.out
             room.keep(keys[:1], [start])
-        rest = encoder.path_of(subnet)[known - 1 :]
+        # The first key is that of the front end, so ``known`` keys stand for one layer less.
+        rest = path[known - 1 :]
         output = encoder.run_layers(EncoderOutput(start, room.lens), rest, subnet, rest)
         room.keep(keys, [output.taps[layer] for layer in rest])
         return EncoderOutput(output.out, room.lens)
 
     def _room(self, number: int, embedded: EncoderOutput, num_layers: int) -> _Room | None:
-        """Where the states of a batch may be kept, None = nowhere."""
+        """Memory for the states of a batch; None where too little is left for those of one subnet."""
         if number not in self._rooms:
             needed = (1 + num_layers) * num_bytes(embedded.out)
-            size = min(max(self._share, needed), self._left)
-            self._rooms[number] = _Room(size, size, embedded.lens) if size >= needed else None
-            self._left -= size if size >= needed else 0
+            size = min(max(self._equal_part, needed), self._left)
+            if size >= needed:
+                self._rooms[number] = _Room(size, left=size, lens=embedded.lens)
+                self._left -= size
+            else:
+                self._rooms[number] = None
         return self._rooms[number]
 
 

@@ -218,7 +218,7 @@ def test_the_search_measures_the_same(
                     experiment.model, batches_of(made), experiment.tokenizer, subnet, config.decoding
                 )
                 assert score(decoded).counts.errors == outcome.errors
-            assert measured.evaluate(subnet, bar=0.0).stopped
+            assert measured.evaluate(subnet, threshold=0.0).stopped
     assert max(seen) <= WINDOW
 
 

@@ -277,7 +277,7 @@ def test_unit_groups_name_everything_that_can_be_chosen() -> None:
 def test_impossible_width_is_an_error() -> None:
     with pytest.raises(ValueError, match="whole number"):
         MhSsm(CONFIG, STACK, 20, (1.0, 0.3))
-    with pytest.raises(ValueError, match="4 channels cannot be shared by 8 heads"):
+    with pytest.raises(ValueError, match="4 channels cannot be divided among 8 heads"):
         MhSsm(config(ssm_heads=8), STACK, 20, (1.0, 0.25))
     with pytest.raises(ValueError, match="stacked frames"):
         MhSsm(config(d_model=24), STACK, 20, (1.0, 0.25))

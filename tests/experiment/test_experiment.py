@@ -79,6 +79,14 @@ def test_a_missing_piece_names_its_stage(trained: Path, piece: str) -> None:
         Experiment.open(trained, "epoch-001")
 
 
+def test_a_missing_folder_and_a_missing_checkpoint_are_told_apart(trained: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere.config.yaml is missing: .* first, or name an experiment folder that"):
+        Experiment.open(trained / "nowhere")
+    save_checkpoint(trained / "checkpoints" / "epoch-001.pt", {})
+    with pytest.raises(UserError, match=r"epoch-002.pt is missing: .*; checkpoints that exist: final, epoch-001$"):
+        Experiment.open(trained, "epoch-002")
+
+
 def test_weights_that_do_not_fit_are_named(trained: Path) -> None:
     model = make_objective(tiny_config(), tiny_tokenizer()).model
     weights = dict(model.state_dict())

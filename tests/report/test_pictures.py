@@ -228,7 +228,7 @@ def test_strips_have_the_same_lengths_in_both_renderings(drawn: Drawn) -> None:
 
 def test_a_report_writes_what_is_described(tmp_path: Path) -> None:
     found = Drawn("digits/results_todm.json")
-    written = write_report(found.data, tmp_path / "report.html")
+    written = write_report(study_of(found.data), tmp_path / "report.html")
     assert {path.name for path in written} == {"report.html", *(f"report-{name}.png" for name in found.wanted)}
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert Page(text).figures == [figure for figures in found.pages.values() for figure in figures]

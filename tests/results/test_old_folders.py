@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from slimasr.errors import UserError
+from slimasr.experiment import Experiment
 from slimasr.experiment.archive import Conditions, measured_subnets, read_archive, read_candidates, read_front
 from slimasr.experiment.checkpoints import fingerprint
 from slimasr.report.collect import collect
@@ -99,6 +101,11 @@ def made(folder: Path, age: int) -> Path:
     return folder
 
 
+def opened(folder: Path) -> Experiment:
+    """What the readers of a search's files need of an experiment; these folders have no model."""
+    return cast(Experiment, SimpleNamespace(dir=folder, weights_digest=fingerprint(folder / "final.pt")))
+
+
 @pytest.fixture(scope="module")
 def of_today(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(tmp_path_factory.mktemp("today") / "exp" / "todm", 0)
@@ -107,23 +114,23 @@ def of_today(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("age", [1, 2, 3])
 def test_a_search_finds_in_an_old_folder_what_it_left(age: int, tmp_path: Path, of_today: Path) -> None:
     old = made(tmp_path / "todm", age)
-    expected = read_archive(of_today)
+    expected = read_archive(opened(of_today))
     assert len(expected) > 3
-    assert read_archive(old) == read_archive(old, CONDITIONS) == expected
-    assert read_candidates(old) == read_candidates(of_today)
-    assert len(read_candidates(old)) > len(expected)
-    assert read_front(old) == read_front(of_today)
+    assert read_archive(opened(old)) == read_archive(opened(old), CONDITIONS) == expected
+    assert read_candidates(opened(old)) == read_candidates(opened(of_today))
+    assert len(read_candidates(opened(old))) > len(expected)
+    assert read_front(opened(old)) == read_front(opened(of_today))
     for other in (replace(CONDITIONS, int8=True), replace(CONDITIONS, decoding="modified beam search, beam 4")):
-        assert read_archive(old, other) == []
-    assert len(read_archive(old, replace(CONDITIONS, data="beef"))) == (0 if age < 2 else len(expected))
+        assert read_archive(opened(old), other) == []
+    assert len(read_archive(opened(old), replace(CONDITIONS, data="beef"))) == (0 if age < 2 else len(expected))
 
 
 def test_the_first_folders_have_an_archive_and_no_front_that_is_trusted(tmp_path: Path, of_today: Path) -> None:
     first = made(tmp_path / "todm", 4)
-    assert read_archive(first) == read_candidates(first) == read_archive(of_today)
-    assert measured_subnets(first) == measured_subnets(of_today)
+    assert read_archive(opened(first)) == read_candidates(opened(first)) == read_archive(opened(of_today))
+    assert measured_subnets(opened(first)) == measured_subnets(opened(of_today))
     with pytest.raises(UserError, match="has no front yet"):
-        read_front(first)
+        read_front(opened(first))
 
 
 @pytest.mark.parametrize("age", [1, 2, 3])
