@@ -99,7 +99,8 @@ class EnergyMeter:
 
     def _totals(self) -> tuple[float, float, float]:
         """kWh, CPU seconds and wall seconds since fixed points in time."""
-        kwh, used = 0.0, os.times()
+        kwh = 0.0
+        used = os.times()
         if self.tracker is not None:
             self.tracker.flush()
             kwh = float(sum(getattr(self.kept.total, f"{METERS[meter]}_energy") for meter in self.meters))
@@ -135,7 +136,8 @@ def find_meters() -> tuple[str, ...]:
         UserError: the extra ``energy`` is not installed.
     """
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
-    cpu, gpu = _codecarbon(".core.cpu"), _codecarbon(".core.gpu")
+    cpu = _codecarbon(".core.cpu")
+    gpu = _codecarbon(".core.gpu")
     readable = {"processor": cpu.is_rapl_available(), "GPUs": gpu.is_nvidia_system() or gpu.is_rocm_system()}
     return tuple(name for name, found in readable.items() if found)
 
@@ -170,7 +172,8 @@ def energy_of_deployments(
     if common is None:
         return None
     unit, values = common
-    supernet, each = values[0] + values[1], sum(values[2:]) / len(separate)
+    supernet = values[0] + values[1]
+    each = sum(values[2:]) / len(separate)
     return unit, [DeploymentEnergy(models, supernet, models * each) for models in range(1, n + 1)]
 
 

@@ -219,7 +219,8 @@ def _with_default_kinds(tree: Tree, section: type[Section]) -> Tree:
     """``tree`` with the default ``kind`` written into sections that leave it out."""
     filled = dict(tree)
     for name, field in section.model_fields.items():
-        value, choices = filled.get(name), sections_of(field.annotation)
+        value = filled.get(name)
+        choices = sections_of(field.annotation)
         if not isinstance(value, dict) or not choices:
             continue
         if len(kinds_of(choices)) > 1 and "kind" not in value:

@@ -93,7 +93,8 @@ def write_facts(folder: Path, origin: Origin, sets: Mapping[str, str]) -> None:
     Args:
         sets: name of each set that is aligned now -> its fingerprint (`slimasr.data.identity.Identity`).
     """
-    path, made_by = folder / FACTS, asdict(origin)
+    path = folder / FACTS
+    made_by = asdict(origin)
     before: dict[str, Any] = read_json(path, "remove it and run slimasr-align again") if path.is_file() else {}
     same = all(before.get(key) == value for key, value in made_by.items())
     earlier = before.get("sets", {}) if same else {}

@@ -64,7 +64,8 @@ def _unpack_zip(archive: Path, target: Path) -> None:
 
 
 def _check_path(archive: Path, name: str) -> None:
-    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    posix = PurePosixPath(name)
+    windows = PureWindowsPath(name)
     if posix.is_absolute() or windows.is_absolute() or windows.drive or windows.root:
         raise UserError(f"{archive}: refused: member {name!r} has an absolute path")
     if ".." in posix.parts or ".." in windows.parts:

@@ -102,8 +102,11 @@ def parse_frame(header: bytes) -> Frame | None:
     """The frame that starts with these bytes; None if no layer 3 frame does."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
-    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
-    bit_rate, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    version = header[1] >> 3 & 3
+    layer = header[1] >> 1 & 3
+    bit_rate = header[2] >> 4
+    rate = header[2] >> 2 & 3
+    padding = header[2] >> 1 & 1
     if version not in _RATES or layer != _LAYER_3 or bit_rate in (0, 15) or rate == 3:
         return None
     is_mpeg1 = version == _MPEG1

@@ -83,7 +83,8 @@ class Batch:
     def select(self, rows: Sequence[int]) -> Batch:
         """The utterances with these indices, padding trimmed to the longest of them."""
         index = torch.as_tensor(list(rows), device=self.x.device)
-        x_lens, y_lens = self.x_lens[index], self.y_lens[index]
+        x_lens = self.x_lens[index]
+        y_lens = self.y_lens[index]
         tokens = int(y_lens.max())
         return replace(
             self,

@@ -12,7 +12,9 @@ import numpy as np
 
 from slimasr.errors import UserError
 
-_RATE, _PITCH, _RANGE = 1, 3, 4
+_RATE = 1
+_PITCH = 3
+_RANGE = 4
 _SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
 _UTF8 = 1

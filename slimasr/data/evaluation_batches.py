@@ -106,7 +106,8 @@ class EvaluationCollator(Collator):
         return cut_at_pauses(features, self._limits.piece, self.config.model.frontend.min_frames)
 
     def _unscored(self, batch: Batch) -> Iterator[str]:
-        model, loss = self.config.model, self.config.loss
+        model = self.config.model
+        loss = self.config.loss
         rows = zip(batch.ids, batch.x_lens.tolist(), batch.y.tolist(), batch.y_lens.tolist(), strict=True)
         for name, frames, tokens, length in rows:
             if infeasible(model.frontend.output_frames(frames), tokens[:length], loss) is not None:

@@ -135,7 +135,8 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
     check_settings(config, folder.stats, stats)
     check_statistics(config, folder)
     with understanding(folder.stats, AGAIN):
-        mean, std = torch.tensor(stats["mean"]), torch.tensor(stats["std"])
+        mean = torch.tensor(stats["mean"])
+        std = torch.tensor(stats["std"])
         check_stats(mean, std, config.features.num_mel_bins)
     return mean, std
 

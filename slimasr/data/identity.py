@@ -23,7 +23,9 @@ from slimasr.errors import UserError
 DIGITS = 16
 _BLOCK_BYTES = 1 << 20
 # Keys of ``cut.custom``.
-_BYTES, _MODIFIED, _SHA256 = "audio_bytes", "audio_modified_ns", "audio_sha256"
+_BYTES = "audio_bytes"
+_MODIFIED = "audio_modified_ns"
+_SHA256 = "audio_sha256"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def get_corpus(config: DataConfig, data_dir: Path, corpus_dir: Path | None, down
     Raises:
         UserError: the corpus was not found, or an archive is refused.
     """
-    corpus, own_dir = CORPORA[config.corpus], data_dir / "corpora"
+    corpus = CORPORA[config.corpus]
+    own_dir = data_dir / "corpora"
     return find_corpus(corpus, corpus_dir, own_dir, set_names(config), config.options, progress, download)
 
 

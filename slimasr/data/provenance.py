@@ -29,7 +29,9 @@ from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic
 
 DAMAGED = "remove it and run the stage that writes it again"
-STAGE_1, STAGE_2, STAGE_3 = "stage 1 (slimasr-prepare)", "stage 2 (slimasr-features)", "stage 3 (slimasr-bpe)"
+STAGE_1 = "stage 1 (slimasr-prepare)"
+STAGE_2 = "stage 2 (slimasr-features)"
+STAGE_3 = "stage 3 (slimasr-bpe)"
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,8 @@ def _audio_identity(cut: Cut) -> list[Any]:
 def compute_shard(shard: Shard) -> Shard:
     """Compute a shard (write features, then the manifest, then the result) and return it."""
     bad: list[BadUtterance] = []
-    total, total_square = np.zeros(shard.num_mel_bins), np.zeros(shard.num_mel_bins)
+    total = np.zeros(shard.num_mel_bins)
+    total_square = np.zeros(shard.num_mel_bins)
     num_frames = 0
     usable: list[Cut] = []
     for cut, features in _extract_all(shard, bad):

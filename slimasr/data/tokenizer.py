@@ -20,8 +20,12 @@ from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from slimasr.locking import Lock, folder_lock, refuse_while_locked
 
-BLANK, SOS_EOS, UNK = "<blk>", "<sos/eos>", "<unk>"
-MODEL_FILE, VOCAB_FILE, TOKENS_FILE = "bpe.model", "bpe.vocab", "tokens.txt"
+BLANK = "<blk>"
+SOS_EOS = "<sos/eos>"
+UNK = "<unk>"
+MODEL_FILE = "bpe.model"
+VOCAB_FILE = "bpe.vocab"
+TOKENS_FILE = "tokens.txt"
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def _advance(model: Searchable, hyps: _Beam, am: Tensor, running: Tensor) -> _Be
     lens = lens + emits
     scores = _merge_equal(scores, tokens[..., : int(lens.max())])
     rows = (parents + beam * torch.arange(n, device=am.device).unsqueeze(1)).flatten()
-    lm, state = hyps.lm.view(n * beam, -1)[rows], hyps.state.select(rows)
+    lm = hyps.lm.view(n * beam, -1)[rows]
+    state = hyps.state.select(rows)
     lm, state = step_emitting(model, symbols.flatten(), (emits & (scores > -torch.inf)).flatten(), lm, state)
     return _Beam(scores, tokens, lens, lm.view(n, beam, -1), state)
 

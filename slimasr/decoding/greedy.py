@@ -33,8 +33,10 @@ def greedy_search(model: Searchable, am: Tensor, lens: Tensor, max_symbols_per_f
     """
     assert am.ndim == 3, am.shape
     assert lens.shape == am.shape[:1], lens.shape
-    num_utterances, num_frames = am.shape[0], int(lens.max())
-    joiner, predictor = model.joiner, model.predictor
+    num_utterances = am.shape[0]
+    num_frames = int(lens.max())
+    joiner = model.joiner
+    predictor = model.predictor
     running = torch.arange(num_frames, device=am.device).unsqueeze(1) < lens.to(am.device)
     state = predictor.init_state(num_utterances, am.device)
     blank = torch.full((num_utterances,), model.blank_id, dtype=torch.int64, device=am.device)

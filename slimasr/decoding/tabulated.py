@@ -26,7 +26,8 @@ class TabulatedPredictor:
     """
 
     def __init__(self, predictor: StatelessPredictor, joiner: Joiner, vocab_size: int) -> None:
-        self._base, self._rows = vocab_size + 1, (vocab_size + 1) ** predictor.context_size
+        self._base = vocab_size + 1
+        self._rows = (vocab_size + 1) ** predictor.context_size
         device = predictor.embedding.weight.device
         digits = [torch.arange(-1, vocab_size, device=device)] * predictor.context_size
         histories = torch.cartesian_prod(*digits).view(self._rows, predictor.context_size)

@@ -71,9 +71,11 @@ class ElasticAttention(nn.Module):
     def chosen(self, width: float, units: Units | None) -> Heads:
         """Heads that run at a width."""
         if self.slimming == "head_count":
-            index, head_dim = choose(scaled(self.num_heads, width), units), self.head_dim
+            index = choose(scaled(self.num_heads, width), units)
+            head_dim = self.head_dim
         else:
-            index, head_dim = choose(self.num_heads, units), scaled(self.head_dim, width)
+            index = choose(self.num_heads, units)
+            head_dim = scaled(self.head_dim, width)
         return Heads(index, head_dim, in_blocks(index, self.head_dim, head_dim))
 
     def forward(

@@ -45,7 +45,9 @@ class ElasticConvModule(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor, width: float, units: Units | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C); ``padding`` (N, T) is True on padding, which is excluded from sums and statistics."""
-        outer, limit, inner = x.shape[-1], scaled(self.channels, width), self.chosen(width, units)
+        outer = x.shape[-1]
+        limit = scaled(self.channels, width)
+        inner = self.chosen(width, units)
         x = F.glu(self.gated(x, out=in_groups(inner, 2, self.channels), inp=outer), dim=-1)
         x = x.masked_fill(padding.unsqueeze(-1), 0.0)
         x = self.depthwise(x, inner)
@@ -64,7 +66,8 @@ class ElasticConvModule(nn.Module):
 
     def extract(self, outer: int, width: float, units: Units | None) -> ElasticConvModule:
         """A stand-alone module of one subnet."""
-        limit, inner = scaled(self.channels, width), self.chosen(width, units)
+        limit = scaled(self.channels, width)
+        inner = self.chosen(width, units)
         size = size_of(inner)
         kernel = self.depthwise.kernel_size[0]
         module = ElasticConvModule(outer, size, kernel, (size,), self.norm.mode, self.dropout.p)

@@ -40,7 +40,8 @@ class ElasticFeedForward(nn.Module):
 
     def forward(self, x: Tensor, width: float, units: Units | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C)."""
-        channels, hidden = x.shape[-1], self.chosen(width, units)
+        channels = x.shape[-1]
+        hidden = self.chosen(width, units)
         inner = self.inner(x, out=hidden, inp=channels)
         inner = F.silu(inner) if self.activation == "silu" else F.gelu(inner)
         inner = F.dropout(inner, self.hidden_dropout(hidden), self.training)

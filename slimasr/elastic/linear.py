@@ -77,7 +77,8 @@ class ElasticDepthwiseConv1d(nn.Conv1d):
         layout. On a CPU the one-dimensional operator takes up to 50 times as long.
         """
         assert self.bias is not None
-        weight, bias = take(self.weight, units).unsqueeze(2), take(self.bias, units)
+        weight = take(self.weight, units).unsqueeze(2)
+        bias = take(self.bias, units)
         image = input.transpose(1, 2).unsqueeze(2)
         out = F.conv2d(image, weight, bias, padding=(0, self.kernel_size[0] // 2), groups=weight.shape[0])
         return out.squeeze(2).transpose(1, 2)

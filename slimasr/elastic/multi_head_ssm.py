@@ -212,12 +212,14 @@ class MultiHeadSsm(nn.Module):
         if not self.projected:
             return outputs[0]
         half = self.ssm_heads // 2
-        values, gates = torch.cat(list(outputs[:half]), dim=-1), torch.cat(list(outputs[half:]), dim=-1)
+        values = torch.cat(list(outputs[:half]), dim=-1)
+        gates = torch.cat(list(outputs[half:]), dim=-1)
         return cast(Tensor, self.out_proj(values * F.gelu(gates), out=channels, inp=self._rows(half, channels)))
 
     def count(self, channels: int, frames: int) -> Count:
         """Size and work on one utterance of ``frames`` frames."""
-        total, per_head = Count(), self._per_head(channels)
+        total = Count()
+        per_head = self._per_head(channels)
         for head in self.heads:
             total += cast(ElasticSsmHead, head).count(per_head, frames)
         if self.projected:

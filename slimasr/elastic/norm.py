@@ -124,7 +124,8 @@ class ElasticBatchNorm(_ElasticNorm):
         if self.training:
             mean, var = self._batch_moments(x, padding, stats, index)
         else:
-            mean, var = take(stats.mean, index), take(stats.var, index)
+            mean = take(stats.mean, index)
+            var = take(stats.var, index)
         weight, bias = self.affine_of(width, units)
         scale = weight * torch.rsqrt(var + self.eps)
         return x * scale + (bias - mean * scale)
@@ -193,7 +194,8 @@ def calibration(model: nn.Module) -> Iterator[None]:
     reset_running_stats(model)
     model.eval()
     for norm in norms:
-        norm.training, norm.momentum = True, None
+        norm.training = True
+        norm.momentum = None
     try:
         with torch.no_grad():
             yield

@@ -62,14 +62,16 @@ def _block_powers(log_modulus: Tensor, angle: Tensor, frames: int) -> tuple[tupl
     """Real and imaginary parts of ``p^(ib)`` for the starts of all blocks of b frames, (blocks, C, n), and of ``p^j``
     within a block, (b, C, n): together all p^l."""
     starts = BLOCK * torch.arange(_blocks(frames), dtype=angle.dtype, device=angle.device).view(-1, 1, 1)
-    modulus, turned = torch.exp(log_modulus * starts), angle * starts
+    modulus = torch.exp(log_modulus * starts)
+    turned = angle * starts
     once = log_modulus.exp()
     return (modulus * turned.cos(), modulus * turned.sin()), _first_powers(once * angle.cos(), once * angle.sin())
 
 
 def _first_powers(re: Tensor, im: Tensor) -> tuple[Tensor, Tensor]:
     """(C, n) parts of p -> (BLOCK, C, n) parts of p^0, p^1, ..., by doubling, because products cost less than sines."""
-    powers_re, powers_im = torch.ones_like(re).unsqueeze(0), torch.zeros_like(im).unsqueeze(0)
+    powers_re = torch.ones_like(re).unsqueeze(0)
+    powers_im = torch.zeros_like(im).unsqueeze(0)
     while len(powers_re) < BLOCK:  # re, im: parts of p to the power of this number
         powers_re, powers_im = (
             torch.cat([powers_re, powers_re * re - powers_im * im]),
@@ -115,7 +117,8 @@ class _Response(torch.autograd.Function):
         (a_re, a_im), (b_re, b_im) = (part.chunk(2, dim=2) for part in sums.transpose(0, 1).split(blocks))
         a_re, a_im = (re * a_re - im * a_im).sum(0), (re * a_im + im * a_re).sum(0)
         b_re, b_im = (re * b_re - im * b_im).sum(0), (re * b_im + im * b_re).sum(0)
-        x, y = w_re * b_re - w_im * b_im, w_re * b_im + w_im * b_re
+        x = w_re * b_re - w_im * b_im
+        y = w_re * b_im + w_im * b_re
         return 2.0 * x, -2.0 * y, 2.0 * a_re, -2.0 * a_im, None
 
 
@@ -167,7 +170,8 @@ class ElasticS4D(nn.Module):
         with torch.autocast(u.device.type, enabled=False):
             system = discretize([self], u.shape[-1])
             modulus = system.log_modulus.exp()
-            p_re, p_im = modulus * system.angle.cos(), modulus * system.angle.sin()
+            p_re = modulus * system.angle.cos()
+            p_im = modulus * system.angle.sin()
             (w_re, w_im), (s_re, s_im), outputs = system.weight, state.unbind(-1), []
             for frame in u.to(state.dtype).unbind(1):
                 s_re, s_im = p_re * s_re - p_im * s_im + frame.unsqueeze(-1), p_re * s_im + p_im * s_re
@@ -203,8 +207,10 @@ def discretize(systems: Sequence[ElasticS4D], channels: int) -> Discretized:
         value.to(torch.promote_types(value.dtype, torch.float32))
         for value in (torch.cat([take(getattr(s, name), channels) for s in systems]) for name in (*SLOW, *READOUT))
     )
-    dt, decay = log_dt.exp().unsqueeze(1), log_decay.exp()
-    x, y = -dt * decay, dt * frequency
+    dt = log_dt.exp().unsqueeze(1)
+    decay = log_decay.exp()
+    x = -dt * decay
+    y = dt * frequency
     # (e^z - 1) / lambda, z = x + iy, without the cancellation of e^z - 1 at small steps
     gain_re = torch.expm1(x) * y.cos() - 2.0 * (0.5 * y).sin().square()
     gain_im = x.exp() * y.sin()
@@ -222,7 +228,8 @@ def kernels(systems: Sequence[ElasticS4D], channels: int, frames: int) -> list[T
 
     Small systems are computed together, because the overhead of separate calls would exceed their work.
     """
-    together, responses = max(1, CHANNELS_AT_ONCE // channels), list[Tensor]()
+    together = max(1, CHANNELS_AT_ONCE // channels)
+    responses = list[Tensor]()
     with torch.autocast(systems[0].skip.device.type, enabled=False):
         for start in range(0, len(systems), together):
             response = discretize(systems[start : start + together], channels).response(frames)
@@ -250,7 +257,8 @@ def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:
 
 def _convolve_fft(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
     """(N, C, T) -> (N, C, T) per kernel, concatenated. Backwards in time, a kernel's spectrum is conjugated."""
-    frames, length = u.shape[-1], _fft_length(u.shape[-1])
+    frames = u.shape[-1]
+    length = _fft_length(u.shape[-1])
     filters = [torch.fft.rfft(kernel, n=length) for kernel in kernels]
     spectrum = torch.fft.rfft(u, n=length)
     products = [spectrum * (filter_.conj() if against else filter_) for against, filter_ in enumerate(filters)]
@@ -259,7 +267,9 @@ def _convolve_fft(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
 
 def _convolve_real(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
     """(N, C, T) -> (N, C, T) per kernel, as depthwise convolutions with filters as long as the utterance."""
-    channels, reach, outputs = u.shape[1], u.shape[2] - 1, []
+    channels = u.shape[1]
+    reach = u.shape[2] - 1
+    outputs = []
     for against, kernel in enumerate(kernels):
         side, taps = ((0, reach), kernel) if against else ((reach, 0), kernel.flip(-1))
         outputs.append(F.conv1d(F.pad(u, side), taps.unsqueeze(1), groups=channels))

@@ -114,7 +114,9 @@ class Encoder(nn.Module, ABC):
         taps: Sequence[int] = (),
     ) -> EncoderOutput:
         """Run these layers in this order; their taps are added to those collected before."""
-        run, out, collected = self.layer_runner(hidden, subnet or MAX), hidden.out, dict(hidden.taps)
+        run = self.layer_runner(hidden, subnet or MAX)
+        out = hidden.out
+        collected = dict(hidden.taps)
         for index in layers:
             out = run(index, out)
             if index in taps:

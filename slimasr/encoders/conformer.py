@@ -34,7 +34,9 @@ class ConformerLayer(nn.Module):
     def __init__(self, config: ConformerConfig, sizes: LayerSizes, widths: Sequence[int]) -> None:
         """``widths``: residual widths that get their own norms."""
         super().__init__()
-        d, p, mode = config.d_model, config.dropout, config.norm
+        d = config.d_model
+        p = config.dropout
+        mode = config.norm
         position_dim = config.position_dim or d
         self.sizes = sizes
         self.norms = nn.ModuleDict()
@@ -70,7 +72,9 @@ class ConformerLayer(nn.Module):
             units: module -> units that run, None = all that the width allows, 0 = leave the module out.
         """
         for name in self.running(units):
-            part, normed, chosen = self.parts[name], self.norms[name](x), units[name]
+            part = self.parts[name]
+            normed = self.norms[name](x)
+            chosen = units[name]
             if name == "heads":
                 x = x + part(normed, padding, positions, width, chosen)
             elif name == "conv":
@@ -141,7 +145,8 @@ class Conformer(Encoder):
         return replace(hidden, out=hidden.out * math.sqrt(self._position_dim) + added.to(hidden.out.dtype))
 
     def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
-        frames, positions = hidden.out.shape[1], None
+        frames = hidden.out.shape[1]
+        positions = None
         padding = padding_mask(hidden.lens, frames)
         if self.config.attention == "relative":
             distances = torch.arange(frames, -frames, -1, device=hidden.out.device)

@@ -29,7 +29,8 @@ class MhSsmLayer(nn.Module):
     def __init__(self, config: MhSsmConfig, hidden: int, widths: Sequence[int]) -> None:
         """``hidden``: channels of the feed-forward module. ``widths``: residual widths that get their own norms."""
         super().__init__()
-        d, p = config.d_model, config.dropout
+        d = config.d_model
+        p = config.dropout
         self.ssm = MultiHeadSsm(d, config.ssm_heads, ssm_options(config), widths)
         self.ffn = ElasticFeedForward(d, hidden, p, "gelu", adaptive=config.adaptive_dropout) if hidden else None
         self.dropout = nn.Dropout(p)
@@ -62,7 +63,8 @@ class MhSsmLayer(nn.Module):
 
     def count(self, channels: int, width: float, units: Units | None, frames: int) -> Count:
         """Size and work on one utterance of ``frames`` frames."""
-        total, norms = self.ssm.count(channels, frames), ["ssm", "out"]
+        total = self.ssm.count(channels, frames)
+        norms = ["ssm", "out"]
         if self.ffn is not None and self.hidden(width, units):
             total += self.ffn.count(channels, width, units, frames)
             norms.append("ffn")
@@ -122,11 +124,13 @@ class MhSsm(Encoder):
     def stream(self, x: Tensor, state: EncoderState, subnet: Subnet | None = None) -> tuple[Tensor, EncoderState]:
         if self.config.bidirectional:
             raise self._not_streaming()
-        subnet, frames = subnet or MAX, torch.cat([state.frames.to(x.dtype), x], dim=1)
+        subnet = subnet or MAX
+        frames = torch.cat([state.frames.to(x.dtype), x], dim=1)
         complete = self.output_frames(frames.shape[1])
         if complete == 0:
             return x.new_zeros(x.shape[0], 0, self.width_of(subnet)), replace(state, frames=frames)
-        out, states = self.frontend(frames, subnet.width, self.width_of(subnet)), []
+        out = self.frontend(frames, subnet.width, self.width_of(subnet))
+        states = []
         for index, before in zip(self.path_of(subnet), state.layers, strict=True):
             layer = cast(MhSsmLayer, self.layers[index])
             out, after = layer.stream(out, before, subnet.width, subnet.units_of(index, "ffn"))

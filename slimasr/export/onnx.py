@@ -65,9 +65,12 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
     """
     for package in ("onnx", "onnxscript"):
         needed(package)
-    model, files = deployable(model), _files(folder, "onnx")
-    bins, dim = model.config.num_mel_bins, model.config.joiner.dim
-    n, frames = Dim.DYNAMIC, Dim.DYNAMIC
+    model = deployable(model)
+    files = _files(folder, "onnx")
+    bins = model.config.num_mel_bins
+    dim = model.config.joiner.dim
+    n = Dim.DYNAMIC
+    frames = Dim.DYNAMIC
     lens = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES - 60])
     _export(
         _Encoder(model),
@@ -108,7 +111,9 @@ def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> O
     Raises:
         UserError: the extra ``export`` is not installed.
     """
-    quantization, onnx, quantized = needed("onnxruntime.quantization"), needed("onnx"), _files(folder, "int8.onnx")
+    quantization = needed("onnxruntime.quantization")
+    onnx = needed("onnx")
+    quantized = _files(folder, "int8.onnx")
     with _quiet():
         for part in PARTS:
             proto = onnx.load(getattr(files, part))
@@ -163,7 +168,8 @@ class _Encoder(nn.Module):
 class _Predictor(nn.Module):
     def __init__(self, model: Transducer) -> None:
         super().__init__()
-        self.predictor, self.joiner = model.predictor, model.joiner
+        self.predictor = model.predictor
+        self.joiner = model.joiner
 
     def forward(self, labels: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         out, after = self.predictor.step(labels, PredictorState(state))

@@ -48,7 +48,8 @@ class Lock:
     """
 
     def __init__(self, path: Path, owner: Owner) -> None:
-        self.path, self.owner = path, owner
+        self.path = path
+        self.owner = owner
         self._lost = False
         self._ended = threading.Event()
         self._looking = threading.Lock()
@@ -201,7 +202,8 @@ def _acquire(path: Path, owner: Owner, patience: float, stale_seconds: float, ad
 
 def _refusal(error: HeldError, stale_seconds: float, advice: str) -> str:
     """One line: who holds the lock, and what to do."""
-    owner, path = error.found.owner, error.path.absolute()
+    owner = error.found.owner
+    path = error.path.absolute()
     message = f"{error.path.parent}: in use by {owner or 'an unknown process'}; {advice}"
     if owner is not None and owner.is_here:
         return message

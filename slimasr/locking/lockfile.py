@@ -26,7 +26,8 @@ from slimasr.locking.owner import STALE_SECONDS, Owner
 SHORT_STALE_SECONDS = 60.0
 """For locks that are held for a moment, guards among them."""
 GUARD_PATIENCE = 5.0
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+SHORTEST_PAUSE = 0.01
+LONGEST_PAUSE = 0.5
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -57,7 +58,9 @@ class HeldError(UserError):
     """Another process holds the lock."""
 
     def __init__(self, path: Path, found: Found, now: float) -> None:
-        self.path, self.found, self.age = path, found, max(0.0, now - found.renewed)
+        self.path = path
+        self.found = found
+        self.age = max(0.0, now - found.renewed)
         super().__init__(f"{path}: held by {found.owner or 'an unknown process'}")
 
 

@@ -121,7 +121,8 @@ def distil(
             valid.reshape(-1),
             divergence,
         )
-    surrogate, value = surrogate.view(nodes), value.view(nodes)
+    surrogate = surrogate.view(nodes)
+    value = value.view(nodes)
     return passed_on.view(logits.shape), surrogate.sum(dim=(1, 2)), value.sum(dim=(1, 2))
 
 
@@ -142,7 +143,8 @@ class _Distillation(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         student, log_rest = _class_log_probs(logits, index)
         surrogate, value, weights = divergence.evaluate(teacher.to(student.dtype), student)
-        surrogate, value = surrogate.masked_fill(~valid, 0.0), value.masked_fill(~valid, 0.0)
+        surrogate = surrogate.masked_fill(~valid, 0.0)
+        value = value.masked_fill(~valid, 0.0)
         ctx.mark_non_differentiable(value)
         ctx.set_materialize_grads(False)
         if ctx.needs_input_grad[0]:

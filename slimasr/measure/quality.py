@@ -111,7 +111,8 @@ def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
         UserError: the set is empty.
     """
     wanted = round(seconds * FRAMES_PER_SECOND)
-    pieces, frames = list[Tensor](), 0
+    pieces = list[Tensor]()
+    frames = 0
     for batch in batches:
         for row, length in zip(batch.x, batch.x_lens.tolist(), strict=True):
             pieces.append(row[:length])

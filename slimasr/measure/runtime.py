@@ -108,8 +108,10 @@ def _measure(path: Path) -> dict[str, float]:
     _recognise(build_model(_tiny_model(), None, 8, (1.0,)).eval(), torch.zeros(FRAMES_PER_SECOND, 80), 1)
     before = _memory("VmRSS")
     payload = torch.load(path, weights_only=True, mmap=True)
-    model, features = _load(payload), payload["features"].clone()
-    symbols, repeats = payload["max_symbols_per_frame"], payload["repeats"]
+    model = _load(payload)
+    features = payload["features"].clone()
+    symbols = payload["max_symbols_per_frame"]
+    repeats = payload["repeats"]
     del payload
     _forget_peak()
     _recognise(model, features, symbols)

@@ -83,7 +83,8 @@ class Joiner(nn.Module):
         Args:
             projection: the projection of the encoder's output; None = the joiner's own.
         """
-        dim, vocab_size = self.config.dim, self.output.out_features
+        dim = self.config.dim
+        vocab_size = self.output.out_features
         return (
             (projection or self.encoder_proj).count(dim, width, frames)
             + self.predictor_proj.count(dim, self.predictor_proj.in_features, 0)
@@ -92,7 +93,8 @@ class Joiner(nn.Module):
 
     def extract(self, config: JoinerConfig, width: int, projection: Projection | None = None) -> Joiner:
         """A stand-alone joiner with its configuration ``config``. For ``projection`` see `count`."""
-        predictor_dim, vocab_size = self.predictor_proj.in_features, self.output.out_features
+        predictor_dim = self.predictor_proj.in_features
+        vocab_size = self.output.out_features
         joiner = Joiner(config, width, predictor_dim, vocab_size)
         joiner.encoder_proj = (projection or self.encoder_proj).extract(inp=width)
         joiner.predictor_proj = self.predictor_proj.extract()

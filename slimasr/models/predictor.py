@@ -93,7 +93,8 @@ class StatelessPredictor(Predictor):
         return self.over_history(history).squeeze(1), PredictorState((history,))
 
     def count(self) -> Count:
-        table, filters = self.embedding.weight.numel(), self.conv.weight.numel()
+        table = self.embedding.weight.numel()
+        filters = self.conv.weight.numel()
         return Count(params=table + filters, quantized=table, scales=self.embedding.num_embeddings, macs=filters)
 
 
@@ -118,7 +119,8 @@ class LstmPredictor(Predictor):
 
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
         # Cell by cell, because nn.LSTM takes over ten times as long for a single step on a CPU.
-        out, cells = self.embedding(labels), []
+        out = self.embedding(labels)
+        cells = []
         for layer, before in enumerate(zip(*(t.unbind(1) for t in state.tensors), strict=True)):
             names = (f"weight_ih_l{layer}", f"weight_hh_l{layer}", f"bias_ih_l{layer}", f"bias_hh_l{layer}")
             out, c = torch.lstm_cell(out, before, *(getattr(self.lstm, name) for name in names))

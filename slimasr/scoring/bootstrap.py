@@ -57,9 +57,11 @@ def wer_interval(
     if len(utterances) < 2 or not any(u.ref for u in utterances):
         return None
     ordered = _ordered(utterances)
-    refs, hyps = [u.ref for u in ordered], [u.hyp for u in ordered]
+    refs = [u.ref for u in ordered]
+    hyps = [u.hyp for u in ordered]
     interval = kaldialign.bootstrap_wer_ci(refs, hyps, replications=replications, seed=seed)
-    low, high = 100 * interval["ci95min"], 100 * interval["ci95max"]
+    low = 100 * interval["ci95min"]
+    high = 100 * interval["ci95max"]
     return (max(0.0, low), high) if math.isfinite(low) and math.isfinite(high) else None
 
 

@@ -71,7 +71,8 @@ def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str,
     for subnet_id, folders in found.items():
         missing = set(set_names) - {folder.name for folder in folders}
         if missing:
-            where, known = exp / "decode" / subnet_id / min(missing), ", ".join(folder.name for folder in folders)
+            where = exp / "decode" / subnet_id / min(missing)
+            known = ", ".join(folder.name for folder in folders)
             advice = f"run stage 6 (slimasr-decode --set-name {min(missing)}) first"
             raise UserError(f"{where} is missing; {advice}; decoded sets: {known}")
     return {subnet_id: [f for f in folders if f.name in set_names] for subnet_id, folders in found.items()}
@@ -102,7 +103,8 @@ def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> Sco
     split = {name: [in_characters(u) for u in utterances] for name, utterances in sets.items()} if characters else {}
     cers = _score_sets(folders, split, CHARACTER)
     if pool and len(sets) > 1:
-        pooled, how = "+".join(sets), next(iter(hows.values()))
+        pooled = "+".join(sets)
+        how = next(iter(hows.values()))
         if any(_way(other) != _way(how) for other in hows.values()):
             raise UserError(f"{folders[0].parent}: the sets were decoded in different ways; decode them again")
         wers[pooled] = _score_together(sets, WORD)

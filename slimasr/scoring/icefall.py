@@ -48,7 +48,8 @@ def errs(alignments: Sequence[Alignment], unit: Unit = WORD) -> str:
     Raises:
         UserError: no word in any reference.
     """
-    counts, wer = total(alignments), summarize(alignments).wer
+    counts = total(alignments)
+    wer = summarize(alignments).wer
     lines = [
         f"%{unit.rate.upper()} = {wer:.2f}",
         f"Errors: {counts.insertions} insertions, {counts.deletions} deletions, {counts.substitutions} "
@@ -106,7 +107,8 @@ def _confusions(alignments: Sequence[Alignment]) -> list[str]:
 def _word_statistics(alignments: Sequence[Alignment]) -> Iterator[str]:
     pairs = [pair for a in alignments for pair in a.pairs]
     correct = Counter(r for r, h in pairs if r == h)
-    in_ref, in_hyp = Counter(r for r, _ in pairs if r), Counter(h for _, h in pairs if h)
+    in_ref = Counter(r for r, _ in pairs if r)
+    in_hyp = Counter(h for _, h in pairs if h)
     errors = {word: in_ref[word] + in_hyp[word] - 2 * correct[word] for word in in_ref | in_hyp}
     for number, word in sorted(((n, word) for word, n in errors.items()), reverse=True):
         yield f"{word}   {correct[word]} {number} {in_ref[word]} {in_hyp[word]}"

@@ -101,7 +101,8 @@ def _centre(words: Sequence[str]) -> list[str]:
 
 def _speaker_lines(label: str, utterances: Sequence[EditCounts]) -> list[str]:
     counts = sum(utterances, EditCounts())
-    sentences, wrong = len(utterances), sum(edits.errors > 0 for edits in utterances)
+    sentences = len(utterances)
+    wrong = sum(edits.errors > 0 for edits in utterances)
     edits = (counts.correct, counts.substitutions, counts.insertions, counts.deletions, counts.errors)
     raw = f"{label} raw " + " ".join(f"{n:>10}" for n in (sentences, counts.words, *edits, wrong))
     if not counts.words:

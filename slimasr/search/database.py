@@ -65,7 +65,8 @@ class Database:
         self.name = _readable(url) if self.file is None else f"{_SQLITE_FILE}{self.file}"
         self._url = _with_driver(url)
         self.heartbeat_seconds = heartbeat_seconds
-        self._patience, self._away = patience, float("-inf")
+        self._patience = patience
+        self._away = float("-inf")
         if self.file is not None:
             with writing(self.file):
                 self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,9 @@ class Database:
             UserError: it did not come back in time.
         """
         patience = self._patience if patience is None else patience
-        start, pause, told = time.monotonic(), 0.1, False
+        start = time.monotonic()
+        pause = 0.1
+        told = False
         while True:
             try:
                 result = call()

@@ -32,7 +32,9 @@ class Nsga2(Generator):
     """
 
     def __init__(self, feasible: Feasible, config: Nsga2SearchConfig, seed: int) -> None:
-        self._feasible, self._config, self._seed = feasible, config, seed
+        self._feasible = feasible
+        self._config = config
+        self._seed = seed
         self._distributions = distributions(feasible.space)
         self._cost = config.cost
         self._study = optuna.create_study(directions=["minimize", "minimize"])
@@ -65,7 +67,8 @@ class Nsga2(Generator):
         trial = self._study.ask(self._distributions)
         subnet = self._feasible.space.from_genes(trial.params)
         frozen = self._study.trials[trial.number]
-        known, allowed = history.get(subnet), self._feasible.allows(subnet)
+        known = history.get(subnet)
+        allowed = self._feasible.allows(subnet)
         if known is not None and known.state == "measured" and allowed:
             self._study.tell(trial, [known.wer, known.costs[self._cost]])
             return None

@@ -227,7 +227,8 @@ class LayerSpace(SearchSpace):
         return self._subnet(genes["width"], depth, sizes)
 
     def sample(self, rng: random.Random) -> Subnet:
-        width, depth = rng.choice(self.choices), rng.choice(self.depths)
+        width = rng.choice(self.choices)
+        depth = rng.choice(self.depths)
         return self._subnet(width, depth, {key: rng.choice(sizes) for key, sizes in self._genes(depth)})
 
     def mutate(self, subnet: Subnet, rng: random.Random, probability: float) -> Subnet:
@@ -243,7 +244,8 @@ class LayerSpace(SearchSpace):
 
     def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
         """Layers that only one parent has are taken from it."""
-        width, depth = rng.choice((a.width, b.width)), rng.choice((self._depth(a), self._depth(b)))
+        width = rng.choice((a.width, b.width))
+        depth = rng.choice((self._depth(a), self._depth(b)))
         parents = [self._sizes(a), self._sizes(b)]
         sizes = {key: rng.choice([parent[key] for parent in parents if key in parent]) for key, _ in self._genes(depth)}
         return self._subnet(width, depth, sizes)
@@ -278,7 +280,8 @@ class LayerSpace(SearchSpace):
 
     def _sizes(self, subnet: Subnet) -> dict[tuple[int, str], int]:
         """(layer, module) -> size at width 1, for all layers that run."""
-        units, sizes = dict(subnet.units), {}
+        units = dict(subnet.units)
+        sizes = {}
         for (layer, module), choices in self._genes(self._depth(subnet)):
             found = units.get(f"{layer}.{module}", scaled(choices[0], subnet.width))
             sizes[layer, module] = next(size for size in choices if scaled(size, subnet.width) == found)

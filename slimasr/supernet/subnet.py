@@ -73,7 +73,9 @@ class Subnet:
         unknown = set(data) - {"width", "path", "units"}
         if unknown:
             raise ValueError(f"unknown subnet key {sorted(unknown)[0]!r}; known: width, path, units")
-        width, path, units = data.get("width", 1.0), data.get("path"), data.get("units", {})
+        width = data.get("width", 1.0)
+        path = data.get("path")
+        units = data.get("units", {})
         if not isinstance(width, int | float) or isinstance(width, bool):
             raise ValueError(f"width: must be a number, got {width!r}")
         if path is not None and not _is_list_of_ints(path):

@@ -76,7 +76,8 @@ def open_data(
         identity: identity of the data that the run's record names.
     """
     if config.loss.auxiliary is not None:
-        place, folder = config.loss.auxiliary.alignments, DataFolder(data_dir)
+        place = config.loss.auxiliary.alignments
+        folder = DataFolder(data_dir)
         check_frame_rate(place, encoder.frontend.subsampling_factor)
         names = [*config.data.train, config.data.dev]
         fingerprints = {name: set_identity(config, folder, name).fingerprint for name in names}
@@ -90,7 +91,8 @@ def open_data(
         key=key,
         encoder_frames=encoder.output_frames,
     )
-    listing, bad = exp / "bad_utterances.jsonl", source.bad_utterances
+    listing = exp / "bad_utterances.jsonl"
+    bad = source.bad_utterances
     if world.is_main:
         write_bad_utterances(listing, bad)
     left_out = describe_left_out(bad, source.num_utterances + len(bad), "+".join(config.data.train), listing)

@@ -44,7 +44,8 @@ def described(group: ParameterGroup) -> dict[str, Any]:
 def objective_groups(objective: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
     """Weights with decay; norms, biases, embeddings and read-outs without; time scales and poles, which also have a
     small learning rate."""
-    undecayed, slow = undecayed_parameters(objective), ssm_parameters(objective)
+    undecayed = undecayed_parameters(objective)
+    slow = ssm_parameters(objective)
     parts: dict[str, list[nn.Parameter]] = {"decayed": [], "undecayed": [], SSM: []}
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:

@@ -134,7 +134,8 @@ def scale_change(
         state: state of the tensor; its sums of h and h^2 over the period and its w are updated.
         lr: learning rate times sqrt(1 - b2^k).
     """
-    period, decay = group["scale_period"], group["betas"][1] ** group["scale_period"]
+    period = group["scale_period"]
+    decay = group["betas"][1] ** group["scale_period"]
     scale_grad = (parameter * grad).sum()
     total = state["scale_grad"].add_(scale_grad)
     total_sq = state["scale_grad_sq"].addcmul_(scale_grad, scale_grad)

@@ -31,7 +31,8 @@ def seed_all(seed: int) -> None:
 @contextmanager
 def preserved_rng() -> Iterator[None]:
     """Restore the state of all global generators after the block."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    python = random.getstate()
+    numpy = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         try:
             yield

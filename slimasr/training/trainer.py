@@ -193,14 +193,17 @@ class Trainer:
 
     def context(self) -> StepContext:
         """Where the run is; its random numbers are the same on all processes."""
-        state, course = self.state, self.course
+        state = self.state
+        course = self.course
         rng = random.Random(derive_seed(self.config.seed, "plan", state.step))
-        position, stride = course.position(state), course.stride(state)
+        position = course.position(state)
+        stride = course.stride(state)
         return StepContext(state.step, state.epoch + 1, course.plan.total, rng, position, stride)
 
     def note(self, result: StepResult, batches: list[Batch]) -> None:
         """Count a step: position, running average, sums for the logs, skipped steps."""
-        state, config = self.state, self.config.training
+        state = self.state
+        config = self.config.training
         if result.skipped and not result.overflow:
             failed = [name for names in self.world.gather(result.report.nonfinite) for name in names]
             self.log.say(f"step {state.step}: non-finite loss or gradient, skipped ({', '.join(failed[:5])})")
@@ -227,9 +230,11 @@ class Trainer:
         state = self.state
         state.epoch = epoch
         self.course.begin_epoch(state)
-        sums, units = self.world.sum_by_key(state.sums), self.world.sum_by_key(state.units)
+        sums = self.world.sum_by_key(state.sums)
+        units = self.world.sum_by_key(state.units)
         train_losses = {name: value / max(1.0, units[name]) for name, value in sums.items()}
-        state.sums, state.units = {}, {}
+        state.sums = {}
+        state.units = {}
         record: dict[str, Any] = {
             "epoch": epoch,
             "step": state.step,
@@ -263,7 +268,8 @@ class Trainer:
 
     def validate(self, epoch: int) -> dict[str, float]:
         """Losses and WER of every evaluated subnet on dev."""
-        dev, decoding = self.progress(self.data.dev(), None, f"validation {epoch}"), self.config.decoding
+        dev = self.progress(self.data.dev(), None, f"validation {epoch}")
+        decoding = self.config.decoding
         tokenizer = self.data.tokenizer
         return validate(self.objective, self.method, dev, tokenizer, decoding, self.context(), self.world)
 
@@ -364,7 +370,8 @@ class Trainer:
         for note in self.course.resume(self.state, saved.get("plan"), self.data.train):
             self.log.say(note)
         if not self.world.is_main:
-            self.state.sums, self.state.units = {}, {}
+            self.state.sums = {}
+            self.state.units = {}
         self.average.load_state_dict(saved["average"], self.world.device)
         self.stepper.enter_phase(self.state.epoch + 1)
         self.stepper.load_state_dict(saved)

@@ -26,7 +26,8 @@ from slimasr.textfiles import Line
 
 SUFFIXES = (".sph", ".wav", ".flac")
 # Every ninth speaker in alphabetical order from the fifth on, which keeps the ratio of women (f...) to men (m...).
-DEV_FIRST, DEV_EVERY = 4, 9
+DEV_FIRST = 4
+DEV_EVERY = 9
 TRANSCRIPT = re.compile(r"^(?P<text>.*)\((?P<id>[^()]+)\)\s*$")
 
 

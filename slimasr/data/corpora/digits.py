@@ -84,7 +84,8 @@ TIMBRES = {
 }
 # Speech depends on what its process said before, so the number of utterances per process is part of the definition.
 CHUNK = 250
-LISTING, RECEIPT = "digits.tsv", "options.json"
+LISTING = "digits.tsv"
+RECEIPT = "options.json"
 # To be increased whenever the same options produce different audio.
 VERSION = 1
 

@@ -51,7 +51,8 @@ def best_path(px: Tensor, py: Tensor, boundary: Tensor | None = None, rnnt_type:
     scores = lattice.forward(torch.maximum)
     by_symbol = lattice.arcs[:, 0] > lattice.arcs[:, 1]
     frames = torch.full((px.shape[0], lattice.rows), -1, dtype=torch.int64, device=px.device)
-    row, utterance = lattice.end_row.clone(), lattice.utterance
+    row = lattice.end_row.clone()
+    utterance = lattice.utterance
     inside = lattice.end_distance * (scores > float("-inf"))
     for k in range(lattice.steps - 1, -1, -1):
         emits = by_symbol[k, row, utterance] & (k < inside)

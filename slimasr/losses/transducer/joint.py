@@ -62,7 +62,8 @@ class _SymbolAndBlank(torch.autograd.Function):
                 chunk = torch.softmax(logits[rows], dim=-1, out=logits_grad[rows])
             else:
                 chunk = logits[rows].softmax(dim=-1, dtype=symbol_grad.dtype)
-            of_symbol, of_blank = symbol_grad[rows, None], blank_grad[rows]
+            of_symbol = symbol_grad[rows, None]
+            of_blank = blank_grad[rows]
             chunk.mul_(-(of_symbol + of_blank[:, None]))
             chunk.scatter_add_(1, symbols[rows, None], of_symbol)
             chunk[:, ctx.blank].add_(of_blank)

@@ -65,7 +65,8 @@ def check_boundary(boundary: Tensor | None, batch_size: int, num_symbols: int, n
     assert boundary.shape == (batch_size, 4), boundary.shape
     assert boundary.dtype == torch.int64, boundary.dtype
     boundary = boundary.cpu()
-    begin, end = boundary[:, :2], boundary[:, 2:]
+    begin = boundary[:, :2]
+    end = boundary[:, 2:]
     inside = (begin >= 0) & (begin <= end) & (end <= torch.tensor([num_symbols, num_frames]))
     if not inside.all():
         row = int((~inside.all(dim=1)).nonzero()[0])
@@ -86,14 +87,16 @@ class _LatticeScores(torch.autograd.Function):
         begin = boundary[:, :2]
         shifted = bool(begin.any())
         if shifted:
-            px, py = _roll(px, begin), _roll(py, begin)
+            px = _roll(px, begin)
+            py = _roll(py, begin)
         lattice = DiagonalLattice(px, py, boundary[:, 2:] - begin)
         scores = lattice.forward()
         if not with_occupation:
             return scores, None, None
         px_occupation, py_occupation = lattice.backward(scores)
         if shifted:
-            px_occupation, py_occupation = _roll(px_occupation, -begin), _roll(py_occupation, -begin)
+            px_occupation = _roll(px_occupation, -begin)
+            py_occupation = _roll(py_occupation, -begin)
         ctx.save_for_backward(px_occupation, py_occupation)
         ctx.mark_non_differentiable(px_occupation, py_occupation)
         return scores, px_occupation, py_occupation
@@ -120,7 +123,8 @@ class DiagonalLattice:
         self.skew = px_frames - num_frames  # how far a symbol arc alone moves along the diagonals' axis
         self.steps = num_frames + self.skew * num_symbols
         self.arcs = px.new_full((self.steps, 2, self.rows, self.batch_size), float("-inf"))
-        plane, row = self.rows * self.batch_size, self.batch_size
+        plane = self.rows * self.batch_size
+        row = self.batch_size
         step = 2 * plane
         # Writing through these views skews: entry (s, t) goes to distance skew * s + t.
         self.px_view = self.arcs.as_strided(
@@ -142,14 +146,16 @@ class DiagonalLattice:
         Args:
             combine: scores of the two arcs into a node -> the node's; ``torch.maximum`` gives best paths.
         """
-        size, row = self.rows * self.batch_size, self.batch_size
+        size = self.rows * self.batch_size
+        row = self.batch_size
         stride = size + row  # one row of -inf in front, to be "one symbol less" than none
         alpha = self.arcs.new_full((self.steps + 1, self.rows + 1, self.batch_size), float("-inf"))
         alpha[0, 1] = 0.0
         sources = alpha.as_strided((self.steps, 2, size), (stride, row, 1)).unbind(0)
         targets = alpha.as_strided((self.steps, size), (stride, 1), stride + row).unbind(0)
         arcs = self.arcs.view(self.steps, 2, size)
-        symbol_arcs, blank_arcs = arcs[:, 0].unbind(0), arcs[:, 1].unbind(0)
+        symbol_arcs = arcs[:, 0].unbind(0)
+        blank_arcs = arcs[:, 1].unbind(0)
         for source, arc, by_symbol, by_blank, target in zip(
             sources, arcs.unbind(0), symbol_arcs, blank_arcs, targets, strict=True
         ):
@@ -159,7 +165,8 @@ class DiagonalLattice:
 
     def backward(self, scores: Tensor) -> Occupation:
         """Occupation probabilities of the arcs, in px's and py's layout. Uses ``arcs`` up."""
-        symbol_share, blank_share = self.arcs[:, 0], self.arcs[:, 1]
+        symbol_share = self.arcs[:, 0]
+        blank_share = self.arcs[:, 1]
         # A node's mass goes to its two incoming arcs in proportion to their scores. Nodes that no path
         # reaches (-inf minus -inf) and padding have no mass to share; their NaN would spread as 0 * NaN.
         torch.sub(symbol_share, blank_share, out=symbol_share).sigmoid_().nan_to_num_(nan=0.0)
@@ -169,9 +176,11 @@ class DiagonalLattice:
         # Without a path there is no mass; a NaN score keeps its NaN.
         seed = torch.where(scores == float("-inf"), 0.0, 1.0 + 0.0 * scores)
         mass[self.end_distance, self.end_row, self.utterance] = seed
-        node, above = mass.unbind(0), mass[:, 1:].unbind(0)
+        node = mass.unbind(0)
+        above = mass[:, 1:].unbind(0)
         below = mass[:, :-1].unbind(0)
-        symbol, blank = symbol_share[:, 1:].unbind(0), blank_share.unbind(0)
+        symbol = symbol_share[:, 1:].unbind(0)
+        blank = blank_share.unbind(0)
         for k in range(self.steps - 1, -1, -1):
             node[k].addcmul_(node[k + 1], blank[k])
             below[k].addcmul_(above[k + 1], symbol[k])

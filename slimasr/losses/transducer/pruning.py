@@ -32,7 +32,8 @@ def prune_ranges(px_grad: Tensor, py_grad: Tensor, boundary: Tensor, s_range: in
     assert py_grad.shape == (batch_size, num_symbols + 1, num_frames), (px_grad.shape, py_grad.shape)
     assert boundary.shape == (batch_size, 4), boundary.shape
     boundary = boundary.to(px_grad.device)
-    s_end, t_end = boundary[:, 2, None], boundary[:, 3, None]
+    s_end = boundary[:, 2, None]
+    t_end = boundary[:, 3, None]
     regular = px_frames == num_frames + 1
     width = _window_width(s_range, num_symbols, s_end, t_end, regular)
 
