@@ -10,7 +10,7 @@ import importlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,6 @@ from slimasr.errors import UserError
 from slimasr.results.schema import EnergyEntry
 
 NO_METER = "no readable meter"
-HOUR = 3600.0
 METERS = {"processor": "cpu", "GPUs": "gpu"}
 """The devices with meters, and codecarbon's names for them."""
 
@@ -140,51 +139,6 @@ def find_meters() -> tuple[str, ...]:
     gpu = _codecarbon(".core.gpu")
     readable = {"processor": cpu.is_rapl_available(), "GPUs": gpu.is_nvidia_system() or gpu.is_rocm_system()}
     return tuple(name for name, found in readable.items() if found)
-
-
-@dataclass(frozen=True)
-class DeploymentEnergy:
-    """What it takes to get models of so many sizes: one supernet and its search, or a training for each."""
-
-    models: int
-    supernet: float
-    separate: float
-
-
-def energy_of_deployments(
-    train: EnergyReading, search: EnergyReading, separate: Sequence[EnergyReading], n: int
-) -> tuple[str, list[DeploymentEnergy]] | None:
-    """Energy for 1 to ``n`` deployed models, supernet against separate training (paper 2, Fig. 2).
-
-    A separate model of any size is taken to cost the mean of the runs at hand.
-
-    Returns:
-        The unit, ``kWh`` where all was metered, else ``GPU hours`` where all held GPUs, ``CPU hours`` where none did;
-            and
-        a row per number of models. None where some held GPUs and others did not: no time compares them.
-
-    Raises:
-        UserError: there is no separate run to compare with.
-    """
-    if not separate:
-        raise UserError("no separate training has an energy entry: train one with training.energy true")
-    common = _in_common_unit([train, search, *separate])
-    if common is None:
-        return None
-    unit, values = common
-    supernet = values[0] + values[1]
-    each = sum(values[2:]) / len(separate)
-    return unit, [DeploymentEnergy(models, supernet, models * each) for models in range(1, n + 1)]
-
-
-def _in_common_unit(readings: Sequence[EnergyReading]) -> tuple[str, list[float]] | None:
-    metered = [reading.kwh for reading in readings if reading.kwh is not None]
-    if len(metered) == len(readings):
-        return "kWh", metered
-    held = {reading.gpu_seconds > 0 for reading in readings}
-    if held == {True}:
-        return "GPU hours", [reading.gpu_seconds / HOUR for reading in readings]
-    return ("CPU hours", [reading.cpu_seconds / HOUR for reading in readings]) if held == {False} else None
 
 
 class _Keep:

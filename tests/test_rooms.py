@@ -38,6 +38,7 @@ ALLOWED = {
     "search": MODELS
     | {"data", "decoding", "energy", "experiment", "export", "measure", "models", "results", "scoring"},
     "report": BASIC | {"energy", "experiment", "measure", "results", "scoring", "supernet"},
+    "claims": {"config", "report", "supernet"},
     "recognizer": {"decoding", "experiment", "supernet"},
     "__init__": {"experiment", "recognizer"},
 }
@@ -49,6 +50,20 @@ def imports(path: Path) -> Iterator[str]:
             yield node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+
+
+def code_of(text: str) -> str:
+    """A module without its docstrings and comments."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not is_docstring(part)] or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
+
+
+def is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def files_of(room: str) -> list[Path]:
@@ -72,6 +87,21 @@ def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
 def test_methods_know_no_encoder_and_encoders_no_method() -> None:
     used = {name for path in files_of("methods") for name in imports(path) if name.startswith("slimasr.encoders")}
     assert used == {"slimasr.encoders.base"}
+
+
+def test_a_report_knows_no_method_and_no_paper() -> None:
+    """What holds for every method is in report, what a paper says of its own is in claims."""
+    for path in files_of("report"):
+        text = path.read_text(encoding="utf-8")
+        assert not {word for word in ("slimmable", "todm", "TODM") if word in code_of(text)}, path
+
+
+def test_papers_know_nothing_of_each_other() -> None:
+    papers = ("slimmable", "todm")
+    for paper in papers:
+        for path in [*PACKAGE.glob(f"claims/{paper}.py"), *PACKAGE.glob(f"claims/{paper}/*.py")]:
+            others = [f"slimasr.claims.{other}" for other in papers if other != paper]
+            assert not [name for name in imports(path) if name.startswith(tuple(others))], path
 
 
 def test_scoring_and_results_run_without_torch() -> None:

@@ -10,11 +10,11 @@ import re
 import sys
 from pathlib import Path
 
-from slimasr.report.architecture import depth, mean_ffn
-from slimasr.report.claims_slimmable import subnet_ids
+from slimasr.claims.slimmable import SLIMMABLE, subnet_ids
 from slimasr.report.records import Study, read_study
-from slimasr.report.roles import SEPARATE, SLIMMABLE
-from slimasr.report.tables import ABSENT, Table, cost_cells, cost_columns
+from slimasr.report.roles import SEPARATE
+from slimasr.report.table import ABSENT, Table
+from slimasr.report.tables import architecture_cell, cost_cells, cost_columns
 from slimasr.results.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,9 +45,8 @@ def todm_table(study: Study) -> Table:
     chosen = [front[round(i * (len(front) - 1) / max(1, number - 1))] for i in range(number)]
     for record in [joint.largest, *chosen]:
         alone = separate[record.id].subnet(record.id) if record.id in separate else None
-        shape = f"{depth(record.architecture)} layers, FFN {round(mean_ffn(record.architecture))}"
         dedicated = ABSENT if alone is None else str(alone.wer["test"])
-        rows.append((shape, str(record.wer["test"]), dedicated, *cost_cells(record.costs)))
+        rows.append((architecture_cell(record), str(record.wer["test"]), dedicated, *cost_cells(record.costs)))
     columns = ("subnet", "WER % [95 %], one todm run", "WER %, dedicated model", *cost_columns())
     return Table("front", columns, tuple(rows))
 

@@ -19,4 +19,5 @@ done
 . ./path.sh
 . ../../tools/data_option.sh
 slimasr-search exp/separate_1.0 --data "$(data_option "$@")" --slice 0.75,0.5,0.25
-slimasr-report "${experiments[@]}" --title AN4 --out report.html --json results.json --results-md RESULTS.md
+slimasr-report "${experiments[@]}" --title AN4 --out report.html --json results.json \
+  --results-md RESULTS.md --claims

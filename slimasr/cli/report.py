@@ -36,6 +36,9 @@ TitleOption = Annotated[
         "--title", metavar="TEXT", help="Title of the report. Default: name of the folder that is written to."
     ),
 ]
+ClaimsOption = Annotated[
+    bool, typer.Option("--claims", help="Also report whether the results support the claims of the papers.")
+]
 
 
 def run(
@@ -44,14 +47,17 @@ def run(
     json_path: JsonOption = None,
     results_md: ResultsMdOption = None,
     title: TitleOption = None,
+    with_claims: ClaimsOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Write the report of one or more experiments.
 
     Supernets and separate models of the same size are shown side by side. Name at least one file to write.
     """
+    from slimasr.claims import PAPERS, claims_of
     from slimasr.files import write_atomic
     from slimasr.report.collect import collect
+    from slimasr.report.findings import NO_CLAIMS
     from slimasr.report.results_md import render_results
     from slimasr.report.tables import subnet_table
     from slimasr.report.terminal import print_table
@@ -62,16 +68,17 @@ def run(
     if results_md is not None and json_path is None:
         raise UserError("--results-md: needs --json, as RESULTS.md is made from that file alone")
     root = (json_path or out or Path()).resolve().parent
-    report, study = collect(exps, title or root.name, root)
+    report, study = collect(exps, title or root.name, root, PAPERS)
+    claims = claims_of(study) if with_claims else NO_CLAIMS
     if json_path is not None:
         report.save(json_path)
         typer.echo(f"wrote {json_path}")
     if results_md is not None and json_path is not None:
-        write_atomic(results_md, render_results(study, json_path.name))
+        write_atomic(results_md, render_results(study, json_path.name, claims))
         typer.echo(f"wrote {results_md}")
     if out is not None:
         print_table(subnet_table(study))
-        page, *pictures = write_report(study, out)
+        page, *pictures = write_report(study, out, claims)
         for path in (*pictures, page):
             typer.echo(f"wrote {path}")
 

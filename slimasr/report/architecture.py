@@ -39,6 +39,12 @@ def mean_ffn(architecture: Architecture) -> float:
     return sum(sizes) / len(sizes) if sizes else 0.0
 
 
+def name_of(architecture: Architecture) -> str:
+    """A readable name, such as ``6 layers, FFN 192``: the depth, and the mean width of the feed-forward modules."""
+    layers = depth(architecture)
+    return f"{layers} layer{'' if layers == 1 else 's'}, FFN {mean_ffn(architecture):.0f}"
+
+
 def _channels(units: Units | None, full: int, width: float) -> int:
     if units is None:
         return round(width * full)

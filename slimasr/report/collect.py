@@ -14,6 +14,8 @@ from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment.folder import needed
 from slimasr.report.comparison import compare_all
+from slimasr.report.pairs import separate_pairs
+from slimasr.report.papers import Paper
 from slimasr.report.ranking import rank_correlation
 from slimasr.report.records import Study, comparison_of, read_study
 from slimasr.report.roles import Described, roles_of
@@ -52,7 +54,7 @@ class Collected(NamedTuple):
     study: Study
 
 
-def collect(experiments: Sequence[Path], recipe: str, root: Path) -> Collected:
+def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequence[Paper] = ()) -> Collected:
     """Collect everything that the experiments measured, and compare them.
 
     What an experiment stands for follows from its configuration, see `slimasr.report.roles`; the first supernet is
@@ -63,6 +65,7 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> Collected:
             for runs whose folders are elsewhere. A folder takes the place of an experiment of its name in a file.
         recipe: name of the recipe.
         root: folder that paths are written relative to.
+        papers: what names the models of papers, and says what to compare beside separate models.
 
     Raises:
         UserError: a folder was not trained or searched, a file is damaged, two folders have the same name or stand for
@@ -87,7 +90,7 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> Collected:
             folders.add(name)
             runs[name] = _run(path, root, utterances)
     configs = {name: parse_config(dict(run.config or {})) for name, run in runs.items()}
-    runs = _with_roles(runs, configs)
+    runs = _with_roles(runs, configs, papers)
     _refuse_doubles(runs)
     # A comparison that an earlier report made says nothing about a run that a folder has replaced.
     new = {runs[name].role for name in folders}
@@ -96,7 +99,8 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path) -> Collected:
     report = Report(recipe=recipe, experiments=runs, utterances=sets, comparisons=())
     study = read_study(report)
     data = next(iter(configs.values())).data
-    comparisons = tuple(compare_all(study, data.dev, data.test, kept))
+    pairs = [*separate_pairs(study.runs), *(pair for paper in papers for pair in paper.pairs(study.runs))]
+    comparisons = tuple(compare_all(study, pairs, data.dev, data.test, kept))
     return Collected(
         report.model_copy(update={"comparisons": comparisons}),
         replace(study, comparisons=tuple(map(comparison_of, comparisons))),
@@ -118,14 +122,16 @@ def _note_set(utterances: Sets, name: str, words: Mapping[str, int], where: Path
         )
 
 
-def _with_roles(runs: Mapping[str, ReportedRun], configs: Mapping[str, Config]) -> dict[str, ReportedRun]:
+def _with_roles(
+    runs: Mapping[str, ReportedRun], configs: Mapping[str, Config], papers: Sequence[Paper]
+) -> dict[str, ReportedRun]:
     """Copies of the experiments that say what they stand for."""
     described = {}
     for name, run in runs.items():
         params = {subnet_id: entry.costs.get("params", 0.0) for subnet_id, entry in run.subnets.items()}
         described[name] = Described(configs[name], run.separate_of, params)
     found = {}
-    for name, role in roles_of(described).items():
+    for name, role in roles_of(described, [paper.role for paper in papers]).items():
         changes = {"role": role.name, "model": role.model, "family": role.family}
         # An empty value is left out of the file, unless it replaces one of an earlier report.
         kept = [key for key, value in changes.items() if value or getattr(runs[name], key)]

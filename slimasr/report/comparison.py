@@ -2,66 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 import numpy as np
 
-from slimasr.report.pairs import Pair, System, all_pairs
+from slimasr.report.pairs import Pair, System
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.results.report import ComparisonEntry, SystemEntry
-from slimasr.scoring.bootstrap import REPLICATIONS
+from slimasr.scoring.bootstrap import difference_interval
 
 Measured = tuple[Run, SubnetRecord]
 
-_CHUNK = 500
-
 
 def compare_all(
-    study: Study, dev: str, tests: Sequence[str], told: Sequence[ComparisonEntry] = ()
+    study: Study,
+    pairs: Iterable[Pair],
+    dev: str,
+    tests: Sequence[str],
+    earlier: Iterable[ComparisonEntry] = (),
 ) -> list[ComparisonEntry]:
-    """Every comparison that a claim or table asks for and the runs allow.
+    """Every comparison that is asked for and that the runs allow.
 
     Sets that the two systems were decoded on by different searches are left out: the difference would be the search's.
 
     Args:
-        told: comparisons made earlier, of hypotheses that are no longer at hand; they count for more than intervals
+        pairs: what is asked for. Of two pairs of the same systems the first one counts.
+        dev: name of the dev set.
+        tests: names of the test sets.
+        earlier: comparisons made earlier, of hypotheses that are no longer at hand. They count for more than intervals
             that take the systems as independent.
     """
     wanted: dict[tuple[System, System], Pair] = {}
-    for pair in all_pairs(study.runs):
+    for pair in pairs:
         wanted.setdefault((pair.a, pair.b), pair)
-    known = {(entry.a.name, entry.b.name): entry for entry in told}
+    known = {(entry.a.name, entry.b.name): entry for entry in earlier}
     found = []
-    for key, pair in wanted.items():
-        sets = [s for s in (tests if pair.chosen else (dev, *tests)) if _decoded_alike(*key, study, s)]
-        earlier = known.get(key)
-        if earlier is not None and not set(earlier.sets) <= set(sets):
-            earlier = None
-        found.append(_paired(*key, study, sets) or earlier or _independent(*key, study, sets))
-    return [entry for entry in found if entry is not None]
+    for (a, b), pair in wanted.items():
+        candidates = tests if pair.chosen else (dev, *tests)
+        sets = [name for name in candidates if _decoded_alike(a, b, study, name)]
+        entry = _paired(a, b, study, sets) or _earlier(known.get((a, b)), sets) or _independent(a, b, study, sets)
+        if entry is not None:
+            found.append(entry)
+    return found
 
 
-def paired_interval(
-    more_errors: np.ndarray, words: np.ndarray, replications: int = REPLICATIONS, seed: int = 0
-) -> tuple[float, float]:
-    """95 % percentile interval of ``100 * sum(more_errors) / sum(words)`` over resampled utterances, in
-    points.
-
-    Args:
-        more_errors: (N,) errors of the first system minus those of the second, per utterance.
-        words: (N,) reference words per utterance. With several seeds both are sums over seeds: an utterance is
-            drawn with all its seeds, as its difficulty is common to them.
-    """
-    rng = np.random.default_rng(seed)
-    samples = []
-    for start in range(0, replications, _CHUNK):
-        drawn = rng.integers(len(words), size=(min(_CHUNK, replications - start), len(words)))
-        drawn_words = words[drawn].sum(axis=1)
-        kept = drawn_words > 0
-        samples.append(100.0 * more_errors[drawn].sum(axis=1)[kept] / drawn_words[kept])
-    low, high = np.percentile(np.concatenate(samples), [2.5, 97.5])
-    return float(low), float(high)
+def _earlier(entry: ComparisonEntry | None, sets: Sequence[str]) -> ComparisonEntry | None:
+    """An earlier comparison, if it is over no other sets than those that may be compared now."""
+    if entry is None or not set(entry.sets) <= set(sets):
+        return None
+    return entry
 
 
 def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> ComparisonEntry | None:
@@ -70,19 +60,23 @@ def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> Comparis
     None where these errors are not known, and for a single utterance, which gives no interval.
     """
     pairs = _by_seed(a, b, study)
-    common = [s for s in sets if pairs and all(_knows(x, s) and _knows(y, s) for (_, x), (_, y) in pairs)]
+    common = [name for name in sets if pairs and all(_knows(x, name) and _knows(y, name) for (_, x), (_, y) in pairs)]
     if not common:
         return None
-    counts = []
-    for name in common:
-        words = np.array([*study.utterances[name].values()]) * len(pairs)
-        sums = (sum(np.array(pair[side][1].wer[name].by_utterance) for pair in pairs) for side in (0, 1))
-        counts.append(np.stack([*sums, words]))
-    errors_a, errors_b, words = np.concatenate(counts, axis=1)
+    counts = np.concatenate([_counts(pairs, study, name) for name in common], axis=1)
+    errors_a, errors_b, words = counts
     if len(words) < 2:
         return None
-    ends = paired_interval(errors_a - errors_b, words)
-    return _entry(a, b, common, sorted(x.seed for (x, _), _ in pairs), (errors_a, errors_b, words), ends)
+    seeds = sorted(run.seed for (run, _), _ in pairs)
+    return _entry(a, b, common, seeds, counts, difference_interval(errors_a - errors_b, words))
+
+
+def _counts(pairs: Sequence[tuple[Measured, Measured]], study: Study, set_name: str) -> np.ndarray:
+    """(3, N): errors of both systems and reference words on every utterance of a set, summed over the seeds."""
+    words = np.array(list(study.utterances[set_name].values())) * len(pairs)
+    errors_a = np.sum([first.wer[set_name].by_utterance for (_, first), _ in pairs], axis=0)
+    errors_b = np.sum([second.wer[set_name].by_utterance for _, (_, second) in pairs], axis=0)
+    return np.stack([errors_a, errors_b, words])
 
 
 def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> ComparisonEntry | None:
@@ -93,17 +87,18 @@ def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> Com
     pairs = _by_seed(a, b, study)
     if not pairs:
         return None
-    (run, one), (_, two) = pairs[0]
-    scored = {s: (one.wer[s], two.wer[s]) for s in sets if s in one.wer and s in two.wer}
-    common = {s: wers for s, wers in scored.items() if all(w.interval is not None for w in wers)}
+    (run, first), (_, second) = pairs[0]
+    common = [name for name in sets if _has_interval(first, name) and _has_interval(second, name)]
     if not common:
         return None
-    errors_a, errors_b, words = np.array([[x.errors, y.errors, x.words] for x, y in common.values()]).T
-    halves = np.array([[0.5 * (w.high - w.low) * w.words for w in wers] for wers in common.values()])
+    wers = [(first.wer[name], second.wer[name]) for name in common]
+    counts = np.array([[x.errors, y.errors, x.words] for x, y in wers]).T
+    errors_a, errors_b, words = counts
+    # Half-widths in errors rather than percent: those of independent sums add up as squares.
+    halves = np.array([0.5 * (wer.high - wer.low) * wer.words for both in wers for wer in both])
     middle = 100.0 * float((errors_a - errors_b).sum() / words.sum())
     half = float(np.sqrt(np.square(halves).sum()) / words.sum())
-    ends = middle - half, middle + half
-    entry = _entry(a, b, [*common], [run.seed], (errors_a, errors_b, words), ends)
+    entry = _entry(a, b, common, [run.seed], counts, (middle - half, middle + half))
     return entry.model_copy(update={"paired": False})
 
 
@@ -112,11 +107,11 @@ def _entry(
     b: System,
     sets: Sequence[str],
     seeds: Sequence[int],
-    counts: tuple[np.ndarray, np.ndarray, np.ndarray],
-    ends: tuple[float, float],
+    counts: np.ndarray,
+    interval: tuple[float, float],
 ) -> ComparisonEntry:
-    """``counts``: errors of both systems and reference words, over anything that can be summed."""
-    errors_a, errors_b, words = (float(part.sum()) for part in counts)
+    """``counts``: (3, N) errors of both systems and reference words, over anything that can be summed."""
+    errors_a, errors_b, words = map(float, counts.sum(axis=1))
     return ComparisonEntry(
         a=SystemEntry(role=a[0], subnet=a[1]),
         b=SystemEntry(role=b[0], subnet=b[1]),
@@ -126,7 +121,7 @@ def _entry(
         wer_a=100.0 * errors_a / words,
         wer_b=100.0 * errors_b / words,
         delta=100.0 * (errors_a - errors_b) / words,
-        ci95=ends,
+        ci95=interval,
     )
 
 
@@ -137,17 +132,22 @@ def _by_seed(a: System, b: System, study: Study) -> list[tuple[Measured, Measure
 
 
 def _of(runs: Sequence[Run], system: System) -> list[Measured]:
+    """The runs of a system, one per seed, each with its record."""
     role, subnet = system
-    found = ((run, run.subnet(subnet)) for run in runs if run.role == role)
+    found = [(run, run.subnet(subnet)) for run in runs if run.role == role]
     return [(run, record) for run, record in found if record is not None]
 
 
 def _decoded_alike(a: System, b: System, study: Study, set_name: str) -> bool:
     """Whether all runs of both systems that were decoded on a set were decoded by one search."""
-    records = (record for system in (a, b) for _, record in _of(study.runs, system))
+    records = [record for system in (a, b) for _, record in _of(study.runs, system)]
     return len({record.wer[set_name].decoding for record in records if set_name in record.wer}) <= 1
 
 
 def _knows(record: SubnetRecord, set_name: str) -> bool:
     """Whether the errors on every utterance of a set are known."""
     return set_name in record.wer and bool(record.wer[set_name].by_utterance)
+
+
+def _has_interval(record: SubnetRecord, set_name: str) -> bool:
+    return set_name in record.wer and record.wer[set_name].interval is not None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from slimasr.energy import energy_of_deployments
+from slimasr.report.deployment import energy_of_deployments
 from slimasr.report.families import Family, families, line_name
 from slimasr.report.picture import COLORS, Axis, Bar, Chart, Drawing, Panel, Picture, Point, Series, Strip
 from slimasr.report.records import Run, Study, SubnetRecord

@@ -5,32 +5,63 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slimasr.report.pairs import main_todm
-from slimasr.report.records import Run
+from slimasr.report.records import Run, SubnetRecord
 
 
 @dataclass(frozen=True)
 class Family:
-    """The runs of one family. ``name`` is its encoder's, empty for the first family of a report."""
+    """The runs of one family.
+
+    Attributes:
+        name: of its encoder; empty for the first family of a report.
+        runs: all of them, in the order of the report.
+    """
 
     name: str
     runs: tuple[Run, ...]
 
     @property
-    def main(self) -> Run | None:
-        """The supernet that stands for the family where a picture shows one alone."""
-        return main_todm(self.runs)
+    def supernets(self) -> list[Run]:
+        """The runs that trained several subnets."""
+        return [run for run in self.runs if not run.is_separate]
+
+    @property
+    def separate(self) -> list[Run]:
+        """The models of one size, trained alone."""
+        return [run for run in self.runs if run.is_separate]
 
     @property
     def dedicated(self) -> list[Run]:
-        """The plain separate models."""
-        return [run for run in self.runs if run.model == "A1"]
+        """The plain separate models, which have no losses or options beyond those of their family."""
+        roles = {run.role for run in self.separate}
+        plain = min(roles, key=lambda role: (len(role), role), default="")
+        return [run for run in self.separate if run.role == plain]
+
+    @property
+    def main(self) -> Run | None:
+        """The supernet that stands for the family where a picture shows one alone: the first one that was searched.
+
+        Without a search it is the first one whose subnets differ layer by layer; None where all differ in width alone.
+        """
+        shaped = [run for run in self.supernets if has_shapes(run.subnets)]
+        searched = [run for run in shaped if run.is_searched]
+        return next(iter(searched or shaped), None)
 
 
 def families(runs: Sequence[Run]) -> list[Family]:
     """The runs family by family, in the order of their first runs."""
     names = dict.fromkeys(run.family for run in runs)
     return [Family(name, tuple(run for run in runs if run.family == name)) for name in names]
+
+
+def has_shapes(records: Sequence[SubnetRecord]) -> bool:
+    """Whether subnets differ in depth or layer by layer, and not by the width of all layers alone."""
+    return any(record.architecture and "-" in record.id for record in records)
+
+
+def roles_in(runs: Sequence[Run]) -> list[str]:
+    """The roles of some runs, each once."""
+    return list(dict.fromkeys(run.role for run in runs))
 
 
 def line_name(run: Run, runs: Sequence[Run]) -> str:

@@ -8,9 +8,9 @@ from html import escape
 import plotly.offline
 
 from slimasr.report.draw_html import plotly_figure, strips_html
+from slimasr.report.findings import Finding
 from slimasr.report.picture import Chart, Drawing, Picture
-from slimasr.report.tables import Table
-from slimasr.report.verdicts import Finding
+from slimasr.report.table import Table
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -28,7 +28,6 @@ th, td { padding: .35rem .75rem .35rem 0; text-align: right; white-space: nowrap
 #eee; } th { color: #555; font-weight: 600; border-bottom: 1px solid #bbb; vertical-align: bottom; }
 th.text, td.text { text-align: left; }
 td.text:first-child, th.text:first-child { position: sticky; left: 0; background: #fff; }
-tr.front td { font-weight: 600; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 0 2rem; }
 .grid > section { min-width: 0; }
 .plot { width: 100%; }
@@ -94,10 +93,8 @@ def _table(table: Table) -> str:
     kinds = ["text" if text else "" for text in table.text_columns()]
     head = "".join(_cell("th", kind, name) for kind, name in zip(kinds, table.columns, strict=True))
     rows = "".join(
-        f'<tr class="{"front" if number in table.marked else ""}">'
-        + "".join(_cell("td", kind, cell) for kind, cell in zip(kinds, row, strict=True))
-        + "</tr>"
-        for number, row in enumerate(table.rows)
+        "<tr>" + "".join(_cell("td", kind, cell) for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        for row in table.rows
     )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return (

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, Layer, architecture_of
-from slimasr.report.roles import TODM
 from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Report, ReportedRun
 from slimasr.results.schema import SubnetEntry, WerEntry
 from slimasr.results.search import Summary
@@ -93,7 +92,7 @@ class Run:
             ``separate``, ``todm F``, ...
         separate_of: id of the subnet that a separate model stands for, else None.
         slices: untrained slices of a separate full-width model (claim C1.4).
-        model: letter of paper 2, see `slimasr.report.roles.Role`.
+        model: a paper's short name for the model, see `slimasr.report.roles.Role`.
         family: see there.
         front: ids of the subnets on the Pareto front.
         int8_search: whether the search saw weights rounded as int8 has them.
@@ -131,9 +130,9 @@ class Run:
         return self.separate_of is not None
 
     @property
-    def is_todm(self) -> bool:
-        """Whether this is a supernet of paper 2."""
-        return self.role.startswith(TODM)
+    def is_searched(self) -> bool:
+        """Whether a search chose the measured subnets among many candidates."""
+        return self.candidates is not None
 
     @property
     def largest(self) -> SubnetRecord:

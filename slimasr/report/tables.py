@@ -1,136 +1,223 @@
-"""Tables, once as data: the page, RESULTS.md and the terminal only differ in how they draw them."""
+"""The tables of a report that hold for every method, and those that a search and a profile print."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from slimasr.report.architecture import depth, mean_ffn
-from slimasr.report.claims_slimmable import subnet_ids
-from slimasr.report.records import Study, SubnetRecord, Wer
-from slimasr.report.roles import SEPARATE, SLIMMABLE
+from slimasr.report import architecture
+from slimasr.report.families import families, has_shapes, line_name, roles_in
+from slimasr.report.records import Comparison, Run, Study, SubnetRecord, Wer
+from slimasr.report.table import ABSENT, ON_FRONT, Place, Table
+from slimasr.supernet.cost import COST_UNITS
 from slimasr.supernet.front import Measurement
 from slimasr.supernet.subnet import Subnet
 
-_NUMBER = re.compile(r"^[+\-−]?[\d,.]+( ?%|x)?( \[.*\])?$")
-ABSENT = "–"
 MOST_ROWS_ON_TOP = 40
 
-Place = Literal["top", "middle", "bottom"]
+COSTS = ("params", "int8_bytes", "macs", "rtf", "peak_memory")
+"""Costs that a table of results shows."""
+
+ALL_COSTS = tuple(COST_UNITS)
+
+UNLIKE = "Systems decoded by different searches are not compared."
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of text under a heading; ``marked`` rows are on the front; ``place``: where on the page."""
+class _Column:
+    """A column of the table of subnets."""
 
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-    marked: frozenset[int] = frozenset()
-    place: Place = "middle"
-
-    def text_columns(self) -> list[bool]:
-        """For every column, whether it holds words (left-aligned) rather than figures."""
-        cells = zip(*self.rows, strict=True) if self.rows else ((name,) for name in self.columns)
-        return [not all(cell == ABSENT or _NUMBER.match(cell) for cell in column) for column in cells]
-
-    def markdown(self) -> str:
-        """The table in GitHub's Markdown, front rows in bold."""
-        rule = ["---" if text else "---:" for text in self.text_columns()]
-        lines = [_line(self.columns), _line(rule)]
-        for number, row in enumerate(self.rows):
-            lines.append(_line([f"**{cell}**" for cell in row] if number in self.marked else row))
-        note = f"\n{self.note}\n" if self.note else ""
-        return f"## {self.title}\n{note}\n" + "\n".join(lines) + "\n"
-
-
-def set_names(study: Study) -> list[str]:
-    """Names of all scored sets, dev first."""
-    names = list(dict.fromkeys(name for run in study.runs for s in run.subnets for name in s.wer))
-    return sorted(names, key=lambda name: (not name.startswith("dev"), names.index(name)))
+    cell: Callable[[Run, SubnetRecord], str]
 
 
 def subnet_table(study: Study) -> Table:
-    """Every subnet of every run: costs and WERs; the shape of subnets that differ layer by layer; WER in int8."""
-    names = set_names(study)
-    shapes = any(run.is_todm for run in study.runs)
-    int8 = [name for name in names if any(name in s.int8_wer for run in study.runs for s in run.subnets)]
-    columns = (
-        "experiment",
-        "subnet",
-        *(("layers", "mean FFN") if shapes else ()),
-        *(f"{name} WER %" for name in names),
-        *(f"{name} WER %, int8" for name in int8),
-        *cost_columns(),
-        *(("int8 file MB",) if int8 else ()),
-    )
-    rows, marked = list[tuple[str, ...]](), set[int]()
-    for run in study.runs:
-        for record in run.subnets:
-            if not run.is_separate and record.id in run.front:
-                marked.add(len(rows))
-            wers = [str(record.wer[name]) if name in record.wer else ABSENT for name in names]
-            wers += [str(record.int8_wer[name]) if name in record.int8_wer else ABSENT for name in int8]
-            shape = shape_cells(record) if shapes else ()
-            size = ABSENT if record.int8_file is None else f"{record.int8_file / 1e6:.3f}"
-            file = (size,) if int8 else ()
-            rows.append((run.name, run.label(record), *shape, *wers, *cost_cells(record.costs), *file))
-    note = "WER with 95 % bootstrap interval; sizes are those of the stand-alone model."
-    note += " Bold: on the front of its experiment (dev WER against cost)." if marked else ""
-    note += " Mean FFN: channels of a feed-forward module, over the layers that run." if shapes else ""
-    note += " int8: as a device runtime runs the exported model." if int8 else ""
+    """Every subnet of every run: its architecture, whether it is on the front, WERs, also in int8, and costs."""
+    columns = _subnet_columns(study)
+    titles = [column.title for column in columns]
+    rows = [tuple(column.cell(run, record) for column in columns) for run in study.runs for record in run.subnets]
+    notes = ["WER with 95 % bootstrap interval; sizes are those of the stand-alone model."]
+    if "front" in titles:
+        notes.append(f"{ON_FRONT} = on the Pareto front of its experiment (dev WER against cost).")
+    if "architecture" in titles:
+        notes.append("FFN: channels of a feed-forward module, on average over the layers that run.")
+    if _int8_sets(study):
+        notes.append("int8: as a device runtime runs the exported model.")
     place: Place = "top" if len(rows) <= MOST_ROWS_ON_TOP else "bottom"
-    return Table("Subnets", columns, tuple(rows), note, frozenset(marked), place)
+    return Table("Subnets", tuple(titles), tuple(rows), " ".join(notes), place)
 
 
-def shape_cells(record: SubnetRecord) -> tuple[str, str]:
-    """Depth and mean FFN width."""
-    if not record.architecture:
-        return ABSENT, ABSENT
-    return str(depth(record.architecture)), f"{mean_ffn(record.architecture):.0f}"
+def _subnet_columns(study: Study) -> list[_Column]:
+    int8 = _int8_sets(study)
+    columns = [
+        _Column("experiment", lambda run, _: run.name),
+        _Column("subnet", lambda run, record: run.label(record)),
+    ]
+    if _has_shapes(study):
+        columns.append(_Column("architecture", lambda _, record: architecture_cell(record)))
+    if any(run.front for run in study.runs if not run.is_separate):
+        columns.append(_Column("front", _front_cell))
+    columns += [_wer_column(name) for name in set_names(study)]
+    columns += [_int8_column(name) for name in int8]
+    columns += [_cost_column(cost) for cost in COSTS]
+    if int8:
+        columns.append(_Column("int8 file MB", lambda _, record: _file_cell(record)))
+    return columns
 
 
-def comparison_table(study: Study) -> Table:
-    """Slimmable against separate, per width: WER on every set, and the paired difference on pooled sets."""
-    names, rows = set_names(study), []
-    for subnet in subnet_ids(study, SLIMMABLE):
-        comparison = study.compare((SLIMMABLE, subnet), (SEPARATE, subnet))
-        difference = ABSENT if comparison is None else str(comparison)
-        wers = (wer_of(study, role, subnet, name) for name in names for role in (SLIMMABLE, SEPARATE))
-        rows.append((subnet, *wers, difference))
-    headings = (f"{role}, {name} WER %" for name in names for role in (SLIMMABLE, SEPARATE))
-    pooled = next((c.sets for c in study.comparisons if c.a[0] == SLIMMABLE), ())
-    note = (
-        "Difference: slimmable minus separate, negative = slimmable is better; 95 % interval of the paired "
-        f"bootstrap over {' + '.join(pooled) or 'the common sets'}, all common seeds pooled."
+def _wer_column(set_name: str) -> _Column:
+    return _Column(f"{set_name} WER %", lambda _, record: wer_cell(record.wer, set_name))
+
+
+def _int8_column(set_name: str) -> _Column:
+    return _Column(f"{set_name} WER %, int8", lambda _, record: wer_cell(record.int8_wer, set_name))
+
+
+def _cost_column(cost: str) -> _Column:
+    return _Column(COST_UNITS[cost].heading, lambda _, record: cost_cells(record.costs, [cost])[0])
+
+
+def _front_cell(run: Run, record: SubnetRecord) -> str:
+    return ON_FRONT if not run.is_separate and record.id in run.front else ""
+
+
+def _file_cell(record: SubnetRecord) -> str:
+    return ABSENT if record.int8_file is None else COST_UNITS["int8_bytes"].figure(record.int8_file)
+
+
+def architecture_cell(record: SubnetRecord) -> str:
+    """The readable name of a subnet that is known layer by layer."""
+    return architecture.name_of(record.architecture) if record.architecture else ABSENT
+
+
+def separate_table(study: Study) -> Table:
+    """Every comparison of a supernet with separate models: sizes, WER on every set, and the difference."""
+    names = set_names(study)
+    sized = _size_with_architecture if _has_shapes(study) else _size
+    rows = [_separate_row(study, comparison, names, sized) for comparison in _with_separate(study)]
+    headings = [f"{side} {name} WER %" for name in names for side in ("its", "separate")]
+    columns = (
+        "supernet",
+        "subnet",
+        "size",
+        "separate model",
+        "separate size",
+        *headings,
+        "difference, points",
+        "over",
     )
-    columns = ("subnet", *headings, "difference, points")
-    return Table("Slimmable against separate models", columns, tuple(rows), note)
+    notes = [
+        "A separate model's partner is the same subnet where it is measured and no search chose it, else the largest "
+        "subnet of the Pareto front that is not larger; subnets that a search chose by their dev WER are compared on "
+        "the test sets alone.",
+        "Size: parameters, and the architecture where it differs layer by layer.",
+        "Difference: supernet minus separate, negative = the supernet is better; 95 % interval of the paired "
+        "bootstrap, all common seeds pooled.",
+    ]
+    if is_decoded_unlike(study):
+        notes.append(UNLIKE)
+    place: Place = "top" if len(rows) <= MOST_ROWS_ON_TOP else "middle"
+    return Table("Supernets against separate models", columns, tuple(rows), " ".join(notes), place)
 
 
-def variant_table(study: Study) -> Table:
-    """Every slimmable variant side by side, set by set."""
-    roles = list(dict.fromkeys(run.role for run in study.runs if run.role.startswith(SLIMMABLE)))
-    ids = subnet_ids(study, roles[0]) if roles else []
-    rows = tuple(
-        (name, role, *(wer_of(study, role, subnet, name) for subnet in ids))
-        for name in set_names(study)
-        for role in roles
+def _with_separate(study: Study) -> list[Comparison]:
+    """The comparisons of supernets with separate models."""
+    supernets = {run.role for run in study.runs if not run.is_separate}
+    alone = {run.role for run in study.runs if run.is_separate}
+    return [found for found in study.comparisons if found.a[0] in supernets and found.b[0] in alone]
+
+
+def _separate_row(
+    study: Study, comparison: Comparison, set_names: Sequence[str], sized: Callable[[SubnetRecord | None], str]
+) -> tuple[str, ...]:
+    systems = (comparison.a, comparison.b)
+    return (
+        comparison.a[0],
+        comparison.a[1],
+        sized(_record(study, comparison.a)),
+        comparison.b[0],
+        sized(_record(study, comparison.b)),
+        *(wer_of(study, role, subnet, name) for name in set_names for role, subnet in systems),
+        str(comparison),
+        " + ".join(comparison.sets),
     )
-    return Table("Variants of slimmable training, WER %", ("set", "variant", *ids), rows)
+
+
+def _record(study: Study, system: tuple[str, str]) -> SubnetRecord | None:
+    """The first seed's record of a system."""
+    role, subnet = system
+    records = [run.subnet(subnet) for run in study.with_role(role)]
+    return next((record for record in records if record is not None), None)
+
+
+def _size(record: SubnetRecord | None) -> str:
+    return ABSENT if record is None else f"{COST_UNITS['params'].figure(record.params)} M"
+
+
+def _size_with_architecture(record: SubnetRecord | None) -> str:
+    return ABSENT if record is None else f"{_size(record)}, {architecture_cell(record)}"
+
+
+def _has_shapes(study: Study) -> bool:
+    """Whether the subnets of a supernet differ by more than the width of all layers."""
+    return any(has_shapes(run.subnets) for run in study.runs if not run.is_separate)
+
+
+def is_decoded_unlike(study: Study) -> bool:
+    """Whether the study's sets were decoded by more than one search."""
+    wers = [wer for run in study.runs for record in run.subnets for wer in record.wer.values()]
+    return len({wer.decoding for wer in wers}) > 1
+
+
+def search_table(study: Study) -> Table:
+    """What every search took, and how far its dev set can be trusted to rank the front."""
+    runs = [run for run in study.runs if run.search is not None]
+    dev = next((run.candidates.set_name for run in runs if run.candidates is not None), "dev")
+    tests = list(dict.fromkeys(name for run in runs for name in run.rank_correlation))
+    rows = [_search_row(run, runs, tests) for run in runs]
+    columns = (
+        "model",
+        "generator",
+        "candidates",
+        "stopped early",
+        "workers",
+        "candidates/min",
+        "minutes",
+        "search/training",
+        *(f"rank correlation of {dev} and {name}" for name in tests),
+    )
+    note = "Minutes: wall clock. Rank correlation: Spearman's, of the WERs over the Pareto front."
+    return Table("Search", columns, tuple(rows), note)
+
+
+def _search_row(run: Run, runs: Sequence[Run], tests: Sequence[str]) -> tuple[str, ...]:
+    search = run.search
+    assert search is not None
+    fraction = f"{100 * search.minutes / run.train_minutes:.1f} %" if run.train_minutes else ABSENT
+    correlations = [run.rank_correlation.get(name) for name in tests]
+    return (
+        line_name(run, runs),
+        search.generator,
+        f"{search.candidates:,}",
+        f"{search.stopped_early:,}",
+        str(search.workers),
+        f"{search.per_minute:.1f}",
+        f"{search.minutes:.1f}",
+        fraction,
+        *(ABSENT if value is None else f"{value:.2f}" for value in correlations),
+    )
 
 
 def slice_table(study: Study) -> Table:
-    """Separate full-width models cut down without slimmable training, beside the slimmable subnets."""
+    """Separate full-width models cut down without training as a supernet, beside the same subnets of a supernet."""
     rows = []
-    for run in study.runs:
-        for sliced in run.slices:
-            for name, wer in sliced.wer.items():
-                rows.append((run.name, sliced.id, name, str(wer), wer_of(study, SLIMMABLE, sliced.id, name)))
-    columns = ("experiment", "slice", "set", "sliced WER %", "slimmable WER %")
+    for family in families(study.runs):
+        supernet = next(iter(roles_in(family.supernets)), "")
+        for run in family.separate:
+            for sliced in run.slices:
+                for name, wer in sliced.wer.items():
+                    rows.append((run.name, sliced.id, name, str(wer), wer_of(study, supernet, sliced.id, name)))
+    columns = ("experiment", "slice", "set", "sliced WER %", "supernet WER %")
     return Table("Untrained slices of a separate model", columns, tuple(rows))
 
 
@@ -154,18 +241,23 @@ def run_table(study: Study) -> Table:
 
 
 def measurement_table(
-    measurements: Sequence[Measurement], front: Sequence[Measurement], set_name: str, cost: str
+    measurements: Iterable[Measurement], front: Iterable[Measurement], set_name: str, cost: str
 ) -> Table:
-    """What a search has measured, cheapest first, its front marked."""
-    ordered = sorted(measurements, key=lambda m: m.cost(cost))
+    """What a search has measured, cheapest first, with its Pareto front."""
+    on_front = {measurement.subnet.id for measurement in front}
     rows = [
-        (m.subnet.id, f"{m.wer:.2f}", ABSENT if m.dev_loss is None else f"{m.dev_loss:.3f}", *cost_cells(m.costs))
-        for m in ordered
+        (
+            measurement.subnet.id,
+            ON_FRONT if measurement.subnet.id in on_front else "",
+            f"{measurement.wer:.2f}",
+            ABSENT if measurement.dev_loss is None else f"{measurement.dev_loss:.3f}",
+            *cost_cells(measurement.costs),
+        )
+        for measurement in sorted(measurements, key=lambda measurement: measurement.cost(cost))
     ]
-    on_front = {m.subnet.id for m in front}
-    marked = frozenset(number for number, m in enumerate(ordered) if m.subnet.id in on_front)
-    columns = ("subnet", f"{set_name} WER %", "loss per token", *cost_columns())
-    return Table("Measured subnets", columns, tuple(rows), f"Marked: front of WER against {cost}.", marked)
+    columns = ("subnet", "front", f"{set_name} WER %", "loss per token", *cost_columns())
+    note = f"{ON_FRONT} = on the Pareto front of {set_name} WER against {cost}."
+    return Table("Measured subnets", columns, tuple(rows), note)
 
 
 def profile_table(costs: Mapping[Subnet, Mapping[str, float]], name: str) -> Table:
@@ -176,54 +268,40 @@ def profile_table(costs: Mapping[Subnet, Mapping[str, float]], name: str) -> Tab
     return Table(f"Costs of {name}", columns, rows, note)
 
 
-@dataclass(frozen=True)
-class CostColumn:
-    """A cost as tables show it: ``value / divisor`` with so many decimals."""
-
-    cost: str
-    title: str
-    divisor: float
-    decimals: int
-
-    def cell(self, costs: Mapping[str, float]) -> str:
-        """The figure, or a dash where it was not measured."""
-        return f"{costs[self.cost] / self.divisor:.{self.decimals}f}" if self.cost in costs else ABSENT
-
-
-COSTS = (
-    CostColumn("params", "params M", 1e6, 3),
-    CostColumn("int8_bytes", "int8 MB", 1e6, 3),
-    CostColumn("macs", "MMACs/s", 1e6, 1),
-    CostColumn("rtf", "RTF", 1.0, 4),
-    CostColumn("peak_memory", "peak MB", 1e6, 1),
-)
-ALL_COSTS = (
-    *COSTS[:2],
-    CostColumn("paper_size", "paper size MB", 1e6, 3),
-    COSTS[2],
-    CostColumn("predictor_macs", "predictor kMACs", 1e3, 1),
-    *COSTS[3:],
-)
-
-
-def cost_columns(chosen: Sequence[CostColumn] = COSTS) -> list[str]:
+def cost_columns(costs: Sequence[str] = COSTS) -> list[str]:
     """Headings."""
-    return [column.title for column in chosen]
+    return [COST_UNITS[cost].heading for cost in costs]
 
 
-def cost_cells(costs: Mapping[str, float], chosen: Sequence[CostColumn] = COSTS) -> list[str]:
-    """Figures in the units of the headings."""
-    return [column.cell(costs) for column in chosen]
+def cost_cells(values: Mapping[str, float], costs: Sequence[str] = COSTS) -> list[str]:
+    """Figures in the units of the headings, a dash where a cost was not measured."""
+    return [COST_UNITS[cost].figure(values[cost]) if cost in values else ABSENT for cost in costs]
+
+
+def set_names(study: Study) -> list[str]:
+    """Names of all scored sets, dev first."""
+    names = list(dict.fromkeys(name for run in study.runs for record in run.subnets for name in record.wer))
+    return sorted(names, key=lambda name: (not name.startswith("dev"), names.index(name)))
+
+
+def _int8_sets(study: Study) -> list[str]:
+    """Names of the sets that were decoded in int8."""
+    decoded = {name for run in study.runs for record in run.subnets for name in record.int8_wer}
+    return [name for name in set_names(study) if name in decoded]
+
+
+def wer_cell(wers: Mapping[str, Wer], set_name: str) -> str:
+    """The WER on one set, a dash where it was not decoded."""
+    return str(wers[set_name]) if set_name in wers else ABSENT
 
 
 def wer_of(study: Study, role: str, subnet: str, set_name: str) -> str:
     """WER of the one run with this role and subnet, or the mean over its seeds."""
     records = [run.subnet(subnet) for run in study.with_role(role)]
-    wers: list[Wer] = [r.wer[set_name] for r in records if r is not None and set_name in r.wer]
+    wers = [record.wer[set_name] for record in records if record is not None and set_name in record.wer]
+    if not wers:
+        return ABSENT
     if len(wers) == 1:
         return str(wers[0])
-    return f"{sum(w.wer for w in wers) / len(wers):.2f} (mean of {len(wers)} seeds)" if wers else ABSENT
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    mean = sum(wer.wer for wer in wers) / len(wers)
+    return f"{mean:.2f} (mean of {len(wers)} seeds)"

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from slimasr.report.tables import Table
+from slimasr.report.table import Table
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
-    """Print a table on standard output. Marked rows are bold on a terminal and end in ``*`` elsewhere."""
+    """Print a table on standard output."""
     console = console or Console()
     if not console.is_terminal:
         print(plain_table(table), file=console.file)
@@ -19,8 +19,8 @@ def print_table(table: Table, console: Console | None = None) -> None:
     drawn = RichTable(title=Text(table.title), box=box.SIMPLE_HEAD, title_justify="left", caption=Text(table.note))
     for name, text in zip(table.columns, table.text_columns(), strict=True):
         drawn.add_column(name, justify="left" if text else "right")
-    for number, row in enumerate(table.rows):
-        drawn.add_row(*map(Text, row), style="bold" if number in table.marked else None)
+    for row in table.rows:
+        drawn.add_row(*map(Text, row))
     console.print(drawn)
 
 
@@ -30,11 +30,10 @@ def plain_table(table: Table) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     texts = table.text_columns()
     lines = [table.title]
-    for number, row in enumerate(rows):
+    for row in rows:
         cells = (
             cell.ljust(width) if text else cell.rjust(width)
             for cell, width, text in zip(row, widths, texts, strict=True)
         )
-        mark = " *" if number - 1 in table.marked else ""
-        lines.append(("  ".join(cells) + mark).rstrip())
+        lines.append("  ".join(cells).rstrip())
     return "\n".join([*lines, table.note] if table.note else lines)

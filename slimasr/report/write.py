@@ -6,29 +6,30 @@ from pathlib import Path
 
 from slimasr.files import write_atomic
 from slimasr.report import tables
-from slimasr.report.claims import judge
 from slimasr.report.describe import architecture_drawings, result_pictures, training_pictures
 from slimasr.report.draw_png import write_png
+from slimasr.report.findings import NO_CLAIMS, Claims
 from slimasr.report.page import render_page
 from slimasr.report.picture import Drawing, Picture
 from slimasr.report.records import Study
 from slimasr.report.results_md import all_tables
-from slimasr.report.verdicts import Finding, Verdict
 
 
-def write_report(study: Study, out: Path) -> list[Path]:
+def write_report(study: Study, out: Path, claims: Claims = NO_CLAIMS) -> list[Path]:
     """Write the page and, beside it, its pictures; returns all paths.
 
     Args:
         study: what is reported.
         out: the HTML file.
+        claims: what is shown of claims; verdicts only where at least one claim could be tested.
     """
     set_name = shown_set(study)
-    shown = [table for table in all_tables(study) if table.rows]
+    shown = [table for table in all_tables(study, claims) if table.rows]
     plots = result_pictures(study, set_name)
     drawings = architecture_drawings(study, set_name)
     curves = training_pictures(study)
-    page = render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawings, curves, _tested(study))
+    findings = claims.findings if claims.are_tested else ()
+    page = render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawings, curves, findings)
     write_atomic(out, page)
     drawn: list[Picture | Drawing] = [*plots, *drawings, *curves]
     return [out, *(write_png(picture, out.with_name(f"{out.stem}-{picture.name}.png")) for picture in drawn)]
@@ -47,9 +48,3 @@ def _lead(study: Study) -> str:
     subnets = sum(len(run.subnets) for run in joint)
     text = f"{len(joint)} supernet run{'s' if len(joint) != 1 else ''} with {subnets} measured subnets"
     return text + (f", beside {separate} separately trained models." if separate else ".")
-
-
-def _tested(study: Study) -> list[Finding]:
-    """Verdicts, where at least one claim could be tested: a lone supernet has nothing to be compared with."""
-    findings = judge(study)
-    return findings if any(f.verdict is not Verdict.NOT_TESTED for f in findings) else []

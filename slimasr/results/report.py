@@ -60,7 +60,7 @@ class Placed(Entry):
     runs that differ by their seed alone."""
 
     model: str = ""
-    """Letter of paper 2; absent for slimmable training."""
+    """A paper's short name for the model, such as `A1` or `F`; absent where it has none."""
 
     family: str = ""
     """Encoder of the supernet and its separate models; absent for the first family of a report."""

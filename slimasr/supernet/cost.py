@@ -52,3 +52,45 @@ class Cost:
     paper_size: int
     macs: float
     predictor_macs: int
+
+
+@dataclass(frozen=True)
+class CostUnit:
+    """How one cost is named and shown: ``value / divisor`` in ``unit``.
+
+    Attributes:
+        cost: key of the cost in results.json and in `Measurement.costs`.
+        raw: unit of the value itself.
+        title: name of the cost, for the axis of a plot.
+        unit: unit of ``value / divisor``.
+        heading: name and unit together, for the column of a table.
+        divisor: what a shown figure is divided by.
+        decimals: digits that a table shows after the point.
+    """
+
+    cost: str
+    raw: str
+    title: str
+    unit: str
+    heading: str
+    divisor: float
+    decimals: int
+
+    def figure(self, value: float) -> str:
+        """The value as a table shows it."""
+        return f"{value / self.divisor:.{self.decimals}f}"
+
+
+COST_UNITS = {
+    unit.cost: unit
+    for unit in (
+        CostUnit("params", "parameters", "parameters", "M", "params M", 1e6, 3),
+        CostUnit("int8_bytes", "bytes in int8", "int8 size", "MB", "int8 MB", 1e6, 3),
+        CostUnit("paper_size", "bytes", "model size as papers count it", "MB", "paper size MB", 1e6, 3),
+        CostUnit("macs", "MACs per second of audio", "MACs per second of audio", "M", "MMACs/s", 1e6, 1),
+        CostUnit("predictor_macs", "MACs per token", "predictor MACs per token", "k", "predictor kMACs", 1e3, 1),
+        CostUnit("rtf", "real-time factor", "RTF, one thread", "seconds per second", "RTF", 1.0, 4),
+        CostUnit("peak_memory", "bytes of memory", "peak memory", "MB", "peak MB", 1e6, 1),
+    )
+}
+"""Every cost that is counted or measured, in the order of a table's columns."""

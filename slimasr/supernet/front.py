@@ -7,15 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from slimasr.errors import UserError
+from slimasr.supernet.cost import COST_UNITS
 from slimasr.supernet.subnet import Subnet
 
 MEGABYTE = 1e6
-COST_UNITS = {
-    "params": "parameters",
-    "int8_bytes": "bytes in int8",
-    "macs": "MACs per second of audio",
-    "rtf": "real-time factor",
-}
 
 
 @dataclass(frozen=True)
@@ -146,7 +141,7 @@ def no_subnet_meets(limits: Limits, costs: Mapping[Subnet, Mapping[str, float]])
     has = costs[nearest]
     asked = ", ".join(f"{name} <= {_figure(bound)}" for name, bound in limits.given.items())
     above = [name for name, bound in limits.given.items() if has[name] > bound]
-    found = ", ".join(f"{_figure(has[name])} {COST_UNITS[name]}" for name in above)
+    found = ", ".join(f"{_figure(has[name])} {COST_UNITS[name].raw}" for name in above)
     return UserError(f"no subnet meets {asked}: the nearest is {nearest.id} with {found}")
 
 

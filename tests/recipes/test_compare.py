@@ -65,3 +65,9 @@ def test_separate_models_are_of_subnets_of_the_space(recipe: Path) -> None:
     assert [subnet.path and len(subnet.path) for subnet in subnets] == [None, 6, 4]
     assert json.loads(settings[1].partition("=")[2])["path"] == list(range(6))
     assert subnets[1] == Subnet(1.0, tuple(range(6)), tuple((f"{layer}.ffn", 192) for layer in range(6)))
+
+
+@pytest.mark.parametrize("script", ["compare.sh", "compare_todm.sh"])
+def test_results_are_written_with_the_claims_of_the_papers(recipe: Path, script: str) -> None:
+    (arguments,) = [call for call in calls(recipe, script) if call[0] == "slimasr-report"]
+    assert {"--json", "--results-md", "--claims"} <= {*arguments}

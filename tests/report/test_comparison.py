@@ -1,15 +1,13 @@
-"""The paired bootstrap against the scoring room's, and what pooling seeds does."""
+"""The paired bootstrap against that of `slimasr.scoring`, and what pooling seeds does."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from slimasr.report.collect import collect
-from slimasr.report.comparison import paired_interval
 from slimasr.report.results_md import render_results
 from slimasr.scoring import compare
 from slimasr.scoring.icefall import read_recogs
@@ -17,7 +15,7 @@ from tests.report import made_up
 from tests.report.made_up import decode, hypotheses, scored, write_experiment
 
 
-def test_one_seed_agrees_with_the_scoring_room(tmp_path: Path) -> None:
+def test_one_seed_agrees_with_scoring(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
     alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
     study = collect([joint, alone], "made up", tmp_path).study
@@ -43,17 +41,6 @@ def test_seeds_are_paired_and_pooled(tmp_path: Path) -> None:
     assert found.seeds == (1, 2)
     words = sum(len(u.ref) for name in ("dev", "test") for u in _read(folders[0], "w1", name))
     assert found.words == 2 * words
-
-
-def test_interval_agrees_with_the_normal_law() -> None:
-    rng = np.random.default_rng(7)
-    words = np.full(4000, 10)
-    more_errors = rng.poisson(3.0, 4000) - rng.poisson(2.0, 4000)
-    low, high = paired_interval(more_errors, words, replications=2000)
-    # The difference of two Poisson variables has mean 1 and variance 5; in percent of 10 words per utterance.
-    half = 1.96 * 100 * np.sqrt(5 / 4000) / 10
-    assert (high - low) / 2 == pytest.approx(half, rel=0.1)
-    assert (high + low) / 2 == pytest.approx(100 * more_errors.mean() / 10, abs=0.1)
 
 
 def test_without_hypotheses_systems_count_as_independent(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from slimasr.claims import PAPERS
 from slimasr.errors import UserError
 from slimasr.report.collect import collect
 from slimasr.results.report import Report
@@ -79,12 +80,12 @@ def test_a_folder_takes_the_place_of_its_name(tmp_path: Path) -> None:
 def test_comparisons_that_cannot_be_made_again_stay(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
     alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
-    whole = collect([joint, alone], "made up", tmp_path).report
+    whole = collect([joint, alone], "made up", tmp_path, PAPERS).report
     file = told(tmp_path / "old.json", without_errors(whole))
-    assert collect([file], "made up", tmp_path).report.comparisons == whole.comparisons
+    assert collect([file], "made up", tmp_path, PAPERS).report.comparisons == whole.comparisons
     # One of the two sides is another one now: the old difference says nothing about it.
     again = write_experiment(tmp_path / "again" / "alone", {0.5: 0.1}, separate_of=0.5)
-    study = collect([file, again], "made up", tmp_path).study
+    study = collect([file, again], "made up", tmp_path, PAPERS).study
     against, neighbours = (study.compare(("slimmable", a), b) for a, b in SYSTEMS)
     assert against is not None and not against.paired and against.delta > 0
     assert neighbours is not None and neighbours.paired

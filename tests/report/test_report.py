@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
+from slimasr.claims import PAPERS, claims_of
 from slimasr.errors import UserError
 from slimasr.report.collect import collect
 from slimasr.report.results_md import render_results
@@ -21,8 +22,9 @@ from tests.report.page import Page
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path], dict]:
     root = tmp_path_factory.mktemp("study")
     experiments = write_study(root / "exp")
-    report, study = collect(experiments, "made up", root)
-    return root, write_report(study, root / "report.html"), json.loads(json.dumps(report.to_dict()))
+    report, study = collect(experiments, "made up", root, PAPERS)
+    written = write_report(study, root / "report.html", claims_of(study))
+    return root, written, json.loads(json.dumps(report.to_dict()))
 
 
 def test_page_fetches_nothing(report: tuple[Path, list[Path], dict]) -> None:
@@ -70,7 +72,8 @@ def test_results_hold_relative_paths_only(report: tuple[Path, list[Path], dict])
 
 def test_results_md_says_what_results_json_says(report: tuple[Path, list[Path], dict]) -> None:
     data = report[2]
-    text = render_results(study_of(data), "results.json")
+    study = study_of(data)
+    text = render_results(study, "results.json", claims_of(study))
     for entry in data["experiments"].values():
         for subnet in entry["subnets"].values():
             assert f"{subnet['wer']['test']['wer']:.2f}" in text
@@ -83,7 +86,8 @@ def test_results_md_says_what_results_json_says(report: tuple[Path, list[Path], 
 
 
 def test_tables_of_markdown_are_rectangular(report: tuple[Path, list[Path], dict]) -> None:
-    text = render_results(study_of(report[2]), "results.json")
+    study = study_of(report[2])
+    text = render_results(study, "results.json", claims_of(study))
     for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1
 

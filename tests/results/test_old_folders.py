@@ -138,7 +138,7 @@ def test_an_old_folder_is_reported_as_one_of_today(age: int, tmp_path: Path, of_
     old = made(tmp_path / "exp" / "todm", age)
     pages = [render_results(collect([folder], "old", folder.parents[1]).study, "x") for folder in (of_today, old)]
     assert pages[0] == pages[1]
-    assert "| todm B1 | evolution | 14 |" in pages[0]
+    assert "| todm | evolution | 14 |" in pages[0]
 
 
 def test_the_first_folders_are_reported(tmp_path: Path, of_today: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slimasr.claims.verdicts import all_of
+from slimasr.report.findings import Verdict
 from slimasr.report.records import Run
-from slimasr.report.verdicts import Verdict, all_of
 
 CLEARLY_LONGER = 1.25
 """Times nearer to each other than this factor may differ by what else their machine did."""
@@ -23,18 +24,24 @@ def judge_times(joint: Run, alone: Sequence[Run], pairs: Sequence[tuple[float, f
     Args:
         joint: the supernet.
         alone: the dedicated models, with minutes.
-        pairs: times that a claim holds against each other.
+        pairs: times that a claim compares.
     """
+    verdicts = [_shorter(first, second) for first, second in pairs]
+    doubts = []
+    if len({(run.hardware, run.epochs) for run in (joint, *alone)}) > 1:
+        doubts.append("hardware or epochs differ")
+    if not _are_in_order(alone):
+        doubts.append("a smaller separate model took longer than a larger one")
+    verdict = Verdict.NOT_RESOLVED if doubts else all_of(verdicts)
+    if Verdict.NOT_RESOLVED in verdicts:
+        doubts.append("times are near each other")
+    return verdict, "".join(f"; {doubt}" for doubt in doubts)
+
+
+def _are_in_order(alone: Sequence[Run]) -> bool:
+    """Whether no model took longer than a larger one."""
     timed = [(run.largest.params, run.train_minutes or 0.0) for run in alone]
-    reasons = {
-        "hardware or epochs differ": len({(run.hardware, run.epochs) for run in (joint, *alone)}) > 1,
-        "a smaller separate model took longer than a larger one": any(
-            size < other and minutes > fewer for size, minutes in timed for other, fewer in timed
-        ),
-    }
-    verdict = Verdict.NOT_RESOLVED if any(reasons.values()) else all_of(_shorter(*pair) for pair in pairs)
-    reasons["times are near each other"] = any(_shorter(*pair) is Verdict.NOT_RESOLVED for pair in pairs)
-    return verdict, "".join(f"; {reason}" for reason, holds in reasons.items() if holds)
+    return not any(size < other and minutes > fewer for size, minutes in timed for other, fewer in timed)
 
 
 def _shorter(ours: float, theirs: float) -> Verdict:

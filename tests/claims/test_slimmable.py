@@ -1,4 +1,4 @@
-"""Verdicts on figures whose verdict is evident."""
+"""Verdicts of paper 1 on figures whose verdict is evident."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from slimasr.report.claims import judge
-from slimasr.report.claims_slimmable import (
+from slimasr.claims.slimmable import (
     as_good_as_separate,
     attention_variants_agree,
     cheaper_than_separate,
     converges_sooner,
     falls_with_width,
+    judge,
     slicing_collapses,
 )
+from slimasr.report.findings import Verdict
 from slimasr.report.records import Comparison, CurvePoint, Run, Study, SubnetRecord, Wer
-from slimasr.report.verdicts import Verdict, all_of, better, equal, not_worse
 
 IDS = ("w1", "w0.5")
 HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
@@ -57,50 +57,6 @@ def study(runs: list[Run], comparisons: list[Comparison] | None = None) -> Study
 
 def separate_models(**changes: object) -> list[Run]:
     return [run("separate", subnet_id, **changes) for subnet_id in IDS]
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (-5.0, -2.0, HELD),  # better for certain
-        (-0.5, 0.9, HELD),  # at most within the margin
-        (0.2, 0.8, HELD),  # worse for certain, but by less than the margin
-        (-4.0, 3.0, OPEN),  # could be anything
-        (0.5, 4.0, NOT_HELD),  # worse for certain, and not within the margin
-        (2.0, 4.0, NOT_HELD),
-    ],
-)
-def test_not_worse(low: float, high: float, verdict: Verdict) -> None:
-    assert not_worse(low, high) is verdict
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (-0.5, 0.9, HELD),
-        (-4.0, 3.0, OPEN),
-        (-2.0, 0.1, OPEN),
-        (2.0, 4.0, NOT_HELD),
-        (-4.0, -2.0, NOT_HELD),
-    ],
-)
-def test_equal(low: float, high: float, verdict: Verdict) -> None:
-    assert equal(low, high) is verdict
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(-5.0, -0.1, HELD), (-5.0, 0.0, OPEN), (-0.1, 3.0, OPEN), (0.0, 3.0, OPEN), (0.1, 3.0, NOT_HELD)],
-)
-def test_better(low: float, high: float, verdict: Verdict) -> None:
-    assert better(low, high) is verdict
-
-
-def test_a_claim_over_widths_needs_all_of_them() -> None:
-    assert all_of([HELD, HELD]) is HELD
-    assert all_of([HELD, OPEN]) is OPEN
-    assert all_of([HELD, OPEN, NOT_HELD]) is NOT_HELD
-    assert all_of([]) is UNTESTED
 
 
 def test_nothing_run_is_not_tested() -> None:

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm, permutation_test, spearmanr
 
-from slimasr.report.claims import judge
-from slimasr.report.claims_todm import judge_todm, late_wers, layer_trend
-from slimasr.report.pairs import Pair, not_larger, todm_pairs
+from slimasr.claims.todm import judge
+from slimasr.claims.todm.pairs import Asked, todm_pairs
+from slimasr.claims.todm.shapes import layer_trend
+from slimasr.claims.todm.teaching import late_wers
+from slimasr.claims.verdicts import one_of
+from slimasr.report.findings import Verdict
+from slimasr.report.pairs import not_larger
 from slimasr.report.records import Comparison, CurvePoint, Run, Study, SubnetRecord, Wer
-from slimasr.report.verdicts import Verdict, one_of
 from slimasr.results.search import Summary
 
 HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
@@ -56,7 +59,7 @@ def alone(subnet_id: str, params: float, **changes: object) -> Run:
 ALONE = [alone("w1", 100.0), alone("w1-other", 55.0), alone("w1-min", 30.0)]
 
 
-def verdicts(runs: list[Run], interval: Callable[[Pair], Interval | None]) -> dict[str, Verdict]:
+def verdicts(runs: list[Run], interval: Callable[[Asked], Interval | None]) -> dict[str, Verdict]:
     """Verdicts where each comparison that is asked for comes out as ``interval`` says."""
     comparisons = []
     for pair in todm_pairs(runs):
@@ -64,17 +67,11 @@ def verdicts(runs: list[Run], interval: Callable[[Pair], Interval | None]) -> di
         if ends is not None:
             sets = ("test",) if pair.chosen else ("dev", "test")
             comparisons.append(Comparison(pair.a, pair.b, sets, (1,), 100, 10.0, 10.0, sum(ends) / 2, *ends))
-    return {f.claim: f.verdict for f in judge_todm(Study("made up", tuple(runs), tuple(comparisons)))}
+    return {f.claim: f.verdict for f in judge(Study("made up", tuple(runs), tuple(comparisons)))}
 
 
-def always(low: float, high: float) -> Callable[[Pair], Interval]:
+def always(low: float, high: float) -> Callable[[Asked], Interval]:
     return lambda pair: (low, high)
-
-
-def test_papers_are_judged_where_their_supernets_are() -> None:
-    assert [f.claim for f in judge(Study("", (run("C"),), ()))] == [f"C2.{n}" for n in range(1, 12)]
-    both = judge(Study("", (run("C"), run("", role="slimmable")), ()))
-    assert [f.claim for f in both] == [f"C1.{n}" for n in range(1, 7)] + [f"C2.{n}" for n in range(1, 12)]
 
 
 def test_a_lone_supernet_tests_nothing() -> None:
@@ -201,7 +198,7 @@ def test_early_help_of_a_teacher() -> None:
     assert verdicts([plain], lambda _: None)["C2.4"] is UNTESTED
     # No intervals: smallest and largest of a few epochs.
     study = Study("made up", (plain, run("G", curve=curve(8.5, 19.0))), ())
-    said = next(f.evidence for f in judge_todm(study) if f.claim == "C2.4")
+    said = next(f.evidence for f in judge(study) if f.claim == "C2.4")
     assert said[0] == "max, todm G against todm C: -15.0 % on average, from -15.0 to -15.0, over 3 epochs: held"
 
 

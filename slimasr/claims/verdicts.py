@@ -15,36 +15,16 @@ one of many fails by chance, see `judge_each`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from statistics import NormalDist
 
+from slimasr.report.findings import Finding, Verdict
 from slimasr.report.records import Comparison
 
 MARGIN = 1.0
 
-
-class Verdict(Enum):
-    """What the figures say of a claim."""
-
-    HELD = "held"
-    NOT_HELD = "not held"
-    NOT_RESOLVED = "not resolved"
-    NOT_TESTED = "not tested"
-
-
 Rule = Callable[[float, float], Verdict]
 """Verdict on the ends of an interval."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim, its verdict and the figures behind it (one line each)."""
-
-    claim: str
-    text: str
-    verdict: Verdict
-    evidence: tuple[str, ...] = ()
 
 
 def not_worse(low: float, high: float, margin: float = MARGIN) -> Verdict:
@@ -71,21 +51,22 @@ def better(low: float, high: float) -> Verdict:
 def judge_each(rule: Rule, comparisons: Sequence[Comparison]) -> list[Verdict]:
     """Verdicts on the comparisons of one claim, which must all hold.
 
-    All of n hold at once by chance more seldom than any one of them, so 95 % intervals do for that. But one of them
-    fails by chance n times as often as a single one: it is not resolved unless it fails by its interval of 100 - 5/n %
-    too (Bonferroni).
+    A claim on n comparisons needs all of them, which chance alone makes less likely than any single one, so each of
+    them may hold at 95 %. But with n comparisons a spurious failure is about n times as likely, so that a failure
+    counts only if it is also one at 100 - 5/n % (Bonferroni); otherwise the comparison is not resolved.
     """
     verdicts = []
     for comparison in comparisons:
         wide = one_of(comparison, len(comparisons))
-        verdict, careful = rule(comparison.low, comparison.high), rule(wide.low, wide.high)
-        by_chance = verdict is Verdict.NOT_HELD and careful is not Verdict.NOT_HELD
-        verdicts.append(Verdict.NOT_RESOLVED if by_chance else verdict)
+        verdict = rule(comparison.low, comparison.high)
+        if verdict is Verdict.NOT_HELD and rule(wide.low, wide.high) is not Verdict.NOT_HELD:
+            verdict = Verdict.NOT_RESOLVED
+        verdicts.append(verdict)
     return verdicts
 
 
 def one_of(comparison: Comparison, number: int) -> Comparison:
-    """With its 95 % interval widened to ``100 - 5 / number`` %, taken as that of a normal law."""
+    """The comparison with its 95 % interval widened to ``100 - 5 / number`` %, as for a normal distribution."""
     law = NormalDist()
     factor = law.inv_cdf(1 - 0.025 / number) / law.inv_cdf(1 - 0.025)
     low, high = (comparison.delta + factor * (end - comparison.delta) for end in (comparison.low, comparison.high))
@@ -99,3 +80,40 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
         if verdict in seen:
             return verdict
     return Verdict.NOT_TESTED
+
+
+class Evidence:
+    """The verdicts that make up the one on a claim, and a line of figures for each."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+        self.lines: list[str] = []
+
+    def add(self, line: str, verdict: Verdict) -> None:
+        """Add a line of figures that speaks for one verdict."""
+        self.verdicts.append(verdict)
+        self.lines.append(f"{line}: {verdict.value}")
+
+    def finding(self, claim: str, text: str) -> Finding:
+        """The verdict on a claim that must hold in every line."""
+        return Finding(claim, text, all_of(self.verdicts), tuple(self.lines))
+
+
+def reading_of(findings: Sequence[Finding]) -> str:
+    """How the verdicts of all papers are to be read."""
+    if not findings:
+        return ""
+    text = (
+        f"Differences of WER are judged by their 95 % interval with a margin of {MARGIN:g} point. "
+        '"At most" is held when the upper end is at most the margin, not held when otherwise the lower '
+        'end is above 0. "Equivalent" is held when the interval lies within the margin on both sides, not '
+        "held when otherwise it excludes 0. Everything between is not resolved. A claim that fails at one "
+        "size is not held; of n comparisons one fails only if it also does by its interval of 100 - 5/n % "
+        "(Bonferroni), as one of many differs by chance."
+    )
+    if any("(unpaired)" in line for finding in findings for line in finding.evidence):
+        text += (
+            ' "Unpaired": one side\'s errors on every utterance are not at hand, so the interval takes both sides as '
+            "independent, which makes it wider."
+        )
+    return text

@@ -1,0 +1,61 @@
+"""The claims of the papers, judged from what a report's experiments measured.
+
+Each module below knows one paper: what its models are called, what its claims compare, when they hold, and which
+tables go with them. To add a paper, write such a module (see `ClaimModule`) and enter it in `PAPERS`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from slimasr.claims import slimmable, todm
+from slimasr.claims.verdicts import reading_of
+from slimasr.report.findings import Claims, Finding
+from slimasr.report.papers import Paper
+from slimasr.report.records import Study
+from slimasr.report.table import Table
+from slimasr.report.tables import UNLIKE, is_decoded_unlike
+
+
+class ClaimModule(Paper, Protocol):
+    """What the module of a paper offers: names and comparisons for a report, and these functions.
+
+    Attributes:
+        READING: how verdicts are to be read that only this paper's claims have; may be empty.
+    """
+
+    READING: str
+
+    def applies(self, study: Study) -> bool:
+        """Whether the study has a supernet of the paper."""
+        ...
+
+    def judge(self, study: Study) -> list[Finding]:
+        """All claims, in order."""
+        ...
+
+    def tables(self, study: Study) -> list[Table]:
+        """Tables that go with the claims; some may be empty."""
+        ...
+
+
+PAPERS: tuple[ClaimModule, ...] = (slimmable, todm)
+"""Papers 1, 2, ... in order. An experiment has the name that the first of them has for it."""
+
+
+def claims_of(study: Study) -> Claims:
+    """The claims and tables of the papers whose supernets the study has."""
+    papers = _judged(study)
+    findings = tuple(finding for paper in papers for finding in paper.judge(study))
+    tables = tuple(table for paper in papers for table in paper.tables(study))
+    readings = [reading_of(findings), *(paper.READING for paper in papers)]
+    if is_decoded_unlike(study):
+        readings.append(UNLIKE)
+    return Claims(findings, tables, " ".join(text for text in readings if text))
+
+
+def _judged(study: Study) -> list[ClaimModule]:
+    """The papers that apply; the first paper for separate models alone, which tells what is still to be trained."""
+    if all(run.is_separate for run in study.runs):
+        return [PAPERS[0]]
+    return [paper for paper in PAPERS if paper.applies(study)]

@@ -1,0 +1,267 @@
+"""Slimmable training (paper 1): names of its variants, its claims C1.1 to C1.6, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from slimasr.claims.times import TIMES_RULE, judge_times
+from slimasr.claims.verdicts import MARGIN, Evidence, Rule, equal, judge_each, not_worse
+from slimasr.config.schema import Config
+from slimasr.report.families import families, roles_in
+from slimasr.report.findings import Finding, Verdict
+from slimasr.report.pairs import Pair, System
+from slimasr.report.records import Comparison, Run, Study, Wer, difference_in_words
+from slimasr.report.roles import SEPARATE, Described, Name, differing_traits
+from slimasr.report.table import Table
+from slimasr.report.tables import set_names, wer_of
+
+SLIMMABLE = "slimmable"
+READING = ""
+
+UNUSABLE_WER = 90.0
+USABLE_WER = 50.0
+MAX_COST_RATIO = 3.0
+STEP_TOLERANCE = 0.05
+
+HEAD_VARIANTS = ("slimmable, head size", "slimmable, head count")
+_TRAITS = ("slimming", "norm", "attention")
+"""What a variant may have that the first slimmable run of its family has not."""
+
+
+def role(described: Described, supernets: Sequence[Config]) -> Name | None:
+    """``slimmable``, and what tells a variant from the first such run of its family."""
+    config = described.config
+    if described.separate_of is not None or config.method.kind != SLIMMABLE:
+        return None
+    main = next(other for other in supernets if other.method.kind == SLIMMABLE)
+    return Name((SLIMMABLE, *differing_traits(config, main, _TRAITS)))
+
+
+def applies(study: Study) -> bool:
+    """Whether there is a slimmable run."""
+    return any(_is_slimmable(run.role) for run in study.runs)
+
+
+def pairs(runs: Sequence[Run]) -> Iterator[Pair]:
+    """Slimmable training against each variant, size by size, and neighbouring widths of it against each other."""
+    for family in families(runs):
+        slimmable = [run for run in family.supernets if _is_slimmable(run.role)]
+        if not slimmable:
+            continue
+        main = slimmable[0]
+        ids = [subnet.id for subnet in main.subnets]
+        for variant in roles_in(slimmable)[1:]:
+            yield from (Pair((main.role, subnet), (variant, subnet)) for subnet in ids)
+        yield from (Pair((main.role, wide), (main.role, narrow)) for wide, narrow in pairwise(ids))
+
+
+def tables(study: Study) -> list[Table]:
+    """Every variant side by side, set by set, where there are several."""
+    roles = [role for role in roles_in(study.runs) if _is_slimmable(role)]
+    if len(roles) < 2:
+        return []
+    ids = subnet_ids(study, roles[0])
+    rows = [
+        (name, role, *(wer_of(study, role, subnet, name) for subnet in ids))
+        for name in set_names(study)
+        for role in roles
+    ]
+    return [Table("Variants of slimmable training, WER %", ("set", "variant", *ids), tuple(rows))]
+
+
+def judge(study: Study) -> list[Finding]:
+    """All six claims, in order."""
+    return [
+        as_good_as_separate(study),
+        falls_with_width(study),
+        attention_variants_agree(study),
+        slicing_collapses(study),
+        cheaper_than_separate(study),
+        converges_sooner(study),
+    ]
+
+
+def as_good_as_separate(study: Study) -> Finding:
+    """C1.1: at every width, slimmable WER <= separate WER (same epochs)."""
+    ids = subnet_ids(study, SLIMMABLE)
+    compared = _compared(study, [((SLIMMABLE, subnet), (SEPARATE, subnet)) for subnet in ids])
+    evidence = Evidence()
+    for comparison, verdict in _judged(not_worse, compared):
+        _, subnet = comparison.a
+        line = f"{subnet}: {difference_in_words(comparison, 'slimmable', 'separate')}"
+        if _equal_epochs(study, subnet):
+            evidence.add(line, verdict)
+        else:
+            evidence.add(f"{line}, but the epochs differ", Verdict.NOT_RESOLVED)
+    text = "At every width, slimmable WER is at most the separate model's (same epochs)."
+    return evidence.finding("C1.1", text)
+
+
+def falls_with_width(study: Study) -> Finding:
+    """C1.2: WER decreases monotonically with width within one slimmable model."""
+    neighbours = pairwise(subnet_ids(study, SLIMMABLE))
+    compared = _compared(study, [((SLIMMABLE, wide), (SLIMMABLE, narrow)) for wide, narrow in neighbours])
+    evidence = Evidence()
+    for comparison, verdict in _judged(not_worse, compared):
+        wide, narrow = comparison.a[1], comparison.b[1]
+        evidence.add(f"{wide} against {narrow}: {difference_in_words(comparison, wide, narrow)}", verdict)
+    return evidence.finding("C1.2", "WER falls monotonically with width within one slimmable model.")
+
+
+def attention_variants_agree(study: Study) -> Finding:
+    """C1.3: head-count and head-size slimming are equivalent within noise."""
+    wanted = [
+        ((SLIMMABLE, subnet), (variant, subnet)) for variant in HEAD_VARIANTS for subnet in subnet_ids(study, variant)
+    ]
+    evidence = Evidence()
+    for comparison, verdict in _judged(equal, _compared(study, wanted)):
+        variant, subnet = comparison.b
+        main = next(other for other in HEAD_VARIANTS if other != variant)
+        names = [name.removeprefix("slimmable, ") for name in (main, variant)]
+        evidence.add(f"{subnet}: {difference_in_words(comparison, *names)}", verdict)
+    text = "Slimming attention by head count and by head size is equivalent within noise."
+    return evidence.finding("C1.3", text)
+
+
+def slicing_collapses(study: Study) -> Finding:
+    """C1.4: a separate full-width model sliced to w < 1 is unusable, the slimmable one is not."""
+    evidence = Evidence()
+    for subnet, set_name, sliced, joint in _slices(study):
+        line = f"{subnet}, {set_name}: sliced {sliced.wer:.1f} %, slimmable {joint.wer:.1f} %"
+        evidence.add(line, _collapse(sliced, joint))
+    text = (
+        "A separate full-width model sliced without slimmable training is unusable "
+        f"(WER at least {UNUSABLE_WER:g} %), the slimmable one is not (at most {USABLE_WER:g} %)."
+    )
+    return evidence.finding("C1.4", text)
+
+
+def cheaper_than_separate(study: Study) -> Finding:
+    """C1.5: slimmable training costs about 3x one separate run and less than all separate runs together."""
+    text = (
+        f"Slimmable training costs at most {MAX_COST_RATIO:g}x the separate full-width run and less than the separate "
+        f"runs of all widths together (minutes of training, same hardware and epochs). {TIMES_RULE}"
+    )
+    evidence = Evidence()
+    for joint in study.with_role(SLIMMABLE):
+        separate = {run.separate_of: run for run in study.with_role(SEPARATE) if run.seed == joint.seed}
+        alone = [separate[subnet.id] for subnet in joint.subnets if subnet.id in separate]
+        minutes = [run.train_minutes for run in alone if run.train_minutes is not None]
+        if joint.train_minutes is None or not minutes or len(minutes) < len(joint.subnets):
+            continue
+        full = minutes[0]
+        total = sum(minutes)
+        limits = ((joint.train_minutes, MAX_COST_RATIO * full), (joint.train_minutes, total))
+        verdict, doubts = judge_times(joint, alone, limits)
+        evidence.add(
+            f"seed {joint.seed}: slimmable {joint.train_minutes:.1f} min, separate full width {full:.1f} min "
+            f"(ratio {joint.train_minutes / full:.2f}), all {len(minutes)} separate runs {total:.1f} min{doubts}",
+            verdict,
+        )
+    return evidence.finding("C1.5", text)
+
+
+def converges_sooner(study: Study) -> Finding:
+    """C1.6: at equal epochs, the full width inside the slimmable model converges in fewer updates."""
+    text = (
+        "At equal epochs, the full width inside the slimmable model needs fewer updates than the separate "
+        f"one to come within {MARGIN:g} point of the dev WER that both reach."
+    )
+    evidence = Evidence()
+    for joint, alone in _full_widths(study):
+        full = joint.subnets[0].id
+        reached = updates_to_common_level(joint, full, alone, alone.subnets[0].id)
+        if reached is None:
+            continue
+        level, ours, theirs = reached
+        verdict = Verdict.NOT_RESOLVED
+        if joint.epochs == alone.epochs:
+            verdict = _sooner(ours, theirs, max(joint.steps, alone.steps))
+        evidence.add(
+            f"seed {joint.seed}: dev WER {level:.1f} % after {ours:,} updates (slimmable) and {theirs:,} (separate)",
+            verdict,
+        )
+    return evidence.finding("C1.6", text)
+
+
+def updates_to_common_level(joint: Run, subnet: str, alone: Run, own: str) -> tuple[float, int, int] | None:
+    """Level = the worse of the two best dev WERs plus the margin; updates until each run reaches it."""
+    together = _dev_wer(joint, subnet)
+    apart = _dev_wer(alone, own)
+    if not together or not apart:
+        return None
+    level = MARGIN + max(min(wer for _, wer in curve) for curve in (together, apart))
+    return level, _first_below(together, level), _first_below(apart, level)
+
+
+def subnet_ids(study: Study, role: str) -> list[str]:
+    """Ids of the subnets of one role, widest first."""
+    runs = study.with_role(role)
+    return [subnet.id for subnet in runs[0].subnets] if runs else []
+
+
+def _is_slimmable(role: str) -> bool:
+    return role.startswith(SLIMMABLE)
+
+
+def _compared(study: Study, wanted: Sequence[tuple[System, System]]) -> list[Comparison]:
+    """The comparisons that were made of those that are wanted."""
+    found = [study.compare(first, second) for first, second in wanted]
+    return [comparison for comparison in found if comparison is not None]
+
+
+def _judged(rule: Rule, compared: Sequence[Comparison]) -> Iterator[tuple[Comparison, Verdict]]:
+    return zip(compared, judge_each(rule, compared), strict=True)
+
+
+def _equal_epochs(study: Study, subnet: str) -> bool:
+    joint = {run.epochs for run in study.with_role(SLIMMABLE)}
+    alone = {run.epochs for run in study.with_role(SEPARATE) if run.separate_of == subnet}
+    return joint == alone and len(joint) == 1
+
+
+def _full_widths(study: Study) -> Iterator[tuple[Run, Run]]:
+    """A slimmable run and the separate model of its full width, of one seed."""
+    for joint in study.with_role(SLIMMABLE):
+        for alone in study.with_role(SEPARATE):
+            if not joint.subnets or not alone.subnets or alone.seed != joint.seed:
+                continue
+            if alone.separate_of == joint.subnets[0].id:
+                yield joint, alone
+
+
+def _slices(study: Study) -> Iterator[tuple[str, str, Wer, Wer]]:
+    """(subnet, set, WER of the untrained slice, WER of the slimmable subnet) of one seed each."""
+    for alone in study.with_role(SEPARATE):
+        for joint in (run for run in study.with_role(SLIMMABLE) if run.seed == alone.seed):
+            for sliced in (record for record in alone.slices if record.width < 1.0):
+                trained = joint.subnet(sliced.id)
+                if trained is None:
+                    continue
+                for name in sorted(sliced.wer.keys() & trained.wer.keys()):
+                    yield sliced.id, name, sliced.wer[name], trained.wer[name]
+
+
+def _collapse(sliced: Wer, joint: Wer) -> Verdict:
+    if sliced.low >= UNUSABLE_WER and joint.high <= USABLE_WER:
+        return Verdict.HELD
+    if sliced.high < UNUSABLE_WER or joint.low > USABLE_WER:
+        return Verdict.NOT_HELD
+    return Verdict.NOT_RESOLVED
+
+
+def _sooner(ours: int, theirs: int, steps: int) -> Verdict:
+    if abs(ours - theirs) <= STEP_TOLERANCE * steps:
+        return Verdict.NOT_RESOLVED
+    return Verdict.HELD if ours < theirs else Verdict.NOT_HELD
+
+
+def _dev_wer(run: Run, subnet: str) -> list[tuple[int, float]]:
+    """(step, dev WER) of a subnet that was validated."""
+    key = f"{subnet}/wer"
+    return [(point.step, point.values[key]) for point in run.curve if key in point.values]
+
+
+def _first_below(curve: Sequence[tuple[int, float]], level: float) -> int:
+    return next(step for step, wer in curve if wer <= level)

@@ -1,0 +1,87 @@
+"""Whether the architectures on a Pareto front have a pattern along the layers (claim C2.11 of paper 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from slimasr.claims.todm.models import is_todm, prefix_of, todm_families
+from slimasr.claims.verdicts import Evidence
+from slimasr.report.architecture import Architecture
+from slimasr.report.findings import Finding, Verdict
+from slimasr.report.records import Study
+
+FEWEST_SHAPES = 5
+PERMUTATIONS = 10_000
+EVIDENT = 0.05
+
+
+def no_evident_pattern(study: Study) -> Finding:
+    """C2.11: along the layers, the widths of the front's subnets neither rise nor fall."""
+    text = (
+        "The shapes on the front show no evident pattern: their FFN widths neither rise nor fall along the layers "
+        "more than with the layers shuffled, the same way for all shapes of a depth (mean rank correlation of width "
+        f"and layer, p above {EVIDENT:g} divided by the number of fronts)."
+    )
+    fronts = _fronts(study)
+    evidence = Evidence()
+    for name, shapes in fronts:
+        trend, p = layer_trend(shapes)
+        evidence.add(
+            f"{name}: {len(shapes)} shapes of the front, mean rank correlation {trend:+.2f}, p = {p:.3f}",
+            _pattern(p * len(fronts), len(shapes)),
+        )
+    return evidence.finding("C2.11", text)
+
+
+def _fronts(study: Study) -> list[tuple[str, list[np.ndarray]]]:
+    """The fronts of all TODM runs that have shapes to look at, each with its name in the evidence."""
+    found = []
+    for family in todm_families(study.runs):
+        for run in filter(is_todm, family.runs):
+            shapes = widths_along_layers([record.architecture for record in run.front_records])
+            if shapes:
+                found.append((f"{prefix_of(family)}{run.role}", shapes))
+    return found
+
+
+def widths_along_layers(architectures: Sequence[Architecture]) -> list[np.ndarray]:
+    """FFN width per running layer, of the shapes whose layers are not all equal."""
+    found = []
+    for architecture in architectures:
+        widths = [sum(layer.values()) for layer in architecture if layer]
+        if len(set(widths)) > 1:
+            found.append(np.array(widths, dtype=float))
+    return found
+
+
+def layer_trend(shapes: Sequence[np.ndarray], seed: int = 0) -> tuple[float, float]:
+    """Mean Spearman correlation of layer and width over shapes, and its two-sided p among shuffled layers.
+
+    Architectures of equal depth share one permutation: points of a front are correlated, not independent samples.
+    """
+    rng = np.random.default_rng(seed)
+    observed = 0.0
+    shuffled = np.zeros(PERMUTATIONS)
+    for depth in sorted({len(shape) for shape in shapes}):
+        ranks = np.sum([_standardised(shape) for shape in shapes if len(shape) == depth], axis=0)
+        layers = _standardised(np.arange(depth))
+        observed += float(layers @ ranks)
+        shuffled += rng.permuted(np.tile(layers, (PERMUTATIONS, 1)), axis=1) @ ranks
+    extreme = np.abs(shuffled) >= abs(observed) - 1e-9
+    return observed / len(shapes), (1.0 + float(extreme.sum())) / (1.0 + PERMUTATIONS)
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Ranks (ties share their mean) less their mean, of unit length: products of two are rank correlations."""
+    below = (values[:, None] > values[None, :]).sum(axis=1)
+    ranks = below + ((values[:, None] == values[None, :]).sum(axis=1) - 1) / 2.0
+    centred = ranks - ranks.mean()
+    return np.asarray(centred / np.linalg.norm(centred))
+
+
+def _pattern(p: float, shapes: int) -> Verdict:
+    if p <= EVIDENT:
+        return Verdict.NOT_HELD
+    return Verdict.HELD if shapes >= FEWEST_SHAPES else Verdict.NOT_RESOLVED

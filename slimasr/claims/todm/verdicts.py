@@ -1,0 +1,133 @@
+"""Verdicts on the claims of paper 2, and those of them that a comparison of two systems decides."""
+
+from __future__ import annotations
+
+from slimasr.claims.times import TIMES_RULE, judge_times
+from slimasr.claims.todm.models import main_todm, prefix_of, todm_families
+from slimasr.claims.todm.pairs import EQUAL_FRACTION, Asked, todm_pairs
+from slimasr.claims.todm.shapes import no_evident_pattern
+from slimasr.claims.todm.teaching import min_at_two_thirds, missing_halves, teaching_helps_early
+from slimasr.claims.verdicts import Evidence, Rule, better, equal, judge_each, not_worse
+from slimasr.report.families import Family
+from slimasr.report.findings import Finding, Verdict
+from slimasr.report.records import Comparison, Study, difference_in_words
+
+PAPER_SIZES = 3
+"""How many dedicated models paper 2 trains beside its supernet."""
+
+READING = (
+    '"Better" and "worse" are held when the interval lies on that side of 0 altogether, not held when it lies on '
+    "the other. Subnets that a search chose are compared with the nearest size: the largest subnet of the Pareto front "
+    "that is not larger than the other model, if the claim says no other, on the test sets alone, as the dev set "
+    "made the choice; max and min subnets on all sets."
+)
+
+_COMPARED: dict[str, tuple[str, Rule]] = {
+    "C2.1": ("F's max subnet is better than the separately trained model of its size.", better),
+    "C2.2": ("F's smaller subnets are at most as bad as separate models of their size.", not_worse),
+    "C2.3": (
+        "At medium sizes (the lowest third of B0's), layers and channels (B1) beat channels alone (B0): each "
+        "subnet of B1's front against the one of B0's that is nearest in size, if their parameters differ by at "
+        f"most {100 * EQUAL_FRACTION:g} %.",
+        better,
+    ),
+    "C2.5": ("The divergence (alpha or KL) and the number of its classes make no difference.", equal),
+    "C2.6": (
+        "Distillation at full weight to the end (D, E) leaves min worse than none (C), and F repairs it.",
+        better,
+    ),
+    "C2.7": ("Adaptive dropout (C) makes the min subnet better than without (B1).", better),
+    "C2.9": ("A subnet of B1 is better than the smallest exit of a model with several (A3).", better),
+    "C2.10": ("ScaledAdam from the start ends worse than AdamW: it does not converge fully.", better),
+}
+"""Claims that one rule decides on the comparisons made for them."""
+
+
+def judge(study: Study) -> list[Finding]:
+    """All eleven claims, in order."""
+    return [
+        compared(study, "C2.1"),
+        compared(study, "C2.2"),
+        compared(study, "C2.3"),
+        teaching_helps_early(study),
+        compared(study, "C2.5"),
+        teaching_harms_late(study),
+        compared(study, "C2.7"),
+        constant_cost(study),
+        compared(study, "C2.9"),
+        compared(study, "C2.10"),
+        no_evident_pattern(study),
+    ]
+
+
+def compared(study: Study, claim: str) -> Finding:
+    """A claim that one rule decides on the comparisons made for it."""
+    text, rule = _COMPARED[claim]
+    found = _comparisons(study, claim)
+    verdicts = judge_each(rule, [comparison for _, _, comparison in found])
+    evidence = Evidence()
+    for (family, asked, comparison), verdict in zip(found, verdicts, strict=True):
+        difference = difference_in_words(comparison, asked.a[0], asked.b[0])
+        line = f"{prefix_of(family)}{asked.size}, {' + '.join(comparison.sets)}: {difference}"
+        if _equal_epochs(study, asked):
+            evidence.add(line, verdict)
+        else:
+            evidence.add(f"{line}, but the epochs differ", Verdict.NOT_RESOLVED)
+    return evidence.finding(claim, text)
+
+
+def _comparisons(study: Study, claim: str) -> list[tuple[Family, Asked, Comparison]]:
+    """The comparisons that were made for a claim."""
+    found = []
+    for family in todm_families(study.runs):
+        for asked in todm_pairs(family.runs):
+            comparison = study.compare(asked.a, asked.b)
+            if asked.claim == claim and comparison is not None:
+                found.append((family, asked, comparison))
+    return found
+
+
+def _equal_epochs(study: Study, asked: Asked) -> bool:
+    roles = (asked.a[0], asked.b[0])
+    return len({run.epochs for role in roles for run in study.with_role(role)}) == 1
+
+
+def teaching_harms_late(study: Study) -> Finding:
+    """C2.6: kept at full weight to the end, teaching makes min worse than no teacher; F repairs that."""
+    finding = compared(study, "C2.6")
+    models = {run.role: run.model for run in study.runs}
+    shown = {models[asked.a[0]] for _, asked, _ in _comparisons(study, "C2.6")}
+    missing = missing_halves(shown)
+    is_half = bool(missing) and finding.verdict is Verdict.HELD
+    verdict = Verdict.NOT_RESOLVED if is_half else finding.verdict
+    evidence = (*finding.evidence, *missing, *min_at_two_thirds(study))
+    return Finding(finding.claim, finding.text, verdict, evidence)
+
+
+def constant_cost(study: Study) -> Finding:
+    """C2.8: one training and one search, however many sizes are deployed."""
+    text = (
+        "The cost of training does not depend on the number of deployed sizes: one supernet and its search take less "
+        f"time than {PAPER_SIZES} separate models, as many as the paper has (minutes, same hardware and epochs). "
+        + TIMES_RULE
+    )
+    evidence = Evidence()
+    for family in todm_families(study.runs):
+        main = main_todm(family.runs)
+        if main is None or main.train_minutes is None:
+            continue
+        alone = [run for run in family.runs if run.model == "A1" and run.seed == main.seed]
+        minutes = [run.train_minutes for run in alone if run.train_minutes is not None]
+        if not minutes or len(minutes) < len(alone):
+            continue
+        search = 0.0 if main.search is None else main.search.minutes
+        total = main.train_minutes + search
+        mean = sum(minutes) / len(minutes)
+        verdict, doubts = judge_times(main, alone, ((total, PAPER_SIZES * mean),))
+        evidence.add(
+            f"{prefix_of(family)}{main.role}: training {main.train_minutes:.1f} min, search {search:.1f} min, together "
+            f"{total:.1f} min; {PAPER_SIZES} separate models {PAPER_SIZES * mean:.1f} min, {mean:.1f} min each on "
+            f"average over {len(minutes)} sizes{doubts}",
+            verdict,
+        )
+    return evidence.finding("C2.8", text)

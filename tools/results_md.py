@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Write every egs/*/RESULTS*.md from the results*.json beside it, whose experiments may be on no disk any more.
+
+With ``--check`` nothing is written: exit status 1 names the files that are out of date.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from slimasr.claims import claims_of
+from slimasr.report.records import read_study
+from slimasr.report.results_md import render_results
+from slimasr.results.report import Report
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def rendered(path: Path) -> str:
+    """The Markdown text of one results*.json, with the papers' claims."""
+    study = read_study(Report.load(path))
+    return render_results(study, path.name, claims_of(study))
+
+
+def main() -> None:
+    """Write the files, or compare them."""
+    stale = []
+    for path in sorted(ROOT.glob("egs/*/results*.json")):
+        page = path.with_name(f"{path.stem.replace('results', 'RESULTS')}.md")
+        text = rendered(path)
+        if page.exists() and page.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(str(page.relative_to(ROOT)))
+        if "--check" not in sys.argv[1:]:
+            page.write_text(text, encoding="utf-8")
+    if stale and "--check" in sys.argv[1:]:
+        sys.exit(f"run tools/results_md.py: {', '.join(stale)}")
+
+
+if __name__ == "__main__":
+    main()
