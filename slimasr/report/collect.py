@@ -132,7 +132,7 @@ def _with_roles(
         described[name] = Described(configs[name], run.separate_of, params)
     found = {}
     for name, role in roles_of(described, [paper.role for paper in papers]).items():
-        changes = {"role": role.name, "model": role.model, "family": role.family}
+        changes = {"role": role.name, "model": role.model, "family": role.family, "main": role.is_main}
         # An empty value is left out of the file, unless it replaces one of an earlier report.
         kept = [key for key, value in changes.items() if value or getattr(runs[name], key)]
         found[name] = runs[name].model_copy(update={key: changes[key] for key in kept})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 
 from slimasr.report.deployment import energy_of_deployments
@@ -11,25 +10,9 @@ from slimasr.report.families import Family, families, line_name
 from slimasr.report.picture import COLORS, Axis, Bar, Chart, Drawing, Panel, Picture, Point, Series, Strip
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.results.report import CandidateLists
+from slimasr.supernet.cost import COST_UNITS, CostUnit
 
-
-@dataclass(frozen=True)
-class CostUnit:
-    """A cost as pictures show it: ``value / divisor`` in ``unit``."""
-
-    cost: str
-    title: str
-    unit: str
-    divisor: float
-
-
-COSTS = (
-    CostUnit("params", "parameters", "million", 1e6),
-    CostUnit("int8_bytes", "size in int8", "MB", 1e6),
-    CostUnit("macs", "multiply-accumulates per second of audio", "million", 1e6),
-    CostUnit("rtf", "real-time factor (RTF), one thread", "seconds per second of audio", 1.0),
-    CostUnit("peak_memory", "peak memory", "MB", 1e6),
-)
+COSTS = tuple(COST_UNITS[name] for name in ("params", "int8_bytes", "macs", "rtf", "peak_memory"))
 """Costs that hover text names."""
 
 SIZE = COSTS[0]

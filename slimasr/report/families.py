@@ -39,13 +39,15 @@ class Family:
 
     @property
     def main(self) -> Run | None:
-        """The supernet that stands for the family where a picture shows one alone: the first one that was searched.
+        """The supernet that represents the family in a picture of one supernet.
 
-        Without a search it is the first one whose subnets differ layer by layer; None where all differ in width alone.
+        This is a paper's method in full, else the first supernet that was searched, else the first one whose subnets
+        differ layer by layer; None if all subnets differ only in width.
         """
         shaped = [run for run in self.supernets if has_shapes(run.subnets)]
         searched = [run for run in shaped if run.is_searched]
-        return next(iter(searched or shaped), None)
+        full = [run for run in shaped if run.is_main]
+        return next(iter(full or searched or shaped), None)
 
 
 def families(runs: Sequence[Run]) -> list[Family]:

@@ -94,6 +94,7 @@ class Run:
         slices: untrained slices of a separate full-width model (claim C1.4).
         model: a paper's short name for the model, see `slimasr.report.roles.Role`.
         family: see there.
+        is_main: see there.
         front: ids of the subnets on the Pareto front.
         int8_search: whether the search saw weights rounded as int8 has them.
         candidates: every subnet that the search evaluated, None where there was no choice.
@@ -117,6 +118,7 @@ class Run:
     curve: tuple[CurvePoint, ...]
     model: str = ""
     family: str = ""
+    is_main: bool = False
     front: frozenset[str] = frozenset()
     candidates: CandidateLists | None = None
     search: Summary | None = None
@@ -250,6 +252,7 @@ def _run(name: str, entry: ReportedRun) -> Run:
         curve=entry.curve,
         model=entry.model,
         family=entry.family,
+        is_main=entry.main,
         front=frozenset(found.id for found in entry.front),
         candidates=entry.candidates,
         search=entry.search,

@@ -45,10 +45,12 @@ class Name:
     Attributes:
         words: the parts of the name.
         model: a paper's short name for the model, if it has one.
+        is_main: whether it is a paper's method in full, and not an ablation or baseline.
     """
 
     words: tuple[str, ...]
     model: str = ""
+    is_main: bool = False
 
 
 Namer = Callable[[Described, Sequence[Config]], Name | None]
@@ -63,11 +65,13 @@ class Role:
         name: unique among the experiments of a report but for the seed: ``slimmable, head size``, ``todm F``.
         model: a paper's short name for the model: ``A1``, ``F``; empty where it has none.
         family: empty for the first family, else its encoder.
+        is_main: whether it is a paper's method in full, and not an ablation or baseline.
     """
 
     name: str
     model: str
     family: str
+    is_main: bool
 
 
 def roles_of(experiments: Mapping[str, Described], namers: Sequence[Namer] = ()) -> dict[str, Role]:
@@ -105,7 +109,7 @@ def _named(described: Described, supernets: Sequence[Config], namers: Sequence[N
 
 def _role(name: Name, family: str) -> Role:
     words = [*name.words, family] if family else name.words
-    return Role(", ".join(words), name.model, family)
+    return Role(", ".join(words), name.model, family, name.is_main)
 
 
 def separate_words(described: Described, supernets: Sequence[Config]) -> tuple[str, ...]:

@@ -65,6 +65,9 @@ class Placed(Entry):
     family: str = ""
     """Encoder of the supernet and its separate models; absent for the first family of a report."""
 
+    main: Flag = False
+    """Whether a paper's method in full; pictures that show one supernet of a family prefer it. Absent = false."""
+
     encoder: Mapping[str, str] = {}
     """What tells encoders apart: `kind`, `slimming`, `norm`, `attention`."""
 

@@ -84,12 +84,22 @@ class CostUnit:
 COST_UNITS = {
     unit.cost: unit
     for unit in (
-        CostUnit("params", "parameters", "parameters", "M", "params M", 1e6, 3),
-        CostUnit("int8_bytes", "bytes in int8", "int8 size", "MB", "int8 MB", 1e6, 3),
+        CostUnit("params", "parameters", "parameters", "million", "params M", 1e6, 3),
+        CostUnit("int8_bytes", "bytes in int8", "size in int8", "MB", "int8 MB", 1e6, 3),
         CostUnit("paper_size", "bytes", "model size as papers count it", "MB", "paper size MB", 1e6, 3),
-        CostUnit("macs", "MACs per second of audio", "MACs per second of audio", "M", "MMACs/s", 1e6, 1),
-        CostUnit("predictor_macs", "MACs per token", "predictor MACs per token", "k", "predictor kMACs", 1e3, 1),
-        CostUnit("rtf", "real-time factor", "RTF, one thread", "seconds per second", "RTF", 1.0, 4),
+        CostUnit(
+            "macs", "MACs per second of audio", "multiply-accumulates per second of audio", "million", "MMACs/s", 1e6, 1
+        ),
+        CostUnit("predictor_macs", "MACs per token", "predictor MACs per token", "thousand", "predictor kMACs", 1e3, 1),
+        CostUnit(
+            "rtf",
+            "real-time factor",
+            "real-time factor (RTF), one thread",
+            "seconds per second of audio",
+            "RTF",
+            1.0,
+            4,
+        ),
         CostUnit("peak_memory", "bytes of memory", "peak memory", "MB", "peak MB", 1e6, 1),
     )
 }

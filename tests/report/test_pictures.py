@@ -48,6 +48,9 @@ class Drawn:
 
     def __init__(self, name: str) -> None:
         self.data: Data = json.loads((EGS / name).read_text(encoding="utf-8"))
+        for run in self.data["experiments"].values():
+            # A report that is written now marks model F, which is paper 2's method in full.
+            run["main"] = run.get("model") == "F"
         study = study_of(self.data)
         self.set_name = shown_set(study)
         self.pictures = [*result_pictures(study, self.set_name), *training_pictures(study)]

@@ -56,7 +56,7 @@ def role(described: Described, supernets: Sequence[Config]) -> Name | None:
         return Name(separate_words(described, supernets), letter)
     if isinstance(config.method, TodmConfig):
         letter = _with_epochs(config, supernets)
-        return Name((f"{TODM} {letter}",), letter)
+        return Name((f"{TODM} {letter}",), letter, is_main=letter == "F")
     if config.method.kind == MULTI_EXIT:
         main = next(other for other in supernets if other.method.kind == MULTI_EXIT)
         return Name((in_words(MULTI_EXIT), *differing_traits(config, main, _TRAITS)), "A3")
