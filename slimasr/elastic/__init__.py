@@ -1,5 +1,5 @@
-"""Layers that run at any allowed size, with one set of weights, and say what each size weighs and costs.
+"""Layers that run at any allowed size, with one set of weights, and count what each size costs.
 
-Every layer offers ``forward`` at a size, ``count`` of parameters and MACs there, and ``extract`` of a stand-alone
-layer of that size. Sizes come in as arguments: no layer remembers which subnet is running.
+Every layer has three methods: ``forward`` runs it at a size, ``count`` returns parameters and MACs of that size, and
+``extract`` copies that size into a stand-alone layer. Sizes are arguments: no layer remembers which subnet is running.
 """

@@ -32,7 +32,7 @@ class Heads:
 
     @property
     def total(self) -> int:
-        """Number of channels of all heads that run."""
+        """Total number of channels of the heads that run."""
         return self.number * self.head_dim
 
 
@@ -43,6 +43,8 @@ class ElasticAttention(nn.Module):
     scale of the scores depends on the current head size. With ``position_dim`` given,
     ``A_ij = ((q_i + u) k_j + (q_i + v) W_R R_{i-j}) / sqrt(d_h)``, of which W_R's rows, u and v are sliced with the
     heads while R keeps its full dimension at every width.
+
+    Rows of ``in_proj`` are [q | k | v], each of them with the heads in order and the channels of a head together.
     """
 
     def __init__(
@@ -54,6 +56,12 @@ class ElasticAttention(nn.Module):
         slimming: Slimming,
         dropout: float,
     ) -> None:
+        """Create the module with random weights.
+
+        Args:
+            position_dim: dimension of the sinusoids of relative positions; None = no relative positions.
+            slimming: what a width below 1 reduces.
+        """
         super().__init__()
         self.num_heads = num_heads
         self.head_dim = head_dim
@@ -65,15 +73,17 @@ class ElasticAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         if position_dim is not None:
             self.position_proj = ElasticLinear(position_dim, inner, bias=False)
+            # u and v of the formula above; zero, so that training starts from plain dot products
             self.content_bias = nn.Parameter(torch.zeros(num_heads, head_dim))
             self.position_bias = nn.Parameter(torch.zeros(num_heads, head_dim))
 
     def chosen(self, width: float, units: Units | None) -> Heads:
-        """Heads that run at a width."""
+        """Return the heads that run at a width."""
         if self.slimming == "head_count":
             index = choose(scaled(self.num_heads, width), units)
             head_dim = self.head_dim
         else:
+            # Every head runs, so ``units`` chooses out of all heads, and the width shortens each of them.
             index = choose(self.num_heads, units)
             head_dim = scaled(self.head_dim, width)
         return Heads(index, head_dim, in_blocks(index, self.head_dim, head_dim))
@@ -91,18 +101,23 @@ class ElasticAttention(nn.Module):
         heads = self.chosen(width, units)
         rows = in_groups(heads.channels, 3, self.num_heads * self.head_dim)
         qkv = self.in_proj(x, out=rows, inp=outer).view(n, frames, 3, heads.number, heads.head_dim)
-        q, k, v = (part.flatten(0, 1) for part in qkv.permute(2, 0, 3, 1, 4))
-        scores = self._scores(q, k, positions, heads)
-        masked = scores.view(n, heads.number, frames, frames).masked_fill_(padding[:, None, None, :], float("-inf"))
+        # Three tensors (N * H, T, d_h): batched products are fastest with a single batch dimension.
+        q, k, v = (projected.flatten(0, 1) for projected in qkv.permute(2, 0, 3, 1, 4))
+        scores = self._scores(q, k, positions, heads).view(n, heads.number, frames, frames)
+        # Keys on padding are masked in place: no gradient needs the scores themselves. Queries on padding are not
+        # masked; their outputs are ignored later.
+        masked = scores.masked_fill_(padding[:, None, None, :], float("-inf"))
         weights = masked.softmax(dim=-1).flatten(0, 1)
-        context = (weights @ v).view(n, heads.number, frames, -1).transpose(1, 2).reshape(n, frames, heads.total)
+        # (N * H, T, d_h) -> (N, T, H * d_h), with the channels of a head together as in the rows of ``in_proj``
+        context = (weights @ v).view(n, heads.number, frames, -1)
+        context = context.transpose(1, 2).reshape(n, frames, heads.total)
         return self.dropout(self.out_proj(context, out=outer, inp=heads.channels))
 
     def _scores(self, q: Tensor, k: Tensor, positions: Tensor | None, heads: Heads) -> Tensor:
         """(N * H, T, d_h) queries and keys -> (N * H, T, T) scores.
 
-        Besides the products, attention spends its time on reading and writing (T, T) matrices. The scale is therefore
-        applied before the product, and the product adds content to position scores.
+        Apart from the products, most time is spent on reading and writing (T, T) matrices. The scale is therefore
+        applied to the queries, and the same operation computes the content scores and adds the position scores.
         """
         scale = 1.0 / math.sqrt(heads.head_dim)
         if self.position_dim is None:
@@ -111,27 +126,32 @@ class ElasticAttention(nn.Module):
         assert positions is not None, "relative attention needs positions"
         assert positions.shape[0] == 2 * frames, (positions.shape, frames)
         r = self.position_proj(positions, out=heads.channels).view(-1, heads.number, heads.head_dim)
+        # (H, d_h) biases: the heads that run, then the first channels of each
         u = take(take(self.content_bias, heads.index), heads.head_dim, 1)
         v = take(take(self.position_bias, heads.index), heads.head_dim, 1)
         by_head = q.view(-1, heads.number, frames, heads.head_dim)
         content, position = ((by_head + bias.unsqueeze(1)) * scale for bias in (u, v))
+        # (N, H, T, d_h) @ (H, d_h, 2T): all distances at once, instead of one product per query
         by_distance = position @ r.permute(1, 2, 0)
-        return torch.baddbmm(_by_key(by_distance).flatten(0, 1), content.flatten(0, 1), k.transpose(-2, -1))
+        position_scores = _by_key(by_distance).flatten(0, 1)
+        return torch.baddbmm(position_scores, content.flatten(0, 1), k.transpose(-2, -1))
 
     def count(self, outer: int, width: float, units: Units | None, frames: int) -> Count:
-        """Size and work on one utterance of ``frames`` frames."""
+        """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
         heads = self.chosen(width, units)
         inner = heads.total
         total = self.in_proj.count(3 * inner, outer, frames) + self.out_proj.count(outer, inner, frames)
+        # queries x keys, and weights x values
         total += Count(macs=2 * frames * frames * inner)
         if self.position_dim is not None:
             distances = 2 * frames
             total += self.position_proj.count(inner, self.position_dim, distances)
+            # u and v, and queries x distances
             total += Count(params=2 * inner, macs=frames * distances * inner)
         return total
 
     def extract(self, outer: int, width: float, units: Units | None) -> ElasticAttention:
-        """A stand-alone module of one subnet."""
+        """Copy one subnet into a stand-alone module."""
         heads = self.chosen(width, units)
         module = ElasticAttention(outer, heads.number, heads.head_dim, self.position_dim, self.slimming, self.dropout.p)
         rows = in_groups(heads.channels, 3, self.num_heads * self.head_dim)
@@ -146,10 +166,12 @@ class ElasticAttention(nn.Module):
 
 
 def _by_key(scores: Tensor) -> Tensor:
-    """(N, H, T, 2T) scores of distances T ... -(T - 1) -> (N, H, T, T) scores of keys: entry (i, j) is i - j's.
+    """Reorder scores by key: (N, H, T, 2T) of distances T ... -(T - 1) -> (N, H, T, T); entry (i, j) is at i - j.
 
-    Row i is needed from column T - i on. A view with rows one entry shorter, starting at the T-th entry, has its rows
-    start exactly there; the first column is never read. Nothing is copied.
+    Row i is needed from column T - i, the distance i to key 0. In a view with rows of 2T - 1 entries that starts at
+    entry T, row i starts at T + i (2T - 1) = 2T i + (T - i), which is that column. The first column of the input is
+    never read; it exists only to make this view possible. Nothing is copied.
     """
     frames = scores.shape[2]
-    return scores.flatten(2)[..., frames:].unflatten(2, (frames, 2 * frames - 1))[..., :frames]
+    shifted = scores.flatten(2)[..., frames:]
+    return shifted.unflatten(2, (frames, 2 * frames - 1))[..., :frames]

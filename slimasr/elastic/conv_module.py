@@ -30,7 +30,11 @@ class ElasticConvModule(nn.Module):
         norm: NormMode,
         dropout: float,
     ) -> None:
-        """``widths``: the residual widths that get their own batch norm."""
+        """Create the module with random weights.
+
+        Args:
+            widths: the numbers of inner channels, one per width of the space, that get their own batch norm.
+        """
         super().__init__()
         self.channels = channels
         self.gated = ElasticLinear(d_model, 2 * channels)
@@ -40,22 +44,24 @@ class ElasticConvModule(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def chosen(self, width: float, units: Units | None) -> Index:
-        """Inner channels that run at a width."""
+        """Return the inner channels that run at a width."""
         return choose(scaled(self.channels, width), units)
 
     def forward(self, x: Tensor, padding: Tensor, width: float, units: Units | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C); ``padding`` (N, T) is True on padding, which is excluded from sums and statistics."""
         outer = x.shape[-1]
+        # The batch norm is selected by the channels that the width allows, not by those that ``units`` chooses.
         limit = scaled(self.channels, width)
         inner = self.chosen(width, units)
         x = F.glu(self.gated(x, out=in_groups(inner, 2, self.channels), inp=outer), dim=-1)
+        # The filters would carry padding into the last valid frames: the biases before make it nonzero.
         x = x.masked_fill(padding.unsqueeze(-1), 0.0)
         x = self.depthwise(x, inner)
         x = F.silu(self.norm(x, padding, limit, inner))
         return self.dropout(self.pointwise(x, out=outer, inp=inner))
 
     def count(self, outer: int, width: float, units: Units | None, frames: int) -> Count:
-        """Size and work on ``frames`` frames."""
+        """Count the parameters, and the MACs of ``frames`` frames."""
         inner = size_of(self.chosen(width, units))
         return (
             self.gated.count(2 * inner, outer, frames)
@@ -65,7 +71,7 @@ class ElasticConvModule(nn.Module):
         )
 
     def extract(self, outer: int, width: float, units: Units | None) -> ElasticConvModule:
-        """A stand-alone module of one subnet."""
+        """Copy one subnet into a stand-alone module."""
         limit = scaled(self.channels, width)
         inner = self.chosen(width, units)
         size = size_of(inner)

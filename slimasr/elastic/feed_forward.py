@@ -35,7 +35,7 @@ class ElasticFeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def chosen(self, width: float, units: Units | None) -> Index:
-        """Hidden channels that run at a width."""
+        """Return the hidden channels that run at a width."""
         return choose(scaled(self.hidden, width), units)
 
     def forward(self, x: Tensor, width: float, units: Units | None = None) -> Tensor:
@@ -44,20 +44,23 @@ class ElasticFeedForward(nn.Module):
         hidden = self.chosen(width, units)
         inner = self.inner(x, out=hidden, inp=channels)
         inner = F.silu(inner) if self.activation == "silu" else F.gelu(inner)
+        # The functional form, because the probability depends on the slice.
         inner = F.dropout(inner, self.hidden_dropout(hidden), self.training)
         return self.dropout(self.outer(inner, out=channels, inp=hidden))
 
     def hidden_dropout(self, hidden: Index) -> float:
-        """Dropout probability at the hidden channels that run."""
-        return self.dropout.p * size_of(hidden) / self.hidden if self.adaptive else self.dropout.p
+        """Return the dropout probability for the hidden channels that run."""
+        if not self.adaptive:
+            return self.dropout.p
+        return self.dropout.p * size_of(hidden) / self.hidden
 
     def count(self, channels: int, width: float, units: Units | None, frames: int) -> Count:
-        """Size and work on ``frames`` frames."""
+        """Count the parameters, and the MACs of ``frames`` frames."""
         hidden = size_of(self.chosen(width, units))
         return self.inner.count(hidden, channels, frames) + self.outer.count(channels, hidden, frames)
 
     def extract(self, channels: int, width: float, units: Units | None) -> ElasticFeedForward:
-        """A stand-alone module of one subnet."""
+        """Copy one subnet into a stand-alone module."""
         hidden = self.chosen(width, units)
         module = ElasticFeedForward(channels, size_of(hidden), self.dropout.p, self.activation, adaptive=self.adaptive)
         module.inner = self.inner.extract(hidden, channels)

@@ -12,27 +12,29 @@ Index = int | Tensor
 
 
 def take(weight: Tensor, index: Index | None, dim: int = 0) -> Tensor:
-    """The entries of one dimension that run, None = all."""
+    """Return the entries of one dimension that run; None = all."""
     if index is None:
         return weight
     if isinstance(index, int):
+        # The full size needs no view.
         return weight if index == weight.shape[dim] else weight.narrow(dim, 0, index)
     return weight.index_select(dim, index.to(weight.device))
 
 
 def size_of(index: Index) -> int:
-    """Number of entries that run."""
+    """Return the number of entries that run."""
     return index if isinstance(index, int) else index.numel()
 
 
 def choose(limit: int, units: Units | None) -> Index:
-    """The units that run, out of the first ``limit``.
+    """Turn the chosen units into an index, out of the first ``limit``; None = all of these.
 
     Raises:
         ValueError: a unit is beyond the limit.
     """
     if units is None:
         return limit
+    # Number of units that the choice needs: the count of a prefix, or the highest index plus one.
     top = units if isinstance(units, int) else max(units, default=-1) + 1
     if top > limit:
         raise ValueError(f"unit {top - 1} chosen where only {limit} run")
@@ -40,15 +42,18 @@ def choose(limit: int, units: Units | None) -> Index:
 
 
 def in_blocks(index: Index, block: int, kept: int) -> Index:
-    """Channels of the chosen blocks of ``block`` channels, the first ``kept`` of each block."""
+    """Return the channels of the chosen blocks of ``block`` channels: the first ``kept`` of each block."""
+    # Whole blocks from the start are a prefix, which is sliced without a copy.
     if isinstance(index, int) and kept == block:
         return index * block
     blocks = torch.arange(index) if isinstance(index, int) else index
+    # (blocks, 1) starts + (kept,) offsets; `take` moves the result to the device of the weight.
     return (blocks.unsqueeze(1) * block + torch.arange(kept)).flatten()
 
 
 def in_groups(index: Index, groups: int, group_size: int) -> Index:
-    """The same entries in each of ``groups`` stacked groups, for example the two halves of a GLU or [q | k | v]."""
+    """Return the same entries of each of ``groups`` stacked groups, such as the two halves of a GLU or [q | k | v]."""
+    # Only whole groups are a prefix of the stack; any other choice is an index.
     if isinstance(index, int) and index == group_size:
         return groups * group_size
     entries = torch.arange(index) if isinstance(index, int) else index

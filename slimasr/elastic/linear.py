@@ -15,16 +15,18 @@ class ElasticLinear(nn.Linear):
 
     def forward(self, input: Tensor, out: Index | None = None, inp: Index | None = None) -> Tensor:
         """(..., inp) -> (..., out); None = the full size."""
+        # Slices by prefix are views, so a narrow subnet copies no weights.
         weight = take(take(self.weight, out, 0), inp, 1)
         return F.linear(input, weight, None if self.bias is None else take(self.bias, out))
 
     def count(self, out: int, inp: int, calls: int) -> Count:
-        """Size of the slice, and MACs of ``calls`` input vectors."""
+        """Count the parameters of the slice, and the MACs of ``calls`` input vectors."""
+        # int8 export quantises the weights with one scale per output channel; the bias stays float32.
         bias = 0 if self.bias is None else out
         return Count(params=out * inp + bias, quantized=out * inp, scales=out, macs=calls * out * inp)
 
     def extract(self, out: Index | None = None, inp: Index | None = None) -> ElasticLinear:
-        """A stand-alone layer holding a copy of the slice."""
+        """Copy the slice into a stand-alone layer."""
         weight = take(take(self.weight, out, 0), inp, 1)
         layer = ElasticLinear(weight.shape[1], weight.shape[0], bias=self.bias is not None)
         _copy(layer.weight, weight)
@@ -46,16 +48,17 @@ class ElasticConv2d(nn.Conv2d):
         return F.conv2d(input, weight, take(self.bias, out), self.stride)
 
     def output_size(self, size: int) -> int:
-        """Number of frames (or bins) of the output for ``size`` of the input."""
+        """Return the number of output frames (or bins) for ``size`` input frames (or bins)."""
         return (size - self.kernel_size[0]) // self.stride[0] + 1
 
     def count(self, out: int, inp: int, positions: int) -> Count:
-        """Size of the slice, and MACs for ``positions`` output positions."""
+        """Count the parameters of the slice, and the MACs of ``positions`` output positions."""
+        # Convolutions stay float32 in int8 export, so nothing counts as quantised.
         weights = out * inp * self.kernel_size[0] * self.kernel_size[1]
         return Count(params=weights + out, macs=positions * weights)
 
     def extract(self, out: Index | None = None, inp: Index | None = None) -> ElasticConv2d:
-        """A stand-alone layer holding a copy of the slice."""
+        """Copy the slice into a stand-alone layer."""
         weight = take(take(self.weight, out, 0), inp, 1)
         layer = ElasticConv2d(weight.shape[1], weight.shape[0], self.kernel_size[0], self.stride[0])
         assert self.bias is not None and layer.bias is not None
@@ -79,17 +82,18 @@ class ElasticDepthwiseConv1d(nn.Conv1d):
         assert self.bias is not None
         weight = take(self.weight, units).unsqueeze(2)
         bias = take(self.bias, units)
+        # (N, C, 1, T), a view whose channels are contiguous: the memory format that the operator prefers
         image = input.transpose(1, 2).unsqueeze(2)
         out = F.conv2d(image, weight, bias, padding=(0, self.kernel_size[0] // 2), groups=weight.shape[0])
         return out.squeeze(2).transpose(1, 2)
 
     def count(self, channels: int, frames: int) -> Count:
-        """Size of the slice, and MACs for ``frames`` frames."""
+        """Count the parameters of the slice, and the MACs of ``frames`` frames."""
         weights = channels * self.kernel_size[0]
         return Count(params=weights + channels, macs=frames * weights)
 
     def extract(self, units: Index) -> ElasticDepthwiseConv1d:
-        """A stand-alone layer holding a copy of the slice."""
+        """Copy the slice into a stand-alone layer."""
         layer = ElasticDepthwiseConv1d(size_of(units), self.kernel_size[0])
         assert self.bias is not None and layer.bias is not None
         _copy(layer.weight, take(self.weight, units))

@@ -64,11 +64,12 @@ class ElasticSsmUnit(nn.Module):
             padding: (N, T), True on padding, which the systems do not see.
             responses: (C, T) kernel of each direction, see `kernels`.
         """
+        # A backward system would otherwise start from the padding, which is not zero after norms and biases.
         u = u.masked_fill(padding.unsqueeze(-1), 0.0)
         return self._mixed(convolve(u, responses, self.options.convolution))
 
     def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, T, C) next frames, and the state of `ElasticS4D.recur` -> (n, T, C) and the next state."""
+        """Run the next (n, T, C) frames from a state of `ElasticS4D.recur` -> (n, T, C) and the next state."""
         assert not self.options.bidirectional, "only the forward form streams"
         out, state = cast(ElasticS4D, self.systems[0]).recur(u, state)
         return self._mixed(out), state
@@ -76,10 +77,12 @@ class ElasticSsmUnit(nn.Module):
     def _mixed(self, z: Tensor) -> Tensor:
         directions = len(self.systems)
         channels = z.shape[-1] // directions
-        return cast(Tensor, self.mix(F.gelu(z), out=channels, inp=in_groups(channels, directions, self.channels)))
+        # Columns of ``mix`` are [forward | backward], and a slice takes the first channels of each.
+        columns = in_groups(channels, directions, self.channels)
+        return cast(Tensor, self.mix(F.gelu(z), out=channels, inp=columns))
 
     def count(self, channels: int, frames: int) -> Count:
-        """Size and work on one utterance of ``frames`` frames."""
+        """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
         directions = len(self.systems)
         total = self.mix.count(channels, directions * channels, frames)
         for system in self.systems:
@@ -87,7 +90,7 @@ class ElasticSsmUnit(nn.Module):
         return total + Count(macs=convolution_macs(channels, directions, frames, self.options.convolution))
 
     def extract(self, channels: int) -> ElasticSsmUnit:
-        """A stand-alone unit of the first channels."""
+        """Copy the first channels into a stand-alone unit."""
         systems = [cast(ElasticS4D, system).extract(channels) for system in self.systems]
         module = ElasticSsmUnit(channels, self.options, systems[0].dt_range)
         module.systems = nn.ModuleList(systems)
@@ -101,7 +104,11 @@ class ElasticSsmHead(nn.Module):
     def __init__(
         self, channels: int, options: SsmOptions, dt_range: tuple[float, float], widths: Sequence[int]
     ) -> None:
-        """``widths``: the numbers of channels that have their own norms."""
+        """Create the head with random weights.
+
+        Args:
+            widths: the numbers of channels that have their own norms.
+        """
         super().__init__()
         self.options = options
         stacks = range(options.ssm_stacks)
@@ -109,13 +116,19 @@ class ElasticSsmHead(nn.Module):
         self.norms = nn.ModuleList(ElasticLayerNorm(channels, widths, options.norm) for _ in stacks[1:])
 
     def forward(self, u: Tensor, padding: Tensor, responses: Sequence[Tensor]) -> Tensor:
-        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding, ``responses`` (C, T) of each system in turn."""
-        for index, (unit, own) in enumerate(zip(self.units, in_turn(responses, len(self.units)), strict=True)):
-            u = unit(self._between(index, u), padding, own)
+        """(N, T, C) -> (N, T, C).
+
+        Args:
+            padding: (N, T), True on padding.
+            responses: (C, T) of every system, unit by unit and direction by direction.
+        """
+        by_unit = in_turn(responses, len(self.units))
+        for index, unit in enumerate(self.units):
+            u = unit(self._between(index, u), padding, by_unit[index])
         return u
 
     def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, T, C) next frames, and (n, S, ...) states of the units -> (n, T, C) and the next states."""
+        """Run the next (n, T, C) frames from (n, S, ...) states of S units -> (n, T, C) and the next states."""
         states = []
         for index, unit in enumerate(self.units):
             u, after = cast(ElasticSsmUnit, unit).stream(self._between(index, u), state[:, index])
@@ -123,10 +136,11 @@ class ElasticSsmHead(nn.Module):
         return u, torch.stack(states, dim=1)
 
     def _between(self, index: int, u: Tensor) -> Tensor:
+        """Apply the norm before a unit; the first unit has none, because the layer normalises its input."""
         return cast(Tensor, self.norms[index - 1](u)) if index else u
 
     def count(self, channels: int, frames: int) -> Count:
-        """Size and work on one utterance of ``frames`` frames."""
+        """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
         total = Count()
         for unit in self.units:
             total += cast(ElasticSsmUnit, unit).count(channels, frames)
@@ -135,8 +149,9 @@ class ElasticSsmHead(nn.Module):
         return total
 
     def extract(self, channels: int) -> ElasticSsmHead:
-        """A stand-alone head of the first channels."""
+        """Copy the first channels into a stand-alone head."""
         units = [cast(ElasticSsmUnit, unit).extract(channels) for unit in self.units]
+        # The range of steps only initialises the new units, which are replaced.
         module = ElasticSsmHead(channels, self.options, self.options.dt_range, (channels,))
         module.units = nn.ModuleList(units)
         module.norms = nn.ModuleList(cast(ElasticLayerNorm, norm).extract(channels) for norm in self.norms)
@@ -152,7 +167,10 @@ class MultiHeadSsm(nn.Module):
     """
 
     def __init__(self, d_model: int, ssm_heads: int, options: SsmOptions, widths: Sequence[int]) -> None:
-        """``widths``: the residual widths that have their own norms.
+        """Create the module with random weights.
+
+        Args:
+            widths: the residual widths that have their own norms.
 
         Raises:
             ValueError: the channels of a width cannot be divided among the heads.
@@ -160,17 +178,20 @@ class MultiHeadSsm(nn.Module):
         super().__init__()
         self.ssm_heads = ssm_heads
         self.head_dim = d_model // ssm_heads
-        shared = [self._per_head(width) for width in widths]
+        # Norms inside a head are selected by the channels that one head has at a width.
+        head_widths = [self._per_head(width) for width in widths]
         ranges = _dt_ranges(options.dt_range, ssm_heads) if options.spread_heads else [options.dt_range] * ssm_heads
-        self.heads = nn.ModuleList(ElasticSsmHead(self.head_dim, options, steps, shared) for steps in ranges)
+        self.heads = nn.ModuleList(ElasticSsmHead(self.head_dim, options, steps, head_widths) for steps in ranges)
         self.projected = ssm_heads > 1
         if self.projected:
             self.in_proj = ElasticLinear(d_model, d_model)
+            # Half of the heads are used up as gates.
             self.out_proj = ElasticLinear(d_model // 2, d_model)
 
     @property
     def systems(self) -> list[ElasticS4D]:
-        """The kernels of every head, unit and direction, in this order."""
+        """The systems of every head, unit and direction, in this order."""
+        # `modules` returns them in the order of registration, on which the use of `in_turn` on the kernels relies.
         return [module for module in self.modules() if isinstance(module, ElasticS4D)]
 
     def _per_head(self, channels: int) -> int:
@@ -179,29 +200,44 @@ class MultiHeadSsm(nn.Module):
         return channels // self.ssm_heads
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
-        """(N, T, C) -> (N, T, C); ``padding`` (N, T) True on padding."""
+        """(N, T, C) -> (N, T, C).
+
+        Args:
+            padding: (N, T), True on padding.
+        """
+        # The kernels of all heads are computed together: each alone is smaller than the overhead of its calls.
         responses = kernels(self.systems, self._per_head(x.shape[-1]), x.shape[1])
-        triples = zip(self.heads, self._split(x), in_turn(responses, self.ssm_heads), strict=True)
-        return self._join([head(part, padding, own) for head, part, own in triples], x.shape[-1])
+        by_head = in_turn(responses, self.ssm_heads)
+        outputs = [
+            head(channels, padding, own_responses)
+            for head, channels, own_responses in zip(self.heads, self._split(x), by_head, strict=True)
+        ]
+        return self._join(outputs, x.shape[-1])
 
     def stream(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, T, C) next frames, and (n, H, S, ...) states -> (n, T, C) and the next states."""
-        parts = zip(self.heads, self._split(x), state.unbind(1), strict=True)
-        results = [cast(ElasticSsmHead, head).stream(part, before) for head, part, before in parts]
-        return self._join([out for out, _ in results], x.shape[-1]), torch.stack([s for _, s in results], dim=1)
+        """Run the next (n, T, C) frames from (n, H, S, ...) states -> (n, T, C) and the next states."""
+        outputs = []
+        states = []
+        for head, channels, before in zip(self.heads, self._split(x), state.unbind(1), strict=True):
+            out, after = cast(ElasticSsmHead, head).stream(channels, before)
+            outputs.append(out)
+            states.append(after)
+        return self._join(outputs, x.shape[-1]), torch.stack(states, dim=1)
 
     def init_state(self, n: int, channels: int, device: torch.device) -> Tensor:
-        """(n, H, S, C / H, pairs, 2) states of all systems before the first frame."""
+        """Return the (n, H, S, C / H, pairs, 2) states of all systems before the first frame."""
+        # All systems have states of one shape. Streams run forwards only, so there is one system per unit.
         units = cast(ElasticSsmHead, self.heads[0]).units
         system = cast(ElasticS4D, cast(ElasticSsmUnit, units[0]).systems[0])
-        one = system.init_state(n, self._per_head(channels), device)
-        return one[:, None, None].repeat(1, self.ssm_heads, len(units), 1, 1, 1)
+        per_unit = system.init_state(n, self._per_head(channels), device)
+        return per_unit[:, None, None].repeat(1, self.ssm_heads, len(units), 1, 1, 1)
 
     def _rows(self, heads: int, channels: int) -> Index:
-        """The channels of the first ``heads`` heads that run."""
+        """Return the channels that run in the first ``heads`` heads."""
         return in_blocks(heads, self.head_dim, self._per_head(channels))
 
     def _split(self, x: Tensor) -> Sequence[Tensor]:
+        """(N, T, C) -> (N, T, C / H) for every head."""
         if not self.projected:
             return [x]
         channels = x.shape[-1]
@@ -209,6 +245,7 @@ class MultiHeadSsm(nn.Module):
         return cast(Tensor, projected).chunk(self.ssm_heads, dim=-1)
 
     def _join(self, outputs: Sequence[Tensor], channels: int) -> Tensor:
+        """(N, T, C / H) of every head -> (N, T, C): the second half of the heads gates the first."""
         if not self.projected:
             return outputs[0]
         half = self.ssm_heads // 2
@@ -217,7 +254,7 @@ class MultiHeadSsm(nn.Module):
         return cast(Tensor, self.out_proj(values * F.gelu(gates), out=channels, inp=self._rows(half, channels)))
 
     def count(self, channels: int, frames: int) -> Count:
-        """Size and work on one utterance of ``frames`` frames."""
+        """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
         total = Count()
         per_head = self._per_head(channels)
         for head in self.heads:
@@ -228,7 +265,7 @@ class MultiHeadSsm(nn.Module):
         return total
 
     def extract(self, channels: int) -> MultiHeadSsm:
-        """A stand-alone module."""
+        """Copy the first channels of every head into a stand-alone module."""
         heads = [cast(ElasticSsmHead, head).extract(self._per_head(channels)) for head in self.heads]
         module = MultiHeadSsm(channels, self.ssm_heads, heads[0].options, (channels,))
         module.heads = nn.ModuleList(heads)

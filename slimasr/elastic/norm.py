@@ -36,7 +36,7 @@ class Affine(nn.Module):
 
 
 class RunningStats(nn.Module):
-    """Running mean and variance of one batch norm, and the number of batches over which they were estimated."""
+    """Running mean and variance of a batch norm at one width, and the number of batches that went into them."""
 
     mean: Tensor
     var: Tensor
@@ -49,13 +49,15 @@ class RunningStats(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def reset(self) -> None:
-        """Reset the statistics."""
+        """Set the statistics to mean 0 and variance 1, as before any batch."""
         self.mean.zero_()
         self.var.fill_(1.0)
         self.batches.zero_()
 
     def estimated(self) -> Tensor:
-        """(C,) bool: channels that some batch has gone into; the others are as `reset` leaves them."""
+        """Return (C,) bool: True for channels with statistics of some batch; the others are as after `reset`."""
+        # ``batches`` counts for the norm as a whole, while a subnet may run only some channels. Those that never ran
+        # still have exactly the initial values.
         return (self.batches > 0) & ~((self.mean == 0.0) & (self.var == 1.0))
 
 
@@ -66,17 +68,18 @@ class _ElasticNorm(nn.Module):
         super().__init__()
         self.size = size
         self.mode = mode
+        # The full size has an entry even if width 1 is not in the space.
         sizes = sorted(set(widths) | {size}) if mode == "per_width" else [size]
         self.affine = nn.ModuleDict({str(n): Affine(n) for n in sizes})
 
     def affine_of(self, width: int, units: Index | None = None) -> tuple[Tensor, Tensor]:
-        """Scale and shift for a residual width, at the channels that run."""
+        """Return scale and shift for a width (in channels), at the channels that run."""
         entry = cast(Affine, _entry(self.affine, width, self.size))
         index = width if units is None else units
         return take(entry.weight, index), take(entry.bias, index)
 
     def count(self, channels: int) -> Count:
-        """Parameters at one size; the work is not counted, because a batch norm can be merged into its neighbour."""
+        """Count the parameters at one size. MACs are not counted: a batch norm can be merged into its neighbour."""
         return Count(params=2 * channels)
 
 
@@ -90,7 +93,7 @@ class ElasticLayerNorm(_ElasticNorm):
         return F.layer_norm(x, (width,), weight, bias)
 
     def extract(self, width: int) -> ElasticLayerNorm:
-        """A stand-alone norm of one width."""
+        """Copy the norm of one width into a stand-alone norm."""
         norm = ElasticLayerNorm(width, (width,), self.mode)
         _copy_affine(norm, self.affine_of(width))
         return norm
@@ -115,7 +118,7 @@ class ElasticBatchNorm(_ElasticNorm):
 
         Args:
             padding: (N, T), True on padding.
-            width: residual width of the subnet.
+            width: number of channels that the width of the subnet allows; it selects the entry.
             units: the channels that run, out of those of ``width``; None = all.
         """
         index = width if units is None else units
@@ -127,24 +130,30 @@ class ElasticBatchNorm(_ElasticNorm):
             mean = take(stats.mean, index)
             var = take(stats.var, index)
         weight, bias = self.affine_of(width, units)
+        # The four vectors are combined first, which leaves one multiplication and one addition per element of x.
         scale = weight * torch.rsqrt(var + self.eps)
         return x * scale + (bias - mean * scale)
 
     def _batch_moments(self, x: Tensor, padding: Tensor, stats: RunningStats, index: Index) -> tuple[Tensor, Tensor]:
+        # (N, T, 1), 1 on valid frames: padding contributes to neither sums nor count
         valid = (~padding).to(x.dtype).unsqueeze(-1)
         count = _sum_over_processes(valid.sum())
         mean = _sum_over_processes((x * valid).sum(dim=(0, 1))) / count
+        # The variance is computed around the common mean, in a second reduction: a difference of two large sums of
+        # squares would lose precision.
         var = _sum_over_processes(((x - mean).square() * valid).sum(dim=(0, 1))) / count
         with torch.no_grad():
             stats.batches += 1
+            # A weight of 1 / k for batch k makes the running value the plain average of all batches.
             momentum = 1.0 / float(stats.batches) if self.momentum is None else self.momentum
+            # As in torch: running variances are unbiased, the batch's own is not. A single frame must not divide by 0.
             unbiased = var * (count / (count - 1).clamp(min=1))
             _blend(stats.mean, index, mean, momentum)
             _blend(stats.var, index, unbiased, momentum)
         return mean, var
 
     def extract(self, width: int, units: Index) -> ElasticBatchNorm:
-        """A stand-alone norm of the channels that run."""
+        """Copy the channels that run into a stand-alone norm."""
         size = size_of(units)
         norm = ElasticBatchNorm(size, (size,), self.mode, self.momentum)
         _copy_affine(norm, self.affine_of(width, units))
@@ -157,17 +166,16 @@ class ElasticBatchNorm(_ElasticNorm):
 
 
 def norm_parameters(model: nn.Module) -> set[str]:
-    """Names of all parameters of norms; they stay bit-identical in steps in which no pass uses them."""
-    return {
-        f"{name}.{parameter}"
-        for name, module in model.named_modules()
-        if isinstance(module, Affine)
-        for parameter in ("weight", "bias")
-    }
+    """Return the names of all parameters of norms; they stay bit-identical in steps in which no pass uses them."""
+    names: set[str] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, Affine):
+            names |= {f"{name}.weight", f"{name}.bias"}
+    return names
 
 
 def running_stats(model: nn.Module) -> list[RunningStats]:
-    """The statistics of every batch norm, at every width."""
+    """Return the statistics of every batch norm, at every width."""
     return [module for module in model.modules() if isinstance(module, RunningStats)]
 
 
@@ -178,13 +186,13 @@ def reset_running_stats(model: nn.Module) -> None:
 
 
 def fully_estimated(model: nn.Module) -> bool:
-    """Whether every channel of every batch norm has statistics, at every width."""
+    """Return whether every channel of every batch norm has statistics, at every width."""
     return all(bool(stats.estimated().all()) for stats in running_stats(model))
 
 
 @contextmanager
 def calibration(model: nn.Module) -> Iterator[None]:
-    """Inside the block, a forward pass only estimates batch statistics: cumulative average, no dropout, no gradient.
+    """Make forward passes inside the block estimate batch statistics: cumulative average, no dropout, no gradient.
 
     Running statistics are reset at the start; modes and momentum are restored at the end.
     """
@@ -192,6 +200,7 @@ def calibration(model: nn.Module) -> Iterator[None]:
     before = [(m, m.training) for m in model.modules()]
     momenta = [norm.momentum for norm in norms]
     reset_running_stats(model)
+    # Only the batch norms are in training mode, so that dropout is off as it will be when the statistics are used.
     model.eval()
     for norm in norms:
         norm.training = True
@@ -208,7 +217,8 @@ def calibration(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def completion(model: nn.Module) -> Iterator[None]:
-    """Within, as in `calibration`. At the end, only channels that had no statistics before keep the new ones."""
+    """Run the block as in `calibration`, but keep the new statistics only for channels that had none before."""
+    # Copies, because `calibration` resets the originals in place.
     before = [(stats, copy.deepcopy(stats)) for stats in running_stats(model)]
     with calibration(model):
         yield
@@ -216,15 +226,21 @@ def completion(model: nn.Module) -> Iterator[None]:
         kept = old.estimated()
         stats.mean.copy_(torch.where(kept, old.mean, stats.mean))
         stats.var.copy_(torch.where(kept, old.var, stats.var))
+        # There is one count per norm: that of the old statistics, unless none of them is left.
         if kept.any():
             stats.batches.copy_(old.batches)
 
 
 def _entry(entries: nn.ModuleDict, width: int, size: int) -> nn.Module:
-    """The entry of a width; a shared norm has only one entry, that of its full size."""
+    """Return the entry of a width; a shared norm has only one entry, that of its full size.
+
+    Raises:
+        ValueError: the norm has no parameters or statistics for this width.
+    """
     key = str(width)
     if key in entries:
         return entries[key]
+    # Several entries mean one per width; then a width without one is not in the space.
     if len(entries) > 1 or width > size:
         raise ValueError(f"no norm for width {width}; there are norms for {', '.join(entries)}")
     return entries[str(size)]
@@ -241,12 +257,17 @@ def _blend(running: Tensor, index: Index, value: Tensor, momentum: float) -> Non
     if isinstance(index, int):
         running[:index].lerp_(value, momentum)
     else:
+        # An index copies, so the result is written back instead of updated in place.
         index = index.to(running.device)
         running[index] = running[index].lerp(value, momentum)
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """An all-reduce through which gradients flow: every process's loss depends on every process's sum."""
+    """An all-reduce with a gradient: the loss of every process depends on the values of all processes.
+
+    The gradient of a value is therefore the sum of the gradients that arrive at all processes. Both directions clone,
+    because `all_reduce` overwrites its argument.
+    """
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

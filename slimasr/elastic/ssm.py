@@ -52,27 +52,40 @@ class Discretized:
     skip: Tensor
 
     def response(self, frames: int) -> Tensor:
-        """(C, frames) impulse response ``2 Re sum_n w_n p_n^l``, with the skip at l = 0."""
-        arguments = self.log_modulus, self.angle, *self.weight, frames
+        """Return the (C, frames) impulse response ``2 Re sum_n w_n p_n^l``, with the skip at l = 0."""
+        arguments = (self.log_modulus, self.angle, *self.weight, frames)
+        # Without gradients, plain operations suffice, which an export can trace.
         response = _Response.apply(*arguments) if torch.is_grad_enabled() else _response(*arguments)
         return cast(Tensor, response) + F.pad(self.skip.unsqueeze(1), (0, frames - 1))
 
 
 def _block_powers(log_modulus: Tensor, angle: Tensor, frames: int) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Real and imaginary parts of ``p^(ib)`` for the starts of all blocks of b frames, (blocks, C, n), and of ``p^j``
-    within a block, (b, C, n): together all p^l."""
+    """Compute two factors whose products are all powers of the poles p.
+
+    Args:
+        log_modulus: (C, n), see `Discretized`.
+        angle: (C, n), see `Discretized`.
+        frames: number of powers.
+
+    Returns:
+        Real and imaginary parts, (blocks, C, n) each, of ``p^(ib)`` at the starts of all blocks of b frames, and
+        those, (b, C, n) each, of ``p^j`` within a block.
+    """
     starts = BLOCK * torch.arange(_blocks(frames), dtype=angle.dtype, device=angle.device).view(-1, 1, 1)
-    modulus = torch.exp(log_modulus * starts)
-    turned = angle * starts
-    once = log_modulus.exp()
-    return (modulus * turned.cos(), modulus * turned.sin()), _first_powers(once * angle.cos(), once * angle.sin())
+    # Large powers come from the logarithm: the errors of repeated products would add up over an utterance.
+    start_modulus = torch.exp(log_modulus * starts)
+    start_angle = angle * starts
+    modulus = log_modulus.exp()
+    at_starts = (start_modulus * start_angle.cos(), start_modulus * start_angle.sin())
+    return at_starts, _first_powers(modulus * angle.cos(), modulus * angle.sin())
 
 
 def _first_powers(re: Tensor, im: Tensor) -> tuple[Tensor, Tensor]:
     """(C, n) parts of p -> (BLOCK, C, n) parts of p^0, p^1, ..., by doubling, because products cost less than sines."""
     powers_re = torch.ones_like(re).unsqueeze(0)
     powers_im = torch.zeros_like(im).unsqueeze(0)
-    while len(powers_re) < BLOCK:  # re, im: parts of p to the power of this number
+    # With k powers there, re and im are the parts of p^k: multiplying by it appends k more, and squaring it doubles k.
+    while len(powers_re) < BLOCK:
         powers_re, powers_im = (
             torch.cat([powers_re, powers_re * re - powers_im * im]),
             torch.cat([powers_im, powers_re * im + powers_im * re]),
@@ -82,18 +95,22 @@ def _first_powers(re: Tensor, im: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _response(log_modulus: Tensor, angle: Tensor, w_re: Tensor, w_im: Tensor, frames: int) -> Tensor:
-    """(C, frames) of ``2 Re sum_n w_n p_n^l``, all of these (C, n).
+    """Compute (C, frames) of ``2 Re sum_n w_n p_n^l`` from (C, n) parts of p and w.
 
     ``p^(ib + j) = p^(ib) p^j`` makes this one small real matrix product per channel; no tensor has the size channels x
     states x frames.
     """
     (re, im), within = _block_powers(log_modulus, angle, frames)
+    # (blocks, C, 2n): [Re | -Im] of w p^(ib). Times [Re | Im] of p^j, this sums the real part of the complex product.
     left = torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=2)
-    return 2.0 * (left.transpose(0, 1) @ torch.cat(within, dim=2).permute(1, 2, 0)).flatten(1)[:, :frames]
+    right = torch.cat(within, dim=2)
+    # (C, blocks, 2n) @ (C, 2n, b) -> (C, blocks, b), of which the last block may be longer than needed
+    products = left.transpose(0, 1) @ right.permute(1, 2, 0)
+    return 2.0 * products.flatten(1)[:, :frames]
 
 
 class _Response(torch.autograd.Function):
-    """`_response` with its gradient in closed form; powers are recomputed, not stored, in half of autograd's time.
+    """`_response` with its gradient in closed form: powers are recomputed, not stored, in half of autograd's time.
 
     With g the gradient of the response, ``A = sum_l g_l p^l`` and ``B = sum_l g_l l p^l``, block by block as above, and
     p = exp(x + iy): the gradients are 2 Re A and -2 Im A for w, 2 Re (w B) for x, -2 Im (w B) for y.
@@ -110,11 +127,16 @@ class _Response(torch.autograd.Function):
         log_modulus, angle, w_re, w_im = ctx.saved_tensors
         (re, im), within = _block_powers(log_modulus, angle, grad.shape[1])
         blocks = len(re)
+        # (C, blocks, b); frames beyond the end have no gradient
         grad = F.pad(grad, (0, blocks * BLOCK - grad.shape[1])).unflatten(1, (blocks, BLOCK))
+        # g l: the frame number is the derivative of p^l with respect to log p, divided by p^l.
         by_frame = grad * torch.arange(blocks * BLOCK, dtype=grad.dtype, device=grad.device).view(blocks, BLOCK)
         # (C, 2 blocks, 2n): g p^j and g l p^j, each summed over the frames of a block
         sums = torch.cat([grad, by_frame], dim=1) @ torch.cat(within, dim=2).transpose(0, 1)
-        (a_re, a_im), (b_re, b_im) = (part.chunk(2, dim=2) for part in sums.transpose(0, 1).split(blocks))
+        of_a, of_b = sums.transpose(0, 1).split(blocks)
+        a_re, a_im = of_a.chunk(2, dim=2)
+        b_re, b_im = of_b.chunk(2, dim=2)
+        # Each block's sums (blocks, C, n) are multiplied by p^(ib) of its start, and all blocks are added.
         a_re, a_im = (re * a_re - im * a_im).sum(0), (re * a_im + im * a_re).sum(0)
         b_re, b_im = (re * b_re - im * b_im).sum(0), (re * b_im + im * b_re).sum(0)
         x = w_re * b_re - w_im * b_im
@@ -131,7 +153,7 @@ class ElasticS4D(nn.Module):
     """
 
     def __init__(self, channels: int, ssm_state: int, dt_range: tuple[float, float], decay: float = 0.5) -> None:
-        """Initialise as S4D-Lin.
+        """Initialise as S4D-Lin: equal decays, and frequencies 0, pi, 2 pi, ...
 
         Args:
             channels: number of systems.
@@ -140,11 +162,15 @@ class ElasticS4D(nn.Module):
             decay: minus the initial real part of all lambda; a kernel decays by a factor e in 1 / (dt decay) frames.
         """
         super().__init__()
-        pairs, low, high = ssm_state // 2, *map(math.log, dt_range)
+        # One of each conjugate pair is stored; the other contributes the same real part, hence the factors of 2.
+        pairs = ssm_state // 2
+        low, high = (math.log(step) for step in dt_range)
         self.dt_range = dt_range
+        # Steps and decays are stored as logarithms, which keeps them positive: no system can become unstable.
         self.log_dt = nn.Parameter(low + (high - low) * torch.rand(channels))
         self.log_decay = nn.Parameter(torch.full((channels, pairs), math.log(decay)))
         self.frequency = nn.Parameter(math.pi * torch.arange(pairs, dtype=torch.float32).repeat(channels, 1))
+        # C_n with unit variance: half of it in each of its two parts
         self.readout = nn.Parameter(math.sqrt(0.5) * torch.randn(channels, pairs, 2))
         self.skip = nn.Parameter(torch.randn(channels))
 
@@ -154,11 +180,11 @@ class ElasticS4D(nn.Module):
         return 2 * self.log_decay.shape[1]
 
     def kernel(self, channels: int, frames: int) -> Tensor:
-        """(channels, frames) impulse response, including the skip."""
+        """Return the (channels, frames) impulse response, including the skip."""
         return kernels([self], channels, frames)[0]
 
     def recur(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The same system frame by frame.
+        """Run the same system frame by frame, as a recurrence.
 
         Args:
             u: (N, T, C) input, any T.
@@ -172,25 +198,31 @@ class ElasticS4D(nn.Module):
             modulus = system.log_modulus.exp()
             p_re = modulus * system.angle.cos()
             p_im = modulus * system.angle.sin()
-            (w_re, w_im), (s_re, s_im), outputs = system.weight, state.unbind(-1), []
+            w_re, w_im = system.weight
+            s_re, s_im = state.unbind(-1)
+            outputs = []
+            # s <- p s + u, then y = 2 Re sum_n w_n s_n + D u; u (N, C) is real and the same for all n.
             for frame in u.to(state.dtype).unbind(1):
                 s_re, s_im = p_re * s_re - p_im * s_im + frame.unsqueeze(-1), p_re * s_im + p_im * s_re
                 outputs.append(2.0 * (w_re * s_re - w_im * s_im).sum(-1) + system.skip * frame)
+            # A chunk may hold no frame at all.
             out = torch.stack(outputs, dim=1).to(u.dtype) if outputs else u
             return out, torch.stack([s_re, s_im], dim=-1)
 
     def init_state(self, n: int, channels: int, device: torch.device) -> Tensor:
-        """(n, channels, pairs, 2) state before the first frame."""
+        """Return the (n, channels, pairs, 2) state before the first frame: real and imaginary parts, all zero."""
+        # At least float32, as in `discretize`, because the state is a sum over the whole past.
         dtype = torch.promote_types(self.skip.dtype, torch.float32)
         return torch.zeros(n, channels, self.ssm_state // 2, 2, dtype=dtype, device=device)
 
     def count(self, channels: int, frames: int) -> Count:
-        """Size, and the MACs of the kernel's matrix product; see `convolution_macs` for the rest."""
+        """Count the parameters, and the MACs of the kernel's matrix product; see `convolution_macs` for the rest."""
+        # dt and D per channel; decay, frequency and the two parts of C per pair, which is half of the state
         per_channel = 2 + 2 * self.ssm_state
         return Count(params=channels * per_channel, macs=channels * self.ssm_state * BLOCK * _blocks(frames))
 
     def extract(self, channels: int) -> ElasticS4D:
-        """Stand-alone systems of the first channels."""
+        """Copy the first channels into stand-alone systems."""
         module = ElasticS4D(channels, self.ssm_state, self.dt_range)
         with torch.no_grad():
             for name in (*SLOW, *READOUT):
@@ -199,37 +231,44 @@ class ElasticS4D(nn.Module):
 
 
 def discretize(systems: Sequence[ElasticS4D], channels: int) -> Discretized:
-    """The first channels of each of these systems in discrete time, concatenated.
+    """Convert the first channels of each of these systems to discrete time, concatenated.
 
     float64 parameters stay float64; all others become float32.
     """
-    log_dt, log_decay, frequency, readout, skip = (
-        value.to(torch.promote_types(value.dtype, torch.float32))
-        for value in (torch.cat([take(getattr(s, name), channels) for s in systems]) for name in (*SLOW, *READOUT))
-    )
+    # One tensor per parameter, in the order of SLOW and READOUT
+    values = []
+    for name in (*SLOW, *READOUT):
+        value = torch.cat([take(getattr(system, name), channels) for system in systems])
+        values.append(value.to(torch.promote_types(value.dtype, torch.float32)))
+    log_dt, log_decay, frequency, readout, skip = values
     dt = log_dt.exp().unsqueeze(1)
     decay = log_decay.exp()
+    # z = x + iy = dt lambda is the logarithm of the pole p.
     x = -dt * decay
     y = dt * frequency
-    # (e^z - 1) / lambda, z = x + iy, without the cancellation of e^z - 1 at small steps
+    # The zero-order hold's gain is (e^z - 1) / lambda. Its numerator is computed without the cancellation at small
+    # steps: Re(e^z - 1) = (e^x - 1) cos y + (cos y - 1), and cos y - 1 = -2 sin^2(y / 2).
     gain_re = torch.expm1(x) * y.cos() - 2.0 * (0.5 * y).sin().square()
     gain_im = x.exp() * y.sin()
+    # Division by lambda = -decay + i frequency: multiply by the conjugate, divide by the squared modulus.
     norm = decay.square() + frequency.square()
     gain_re, gain_im = (
         (frequency * gain_im - decay * gain_re) / norm,
         -(decay * gain_im + frequency * gain_re) / norm,
     )
     c_re, c_im = readout.unbind(-1)
-    return Discretized(x, y, (c_re * gain_re - c_im * gain_im, c_re * gain_im + c_im * gain_re), skip)
+    weight = (c_re * gain_re - c_im * gain_im, c_re * gain_im + c_im * gain_re)
+    return Discretized(x, y, weight, skip)
 
 
 def kernels(systems: Sequence[ElasticS4D], channels: int, frames: int) -> list[Tensor]:
-    """(channels, frames) impulse responses of the first channels of each system, including the skip.
+    """Compute the (channels, frames) impulse response of the first channels of each system, including the skip.
 
     Small systems are computed together, because the overhead of separate calls would exceed their work.
     """
     together = max(1, CHANNELS_AT_ONCE // channels)
-    responses = list[Tensor]()
+    responses: list[Tensor] = []
+    # Powers of a pole close to the unit circle need float32: half precision would lose the end of the kernel.
     with torch.autocast(systems[0].skip.device.type, enabled=False):
         for start in range(0, len(systems), together):
             response = discretize(systems[start : start + together], channels).response(frames)
@@ -249,19 +288,26 @@ def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:
         (N, T, C) per kernel, concatenated, in the dtype of ``u``; computed in that of the kernels.
     """
     if u.shape[1] == 0:
+        # No FFT has length 0.
         return torch.cat([u] * len(kernels), dim=-1)
     function = {"fft": _convolve_fft, "real": _convolve_real}[kind]
     with torch.autocast(u.device.type, enabled=False):
-        return function(u.transpose(1, 2).to(kernels[0].dtype), kernels).transpose(1, 2).to(u.dtype)
+        by_channel = u.transpose(1, 2).to(kernels[0].dtype)
+        return function(by_channel, kernels).transpose(1, 2).to(u.dtype)
 
 
 def _convolve_fft(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
-    """(N, C, T) -> (N, C, T) per kernel, concatenated. Backwards in time, a kernel's spectrum is conjugated."""
+    """(N, C, T) -> (N, C, T) per kernel, concatenated along channels."""
     frames = u.shape[-1]
-    length = _fft_length(u.shape[-1])
+    length = _fft_length(frames)
     filters = [torch.fft.rfft(kernel, n=length) for kernel in kernels]
+    # One transform of the input serves both directions: reversing a real kernel in time conjugates its spectrum.
     spectrum = torch.fft.rfft(u, n=length)
-    products = [spectrum * (filter_.conj() if against else filter_) for against, filter_ in enumerate(filters)]
+    products = []
+    for index, response in enumerate(filters):
+        runs_backwards = index == 1
+        products.append(spectrum * (response.conj() if runs_backwards else response))
+    # What wraps around, of either direction, lies beyond the first T frames, because the length is at least 2T.
     return torch.fft.irfft(torch.cat(products, dim=1), n=length)[..., :frames]
 
 
@@ -270,14 +316,22 @@ def _convolve_real(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
     channels = u.shape[1]
     reach = u.shape[2] - 1
     outputs = []
-    for against, kernel in enumerate(kernels):
-        side, taps = ((0, reach), kernel) if against else ((reach, 0), kernel.flip(-1))
-        outputs.append(F.conv1d(F.pad(u, side), taps.unsqueeze(1), groups=channels))
+    for index, kernel in enumerate(kernels):
+        runs_backwards = index == 1
+        # `conv1d` correlates, which is the backward direction as it stands; the forward one needs the kernel reversed
+        # and the past, instead of the future, padded.
+        if runs_backwards:
+            padded = F.pad(u, (0, reach))
+            taps = kernel
+        else:
+            padded = F.pad(u, (reach, 0))
+            taps = kernel.flip(-1)
+        outputs.append(F.conv1d(padded, taps.unsqueeze(1), groups=channels))
     return torch.cat(outputs, dim=1)
 
 
 def convolution_macs(channels: int, directions: int, frames: int, kind: Convolution) -> int:
-    """MACs of `convolve` on one utterance.
+    """Count the MACs of `convolve` on one utterance.
 
     A real FFT of length n counts as 2.5 n log2 n operations, half of them multiplications. Every direction adds a
     transform of its kernel, an inverse one, and n / 2 + 1 complex products. Direct sums take T products per output.
@@ -285,12 +339,13 @@ def convolution_macs(channels: int, directions: int, frames: int, kind: Convolut
     if kind == "real" or frames == 0:
         return channels * directions * frames * frames
     length = _fft_length(frames)
+    # Half of 2.5 n log2 n, as only multiplications count; a complex product has four of them.
     transform = 1.25 * length * math.log2(length)
     return round(channels * ((1 + 2 * directions) * transform + directions * 4 * (length // 2 + 1)))
 
 
 def ssm_parameters(module: nn.Module) -> set[str]:
-    """Names of time scales and poles, which have no weight decay and a small learning rate (paper 2).
+    """Return the names of time scales and poles, which have no weight decay and a small learning rate (paper 2).
 
     C and D are ordinary weights with the common learning rate; see `readout_parameters`.
     """
@@ -298,24 +353,25 @@ def ssm_parameters(module: nn.Module) -> set[str]:
 
 
 def readout_parameters(module: nn.Module) -> set[str]:
-    """Names of C and D of every system, which have no weight decay, like all parameters of state-space models."""
+    """Return the names of C and D of every system; like all parameters of the systems, they have no weight decay."""
     return _named(module, READOUT)
 
 
 def _named(module: nn.Module, parameters: tuple[str, ...]) -> set[str]:
-    return {
-        f"{name}.{parameter}" if name else parameter
-        for name, child in module.named_modules()
-        if isinstance(child, ElasticS4D)
-        for parameter in parameters
-    }
+    names: set[str] = set()
+    for name, child in module.named_modules():
+        if isinstance(child, ElasticS4D):
+            # The module itself may be a system; its name is empty.
+            prefix = f"{name}." if name else ""
+            names |= {prefix + parameter for parameter in parameters}
+    return names
 
 
 def _blocks(frames: int) -> int:
-    """Number of blocks that cover ``frames``."""
+    """Return the number of blocks that cover ``frames``."""
     return (frames + BLOCK - 1) // BLOCK
 
 
 def _fft_length(frames: int) -> int:
-    """An even length of at least 2T, which avoids wrap-around, with a fast transform."""
+    """Return an even length of at least 2T, which avoids wrap-around, with a fast transform."""
     return 2 * int(next_fast_len(frames, real=True))

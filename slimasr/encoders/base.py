@@ -16,6 +16,7 @@ from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, scaled
 
 MAX = Subnet()
+"""The max subnet: full width, all layers, all units."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,17 @@ class EncoderOutput:
     taps: dict[int, Tensor] = field(default_factory=dict)
 
     def detach(self) -> EncoderOutput:
-        """The same values, detached from the graph."""
-        return EncoderOutput(self.out.detach(), self.lens, {k: v.detach() for k, v in self.taps.items()})
+        """Return the same values, detached from the graph."""
+        taps = {layer: hidden.detach() for layer, hidden in self.taps.items()}
+        return EncoderOutput(self.out.detach(), self.lens, taps)
 
     def select(self, rows: Sequence[int]) -> EncoderOutput:
-        """The utterances with these indices, padding trimmed to the longest of them."""
+        """Return the utterances with these indices, with padding trimmed to the longest of them."""
         index = list(rows)
         lens = self.lens[index]
         frames = int(lens.max())
-        return EncoderOutput(self.out[index, :frames], lens, {k: v[index, :frames] for k, v in self.taps.items()})
+        taps = {layer: hidden[index, :frames] for layer, hidden in self.taps.items()}
+        return EncoderOutput(self.out[index, :frames], lens, taps)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Encoder(nn.Module, ABC):
     """Layers on top of a front end, run whole (`forward`) or in parts (`embed`, then `run_layers` per path).
 
     Layers are numbered from 0. ``subnet=None`` is the max subnet. Calls change no state except, in training mode, the
-    running statistics of the norms that they use.
+    running statistics of the norms that they use. Passes of several subnets can thus share the layers that they have in
+    common: run these once, and continue from their output.
     """
 
     config: EncoderConfig
@@ -86,23 +90,24 @@ class Encoder(nn.Module, ABC):
 
     @property
     def num_layers(self) -> int:
-        """Layers of the max subnet."""
+        """Number of layers of the max subnet."""
         return self.config.num_layers
 
     def width_of(self, subnet: Subnet | None) -> int:
-        """Residual width (channels of ``out``) of a subnet."""
+        """Return the residual width (channels of ``out``) of a subnet."""
         return scaled(self.config.d_model, 1.0 if subnet is None else subnet.width)
 
     def output_lens(self, x_lens: Tensor) -> Tensor:
-        """(N,) frames of the output for (N,) frames of the input."""
+        """Return the (N,) output frames for (N,) input frames."""
         return self.frontend.output_lens(x_lens)
 
     def output_frames(self, num_frames: int) -> int:
-        """Number of output frames for one utterance of ``num_frames`` input frames."""
-        return int(self.output_lens(torch.tensor(num_frames, device="cpu")))  # the default device may be meta
+        """Return the number of output frames for one utterance of ``num_frames`` input frames."""
+        # On the CPU, because models are also built on the default device "meta", where a tensor has no value.
+        return int(self.output_lens(torch.tensor(num_frames, device="cpu")))
 
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
-        """Front end: (N, T, F) features -> (N, T', C) input of layer 0."""
+        """Run the front end: (N, T, F) features -> (N, T', C) input of layer 0."""
         out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
         return EncoderOutput(out, self.output_lens(x_lens))
 
@@ -113,7 +118,13 @@ class Encoder(nn.Module, ABC):
         subnet: Subnet | None = None,
         taps: Sequence[int] = (),
     ) -> EncoderOutput:
-        """Run these layers in this order; their taps are added to those collected before."""
+        """Run some layers.
+
+        Args:
+            hidden: the output of `embed` or of earlier layers, at the width of ``subnet``.
+            layers: ids of the layers to run, in this order; the path of ``subnet`` is ignored.
+            taps: ids of the layers whose output is kept, in addition to the taps of ``hidden``.
+        """
         run = self.layer_runner(hidden, subnet or MAX)
         out = hidden.out
         collected = dict(hidden.taps)
@@ -127,7 +138,8 @@ class Encoder(nn.Module, ABC):
     def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
         """Return a function from a layer's id and its (N, T', C) input to its output, for the lengths of ``hidden``.
 
-        Padding and positions, which all layers share, are computed once."""
+        Padding and positions, which all layers share, are computed once.
+        """
 
     def forward(
         self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None, taps: Sequence[int] = ()
@@ -136,13 +148,13 @@ class Encoder(nn.Module, ABC):
         return self.run_layers(self.embed(x, x_lens, subnet), self.path_of(subnet), subnet, taps)
 
     def path_of(self, subnet: Subnet | None) -> tuple[int, ...]:
-        """Layer ids that a subnet runs, in order."""
+        """Return the ids of the layers that a subnet runs, in order."""
         if subnet is None or subnet.path is None:
             return tuple(range(self.num_layers))
         return subnet.path
 
     def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
-        """The state before the first frame, for ``n`` streams.
+        """Create the state before the first frame, for ``n`` streams.
 
         Raises:
             UserError: this encoder needs whole utterances.
@@ -166,13 +178,14 @@ class Encoder(nn.Module, ABC):
         raise self._not_streaming()
 
     def _not_streaming(self) -> UserError:
+        """Create the error of encoders that need whole utterances."""
         return UserError(
             f"model.encoder of kind {self.config.kind} needs whole utterances; "
             "to stream, train kind mh_ssm with bidirectional: false"
         )
 
     def unit_groups(self) -> dict[str, int]:
-        """``"<layer>.<module>"`` -> number of units at width 1, from which `Subnet.units` chooses."""
+        """Return ``"<layer>.<module>"`` -> number of units at width 1, from which `Subnet.units` chooses."""
         return {
             f"{index}.{module}": size
             for index, units in enumerate(self.config.layer_units)
@@ -180,30 +193,32 @@ class Encoder(nn.Module, ABC):
         }
 
     def count(self, subnet: Subnet | None, num_frames: int) -> Count:
-        """Parameters of the stand-alone subnet, and MACs for ``num_frames`` input frames."""
-        subnet, channels, frames = subnet or MAX, self.width_of(subnet), self.output_frames(num_frames)
-        total = self.frontend.count(subnet.width, channels, num_frames)
+        """Count the parameters of the stand-alone subnet, and the MACs of ``num_frames`` input frames."""
+        subnet = subnet or MAX
+        total = self.frontend.count(subnet.width, self.width_of(subnet), num_frames)
+        # Layers run at the reduced frame rate.
+        frames = self.output_frames(num_frames)
         for index in self.path_of(subnet):
             total += self.count_layer(index, subnet, frames)
         return total
 
     @abstractmethod
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
-        """Size of one layer at a subnet, and its work on ``frames`` frames at its own frame rate."""
+        """Count one layer at a subnet: parameters, and MACs on ``frames`` frames at the layer's frame rate."""
 
     @classmethod
     @abstractmethod
     def shrink(cls, config: EncoderConfig, subnet: Subnet) -> EncoderConfig:
-        """The configuration of a subnet's stand-alone encoder."""
+        """Return the configuration of a subnet's stand-alone encoder."""
 
     @abstractmethod
     def extract(self, subnet: Subnet) -> Encoder:
-        """A stand-alone encoder of the same class with the subnet's weights and equal output.
+        """Copy a subnet into a stand-alone encoder of the same class with equal output.
 
-        Its configuration is that of `shrink`.
+        The configuration of the copy is that of `shrink`.
         """
 
 
 def padding_mask(lens: Tensor, num_frames: int) -> Tensor:
-    """(N, T) bool, True on padding."""
+    """Return a mask (N, T), True on padding, for (N,) lengths."""
     return torch.arange(num_frames, device=lens.device) >= lens.unsqueeze(1)

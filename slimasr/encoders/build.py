@@ -18,7 +18,7 @@ ENCODERS: dict[str, tuple[type[EncoderSection], type[Encoder]]] = {
 
 
 def encoder_class(config: EncoderConfig) -> type[Encoder]:
-    """The class of the encoder that a recipe names under ``model.encoder.kind``."""
+    """Return the class of the encoder that a recipe names under ``model.encoder.kind``."""
     section, encoder = ENCODERS[config.kind]
     assert isinstance(config, section)
     return encoder
@@ -27,7 +27,7 @@ def encoder_class(config: EncoderConfig) -> type[Encoder]:
 def build_encoder(
     config: EncoderConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
 ) -> Encoder:
-    """The encoder that a recipe names, with random weights.
+    """Build the encoder that a recipe names, with random weights.
 
     Raises:
         ValueError: a number of channels is not whole at some width.
@@ -36,5 +36,5 @@ def build_encoder(
 
 
 def shrink_encoder(config: EncoderConfig, subnet: Subnet) -> EncoderConfig:
-    """The configuration of a subnet's stand-alone encoder."""
+    """Return the configuration of a subnet's stand-alone encoder."""
     return encoder_class(config).shrink(config, subnet)

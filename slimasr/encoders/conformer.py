@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.model import ConformerConfig, EncoderConfig, FrontendConfig, LayerSizes
-from slimasr.elastic.attention import ElasticAttention
+from slimasr.elastic.attention import ElasticAttention, Heads
 from slimasr.elastic.conv_module import ElasticConvModule
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
@@ -22,7 +22,8 @@ from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
 
 MODULES = ("ffn1", "heads", "conv", "ffn2")
-"""Modules of a layer in which `Subnet.units` chooses hidden channels, heads, inner channels and hidden channels."""
+"""Modules of a layer in running order, named like the fields of `LayerSizes`. In these `Subnet.units` chooses hidden
+channels, heads, inner channels and hidden channels."""
 
 
 class ConformerLayer(nn.Module):
@@ -32,7 +33,12 @@ class ConformerLayer(nn.Module):
     """
 
     def __init__(self, config: ConformerConfig, sizes: LayerSizes, widths: Sequence[int]) -> None:
-        """``widths``: residual widths that get their own norms."""
+        """Create the layer with random weights.
+
+        Args:
+            sizes: units of each module at width 1.
+            widths: residual widths that get their own norms.
+        """
         super().__init__()
         d = config.d_model
         p = config.dropout
@@ -47,10 +53,12 @@ class ConformerLayer(nn.Module):
             relative = position_dim if config.attention == "relative" else None
             self.parts["heads"] = ElasticAttention(d, sizes.heads, config.head_dim, relative, config.slimming, p)
         if sizes.conv:
+            # The batch norm normalises inner channels, so it is selected by their number at each residual width.
             inner = [round(sizes.conv * width / d) for width in widths]
             self.parts["conv"] = ElasticConvModule(d, sizes.conv, config.kernel_size, inner, mode, p)
         if sizes.ffn2:
             self.parts["ffn2"] = ElasticFeedForward(d, sizes.ffn2, p, adaptive=config.adaptive_dropout)
+        # Pre-norms exist only for the modules that exist.
         for name in self.parts:
             self.norms[name] = ElasticLayerNorm(d, widths, mode)
         self.norms["out"] = ElasticLayerNorm(d, widths, mode)
@@ -80,15 +88,17 @@ class ConformerLayer(nn.Module):
             elif name == "conv":
                 x = x + part(normed, padding, width, chosen)
             else:
+                # The two feed-forward modules are half-step residuals.
                 x = x + 0.5 * part(normed, width, chosen)
         return cast(Tensor, self.norms["out"](x))
 
     def running(self, units: dict[str, Units | None]) -> list[str]:
-        """The modules that run, in order."""
+        """Return the modules that run, in order."""
+        # A choice of 0 units, or of no index, omits the module together with its norm.
         return [name for name in MODULES if name in self.parts and units[name] not in (0, ())]
 
     def count(self, channels: int, width: float, units: dict[str, Units | None], frames: int) -> Count:
-        """Size and work on one utterance of ``frames`` frames."""
+        """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
         total = cast(ElasticLayerNorm, self.norms["out"]).count(channels)
         for name in self.running(units):
             part = cast(ElasticFeedForward, self.parts[name])
@@ -97,21 +107,22 @@ class ConformerLayer(nn.Module):
         return total
 
     def chosen_sizes(self, width: float, units: dict[str, Units | None]) -> LayerSizes:
-        """Sizes of the stand-alone layer."""
+        """Return the sizes of the stand-alone layer."""
         sizes = dict.fromkeys(MODULES, 0)
         for name in self.running(units):
             chosen = cast(ElasticFeedForward | ElasticAttention, self.parts[name]).chosen(width, units[name])
-            sizes[name] = size_of(chosen) if not hasattr(chosen, "number") else chosen.number
+            sizes[name] = chosen.number if isinstance(chosen, Heads) else size_of(chosen)
         return LayerSizes(**sizes)
 
     def extract(
         self, config: ConformerConfig, channels: int, width: float, units: dict[str, Units | None]
     ) -> ConformerLayer:
-        """A stand-alone layer; ``config`` is that of the stand-alone encoder."""
+        """Copy one subnet into a stand-alone layer; ``config`` is that of the stand-alone encoder."""
         layer = ConformerLayer(config, self.chosen_sizes(width, units), (channels,))
         for name in self.running(units):
             part = cast(ElasticFeedForward, self.parts[name])
             layer.parts[name] = part.extract(channels, width, units[name])
+        # The norms of the new layer are those of its own modules and "out".
         for name in layer.norms:
             layer.norms[name] = cast(ElasticLayerNorm, self.norms[name]).extract(channels)
         return layer
@@ -125,7 +136,10 @@ class Conformer(Encoder):
     def __init__(
         self, config: ConformerConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
     ) -> None:
-        """``widths``: the fractions that get their own norms.
+        """Build front end and layers with random weights.
+
+        Args:
+            widths: the fractions that get their own norms.
 
         Raises:
             ValueError: a number of channels is not whole at some width.
@@ -133,6 +147,7 @@ class Conformer(Encoder):
         super().__init__(config, frontend, num_mel_bins, widths)
         residual = [scaled(config.d_model, width) for width in widths]
         self.layers = nn.ModuleList(ConformerLayer(config, sizes, residual) for sizes in layer_sizes(config))
+        # Counting scales every number of channels, so an impossible width fails here and not in training.
         for width in widths:
             self.count(Subnet(width), 100)
 
@@ -140,6 +155,7 @@ class Conformer(Encoder):
         hidden = super().embed(x, x_lens, subnet)
         if self.config.attention != "plain":
             return hidden
+        # Scale and sinusoids are those of width 1, of which a narrower subnet takes the first channels.
         frames = torch.arange(hidden.out.shape[1], device=hidden.out.device)
         added = sinusoids(frames, self._position_dim)[:, : hidden.out.shape[2]]
         return replace(hidden, out=hidden.out * math.sqrt(self._position_dim) + added.to(hidden.out.dtype))
@@ -149,6 +165,7 @@ class Conformer(Encoder):
         positions = None
         padding = padding_mask(hidden.lens, frames)
         if self.config.attention == "relative":
+            # T ... -(T - 1), as `ElasticAttention.forward` expects them
             distances = torch.arange(frames, -frames, -1, device=hidden.out.device)
             positions = sinusoids(distances, self._position_dim).to(hidden.out.dtype)
 
@@ -178,9 +195,11 @@ class Conformer(Encoder):
             "num_heads": scaled(config.num_heads, width) if by_count else config.num_heads,
             "head_dim": config.head_dim if by_count else scaled(config.head_dim, width),
             "ffn_dim": scaled(config.ffn_dim, width),
+            # Positions are not sliced, so the stand-alone encoder keeps the dimension of the supernet.
             "position_dim": config.position_dim or config.d_model,
             "layers": None,
         }
+        # Sizes are listed layer by layer only if the common sizes above do not describe all layers.
         if config.layers is not None or subnet.units:
             changes["layers"] = [_shrink_layer(all_sizes[i], width, by_count, layer_units(subnet, i)) for i in path]
         return config.model_copy(update=changes)
@@ -199,23 +218,25 @@ class Conformer(Encoder):
 
 
 def layer_sizes(config: ConformerConfig) -> list[LayerSizes]:
-    """Sizes of all layers at width 1."""
+    """Return the sizes of all layers at width 1."""
     return [LayerSizes(**units) for units in config.layer_units]
 
 
 def layer_units(subnet: Subnet, layer: int) -> dict[str, Units | None]:
-    """Module -> units that run in one layer."""
+    """Return module -> units that run in one layer; None = all that the width allows."""
     return {name: subnet.units_of(layer, name) for name in MODULES}
 
 
 def _shrink_layer(sizes: LayerSizes, width: float, by_count: bool, units: dict[str, Units | None]) -> LayerSizes:
+    """Return the sizes of one stand-alone layer; ``by_count`` = the width reduces the number of heads."""
     chosen = {}
     for name in MODULES:
         size = getattr(sizes, name)
-        # Heads keep their number where the width changes their size instead.
+        # Heads keep their number if the width changes their size instead.
         scales = size > 0 and (name != "heads" or by_count)
         limit = scaled(size, width) if scales else size
-        unit = units[name]
-        number = limit if unit is None else unit_count(unit)
+        chosen_units = units[name]
+        number = limit if chosen_units is None else unit_count(chosen_units)
+        # A module that the layer lacks stays absent, whatever is chosen for it.
         chosen[name] = min(number, limit)
     return LayerSizes(**chosen)

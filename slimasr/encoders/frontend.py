@@ -1,4 +1,4 @@
-"""Front ends, from features to the input of the first encoder layer, and sinusoidal positions."""
+"""Front ends, which turn features into the input of the first encoder layer, and sinusoidal positions."""
 
 from __future__ import annotations
 
@@ -23,23 +23,28 @@ class Frontend(nn.Module, ABC):
     @property
     @abstractmethod
     def config(self) -> FrontendConfig:
-        """The configuration it was built from."""
+        """The configuration from which the front end was built."""
 
     @abstractmethod
     def output_lens(self, x_lens: Tensor) -> Tensor:
-        """(N,) frames of the output for (N,) frames of the input."""
+        """Return the (N,) output frames for (N,) input frames."""
 
     @abstractmethod
     def forward(self, x: Tensor, width: float, outer: int) -> Tensor:
-        """(N, T, F) features -> (N, T', outer)."""
+        """(N, T, F) features -> (N, T', outer).
+
+        Args:
+            width: fraction of inner channels that run.
+            outer: number of output channels, the residual width of the subnet.
+        """
 
     @abstractmethod
     def count(self, width: float, outer: int, frames: int) -> Count:
-        """Size and work on ``frames`` input frames."""
+        """Count the parameters, and the MACs of ``frames`` input frames."""
 
     @abstractmethod
     def extract(self, width: float, outer: int) -> Frontend:
-        """A stand-alone front end."""
+        """Copy one width into a stand-alone front end; the arguments are those of `forward`."""
 
 
 class ConvFrontend(Frontend):
@@ -54,15 +59,18 @@ class ConvFrontend(Frontend):
     def __init__(self, config: ConvFrontendConfig, num_mel_bins: int, d_model: int, dropout: float) -> None:
         super().__init__()
         self.num_mel_bins = num_mel_bins
-        self.channels = channels = config.channels
+        channels = config.channels
+        self.channels = channels
         self.conv1 = ElasticConv2d(1, channels, 3, 2)
         self.conv2 = ElasticConv2d(channels, channels, 3, 2)
+        # Frequency bins after each convolution
         self.bins1 = self.conv1.output_size(num_mel_bins)
         self.bins2 = self.conv2.output_size(self.bins1)
         self.linear = ElasticLinear(channels * self.bins2, d_model)
         self.dropout = nn.Dropout(dropout)
 
     def output_lens(self, x_lens: Tensor) -> Tensor:
+        # `ElasticConv2d.output_size` twice; an input shorter than the filters has no output.
         return (((x_lens - 1) // 2 - 1) // 2).clamp(min=0)
 
     @property
@@ -71,8 +79,10 @@ class ConvFrontend(Frontend):
 
     def forward(self, x: Tensor, width: float, outer: int) -> Tensor:
         channels = scaled(self.channels, width)
+        # (N, T, F) -> (N, 1, T, F) -> (N, channels, T', F')
         x = F.silu(self.conv1(x.unsqueeze(1), out=channels))
         x = F.silu(self.conv2(x, out=channels, inp=channels))
+        # (N, T', channels * F'), channels slow
         x = x.transpose(1, 2).flatten(2)
         return self.dropout(self.linear(x, out=outer, inp=channels * self.bins2))
 
@@ -103,7 +113,7 @@ class StackFrontend(Frontend):
     """
 
     def __init__(self, config: StackFrontendConfig, num_mel_bins: int, d_model: int, dropout: float) -> None:
-        """A front end with random weights.
+        """Create the front end with random weights.
 
         Raises:
             ValueError: ``d_model`` is not a multiple of ``factor``.
@@ -129,9 +139,12 @@ class StackFrontend(Frontend):
     def forward(self, x: Tensor, width: float, outer: int) -> Tensor:
         frames = x.shape[1] // self.subsampling_factor
         x = self.linear(x[:, : frames * self.subsampling_factor], out=self._per_frame(outer))
-        return self.dropout(x.unflatten(1, (frames, self.subsampling_factor)).transpose(2, 3).flatten(2))
+        # (N, T' * factor, c) -> (N, T', factor, c) -> (N, T', c, factor) -> (N, T', c * factor)
+        stacked = x.unflatten(1, (frames, self.subsampling_factor)).transpose(2, 3).flatten(2)
+        return self.dropout(stacked)
 
     def count(self, width: float, outer: int, frames: int) -> Count:
+        # Frames of an incomplete last stack are not projected at all.
         used = frames - frames % self.subsampling_factor
         return self.linear.count(self._per_frame(outer), self.num_mel_bins, used)
 
@@ -142,21 +155,22 @@ class StackFrontend(Frontend):
 
 
 def build_frontend(config: FrontendConfig, num_mel_bins: int, d_model: int, dropout: float) -> Frontend:
-    """The front end that a recipe names under ``model.frontend.kind``."""
+    """Build the front end that a recipe names under ``model.frontend.kind``."""
     if config.kind == "conv":
         return ConvFrontend(config, num_mel_bins, d_model, dropout)
     return StackFrontend(config, num_mel_bins, d_model, dropout)
 
 
 def shrink_frontend(config: FrontendConfig, width: float) -> FrontendConfig:
-    """The configuration of the stand-alone front end at a width."""
+    """Return the configuration of the stand-alone front end at a width."""
     if config.kind == "conv":
         return config.model_copy(update={"channels": scaled(config.channels, width)})
     return config
 
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:
-    """(P,) positions -> (P, dim), sine and cosine of one frequency side by side."""
+    """(P,) positions -> (P, dim), with sine and cosine of each frequency next to each other."""
     rates = torch.exp(torch.arange(0, dim, 2, device=positions.device) * (-math.log(10000.0) / dim))
     angles = positions.to(torch.float32).unsqueeze(1) * rates
+    # Interleaved, so that a slice of the first channels keeps whole pairs; an odd ``dim`` cuts the last cosine.
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :dim]

@@ -27,7 +27,12 @@ class MhSsmLayer(nn.Module):
     """
 
     def __init__(self, config: MhSsmConfig, hidden: int, widths: Sequence[int]) -> None:
-        """``hidden``: channels of the feed-forward module. ``widths``: residual widths that get their own norms."""
+        """Create the layer with random weights.
+
+        Args:
+            hidden: channels of the feed-forward module at width 1; 0 = no such module.
+            widths: residual widths that get their own norms.
+        """
         super().__init__()
         d = config.d_model
         p = config.dropout
@@ -45,24 +50,28 @@ class MhSsmLayer(nn.Module):
             width: fraction of channels that run.
             units: hidden channels of the feed-forward module; None = all that the width allows, 0 = no module.
         """
-        return self._after_ssm(x + self.dropout(self.ssm(self.norms["ssm"](x), padding)), width, units)
+        mixed = self.ssm(self.norms["ssm"](x), padding)
+        return self._after_ssm(x + self.dropout(mixed), width, units)
 
     def stream(self, x: Tensor, state: Tensor, width: float, units: Units | None) -> tuple[Tensor, Tensor]:
-        """(n, T, C) next frames, and a state of `MultiHeadSsm.init_state` -> (n, T, C) and the next state."""
+        """Run the next (n, T, C) frames from a state of `MultiHeadSsm.init_state` -> (n, T, C) and the next state."""
         out, state = self.ssm.stream(self.norms["ssm"](x), state)
         return self._after_ssm(x + self.dropout(out), width, units), state
 
     def _after_ssm(self, x: Tensor, width: float, units: Units | None) -> Tensor:
+        """Run the part of the layer that treats every frame separately, which `forward` and `stream` share."""
         if self.ffn is not None and units not in (0, ()):
             x = x + self.ffn(self.norms["ffn"](x), width, units)
         return cast(Tensor, self.norms["out"](x))
 
     def hidden(self, width: float, units: Units | None) -> int:
-        """Feed-forward channels that run."""
-        return 0 if self.ffn is None or units in (0, ()) else size_of(self.ffn.chosen(width, units))
+        """Return the number of feed-forward channels that run."""
+        if self.ffn is None or units in (0, ()):
+            return 0
+        return size_of(self.ffn.chosen(width, units))
 
     def count(self, channels: int, width: float, units: Units | None, frames: int) -> Count:
-        """Size and work on one utterance of ``frames`` frames."""
+        """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
         total = self.ssm.count(channels, frames)
         norms = ["ssm", "out"]
         if self.ffn is not None and self.hidden(width, units):
@@ -73,7 +82,7 @@ class MhSsmLayer(nn.Module):
         return total
 
     def extract(self, config: MhSsmConfig, channels: int, width: float, units: Units | None) -> MhSsmLayer:
-        """A stand-alone layer; ``config`` is that of the stand-alone encoder."""
+        """Copy one subnet into a stand-alone layer; ``config`` is that of the stand-alone encoder."""
         layer = MhSsmLayer(config, self.hidden(width, units), (channels,))
         layer.ssm = self.ssm.extract(channels)
         if layer.ffn is not None and self.ffn is not None:
@@ -94,7 +103,10 @@ class MhSsm(Encoder):
     def __init__(
         self, config: MhSsmConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
     ) -> None:
-        """``widths``: the fractions that get their own norms.
+        """Build front end and layers with random weights.
+
+        Args:
+            widths: the fractions that get their own norms.
 
         Raises:
             ValueError: a number of channels is not whole at some width, or not divisible by heads or stacked frames.
@@ -102,6 +114,7 @@ class MhSsm(Encoder):
         super().__init__(config, frontend, num_mel_bins, widths)
         residual = [scaled(config.d_model, width) for width in widths]
         self.layers = nn.ModuleList(MhSsmLayer(config, hidden, residual) for hidden in ffn_dims(config))
+        # Counting scales every number of channels, so an impossible width fails here and not in training.
         for width in widths:
             self.count(Subnet(width), 100)
 
@@ -119,12 +132,14 @@ class MhSsm(Encoder):
         channels = self.width_of(subnet)
         layers = [cast(MhSsmLayer, self.layers[index]) for index in self.path_of(subnet)]
         states = tuple(layer.ssm.init_state(n, channels, device) for layer in layers)
+        # No input frame is waiting yet.
         return EncoderState(torch.zeros(n, 0, self.num_mel_bins, device=device), states)
 
     def stream(self, x: Tensor, state: EncoderState, subnet: Subnet | None = None) -> tuple[Tensor, EncoderState]:
         if self.config.bidirectional:
             raise self._not_streaming()
         subnet = subnet or MAX
+        # Frames that were too few for an output before come first.
         frames = torch.cat([state.frames.to(x.dtype), x], dim=1)
         complete = self.output_frames(frames.shape[1])
         if complete == 0:
@@ -135,6 +150,7 @@ class MhSsm(Encoder):
             layer = cast(MhSsmLayer, self.layers[index])
             out, after = layer.stream(out, before, subnet.width, subnet.units_of(index, "ffn"))
             states.append(after)
+        # Output frame t starts at input frame t * factor, so this keeps all that the next output frame needs.
         left = frames[:, complete * self.frontend.subsampling_factor :]
         return out, EncoderState(left, tuple(states))
 
@@ -149,6 +165,7 @@ class MhSsm(Encoder):
         sizes = ffn_dims(config)
         path = subnet.path if subnet.path is not None else range(config.num_layers)
         kept = [_shrink_ffn(sizes[i], width, subnet.units_of(i, "ffn")) for i in path]
+        # One common size is enough if all layers have it; 0 must be listed, because ``ffn_dim`` is above 0.
         alike = len(set(kept)) == 1 and kept[0] > 0
         changes: dict[str, object] = {
             "d_model": scaled(config.d_model, width),
@@ -172,7 +189,7 @@ class MhSsm(Encoder):
 
 
 def ssm_options(config: MhSsmConfig) -> SsmOptions:
-    """The settings that all heads of all layers share."""
+    """Return the settings that all heads of all layers share."""
     return SsmOptions(
         ssm_stacks=config.ssm_stacks,
         ssm_state=config.ssm_state,
@@ -186,12 +203,12 @@ def ssm_options(config: MhSsmConfig) -> SsmOptions:
 
 
 def ffn_dims(config: MhSsmConfig) -> list[int]:
-    """Feed-forward channels of all layers at width 1."""
+    """Return the feed-forward channels of all layers at width 1."""
     return [units["ffn"] for units in config.layer_units]
 
 
 def _shrink_ffn(size: int, width: float, units: Units | None) -> int:
-    """Channels that are left of a layer's feed-forward module, 0 where it has none."""
+    """Return the channels that remain of a layer's feed-forward module; 0 if it has none."""
     if size == 0:
         return 0
     return scaled(size, width) if units is None else unit_count(units)

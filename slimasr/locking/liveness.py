@@ -1,4 +1,4 @@
-"""Whether the process that claimed something is still there."""
+"""Check whether a process that claimed something is still running."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def process_identity() -> str:
-    """``<machine>|<process id>|<start time>`` of this process, the same for no other one."""
+    """``<machine>|<process id>|<start time>`` of this process, which is unique."""
     pid = os.getpid()
     return f"{_machine()}|{pid}|{_start_time(pid)}"
 
 
 def is_here(identity: str) -> bool:
-    """Whether a process is one of this machine."""
+    """Whether a process runs or ran on this machine."""
     return identity.rsplit("|", 2)[0] == _machine()
 
 
 def has_ended(identity: str) -> bool:
-    """Whether a process is known to have ended. Of processes on other machines nothing is known."""
+    """Whether a process is known to have ended; nothing is known about processes on other machines."""
     if not is_here(identity):
         return False
     _, pid, start = identity.rsplit("|", 2)
@@ -36,14 +36,14 @@ def has_ended(identity: str) -> bool:
 
 
 def _machine() -> str:
-    """This boot of this machine, and the container whose process ids these are."""
+    """Identifies this boot of this machine, and the container to which the process ids belong."""
     if not _BOOT.exists():
         return platform.node()
     return f"{_BOOT.read_text().strip()}/{os.readlink(_NAMESPACE)}"
 
 
 def _start_time(pid: int) -> str:
-    """Clock ticks from boot to the start of a process; a zombie has ended."""
+    """Clock ticks from boot to the start of a process; a zombie counts as ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,8 +1,9 @@
-"""Holding a lock: taken when a block is entered, kept alive by a thread, released when the block is left.
+"""Holding a lock: it is acquired at the start of a block, renewed by a thread, and released at the end of the block.
 
-`folder_lock` is for work of minutes or days and refuses a second owner at once; `file_lock` is for reading, changing
-and writing a file, and waits. A process that is killed releases nothing: the next one on the same machine sees that
-it has ended and takes over, one on another machine does so after `STALE_SECONDS` without a heartbeat.
+`folder_lock` is for work of minutes or days and immediately refuses a second owner. `file_lock` is for reading,
+changing and writing a file, and waits. A process that is killed does not release its lock: the next one on the same
+machine detects that it has ended and takes over; one on another machine takes over after `STALE_SECONDS` without a
+heartbeat.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from slimasr.locking.owner import HEARTBEAT_SECONDS, STALE_SECONDS, Owner
 
 WAIT = "wait until it has ended"
 PATIENCE = 1.0
-"""Seconds to wait for somebody who only looks whether a lock is free."""
+"""Seconds to wait for a process that only checks whether a lock is free."""
 FILE_PATIENCE = 600.0
-"""Seconds to wait for a lock that is held for a moment; longer than `SHORT_STALE_SECONDS`, so a crash is waited out."""
+"""Seconds to wait for a lock that is held briefly; longer than `SHORT_STALE_SECONDS`, so that a crash is survived."""
 NOTE_AFTER_SECONDS = 3.0
-"""Seconds after which a command that waits says for whom."""
+"""Seconds after which a waiting command reports the owner."""
 
 
 class Lock:
@@ -56,7 +57,7 @@ class Lock:
         self._thread: threading.Thread | None = None
 
     def check(self) -> None:
-        """Stop where the last heartbeat, or an earlier `verify`, found the lock lost. Costs nothing.
+        """Raise if the last heartbeat or an earlier `verify` found the lock lost. This reads no file.
 
         Raises:
             UserError: the lock has been deleted and taken by another process, or its folder is gone.
@@ -72,7 +73,7 @@ class Lock:
         )
 
     def verify(self) -> None:
-        """Look at the lock file, before something is written; raises as `check` does."""
+        """Read the lock file, before something is written; raises as `check` does."""
         if os.getpid() == self.owner.pid:
             self._look()
         self.check()
@@ -83,7 +84,7 @@ class Lock:
         self._thread.start()
 
     def release(self) -> None:
-        """Remove the lock file. Does nothing in children of the owner, and where the lock was lost."""
+        """Remove the lock file, except in child processes of the owner, or if the lock was lost."""
         if os.getpid() != self.owner.pid or self._ended.is_set():
             return
         self._ended.set()
@@ -91,7 +92,7 @@ class Lock:
             self._thread.join(timeout=5.0)
         try:
             remove(self.path, self.owner.token, self.owner)
-        except OSError:  # no space for the guard, or the folder is gone
+        except OSError:  # no space for the guard, or the folder was removed
             with suppress(OSError):
                 found = read(self.path)
                 if found is not None and found.owner == self.owner:
@@ -102,7 +103,7 @@ class Lock:
             self._look()
             if self._lost:
                 return
-            with suppress(OSError):  # the next one may get through
+            with suppress(OSError):  # the next heartbeat may succeed
                 os.utime(self.path)
 
     def _look(self) -> None:
@@ -114,18 +115,18 @@ class Lock:
             except FileNotFoundError:
                 self._lost = True
             except OSError:
-                return  # nothing is known while the file system does not answer
+                return  # the state is unknown while the file system does not respond
 
 
 @contextmanager
 def folder_lock(path: Path, purpose: str, *, wait: bool = False, advice: str = WAIT) -> Iterator[Lock]:
-    """Hold a lock for as long as the block runs.
+    """Hold a lock while the block runs.
 
     Args:
-        path: the lock file; its folder is made, and removed again if nothing else was put into it.
-        purpose: who holds it, for messages, such as ``slimasr-train``.
-        wait: whether to wait for another owner, and say so, instead of refusing.
-        advice: what somebody who is refused can do.
+        path: the lock file; its folder is created, and removed again if it stays empty.
+        purpose: the holder, for messages, such as ``slimasr-train``.
+        wait: whether to wait for another owner, with a message, instead of refusing.
+        advice: what the user can do after a refusal.
 
     Raises:
         UserError: another process holds it (the message says who, since when, and what to do after a crash), or the
@@ -169,7 +170,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 def refuse_while_locked(path: Path, purpose: str, advice: str = WAIT) -> None:
-    """Raise `UserError` where another process holds a lock, for commands that read what the holder writes."""
+    """Raise `UserError` if another process holds a lock; for commands that read what the holder writes."""
     if not path.exists():
         return
     owner = Owner.here(purpose)
@@ -178,7 +179,7 @@ def refuse_while_locked(path: Path, purpose: str, advice: str = WAIT) -> None:
 
 
 def _acquire(path: Path, owner: Owner, patience: float, stale_seconds: float, advice: str) -> str | None:
-    """Take the lock, for at most ``patience`` seconds; gives a note where it was taken over."""
+    """Acquire the lock, trying for at most ``patience`` seconds; returns a note if it was taken over."""
     start = time.monotonic()
     pause = SHORTEST_PAUSE
     noted = False
@@ -201,7 +202,7 @@ def _acquire(path: Path, owner: Owner, patience: float, stale_seconds: float, ad
 
 
 def _refusal(error: HeldError, stale_seconds: float, advice: str) -> str:
-    """One line: who holds the lock, and what to do."""
+    """Describe in one line who holds the lock, and what to do."""
     owner = error.found.owner
     path = error.path.absolute()
     message = f"{error.path.parent}: in use by {owner or 'an unknown process'}; {advice}"
@@ -215,7 +216,7 @@ def _refusal(error: HeldError, stale_seconds: float, advice: str) -> str:
 
 @contextmanager
 def _released_when_terminated(lock: Lock) -> Iterator[None]:
-    """Release the lock also when SIGTERM ends the process, as a batch system does before it starts a job elsewhere."""
+    """Release the lock also when SIGTERM ends the process, which batch systems send before they move a job."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         yield
         return

@@ -1,13 +1,13 @@
-"""The lock file: created by one process only, removed only by whoever is sure of what it removes.
+"""The lock file, which only one process can create and only a process that has checked its content removes.
 
-A lock file appears whole: it is written under another name and linked into place. ``link`` is atomic on local disks
-and on NFS, where other ways of creating a file exclusively are not. The time of its last change is its owner's last
-heartbeat. Heartbeats are compared with the time of a file that was written just now, because the clocks of machines
-differ while a file system has only one.
+A lock file appears with its whole content: it is written under another name and linked into place. ``link`` is atomic
+on local disks and on NFS, where other ways of creating a file exclusively are not. The time of its last change is its
+owner's last heartbeat. Heartbeats are compared with the time of a file that was written just now, because the clocks
+of machines differ while a file system has only one.
 
 To remove a lock, a process first takes a second lock, the guard, which is named after the token of the first; then it
-looks again whether the lock is still the one that it wants to remove. So nobody removes a lock that another process
-took in the meantime. Guards are held for milliseconds, and the same rules apply to a guard whose owner was killed.
+checks again that the lock is still the one that it wants to remove. Thus no process removes a lock that another one
+acquired in the meantime. Guards are held for milliseconds; the same rules apply to a guard whose owner was killed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from slimasr.errors import UserError
 from slimasr.locking.owner import STALE_SECONDS, Owner
 
 SHORT_STALE_SECONDS = 60.0
-"""For locks that are held for a moment, guards among them."""
+"""The same for locks that are held briefly, including guards."""
 GUARD_PATIENCE = 5.0
 SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 0.5
@@ -33,11 +33,11 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 @dataclass(frozen=True)
 class Found:
-    """A lock file that is there.
+    """An existing lock file.
 
     Attributes:
-        owner: None where the file is damaged, as after a crash of its machine.
-        token: the owner's; of a damaged file, something that stands for this file alone.
+        owner: the owner; None if the file is damaged, for example after a crash of its machine.
+        token: the owner's token; for a damaged file, a value that identifies this file.
         renewed: time of the last heartbeat, by the clock of the file system.
     """
 
@@ -46,7 +46,7 @@ class Found:
     renewed: float
 
     def why_gone(self, now: float, stale_seconds: float) -> str | None:
-        """Why the owner is considered gone, None while it must be considered alive."""
+        """Why the owner is considered gone; None while it must be considered running."""
         age = now - self.renewed
         reason = None if self.owner is None else self.owner.why_gone(age)
         if reason is None and age > stale_seconds and not (self.owner and self.owner.is_here):
@@ -65,10 +65,10 @@ class HeldError(UserError):
 
 
 def take(path: Path, owner: Owner, stale_seconds: float = STALE_SECONDS) -> str | None:
-    """Create the lock file, also in place of one whose owner is gone.
+    """Create the lock file, or replace one whose owner is gone.
 
     Returns:
-        From whom it was taken over and why, None where it was free.
+        The previous owner and why it was replaced; None if the lock was free.
 
     Raises:
         HeldError: another process holds it.
@@ -82,7 +82,7 @@ def take(path: Path, owner: Owner, stale_seconds: float = STALE_SECONDS) -> str 
             return note
         found = read(path)
         if found is None:
-            continue  # it was released just now
+            continue  # it was released in the meantime
         reason = found.why_gone(now, stale_seconds)
         if reason is None or time.monotonic() > deadline:
             raise HeldError(path, found, now)
@@ -93,7 +93,7 @@ def take(path: Path, owner: Owner, stale_seconds: float = STALE_SECONDS) -> str 
 
 
 def read(path: Path) -> Found | None:
-    """The lock file as it is now, None where there is none."""
+    """Read the present lock file; None if there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             status = os.fstat(file.fileno())
@@ -123,10 +123,10 @@ def remove(path: Path, token: str, remover: Owner) -> bool:
 
 
 def is_mine(path: Path, owner: Owner) -> bool:
-    """Whether the lock is held by this owner. One that is gone without a successor is put back.
+    """Whether this owner holds the lock; a lock file that was removed and not replaced is created again.
 
     Raises:
-        OSError: its folder is gone, or the file system does not answer.
+        OSError: the folder was removed, or the file system does not respond.
     """
     found = read(path)
     if found is None:
@@ -137,7 +137,7 @@ def is_mine(path: Path, owner: Owner) -> bool:
 
 
 def _create(path: Path, owner: Owner) -> float | None:
-    """Create the lock file, unless there is one: then give the time by the clock of the file system."""
+    """Create the lock file and return None; if one exists, return the present time by the clock of the file system."""
     content = owner.to_json().encode()
     temporary = path.with_name(f".{path.name}.{owner.token}.tmp")
     try:
@@ -146,7 +146,7 @@ def _create(path: Path, owner: Owner) -> float | None:
             os.link(temporary, path)
         except OSError as error:
             if os.stat(temporary).st_nlink == 2:
-                return None  # NFS repeats a call whose answer was lost: the first one made the link
+                return None  # NFS repeats a call whose response was lost; the first call made the link
             if isinstance(error, FileExistsError):
                 return now
             if error.errno not in _NO_LINKS:
@@ -159,7 +159,7 @@ def _create(path: Path, owner: Owner) -> float | None:
 
 
 def _create_without_link(path: Path, content: bytes, now: float) -> float | None:
-    """The same on file systems that have no hard links, where the file is empty for a moment."""
+    """The same on file systems without hard links, where the file is briefly empty."""
     try:
         _write_new(path, content)
     except FileExistsError:
@@ -168,8 +168,8 @@ def _create_without_link(path: Path, content: bytes, now: float) -> float | None
 
 
 def _write_new(path: Path, content: bytes) -> float:
-    """Write a file that must not exist; gives the time of its last change."""
+    """Write a file that must not exist yet, and return the time of its last change."""
     with open(path, "xb") as file:
         file.write(content)
-    # After closing: before, a network file system may show the time of this machine.
+    # After closing, because before that a network file system may report the time of this machine.
     return path.stat().st_mtime

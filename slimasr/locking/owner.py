@@ -1,4 +1,4 @@
-"""Who holds a lock, and whether the holder may still be there."""
+"""The owner of a lock, and whether it may still be running."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 600.0
 """Seconds without a heartbeat after which an owner on another machine loses its lock."""
 LONGEST_COMMAND = 160
-"""Characters of a command line that a message quotes."""
+"""A message quotes at most this many characters of a command line."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The holder of a lock, as the lock file has it.
+    """The owner of a lock, as recorded in the lock file.
 
     Attributes:
         purpose: the command or the kind of work, in words.
         command: the command line.
         since: when the lock was taken, in the local time of its machine.
         identity: see `slimasr.locking.liveness.process_identity`.
-        token: no two locks have the same.
+        token: unique to this lock.
     """
 
     purpose: str
@@ -46,7 +46,7 @@ class Owner:
 
     @classmethod
     def here(cls, purpose: str) -> Owner:
-        """This process, about to take a lock."""
+        """This process as the owner of a new lock."""
         return cls(
             purpose=purpose,
             command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -60,23 +60,23 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
-        """The owner that a lock file names, None where the file is damaged."""
+        """Parse the owner in a lock file; None if the file is damaged."""
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError):
             return None
 
     def to_json(self) -> str:
-        """What the lock file holds."""
+        """The content of the lock file."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @property
     def is_here(self) -> bool:
-        """Whether it is, or was, a process of this machine since its last boot."""
+        """Whether the owner is or was a process on this machine since its last boot."""
         return is_here(self.identity)
 
     def why_gone(self, age: float) -> str | None:
-        """Why the owner is known to be gone, None while it may be running.
+        """Why the owner is known to be gone; None while it may be running.
 
         Args:
             age: seconds since its last heartbeat, by the clock of the file system.
@@ -97,11 +97,11 @@ class Owner:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
+    except (KeyError, OSError):  # a container may run under a user id without a name
         return str(os.getuid())
 
 
 def _uptime() -> float:
-    """Seconds since this machine was started; infinite where the system does not say."""
+    """Seconds since this machine was started; infinite if the system does not report it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return float("inf") if clock is None else time.clock_gettime(clock)

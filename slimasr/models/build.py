@@ -13,7 +13,7 @@ __all__ = ["build_model", "shrink_model_config"]
 
 
 def build_model(config: ModelConfig, loss: LossConfig | None, vocab_size: int, widths: Sequence[float]) -> Transducer:
-    """A model with random weights; ``loss=None`` omits the training-only heads.
+    """Build a model with random weights; ``loss=None`` omits the training-only heads.
 
     Raises:
         UserError: a number of channels is not whole at some width.

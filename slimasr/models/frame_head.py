@@ -11,7 +11,10 @@ from slimasr.elastic.linear import ElasticLinear
 
 
 class FrameHead(nn.Module):
-    """``W2 relu(W1 x)`` (paper 2, baseline A2). Only its input is elastic."""
+    """``W2 relu(W1 x)`` (paper 2, baseline A2). Only its input is elastic.
+
+    No stand-alone model contains it, so it has neither `count` nor `extract`.
+    """
 
     def __init__(self, input_dim: int, hidden_dim: int, vocab_size: int) -> None:
         super().__init__()
@@ -19,5 +22,5 @@ class FrameHead(nn.Module):
         self.outer = ElasticLinear(hidden_dim, vocab_size)
 
     def forward(self, x: Tensor, width: int) -> Tensor:
-        """(N, T, width) -> (N, T, V) scores."""
+        """(N, T, width) -> (N, T, V) scores; ``width`` is the residual width of the subnet."""
         return cast(Tensor, self.outer(F.relu(self.inner(x, inp=width))))

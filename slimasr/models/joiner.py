@@ -1,4 +1,4 @@
-"""The joiner combines encoder and predictor into scores over the vocabulary. Only its encoder side is elastic."""
+"""The joiner combines encoder and predictor into scores over the vocabulary; only its encoder side is elastic."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class GatedProjection(nn.Module):
     def __init__(self, input_dim: int, dim: int) -> None:
         super().__init__()
         self.linear = ElasticLinear(input_dim, dim)
+        # The output has the joiner's dimension at every width, so one norm serves all of them.
         self.norm = ElasticLayerNorm(dim, (dim,), "shared")
 
     def forward(self, x: Tensor, inp: int) -> Tensor:
@@ -27,11 +28,11 @@ class GatedProjection(nn.Module):
         return cast(Tensor, self.norm(F.relu(self.linear(x, inp=inp))))
 
     def count(self, out: int, inp: int, calls: int) -> Count:
-        """As `ElasticLinear.count`."""
+        """Count parameters and MACs, with the arguments of `ElasticLinear.count`."""
         return self.linear.count(out, inp, calls) + self.norm.count(out)
 
     def extract(self, inp: int) -> GatedProjection:
-        """A stand-alone projection of the first ``inp`` channels."""
+        """Copy the projection of the first ``inp`` channels into a stand-alone one."""
         dim = self.linear.out_features
         projection = GatedProjection(inp, dim)
         projection.linear = self.linear.extract(inp=inp)
@@ -40,11 +41,14 @@ class GatedProjection(nn.Module):
 
 
 Projection = ElasticLinear | GatedProjection
+"""What maps the encoder's output to the joiner: both have `count` and `extract` with the same arguments."""
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """tanh; in inference mode computed in place as ``2 sigmoid(2x) - 1``, which takes a third of the time on a CPU."""
-    return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0) if torch.is_inference_mode_enabled() else torch.tanh(x)
+    """Compute tanh; in inference mode in place as ``2 sigmoid(2x) - 1``, which takes a third of the time on a CPU."""
+    if torch.is_inference_mode_enabled():
+        return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
+    return torch.tanh(x)
 
 
 class Joiner(nn.Module):
@@ -69,7 +73,13 @@ class Joiner(nn.Module):
         return cast(Tensor, self.predictor_proj(predictor_out))
 
     def forward(self, am: Tensor, lm: Tensor) -> Tensor:
-        """Projected encoder and predictor outputs, shapes that broadcast to (..., J) -> (..., V) logits."""
+        """Compute (..., V) logits.
+
+        Args:
+            am: projected encoder output.
+            lm: projected predictor output; both shapes broadcast to (..., J).
+        """
+        # A new tensor, which `_tanh` may overwrite
         hidden = am + lm
         if self.config.activation == "tanh":
             hidden = _tanh(hidden)
@@ -78,21 +88,30 @@ class Joiner(nn.Module):
         return cast(Tensor, self.output(hidden))
 
     def count(self, width: int, frames: int, projection: Projection | None = None) -> Count:
-        """Size, and work of one call per encoder frame, without the predictor's projection.
+        """Count the parameters, and the MACs of one call per encoder frame, without the predictor's projection.
 
         Args:
+            width: residual width of the subnet.
+            frames: number of encoder frames.
             projection: the projection of the encoder's output; None = the joiner's own.
         """
         dim = self.config.dim
         vocab_size = self.output.out_features
         return (
             (projection or self.encoder_proj).count(dim, width, frames)
+            # no calls: it runs once per token, which `Transducer.count` adds to the predictor
             + self.predictor_proj.count(dim, self.predictor_proj.in_features, 0)
             + self.output.count(vocab_size, dim, frames)
         )
 
     def extract(self, config: JoinerConfig, width: int, projection: Projection | None = None) -> Joiner:
-        """A stand-alone joiner with its configuration ``config``. For ``projection`` see `count`."""
+        """Copy the joiner into a stand-alone one.
+
+        Args:
+            config: configuration of the stand-alone joiner.
+            width: see `count`.
+            projection: see `count`.
+        """
         predictor_dim = self.predictor_proj.in_features
         vocab_size = self.output.out_features
         joiner = Joiner(config, width, predictor_dim, vocab_size)

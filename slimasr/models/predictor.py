@@ -21,14 +21,15 @@ class PredictorState:
     tensors: tuple[Tensor, ...]
 
     def select(self, index: Tensor) -> PredictorState:
-        """The hypotheses with these (m,) indices."""
-        return PredictorState(tuple(t.index_select(0, index) for t in self.tensors))
+        """Return the states of the hypotheses with these (m,) indices, which may repeat."""
+        return PredictorState(tuple(tensor.index_select(0, index) for tensor in self.tensors))
 
     @staticmethod
     def where(mask: Tensor, new: PredictorState, old: PredictorState) -> PredictorState:
-        """``new`` where the (n,) mask is True, else ``old``."""
+        """Return ``new`` where the (n,) mask is True, and ``old`` elsewhere."""
 
         def pick(a: Tensor, b: Tensor) -> Tensor:
+            # The mask gets as many dimensions as the state: (n,) -> (n, 1, ...).
             return torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
 
         return PredictorState(tuple(map(pick, new.tensors, old.tensors)))
@@ -38,6 +39,7 @@ class Predictor(nn.Module, ABC):
     """A predictor: `forward` over whole label sequences and `step`, one label at a time, have equal results."""
 
     dim: int
+    """Number of output channels."""
 
     @abstractmethod
     def forward(self, y: Tensor) -> Tensor:
@@ -45,7 +47,7 @@ class Predictor(nn.Module, ABC):
 
     @abstractmethod
     def init_state(self, n: int, device: torch.device) -> PredictorState:
-        """The initial state for ``n`` hypotheses. The first `step` takes blank (0)."""
+        """Create the initial state for ``n`` hypotheses. The first `step` takes blank (0)."""
 
     @abstractmethod
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
@@ -53,7 +55,7 @@ class Predictor(nn.Module, ABC):
 
     @abstractmethod
     def count(self) -> Count:
-        """Parameters, and MACs of one step."""
+        """Count the parameters, and the MACs of one step."""
 
 
 class StatelessPredictor(Predictor):
@@ -68,20 +70,25 @@ class StatelessPredictor(Predictor):
         self.dim = config.dim
         self.context_size = config.context_size
         self.embedding = nn.Embedding(vocab_size, config.dim)
+        # Groups of 4 channels keep the convolution small; a dimension that does not divide gets a full one.
         groups = config.dim // 4 if config.dim % 4 == 0 else 1
         self.conv = nn.Conv1d(config.dim, config.dim, config.context_size, groups=groups, bias=False)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, y: Tensor) -> Tensor:
-        history = F.pad(F.pad(y, (1, 0), value=0), (self.context_size - 1, 0), value=-1)
+        # Blank comes first, as in `step`; before it there are no labels (-1), as in `init_state`.
+        labels = F.pad(y, (1, 0), value=0)
+        history = F.pad(labels, (self.context_size - 1, 0), value=-1)
         return self.over_history(history)
 
     def over_history(self, history: Tensor) -> Tensor:
         """(N, L) labels, -1 for none -> (N, L - context_size + 1, dim)."""
+        # -1 is no row of the table: look up row 0 instead, and multiply it by 0.
         embedded = self.embedding(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
         # A product of windows and filters, because a search feeds one window per hypothesis, for which the
         # convolution's own kernels take several times as long.
         windows = self.dropout(embedded).unfold(1, self.context_size, 1).unflatten(2, (self.conv.groups, -1))
+        # n utterance, l position, g group, i and o input and output channel of the group, k label of the window
         filters = self.conv.weight.unflatten(0, (self.conv.groups, -1))
         return F.relu(torch.einsum("nlgik,goik->nlgo", windows, filters).flatten(2))
 
@@ -95,6 +102,7 @@ class StatelessPredictor(Predictor):
     def count(self) -> Count:
         table = self.embedding.weight.numel()
         filters = self.conv.weight.numel()
+        # The embedding is quantised with one scale per row; looking it up takes no MACs.
         return Count(params=table + filters, quantized=table, scales=self.embedding.num_embeddings, macs=filters)
 
 
@@ -106,36 +114,46 @@ class LstmPredictor(Predictor):
         self.dim = config.dim
         self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
         self.dropout = nn.Dropout(config.dropout)
+        # torch applies this dropout between layers only and warns about a single layer.
         between = config.dropout if config.num_layers > 1 else 0.0
         self.lstm = nn.LSTM(config.embedding_dim, config.dim, config.num_layers, batch_first=True, dropout=between)
 
     def forward(self, y: Tensor) -> Tensor:
-        out, _ = self.lstm(self.dropout(self.embedding(F.pad(y, (1, 0), value=0))))
+        labels = F.pad(y, (1, 0), value=0)
+        embedded = self.dropout(self.embedding(labels))
+        out, _ = self.lstm(embedded)
         return self.dropout(out)
 
     def init_state(self, n: int, device: torch.device) -> PredictorState:
+        # Hidden and cell states, with hypotheses first as in every state; torch has the layers first.
         shape = (n, self.lstm.num_layers, self.dim)
         return PredictorState((torch.zeros(shape, device=device), torch.zeros(shape, device=device)))
 
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
         # Cell by cell, because nn.LSTM takes over ten times as long for a single step on a CPU.
         out = self.embedding(labels)
-        cells = []
-        for layer, before in enumerate(zip(*(t.unbind(1) for t in state.tensors), strict=True)):
+        hidden_before, cell_before = (tensor.unbind(1) for tensor in state.tensors)
+        hidden = []
+        cell = []
+        for layer, before in enumerate(zip(hidden_before, cell_before, strict=True)):
             names = (f"weight_ih_l{layer}", f"weight_hh_l{layer}", f"bias_ih_l{layer}", f"bias_hh_l{layer}")
-            out, c = torch.lstm_cell(out, before, *(getattr(self.lstm, name) for name in names))
-            cells.append((out, c))
-        return out, PredictorState(tuple(torch.stack(parts, dim=1) for parts in zip(*cells, strict=True)))
+            # The hidden state of a layer is the input of the next one, and of the last one the output.
+            out, cell_after = torch.lstm_cell(out, before, *(getattr(self.lstm, name) for name in names))
+            hidden.append(out)
+            cell.append(cell_after)
+        return out, PredictorState((torch.stack(hidden, dim=1), torch.stack(cell, dim=1)))
 
     def count(self) -> Count:
         table = self.embedding.weight.numel()
         weights = sum(p.numel() for name, p in self.lstm.named_parameters() if name.startswith("weight"))
         params = table + sum(p.numel() for p in self.lstm.parameters())
+        # One scale per row of the embedding, and of the input and recurrent matrices of each layer, which have the
+        # rows of four gates.
         scales = self.embedding.num_embeddings + 8 * self.dim * self.lstm.num_layers
         return Count(params=params, quantized=table + weights, scales=scales, macs=weights)
 
 
 def build_predictor(config: StatelessPredictorConfig | LstmPredictorConfig, vocab_size: int) -> Predictor:
-    """The predictor that a recipe names under ``model.predictor.kind``."""
+    """Build the predictor that a recipe names under ``model.predictor.kind``."""
     builders: dict[str, Callable[..., Predictor]] = {"stateless": StatelessPredictor, "lstm": LstmPredictor}
     return builders[config.kind](config, vocab_size)

@@ -22,8 +22,13 @@ from slimasr.supernet.cost import Cost
 from slimasr.supernet.subnet import Subnet
 
 COST_SECONDS = 10
+"""Length of the utterance on which MACs are counted; attention's grow faster than the length."""
+
 FRAMES_PER_SECOND = 100
+"""Feature frames per second of audio."""
+
 TRAINING_HEADS = ("simple_am_head", "simple_lm_head", "ctc_head", "frame_heads")
+"""Names of the modules that only losses use; a model has those that its losses need."""
 
 
 class Transducer(nn.Module):
@@ -44,7 +49,7 @@ class Transducer(nn.Module):
         widths: Sequence[float] = (1.0,),
         loss: LossConfig | None = None,
     ) -> None:
-        """A model with random weights.
+        """Build a model with random weights.
 
         Args:
             vocab_size: number of tokens, blank included.
@@ -58,6 +63,7 @@ class Transducer(nn.Module):
         self.config = config
         self.vocab_size = vocab_size
         self.widths = tuple(widths)
+        # Buffers, so that they are saved with the weights; see `set_feature_stats`.
         self.register_buffer("feature_mean", torch.zeros(config.num_mel_bins))
         self.register_buffer("feature_std", torch.ones(config.num_mel_bins))
         self.encoder = build_encoder(config.encoder, config.frontend, config.num_mel_bins, widths)
@@ -73,12 +79,13 @@ class Transducer(nn.Module):
             self.ctc_head = ElasticLinear(encoder_dim, vocab_size)
         if loss is not None and loss.auxiliary is not None:
             hidden = loss.auxiliary.hidden_dim
+            # The configuration counts the layers before a head; the key is the id of the last of them, from 0.
             heads = {str(count - 1): FrameHead(encoder_dim, hidden, vocab_size) for count in loss.auxiliary.layers}
             self.frame_heads = nn.ModuleDict(heads)
 
     @property
     def subsampling_factor(self) -> int:
-        """Feature frames per encoder frame."""
+        """Number of feature frames per encoder frame."""
         return self.encoder.frontend.subsampling_factor
 
     @property
@@ -89,22 +96,23 @@ class Transducer(nn.Module):
     def set_feature_stats(self, mean: Tensor, std: Tensor) -> None:
         """Set the (F,) mean and standard deviation of training features."""
         self.feature_mean.copy_(mean)
+        # A bin that never varies (digital silence, band-limited audio) must not divide by 0.
         self.feature_std.copy_(std.clamp(min=1e-5))
 
     def width_of(self, subnet: Subnet | None) -> int:
-        """Channels of the encoder output at a subnet."""
+        """Return the number of channels of the encoder output at a subnet."""
         return self.encoder.width_of(subnet)
 
     def encode(
         self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None, taps: Sequence[int] = ()
     ) -> EncoderOutput:
-        """(N, T, F) log-mel features, (N,) frames -> encoder output of a subnet."""
+        """Encode (N, T, F) log-mel features of (N,) frames with a subnet."""
         return cast(EncoderOutput, self.encoder(self.normalize(x), x_lens, subnet, taps))
 
     forward = encode
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Features with zero mean and unit variance over the training set."""
+        """Scale features to zero mean and unit variance over the training set."""
         return (x - self.feature_mean) / self.feature_std
 
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
@@ -112,7 +120,7 @@ class Transducer(nn.Module):
         return cast(Tensor, self.projection_of(subnet)(encoder_out, inp=self.width_of(subnet)))
 
     def projection_of(self, subnet: Subnet | None) -> Projection:
-        """The projection of a subnet's encoder output: its exit (see `exit_of`) or the joiner's own."""
+        """Return the projection of a subnet's encoder output: that of its exit (see `exit_of`) or the joiner's own."""
         depth = exit_of(self.config, subnet)
         return self.joiner.encoder_proj if depth is None else cast(GatedProjection, self.exits[str(depth)])
 
@@ -133,12 +141,13 @@ class Transducer(nn.Module):
         return cast(Tensor, self.frame_heads[str(layer)](hidden, self.width_of(subnet)))
 
     def count(self, subnet: Subnet | None = None) -> Cost:
-        """The cost of the stand-alone subnet, without training-only heads."""
+        """Count the cost of the stand-alone subnet, without training-only heads."""
         frames = COST_SECONDS * FRAMES_PER_SECOND
         encoder_frames = self.encoder.output_frames(frames)
         predictor = self.predictor.count()
         work = self.encoder.count(subnet, frames)
         work += self.joiner.count(self.width_of(subnet), encoder_frames, self.projection_of(subnet))
+        # Runs once per emitted token, as the predictor does.
         projection = self.joiner.predictor_proj.weight.numel()
         return Cost(
             params=work.params + predictor.params,
@@ -149,7 +158,8 @@ class Transducer(nn.Module):
         )
 
     def extract(self, subnet: Subnet) -> Transducer:
-        """A stand-alone model of one subnet with equal output, only its weights and no training-only heads."""
+        """Copy one subnet into a stand-alone model with equal output, without training-only heads."""
+        # The parts of the new model are replaced one by one; its own random weights are never used.
         model = Transducer(shrink_model_config(self.config, subnet), self.vocab_size)
         model.encoder = self.encoder.extract(subnet)
         model.joiner = self.joiner.extract(model.config.joiner, self.width_of(subnet), self.projection_of(subnet))
@@ -159,18 +169,22 @@ class Transducer(nn.Module):
 
 
 def exit_of(config: ModelConfig, subnet: Subnet | None) -> int | None:
-    """The exit at which a subnet ends: its depth, if its path is a prefix of the layers.
+    """Return the exit at which a subnet ends: its depth, if its path is a prefix of the layers and has an exit.
 
     A subnet without a path is the full depth with the joiner's own projection; an exit after the last layer belongs to
     the path that lists all layers.
     """
     path = None if subnet is None else subnet.path
-    is_prefix = path is not None and path == tuple(range(len(path)))
-    return len(path) if path is not None and is_prefix and len(path) in config.exits else None
+    if path is None:
+        return None
+    depth = len(path)
+    is_prefix = path == tuple(range(depth))
+    return depth if is_prefix and depth in config.exits else None
 
 
 def shrink_model_config(config: ModelConfig, subnet: Subnet) -> ModelConfig:
-    """The configuration of a subnet's stand-alone model."""
+    """Return the configuration of a subnet's stand-alone model."""
+    # A stand-alone model ends where its exit was, so the projection of the exit becomes that of the joiner.
     gated = exit_of(config, subnet) is not None
     changes = {
         "joiner": config.joiner.model_copy(update={"projection": "gated"}) if gated else config.joiner,

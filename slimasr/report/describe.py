@@ -181,7 +181,7 @@ def _energy(study: Study) -> list[Picture]:
             Series(f"one supernet and its search ({name})", supernet, line="solid", color=COLORS[0]),
         ]
         title = f"{'Energy' if metered else unit} for deployed models: {name}"
-        y = Axis("energy" if metered else "time, as energy was not metered", unit, from_zero=True)
+        y = Axis("energy" if metered else "time, energy not metered", unit, from_zero=True)
         chart = _chart(title, note, Axis("deployed models"), y, series)
         pictures.append(Picture(_numbered("energy", len(pictures)), (chart,)))
     return pictures
@@ -217,7 +217,7 @@ def _curves(title: str, lines: Sequence[tuple[str, Run, SubnetRecord]]) -> list[
             points = tuple(Point(p.epoch, p.values[logged]) for p in run.curve if logged in p.values)
             if points:
                 series.append(Series(name, points, line=dash, color=color))
-        charts.append(_chart(f"{title}: {y.title} over epochs", "", Axis("epoch"), y, series))
+        charts.append(_chart(f"{title}: {y.title}", "", Axis("epoch"), y, series))
     return charts if any(chart.panels[0].series for chart in charts) else []
 
 

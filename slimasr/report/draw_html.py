@@ -83,7 +83,8 @@ def _hover_template(chart: Chart, series: Series, name: str) -> str:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    options: dict[str, Any] = {"title": axis.label, "automargin": True, "fixedrange": True}
+    options: dict[str, Any] = {"automargin": True, "fixedrange": True}
+    options["title"] = {"text": axis.label, "font": {"size": 13}}
     options |= {"gridcolor": "#e5e5e5", "zeroline": False, "linecolor": "#888", "ticks": "outside"}
     if axis.from_zero:
         options["rangemode"] = "tozero"

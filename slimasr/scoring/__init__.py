@@ -1,4 +1,4 @@
-"""Word error rates as Kaldi users know them. A leaf: needs kaldialign and numpy, never torch."""
+"""Word error rates and their files in Kaldi's layouts. The package needs kaldialign and numpy, but not torch."""
 
 from slimasr.scoring.alignment import Alignment, EditCounts, Utterance, align, word_errors
 from slimasr.scoring.bootstrap import PairedComparison, compare

@@ -1,4 +1,4 @@
-"""Words of a reference aligned with words of a hypothesis, and the edits counted."""
+"""Align the words of references and hypotheses, and count the edits."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import kaldialign
 
-# A word never holds a space, so this cannot be mistaken for one, whatever the transcripts contain.
+# A word never contains a space, so this cannot be confused with any word of a transcript.
 _NO_WORD = " "
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """What was said and what was recognised, as words."""
+    """The reference and the hypothesis of an utterance, as words."""
 
     id: str
     ref: tuple[str, ...]
@@ -22,7 +22,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class EditCounts:
-    """Edits that turn references into hypotheses; counts of several utterances add up with ``+``."""
+    """Numbers of edits between references and hypotheses; counts of several utterances are added with ``+``."""
 
     correct: int = 0
     substitutions: int = 0
@@ -39,18 +39,18 @@ class EditCounts:
 
     @property
     def words(self) -> int:
-        """Words of the reference."""
+        """Number of words in the reference."""
         return self.correct + self.substitutions + self.deletions
 
     @property
     def errors(self) -> int:
-        """All edits but the correct words."""
+        """Number of substitutions, deletions and insertions."""
         return self.substitutions + self.insertions + self.deletions
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """An utterance's words side by side.
+    """The aligned words of an utterance.
 
     Attributes:
         id: utterance id.
@@ -73,8 +73,8 @@ class Alignment:
 def align(utterance: Utterance) -> Alignment:
     """The alignment with the fewest edits (Levenshtein distance with equal costs, as in Kaldi).
 
-    Several alignments may have equally few edits. Which of them is chosen may differ from Kaldi's choice, so that
-    substitutions, insertions and deletions may differ one by one from Kaldi's figures; their sum is always equal.
+    Several alignments may have the same number of edits. The choice among them may differ from Kaldi's, so the numbers
+    of substitutions, insertions and deletions may differ from Kaldi's; their sum is always equal.
     """
     pairs = kaldialign.align(utterance.ref, utterance.hyp, _NO_WORD)
     return Alignment(utterance.id, tuple((_word(ref), _word(hyp)) for ref, hyp in pairs))

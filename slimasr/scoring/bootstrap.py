@@ -1,8 +1,8 @@
-"""How sure a word error rate is, and whether one system is better than another.
+"""Confidence intervals of word error rates, and comparisons of two systems.
 
 Utterances are drawn with replacement, as in Bisani and Ney, "Bootstrap estimates for confidence intervals in
-ASR performance evaluation" (ICASSP 2004). They are put in the order of their ids first: the draws follow from a seed,
-so that the same results give the same figures in whatever order they came.
+ASR performance evaluation" (ICASSP 2004). They are sorted by id first: the draws depend on a seed, so the results do
+not depend on the order of the input.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class PairedComparison:
     Attributes:
         wer1: WER of the first system.
         wer2: WER of the second system.
-        difference: ``wer2 - wer1``; negative where the second system is better.
+        difference: ``wer2 - wer1``; negative if the second system is better.
         ci95: 95 % interval of the difference (percentiles over the resampled sets); None for a single utterance,
-            of which all resampled sets are copies.
-        probability: fraction of resampled sets on which the second system makes fewer errors; None likewise.
+            because all resampled sets are copies of it.
+        probability: fraction of resampled sets on which the second system makes fewer errors; None for a single
+            utterance.
     """
 
     wer1: float
@@ -49,10 +50,10 @@ class PairedComparison:
 def wer_interval(
     utterances: Sequence[Utterance], *, replications: int = REPLICATIONS, seed: int = 0
 ) -> tuple[float, float] | None:
-    """95 % interval of the WER in percent (normal approximation, cut at 0), None where it does not exist.
+    """95 % interval of the WER in percent (normal approximation, limited to 0 and above), None if it does not exist.
 
-    It does not exist without words in the reference, nor where a resampled set may have none, nor for a single
-    utterance, which resampling only repeats.
+    It does not exist if the references have no words, if a resampled set may have none, or for a single utterance,
+    which resampling only repeats.
     """
     if len(utterances) < 2 or not any(u.ref for u in utterances):
         return None
@@ -74,7 +75,7 @@ def compare(
 ) -> PairedComparison:
     """Compare two systems on the same utterances, resampling both together.
 
-    A single utterance gives a difference, but neither interval nor probability.
+    A single utterance has a difference, but neither an interval nor a probability.
 
     Raises:
         UserError: the systems were not run on the same utterances and references, or no reference has a word.

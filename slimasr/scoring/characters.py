@@ -1,4 +1,4 @@
-"""Utterances cut into characters, for character error rates."""
+"""Split utterances into characters, for character error rates."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from slimasr.scoring.alignment import Utterance
 
 
 def in_characters(utterance: Utterance) -> Utterance:
-    """The utterance with characters for words: extended grapheme clusters, without the spaces between words.
+    """Replace the words of an utterance by characters: extended grapheme clusters, without the spaces between words.
 
-    A cluster (Unicode Standard Annex 29) is what readers take for one character: a letter with its accents, an Indic
-    consonant with its signs, a Hangul syllable of several jamo, an emoji of several parts. Clusters are equal where
-    their code points are: ``\u00e9`` and ``e\u0301`` are not.
+    A cluster (Unicode Standard Annex 29) is what readers perceive as one character: a letter with its accents, an Indic
+    consonant with its signs, a Hangul syllable of several jamo, an emoji of several parts. Clusters are equal if their
+    code points are: ``\u00e9`` and ``e\u0301`` are not.
     """
     return Utterance(utterance.id, _clusters(utterance.ref), _clusters(utterance.hyp))
 
 
 def _clusters(words: Iterable[str]) -> tuple[str, ...]:
-    # ESPnet's files of characters write the space between words as a word of its own.
+    # ESPnet's character files write the space between words as a separate word.
     spoken = (word for word in words if word != "<space>")
     return tuple(cluster for word in spoken for cluster in (word if word.isascii() else iter_graphemes(word)))

@@ -35,6 +35,7 @@ def choose_finalists(search: Search, history: History) -> list[Subnet]:
     if config.kind == "exhaustive":
         wanted = {candidate.subnet for candidate in measured}
         wanted |= {subnet for subnet in (space.max, space.min) if subnet in history}
+        # In the order of the space, largest first, as tables list them.
         return [subnet for subnet in space if subnet in wanted]
     front = find_front((candidate.measurement() for candidate in measured), config.cost)
     largest_first = [measurement.subnet for measurement in reversed(front)]
@@ -82,6 +83,7 @@ def _measure_finalists(search: Search, subnets: Sequence[Subnet], lock: Lock) ->
 def write_front(search: Search, history: History, finalists: Sequence[Measurement]) -> list[Measurement]:
     """Write ``search/front.json``, with all costs of the finalists, and return the Pareto front, cheapest first."""
     config = search.experiment.config
+    # Finalists have time and memory too; candidates have counted costs alone.
     full = {measurement.subnet: measurement for measurement in finalists}
     within = history.within(search.feasible.limits)
     front = find_front((candidate.measurement() for candidate in within.measured), config.search.cost)

@@ -70,6 +70,7 @@ class Planned(Generator):
     def propose(self, history: History) -> Proposal | None:
         while self._generation < self.generations:
             if not self._members:
+                # Only what was finished before the generation began: later results must not change the plan.
                 earlier = history.before(self._generation)
                 self._members = sorted(self.plan(self._generation, earlier), key=self._order)
             free = [index for index, subnet in enumerate(self._members) if subnet not in history]
@@ -171,6 +172,7 @@ class Evolution(Planned):
         return min(planned, self._feasible.space.count())
 
     def plan(self, generation: int, earlier: History) -> Sequence[Subnet]:
+        # A seed per generation: a worker that joins later makes the same plan without those before it.
         rng = random.Random(f"{self._seed}/search/{generation}")
         if generation == 0:
             return self._feasible.sample(self._config.initial, rng, self._config.buckets)
@@ -195,6 +197,7 @@ class Evolution(Planned):
     ) -> list[Subnet]:
         """New children within the limits: ``number`` of them, or fewer where they are hard to find."""
         children: dict[Subnet, None] = {}
+        # In a small space nearly all children are known already; it has this many others at most.
         left = self._feasible.space.count() - len(earlier) - len(siblings)
         for _ in range(DRAWS * number):
             if len(children) == min(number, left):

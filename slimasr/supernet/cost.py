@@ -1,4 +1,4 @@
-"""Costs of a subnet on a device, summed over the counts of its layers."""
+"""Costs of a subnet on a device, which are sums over its layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Count:
     """Size and work of a part of a network; parts add up with ``+``.
 
     Attributes:
-        params: parameters, float or not.
+        params: number of parameters, whether quantised or not.
         quantized: number of parameters that int8 export stores in one byte (weights of linear layers and embeddings).
         scales: number of their float32 scales, one per output channel.
         macs: multiply-accumulate operations of the counted call.
@@ -31,7 +31,7 @@ class Count:
 
     @property
     def int8_bytes(self) -> int:
-        """Bytes on a device: quantised weights x 1, float parameters and scales x 4."""
+        """Bytes on a device: 1 for each quantised weight, 4 for each float parameter and each scale."""
         return self.quantized + 4 * (self.params - self.quantized + self.scales)
 
 
@@ -40,7 +40,7 @@ class Cost:
     """The counted costs of a subnet; the search adds measured ones.
 
     Attributes:
-        params: parameters of the stand-alone model.
+        params: number of parameters of the stand-alone model.
         int8_bytes: see `Count.int8_bytes`.
         paper_size: params x 1 byte, the "model size" of papers.
         macs: MACs per second of audio, counted on 10 s: encoder, and joiner once per encoder frame.
@@ -87,15 +87,13 @@ COST_UNITS = {
         CostUnit("params", "parameters", "parameters", "million", "params M", 1e6, 3),
         CostUnit("int8_bytes", "bytes in int8", "size in int8", "MB", "int8 MB", 1e6, 3),
         CostUnit("paper_size", "bytes", "model size as papers count it", "MB", "paper size MB", 1e6, 3),
-        CostUnit(
-            "macs", "MACs per second of audio", "multiply-accumulates per second of audio", "million", "MMACs/s", 1e6, 1
-        ),
+        CostUnit("macs", "MACs per second of audio", "MACs per second of audio", "million", "MMACs/s", 1e6, 1),
         CostUnit("predictor_macs", "MACs per token", "predictor MACs per token", "thousand", "predictor kMACs", 1e3, 1),
         CostUnit(
             "rtf",
             "real-time factor",
             "real-time factor (RTF), one thread",
-            "seconds per second of audio",
+            "s/s",
             "RTF",
             1.0,
             4,

@@ -1,4 +1,4 @@
-"""Pareto fronts and limits: which measured subnets are worth deploying, and which one fits a device."""
+"""Pareto fronts and limits, which choose among measured subnets the ones to deploy and the one for a device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from slimasr.supernet.cost import COST_UNITS
 from slimasr.supernet.subnet import Subnet
 
 MEGABYTE = 1e6
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Measurement:
     """One subnet as the search knows it.
 
     Attributes:
-        subnet: what was measured.
+        subnet: the subnet that was measured.
         wer: dev WER in percent.
-        dev_loss: transducer loss per reference token on dev; None where the WER was too high for it to matter.
+        dev_loss: transducer loss per reference token on dev; None if the WER was too high for the loss to matter.
         costs: cost name -> value; lower is better for all of them.
     """
 
@@ -31,14 +32,14 @@ class Measurement:
 
     @property
     def fitness(self) -> tuple[float, float]:
-        """WER, then loss: the best subnet has the smallest pair. A missing or non-finite figure never wins."""
+        """WER, then loss: the best subnet has the smallest pair. A missing or non-finite value never wins."""
         return finite_or_inf(self.wer), finite_or_inf(self.dev_loss)
 
     def cost(self, name: str) -> float:
-        """One cost.
+        """Return one cost.
 
         Raises:
-            UserError: it has not been measured.
+            UserError: this cost of the subnet has not been measured.
         """
         if name not in self.costs:
             raise _not_measured(self.subnet, name)
@@ -46,22 +47,28 @@ class Measurement:
 
 
 def finite_or_inf(value: float | None) -> float:
-    """The value, or infinity where there is none or it is not finite: such a figure must lose every comparison."""
+    """Return the value, or infinity if it is missing or not finite: such a value must lose every comparison."""
     return value if value is not None and math.isfinite(value) else math.inf
 
 
 def find_front(measurements: Iterable[Measurement], cost: str) -> list[Measurement]:
-    """The non-dominated subnets, cheapest first.
+    """Find the Pareto front of WER and one cost, cheapest subnet first.
 
     A subnet is dominated when another one is no worse in dev WER and cost and better in at least one of the
     two; subnets equal in both stay together.
     """
     front: list[Measurement] = []
     known = (m for m in measurements if math.isfinite(finite_or_inf(m.wer)))
-    for item in sorted(known, key=lambda m: (m.cost(cost), *m.fitness)):
-        better = not front or item.wer < front[-1].wer
-        if better or (item.wer, item.cost(cost)) == (front[-1].wer, front[-1].cost(cost)):
-            front.append(item)
+    # By rising cost, and by WER among equal costs: all that could dominate a subnet comes before it, and the last one
+    # on the front has the lowest WER so far.
+    for candidate in sorted(known, key=lambda m: (m.cost(cost), *m.fitness)):
+        if not front:
+            front.append(candidate)
+            continue
+        last = front[-1]
+        equal = (candidate.wer, candidate.cost(cost)) == (last.wer, last.cost(cost))
+        if candidate.wer < last.wer or equal:
+            front.append(candidate)
     return front
 
 
@@ -82,8 +89,9 @@ class Limits:
         max_macs: float | None,
         max_rtf: float | None,
     ) -> Limits:
-        """The limits that the command-line options name (a megabyte is 1e6 bytes)."""
-        return cls(max_params, None if max_int8_mb is None else max_int8_mb * MEGABYTE, max_macs, max_rtf)
+        """Create the limits from the values of command-line options (a megabyte is 1e6 bytes)."""
+        max_int8_bytes = None if max_int8_mb is None else max_int8_mb * MEGABYTE
+        return cls(max_params, max_int8_bytes, max_macs, max_rtf)
 
     @property
     def given(self) -> dict[str, float]:
@@ -92,14 +100,14 @@ class Limits:
         return {name: bound for name, bound in bounds.items() if bound is not None}
 
     def tightened(self, other: Limits) -> Limits:
-        """Where both have a bound, the lower one."""
+        """Combine two sets of limits: each bound is the lower of the two."""
         bounds = self.given
         for name, bound in other.given.items():
             bounds[name] = min(bounds.get(name, bound), bound)
         return Limits(**bounds)
 
     def excess(self, costs: Mapping[str, float]) -> float:
-        """The largest ratio of cost to bound: at most 1 when all limits hold.
+        """Return the largest ratio of cost to bound: at most 1 if all limits hold.
 
         Args:
             costs: cost name -> value; every limited cost is among them.
@@ -107,42 +115,44 @@ class Limits:
         return max((_ratio(costs[name], bound) for name, bound in self.given.items()), default=0.0)
 
     def allow(self, costs: Mapping[str, float]) -> bool:
-        """Whether all limits hold; ``costs`` as in `excess`."""
+        """Return whether all limits hold. For ``costs`` see `excess`."""
         return self.excess(costs) <= 1.0
 
 
 def best_under(measurements: Sequence[Measurement], limits: Limits) -> Measurement:
-    """The subnet of lowest dev WER among those within the limits; dev loss, then size, break ties.
+    """Choose the subnet with the lowest dev WER within the limits; dev loss, then parameters, break ties.
 
-    Subnets that lack a limited cost are skipped: a search measures time for the Pareto front alone.
+    Subnets that lack a limited cost are skipped: a search measures time only for the Pareto front.
 
     Raises:
-        UserError: no subnet meets the limits; names the one that misses them least.
+        UserError: no subnet meets the limits; the message names the one that misses them least.
     """
     if not measurements:
         raise UserError("no subnet has been measured yet: run stage 5 (slimasr-search) first")
-    judged = [m for m in measurements if limits.given.keys() <= m.costs.keys()]
-    if not judged:
+    comparable = [m for m in measurements if limits.given.keys() <= m.costs.keys()]
+    if not comparable:
+        # No subnet has all limited costs, so the first one lacks at least one.
         first = measurements[0]
-        raise _not_measured(first.subnet, next(name for name in limits.given if name not in first.costs))
-    fitting = [m for m in judged if limits.allow(m.costs)]
+        missing = next(name for name in limits.given if name not in first.costs)
+        raise _not_measured(first.subnet, missing)
+    fitting = [m for m in comparable if limits.allow(m.costs)]
     if not fitting:
-        raise no_subnet_meets(limits, {m.subnet: m.costs for m in judged})
+        raise no_subnet_meets(limits, {m.subnet: m.costs for m in comparable})
     return min(fitting, key=lambda m: (*m.fitness, m.cost("params")))
 
 
 def no_subnet_meets(limits: Limits, costs: Mapping[Subnet, Mapping[str, float]]) -> UserError:
-    """The error that says so; it names the subnet that misses the limits least.
+    """Create the error for limits that no subnet meets; it names the subnet that misses them least.
 
     Args:
-        costs: the costs of every subnet that was looked at, ``params`` and the limited ones among them.
+        costs: the costs of every subnet that was considered, including ``params`` and all limited costs.
     """
     nearest = min(costs, key=lambda subnet: (limits.excess(costs[subnet]), costs[subnet]["params"]))
-    has = costs[nearest]
-    asked = ", ".join(f"{name} <= {_figure(bound)}" for name, bound in limits.given.items())
-    above = [name for name, bound in limits.given.items() if has[name] > bound]
-    found = ", ".join(f"{_figure(has[name])} {COST_UNITS[name].raw}" for name in above)
-    return UserError(f"no subnet meets {asked}: the nearest is {nearest.id} with {found}")
+    nearest_costs = costs[nearest]
+    bounds = ", ".join(f"{name} <= {_figure(bound)}" for name, bound in limits.given.items())
+    exceeded = [name for name, bound in limits.given.items() if nearest_costs[name] > bound]
+    excess = ", ".join(f"{_figure(nearest_costs[name])} {COST_UNITS[name].raw}" for name in exceeded)
+    return UserError(f"no subnet meets {bounds}: the nearest is {nearest.id} with {excess}")
 
 
 def _not_measured(subnet: Subnet, cost: str) -> UserError:
@@ -150,10 +160,12 @@ def _not_measured(subnet: Subnet, cost: str) -> UserError:
 
 
 def _ratio(cost: float, bound: float) -> float:
+    # A bound of 0 is met only by a cost of 0, and missed infinitely by every other.
     if bound <= 0:
         return 1.0 if cost <= bound else float("inf")
     return cost / bound
 
 
 def _figure(value: float) -> str:
+    """Format a cost for a message: whole numbers for counts, three digits for factors."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

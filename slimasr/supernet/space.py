@@ -15,6 +15,7 @@ from slimasr.supernet.subnet import Subnet, scaled
 
 Number = TypeVar("Number", int, float)
 Gene = int | float
+"""The value of one choice: a width, a depth, or a number of units."""
 
 
 class SearchSpace(ABC):
@@ -37,15 +38,15 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def count(self) -> int:
-        """Number of different subnets."""
+        """Count the different subnets."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[Subnet]:
-        """All subnets, largest first. Check `count` before iterating over a combinatorial space."""
+        """Iterate over all subnets, largest first. Check `count` before: there may be too many."""
 
     @abstractmethod
     def __contains__(self, subnet: object) -> bool:
-        """Whether the subnet is one of this space."""
+        """Return whether the subnet is one of this space."""
 
     @property
     @abstractmethod
@@ -54,23 +55,23 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def genes_of(self, subnet: Subnet) -> dict[str, Gene]:
-        """The choices of a subnet, without those of dropped layers."""
+        """Return the choices of a subnet, without those of dropped layers."""
 
     @abstractmethod
     def from_genes(self, genes: Mapping[str, Gene]) -> Subnet:
-        """The subnet with these choices, which are those of all genes or at least of the layers that run."""
+        """Create the subnet with these choices, which are those of all genes or at least of the layers that run."""
 
     @abstractmethod
     def sample(self, rng: random.Random) -> Subnet:
-        """A subnet drawn uniformly over genes."""
+        """Draw a subnet: each gene uniformly from its choices, so not every subnet is equally likely."""
 
     @abstractmethod
     def mutate(self, subnet: Subnet, rng: random.Random, probability: float) -> Subnet:
-        """A copy in which each gene is drawn again with the given probability."""
+        """Copy a subnet; each gene is drawn again with the given probability."""
 
     @abstractmethod
     def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
-        """A child that takes each gene from either parent."""
+        """Create a child that takes each gene from either parent."""
 
     def parse(self, text: str) -> Subnet:
         """Parse a width (``0.5``), an id (``w0.5``), ``max``, ``min`` or JSON.
@@ -87,6 +88,11 @@ class SearchSpace(ABC):
         return subnet
 
     def _read(self, text: str) -> Subnet | None:
+        """Read a subnet, which may lie outside the space; None = the text is an unknown id.
+
+        Raises:
+            ValueError: the text is not valid JSON or not a valid width.
+        """
         if text in ("max", "min"):
             return self.max if text == "max" else self.min
         if text.startswith("{"):
@@ -94,10 +100,11 @@ class SearchSpace(ABC):
         try:
             return Subnet(width=float(text))
         except ValueError:
-            return next((s for s in self if s.id == text), None)
+            return next((subnet for subnet in self if subnet.id == text), None)
 
     def _hint(self) -> str:
-        return f"choose one of: {', '.join(s.id for s in self)}"
+        """Say in an error message which subnets exist."""
+        return f"choose one of: {', '.join(subnet.id for subnet in self)}"
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ class WidthSpace(SearchSpace):
     choices: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        # The only way to set a field of a frozen data class
         object.__setattr__(self, "choices", _descending(self.choices))
 
     @property
@@ -125,9 +133,10 @@ class WidthSpace(SearchSpace):
         return len(self.choices)
 
     def __iter__(self) -> Iterator[Subnet]:
-        return (Subnet(w) for w in self.choices)
+        return (Subnet(width) for width in self.choices)
 
     def __contains__(self, subnet: object) -> bool:
+        # Comparing with the plain width refuses subnets with a path or units.
         return isinstance(subnet, Subnet) and subnet.width in self.choices and subnet == Subnet(subnet.width)
 
     @property
@@ -144,7 +153,9 @@ class WidthSpace(SearchSpace):
         return Subnet(rng.choice(self.choices))
 
     def mutate(self, subnet: Subnet, rng: random.Random, probability: float) -> Subnet:
-        return self.sample(rng) if rng.random() < probability else subnet
+        if rng.random() < probability:
+            return self.sample(rng)
+        return subnet
 
     def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
         return rng.choice((a, b))
@@ -155,7 +166,8 @@ class LayerSpace(SearchSpace):
     """Subnets that differ in depth and, layer by layer, in the units of named modules (paper 2, section 3.1).
 
     Layers are dropped at the output side. A subnet has no genes that keep everything, so the max subnet of a width is
-    ``Subnet(width)``. At a width below 1, units are scaled by it.
+    ``Subnet(width)``. At a width below 1, units are scaled by it: a `Subnet` holds the scaled sizes, while genes and
+    the dictionaries of sizes inside this class hold those at width 1.
 
     Attributes:
         depths: numbers of layers, descending.
@@ -168,6 +180,7 @@ class LayerSpace(SearchSpace):
     choices: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
+        # Every order of the same choices is the same space, with the same random draws.
         units = sorted((module, _descending(sizes)) for module, sizes in self.units)
         object.__setattr__(self, "depths", _descending(self.depths))
         object.__setattr__(self, "units", tuple(units))
@@ -191,12 +204,15 @@ class LayerSpace(SearchSpace):
         per_layer = 1
         for _, sizes in self.units:
             per_layer *= len(sizes)
+        # Layers choose independently, and dropped layers have no choices.
         return len(self.choices) * sum(per_layer**depth for depth in self.depths)
 
     def __iter__(self) -> Iterator[Subnet]:
         for width, depth in itertools.product(self.choices, self.depths):
-            keys = [(layer, module) for layer in range(depth) for module, _ in self.units]
-            for sizes in itertools.product(*(sizes for _ in range(depth) for _, sizes in self.units)):
+            genes = self._genes(depth)
+            keys = [key for key, _ in genes]
+            # Without units there is one empty product: the depth as it is.
+            for sizes in itertools.product(*(choices for _, choices in genes)):
                 yield self._subnet(width, depth, dict(zip(keys, sizes, strict=True)))
 
     def __contains__(self, subnet: object) -> bool:
@@ -205,6 +221,7 @@ class LayerSpace(SearchSpace):
         depth = self._depth(subnet)
         if depth not in self.depths or subnet.path not in (None, tuple(range(depth))):
             return False
+        # Genes that keep everything may be absent or explicit here: sizes[0] is allowed as well.
         allowed = {
             f"{layer}.{module}": [scaled(size, subnet.width) for size in sizes]
             for layer in range(depth)
@@ -223,39 +240,50 @@ class LayerSpace(SearchSpace):
 
     def from_genes(self, genes: Mapping[str, Gene]) -> Subnet:
         depth = int(genes["depth"])
-        sizes = {key: int(genes[f"{key[0]}.{key[1]}"]) for key, _ in self._genes(depth)}
+        # Genes of layers beyond the depth are ignored.
+        sizes = {(layer, module): int(genes[f"{layer}.{module}"]) for (layer, module), _ in self._genes(depth)}
         return self._subnet(genes["width"], depth, sizes)
 
     def sample(self, rng: random.Random) -> Subnet:
         width = rng.choice(self.choices)
         depth = rng.choice(self.depths)
-        return self._subnet(width, depth, {key: rng.choice(sizes) for key, sizes in self._genes(depth)})
+        sizes = {key: rng.choice(choices) for key, choices in self._genes(depth)}
+        return self._subnet(width, depth, sizes)
 
     def mutate(self, subnet: Subnet, rng: random.Random, probability: float) -> Subnet:
-        """Layers that a larger depth adds are drawn at random."""
+        """Copy a subnet; each gene is drawn again with the given probability, those of added layers always."""
         width = rng.choice(self.choices) if rng.random() < probability else subnet.width
         depth = rng.choice(self.depths) if rng.random() < probability else self._depth(subnet)
         old = self._sizes(subnet)
-        sizes = {
-            key: rng.choice(choices) if key not in old or rng.random() < probability else old[key]
-            for key, choices in self._genes(depth)
-        }
+        sizes = {}
+        for key, choices in self._genes(depth):
+            # An added layer takes no random number for whether it changes. The order of draws fixes the results of a
+            # seed, so it must stay.
+            if key not in old or rng.random() < probability:
+                sizes[key] = rng.choice(choices)
+            else:
+                sizes[key] = old[key]
         return self._subnet(width, depth, sizes)
 
     def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
-        """Layers that only one parent has are taken from it."""
+        """Create a child that takes each gene from either parent; layers of only one parent are taken from it."""
         width = rng.choice((a.width, b.width))
         depth = rng.choice((self._depth(a), self._depth(b)))
         parents = [self._sizes(a), self._sizes(b)]
-        sizes = {key: rng.choice([parent[key] for parent in parents if key in parent]) for key, _ in self._genes(depth)}
+        sizes = {}
+        for key, _ in self._genes(depth):
+            inherited = [parent[key] for parent in parents if key in parent]
+            sizes[key] = rng.choice(inherited)
         return self._subnet(width, depth, sizes)
 
     def canonical(self, subnet: Subnet) -> Subnet:
-        """The same network without genes that keep everything."""
+        """Return the same network without genes that keep everything."""
         return self._subnet(subnet.width, self._depth(subnet), self._sizes(subnet))
 
     def _read(self, text: str) -> Subnet | None:
+        """Read a subnet as `SearchSpace._read` does, but of the ids only those without units."""
         if text.startswith("{"):
+            # A user may list genes that keep everything; canonical subnets compare equal.
             subnet = Subnet.from_json(text)
             return self.canonical(subnet) if subnet in self else None
         if text in ("max", "min"):
@@ -263,6 +291,7 @@ class LayerSpace(SearchSpace):
         try:
             return Subnet(width=float(text))
         except ValueError:
+            # The other ids end in a hash, and there may be too many subnets to compare all hashes.
             full = (self._subnet(width, depth, {}) for width in self.choices for depth in self.depths)
             return next((subnet for subnet in full if subnet.id == text), None)
 
@@ -272,33 +301,36 @@ class LayerSpace(SearchSpace):
         return f"give max, min, or JSON of a subnet with depth {depths}{units}"
 
     def _genes(self, depth: int) -> list[tuple[tuple[int, str], tuple[int, ...]]]:
-        """(layer, module) and its sizes, for all layers of a depth."""
+        """List (layer, module) and the sizes to choose from, layer by layer."""
         return [((layer, module), sizes) for layer in range(depth) for module, sizes in self.units]
 
     def _depth(self, subnet: Subnet) -> int:
         return self.depths[0] if subnet.path is None else len(subnet.path)
 
     def _sizes(self, subnet: Subnet) -> dict[tuple[int, str], int]:
-        """(layer, module) -> size at width 1, for all layers that run."""
+        """Return (layer, module) -> size at width 1, for all layers that run."""
         units = dict(subnet.units)
         sizes = {}
         for (layer, module), choices in self._genes(self._depth(subnet)):
-            found = units.get(f"{layer}.{module}", scaled(choices[0], subnet.width))
-            sizes[layer, module] = next(size for size in choices if scaled(size, subnet.width) == found)
+            # A missing gene keeps everything. The search over the choices inverts `scaled`.
+            size_at_width = units.get(f"{layer}.{module}", scaled(choices[0], subnet.width))
+            sizes[layer, module] = next(size for size in choices if scaled(size, subnet.width) == size_at_width)
         return sizes
 
     def _subnet(self, width: float, depth: int, sizes: Mapping[tuple[int, str], int]) -> Subnet:
+        """Create the canonical subnet with these sizes at width 1; genes that keep everything are left out."""
         largest = {module: choices[0] for module, choices in self.units}
         units = [
             (f"{layer}.{module}", scaled(size, width))
             for (layer, module), size in sizes.items()
             if size != largest[module]
         ]
-        return Subnet(width, None if depth == self.depths[0] else tuple(range(depth)), tuple(units))
+        path = None if depth == self.depths[0] else tuple(range(depth))
+        return Subnet(width, path, tuple(units))
 
 
 def build_space(config: SpaceConfig) -> SearchSpace:
-    """The search space of a configuration."""
+    """Build the search space of a configuration."""
     if config.kind == "widths":
         return WidthSpace(tuple(config.widths))
     units = tuple((module, tuple(sizes)) for module, sizes in config.units.items())
@@ -306,4 +338,5 @@ def build_space(config: SpaceConfig) -> SearchSpace:
 
 
 def _descending(values: tuple[Number, ...]) -> tuple[Number, ...]:
+    """Sort from large to small, without duplicates."""
     return tuple(sorted(set(values), reverse=True))

@@ -33,14 +33,21 @@ class Subnet:
     def __post_init__(self) -> None:
         if not 0.0 < self.width <= 1.0:
             raise ValueError(f"width: must be above 0 and at most 1, got {self.width}")
-        kept = [(k, _canonical(u)) for k, u in self.units if self._runs(int(k.split(".", 1)[0]))]
-        object.__setattr__(self, "units", tuple(sorted(kept, key=lambda item: _layer_first(item[0]))))
+        kept = []
+        for key, units in self.units:
+            layer = int(key.split(".", 1)[0])
+            if self._runs(layer):
+                kept.append((key, _canonical(units)))
+        # Sorted by the number of the layer: as text, "10.ffn" would come before "9.ffn".
+        kept.sort(key=lambda gene: _layer_and_module(gene[0]))
+        # The only way to set a field of a frozen data class
+        object.__setattr__(self, "units", tuple(kept))
 
     def _runs(self, layer: int) -> bool:
         return self.path is None or layer in self.path
 
     def units_of(self, layer: int, module: str) -> Units | None:
-        """The chosen units of one module of one layer; None = all that the width allows."""
+        """Return the chosen units of one module of one layer; None = all that the width allows."""
         return dict(self.units).get(f"{layer}.{module}")
 
     @property
@@ -50,22 +57,23 @@ class Subnet:
         if self.path is not None:
             parts.append(f"l{len(self.path)}")
         prefix = None if self.path is None else tuple(range(len(self.path)))
+        # Width and depth describe a plain slice; anything else needs a hash of the whole subnet.
         if self.units or self.path != prefix:
             parts.append(hashlib.sha256(self.to_json().encode()).hexdigest()[:8])
         return "-".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, without genes that keep everything."""
+        """Convert to plain JSON data, without genes that keep everything."""
         data: dict[str, Any] = {"width": self.width}
         if self.path is not None:
             data["path"] = list(self.path)
         if self.units:
-            data["units"] = {k: u if isinstance(u, int) else list(u) for k, u in self.units}
+            data["units"] = {key: units if isinstance(units, int) else list(units) for key, units in self.units}
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Subnet:
-        """Inverse of `to_dict`.
+        """Read what `to_dict` returns.
 
         Raises:
             ValueError: a key is unknown, a value has a wrong type, or the width is outside (0, 1].
@@ -76,6 +84,7 @@ class Subnet:
         width = data.get("width", 1.0)
         path = data.get("path")
         units = data.get("units", {})
+        # In Python a bool is an int, but not a width.
         if not isinstance(width, int | float) or isinstance(width, bool):
             raise ValueError(f"width: must be a number, got {width!r}")
         if path is not None and not _is_list_of_ints(path):
@@ -86,33 +95,38 @@ class Subnet:
         return cls(float(width), None if path is None else tuple(path), chosen)
 
     def to_json(self) -> str:
-        """One line of JSON with sorted keys, so that equal subnets have equal strings."""
+        """Convert to one line of JSON with sorted keys, so that equal subnets have equal strings."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Subnet:
-        """Inverse of `to_json`; raises as `from_dict`, also for text that is not JSON."""
+        """Read what `to_json` returns.
+
+        Raises:
+            ValueError: the text is not JSON, or not a subnet (see `from_dict`).
+        """
         try:
             return cls.from_dict(json.loads(text))
-        except RecursionError:
+        except RecursionError:  # many nested brackets, from a user or a damaged file
             raise ValueError("nested too deeply") from None
 
 
 def scaled(size: int, width: float) -> int:
-    """``size`` channels at a width (paper 1: n_w = round(w n), a whole number, at least 1).
+    """Return the number of ``size`` channels that a width keeps (paper 1: n_w = round(w n), at least 1).
 
     Raises:
         ValueError: ``width * size`` is not a whole number above 0.
     """
     exact = size * width
     whole = round(exact)
+    # The tolerance is for widths such as 0.7, which have no exact binary form.
     if whole < 1 or abs(exact - whole) > 1e-6:
         raise ValueError(f"width {width:g} of {size} channels is {exact:g}, not a whole number above 0")
     return whole
 
 
 def unit_count(units: Units) -> int:
-    """How many units are chosen."""
+    """Return the number of chosen units."""
     return units if isinstance(units, int) else len(units)
 
 
@@ -121,6 +135,7 @@ def _is_list_of_ints(value: object) -> bool:
 
 
 def _read_units(key: str, value: Any) -> Units:
+    """Check one entry of ``units`` in JSON."""
     layer, dot, module = key.partition(".")
     if not (layer.isdecimal() and dot and module):
         raise ValueError(f'units: {key!r} must be a layer and its module, such as "3.ffn"')
@@ -139,6 +154,7 @@ def _canonical(units: Units) -> Units:
     return len(ordered) if ordered == tuple(range(len(ordered))) else ordered
 
 
-def _layer_first(key: str) -> tuple[int, str]:
+def _layer_and_module(key: str) -> tuple[int, str]:
+    """Split ``"3.ffn"`` into 3 and ``"ffn"``."""
     layer, module = key.split(".", 1)
     return int(layer), module

@@ -288,5 +288,5 @@ def test_parameters_per_channel() -> None:
 
 
 def test_heads_that_cannot_share_the_channels_are_an_error() -> None:
-    with pytest.raises(ValueError, match="6 channels cannot be shared by 4 heads"):
+    with pytest.raises(ValueError, match="6 channels cannot be divided among 4 heads"):
         MultiHeadSsm(8, 4, options(), (8, 6))

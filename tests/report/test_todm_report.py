@@ -249,7 +249,7 @@ def values(chart: Chart) -> list[list[float]]:
 
 def test_energy_without_a_meter_is_time_and_says_so(report: Report) -> None:
     chart = energy_charts(report.study)[0]
-    assert chart.y.label == "time, as energy was not metered (CPU hours)"
+    assert chart.y.label == "time, energy not metered (CPU hours)"
     separate, supernet = values(chart)
     # 50 minutes of training and 4.5 of search; 20 minutes for each separate model.
     assert supernet == pytest.approx([54.5 / 60] * 30)
