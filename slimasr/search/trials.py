@@ -1,77 +1,73 @@
-"""Claims as trials of an optuna study, for its dashboard and plots; and the claims of a study that has trials alone."""
+"""Candidates as trials of an optuna study, and back."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from slimasr.search.claims import Row
+from slimasr.search.history import Candidate, State
 from slimasr.search.nsga2 import distributions
 from slimasr.supernet.space import SearchSpace
-from slimasr.supernet.subnet import Subnet
+
+_STATES: dict[State, TrialState] = {
+    "running": TrialState.FAIL,
+    "measured": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+}
+_NO_COSTS = {"claim", "id", "generation", "errors", "words", "dev_loss", "wer_at_least", "seconds", "limits"}
 
 
-def as_trial(claim: Row, space: SearchSpace, cost: str) -> FrozenTrial:
-    """A finished claim: genes as parameters, WER and cost as values, all else as attributes that can be sorted."""
-    proposal = json.loads(claim.proposal)
-    outcome = json.loads(claim.outcome)
-    subnet = Subnet.from_json(proposal["subnet"])
-    costs = {**proposal["costs"], **outcome["costs"]}
-    measured = claim.state == "measured"
-    wer = 100.0 * outcome["errors"] / outcome["words"]
+def as_trial(candidate: Candidate, space: SearchSpace, cost: str, more: Mapping[str, Any]) -> FrozenTrial:
+    """The trial of a finished candidate, or of one whose worker died while it ran.
+
+    Args:
+        cost: the second value; the first one is the WER.
+        more: attributes beside the candidate's own: ``claim``, ``seconds``, ``limits``.
+    """
+    genes = space.genes_of(candidate.subnet)
+    measured = candidate.state == "measured"
     attributes = {
-        "claim": claim.number,
-        "id": subnet.id,
-        "generation": proposal["generation"],
-        **costs,
-        "errors": outcome["errors"],
-        "dev_loss": outcome["dev_loss"],
-        "wer_at_least": None if measured else wer,
+        "id": candidate.subnet.id,
+        "generation": candidate.generation,
+        **candidate.costs,
+        "errors": candidate.errors,
+        "words": candidate.words,
+        "dev_loss": candidate.dev_loss,
+        "wer_at_least": candidate.wer if candidate.state == "stopped" else None,
+        **more,
     }
-    genes = space.genes_of(subnet)
-    trial = create_trial(
-        state=TrialState.COMPLETE if measured else TrialState.PRUNED,
-        values=[wer, costs[cost]] if measured else None,
+    return create_trial(
+        state=_STATES[candidate.state],
+        values=[candidate.wer, candidate.costs[cost]] if measured else None,
         params=genes,
         distributions={name: choices for name, choices in distributions(space).items() if name in genes},
         user_attrs={name: value for name, value in attributes.items() if value is not None},
+        system_attrs=dict(candidate.marks or {}),
     )
-    trial.datetime_start = datetime.fromtimestamp(claim.started)
-    trial.datetime_complete = datetime.fromtimestamp(claim.ended)
-    return trial
 
 
-def earlier_claims(trials: Iterable[FrozenTrial]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Subnets and claims of a study from before there were claims, in the order of its trials.
+def as_candidate(trial: FrozenTrial, space: SearchSpace) -> Candidate:
+    """Inverse of `as_trial` for a finished candidate."""
+    attributes = attributes_of(trial)
+    return Candidate(
+        space.from_genes(trial.params),
+        "measured" if trial.state == TrialState.COMPLETE else "stopped",
+        {name: value for name, value in attributes.items() if name not in _NO_COSTS},
+        attributes.get("generation"),
+        attributes["errors"],
+        attributes["words"],
+        attributes.get("dev_loss"),
+        trial.system_attrs,
+    )
 
-    Its trials say by ``found`` what an evaluation found. A subnet that was stopped early may have been measured later,
-    under tighter limits.
-    """
-    finished: dict[str, FrozenTrial] = {}
-    for trial in trials:
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "found" in trial.user_attrs:
-            before = finished.get(trial.user_attrs["subnet"])
-            if before is None or before.state == TrialState.PRUNED:
-                finished[trial.user_attrs["subnet"]] = trial
-    for number, (subnet, trial) in enumerate(finished.items(), start=1):
-        attributes = trial.user_attrs
-        marks = trial.system_attrs
-        proposal = {"subnet": subnet, "marks": marks, **{k: attributes[k] for k in ("costs", "generation")}}
-        outcome = {"costs": {}, "limits": attributes.get("limits", {}), **attributes["found"]}
-        assert trial.datetime_start is not None and trial.datetime_complete is not None, "a finished trial has both"
-        yield (
-            subnet,
-            {
-                "number": number,
-                "state": "measured" if trial.state == TrialState.COMPLETE else "stopped",
-                "started": trial.datetime_start.timestamp(),
-                "ended": trial.datetime_complete.timestamp(),
-                "seconds": outcome.pop("seconds"),
-                "proposal": json.dumps(proposal),
-                "outcome": json.dumps(outcome),
-            },
-        )
+
+def attributes_of(trial: FrozenTrial) -> Mapping[str, Any]:
+    """A trial's attributes as `as_trial` gives them; trials from before there were claims have them in groups."""
+    attributes = trial.user_attrs
+    if "found" not in attributes:
+        return attributes
+    found = dict(attributes["found"])
+    costs = {**attributes["costs"], **found.pop("costs", {})}
+    return {"generation": attributes["generation"], "limits": attributes.get("limits", {}), **costs, **found}

@@ -103,7 +103,7 @@ def front(folder: Path) -> list[tuple[str, float]]:
 
 def owners_at_work(study: Study) -> list[int]:
     """Process ids that hold a claim now."""
-    return [int(row.owner.split("|")[1]) for row in study._current() if row.state == "running"]
+    return [int(row.owner.split("|")[1]) for row in study._claims.rows()]
 
 
 def test_the_record_holds_what_is_worth_deploying(searched: Path) -> None:

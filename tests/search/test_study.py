@@ -13,12 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 
 from slimasr.errors import UserError
@@ -26,6 +26,7 @@ from slimasr.locking.liveness import has_ended, process_identity
 from slimasr.search.claims import CLAIMS
 from slimasr.search.database import Database, default_url
 from slimasr.search.generators import Proposal
+from slimasr.search.nsga2 import distributions
 from slimasr.search.study import MOST_DEATHS, Outcome, Study
 from slimasr.supernet.front import Limits
 from slimasr.supernet.space import LayerSpace
@@ -92,7 +93,7 @@ def test_racing_processes_measure_every_subnet_once(url: str, tmp_path: Path) ->
 def test_killed_workers_stop_nothing(url: str, tmp_path: Path) -> None:
     """Workers die over every seventh subnet or so and are replaced until all is measured; again once each.
 
-    They die at work, or before or after what they found is shown as a trial.
+    They die at work, or when what they found is recorded and their claim still there.
     """
     log = tmp_path / "log"
     workers, deaths, deadline = start_workers(url, log, range(3), 0.15), 0, time.monotonic() + 400
@@ -110,7 +111,9 @@ def test_killed_workers_stop_nothing(url: str, tmp_path: Path) -> None:
     assert Counter(line.split()[0] for line in log.read_text().splitlines()) == expected
     study = open_study(url, "race")
     study.reap()
-    assert Counter(trial.user_attrs["id"] for trial in trials_of(study)) == expected
+    assert not study._claims.rows()
+    recorded = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
+    assert Counter(trial.user_attrs["id"] for trial in recorded) == expected
 
 
 def test_tighter_limits_ask_again_for_what_was_given_up(url: str) -> None:
@@ -151,20 +154,22 @@ def test_what_was_found_comes_back(url: str) -> None:
 
 def test_evaluations_at_the_same_time_count_once(url: str) -> None:
     """Minutes of six evaluations: 0-2 and 1-4 overlap, 2-3 is within, 6-7 stands alone, one failed, one goes on."""
-    study, noon = open_study(url), datetime(2024, 5, 1, 12).timestamp()
-    ran = [(0, 2, "measured"), (1, 4, "stopped"), (2, 3, "measured"), (6, 7, "measured"), (4, None, "free")]
-    for subnet, (start, end, state) in zip(SPACE, [*ran, (8, None, "running")], strict=False):
-        claim = study.claim(Proposal(subnet), count(subnet))
-        assert claim is not None
-        if state == "free":
-            study.give_back(claim)
-        elif state != "running":
-            study.finish(claim, replace(FOUND, stopped=state == "stopped"))
-        with study.database.storage.engine.begin() as connection:
-            row = CLAIMS.update().where(CLAIMS.c.number == study._last)
-            times = {"started": noon + 60 * start, "ended": None if end is None else noon + 60 * end}
-            connection.execute(row.values(times))
-    assert open_study(url).busy_seconds() == pytest.approx(60.0 * (4 + 1))
+    study, noon = open_study(url), datetime(2024, 5, 1, 12)
+    ran = [(0, 2, "COMPLETE"), (1, 4, "PRUNED"), (2, 3, "COMPLETE"), (6, 7, "COMPLETE"), (4, 6, "FAIL")]
+    shown = optuna.load_study(study_name="study", storage=study.database.storage)
+    for subnet, (start, end, state) in zip(SPACE, ran, strict=False):
+        trial = create_trial(
+            state=TrialState[state],
+            values=[1.0, 1.0] if state == "COMPLETE" else None,
+            params=SPACE.genes_of(subnet),
+            distributions={name: distributions(SPACE)[name] for name in SPACE.genes_of(subnet)},
+            user_attrs={"errors": 1, "words": 100},
+        )
+        trial.datetime_start = noon + timedelta(minutes=start)
+        trial.datetime_complete = noon + timedelta(minutes=end)
+        shown.add_trial(trial)
+    assert study.claim(Proposal(SPACE.min), count(SPACE.min))
+    assert study.busy_seconds() == pytest.approx(60.0 * (4 + 1))
 
 
 def trials_of(study: Study) -> list[FrozenTrial]:
@@ -181,9 +186,10 @@ def test_the_study_is_an_ordinary_one_of_optuna(url: str) -> None:
     assert (measured.state, stopped.state) == (TrialState.COMPLETE, TrialState.PRUNED)
     assert measured.params == SPACE.genes_of(first) and stopped.params == SPACE.genes_of(second)
     assert measured.values == [7.0, count(first)["params"]] and stopped.values is None
-    plain = {"claim": 1, "id": first.id, **count(first), "rtf": 0.5, "errors": 7, "dev_loss": 0.5}
-    assert measured.user_attrs == plain
-    assert stopped.user_attrs == {"claim": 2, "id": second.id, **count(second), "errors": 9, "wer_at_least": 9.0}
+    plain = {"claim": 1, "id": first.id, **count(first), "errors": 7, "words": 100, "seconds": 60.0}
+    assert measured.user_attrs == {**plain, "rtf": 0.5, "dev_loss": 0.5}
+    plain = {"claim": 2, "id": second.id, **count(second), "errors": 9, "words": 100, "seconds": 1.0}
+    assert stopped.user_attrs == {**plain, "wer_at_least": 9.0}
     shown = optuna.load_study(study_name="study", storage=study.database.storage)
     assert shown.metric_names == ["dev WER %", "params"]
     assert [trial.number for trial in shown.best_trials] == [0]
@@ -263,8 +269,9 @@ def test_claims_of_other_machines_are_free_when_their_heart_stops(url: str, monk
 
 def forget_heartbeats(study: Study) -> None:
     """All heartbeats are a day old, as after an outage or a suspend."""
+    yesterday = datetime.now() - timedelta(days=1)
     with study.database.storage.engine.begin() as connection:
-        connection.execute(CLAIMS.update().values(heartbeat=CLAIMS.c.heartbeat - 86400.0))
+        connection.execute(CLAIMS.update().values(heartbeat=yesterday))
 
 
 def test_a_living_worker_of_this_machine_keeps_its_claim(url: str) -> None:
@@ -298,7 +305,7 @@ def test_no_heartbeat_is_missed_right_after_an_outage(
         watcher.database.patiently(fail_once)
     else:
         with monkeypatch.context() as patch, watcher.alive(own):
-            patch.setattr(watcher._claims, "update", fail_once)
+            patch.setattr(watcher._claims, "beat", fail_once)
             while watcher.database.settled:
                 assert time.monotonic() < start + 60
                 time.sleep(0.1)

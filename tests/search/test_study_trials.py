@@ -110,21 +110,25 @@ def test_an_earlier_study_of_something_else_is_refused(url: str) -> None:
 def test_tighter_limits_ask_again_for_what_an_earlier_study_stopped(url: str) -> None:
     """It had a limit of 1000 parameters."""
     made = make_earlier(url, "evolution")
-    stopped = [trial.user_attrs for trial in made.get_trials() if trial.state == TrialState.PRUNED]
-    first = json.dumps(stopped[0]["subnet"])
+    stopped = [trial for trial in made.get_trials() if trial.state == TrialState.PRUNED]
+    found = {"errors": 1, "words": 100, "dev_loss": 0.5, "seconds": 1.0}
     again = create_trial(
         values=[1.0, 1.0],
-        user_attrs={**stopped[0], "found": {"errors": 1, "words": 100, "dev_loss": 0.5, "seconds": 1.0}},
+        params=stopped[0].params,
+        distributions=stopped[0].distributions,
+        user_attrs={**stopped[0].user_attrs, "found": found},
     )
     made.add_trial(again)
     history = open_earlier(url, Limits(params=900)).history()
-    assert [json.dumps(c.subnet.to_json()) for c in history.finished if c.errors == 1] == [first]
+    assert [c.subnet.to_json() for c in history.finished if c.errors == 1] == [stopped[0].user_attrs["subnet"]]
     assert not history.select("stopped")
     assert len(open_earlier(url, Limits(params=1000)).history().select("stopped")) == len(stopped) - 1
 
 
 @pytest.mark.parametrize("added", [False, True])
-def test_a_kill_between_outcome_and_trial_loses_neither(url: str, monkeypatch: pytest.MonkeyPatch, added: bool) -> None:
+def test_a_kill_at_the_end_of_an_evaluation_leaves_one_trial_or_none(
+    url: str, monkeypatch: pytest.MonkeyPatch, added: bool
+) -> None:
     study, subnet = open_study(url), SPACE.max
     forge_owner(study, "elsewhere|1|1")
     claim = study.claim(Proposal(subnet), count(subnet))
@@ -140,30 +144,30 @@ def test_a_kill_between_outcome_and_trial_loses_neither(url: str, monkeypatch: p
     with pytest.raises(Killed):
         study.finish(claim, FOUND)
     later, another = open_study(url), open_study(url)
-    assert [c.subnet for c in later.history().measured] == [subnet]
+    assert [c.state for c in later.history().select("measured", "running")] == ["measured" if added else "running"]
     later.reap()
-    assert len(trials_of(later)) == added  # its worker may still be at it
-    monkeypatch.setattr("slimasr.search.database.BEATS_OF_GRACE", 0)
-    dead = later._current()
+    assert later._claims.rows()  # its worker may still be at it
+    monkeypatch.setattr("slimasr.search.database.BEATS_OF_GRACE", -1)
+    dead = later._claims.rows()
     another.reap()
-    monkeypatch.setattr(later, "_current", lambda: dead)  # as if both had looked at the same time
+    monkeypatch.setattr(later._claims, "rows", lambda: dead)  # as if both had looked at the same time
     later.reap()
+    assert not another._claims.rows()
     (trial,) = trials_of(later)
-    assert trial.values == [7.0, count(subnet)["params"]]
-    assert later.seconds() == FOUND.seconds
+    assert trial.state == (TrialState.COMPLETE if added else TrialState.FAIL)
+    assert trial.user_attrs["id"] == subnet.id
+    assert another.claim(Proposal(subnet), count(subnet)) is None if added else measure(another, subnet) is None
+    assert [c.subnet for c in another.history().measured] == [subnet]
+    assert another.seconds() == FOUND.seconds
 
 
-@pytest.mark.parametrize("broken", ["claim", "finish", "trial"])
+@pytest.mark.parametrize("broken", ["add", "beat", "remove", "add_trial"])
 def test_a_connection_that_breaks_after_a_write_has_written_once(
     url: str, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     study, subnet = open_study(url), SPACE.max
-    name, owner = {
-        "claim": ("add", study._claims),
-        "finish": ("update", study._claims),
-        "trial": ("add_trial", study._study),
-    }[broken]
-    write = getattr(owner, name)
+    owner = study._study if broken == "add_trial" else study._claims
+    write = getattr(owner, broken)
     failures = iter([OperationalError("", None, Exception("broken"))])
 
     def break_once(*arguments: object) -> object:
@@ -172,13 +176,21 @@ def test_a_connection_that_breaks_after_a_write_has_written_once(
             raise failure
         return result
 
-    monkeypatch.setattr(owner, name, break_once)
+    monkeypatch.setattr(owner, broken, break_once)
     measure(study, subnet)
     other = open_study(url)
     assert [c.subnet for c in other.history().measured] == [subnet]
     assert other.seconds() == FOUND.seconds
     assert len(trials_of(other)) == 1
-    assert other._current()[0].token is None
+    assert not other._claims.rows()
+
+
+def test_a_worker_that_looked_before_another_one_finished_measures_nothing(url: str) -> None:
+    study, other = open_study(url), open_study(url)
+    assert SPACE.max not in other.history()
+    measure(study, SPACE.max)
+    assert other.claim(Proposal(SPACE.max), count(SPACE.max)) is None
+    assert not other._claims.rows()
 
 
 def test_a_subnet_that_is_measured_after_all_has_a_trial_of_either_outcome(url: str) -> None:
@@ -196,26 +208,12 @@ def test_a_subnet_that_is_measured_after_all_has_a_trial_of_either_outcome(url: 
     assert tighter.seconds() == 2 * FOUND.seconds
 
 
-def test_what_is_settled_is_read_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, other = open_study(url), open_study(url)
-    read = other._claims.read
-    rows: list[int] = []
-
-    def counted(*arguments: Any) -> Any:
-        found = read(*arguments)
-        rows.append(len(found))
-        return found
-
-    monkeypatch.setattr(other._claims, "read", counted)
-    subnets = list(SPACE)[:12]
-    for subnet in subnets[:-2]:
-        measure(study, subnet)
-    running = study.claim(Proposal(subnets[-2]), count(subnets[-2]))
-    assert running is not None
-    assert len(other.history()) == 11
-    assert len(other.history().select("running")) == 1
-    study.finish(running, FOUND)
-    measure(study, subnets[-1])
-    assert len(other.history().measured) == 12
-    assert len(other.history().measured) == 12
-    assert rows == [11, 1, 2, 0]
+def test_candidates_are_in_the_order_of_their_claims(url: str) -> None:
+    study = open_study(url)
+    subnets = list(SPACE)[:5]
+    claims = [study.claim(Proposal(subnet), count(subnet)) for subnet in subnets]
+    for index in (3, 0, 4):
+        claim = claims[index]
+        assert claim is not None and study.finish(claim, FOUND)
+    assert [c.subnet for c in study.history().select("measured", "running")] == subnets
+    assert [c.subnet for c in open_study(url).history().finished] == [subnets[0], subnets[3], subnets[4]]
