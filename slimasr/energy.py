@@ -1,4 +1,4 @@
-"""Energy of a stage where the machine has meters, and processor and GPU time in any case.
+"""Measure the energy of a stage if the machine has meters, and in any case processor and GPU time.
 
 codecarbon's offline tracker reads the meters. Without a meter it would estimate energy from the processor's data sheet;
 such an estimate is not a measurement, so then only times are reported.
@@ -48,6 +48,7 @@ class EnergyReading:
             self.cpu_seconds + other.cpu_seconds,
             self.gpu_seconds + other.gpu_seconds,
             self.wall_seconds + other.wall_seconds,
+            # Every source is named once.
             "; ".join(dict.fromkeys([*self.source.split("; "), *other.source.split("; ")])),
         )
 
@@ -84,6 +85,7 @@ class EnergyMeter:
         self.meters = find_meters()
         self.kept = _Keep()
         self.tracker = _tracker(self.kept) if self.meters else None
+        # `read` returns differences from these totals.
         self.before = self._totals()
 
     def read(self) -> EnergyReading:
@@ -101,9 +103,13 @@ class EnergyMeter:
         kwh = 0.0
         used = os.times()
         if self.tracker is not None:
+            # codecarbon reads meters at intervals; flush reads them now and passes the totals to `_Keep`.
             self.tracker.flush()
-            kwh = float(sum(getattr(self.kept.total, f"{METERS[meter]}_energy") for meter in self.meters))
-        return kwh, used.user + used.system + used.children_user + used.children_system, time.perf_counter()
+            energies = (getattr(self.kept.total, f"{METERS[meter]}_energy") for meter in self.meters)
+            kwh = float(sum(energies))
+        # Children count only once they have ended and were waited for.
+        cpu_seconds = used.user + used.system + used.children_user + used.children_system
+        return kwh, cpu_seconds, time.perf_counter()
 
     def stop(self) -> None:
         """Stop the tracker's threads."""
@@ -134,10 +140,14 @@ def find_meters() -> tuple[str, ...]:
     Raises:
         UserError: the extra ``energy`` is not installed.
     """
+    # codecarbon warns of every device that it cannot measure.
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
     cpu = _codecarbon(".core.cpu")
     gpu = _codecarbon(".core.gpu")
-    readable = {"processor": cpu.is_rapl_available(), "GPUs": gpu.is_nvidia_system() or gpu.is_rocm_system()}
+    readable = {
+        "processor": cpu.is_rapl_available(),
+        "GPUs": gpu.is_nvidia_system() or gpu.is_rocm_system(),
+    }
     return tuple(name for name, found in readable.items() if found)
 
 
@@ -161,7 +171,8 @@ class _Keep:
 def _tracker(kept: _Keep) -> Any:
     """Start a tracker that writes nothing to disk or network, overriding any codecarbon configuration file."""
     tracker = _codecarbon("").OfflineEmissionsTracker(
-        country_iso_code="USA",  # for emissions, which are not used
+        # A country is needed for emissions, which are not used.
+        country_iso_code="USA",
         tracking_mode="machine",
         output_methods=[],
         output_handlers=[kept],

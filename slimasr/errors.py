@@ -13,12 +13,15 @@ class UserError(Exception):
 
 
 def one_line(error: Exception) -> str:
-    """An error on one line, as it is printed."""
+    """Format an error on one line, as commands print it."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
+    # pydantic's own text has several lines; the first error is enough to continue.
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc'])) or error.title}: {first['msg']}"
+        # An error of a whole section has no location in it.
+        key = ".".join(map(str, first["loc"])) or error.title
+        return f"{key}: {first['msg']}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if _is_lack_of_memory(error):

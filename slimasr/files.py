@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 
 def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
-    """Write to a temporary name in the same folder, flush to disk, rename.
+    """Write to a temporary name in the same folder, flush it to disk, and rename it.
 
     Bytes of file names that are not UTF-8 (Python's lone surrogates) are written as ``\\udcXX``, which JSON reads back.
 
     Raises:
-        UserError: the file cannot be written (disk full, no permission); what was there before is untouched.
+        UserError: the file cannot be written (disk full, no permission); an existing file is unchanged.
     """
     content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -34,13 +34,13 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name in the folder of ``path`` to write to; once the block has ended, the new file takes the place of the old.
+    """Yield a temporary name in the folder of ``path``; when the block ends, that file replaces the one at ``path``.
 
-    The name has the same ending, by which libraries choose a format. For a block that writes with a library of its
-    own; `write_atomic` is the same for content in memory.
+    The name has the same ending, by which libraries choose a format. This is for libraries that write files
+    themselves; `write_atomic` is for content in memory.
 
     Raises:
-        UserError: the file cannot be written; what was there before is untouched.
+        UserError: the file cannot be written; an existing file is unchanged.
     """
     # Process ids are not enough, because processes on machines that share a disk may have equal ids.
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.partial_{path.name}")
@@ -48,9 +48,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with writing(path, "; what was there before is kept"):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            # Content before name: after a crash the name never leads to a file that is not complete on disk.
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)
+    # Also after Ctrl-C: no temporary file remains.
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
@@ -93,6 +95,7 @@ def append(path: Path, text: str) -> None:
         UserError: it cannot be written; the file keeps its previous length.
     """
     with writing(path), open(path, "ab") as file:
+        # Noted before writing, so that a full disk leaves no part of a line.
         length = file.seek(0, os.SEEK_END)
         try:
             file.write(text.encode("utf-8", "backslashreplace"))
@@ -115,11 +118,11 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def read_json(path: Path, advice: str, kind: type[T] = dict) -> T:  # type: ignore[assignment]
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Args:
-        advice: what to do when it is damaged, e.g. ``"run stage 2 (slimasr-features) again"``.
-        kind: what it holds, ``dict`` or ``list``.
+        advice: what to do if it is damaged, e.g. ``"run stage 2 (slimasr-features) again"``.
+        kind: the type of its content, ``dict`` or ``list``.
 
     Raises:
         UserError: it cannot be read, is not JSON, or holds something else.
@@ -128,6 +131,7 @@ def read_json(path: Path, advice: str, kind: type[T] = dict) -> T:  # type: igno
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    # JSONDecodeError is a ValueError, so it comes before the bytes that are not UTF-8 below.
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON ({error.msg}, line {error.lineno}); {advice}") from None
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""How library functions show their progress without knowing where it is shown."""
+"""Interfaces by which library functions show progress and notes, without knowing where these appear."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Notes(Protocol):
 
 
 def silent(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:
-    """Progress that shows nothing."""
+    """Pass items on without showing progress."""
     return iter(items)
 
 

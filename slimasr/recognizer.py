@@ -51,6 +51,7 @@ class Recognizer:
         """
         if name is not None:
             return find_subnet(self.experiment, str(name))
+        # Without limits, this is the best of all measured subnets.
         limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
         return best_under(read_candidates(self.experiment), limits).subnet
 
@@ -61,6 +62,7 @@ class Recognizer:
             UserError: the file is missing, unreadable or empty.
         """
         chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
+        # One path yields one text.
         return next(transcribe(self.experiment, [path], chosen))
 
     def extract(self, subnet: Subnet | str | float, out: Path | str) -> Recognizer:

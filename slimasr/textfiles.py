@@ -1,4 +1,4 @@
-"""Reading users' text files, in the same way everywhere.
+"""Read users' text files, in the same way everywhere.
 
 Files are UTF-8, with or without a byte order mark; lines end with LF, CRLF or CR. Nothing else ends a line:
 U+2028, U+0085, form feeds and the like stay inside it (``str.splitlines`` would split there). U+FEFF, which has no
@@ -62,6 +62,7 @@ def decode_text(path: Path, data: bytes) -> str:
     Raises:
         UserError: they are not UTF-8, or hold a NUL byte or a stray carriage return; the message names file and line.
     """
+    # Checked first, because UTF-8 would fail at the mark with a less helpful message.
     if data.startswith(_WIDE_MARKS):
         raise UserError(f"{path}: is UTF-16 or UTF-32 text; save it as UTF-8")
     try:
@@ -88,6 +89,7 @@ def read_lines(path: Path) -> list[Line]:
 
 def _with_plain_line_ends(path: Path, text: str) -> str:
     """Replace CRLF by LF, and CR in a file without any LF. Any other CR is an accident and is refused."""
+    # The last line may end with the CR of an incomplete CRLF, which is dropped.
     text = _LINE_END.sub("\n", text).rstrip("\r") if "\n" in text else text.replace("\r", "\n")
     for character, name in (("\0", "a NUL byte (is it UTF-16?)"), ("\r", "a carriage return inside the line")):
         position = text.find(character)
@@ -99,4 +101,5 @@ def _with_plain_line_ends(path: Path, text: str) -> str:
 
 def _line_number(before: bytes) -> int:
     """The number of the line that follows these bytes, in a file with any line ends."""
+    # A file has either kind of line end, or both together (CRLF), which count once.
     return max(before.count(b"\n"), before.count(b"\r")) + 1

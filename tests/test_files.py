@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from slimasr.files import to_json, write_json_atomic
-from slimasr.report.collect import _curve
+from slimasr.results.report import CurvePoint, read_curve
 from slimasr.supernet.front import Limits, Measurement, best_under, find_front
 from slimasr.supernet.subnet import Subnet
 from slimasr.training.logs import RunLog
@@ -51,10 +51,10 @@ def test_logs_of_a_diverged_run_are_strict_and_the_report_reads_them(tmp_path: P
     log.close()
     path = tmp_path / "train_log.jsonl"
     assert strict(path.read_text())["dev"] == {"w1/transducer": None, "w1/wer": 100.0}
-    point = {"epoch": 1, "step": 1, "dev": {"w1/wer": 100.0}}
-    assert _curve(path) == [point]
+    point = CurvePoint(epoch=1, step=1, values={"w1/wer": 100.0})
+    assert read_curve(tmp_path) == (point,)
     path.write_text('{"epoch": 1, "step": 1, "dev": {"w1/transducer": Infinity, "w1/wer": 100.0}}\n')
-    assert _curve(path) == [point], "as older versions wrote it"
+    assert read_curve(tmp_path) == (point,), "as older versions wrote it"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, None])

@@ -1,7 +1,7 @@
 # Sourced by scripts that pass their options on to run.sh and then call a command themselves.
 # shellcheck shell=bash
 
-# The data folder that options of run.sh name, given in either form.
+# data_option OPTION...: prints the data folder that options of run.sh name, as --data DIR or --data=DIR.
 data_option() {
   local data=data
   while [ $# -gt 0 ]; do

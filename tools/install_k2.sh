@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs k2 from its own pages, in the build made for the installed torch. k2 is optional: it makes the
-# pruned transducer loss faster.
+# Installs k2 from its own pages, in the build for the installed torch. k2 is optional: it makes the pruned transducer
+# loss faster.
 set -euo pipefail
 
 usage() {
@@ -32,6 +32,7 @@ python=$root/.venv/bin/python
 torch=$("$python" -c 'import torch; print(torch.__version__.split("+")[0])' 2> /dev/null) ||
   fail "$python has no torch; run tools/setup.sh first"
 cuda=$("$python" -c 'import torch; print(torch.version.cuda or "")')
+# k2's versions end in their build, such as +cpu.torch2.9.0 or +cuda12.8.torch2.9.0.
 build=${cuda:+cuda$cuda}
 build=${build:-cpu}
 page=${page:-https://k2-fsa.github.io/k2/$([ -n "$cuda" ] && echo cuda || echo cpu).html}
@@ -43,6 +44,7 @@ version=$(grep -o -m 1 -e "[^ ,()]*+$build\.torch$torch" <<< "$versions" | head 
 [ -n "$version" ] || fail "$page has no k2 built for torch $torch ($build); it offers: $(tail -n +2 <<< "$versions")"
 
 echo "installing k2 $version"
+# --no-deps keeps the installed torch as it is.
 "$python" -m pip install --quiet --no-deps --no-index --find-links "$page" "k2==$version"
 "$python" -c 'import k2; k2.rnnt_loss_pruned' || fail "k2 $version is installed but does not import"
 echo "k2 $version works; losses with backend: auto use it from now on"

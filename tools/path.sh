@@ -1,5 +1,5 @@
-# Sourced by egs/<corpus>/path.sh: an active environment that has slimasr is used as it is; else .venv, made first
-# where it is absent (SLIMASR_SETUP="--cpu" gives options to tools/setup.sh).
+# Sourced by egs/<corpus>/path.sh: an active environment that has slimasr is used as it is. Otherwise .venv is used, and
+# made first if it does not exist; $SLIMASR_SETUP, such as "--cpu", holds options of tools/setup.sh for that.
 # shellcheck shell=bash
 if ! command -v slimasr > /dev/null; then
   repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

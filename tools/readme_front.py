@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write AN4's fronts into README.md, between its two ``front`` marks, from egs/an4/results*.json alone.
+"""Write AN4's Pareto fronts into README.md, between its two ``front`` marks, from egs/an4/results*.json alone.
 
-With ``--check`` nothing is written: exit status 1 says that the README is out of date.
+With ``--check`` nothing is written; exit status 1 means that the README is out of date.
 """
 
 from __future__ import annotations
@@ -20,65 +20,79 @@ from slimasr.results.report import Report
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = "egs/an4/report-wer-params.png"
 MOST_ROWS = 5
+# The marks themselves are not part of the match, so that they stay.
 MARKS = re.compile(r"(?<=<!-- front -->\n).*?(?=<!-- /front -->)", re.DOTALL)
 
 
 def front_table(study: Study) -> Table:
-    """One row a width: WER on the test set inside the slimmable model and trained alone, and the costs."""
-    joint, rows = study.with_role(SLIMMABLE)[0], []
-    separate = {run.separate_of: run for run in study.with_role(SEPARATE)}
+    """Make one row per width: test WER inside the slimmable model and trained alone, and the costs."""
+    supernet = study.with_role(SLIMMABLE)[0]
+    separate_runs = {run.separate_of: run for run in study.with_role(SEPARATE)}
+    rows = []
     for subnet in subnet_ids(study, SLIMMABLE):
-        ours, alone = joint.subnet(subnet), separate[subnet].subnet(subnet)
-        assert ours is not None, subnet
-        assert alone is not None, subnet
-        rows.append((subnet, str(ours.wer["test"]), str(alone.wer["test"]), *cost_cells(ours.costs)))
+        inside = supernet.subnet(subnet)
+        separate = separate_runs[subnet].subnet(subnet)
+        assert inside is not None, subnet
+        assert separate is not None, subnet
+        rows.append((subnet, str(inside.wer["test"]), str(separate.wer["test"]), *cost_cells(inside.costs)))
     columns = ("subnet", "WER % [95 %], one slimmable run", "WER %, four separate runs", *cost_columns())
     return Table("front", columns, tuple(rows))
 
 
 def todm_table(study: Study) -> Table:
-    """The max subnet of model F and some of its front, evenly spread, each beside a dedicated model of its size."""
-    joint, rows = study.with_role("todm F")[0], []
-    separate = {run.separate_of: run for run in study.with_role(SEPARATE)}
-    front = [record for record in reversed(joint.front_records) if record.id != joint.largest.id]
+    """Make one row for the max subnet of model F and for each of a few points of its Pareto front.
+
+    The points are spread evenly over the front. Each row also has the WER of the dedicated model of its size, if any.
+    """
+    supernet = study.with_role("todm F")[0]
+    separate_runs = {run.separate_of: run for run in study.with_role(SEPARATE)}
+    # From the largest to the smallest, without the max subnet, which has a row in any case.
+    front = [record for record in reversed(supernet.front_records) if record.id != supernet.largest.id]
     number = min(MOST_ROWS, len(front))
-    chosen = [front[round(i * (len(front) - 1) / max(1, number - 1))] for i in range(number)]
-    for record in [joint.largest, *chosen]:
-        alone = separate[record.id].subnet(record.id) if record.id in separate else None
-        dedicated = ABSENT if alone is None else str(alone.wer["test"])
+    # Both ends of the front are among the rows.
+    chosen = [front[round(row * (len(front) - 1) / max(1, number - 1))] for row in range(number)]
+    rows = []
+    for record in [supernet.largest, *chosen]:
+        separate = separate_runs[record.id].subnet(record.id) if record.id in separate_runs else None
+        dedicated = ABSENT if separate is None else str(separate.wer["test"])
         rows.append((architecture_cell(record), str(record.wer["test"]), dedicated, *cost_cells(record.costs)))
     columns = ("subnet", "WER % [95 %], one todm run", "WER %, dedicated model", *cost_columns())
     return Table("front", columns, tuple(rows))
 
 
 def study_of(name: str) -> Study:
-    """What a file of AN4's results holds."""
+    """Read a file of AN4's results."""
     return read_study(Report.load(ROOT / "egs/an4" / name))
 
 
 def rendered() -> str:
-    """README.md as it should be."""
-    slimmable, todm = study_of("results.json"), study_of("results_todm.json")
-    run, front = slimmable.with_role(SLIMMABLE)[0], todm.with_role("todm F")[0]
+    """Return README.md as it should be."""
+    slimmable = study_of("results.json")
+    todm = study_of("results_todm.json")
+    run = slimmable.with_role(SLIMMABLE)[0]
+    model_f = todm.with_role("todm F")[0]
     text = (
         f"\nCMU AN4, its 130 test utterances, greedy search; {run.epochs} epochs on {run.hardware}."
         " Widths of a Conformer ([all results](egs/an4/RESULTS.md)):\n\n"
         f"{_rows(front_table(slimmable))}\n![WER against parameters]({PICTURE})\n\n"
-        f"Depth and feed-forward size of every layer of an MH-SSM encoder, {front.epochs} epochs, then a search"
+        f"Depth and feed-forward size of every layer of an MH-SSM encoder, {model_f.epochs} epochs, then a search"
         f" ([all results](egs/an4/RESULTS_todm.md)):\n\n{_rows(todm_table(todm))}\n"
     )
+    # A function, because backslashes in a replacement text would be read as escapes.
     return MARKS.sub(lambda _: text, (ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def _rows(table: Table) -> str:
+    """Return a table in Markdown without its title and the empty line below it."""
     return table.markdown().split("\n", 2)[2]
 
 
 def main() -> None:
-    """Write the README, or compare it."""
+    """Write the README, or with ``--check`` compare it."""
     path = ROOT / "README.md"
     if "--check" in sys.argv[1:]:
-        sys.exit(0 if path.read_text(encoding="utf-8") == rendered() else "README.md: run tools/readme_front.py")
+        is_current = path.read_text(encoding="utf-8") == rendered()
+        sys.exit(0 if is_current else "README.md: run tools/readme_front.py")
     path.write_text(rendered(), encoding="utf-8")
 
 

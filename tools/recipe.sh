@@ -1,11 +1,11 @@
-# Sourced by egs/<corpus>/run.sh: the one option parser and the nine stages of all recipes.
+# Sourced by egs/<corpus>/run.sh: the option parser and the nine stages that all recipes share.
 #
-# run.sh sets, before it sources this file:
+# Before run.sh sources this file, it sets:
 #   recipe    name shown by --help
-#   corpora   corpora of this recipe, the default first; each has conf/<corpus>.yaml, the first conf/slimmable.yaml
-# and may define:
+#   corpora   corpora of this recipe, the default first; it has conf/slimmable.yaml, the others conf/<corpus>.yaml
+# It may also define:
 #   data_of CONFIG   prints the data folder of a configuration (default: data)
-#   threads          OpenMP threads of every stage, unless $OMP_NUM_THREADS is set (default: what torch chooses)
+#   threads          OpenMP threads of every stage, unless $OMP_NUM_THREADS is set (default: torch chooses)
 # shellcheck shell=bash
 # shellcheck disable=SC2154
 
@@ -38,30 +38,31 @@ stages:
   2 features  log-mel filter banks, statistics -> DATA/features
   3 bpe       subword model                    -> DATA/lang_*
   4 train     supernet or separate model       -> EXP/final.pt
-  5 search    every subnet on dev; the front   -> EXP/search/front.json
-  6 decode    the test sets                    -> EXP/decode
+  5 search    subnets on dev; the Pareto front -> EXP/search/front.json
+  6 decode    the dev and test sets            -> EXP/decode
   7 score     word error rates                 -> EXP/results.json
   8 report    tables and plots                 -> EXP/report.html
 
 options:
   --stage N, --stop-stage M   run stages N to M only (0 to 8)
-  --config FILE               the experiment, one of those in conf/ (default: $(default_config))
+  --config FILE               configuration of the experiment, such as those in conf/ (default: $(default_config))
   --corpus NAME               one of: $corpora
-  --corpus-dir DIR            where the corpus lies; else \$SLIMASR_CORPORA/<name>, else see --download
+  --corpus-dir DIR            folder of the corpus (default: \$SLIMASR_CORPORA/<name>; see also --download)
   --download                  allow stage 0 to download the corpus
-  --data DIR                  manifests and features (default: $(default_data "$(default_config)"))
-  --exp DIR                   the experiment's folder (default: exp/<name of the configuration>)
+  --data DIR                  folder of manifests and features (default: $(default_data "$(default_config)"))
+  --exp DIR                   experiment folder (default: exp/<name of the configuration>)
   --set KEY=VALUE             override one key of the configuration for stages 0 to 4; repeatable
-  --subnet S                  what stage 6 decodes: all, a width or an id (default: all)
-  --nj N                      jobs of stage 2 (default: $nj)
-  --cmd local|torchrun|slurm  how stage 4 starts (default from cmd.sh: $train_cmd)
+  --subnet S                  subnets that stage 6 decodes: all, a width or an id (default: all)
+  --nj N                      parallel processes of stage 2 (default: $nj)
+  --cmd local|torchrun|slurm  how to start stage 4 (default from cmd.sh: $train_cmd)
   --nproc N                   processes per node of stage 4 with torchrun and slurm (default: 1)
   --check-audio               stage 1 identifies audio files by their content, not by their modification times
   --accept-changed-data       stage 4 resumes a run although its data have changed
-  --debug                     show tracebacks
+  --debug                     print tracebacks of errors
 
-After every stage, stderr says what it made and how long it took; at the end, the total and what to do next. A stage that
-fails ends the script with its exit status. Run again, every stage continues from what is already there.
+After every stage, stderr says what it made and how long it took; at the end, it says the total time and what to do next.
+If a stage fails, the script ends with its exit status. When the script is run again, every stage continues from what is
+already there.
 EOF
 }
 
@@ -87,6 +88,7 @@ parse_options() {
       --check-audio) check_audio=(--check-audio); shift; continue ;;
       --accept-changed-data) accept_data=(--accept-changed-data); shift; continue ;;
       --debug) debug=(--debug); shift; continue ;;
+      # --key=value becomes --key value, which the second case reads.
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     esac
     [ $# -ge 2 ] || set -- "$1" ""
@@ -113,6 +115,7 @@ parse_options() {
     case "$number" in ''|*[!0-9]*) recipe_error "'$number' is not a number; see --help" ;; esac
   done
   case " $corpora " in *" $corpus "*) ;; *) recipe_error "--corpus $corpus: must be one of: $corpora" ;; esac
+  # The help comes last because its defaults depend on other options, such as --corpus.
   ! $help || { recipe_usage; exit 0; }
   config=${config:-$(default_config)}
   data=${data:-$(default_data "$config")}
@@ -120,13 +123,14 @@ parse_options() {
   [ -e "$config" ] || recipe_error "--config $config: no such file"
 }
 
-# Stage 4 by train_cmd. torchrun hands ranks to the processes; under slurm one torchrun per node finds the others.
+# Starts stage 4 as train_cmd says. torchrun assigns the ranks; under slurm, one torchrun per node finds the others.
 launch_train() {
   local training=(slimasr-train "$@")
   case "$train_cmd" in
     local) "${training[@]}" ;;
     torchrun) torchrun --nproc-per-node "$nproc_per_node" --no-python "${training[@]}" ;;
     slurm)
+      # The quoted part runs on the nodes: $0 is the number of processes, $@ the command; the first node leads.
       # shellcheck disable=SC2016,SC2086
       srun $slurm_options --ntasks-per-node 1 bash -c '
         head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -138,7 +142,7 @@ launch_train() {
   esac
 }
 
-# 45 s, 6 min 10 s, 2 h 05 min
+# duration SECONDS: prints 45 s, 6 min 10 s or 2 h 05 min.
 duration() {
   if [ "$1" -lt 1 ]; then
     echo "less than 1 s"
@@ -151,7 +155,7 @@ duration() {
   fi
 }
 
-# again_from STAGE [OPTION]: the command of this run from a stage on, without an option, ready to be pasted into a shell.
+# again_from STAGE [OPTION]: prints the command of this run from a stage on, without an option, quoted for a shell.
 again_from() {
   local command=("$0" --stage "$1") skip=false argument
   for argument in "${arguments[@]}"; do
@@ -166,15 +170,16 @@ again_from() {
   printf ' %q' "${command[@]:1}"
 }
 
-# What lies in $watched (arguments of find), one file a line with inode, size and time of its last change. Times are
-# only compared for equality, as a network disk has a clock of its own.
+# Prints the files that find lists for $watched, one per line with inode, size and time of the last change. Times are
+# only compared for equality, because the clock of a network disk may differ.
 snapshot() {
   local times=--full-time
-  ls -d "$times" / > /dev/null 2>&1 || times=-T # BSD
+  ls -d "$times" / > /dev/null 2>&1 || times=-T # on BSD and macOS
   find "${watched[@]}" -type f ! -name '*.lock' -exec ls -dil "$times" {} + 2> /dev/null | sort || true
 }
 
-# run_stage NUMBER NAME PRODUCT COMMAND...: a stage that changes no file of $watched had nothing to do.
+# run_stage NUMBER NAME PRODUCT COMMAND...: runs a stage and reports what it made. If it changes no file of $watched,
+# it had nothing to do.
 run_stage() {
   local number=$1 name=$2 product=$3
   shift 3
@@ -189,10 +194,11 @@ run_stage() {
       "run it again with: $(again_from "$number")" >&2
     exit "$status"
   fi
-  changed=$(comm -13 <(echo "$before") <(snapshot) | sed -n 1p) # head would end comm by SIGPIPE
+  changed=$(comm -13 <(echo "$before") <(snapshot) | sed -n 1p) # head would end comm with SIGPIPE
+  # The folder of stage 3 depends on the configuration: its name is taken from the first file that changed.
   if [ "$name" = bpe ] && [ -n "$changed" ]; then
     changed=${changed##*"$product"}
-    product+=${changed%%/*} # the folder that was made
+    product+=${changed%%/*}
   fi
   if [ -n "$changed" ]; then
     echo "stage $number $name: done in $took${product:+ -> $product}" >&2
@@ -201,7 +207,7 @@ run_stage() {
   fi
 }
 
-# A recording of the corpus to try the model on, or a name to be replaced.
+# Prints a recording of the corpus on which the user can try the model, or a placeholder.
 example_recording() {
   local manifest source
   for manifest in "$data"/manifests/cuts_test*.jsonl.gz "$data"/manifests/cuts_*.jsonl.gz; do
@@ -215,7 +221,7 @@ example_recording() {
   echo FILE.wav
 }
 
-# What the user can do with what the stages made; commands have full paths, quoted for a shell.
+# Prints what the user can do with the results; commands have full paths, quoted for a shell.
 next_steps() {
   local bin=$1 full small
   full=$(cd "$exp" && pwd)
@@ -232,6 +238,7 @@ next_steps() {
 }
 
 recipe_main() {
+  # $bin is needed by the commands of next_steps if slimasr is not on the user's path.
   local arguments=("$@") bin=
   parse_options "$@"
   command -v slimasr > /dev/null || bin=yes

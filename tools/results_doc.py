@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write docs/results.md from the descriptions of the fields in slimasr/results.
 
-With ``--check`` nothing is written: exit status 1 says that the page is out of date.
+With ``--check`` nothing is written; exit status 1 means that the page is out of date.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ names the key. Error rates (WER, CER and SER) are in percent, and differences be
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     return "\n".join([INTRODUCTION, *(_section(kind) for kind in HEADINGS)])
 
 
@@ -96,12 +96,14 @@ def _type_of(field: FieldInfo) -> str:
 
 
 def _in_words(annotation: Any) -> str:
-    """A type as the reader of a JSON file sees it."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
+    """Describe a type as the reader of a JSON file sees it."""
+    origin = get_origin(annotation)
+    arguments = get_args(annotation)
     if origin is Annotated:
         return _in_words(arguments[0])
     if origin in (Union, UnionType):
         kinds = [argument for argument in arguments if argument is not NoneType]
+        # JSON has one type of numbers.
         words = "number" if set(kinds) == {int, float} else " or ".join(map(_in_words, kinds))
         return f"{words} or null" if NoneType in arguments else words
     if origin is tuple:
@@ -111,15 +113,18 @@ def _in_words(annotation: Any) -> str:
         return f"mapping: {_in_words(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, Entry):
         heading = HEADINGS[annotation]
-        return f"[{heading}](#{heading.lower().replace(' ', '-').replace('.', '').replace('/', '')})"
+        # GitHub's anchor of a heading: lower case, hyphens for spaces, no punctuation.
+        anchor = heading.lower().replace(" ", "-").replace(".", "").replace("/", "")
+        return f"[{heading}](#{anchor})"
     plain = {int: "whole number", float: "number", bool: "true or false", str: "text", Subnet: "mapping", Any: "any"}
     return plain[annotation]
 
 
 def main() -> None:
-    """Write the page, or compare it."""
+    """Write the page, or with ``--check`` compare it."""
     if "--check" in sys.argv[1:]:
-        sys.exit(0 if PAGE.read_text(encoding="utf-8") == page() else "docs/results.md: run tools/results_doc.py")
+        is_current = PAGE.read_text(encoding="utf-8") == page()
+        sys.exit(0 if is_current else "docs/results.md: run tools/results_doc.py")
     PAGE.write_text(page(), encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write every egs/*/RESULTS*.md from the results*.json beside it, whose experiments may be on no disk any more.
+"""Write every egs/*/RESULTS*.md from the results*.json in the same folder; the experiments are not needed.
 
-With ``--check`` nothing is written: exit status 1 names the files that are out of date.
+With ``--check`` nothing is written; with exit status 1, the message names the files that are out of date.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def rendered(path: Path) -> str:
-    """The Markdown text of one results*.json, with the papers' claims."""
+    """Return the Markdown text of one results*.json, with the papers' claims."""
     study = read_study(Report.load(path))
     return render_results(study, path.name, claims_of(study))
 
 
 def main() -> None:
-    """Write the files, or compare them."""
+    """Write the files, or with ``--check`` compare them."""
     stale = []
     for path in sorted(ROOT.glob("egs/*/results*.json")):
+        # results_todm.json belongs to RESULTS_todm.md.
         page = path.with_name(f"{path.stem.replace('results', 'RESULTS')}.md")
         text = rendered(path)
         if page.exists() and page.read_text(encoding="utf-8") == text:

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Makes .venv with everything slimasr needs, at the versions of constraints.txt. Quick when nothing changed.
+# Makes .venv with everything that slimasr needs, at the versions of constraints.txt. It returns at once if nothing has
+# changed.
 set -euo pipefail
 
 usage() {
   cat <<'EOF'
 usage: tools/setup.sh [--cpu] [--extras LIST]
 
-  --cpu          take PyTorch's CPU build also where the default index brings CUDA
+  --cpu          install PyTorch's CPU build, also where the default index has the CUDA build
   --extras LIST  optional parts, separated by commas: demo, dev, export, energy, postgresql (default: demo)
 
 PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer).
@@ -32,6 +33,7 @@ done
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
+# The name of the stamp depends on all that set-up depends on.
 stamp=$venv/set-up-$( (echo "$root $extras"; cat "$root/pyproject.toml" "$root/constraints.txt") | sha256sum | cut -c 1-16)
 [ ! -e "$stamp" ] || exit 0
 
@@ -58,7 +60,7 @@ fi
 
 echo "setup: installing slimasr[$extras]" >&2
 pip_install setuptools
-pip_install --no-build-isolation --editable "$root[$extras]"
+pip_install --no-build-isolation --editable "${root}[$extras]"
 if $cpu && ! "$venv/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)'; then
   echo "setup: this torch is the CUDA build (it was here before, or the CPU index did not answer); it runs on CPU too" >&2
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, then lint, types and all tests. Arguments go to pytest: tools/test.sh tests/losses -k ctc
+# Sets up .venv, then runs ruff, mypy and all tests. Arguments go to pytest: tools/test.sh tests/losses -k ctc
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

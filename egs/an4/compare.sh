@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that RESULTS.md reports, and RESULTS.md itself: slimmable training, its variants, and a separate model
-# of each size. Options of run.sh are passed on (--corpus-dir, --cmd, ...). Run again, it goes on where it stopped.
+# Trains everything that RESULTS.md reports, and writes RESULTS.md: slimmable training, its variants, and a separate
+# model of each size. Options are passed on to run.sh (--corpus-dir, --cmd, ...). Run it again to resume.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

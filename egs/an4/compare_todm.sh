@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Paper 2 in small: its models, baselines and ablations, and RESULTS_todm.md (RESULTS_todm_conformer.md) of them.
+# Trains paper 2 at a small scale, with models, baselines and ablations, and writes RESULTS_todm.md or
+# RESULTS_todm_conformer.md.
 #   ./compare_todm.sh [--encoder mh_ssm|conformer] [--grid] [options of run.sh ...]
-# --grid: also other classes of the distillation, and ScaledAdam from the start. Run again, it goes on where it stopped.
+# --grid: also trains with other classes of the distillation, and with ScaledAdam from the start. Run it again to resume.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -19,7 +20,7 @@ case $encoder in
   *) echo "compare_todm.sh: --encoder must be mh_ssm or conformer, not $encoder" >&2; exit 2 ;;
 esac
 
-# Six layers of half the FFN: the medium one of the separate models.
+# Prints the medium one of the separate models: six layers with half the FFN channels.
 medium() {
   local layer module sizes=()
   for layer in 0 1 2 3 4 5; do
@@ -29,7 +30,8 @@ medium() {
 }
 
 experiments=()
-run() { # experiment, options of run.sh
+# run EXPERIMENT OPTION...: trains, searches, decodes and scores an experiment, which the report then includes.
+run() {
   ./run.sh --stage 4 --stop-stage 7 --exp "exp/$1" "${@:2}"
   experiments+=("exp/$1")
 }

@@ -6,8 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 recipe=digits
 corpora="digits fsdd"
 data_of() { case "$1" in *fsdd*) echo data_fsdd ;; *) echo data ;; esac; }
-# Decoding and searching models as small as these takes as long with one thread as with two on a quiet machine, and half
-# as long where another process needs the processor.
+# With models of this size, decoding and searching take as long with one thread as with two on a quiet machine, and half
+# as long if another process needs the processor.
 threads=1
 
 # shellcheck source-path=SCRIPTDIR source=../../tools/recipe.sh

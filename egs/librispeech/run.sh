@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# LibriSpeech: 100 h, 960 h, or a handful of utterances to try it on a laptop. See --help and README.md.
+# LibriSpeech: 100 h, 960 h, or a few utterances to try the recipe on a laptop. See --help and README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -21,30 +21,30 @@ class ClaimModule(Paper, Protocol):
     """What the module of a paper offers: names and comparisons for a report, and these functions.
 
     Attributes:
-        READING: how verdicts are to be read that only this paper's claims have; may be empty.
+        READING: a text that explains how to read verdicts which only this paper's claims have; may be empty.
     """
 
     READING: str
 
     def applies(self, study: Study) -> bool:
-        """Whether the study has a supernet of the paper."""
+        """Return whether the study has a supernet of the paper."""
         ...
 
     def judge(self, study: Study) -> list[Finding]:
-        """All claims, in order."""
+        """Judge all claims, in order."""
         ...
 
     def tables(self, study: Study) -> list[Table]:
-        """Tables that go with the claims; some may be empty."""
+        """Make the tables that go with the claims; some may be empty."""
         ...
 
 
 PAPERS: tuple[ClaimModule, ...] = (slimmable, todm)
-"""Papers 1, 2, ... in order. An experiment has the name that the first of them has for it."""
+"""Papers 1, 2, ... in order. If several of them have a name for an experiment, the first one's counts."""
 
 
 def claims_of(study: Study) -> Claims:
-    """The claims and tables of the papers whose supernets the study has."""
+    """Collect the claims and tables of the papers whose supernets the study has."""
     papers = _judged(study)
     findings = tuple(finding for paper in papers for finding in paper.judge(study))
     tables = tuple(table for paper in papers for table in paper.tables(study))
@@ -55,7 +55,8 @@ def claims_of(study: Study) -> Claims:
 
 
 def _judged(study: Study) -> list[ClaimModule]:
-    """The papers that apply; the first paper for separate models alone, which tells what is still to be trained."""
+    """The papers that apply."""
+    # For separate models alone, the claims of the first paper show what is still to be trained.
     if all(run.is_separate for run in study.runs):
         return [PAPERS[0]]
     return [paper for paper in PAPERS if paper.applies(study)]

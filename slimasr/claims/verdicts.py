@@ -1,4 +1,4 @@
-"""What figures say of a claim, by rule alone.
+"""Judge claims from figures, by fixed rules alone.
 
 Differences of WER come as paired-bootstrap intervals ``[low, high]`` in points. With a margin of one point:
 
@@ -8,8 +8,8 @@ Differences of WER come as paired-bootstrap intervals ``[low, high]`` in points.
   otherwise, else *not resolved*;
 - "A is better than B" is *held* when ``high < 0``, *not held* when ``low > 0``, else *not resolved*.
 
-A claim that must hold at several sizes is *not held* as soon as it fails at one, and *held* when it holds at all. As
-one of many fails by chance, see `judge_each`.
+A claim that must hold at several sizes is *not held* as soon as it fails at one of them, and *held* when it holds at
+all of them. Of many comparisons one may fail by chance: see `judge_each`.
 """
 
 from __future__ import annotations
@@ -22,34 +22,36 @@ from slimasr.report.findings import Finding, Verdict
 from slimasr.report.records import Comparison
 
 MARGIN = 1.0
+"""Differences of WER up to this many points count as none."""
 
 Rule = Callable[[float, float], Verdict]
-"""Verdict on the ends of an interval."""
+"""Returns the verdict on an interval, given its lower and its upper end in points."""
 
 
 def not_worse(low: float, high: float, margin: float = MARGIN) -> Verdict:
-    """Verdict on "the difference is at most 0", given its interval."""
+    """Judge "the difference is at most 0", given its interval."""
+    # The order matters: an interval between 0 and the margin holds, although it excludes 0.
     if high <= margin:
         return Verdict.HELD
     return Verdict.NOT_HELD if low > 0 else Verdict.NOT_RESOLVED
 
 
 def equal(low: float, high: float, margin: float = MARGIN) -> Verdict:
-    """Verdict on "the difference is 0", given its interval."""
+    """Judge "the difference is 0", given its interval."""
     if -margin <= low and high <= margin:
         return Verdict.HELD
     return Verdict.NOT_HELD if low > 0 or high < 0 else Verdict.NOT_RESOLVED
 
 
 def better(low: float, high: float) -> Verdict:
-    """Verdict on "the difference is below 0", given its interval."""
+    """Judge "the difference is below 0", given its interval."""
     if high < 0:
         return Verdict.HELD
     return Verdict.NOT_HELD if low > 0 else Verdict.NOT_RESOLVED
 
 
 def judge_each(rule: Rule, comparisons: Sequence[Comparison]) -> list[Verdict]:
-    """Verdicts on the comparisons of one claim, which must all hold.
+    """Judge the comparisons of one claim, which must all hold.
 
     A claim on n comparisons needs all of them, which chance alone makes less likely than any single one, so each of
     them may hold at 95 %. But with n comparisons a spurious failure is about n times as likely, so that a failure
@@ -66,16 +68,20 @@ def judge_each(rule: Rule, comparisons: Sequence[Comparison]) -> list[Verdict]:
 
 
 def one_of(comparison: Comparison, number: int) -> Comparison:
-    """The comparison with its 95 % interval widened to ``100 - 5 / number`` %, as for a normal distribution."""
-    law = NormalDist()
-    factor = law.inv_cdf(1 - 0.025 / number) / law.inv_cdf(1 - 0.025)
-    low, high = (comparison.delta + factor * (end - comparison.delta) for end in (comparison.low, comparison.high))
+    """Widen the 95 % interval of a comparison to ``100 - 5 / number`` %, as for a normal distribution."""
+    normal = NormalDist()
+    # Each side of the interval leaves out half of the 5 / number %.
+    factor = normal.inv_cdf(1 - 0.025 / number) / normal.inv_cdf(1 - 0.025)
+    # Both ends move away from the difference itself, so that an interval that is not symmetric stays so.
+    low = comparison.delta + factor * (comparison.low - comparison.delta)
+    high = comparison.delta + factor * (comparison.high - comparison.delta)
     return replace(comparison, low=low, high=high)
 
 
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:
-    """Verdict on a claim that must hold everywhere; nothing to look at = not tested."""
+    """Combine the verdicts on a claim that must hold everywhere; a claim without any is not tested."""
     seen = set(verdicts)
+    # The worst one counts.
     for verdict in (Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.HELD):
         if verdict in seen:
             return verdict
@@ -83,7 +89,7 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 class Evidence:
-    """The verdicts that make up the one on a claim, and a line of figures for each."""
+    """Collects the verdicts that make up the one on a claim, and a line of figures for each of them."""
 
     def __init__(self) -> None:
         self.verdicts: list[Verdict] = []
@@ -95,12 +101,12 @@ class Evidence:
         self.lines.append(f"{line}: {verdict.value}")
 
     def finding(self, claim: str, text: str) -> Finding:
-        """The verdict on a claim that must hold in every line."""
+        """Return the verdict on a claim that must hold in every line."""
         return Finding(claim, text, all_of(self.verdicts), tuple(self.lines))
 
 
 def reading_of(findings: Sequence[Finding]) -> str:
-    """How the verdicts of all papers are to be read."""
+    """Explain how to read the verdicts that all papers use."""
     if not findings:
         return ""
     text = (

@@ -1,1 +1,1 @@
-"""One module per stage: parse the command line, call the library, print."""
+"""The commands, one module each: they parse the command line, call the library and print."""

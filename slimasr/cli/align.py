@@ -1,4 +1,4 @@
-"""``slimasr-align``: at which encoder frame a model emits each token, for methods that train on frame targets."""
+"""``slimasr-align``: find the encoder frame at which a model emits each token, for training on frame targets."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def run(
     from slimasr.experiment.subnets import find_subnet
     from slimasr.locking import folder_lock
 
+    # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = opened(Experiment.open(exp, checkpoint))
     config = experiment.config
@@ -65,6 +66,7 @@ def run(
     model = experiment.model.to(default_device())
     chosen = find_subnet(experiment, subnet)
     names = set_names or [*config.data.train, config.data.dev]
+    # What cannot be verified is a note; data that have changed are an error, before anything is computed.
     print_notes(unverified_sets(config, data, names))
     origin = Origin(model.subsampling_factor, chosen.id, experiment.checkpoint, tokenizer.fingerprint)
     fingerprints = {name: checked_identity(config, data, name).fingerprint for name in names}
@@ -73,12 +75,16 @@ def run(
     with folder_lock(folder / "alignments.lock", "slimasr-align") as lock:
         write_facts(folder, origin, fingerprints)
         for set_name in names:
-            for speed in (speeds or config.data.speeds) if set_name in config.data.train else [1.0]:
+            # Only training sets are speed-perturbed.
+            set_speeds = (speeds or config.data.speeds) if set_name in config.data.train else [1.0]
+            for speed in set_speeds:
                 batches = eval_batches(config, data, set_name, tokenizer, seconds, speed=speed, longest=longest)
                 path = alignment_file(folder, set_name, speed)
                 frames = dict(align_batches(model, progress(batches, None, path.stem), chosen, config.loss))
+                # Another process may have taken the lock over if this one was suspended for long.
                 lock.verify()
                 write_alignments(path, frames)
+                # -1 stands for a token without a frame.
                 missed = sum(-1 in row for row in frames.values())
                 without = f", {missed} of them without an alignment" if missed else ""
                 typer.echo(f"{path}: {len(frames)} utterances{without}")

@@ -1,4 +1,4 @@
-"""``slimasr-bpe`` (stage 3): the tokenizer."""
+"""``slimasr-bpe`` (stage 3): train the tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all commands share: options, one-line errors, progress.
+"""Options, one-line errors and progress, which all commands share.
 
 A command is a module with a function ``run``, whose parameters are its options and whose docstring is its help, and
 ``main = partial(entry, run)`` for the console script. A command imports the library inside its functions and not at
@@ -37,7 +37,7 @@ SUBNET_NAMES = "a width such as 0.5, a subnet id, max, min"
 
 
 def above_zero(value: float | list[float] | None) -> float | list[float] | None:
-    """Callback of an option that takes finite numbers above 0; Typer's own ``min`` lets NaN and infinity pass.
+    """Check the value of an option that takes finite numbers above 0; Typer's own ``min`` lets NaN and infinity pass.
 
     Raises:
         typer.BadParameter: a number is not finite or not above 0; Typer names the option.
@@ -49,24 +49,24 @@ def above_zero(value: float | list[float] | None) -> float | list[float] | None:
 
 
 def limit_option(name: str, metavar: str, text: str) -> Any:
-    """The option of an upper limit, which must be a finite number above 0."""
+    """Return the option of an upper limit, which must be a finite number above 0."""
     return typer.Option(name, metavar=metavar, callback=above_zero, help=f"{text} Default: no limit.")
 
 
 def set_name_option(default: str) -> Any:
-    """The option ``--set-name``; ``default`` says which sets are used without it."""
+    """Return the option ``--set-name``; ``default`` says which sets are used without it."""
     text = f"Name of a set, such as test; may be given several times. Default: {default}."
     return typer.Option("--set-name", metavar="NAME", help=text)
 
 
 def subnet_option(default: str) -> Any:
-    """The option ``--subnet`` of commands that take one; ``default`` says which subnet is used without it."""
+    """Return ``--subnet`` for commands that take one subnet; ``default`` says which one is used without it."""
     text = f"Subnet: {SUBNET_NAMES} or a description in JSON. Default: {default}."
     return typer.Option("--subnet", metavar="SUBNET", show_default=False, help=text)
 
 
 def subnets_option(default: str) -> Any:
-    """The option ``--subnet`` of commands that take several; ``default`` says which subnets are used without it."""
+    """Return ``--subnet`` for commands that take several subnets; ``default`` says which ones are used without it."""
     text = f"Subnet: {SUBNET_NAMES}, a description in JSON, front (the Pareto front of the search) or all;"
     text += f" may be given several times. Default: {default}."
     return typer.Option("--subnet", metavar="SUBNET", help=text)
@@ -123,14 +123,16 @@ class _Command(TyperCommand):
     """A command whose help shows arguments by their metavar alone, without the braces and type names of Typer."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The words of the usage line."""
+        """Return the words of the usage line."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the sections of arguments and options."""
+        # Typer would list an argument by its Python name; users know it by its metavar, such as EXP.
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
+            # Hidden parameters have no record.
             if record is None:
                 continue
             if param.param_type_name == "argument":
@@ -146,7 +148,7 @@ class _Command(TyperCommand):
 def entry(run: Callable[..., None]) -> NoReturn:
     """Run one command as a program: parse ``sys.argv``, print errors as one line and exit."""
     command_app(run)()
-    sys.exit(0)
+    sys.exit(0)  # Typer has exited already; this line tells type checkers so.
 
 
 def command_app(run: Callable[..., None]) -> typer.Typer:
@@ -202,6 +204,7 @@ def print_notes(notes: Iterable[str]) -> None:
 @contextmanager
 def any_file_name() -> Iterator[None]:
     """Let stdout print file names as they are on disk, also those that are not valid UTF-8."""
+    # A stdout that something has replaced, such as a notebook, cannot be reconfigured.
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper):
         yield
@@ -215,12 +218,12 @@ def any_file_name() -> Iterator[None]:
 
 
 def file_name(path: Path) -> str:
-    """A path on one line: line breaks are shown as ``\\n`` and ``\\r``."""
+    """Write a path on one line: line breaks are shown as ``\\n`` and ``\\r``."""
     return str(path).replace("\n", "\\n").replace("\r", "\\r")
 
 
 def progress(items: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:
-    """Yield ``items`` and show the progress on stderr if they take more than two seconds.
+    """Yield ``items``, and show the progress on stderr if they take more than two seconds.
 
     A terminal shows a bar; elsewhere one plain line is printed every ten seconds. ``total`` defaults to
     ``len(items)``.
@@ -230,7 +233,9 @@ def progress(items: Iterable[T], total: int | None = None, label: str = "") -> I
     if total is None and isinstance(items, Sized):
         total = len(items)
     console = Console(stderr=True)
-    return _bar(items, total, label, console) if console.is_terminal else _lines(items, total, label)
+    if console.is_terminal:
+        return _bar(items, total, label, console)
+    return _lines(items, total, label)
 
 
 def _bar(items: Iterable[T], total: int | None, label: str, console: Console) -> Iterator[T]:
@@ -257,7 +262,9 @@ def _bar(items: Iterable[T], total: int | None, label: str, console: Console) ->
     try:
         for item in items:
             yield item
+            # Control is back: the caller is done with this item.
             bar.advance(task)
+            # The bar appears late, so that a quick command prints none.
             if not shown and time.monotonic() - start > SHOW_AFTER_SECONDS:
                 bar.start()
                 shown = True
@@ -276,15 +283,20 @@ def _lines(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
         if now >= due:
             due = now + LINE_EVERY_SECONDS
             typer.echo(_line(label, done, total, now - start), err=True)
-    if time.monotonic() - start > SHOW_AFTER_SECONDS:
-        typer.echo(_line(label, done, done, time.monotonic() - start), err=True)
+    # ``total`` may be None or wrong; what was counted is the total now.
+    seconds = time.monotonic() - start
+    if seconds > SHOW_AFTER_SECONDS:
+        typer.echo(_line(label, done, done, seconds), err=True)
 
 
 def _line(label: str, done: int, total: int | None, seconds: float) -> str:
     if total is None:
         return f"{label}: {done} in {seconds:.0f} s"
-    left = "" if done >= total else f", about {seconds / done * (total - done):.0f} s left"
-    return f"{label}: {done}/{total} in {seconds:.0f} s{left}"
+    text = f"{label}: {done}/{total} in {seconds:.0f} s"
+    if done >= total:
+        return text
+    left = seconds / done * (total - done)
+    return f"{text}, about {left:.0f} s left"
 
 
 def _print_any_file_name() -> None:
@@ -296,4 +308,5 @@ def _print_any_file_name() -> None:
 
 def _is_control_flow(error: Exception) -> bool:
     """Whether Typer handles this exception itself: an exit, an abort, or a usage error (status 2)."""
+    # Usage errors are click's, which Typer may bundle; all of them have an exit code.
     return isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "exit_code")

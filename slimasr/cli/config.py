@@ -1,4 +1,4 @@
-"""``slimasr config``: what the keys of a configuration are."""
+"""``slimasr config``: print the keys of a configuration with type, default and meaning."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print the page
 
 
 def run(name: NameArgument = None, markdown: MarkdownOption = False) -> None:
-    """Print what the keys of a configuration are: type, default and meaning."""
+    """Print the keys of a configuration with their types, defaults and meanings."""
     from slimasr.config.describe import all_parts, find_parts, without_repetition
     from slimasr.config.page import config_page
 
@@ -41,7 +41,7 @@ def run(name: NameArgument = None, markdown: MarkdownOption = False) -> None:
 
 
 def _print_parts(parts: Sequence[Part]) -> None:
-    """Draw tables on a terminal; elsewhere print full names, one line a key, so that grep finds them."""
+    """Draw tables on a terminal; elsewhere print full names, one line per key, so that grep finds them."""
     from rich.console import Console
 
     console = Console()
@@ -60,31 +60,39 @@ def _draw(part: Part, console: Console) -> None:
     console.print(Text(part.title, style="bold"))
     console.print(Text(_plain(_summary(part))))
     table = Table(*COLUMNS, box=box.SIMPLE_HEAD, show_header=bool(part.keys))
+    # Long names and sentences continue on the next line; rich would cut them off.
     for column in table.columns:
         column.overflow = "fold"
     for key in part.keys:
+        # ``Text`` keeps rich from reading brackets as markup.
         table.add_row(*(Text(cell) for cell in _cells(key.last_name, key)))
     console.print(table)
 
 
 def _lines(part: Part) -> list[str]:
-    """A heading, and the keys in columns."""
-    heading = [part.title, f"  {_plain(_summary(part))}"]
+    """Return a heading, and the keys in columns."""
+    lines = [part.title, f"  {_plain(_summary(part))}"]
     if not part.keys:
-        return heading
+        return lines
     rows = [COLUMNS, *(_cells(key.name, key) for key in part.keys)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [*heading, *("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)]
+    for row in rows:
+        columns = "  ".join(map(str.ljust, row, widths))
+        lines.append(f"  {columns}".rstrip())
+    return lines
 
 
 def _summary(part: Part) -> str:
-    return f"{part.summary} Its keys are those of {part.same_as}." if part.same_as else part.summary
+    if not part.same_as:
+        return part.summary
+    return f"{part.summary} Its keys are those of {part.same_as}."
 
 
 def _cells(name: str, key: Key) -> tuple[str, str, str, str]:
-    return name, key.type, "needed" if key.default is None else key.default, _plain(key.sentence)
+    default = "needed" if key.default is None else key.default
+    return name, key.type, default, _plain(key.sentence)
 
 
 def _plain(text: str) -> str:
-    """Text of the source without its marks of code."""
+    """Return text of the source without its marks of code."""
     return text.replace("``", "")

@@ -76,6 +76,7 @@ def run(
     from slimasr.experiment import Experiment
     from slimasr.experiment.subnets import find_subnets
 
+    # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
     experiment = opened(Experiment.open(exp, checkpoint))
     config = experiment.config
@@ -87,6 +88,7 @@ def run(
     print_notes(unverified_sets(config, data, names))
     speakers = {name: read_speakers(data, name) for name in names}
     identities = {name: checked_identity(config, data, name).fingerprint for name in names}
+    # All notes come before the first set is decoded, which may take long.
     print_notes(coverage_notes(data, names, tokenizer))
     for set_name in names:
         print_notes(evaluation_notes(config, data, set_name, tokenizer, losses=False))

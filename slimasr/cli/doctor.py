@@ -1,4 +1,4 @@
-"""``slimasr doctor``: what is installed, what is missing, and how to get it."""
+"""``slimasr doctor``: show what is installed, what is missing, and how to install it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ REQUIRED = (
     "matplotlib",
     "tensorboard",
 )
+# Extra of pyproject.toml -> its packages, as (name for pip, module to import).
 EXTRAS = {
     "demo": (("espeakng-loader", "espeakng_loader"),),
     "export": (("onnx", "onnx"), ("onnxruntime", "onnxruntime"), ("sherpa-onnx", "sherpa_onnx")),
@@ -33,7 +34,7 @@ EXTRAS = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line of the doctor's report; ``advice`` is empty if nothing needs to be done."""
 
     what: str
@@ -42,7 +43,7 @@ class Finding:
 
 
 def doctor() -> None:
-    """Show what is installed, what is missing and how to get it."""
+    """Show what is installed, what is missing and how to install it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -51,64 +52,73 @@ def doctor() -> None:
     for column in ("part", "state", "what to do"):
         table.add_column(column, overflow="fold")
     for finding in examine():
+        # ``Text`` keeps rich from reading ``[export]`` as markup.
         table.add_row(*(Text(cell) for cell in (finding.what, finding.state, finding.advice)))
     Console().print(table)
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Check]:
     """Return everything that `doctor` shows, from Python and the device down to the optional packages."""
     findings = [
-        Finding("python", platform.python_version()),
-        Finding("slimasr", _version("slimasr") or "absent"),
+        Check("python", platform.python_version()),
+        Check("slimasr", _version("slimasr") or "absent"),
     ]
     findings += [_required(name) for name in REQUIRED]
-    if not findings[2].advice:
+    # Device and k2 can be examined only if torch, the first of the required packages, is there.
+    torch_finding = findings[2]
+    if not torch_finding.advice:
         findings += [_device(), _k2()]
-    findings += [_extra(extra, name, module) for extra, parts in EXTRAS.items() for name, module in parts]
+    for extra, packages in EXTRAS.items():
+        findings += [_extra(extra, name, module) for name, module in packages]
     return findings
 
 
-def _required(name: str) -> Finding:
+def _required(name: str) -> Check:
     found = _version(name)
-    return Finding(name, found) if found else Finding(name, "absent", f"pip install {name}, or run tools/setup.sh")
+    return Check(name, found) if found else Check(name, "absent", f"pip install {name}, or run tools/setup.sh")
 
 
-def _device() -> Finding:
+def _device() -> Check:
     import torch
 
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        return Finding("device", f"cuda {torch.version.cuda}: {names}")
+        return Check("device", f"cuda {torch.version.cuda}: {names}")
     advice = "this torch can use CUDA, but finds no driver or GPU" if torch.version.cuda else ""
-    return Finding("device", f"cpu, {torch.get_num_threads()} threads of {os.cpu_count()} cores", advice)
+    return Check("device", f"cpu, {torch.get_num_threads()} threads of {os.cpu_count()} cores", advice)
 
 
-def _k2() -> Finding:
+def _k2() -> Check:
     """Import k2 instead of asking for its version: a build for another torch fails to import or lacks the losses."""
     advice = "optional (losses run on the torch backend); tools/install_k2.sh installs it"
     try:
         k2 = import_module("k2")
         build = _version("k2") or str(getattr(k2, "__version__", "of unknown version"))
         if not hasattr(k2, "rnnt_loss_pruned"):
-            return Finding("k2", f"{build} lacks rnnt_loss_pruned", advice)
+            return Check("k2", f"{build} lacks rnnt_loss_pruned", advice)
     except ModuleNotFoundError as error:
         state = "not installed" if error.name == "k2" else f"does not import: {error}"
-        return Finding("k2", state, advice)
-    except Exception as error:
-        return Finding("k2", f"does not import: {next(iter(str(error).splitlines()), repr(error))}", advice)
-    return Finding("k2", build)
+        return Check("k2", state, advice)
+    except Exception as error:  # a library that fails to load may raise anything
+        return Check("k2", f"does not import: {_first_line(error)}", advice)
+    return Check("k2", build)
 
 
-def _extra(extra: str, name: str, module: str) -> Finding:
+def _extra(extra: str, name: str, module: str) -> Check:
     found = _version(name)
     if not found:
-        return Finding(name, "not installed", f"optional: pip install -e '.[{extra}]'")
+        return Check(name, "not installed", f"optional: pip install -e '.[{extra}]'")
     try:
         import_module(module)
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), repr(error))
-        return Finding(name, f"{found}, does not import: {reason}", f"pip install --force-reinstall {name}")
-    return Finding(name, found)
+        state = f"{found}, does not import: {_first_line(error)}"
+        return Check(name, state, f"pip install --force-reinstall {name}")
+    return Check(name, found)
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type if it has no message."""
+    return next(iter(str(error).splitlines()), repr(error))
 
 
 def _version(name: str) -> str | None:

@@ -44,8 +44,8 @@ def run(
 ) -> None:
     """Save one subnet as a stand-alone model.
 
-    The subnet is named by --subnet, or it is the one of lowest dev WER that a search has measured within the limits
-    given. The result is an experiment folder that every other command accepts.
+    The subnet is the one that --subnet names, or the one with the lowest dev WER that a search has measured within the
+    limits. The result is an experiment folder that every other command accepts.
     """
     from slimasr.experiment import Experiment
     from slimasr.experiment.extract import extract_experiment
@@ -66,6 +66,7 @@ def _choose(experiment: Experiment, subnet: str | None, limits: Limits) -> Subne
     from slimasr.experiment.subnets import find_subnet
     from slimasr.supernet.front import best_under
 
+    # Exactly one of the two chooses the subnet.
     if (subnet is None) == (not limits.given):
         raise UserError("name either --subnet or limits such as --max-params 2e6")
     if subnet is not None:

@@ -1,4 +1,4 @@
-"""``slimasr-features`` (stage 2): features and their statistics."""
+"""``slimasr-features`` (stage 2): compute features and their statistics."""
 
 from __future__ import annotations
 

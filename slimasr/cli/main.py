@@ -1,4 +1,4 @@
-"""``slimasr <stage>``: every stage command under one name, ``slimasr config`` and ``slimasr doctor``."""
+"""``slimasr <stage>``: all stage commands under one name, with ``slimasr config`` and ``slimasr doctor``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAGES = (
 
 
 def main_app() -> typer.Typer:
-    """The ``slimasr`` command with all its stages."""
+    """Return the ``slimasr`` command with all its stages."""
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,
@@ -36,6 +36,7 @@ def main_app() -> typer.Typer:
         rich_markup_mode=None,
         help="Train one speech recogniser, ship many sizes of it.",
     )
+    # The modules are cheap: they import the library inside ``run``.
     for stage in STAGES:
         module = import_module(f"slimasr.cli.{stage}")
         add_command(app, module.run, stage)
@@ -45,5 +46,5 @@ def main_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Console script ``slimasr``."""
+    """Run the console script ``slimasr``."""
     main_app()()

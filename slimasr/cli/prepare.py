@@ -15,7 +15,7 @@ CorpusDirOption = Annotated[
     typer.Option(
         "--corpus-dir",
         metavar="DIR",
-        help="Folder of the corpus. Default: found below $SLIMASR_CORPORA or DATA/corpora.",
+        help="Folder of the corpus. Default: searched for below $SLIMASR_CORPORA and DATA/corpora.",
     ),
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download the corpus if it is not found.")]

@@ -1,4 +1,4 @@
-"""``slimasr-profile``: parameters, bytes, MACs, time and memory of every subnet."""
+"""``slimasr-profile``: print parameters, bytes, MACs, time and memory of subnets."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def run(
 ) -> None:
     """Print parameters, bytes, MACs, time and memory of subnets.
 
-    Each subnet is measured as a stand-alone model. In a large search space these are the largest subnet, the Pareto
-    front of the search and the smallest subnet; otherwise all.
+    Each subnet is measured as a stand-alone model. Of a large search space, only the largest subnet, the Pareto front
+    of the search and the smallest subnet are measured.
     """
     from slimasr.experiment.subnets import profiled_subnets
     from slimasr.files import to_json
@@ -75,6 +75,7 @@ main = partial(entry, run)
 def _model(
     exp: Path | None, config: Path | None, vocab_size: int | None, overrides: list[str]
 ) -> tuple[Experiment | None, Config, Transducer, SearchSpace]:
+    """Return the experiment (None if untrained), its configuration, its model and its search space."""
     from slimasr.config.load import load_config
     from slimasr.experiment import Experiment
     from slimasr.measure.profile import untrained

@@ -1,4 +1,4 @@
-"""``slimasr-quantize``: chosen subnets as int8 ONNX files, and their WER in onnxruntime."""
+"""``slimasr-quantize``: export subnets as int8 ONNX files and measure their WER in onnxruntime."""
 
 from __future__ import annotations
 
@@ -41,10 +41,12 @@ def run(
     from slimasr.experiment.subnets import find_subnets
     from slimasr.export.measure import measure_int8
 
+    # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = opened(Experiment.open(exp))
     config = experiment.config
     tokenizer = experiment.tokenizer
+    # Batches can be iterated over only once, and every subnet needs them: each set is a function that makes them.
     sets = {
         name: partial(eval_batches, config, data, name, tokenizer, config.decoding.batch_seconds)
         for name in set_names or [config.data.dev, *config.data.test]

@@ -1,4 +1,4 @@
-"""``slimasr-report`` (stage 8): the HTML report with its pictures, and a recipe's results.json and RESULTS.md."""
+"""``slimasr-report`` (stage 8): write the HTML report with its pictures, and a recipe's results.json and RESULTS.md."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def run(
         raise UserError("nothing to write: name --out report.html, or --json results.json")
     if results_md is not None and json_path is None:
         raise UserError("--results-md: needs --json, as RESULTS.md is made from that file alone")
+    # The report writes the paths of experiments relative to this folder.
     root = (json_path or out or Path()).resolve().parent
     report, study = collect(exps, title or root.name, root, PAPERS)
     claims = claims_of(study) if with_claims else NO_CLAIMS

@@ -1,4 +1,4 @@
-"""``slimasr-score`` (stage 7): error rates of decoded sets, or of two files of transcripts."""
+"""``slimasr-score`` (stage 7): compute error rates of decoded sets, or of two files of transcripts."""
 
 from __future__ import annotations
 
@@ -96,7 +96,11 @@ main = partial(entry, run)
 
 
 def _refuse_options(options: Mapping[str, object], reason: str) -> None:
-    """Refuse what was given but would have no effect."""
+    """Refuse options that were given but would have no effect.
+
+    Raises:
+        UserError: an option has a value; the message is its name and ``reason``.
+    """
     for name, value in options.items():
         if value:
             raise UserError(f"{name} {reason}")
@@ -110,7 +114,9 @@ def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool, char: 
     for subnet_id, folders in find_decoded(exp, set_names).items():
         if pool and len(folders) == 1:
             print_notes([f"{folders[0]}: is the only set of {subnet_id}, --pool changes nothing"])
-        result = score_decoded(folders, pool, char or has_characters(read_results(exp), subnet_id))
+        # Old character error rates must not stay next to new word error rates.
+        with_characters = char or has_characters(read_results(exp), subnet_id)
+        result = score_decoded(folders, pool, with_characters)
         for name, wer in result.wers.items():
             typer.echo(f"{subnet_id} {name}")
             _print_result(wer)
@@ -158,7 +164,9 @@ def _in_units(paired: Paired, unit: Unit) -> list[Utterance]:
     from slimasr.scoring.characters import in_characters
     from slimasr.scoring.wer import CHARACTER
 
-    return [in_characters(u) if unit == CHARACTER else u for u in paired.utterances]
+    if unit != CHARACTER:
+        return list(paired.utterances)
+    return [in_characters(utterance) for utterance in paired.utterances]
 
 
 def _print_result(result: WerResult, missing: int = 0) -> None:
@@ -170,11 +178,12 @@ def _print_result(result: WerResult, missing: int = 0) -> None:
 
 
 def _pair_notes(paired: Paired) -> Iterator[str]:
-    """What is unusual about the pairs."""
+    """Yield notes on what is unusual about the pairs."""
+    without_words = sum(not utterance.ref for utterance in paired.utterances)
     counted = (
         (len(paired.missing), "without a hypothesis, scored as empty"),
         (len(paired.extra), "without a reference, not scored"),
-        (sum(not u.ref for u in paired.utterances), "with an empty reference, all words count as insertions"),
+        (without_words, "with an empty reference, all words count as insertions"),
     )
     for number, what in counted:
         if number:

@@ -98,7 +98,8 @@ def run(
     print_table(measurement_table(found.finalists, found.front, found.set_name, found.cost))
     typer.echo(_in_words(found.summary))
     best = found.best()
-    typer.echo(f"best{' under the limits' if found.limits.given else ''}: {best.subnet.id}, dev WER {best.wer:.2f} %")
+    title = "best under the limits" if found.limits.given else "best"
+    typer.echo(f"{title}: {best.subnet.id}, dev WER {best.wer:.2f} %")
 
 
 main = partial(entry, run)
@@ -114,7 +115,7 @@ def _slices(job: Job, widths: list[float]) -> None:
 
 
 def _in_words(summary: Summary) -> str:
-    """How fast the search was, in one line."""
+    """Say in one line how fast the search was."""
     words = f"{summary.candidates} of {summary.space:,} subnets evaluated"
     if summary.stopped_early:
         words += f", {summary.stopped_early} stopped early"
@@ -125,11 +126,16 @@ def _in_words(summary: Summary) -> str:
 
 
 def _widths(text: str) -> list[float]:
-    """The numbers of ``--slice``."""
+    """Read the numbers of ``--slice``.
+
+    Raises:
+        UserError: the text is not a list of numbers above 0 and at most 1.
+    """
     try:
         widths = [float(part) for part in text.split(",")]
     except ValueError:
         widths = []
+    # This comparison also refuses NaN.
     if not widths or not all(0.0 < width <= 1.0 for width in widths):
         raise UserError(f"--slice {text}: needs widths above 0 and at most 1, e.g. 0.75,0.5,0.25")
     return widths

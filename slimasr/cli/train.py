@@ -39,7 +39,8 @@ def run(
 
     arguments = sys.argv[1:]
     if Path(sys.argv[0]).name == "slimasr":
-        arguments = arguments[1:]  # as ``slimasr train``
+        arguments = arguments[1:]  # without "train" of "slimasr train"
+    # results.json keeps the command in one form, whichever way it was started.
     command = shlex.join(["slimasr-train", *arguments])
     train(
         load_config(config, overrides or ()),

@@ -70,7 +70,8 @@ def run(
     if width is not None and subnet is not None:
         raise UserError("name the subnet by --width or by --subnet, not by both")
     experiment = opened(Experiment.open(exp, checkpoint))
-    name = subnet or "max" if width is None else f"{width:g}"
+    name = f"{width:g}" if width is not None else subnet or "max"
+    # A file that cannot be read yields its error, so that the others are still transcribed.
     results = transcribe_each(experiment, audio, find_subnet(experiment, name), window_seconds)
     num_bad = 0
     with any_file_name():

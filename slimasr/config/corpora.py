@@ -1,4 +1,8 @@
-"""``data.options``: the options of each corpus."""
+"""``data.options``: the options of each corpus.
+
+They are declared here and not in `slimasr.data.corpora`, so that `slimasr config` can list them without the code of
+the corpora.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ class DigitsOptions(Section):
     """Number of test utterances."""
 
     max_digits: NumDigits = 7
-    """Most digits in an utterance; their number is drawn uniformly from 1 on."""
+    """Largest number of digits in an utterance; the number is drawn uniformly from 1 on."""
 
     seed: int = 0
     """Seed of texts, voices, noise and reverberation."""
@@ -39,7 +43,7 @@ class An4Options(Section):
 
 
 class LibriSpeechOptions(Section):
-    """Parts of LibriSpeech in small."""
+    """Options to train on a few utterances of LibriSpeech."""
 
     shortest: NumKept = 0
     """Number of utterances to keep of each part, those with the shortest transcripts; 0 = all."""
@@ -51,4 +55,4 @@ CORPUS_OPTIONS: dict[str, type[Section]] = {
     "an4": An4Options,
     "librispeech": LibriSpeechOptions,
 }
-"""``data.corpus`` -> its options."""
+"""``data.corpus`` -> the section of its options."""

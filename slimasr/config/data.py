@@ -1,4 +1,4 @@
-"""Data, features and tokenizer: stages 1 to 3."""
+"""Data, features and tokenizer, which stages 1 to 3 make."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ SamplingRate = Annotated[int, Bounds(1000, 1_000_000)]
 
 
 def _plain(value: Any) -> Any:
+    """Refuse lists, mappings, null, NaN and infinity."""
     if not isinstance(value, int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
         raise PydanticCustomError("option", "must be a finite number, a text, true or false")
     return value
 
 
 Option = Annotated[int | float | str | bool, BeforeValidator(_plain)]
-"""An option of a corpus, which checks its range itself."""
+"""An option of a corpus; the corpus checks its name and range when it is prepared."""
 
 
 class MusanConfig(Section):
@@ -55,7 +56,7 @@ class MusanConfig(Section):
 
 
 class DataConfig(Section):
-    """Corpus, its sets, and how batches are drawn from it."""
+    """The corpus, its sets, and how batches are drawn from them."""
 
     corpus: Literal["digits", "fsdd", "an4", "librispeech"]
     """The corpus that stage 1 (slimasr-prepare) reads; digits is synthetic and is made by that stage."""
@@ -79,13 +80,13 @@ class DataConfig(Section):
     """Speed factors for training; every epoch draws one of them uniformly for each utterance; all different."""
 
     storage: Literal["precomputed", "on_the_fly"] = "precomputed"
-    """Whether stage 2 (slimasr-features) stores the features, or every batch computes them from audio again."""
+    """Whether stage 2 (slimasr-features) stores the features, or they are computed from audio for every batch."""
 
     min_cut_seconds: NonNegativeFloat = 0.1
-    """Training utterances shorter than this many seconds are left out; at most ``max_cut_seconds``."""
+    """Length in seconds below which training utterances are left out; at most ``max_cut_seconds``."""
 
     max_cut_seconds: PositiveFloat = 30.0
-    """Training utterances longer than this many seconds are left out; dev and test utterances longer than twice this,
+    """Length in seconds above which training utterances are left out; dev and test utterances longer than twice this,
     or than 60 s, are recognised in pieces."""
 
     max_bad_share: Fraction = 0.01
@@ -96,17 +97,17 @@ class DataConfig(Section):
     its own."""
 
     max_cuts: Positive | None = None
-    """Most utterances in a training batch of one process; null = no limit but ``batch_seconds``."""
+    """Largest number of utterances in a training batch of one process; null = only ``batch_seconds`` limits it."""
 
     num_buckets: Positive = 10
     """Number of groups of similar duration, from one of which each training batch is drawn; 1 = durations are mixed."""
 
     num_workers: Processes = 0
-    """Number of worker processes that load batches; 0 = the process that uses the batches loads them itself."""
+    """Number of worker processes that load batches; 0 = the process that uses the batches also loads them."""
 
     allow_overlap: bool = False
-    """Whether training sets may share utterances with the dev and test sets, to show that a model can learn them by
-    heart."""
+    """Whether training sets may share utterances with the dev and test sets, for example to show that a model can
+    memorise them."""
 
     musan: MusanConfig | None = None
     """Additive noise on training utterances; null = none."""
@@ -120,7 +121,7 @@ class DataConfig(Section):
             raise ValueError("train: needs at least one set, all different")
         if not is_distinct(self.test):
             raise ValueError("test: the sets must be different")
-        # Speeds that are written alike would share their files.
+        # File names hold the speed with six digits: speeds that print alike would share their files.
         if not self.speeds or not is_distinct([f"{speed:g}" for speed in self.speeds]):
             raise ValueError("speeds: needs at least one factor, all different")
         if self.min_cut_seconds > self.max_cut_seconds:

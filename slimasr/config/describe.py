@@ -1,4 +1,4 @@
-"""What every key of a configuration is: its type in words, its default, and the sentence below it in the source.
+"""The description of every key: its type in words, its default, and the sentence below it in the source.
 
 Nothing is written down twice: types, ranges and defaults are those of the schema, and the sentence of a key is the
 string below its field.
@@ -37,8 +37,8 @@ class Key:
     Attributes:
         name: full name, such as ``training.num_epochs``.
         type: type in words, with its range or its choices.
-        default: default in YAML; None where the key must be given.
-        sentence: what the key is; empty where the source does not say it.
+        default: default in YAML; None if the key must be given.
+        sentence: what the key is; empty if the source does not say it.
     """
 
     name: str
@@ -59,7 +59,8 @@ class Part:
     Attributes:
         names: full names by which it is found: ``model.encoder`` and, for a kind, ``model.encoder.conformer``; empty
             strings for the top level.
-        choice: what chooses this kind, such as ``kind: conformer (default)``; empty for a section without kinds.
+        choice: the setting that chooses this kind, such as ``kind: conformer (default)``; empty for a section without
+            kinds.
         section: the class.
         keys: the keys in the order of the source.
         same_as: the name of another part with the same keys, which are then left out here.
@@ -89,12 +90,13 @@ class Part:
 
 @cache
 def all_parts() -> tuple[Part, ...]:
-    """All parts of a configuration, each before the sections in it."""
+    """Return all parts of a configuration, each before the sections in it."""
     return tuple(_parts(Config, ("",)))
 
 
 def without_repetition(parts: Sequence[Part]) -> list[Part]:
-    """The same parts, but the keys of a section that occurs in several places stay only below its shortest name."""
+    """Return the same parts, with the keys of a section that occurs in several places only below its shortest name."""
+    # Shortest means fewest dots. Sorting is stable, so the source decides between names of equal depth.
     first: dict[type[Section], Part] = {}
     for part in sorted(parts, key=lambda part: part.name.count(".")):
         first.setdefault(part.section, part)
@@ -105,7 +107,7 @@ def without_repetition(parts: Sequence[Part]) -> list[Part]:
 
 
 def find_parts(name: str) -> list[Part]:
-    """The parts that a user means by the name of a section or a key, with the sections in them.
+    """Find the parts that a user means by the name of a section or a key, with the sections in them.
 
     The name may leave out leading sections, and it may end in a kind or a corpus: ``encoder``, ``method.todm``,
     ``training.num_epochs``, ``data.options.an4``. Of other sections, only the keys of that name are returned.
@@ -115,6 +117,7 @@ def find_parts(name: str) -> list[Part]:
     """
     wanted = _without_entries(name)
     known = _all_names()
+    # A full name means one thing; a shortened name means everything that ends in it.
     meant = {wanted} if wanted in known else {full for full in known if full.endswith(f".{wanted}")}
     if not meant:
         raise UserError(f"{name}: no section or key has this name{_suggestion(wanted, known)}")
@@ -123,6 +126,7 @@ def find_parts(name: str) -> list[Part]:
         if any(_is_in(_without_entries(own), meant) for own in part.names):
             found.append(part)
             continue
+        # The part itself was not asked for, but perhaps some of its keys.
         keys = tuple(key for key in part.keys if meant.intersection(_names_of(part, key)))
         if keys:
             found.append(replace(part, keys=keys))
@@ -137,16 +141,18 @@ def _parts(
     *,
     needs_kind: bool = False,
 ) -> Iterator[Part]:
-    """The part of a section, and those of the sections in it.
+    """Yield the part of a section, and those of the sections in it.
 
     Args:
         names, choice: see `Part`.
         inherited: keys that another part describes for all kinds.
         needs_kind: whether a section without ``kind`` would be of another kind.
     """
+    # All names of a section have the same keys; `Key.name` uses the first of them.
     shown = [name for name in section.model_fields if name not in inherited]
     keys = [_key(section, name, names[0]) for name in shown]
     if needs_kind:
+        # The class has a default, but somebody who leaves ``kind`` out gets another class.
         keys = [replace(key, default=None) if key.last_name == "kind" else key for key in keys]
     yield Part(names, choice, section, tuple(keys))
     for name in shown:
@@ -154,18 +160,22 @@ def _parts(
 
 
 def _parts_below(section: type[Section], name: str, names: tuple[str, ...]) -> Iterator[Part]:
-    """The parts of all sections that a field may hold; keys that all its kinds inherit come first, and once."""
+    """Yield the parts of all sections that a field may hold; keys that all its kinds inherit come first, and once."""
+    # The schema knows ``data.options`` as a mapping only, because its keys depend on ``data.corpus``.
     if section is DataConfig and name == "options":
         for corpus, options in CORPUS_OPTIONS.items():
             yield from _parts(options, _with_kinds(names, [corpus]), f"corpus: {corpus}")
         return
     field = section.model_fields[name]
     choices = sections_of(field.annotation, in_lists=True)
+    # Sections that are found in lists only: their names hold the number of the entry.
     if choices and not sections_of(field.annotation):
         names = tuple(_join(own, ENTRY) for own in names)
     if len(choices) == 1:
         yield from _parts(choices[0], names)
         return
+    # The class of the default section, which decides what a missing ``kind`` means. In ``X | None = None`` it is
+    # NoneType, so that no kind is the default one.
     default = None if field.is_required() else type(field.get_default(call_default_factory=True))
     base, inherited = _inherited(choices)
     if inherited:
@@ -180,9 +190,10 @@ def _parts_below(section: type[Section], name: str, names: tuple[str, ...]) -> I
 
 
 def _inherited(choices: Sequence[type[Section]]) -> tuple[type[Section], list[str]]:
-    """The section that the kinds of a section are derived from, and the keys that all of them take from it."""
+    """Return the section from which all kinds are derived, and the keys that none of them declares again."""
     if not choices:
         return Section, []
+    # The nearest common base: bases are listed from the nearest to the farthest, and the first is the class itself.
     base = next(cls for cls in choices[0].__mro__[1:] if all(issubclass(choice, cls) for choice in choices))
     assert issubclass(base, Section)
     return base, [name for name in base.model_fields if all(_owner(choice, name) is base for choice in choices)]
@@ -195,37 +206,41 @@ def _key(section: type[Section], name: str, place: str) -> Key:
 
 
 def _default(field: FieldInfo) -> str | None:
-    """The default of a field in YAML; of a section only what makes it differ from an empty one."""
+    """Return the default of a field in YAML; of a section, only what makes it differ from an empty one."""
     if field.is_required():
         return None
     value = field.get_default(call_default_factory=True)
     if isinstance(value, Section):
         content = value.model_dump(mode="json", exclude_defaults=True)
+        # ``kind`` equals its own default and is therefore not in ``content``.
         has_kinds = len(sections_of(field.annotation)) > 1
         value = {"kind": value.model_dump()["kind"], **content} if has_kinds else content
+    # YAML has no tuples.
     return _yaml(list(value) if isinstance(value, tuple) else value)
 
 
 def _yaml(value: Any) -> str:
-    """A value in one line of YAML."""
+    """Write a value as one line of YAML."""
+    # After a plain number or word, YAML marks the end of the document by "...".
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
     return text.removesuffix("...\n").strip()
 
 
 def sentence_of(section: type[Section], name: str) -> str:
-    """The string below a field in the class that declares it; empty where there is none."""
+    """Return the string below a field in the class that declares it, or an empty string."""
     owner = _owner(section, name)
     return _strings_below_fields(owner.__module__).get((owner.__name__, name), "")
 
 
 def _owner(section: type[Section], name: str) -> type:
-    """The class that declares a field."""
+    """Return the class that declares a field, which may be a base of the section."""
     return next(cls for cls in section.__mro__ if name in inspect.get_annotations(cls))
 
 
 @cache
 def _strings_below_fields(module: str) -> dict[tuple[str, str], str]:
-    """(class, field) -> the string below it, for all classes of a module."""
+    """Return (class, field) -> the string below it, for all classes of a module."""
+    # Python drops these strings, so they are read from the source.
     found = {}
     for node in ast.parse(inspect.getsource(sys.modules[module])).body:
         if not isinstance(node, ast.ClassDef):
@@ -238,13 +253,14 @@ def _strings_below_fields(module: str) -> dict[tuple[str, str], str]:
 
 
 def _text_of(node: ast.stmt) -> str | None:
-    """A statement that is nothing but a string, on one line; None for others."""
+    """Return the text of a statement that is only a string, on one line; None for other statements."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
         return _one_line(node.value.value)
     return None
 
 
 def _with_kinds(names: tuple[str, ...], kinds: Sequence[str]) -> tuple[str, ...]:
+    """The names of a section, and the same names with each kind at their end."""
     return (*names, *(_join(own, kind) for own in names for kind in kinds))
 
 
@@ -271,12 +287,14 @@ def _all_names() -> set[str]:
 def _is_in(name: str, sections: set[str]) -> bool:
     """Whether a section is one of these or lies in one of them."""
     parts = name.split(".")
+    # All beginnings of the name: a, a.b, a.b.c.
     return any(".".join(parts[:length]) in sections for length in range(1, len(parts) + 1))
 
 
 def _suggestion(wanted: str, known: set[str]) -> str:
-    """The most similar known name, where its leading sections count only if they were given."""
+    """Suggest the most similar known name; its leading sections count only if they were given."""
     depth = wanted.count(".") + 1
+    # Shorter names are entered last, so that they win over longer ones with the same end.
     by_end = {".".join(full.split(".")[-depth:]): full for full in sorted(known, key=len, reverse=True)}
     close = difflib.get_close_matches(wanted, by_end, n=1, cutoff=0.6)
     return f" (did you mean {by_end[close[0]]}?)" if close else "; slimasr config lists all of them"

@@ -1,8 +1,8 @@
 """From a YAML file and ``--set`` overrides to a checked `Config`, and back to a file.
 
-A file may build on others of its folder: ``include: base.yaml``, or a list of which later ones win; its own keys win
-over them all. A section whose ``kind`` names another choice than the one below it starts anew, as the keys of one
-kind mean nothing to another.
+A file may include others of its folder: ``include: base.yaml``, or a list in which later files override earlier ones.
+The keys of the file itself override those of the included files. A section whose ``kind`` differs from the included
+one replaces it as a whole, because the keys of one kind mean nothing to another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONGEST_SHOWN = 100
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read one experiment.
+    """Read the configuration of one experiment.
 
     Args:
         path: YAML file.
@@ -39,6 +39,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         UserError: the file is missing or not YAML, or a key is unknown, of the wrong type or impossible.
     """
     tree = _read_tree(path, ())
+    # Default kinds are written in before each override, so that ``encoder.kind=mh_ssm`` replaces a Conformer that was
+    # never named, and ``encoder.num_layers=6`` does not.
     for override in overrides:
         tree = _merge(_with_default_kinds(tree, Config), _override_tree(override), Config)
     try:
@@ -48,7 +50,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(tree: Tree) -> Config:
-    """A configuration from plain data; sections that leave out their ``kind`` get the default one, but in lists.
+    """Check plain data; sections without ``kind`` are of the default one, except in lists, where it is needed.
 
     Raises:
         pydantic.ValidationError: a key is unknown, of the wrong type or impossible.
@@ -62,12 +64,12 @@ def save_config(config: Config, path: Path) -> None:
 
 
 def first_difference(a: Config, b: Config) -> str | None:
-    """The first key whose value differs, with both values; None when the configurations are equal."""
+    """Return the first key whose value differs, with both values, or None if the configurations are equal."""
     return _first_difference(a.model_dump(mode="json"), b.model_dump(mode="json"), "")
 
 
 def describe_validation(error: ValidationError) -> str:
-    """All findings in one line, each named by its key in the YAML."""
+    """Describe all mistakes in one line, each with its key as written in YAML."""
     return "; ".join(_describe(dict(item)) for item in error.errors(include_url=False))
 
 
@@ -84,6 +86,7 @@ def _describe(item: Mapping[str, Any]) -> str:
     if item["type"] == "union_tag_invalid":
         return f"{name}.kind: must be one of {item['ctx']['expected_tags']}, got {item['ctx']['tag']!r}"
     message = item["msg"].removeprefix("Value error, ")
+    # Validators of whole sections begin their message with the key within the section.
     if item["type"] == "value_error":
         return f"{name}.{message}" if name else message
     return f"{name}: {message[:1].lower()}{message[1:]}, got {_shown(item['input'])}"
@@ -95,21 +98,35 @@ def _shown(value: Any) -> str:
 
 
 def _walk(location: Sequence[str | int]) -> tuple[list[str | int], list[str]]:
-    """YAML keys of a pydantic location (which also holds the kinds of unions), and the keys known where it ends."""
+    """Return the YAML keys of a pydantic location, and the keys that are known where it ends.
+
+    A location also holds the chosen kind of every section that has kinds, which is no key in YAML:
+    ``("model", "encoder", "conformer", "num_layers")``.
+    """
     keys: list[str | int] = []
     known = list(Config.model_fields)
     choices: list[type[Section]] = [Config]
     for part in location:
+        # A kind: it narrows the sections and adds no key.
         if len(choices) > 1 and part in kinds_of(choices):
             choices = [kinds_of(choices)[str(part)]]
             known = list(choices[0].model_fields)
             continue
         keys.append(part)
+        # A number is the place of an entry in a list, whose sections are already in ``choices``.
         if isinstance(part, str):
             known = [key for choice in choices for key in choice.model_fields]
-            annotations = [c.model_fields[part].annotation for c in choices if part in c.model_fields]
-            choices = [section for annotation in annotations for section in sections_of(annotation, in_lists=True)]
+            choices = _sections_below(choices, part, in_lists=True)
     return keys, known
+
+
+def _sections_below(choices: Iterable[type[Section]], key: str, *, in_lists: bool = False) -> list[type[Section]]:
+    """The sections that a key may hold in any of these sections."""
+    holders = [choice for choice in choices if key in choice.model_fields]
+    below: list[type[Section]] = []
+    for holder in holders:
+        below.extend(sections_of(holder.model_fields[key].annotation, in_lists=in_lists))
+    return below
 
 
 def _did_you_mean(key: str, known: Iterable[str]) -> str:
@@ -118,6 +135,12 @@ def _did_you_mean(key: str, known: Iterable[str]) -> str:
 
 
 def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:
+    """Read a file and those that it includes.
+
+    Args:
+        including: the files on the way to this one, which must not be included again.
+    """
+    # Two names may lead to the same file through links.
     identity = Path(os.path.realpath(path))
     if identity in including:
         raise UserError(f"{path}: include: the files include each other")
@@ -128,11 +151,12 @@ def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:
     for base in _included(path, tree):
         below = _read_tree(path.parent / base, (*including, identity))
         merged = _merge(_with_default_kinds(merged, Config), below, Config)
+    # A file that includes nothing keeps its sections without kinds as they are; `parse_config` fills them in.
     return _merge(_with_default_kinds(merged, Config), tree, Config) if merged else tree
 
 
 def _included(path: Path, tree: Tree) -> list[str]:
-    """Take the names of the files below out of a tree."""
+    """Take the names of the included files out of a tree."""
     bases = tree.pop("include", [])
     names = bases if isinstance(bases, list) else [bases]
     if not all(isinstance(name, str) and name and "\0" not in name for name in names):
@@ -141,18 +165,19 @@ def _included(path: Path, tree: Tree) -> list[str]:
 
 
 def _override_tree(override: str) -> Tree:
-    """``a.b=value`` as nested mappings, its key completed and checked against the schema."""
+    """Turn ``a.b=value`` into nested mappings; the key is completed and checked against the schema."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override}: must look like key=value, e.g. encoder.num_layers=6")
     value = parse_yaml(text, f"--set {override}: the value")
+    # From the inside out: {"b": value}, then {"a": {"b": value}}.
     for part in reversed(_complete(key.strip().split("."), override)):
         value = {part: value}
     return dict(value)
 
 
 def _complete(parts: list[str], override: str) -> list[str]:
-    """The full path of a key whose leading sections may be left out."""
+    """Return the full path of a key whose leading sections may be left out."""
     if parts[0] not in Config.model_fields:
         found = [path for path in _section_paths(Config) if path[-1] == parts[0]]
         if len(found) > 1:
@@ -164,18 +189,18 @@ def _complete(parts: list[str], override: str) -> list[str]:
         parts = [*found[0], *parts[1:]]
     choices: list[type[Section]] = [Config]
     for part in parts:
+        # Below a field that is no section, such as ``space.units``, any key may follow.
         if not choices:
             break
         known = [key for choice in choices for key in choice.model_fields]
         if part not in known:
             raise UserError(f"--set {override}: unknown key {part}{_did_you_mean(part, known)}")
-        holders = [choice for choice in choices if part in choice.model_fields]
-        choices = [s for holder in holders for s in sections_of(holder.model_fields[part].annotation)]
+        choices = _sections_below(choices, part)
     return parts
 
 
 def _section_paths(section: type[Section], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Paths of all sections below one, each once."""
+    """Return the paths of all sections below one, each once."""
     paths: list[tuple[str, ...]] = []
     for name, field in section.model_fields.items():
         choices = sections_of(field.annotation)
@@ -183,13 +208,16 @@ def _section_paths(section: type[Section], prefix: tuple[str, ...] = ()) -> list
             paths.append((*prefix, name))
         for choice in choices:
             paths.extend(_section_paths(choice, (*prefix, name)))
+    # Kinds with the same subsections produce the same paths; a dictionary drops repetitions and keeps the order.
     return list(dict.fromkeys(paths))
 
 
 def _merge(base: Tree, over: Tree, section: type[Section] | None) -> Tree:
-    """``base`` with the keys of ``over``; mappings are merged, everything else is replaced.
+    """Return ``base`` with the keys of ``over``; mappings are merged, everything else is replaced.
 
-    ``section=None``: a free mapping, such as ``space.units``, from which a null takes a key out.
+    Args:
+        section: the class of the mapping, None for a free mapping such as ``space.units``, from which a null removes a
+            key.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -207,16 +235,17 @@ def _merge(base: Tree, over: Tree, section: type[Section] | None) -> Tree:
 
 
 def _chosen(choices: Sequence[type[Section]], value: Tree) -> type[Section] | None:
-    """The section class of a mapping, None for a free mapping."""
+    """Return the section class of a mapping, None for a free mapping."""
     return choices[0] if len(choices) == 1 else kinds_of(choices).get(str(value.get("kind")))
 
 
 def _other_kind(choices: Sequence[type[Section]], below: Tree, value: Tree) -> bool:
+    """Whether a mapping names another kind than the one that it overrides."""
     return len(kinds_of(choices)) > 1 and "kind" in value and value["kind"] != below.get("kind")
 
 
 def _with_default_kinds(tree: Tree, section: type[Section]) -> Tree:
-    """``tree`` with the default ``kind`` written into sections that leave it out."""
+    """Return ``tree`` with the default ``kind`` in all sections that leave it out."""
     filled = dict(tree)
     for name, field in section.model_fields.items():
         value = filled.get(name)
@@ -224,7 +253,8 @@ def _with_default_kinds(tree: Tree, section: type[Section]) -> Tree:
         if not isinstance(value, dict) or not choices:
             continue
         if len(kinds_of(choices)) > 1 and "kind" not in value:
-            value = {"kind": field.get_default(call_default_factory=True).kind, **value}
+            default = field.get_default(call_default_factory=True)
+            value = {"kind": default.kind, **value}
         choice = _chosen(choices, value)
         filled[name] = value if choice is None else _with_default_kinds(value, choice)
     return filled
@@ -232,6 +262,7 @@ def _with_default_kinds(tree: Tree, section: type[Section]) -> Tree:
 
 def _first_difference(a: Any, b: Any, name: str) -> str | None:
     if isinstance(a, dict) and isinstance(b, dict):
+        # All keys of both, in the order of the first.
         for key in [*a, *(key for key in b if key not in a)]:
             found = _first_difference(a.get(key), b.get(key), f"{name}.{key}" if name else str(key))
             if found is not None:

@@ -1,4 +1,4 @@
-"""Losses."""
+"""Losses: transducer, CTC, frame targets, and distillation between subnets."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ class DistillationConfig(Section):
     """In-place distillation from the teacher of the same step, over the lattice's nodes (paper 2)."""
 
     kd_weight: NonNegativeFloat = 1.0
-    """Weight of the divergence from the teacher beside the transducer loss; 0 = the students have no teacher."""
+    """Weight of the divergence from the teacher relative to the transducer loss; 0 = the students have no teacher."""
 
     divergence: Literal["kl", "alpha"] = "alpha"
     """Divergence between teacher and student: Kullback-Leibler, or the adaptive alpha-divergence (Wang et al. 2021)."""
 
     classes: Literal["top", "target_blank"] = "top"
-    """Classes told apart at a node beside the rest together: the ``num_kd_tokens`` likeliest tokens of the teacher, or
-    the next reference token and blank."""
+    """Classes that are distinguished at a node: the ``num_kd_tokens`` likeliest tokens of the teacher, or the next
+    reference token and blank; all other tokens form one more class."""
 
     num_kd_tokens: Positive = 10
-    """Number of tokens that ``classes: top`` tells apart; at the vocabulary's size or above, all."""
+    """Number of tokens that ``classes: top`` distinguishes; at the size of the vocabulary or above, all."""
 
     include_target_blank: bool = False
-    """Whether ``classes: top`` always includes the next reference token and blank, in place of the least likely."""
+    """Whether ``classes: top`` always includes the next reference token and blank, in place of its least
+    likely tokens."""
 
     alpha_min: Alpha = -1.0
     """Lower alpha of the adaptive alpha-divergence, which takes the larger of its two divergences at each node; at most
@@ -55,12 +56,13 @@ class DistillationConfig(Section):
     """Upper limit of the importance ratios (teacher / student) ** alpha in the adaptive alpha-divergence."""
 
     lattice: Literal["teacher", "own", "full"] = "teacher"
-    """Nodes at which a student is compared, and of its transducer loss: ``teacher`` takes the teacher's pruned nodes
-    for both, ``own`` the student's own ones for its loss, and ``full`` compares at all nodes."""
+    """Nodes of the comparison and of a student's transducer loss: ``teacher`` uses the teacher's pruned nodes for both,
+    ``own`` compares there but uses the student's own pruned nodes for its loss, and ``full`` compares at all nodes."""
 
     per: Literal["node", "utterance"] = "node"
-    """Whether the divergence is a mean over nodes, beside transducer and CTC losses per token, or all of them are sums
-    averaged over utterances (Panchapagesan et al. 2021), for which another ``kd_weight`` must be chosen."""
+    """Normalisation: ``node`` averages the divergence over nodes, and transducer and CTC losses over tokens;
+    ``utterance`` averages the sums of all three over utterances (Panchapagesan et al. 2021) and needs another
+    ``kd_weight``."""
 
     @model_validator(mode="after")
     def _alphas_in_order(self) -> DistillationConfig:
@@ -77,11 +79,11 @@ class AuxiliaryConfig(Section):
     a subnet without such a layer has no loss there."""
 
     aux_weight: PositiveFloat = 0.3
-    """Weight of this loss, a mean over frames that is summed over the layers, beside the transducer loss."""
+    """Weight of this loss relative to the transducer loss; it is a mean over frames, summed over the layers."""
 
     hidden_dim: Positive = 64
-    """Hidden channels of the classifier at each layer, which exists for training only; at the paper's sizes, 82 give
-    its 1.15 million parameters."""
+    """Hidden channels of the classifier at each layer, which exists in training only; at the paper's sizes, 82 channels
+    give its 1.15 million parameters."""
 
     alignments: Location
     """Folder that slimasr-align wrote (``exp/<name>/alignments``); every frame belongs to the token emitted nearest to
@@ -89,6 +91,7 @@ class AuxiliaryConfig(Section):
 
     @model_validator(mode="after")
     def _rising(self) -> AuxiliaryConfig:
+        # The set also refuses a layer that is given twice.
         if not self.layers or self.layers != sorted(set(self.layers)):
             raise ValueError("layers: needs at least one, each after more layers than the one before")
         return self
@@ -106,14 +109,14 @@ class LossConfig(Section):
     on its frame."""
 
     backend: Literal["auto", "k2", "torch"] = "auto"
-    """Implementation of the lattice recursion; auto = k2 where it imports, else plain PyTorch."""
+    """Implementation of the lattice recursion; auto = k2 if it can be imported, otherwise plain PyTorch."""
 
     prune_range: PruneRange = 5
     """Number of label positions that the pruned loss keeps per frame."""
 
     simple_scale: Fraction = 0.5
-    """Weight of the simple loss beside the pruned loss after ``warmup``; before, it falls from 1 to this while that of
-    the pruned loss rises from 0.1 to 1."""
+    """Weight of the simple loss relative to the pruned loss after ``warmup``; before, it falls from 1 to this value
+    while the weight of the pruned loss rises from 0.1 to 1."""
 
     lm_scale: Fraction = 0.25
     """Weight of the predictor alone in the smoothed simple loss; the simple joiner keeps 1 - lm_scale - am_scale."""
@@ -131,7 +134,7 @@ class LossConfig(Section):
     """Weight of a CTC loss on the encoder output, for training only; 0 = no CTC loss."""
 
     distillation: DistillationConfig | None = None
-    """Teaching of the smaller subnets by the max subnet, with ``method.kind: todm`` only; null = no teaching."""
+    """Distillation from the max subnet to the smaller ones, with ``method.kind: todm`` only; null = no distillation."""
 
     auxiliary: AuxiliaryConfig | None = None
     """Frame targets at inner layers; null = none."""

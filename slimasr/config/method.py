@@ -1,4 +1,4 @@
-"""Training methods."""
+"""Training methods: how the subnets of a space are trained, and which recipes a method refuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _as_json(value: Any) -> Any:
-    """YAML reads a subnet's JSON as a mapping."""
+    """Turn a subnet in JSON, which YAML reads as a mapping, back into text."""
     return json.dumps(value) if isinstance(value, Mapping) else value
 
 
@@ -40,6 +40,7 @@ class MethodSection(Section):
     teaches: ClassVar[bool] = False
     """Whether subnets learn from others of the same step, as ``loss.distillation`` says."""
 
+    # Every method declares its kind again, with a default and a sentence.
     kind: str
 
     def check(self, config: Config) -> None:
@@ -97,7 +98,7 @@ class TodmConfig(MethodSection):
     """Selects TODM."""
 
     num_random: Natural = 2
-    """Number of random subnets in a step beside max and min; 0 = none."""
+    """Number of random subnets in a step in addition to max and min; 0 = none."""
 
     share: PositiveFraction = 0.25
     """Fraction of a batch's utterances on which each smaller subnet is trained, at least one utterance; 1 = all."""
@@ -115,6 +116,7 @@ class TodmConfig(MethodSection):
     @model_validator(mode="after")
     def _in_order(self) -> TodmConfig:
         epochs = [phase.epoch for phase in self.phases]
+        # The set also refuses two phases of the same epoch.
         if epochs != sorted(set(epochs)):
             raise ValueError("phases: their epochs must rise")
         if not self.validated or not is_distinct(self.validated):
@@ -140,7 +142,7 @@ class MultiExitConfig(MethodSection):
     """Selects the training of several exits."""
 
     exit_weight: PositiveFloat = 0.3
-    """Weight of the losses at every exit, beside 1 for those at the full depth."""
+    """Weight of the losses at every exit; the losses at the full depth have weight 1."""
 
     def check(self, config: Config) -> None:
         super().check(config)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ConvFrontendConfig(Section):
-    """Two strided convolutions, time reduced 4 times, then a linear layer to ``d_model``."""
+    """Two strided convolutions, which reduce the frame rate by 4, then a linear layer to ``d_model``."""
 
     kind: Literal["conv"] = "conv"
     """Selects the convolutional front end."""
@@ -23,16 +23,17 @@ class ConvFrontendConfig(Section):
 
     @property
     def min_frames(self) -> int:
-        """The fewest feature frames that give an encoder frame."""
-        return 7
+        """The fewest feature frames that make an encoder frame."""
+        return 7  # Two kernels of 3 with stride 2: 3 + 2 * 2.
 
     def output_frames(self, num_frames: int) -> int:
         """Encoder frames of ``num_frames`` feature frames."""
+        # Each convolution has a kernel of 3, a stride of 2 and no padding: (T - 1) // 2 frames of T.
         return max(0, ((num_frames - 1) // 2 - 1) // 2)
 
 
 class StackFrontendConfig(Section):
-    """A linear layer per frame, then ``factor`` frames side by side as one of ``d_model`` channels (paper 2)."""
+    """A linear layer per frame; then ``factor`` frames are concatenated to one of ``d_model`` channels (paper 2)."""
 
     kind: Literal["stack"] = "stack"
     """Selects the front end that stacks frames."""
@@ -42,7 +43,7 @@ class StackFrontendConfig(Section):
 
     @property
     def min_frames(self) -> int:
-        """The fewest feature frames that give an encoder frame."""
+        """The fewest feature frames that make an encoder frame."""
         return self.factor
 
     def output_frames(self, num_frames: int) -> int:
@@ -72,18 +73,19 @@ class LayerSizes(Section):
 class EncoderSection(Section):
     """What the sections of all encoders have in common."""
 
+    # Every encoder declares these again, with its own default and sentence.
     kind: str
     d_model: Positive
     num_layers: Positive
 
     @property
     def unit_sizes(self) -> dict[str, int]:
-        """Module -> its units in a layer of full size: what a space of layers may choose from."""
+        """Module -> its units in a layer of full size, from which a space of layers may choose."""
         return {}
 
     @property
     def layer_units(self) -> list[dict[str, int]]:
-        """The same for every layer, the one at the input first; 0 = the layer has no such module."""
+        """`unit_sizes` of every layer, the one at the input first; 0 = the layer has no such module."""
         return [self.unit_sizes] * self.num_layers
 
 
@@ -112,17 +114,18 @@ class ConformerConfig(EncoderSection):
     """Width of the depthwise convolution in encoder frames; must be odd."""
 
     attention: Literal["relative", "plain"] = "relative"
-    """Relative positions inside attention (Dai et al. 2019), or sinusoids added once to the first layer's input."""
+    """Relative positions in every attention module (Dai et al. 2019), or sinusoids added once to the first layer's
+    input."""
 
     position_dim: Positive | None = None
     """Channels of the positional sinusoids, the same at every width; null = ``d_model``."""
 
     slimming: Literal["head_count", "head_size"] = "head_count"
-    """What attention keeps at a width: the first heads whole, or the first channels of every head."""
+    """What attention keeps at a smaller width: the first heads whole, or the first channels of every head."""
 
     norm: Literal["per_width", "shared", "recalibrated"] = "per_width"
-    """Layer and batch norms with parameters and statistics of their own per width, the same for all widths, or with
-    shared parameters and statistics of their own per width."""
+    """Layer and batch norms: ``per_width`` has separate parameters and statistics for each width, ``shared`` has one
+    set for all widths, and ``recalibrated`` shares the parameters but has separate statistics."""
 
     dropout: Rate = 0.1
     """Dropout probability in the front end and all modules; 0 = none."""
@@ -149,14 +152,16 @@ class ConformerConfig(EncoderSection):
 
     @property
     def layer_units(self) -> list[dict[str, int]]:
-        return super().layer_units if self.layers is None else [layer.model_dump() for layer in self.layers]
+        if self.layers is None:
+            return super().layer_units
+        return [layer.model_dump() for layer in self.layers]
 
 
 class MhSsmConfig(EncoderSection):
-    """Elastic encoder of multi-head state space models (paper 2; Fathullah et al. 2023)."""
+    """Elastic encoder of multi-head state-space models (paper 2; Fathullah et al. 2023)."""
 
     kind: Literal["mh_ssm"] = "mh_ssm"
-    """Selects multi-head state space models."""
+    """Selects multi-head state-space models."""
 
     d_model: Positive = 512
     """Channels between the layers; ``ssm_heads`` must divide it at every width."""
@@ -165,10 +170,10 @@ class MhSsmConfig(EncoderSection):
     """Number of layers."""
 
     ssm_heads: Positive = 1
-    """Heads of a layer, 1 or an even number, as heads gate each other in pairs."""
+    """Heads of a layer; must be 1 or even, as heads gate each other in pairs."""
 
     ssm_stacks: Positive = 2
-    """State space units in sequence within a head."""
+    """State-space units in sequence within a head."""
 
     ssm_state: Positive = 32
     """Real numbers in the state of each channel and direction; must be even, as states are conjugate pairs."""
@@ -177,11 +182,11 @@ class MhSsmConfig(EncoderSection):
     """Hidden channels of a layer's feed-forward module."""
 
     bidirectional: bool = True
-    """Whether a second set of systems runs against time; false = every frame depends on the past alone, so that the
-    encoder can stream."""
+    """Whether a second set of systems runs backwards in time; false = every frame depends on the past alone, so that
+    the encoder can stream."""
 
     convolution: Literal["fft", "real"] = "fft"
-    """Convolution by Fourier transforms, or the same with real numbers alone, for runtimes without complex ones."""
+    """Convolution by Fourier transforms, or the same with real arithmetic, for runtimes without complex numbers."""
 
     dt_min: PositiveFloat = 1e-3
     """Smallest time step of the systems at the start of training, below ``dt_max``; a kernel is about
@@ -198,7 +203,7 @@ class MhSsmConfig(EncoderSection):
     false = every head takes the whole range."""
 
     norm: Literal["per_width", "shared"] = "per_width"
-    """Layer norms of their own per width, or the same for all widths."""
+    """Layer norms: separate ones for each width, or the same for all widths."""
 
     dropout: Rate = 0.1
     """Dropout probability in the front end and all modules; 0 = none."""
@@ -214,7 +219,7 @@ class MhSsmConfig(EncoderSection):
     @model_validator(mode="after")
     def _possible(self) -> MhSsmConfig:
         if self.ssm_state % 2:
-            raise ValueError("ssm_state: must be even, states being conjugate pairs")
+            raise ValueError("ssm_state: must be even, as states are conjugate pairs")
         if self.ssm_heads > 1 and self.ssm_heads % 2:
             raise ValueError("ssm_heads: must be 1 or even, as heads gate each other in pairs")
         if self.d_model % self.ssm_heads:
@@ -231,7 +236,9 @@ class MhSsmConfig(EncoderSection):
 
     @property
     def layer_units(self) -> list[dict[str, int]]:
-        return super().layer_units if self.ffn_dims is None else [{"ffn": size} for size in self.ffn_dims]
+        if self.ffn_dims is None:
+            return super().layer_units
+        return [{"ffn": size} for size in self.ffn_dims]
 
 
 EncoderConfig = Annotated[ConformerConfig | MhSsmConfig, Field(discriminator="kind")]
@@ -247,7 +254,7 @@ class StatelessPredictorConfig(Section):
     """Channels of embedding and output."""
 
     context_size: Positive = 2
-    """Number of last labels that it sees."""
+    """Number of most recent labels that the predictor sees."""
 
     dropout: Rate = 0.0
     """Dropout probability at the embeddings; 0 = none."""
@@ -269,18 +276,18 @@ class LstmPredictorConfig(Section):
     """Channels of the label embedding."""
 
     dropout: Rate = 0.1
-    """Dropout probability before, between and behind the LSTM layers; 0 = none."""
+    """Dropout probability before, between and after the LSTM layers; 0 = none."""
 
 
 class JoinerConfig(Section):
-    """Joiner, which projects encoder and predictor to ``dim``, adds, activates, and projects to the vocabulary."""
+    """Joiner, which projects encoder and predictor to ``dim``, adds both, and projects the activation to tokens."""
 
     dim: Positive = 512
-    """Channels in which encoder and predictor meet."""
+    """Channels to which encoder and predictor outputs are projected before they are added."""
 
     projection: Literal["linear", "gated"] = "linear"
-    """Projection of the encoder's output: a linear layer, or one that is also rectified and normalised, as at an exit
-    (see ``model.exits``)."""
+    """Projection of the encoder's output: a linear layer, or a linear layer, ReLU and layer norm, as at an exit (see
+    ``model.exits``)."""
 
     activation: Literal["tanh", "relu", "none"] = "tanh"
     """Function between the sum and the output layer."""
@@ -293,10 +300,10 @@ class ModelConfig(Section):
     """A transducer: front end, encoder, predictor, joiner."""
 
     num_mel_bins: MelBins = 80
-    """Size of the feature frames that it reads; must equal ``features.num_mel_bins``."""
+    """Size of the feature frames that the model reads; must equal ``features.num_mel_bins``."""
 
     frontend: FrontendConfig = ConvFrontendConfig()
-    """What turns feature frames of 10 ms into fewer, wider encoder frames."""
+    """Network that turns feature frames of 10 ms into fewer, wider encoder frames."""
 
     encoder: EncoderConfig = ConformerConfig()
     """Elastic network over the audio."""
@@ -308,8 +315,8 @@ class ModelConfig(Section):
     """Network that scores the next label."""
 
     exits: list[Positive] = []
-    """Depths whose subnets project the encoder's output by themselves (linear, ReLU, layer norm; paper 2, baseline
-    A3), rising, at most ``encoder.num_layers``; one after the last layer is a second output for training only."""
+    """Depths with a projection of the encoder's output of their own (linear, ReLU, layer norm; paper 2, baseline A3),
+    rising, at most ``encoder.num_layers``; one after the last layer is a second output for training only."""
 
     @model_validator(mode="after")
     def _exits_exist(self) -> ModelConfig:

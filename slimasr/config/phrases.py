@@ -14,15 +14,16 @@ HOW_MANY = {2: "two", 3: "three"}
 
 
 def phrase(annotation: Any, metadata: Sequence[Any] = (), *, plural: bool = False) -> str:
-    """Put a type into words.
+    """Describe a type in words.
 
     Args:
         annotation: the type of a field, or of a part of one.
-        metadata: what stands beside it in ``Annotated``, such as its `Bounds`.
+        metadata: the other arguments of its ``Annotated``, such as `Bounds`.
         plural: whether the words are about several values.
     """
     origin = get_origin(annotation)
     arguments = get_args(annotation)
+    # Annotations nest: metadata of the outer ones stay in front, and the first of a kind counts.
     if origin is Annotated:
         return phrase(arguments[0], (*metadata, *arguments[1:]), plural=plural)
     if origin in (Union, UnionType):
@@ -44,7 +45,7 @@ def phrase(annotation: Any, metadata: Sequence[Any] = (), *, plural: bool = Fals
 
 
 def _union(annotation: Any, metadata: Sequence[Any]) -> str:
-    """``X | Y``, with null last; sections that a ``kind`` chooses among count as one."""
+    """Return ``X | Y`` with null last; sections among which ``kind`` chooses count as one."""
     choices = [choice for choice in get_args(annotation) if choice is not NoneType]
     words = [phrase(choice, metadata) for choice in choices if not sections_of(choice)]
     sections = sections_of(annotation)
@@ -56,7 +57,7 @@ def _union(annotation: Any, metadata: Sequence[Any]) -> str:
 
 
 def _number(kind: type, metadata: Sequence[Any], *, plural: bool) -> str:
-    """``integers >= 1``, ``fraction in [0, 1)``."""
+    """Return words such as ``integers >= 1`` or ``fraction in [0, 1)``."""
     bounds = next((item for item in metadata if isinstance(item, Bounds)), None)
     word = "integer" if kind is int else "number"
     if bounds is None:

@@ -1,4 +1,4 @@
-"""Reading YAML strictly: no key twice, no data that refer to themselves, and errors of one line."""
+"""Strict reading of YAML: repeated keys and data that contain themselves are refused, and errors have one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEEPEST = 50
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
+    """Read a YAML file.
 
     Raises:
         UserError: the file cannot be read or is not YAML, gives a key twice, or refers to itself.
@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """The data that a YAML text describes.
+    """Parse a YAML text.
 
     Args:
         source: names the text in errors.
@@ -50,11 +50,12 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which silently keeps the last of two equal keys, with an error instead."""
+    """PyYAML's safe loader with an error for repeated keys, of which PyYAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
+            # ``<<`` may occur more than once. PyYAML itself refuses keys that are lists or mappings.
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             line = key_node.start_mark.line + 1
@@ -66,7 +67,12 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _count(data: Any, source: str, depth: int, number: int) -> int:
-    """The number of values in ``data``, added to ``number``."""
+    """Add the number of values in ``data`` to ``number``.
+
+    Raises:
+        UserError: the data are nested too deeply, contain themselves, or expand to too many values.
+    """
+    # An alias that contains itself never ends, so the depth finds it.
     if depth > DEEPEST:
         raise UserError(f"{source}: not valid YAML (nested too deeply, or an alias that refers to itself)")
     number += 1

@@ -1,7 +1,7 @@
-"""The typed schema of a recipe: one YAML per experiment, every key checked and named in errors.
+"""The typed schema of a recipe: one YAML file per experiment, every key of which is checked and named in errors.
 
-Lengths in seconds unless the name says frames; shares are fractions of all optimiser steps. Sizes are those of
-the max subnet. Each section lives in a module of its own, from which others import it.
+Lengths are in seconds unless the name says frames. Parts of the run are fractions of all optimiser steps. Sizes are
+those of the max subnet. Each section has a module of its own, from which others import it.
 """
 
 from __future__ import annotations
@@ -35,35 +35,36 @@ class Config(Section):
     """Corpus, sets and batches."""
 
     features: FeatureConfig = FeatureConfig()
-    """Acoustic features."""
+    """Acoustic features, which stage 2 computes."""
 
     tokenizer: TokenizerConfig = TokenizerConfig()
-    """Subword model."""
+    """Subword model, which stage 3 trains."""
 
     model: ModelConfig = ModelConfig()
-    """The transducer."""
+    """The transducer at the size of the max subnet."""
 
     space: SpaceConfig = WidthSpaceConfig()
-    """Which subnets the supernet is trained for."""
+    """Subnets for which the supernet is trained."""
 
     method: MethodConfig = SlimmableConfig()
-    """How the subnets are trained."""
+    """Training method of the subnets."""
 
     loss: LossConfig = LossConfig()
-    """What is minimised."""
+    """Losses that training minimises."""
 
     training: TrainingConfig = TrainingConfig()
     """Length, optimiser and checkpoints of the run."""
 
     decoding: DecodingConfig = DecodingConfig()
-    """How speech is turned into labels."""
+    """Search for the tokens of an utterance."""
 
     search: SearchConfig = ExhaustiveSearchConfig()
-    """Which subnets are evaluated after training, and how."""
+    """Choice and evaluation of subnets after training."""
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Config:
-        """Each section says itself what it needs of the others."""
+        """Let each section check what it needs of the others."""
+        # Only now are all sections known. The first section that finds a mistake names it.
         for name in type(self).model_fields:
             section = getattr(self, name)
             if isinstance(section, Section):

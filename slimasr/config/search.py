@@ -1,4 +1,4 @@
-"""Decoding, and the search for the Pareto front."""
+"""Decoding, and the search for the Pareto front of WER and cost."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class DecodingConfig(Section):
     training is always greedy."""
 
     beam: Positive = 4
-    """Hypotheses that modified_beam keeps per utterance; 1 = greedy."""
+    """Number of hypotheses that modified_beam keeps per utterance; 1 = greedy."""
 
     max_symbols_per_frame: Positive = 1
-    """Most symbols that greedy search emits per encoder frame; modified_beam needs 1."""
+    """Largest number of symbols that greedy search emits per encoder frame; modified_beam needs 1."""
 
     batch_seconds: PositiveFloat = 200.0
     """Longest batch of validation, decoding and search in seconds of audio, padding included; it bounds memory and
@@ -42,7 +42,7 @@ class DecodingConfig(Section):
 
 
 class SearchSection(Section):
-    """What every search says: the cost of the Pareto front, how time is measured, how a subnet is evaluated."""
+    """Settings of every search: the cost of the Pareto front, the measurement of time, the evaluation of a subnet."""
 
     cost: CostName = "params"
     """Cost that the Pareto front weighs against the dev WER: parameters, bytes in int8, multiply-accumulates per second
@@ -85,14 +85,14 @@ class SearchSection(Section):
 
 
 class ExhaustiveSearchConfig(SearchSection):
-    """Measures every subnet of the space."""
+    """Evaluation of every subnet of the space."""
 
     kind: Literal["exhaustive"] = "exhaustive"
     """Selects the evaluation of all subnets."""
 
 
 class RandomSearchConfig(SearchSection):
-    """Max, min, and subnets drawn uniformly over sizes."""
+    """Evaluation of max, min, and subnets drawn uniformly over sizes."""
 
     kind: Literal["random"] = "random"
     """Selects random search."""

@@ -43,7 +43,8 @@ class Bounds:
     below: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The schema of the number, with `check` before it."""
+        """Return the schema of the number, with `check` before it."""
+        # ``source`` is the annotated type; pydantic's own conversion after `check` changes nothing.
         whole = source is int
 
         def check(value: Any) -> int | float:
@@ -52,19 +53,20 @@ class Bounds:
         return core_schema.no_info_before_validator_function(check, handler(source))
 
     def check(self, value: Any, *, whole: bool) -> int | float:
-        """The number that a value stands for.
+        """Return the number that a value stands for.
 
         Args:
             whole: whether it must be a whole number.
 
         Raises:
-            PydanticCustomError: it stands for none, or for one outside the range.
+            PydanticCustomError: the value stands for no number, or for one outside the range.
         """
         number = _number(value)
         if number is None or (whole and number != math.floor(number)):
             kind = "whole number" if whole else "number"
             raise PydanticCustomError("number", f"must be a {kind}, {self}")
         if not self.holds(number):
+            # The message names a very large upper bound only to somebody who has exceeded it.
             too_large = self.high is not None and number >= self.high
             raise PydanticCustomError("range", f"must be {self.upper() if too_large and self.is_wide else self}")
         return int(number) if whole else float(number)
@@ -77,7 +79,7 @@ class Bounds:
 
     @property
     def is_wide(self) -> bool:
-        """Whether the upper bound is so large that only numbers above it need to know it."""
+        """Whether the upper bound is so large that descriptions leave it out."""
         return self.high is None or self.high >= LARGEST_INT
 
     def upper(self) -> str:
@@ -86,7 +88,7 @@ class Bounds:
 
     @property
     def interval(self) -> str:
-        """The range in mathematical notation: ``>= 1``, ``in (0, 1]``; upper bounds of the libraries are left out."""
+        """The range in mathematical notation: ``>= 1``, ``in (0, 1]``; very large upper bounds are left out."""
         if self.is_wide or self.high is None:
             return f"{'>' if self.above else '>='} {_figure(self.low)}"
         opening = "(" if self.above else "["
@@ -94,15 +96,16 @@ class Bounds:
         return f"in {opening}{_figure(self.low)}, {_figure(self.high)}{closing}"
 
     def __str__(self) -> str:
-        """The range in words: ``above 0 and at most 1``; upper bounds of the libraries are left out."""
+        """Return the range in words: ``above 0 and at most 1``; very large upper bounds are left out."""
         lower = f"{'above' if self.above else 'at least'} {_figure(self.low)}"
         return lower if self.is_wide else f"{lower} and {self.upper()}"
 
 
 def _number(value: Any) -> int | float | None:
-    """A finite number, or None."""
+    """Return the finite number that a value stands for, or None."""
     if isinstance(value, str) and _WITH_EXPONENT.fullmatch(value):
         value = float(value)
+    # In Python, True is an int.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if isinstance(value, int) or math.isfinite(value) else None
@@ -131,7 +134,7 @@ def _not_empty(value: Any) -> Any:
 
 
 def _file_name(value: str) -> str:
-    """Names of sets become parts of file names."""
+    """Refuse names that cannot be part of a file name, as names of sets are."""
     if "/" in value or not value.isprintable() or value != value.strip() or value.startswith("."):
         raise PydanticCustomError("name", "must be a name that can be part of a file name, without / and line breaks")
     return value
@@ -145,7 +148,7 @@ def _one_line(value: str) -> str:
 
 @dataclass(frozen=True)
 class Called:
-    """What a value is called in the description of the configuration, as metadata of an annotated ``str``."""
+    """The name of a type in the description of the configuration, as metadata of an annotated ``str``."""
 
     name: str
 
@@ -163,13 +166,14 @@ def is_distinct(values: Sequence[Hashable]) -> bool:
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values are not changed after validation.
+    """A part of the configuration: unknown keys are errors, and values do not change after validation.
 
-    The string below every key says in one sentence what it is: its unit, and what extreme values mean. It is read from
-    the source by `slimasr.config.describe` when somebody asks; pydantic's ``use_attribute_docstrings`` would read all
-    sources whenever a program starts.
+    The string below every key says in one sentence what it is, its unit, and what extreme values mean.
+    `slimasr.config.describe` reads it from the source when it is needed; pydantic's ``use_attribute_docstrings`` would
+    read all sources whenever a program starts.
     """
 
+    # The empty tuple allows keys whose names begin with ``model_``.
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     def check(self, config: Config) -> None:
@@ -181,24 +185,27 @@ class Section(BaseModel):
 
 
 def sections_of(annotation: Any, *, in_lists: bool = False) -> list[type[Section]]:
-    """The sections that a field of this type may hold.
+    """Return the sections that a field of this type may hold.
 
     Args:
-        in_lists: whether those that it may hold in a list count as well.
+        in_lists: whether sections in a list count as well.
     """
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     origin = get_origin(annotation)
     if origin in (Annotated, Union, UnionType) or (in_lists and origin is list):
+        # Arguments of ``Annotated`` that are no types, such as a discriminator, hold no sections.
         return [section for part in get_args(annotation) for section in sections_of(part, in_lists=in_lists)]
     return []
 
 
 def kinds_of(choices: Sequence[type[Section]]) -> dict[str, type[Section]]:
-    """The values of ``kind`` that choose among sections, and what they choose."""
-    return {
-        kind: choice
-        for choice in choices
-        if "kind" in choice.model_fields
-        for kind in get_args(choice.model_fields["kind"].annotation)
-    }
+    """Return the values of ``kind`` that choose among sections, and the section that each of them chooses."""
+    found: dict[str, type[Section]] = {}
+    for choice in choices:
+        if "kind" not in choice.model_fields:
+            continue
+        # ``kind`` is a Literal; one section may have several kinds, as learning rate schedules have.
+        for kind in get_args(choice.model_fields["kind"].annotation):
+            found[kind] = choice
+    return found

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class WidthSpaceConfig(Section):
-    """All subnets differ in width only (paper 1)."""
+    """Subnets that differ in width only (paper 1)."""
 
     kind: Literal["widths"] = "widths"
     """Selects a space of widths."""
@@ -36,7 +36,7 @@ class LayerSpaceConfig(Section):
     """Selects a space of depths and layer sizes."""
 
     depths: list[Positive]
-    """Numbers of encoder layers, dropped from the output side; all different, the largest is
+    """Numbers of encoder layers, of which smaller subnets lack the last ones; all different, the largest is
     ``model.encoder.num_layers``."""
 
     units: dict[str, list[Positive]] = {}
@@ -60,6 +60,7 @@ class LayerSpaceConfig(Section):
 
     def check(self, config: Config) -> None:
         encoder = config.model.encoder
+        # The max subnet must be the encoder itself, so that no weight of it is left untrained.
         if max(self.depths) != encoder.num_layers:
             raise ValueError(f"space.depths: the largest must be model.encoder.num_layers, {encoder.num_layers}")
         for module, sizes in self.units.items():

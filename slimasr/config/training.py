@@ -1,4 +1,4 @@
-"""The run: optimiser, schedule, augmentation, what to keep."""
+"""The training run: optimiser, schedule, augmentation, and which checkpoints to keep."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class AdamWConfig(Section):
     """Added to the root of the mean square gradient, so that steps stay finite."""
 
     weight_decay: NonNegativeFloat = 1e-3
-    """Decoupled weight decay; norms, biases, embeddings and state space parameters have none; 0 = none."""
+    """Decoupled weight decay; norms, biases, embeddings and state-space parameters have none; 0 = none."""
 
     ssm_lr_scale: PositiveFloat = 0.1
-    """Factor on the learning rate of time scales and poles of state space models, which large steps destroy."""
+    """Factor on the learning rate of time scales and poles of state-space models, which large steps destroy."""
 
 
 class ScaledAdamConfig(Section):
-    """ScaledAdam (Yao et al. 2023): steps relative to each tensor's size, and a learnt size."""
+    """ScaledAdam (Yao et al. 2023): steps relative to each tensor's size, which is learned as well."""
 
     kind: Literal["scaled_adam"] = "scaled_adam"
     """Selects ScaledAdam."""
@@ -57,14 +57,14 @@ class ScaledAdamConfig(Section):
     """Added to the root of the mean square gradient, so that steps stay finite."""
 
     scale_lr: PositiveFloat = 0.1
-    """Factor on ``lr`` for the learnt sizes of tensors, and for single numbers, time scales and poles, which take plain
-    Adam steps."""
+    """Factor on ``lr`` for the learned sizes of tensors, and for single numbers, time scales and poles, which take
+    plain Adam steps."""
 
     rms_min: PositiveFloat = 1e-5
-    """Root mean square below which a tensor counts as this large and its size is not learnt; at most ``rms_max``."""
+    """Root mean square below which a tensor counts as this large and its size is not learned; at most ``rms_max``."""
 
     rms_max: PositiveFloat = 3.0
-    """Largest root mean square to which a tensor's learnt size may grow."""
+    """Largest root mean square to which a tensor's learned size may grow."""
 
     scalar_max: PositiveFloat = 10.0
     """Largest absolute value of parameters that are single numbers."""
@@ -80,7 +80,7 @@ class ScaledAdamConfig(Section):
     """Number of last steps over which ``clip_scale`` takes the median."""
 
     ssm_lr_scale: PositiveFloat = 0.1
-    """Factor on the learning rate of time scales and poles of state space models, on top of ``scale_lr``."""
+    """Factor on the learning rate of time scales and poles of state-space models, on top of ``scale_lr``."""
 
     @model_validator(mode="after")
     def _sizes_in_order(self) -> ScaledAdamConfig:
@@ -119,7 +119,7 @@ class ProgressScheduleConfig(Section):
 
 
 class ForceAnnealScheduleConfig(Section):
-    """Linear warm-up, a constant learning rate, and from some epoch on a fall with every epoch (paper 2)."""
+    """Linear warm-up, a constant learning rate, and from some epoch on a lower rate in every epoch (paper 2)."""
 
     kind: Literal["force_anneal"] = "force_anneal"
     """Selects forced annealing."""
@@ -128,7 +128,7 @@ class ForceAnnealScheduleConfig(Section):
     """Number of optimiser steps over which the rate rises from 0 to the peak; 0 = none."""
 
     anneal_epoch: Positive = 60
-    """First epoch with a lower rate, counted from 1; above ``training.num_epochs``, the rate never falls."""
+    """First epoch with a lower rate, counted from 1; if it is above ``training.num_epochs``, the rate never falls."""
 
     factor: PositiveFraction = 0.96
     """Factor on the rate at the beginning of every such epoch; 1 = the rate stays."""
@@ -141,16 +141,16 @@ class EdenScheduleConfig(Section):
     """Selects Eden."""
 
     steps: PositiveFloat = 7500.0
-    """Number of optimiser steps after which the factor of steps has fallen to 0.84."""
+    """Number of optimiser steps after which the step factor has fallen to 0.84."""
 
     epochs: PositiveFloat = 3.5
-    """Number of epochs after which the factor of epochs has fallen to 0.84."""
+    """Number of epochs after which the epoch factor has fallen to 0.84."""
 
     warmup_steps: Natural = 500
-    """Number of optimiser steps over which the factor of the warm-up rises from ``warmup_start`` to 1; 0 = none."""
+    """Number of optimiser steps over which the warm-up factor rises from ``warmup_start`` to 1; 0 = none."""
 
     warmup_start: Fraction = 0.5
-    """Factor of the warm-up at the first step; 1 = no warm-up."""
+    """Warm-up factor at the first step; 1 = no warm-up."""
 
 
 ScheduleConfig = Annotated[
@@ -178,10 +178,10 @@ class SpecAugmentConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The trainer's run: how long, how fast, what to keep, when to stop."""
+    """The training run: its length, its optimiser, its checkpoints, and when it stops."""
 
     num_epochs: Positive = 30
-    """Number of times that training goes through the training sets."""
+    """Number of passes over the training sets."""
 
     optimizer: OptimizerConfig = AdamWConfig()
     """Optimiser."""
@@ -193,7 +193,7 @@ class TrainingConfig(Section):
     """SpecAugment on training features (Park et al. 2019); null = none."""
 
     clip_norm: PositiveFloat = 5.0
-    """Norm to which larger gradients are scaled down, unless ScaledAdam clips them itself."""
+    """Norm to which larger gradients are scaled down, unless ScaledAdam itself clips them."""
 
     accumulate: Positive = 1
     """Number of batches per process whose gradients are summed for one optimiser step."""
@@ -202,11 +202,11 @@ class TrainingConfig(Section):
     """Arithmetic of the forward passes; bf16 and fp16 are mixed precision, fp16 with loss scaling."""
 
     average_start: Fraction = 0.6
-    """Fraction of the run after which the weights are averaged for the final model; 0 = from the beginning, 1 = at the
-    very end, so that hardly anything is averaged."""
+    """Fraction of the run after which the weights are averaged for the final model; 0 = from the beginning, 1 = only at
+    the very end."""
 
     average_period: Positive = 10
-    """Number of optimiser steps between weights that enter the average."""
+    """Number of optimiser steps from one set of weights that enters the average to the next."""
 
     calibration_batches: Positive = 50
     """Number of training batches, over all processes, on which batch norms are re-estimated for the final model."""

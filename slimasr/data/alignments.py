@@ -32,7 +32,7 @@ class Alignments:
 
     Attributes:
         folder: the folder they were read from.
-        frames: speed -> utterance id -> (U,) encoder frame of each token, -1 where the utterance has no alignment.
+        frames: speed -> utterance id -> (U,) encoder frame of each token, -1 if the utterance has no alignment.
     """
 
     folder: Path
@@ -96,6 +96,7 @@ def write_facts(folder: Path, origin: Origin, sets: Mapping[str, str]) -> None:
     path = folder / FACTS
     made_by = asdict(origin)
     before: dict[str, Any] = read_json(path, "remove it and run slimasr-align again") if path.is_file() else {}
+    # Alignments by another model replace the older ones, so that a folder has a single origin.
     same = all(before.get(key) == value for key, value in made_by.items())
     earlier = before.get("sets", {}) if same else {}
     write_json_atomic(path, {**made_by, "sets": {**earlier, **sets}})
@@ -114,6 +115,7 @@ def check_aligned_sets(folder: Path, tokenizer: str, sets: Mapping[str, str]) ->
         UserError: they differ.
     """
     facts: dict[str, Any] = read_json(folder / FACTS, AGAIN)
+    # The default is the expected value: what an older version did not record counts as equal.
     if facts.get("tokenizer", tokenizer) != tokenizer:
         raise UserError(f"{folder}: was aligned with another tokenizer; align with an experiment that has this one")
     for name, fingerprint in sets.items():
@@ -160,6 +162,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         try:
             item = json.loads(line.text)
             frames = np.asarray(item["frames"], dtype=np.int64)
+            # OverflowError comes from numbers above int64, RecursionError from deeply nested lists.
             if not isinstance(item["id"], str) or frames.ndim != 1:
                 raise ValueError
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

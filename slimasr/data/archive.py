@@ -46,6 +46,7 @@ def _unpack_tar(archive: Path, target: Path) -> None:
             _check_path(archive, member.name)
             if not (member.isreg() or member.isdir()):
                 raise UserError(f"{archive}: refused: member {member.name!r} is a link or a device")
+        # Early releases of Python 3.10 and 3.11 lack the filter.
         if hasattr(tarfile, "data_filter"):
             tar.extractall(target, members, filter="data")
         else:
@@ -57,6 +58,7 @@ def _unpack_zip(archive: Path, target: Path) -> None:
         for member in file.infolist():
             # The library has sanitised ``filename``; the check needs the name in the archive.
             _check_path(archive, member.orig_filename)
+            # The upper 16 bits are the Unix mode, which is 0 in archives from other systems.
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise UserError(f"{archive}: refused: member {member.filename!r} is a link or a device")
@@ -64,6 +66,7 @@ def _unpack_zip(archive: Path, target: Path) -> None:
 
 
 def _check_path(archive: Path, name: str) -> None:
+    # Both readings of a name, because an archive may come from the other system.
     posix = PurePosixPath(name)
     windows = PureWindowsPath(name)
     if posix.is_absolute() or windows.is_absolute() or windows.drive or windows.root:

@@ -1,4 +1,4 @@
-"""Audio files to lhotse recordings and samples, with errors that name the file."""
+"""Read audio files as lhotse recordings and samples; every error names the file."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class CheckedBackend(AudioBackend):
             AudioError: see `open_audio` and `AudioFile.read`.
         """
         with open_audio(Path(path_or_fd)) as file:
+            # lhotse's own rounding of seconds to samples, so that the lengths agree with its manifests.
             if offset > 0:
                 file.seek(compute_num_samples(offset, file.sampling_rate))
             if duration is None:
@@ -47,7 +48,7 @@ class CheckedBackend(AudioBackend):
 
 
 def read_recording(path: Path, recording_id: str) -> Recording:
-    """Read the header of a mono file, or all of it where the header does not give the number of samples.
+    """Read the header of a mono file, or the whole file if its header does not give the number of samples.
 
     Raises:
         AudioError: the file is missing, unreadable, truncated, empty or not mono.
@@ -57,6 +58,7 @@ def read_recording(path: Path, recording_id: str) -> Recording:
             raise AudioError(f"{path}: has {file.num_channels} channels, needs to be mono")
         num_samples = file.num_samples
         if num_samples is None:
+            # One pass through the whole file, which also finds damage.
             num_samples = sum(block.shape[1] for block in file.blocks())
         return Recording(
             id=recording_id,
@@ -83,8 +85,10 @@ def load_samples(cut: Cut) -> np.ndarray:
     except (AudioLoadingError, DurationMismatchError) as error:
         raise AudioError(f"{source}: is not as long as when stage 1 read it; run stage 1 again") from error
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).strip().splitlines()
-        raise AudioError(f"{source}: cannot be decoded ({reason[0] if reason else type(error).__name__})") from error
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        raise AudioError(f"{source}: cannot be decoded ({reason})") from error
+    # Checked again after decoding, because resampling and changes of speed also compute with the samples.
     if not np.isfinite(samples).all():
         raise AudioError(f"{source}: holds samples that are not finite")
     return samples
@@ -113,5 +117,8 @@ def _original(error: AudioError) -> AudioError:
 
 def audio_path(cut: Cut) -> str:
     """The file from which a cut is read, for messages."""
+    # Mixed and padding cuts have no recording.
     recording = getattr(cut, "recording", None)
-    return str(recording.sources[0].source) if recording is not None and recording.sources else cut.id
+    if recording is None or not recording.sources:
+        return cut.id
+    return str(recording.sources[0].source)

@@ -1,4 +1,4 @@
-"""Opening and reading audio files: a file that is missing, truncated or out of range is an error that names it.
+"""Open and read audio files; a missing or truncated file, or one with samples out of range, is an error that names it.
 
 Training and transcription read all audio through `open_audio`.
 """
@@ -64,8 +64,8 @@ class AudioFile:
         path: the file.
         sampling_rate: in Hz.
         num_channels: channels of the file.
-        num_samples: per channel, according to the header; None = the header does not give it, and the file has to be
-            read to its end.
+        num_samples: per channel, according to the header; None = the header does not give it, and only reading
+            the file to its end shows it.
     """
 
     def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
@@ -83,6 +83,7 @@ class AudioFile:
             AudioError: they cannot be decoded, are missing, not finite or far outside [-1, 1].
         """
         try:
+            # soundfile returns (T, num_channels).
             block: np.ndarray = self._file.read(num_samples, dtype="float32", always_2d=True).T
         except soundfile.LibsndfileError as error:
             raise AudioError(
@@ -109,6 +110,7 @@ class AudioFile:
             self._file.seek(num_samples, os.SEEK_CUR)
             self._num_read += num_samples
             return
+        # Without a known length libsndfile cannot seek: the samples are decoded and dropped.
         while num_samples > 0:
             num_read = self.read(min(num_samples, _BLOCK_SAMPLES)).shape[1]
             if num_read == 0:
@@ -118,6 +120,7 @@ class AudioFile:
     def _check_end(self) -> None:
         if self._num_read == 0:
             raise AudioError(f"{self.path}: holds no samples")
+        # Only some formats give the exact number of samples, so that fewer of them mean damage.
         missing = self.num_samples is not None and self._num_read < self.num_samples
         if missing and self._file.format in _EXACT_FORMATS:
             raise AudioError(
@@ -171,6 +174,7 @@ class _SplicedFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        # Positions count from the start of the replacement; behind it they differ from the file's by this number.
         moved = self._splice.start - len(self._splice.head)
         length = os.fstat(self._file.fileno()).st_size - moved
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: length}[whence]
@@ -180,6 +184,7 @@ class _SplicedFile(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         head = self._splice.head
         if self._position < len(head):
+            # This may return fewer bytes than asked for, as raw files may; the caller reads again.
             content = head[self._position : self._position + len(buffer)]
         else:
             self._file.seek(self._position - len(head) + self._splice.start)
@@ -216,6 +221,7 @@ def _inspect(content: BinaryIO, path: Path) -> Splice | None:
         content.seek(0)
         mark = content.read(4)
         inspector = _INSPECTORS.get(mark)
+        # An MP3 file has no mark of its own: it starts with an ID3 tag or with the sync bits of a frame.
         if inspector is None and (mark[:3] == b"ID3" or mark[:1] == b"\xff"):
             inspector = inspect_mp3
         return None if inspector is None else inspector(content, size)
@@ -234,6 +240,8 @@ def _open_sound(content: BinaryIO, splice: Splice | None) -> soundfile.SoundFile
     sound = soundfile.SoundFile(descriptor, closefd=False)
     if sound.frames < _UNKNOWN_LENGTH:
         return sound
+    # The length is unknown, for example of a FLAC stream that was written to a pipe: open it again, for reading in
+    # order.
     sound.close()
     os.lseek(descriptor, 0, os.SEEK_SET)
     return _SequentialSoundFile(descriptor, closefd=False)
@@ -243,10 +251,12 @@ def _check_range(block: np.ndarray, path: Path) -> None:
     """Raise `AudioError` for samples that are not finite or far out of range."""
     if block.size == 0:
         return
+    # np.maximum keeps NaN, which Python's max might drop.
     peak = float(np.maximum(block.max(), -block.min()))
     if not np.isfinite(peak):
         raise AudioError(f"{path}: holds samples that are not finite")
     if peak > MAX_PEAK:
+        # The smallest range of integers that holds the peak is the likely cause.
         scale = next((scale for scale in _INTEGER_SCALES if peak <= scale), None)
         advice = "scale its samples to [-1, 1]" if scale is None else f"divide its samples by {scale}"
         raise AudioError(f"{path}: reaches {peak:.6g} where full scale is 1 (float samples out of range); {advice}")

@@ -16,8 +16,10 @@ from typing import BinaryIO
 _PIPE_SIZES = (0x7F000000, 0x7FFFF000, 0x80000000, 0xFFFFFFFF)
 _ROUNDING = 4096
 _UNKNOWN_64 = 2**62
+# Wave64 names chunks by GUIDs of 16 bytes, and counts 16 + 8 bytes of name and size in the length of a chunk.
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _W64_HEADER = 24
+# A line such as ``sample_count -i 48000`` or ``sample_coding -s3 pcm``.
 _NIST_FIELD = re.compile(rb"^(\w+) -(?:i|s\d+) (\S+)\s*$", re.MULTILINE)
 
 
@@ -41,25 +43,29 @@ def inspect_wav(file: BinaryIO, size: int) -> Splice | None:
     """Check that a RIFF, RIFX or RF64 file of ``size`` bytes holds its whole ``data`` chunk.
 
     Returns:
-        A header with the true size where the file's own says 0 (never closed, or written to a pipe).
+        A header with the true size if the header of the file says 0 (never closed, or written to a pipe).
 
     Raises:
         IncompleteError: the chunk is truncated.
     """
     order = ">" if _read(file, 0, 4) == b"RIFX" else "<"
+    # Chunks follow "RIFF", the size of the file and "WAVE", 4 bytes each.
     position = 12
     ds64: int | None = None
     while position + 8 <= size:
         name, length = _chunk(file, position, order)
         if name == b"data":
+            # RF64 has the size of the samples in its ds64 chunk, in 64 bits; the one of the data chunk is not valid.
             if ds64 is not None:
                 return _inspect_data(file, size, position + 8, order, ds64, "Q")
             return _inspect_data(file, size, position + 8, order, position + 4, "I")
+        # Anything else than a chunk is left to libsndfile, which reports it.
         if not _is_chunk_name(name):
             return None
         if name == b"ds64":
             # The size of the samples follows that of the file.
             ds64 = position + 16
+        # Chunks are padded to an even number of bytes, which their length does not include.
         position += 8 + length + length % 2
     return None
 
@@ -71,8 +77,10 @@ def _inspect_data(file: BinaryIO, size: int, start: int, order: str, field: int,
     if not _is_unknown(claimed, width):
         _check_size(claimed, size - start)
         return None
+    # A size of 0 is true of an empty file, and otherwise says that the writer never closed the file.
     if claimed == 0 and _has_only_chunks(file, start, size, order):
         return None
+    # libsndfile reads a RIFF file of any other unknown size to its end.
     if claimed != 0 and code == "I":
         return None
     return _with_size(file, start, field, struct.pack(order + code, size - start))
@@ -80,6 +88,7 @@ def _inspect_data(file: BinaryIO, size: int, start: int, order: str, field: int,
 
 def inspect_w64(file: BinaryIO, size: int) -> Splice | None:
     """As `inspect_wav`, for Sony Wave64; libsndfile reads those of unknown size."""
+    # The GUID of the file (16 bytes), its size (8) and the GUID of the format (16) come first.
     position = 40
     while position + _W64_HEADER <= size:
         name = _read(file, position, 16)
@@ -91,6 +100,7 @@ def inspect_w64(file: BinaryIO, size: int) -> Splice | None:
             return None
         if length < _W64_HEADER:
             return None
+        # Chunks start at multiples of 8 bytes.
         position += length + -length % 8
     return None
 
@@ -113,6 +123,7 @@ def inspect_form(file: BinaryIO, size: int) -> Splice | None:
 def inspect_au(file: BinaryIO, size: int) -> Splice | None:
     """As `inspect_wav`, for Sun's AU; a file that was never closed also gets a replacement header."""
     order = ">" if _read(file, 0, 4) == b".snd" else "<"
+    # Bytes 4 to 7: where the samples start; 8 to 11: their number of bytes, all ones if it is unknown.
     start, claimed = struct.unpack(f"{order}II", _read(file, 4, 8).ljust(8, b"\0"))
     if not _is_unknown(claimed, 4):
         _check_size(claimed, size - start)
@@ -140,6 +151,7 @@ def inspect_caf(file: BinaryIO, size: int) -> Splice | None:
 
 def inspect_nist(file: BinaryIO, size: int) -> Splice | None:
     """As `inspect_wav`, for NIST SPHERE; libsndfile reads all bytes whatever ``sample_count`` says."""
+    # The second line is the size of the header in bytes, right-aligned in 8 columns.
     length = _number(_read(file, 8, 8).strip())
     if length is None:
         return None
@@ -186,6 +198,7 @@ def _has_only_chunks(file: BinaryIO, start: int, size: int, order: str) -> bool:
         if not _is_chunk_name(name):
             return False
         position += 8 + length + length % 2
+    # The padding of the last chunk may be missing.
     return start == size or position in (size, size + 1)
 
 

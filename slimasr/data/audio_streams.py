@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 from slimasr.data.audio_headers import IncompleteError, Splice
 
+# The header of a page: byte 5 has flags, bytes 14 to 17 the serial number of the stream, byte 26 the number of
+# segments, whose lengths follow the header, one byte each.
 _OGG_HEADER = 27
 _OGG_SERIAL = slice(14, 18)
 _OGG_FIRST_PAGE = 2
@@ -16,8 +18,10 @@ _OGG_LAST_PAGE = 4
 # The longest Ogg page has 65307 bytes; twice as many are searched, so that some junk may follow.
 _OGG_TAIL = 1 << 17
 
+# Codes in the header of an MPEG frame: versions are 3 (MPEG 1), 2 (MPEG 2) and 0 (MPEG 2.5); layer 3 is 1.
 _MPEG1 = 3
 _LAYER_3 = 1
+# Bit rates by code, from code 1 on, for MPEG 1 (True) and the others; sampling rates by version and code.
 _KBPS = {
     True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -25,7 +29,9 @@ _KBPS = {
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 # Longest stretch of tags or damaged bytes that is searched for the next frame.
 _RESYNC_BYTES = 1 << 16
+# A VBRI header stands at a fixed place; a Xing (or Info) header follows the side information, whose length varies.
 _VBRI_OFFSET = 36
+# Flags of a Xing header: the fields that follow them, 4 bytes each.
 _HAS_COUNT = 1
 _HAS_BYTES = 2
 
@@ -85,11 +91,13 @@ def inspect_mp3(file: BinaryIO, size: int) -> Splice | None:
     assert frame is not None
     file.seek(start)
     content = file.read(frame.length)
-    place = max(content.find(b"Xing", 0, 64), content.find(b"Info", 0, 64))
-    if place > 0:
-        behind = _check_xing(file, content[place + 4 :], start, size)
+    mark = max(content.find(b"Xing", 0, 64), content.find(b"Info", 0, 64))
+    if mark > 0:
+        behind = _check_xing(file, content[mark + 4 :], start, size)
+        # libsndfile reads what the header counts, which is all of the file unless another one was appended.
         if behind is None or not _continues(file, behind, size, frame):
             return None
+        # The frame of the header holds no samples and is replaced.
         start += frame.length
     elif content[_VBRI_OFFSET : _VBRI_OFFSET + 4] == b"VBRI":
         _check_bytes(_big_endian(content, _VBRI_OFFSET + 10), size - start)
@@ -102,15 +110,19 @@ def parse_frame(header: bytes) -> Frame | None:
     """The frame that starts with these bytes; None if no layer 3 frame does."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
+    # Bits: 11 sync, 2 version, 2 layer, 1 no checksum; 4 bit rate, 2 sampling rate, 1 padding, 1 private; 2 channel
+    # mode.
     version = header[1] >> 3 & 3
     layer = header[1] >> 1 & 3
     bit_rate = header[2] >> 4
     rate = header[2] >> 2 & 3
     padding = header[2] >> 1 & 1
+    # Reserved codes, and bit rate 0 (free), whose frames have no known length.
     if version not in _RATES or layer != _LAYER_3 or bit_rate in (0, 15) or rate == 3:
         return None
     is_mpeg1 = version == _MPEG1
     samples = 1152 if is_mpeg1 else 576
+    # Bytes of the frame: samples / 8 * bits per second / samples per second, plus a byte of padding.
     length = samples // 8 * _KBPS[is_mpeg1][bit_rate - 1] * 1000 // _RATES[version][rate] + padding
     is_mono = header[3] >> 6 == 3
     side_info = {(True, False): 32, (True, True): 17, (False, False): 17, (False, True): 9}[is_mpeg1, is_mono]
@@ -120,6 +132,7 @@ def parse_frame(header: bytes) -> Frame | None:
 def _ogg_length(page: bytes) -> int:
     """Length of a page in bytes, as far as its (possibly truncated) header gives it."""
     if len(page) < _OGG_HEADER or len(page) < _OGG_HEADER + page[26]:
+        # Any number above the bytes that are there: the header itself is cut off.
         return len(page) + 1
     return _OGG_HEADER + page[26] + sum(page[_OGG_HEADER : _OGG_HEADER + page[26]])
 
@@ -130,7 +143,9 @@ def _ogg_streams(file: BinaryIO, size: int) -> set[bytes]:
     position = 0
     while position < size:
         file.seek(position)
+        # A header with the longest possible list of segments.
         page = file.read(_OGG_HEADER + 255)
+        # All streams that are read together begin before the first page of data.
         if page[:4] != b"OggS" or len(page) < _OGG_HEADER or not page[5] & _OGG_FIRST_PAGE:
             break
         serials.add(page[_OGG_SERIAL])
@@ -166,6 +181,7 @@ def _resync(file: BinaryIO, position: int, size: int, stream: tuple[int, int] | 
         if frame is not None and stream in (None, frame.stream):
             behind = position + offset + frame.length
             follower = _frame_at(file, behind)[1]
+            # Sync bits also occur by chance within data: a true frame is followed by another one.
             if behind == size or (follower is not None and follower.stream == frame.stream):
                 return position + offset
         offset = window.find(b"\xff", offset + 1)
@@ -179,6 +195,7 @@ def _frames(file: BinaryIO, start: int, size: int) -> Iterator[tuple[int, Frame]
     while position is not None and position < size:
         frame = _frame_at(file, position)[1]
         if frame is None or stream not in (None, frame.stream):
+            # Neither a frame nor one of this stream: search for the next one.
             position = _resync(file, position + 1, size, stream)
             continue
         yield position, frame
@@ -194,6 +211,7 @@ def _count_frames(file: BinaryIO, start: int, size: int) -> int:
         end = position + frame.length
     file.seek(end)
     rest = file.read(4)
+    # The last frame exceeds the file, or only a part of the next one's header is there.
     if end > size or (len(rest) < 4 and rest.startswith(b"\xff")):
         raise IncompleteError("is truncated: its last frame is cut off")
     return count
@@ -221,8 +239,9 @@ def _check_xing(file: BinaryIO, fields: bytes, start: int, size: int) -> int | N
 
 def _continues(file: BinaryIO, position: int, size: int, like: Frame) -> bool:
     """Whether two more frames of a stream start here, possibly after an ID3 tag."""
-    place = _skip_tags(file, position)
-    frames = [frame for _, (_, frame) in zip(range(2), _frames(file, place, size), strict=False)]
+    start = _skip_tags(file, position)
+    # `zip` with the range first stops after two frames without reading a third one.
+    frames = [frame for _, (_, frame) in zip(range(2), _frames(file, start, size), strict=False)]
     return len(frames) == 2 and all(frame.stream == like.stream for frame in frames)
 
 
@@ -233,6 +252,7 @@ def _check_bytes(claimed: int, present: int) -> None:
 
 def _xing_frame(header: bytes, frame: Frame, count: int) -> bytes | None:
     """A frame to precede the others, which gives their number; None if frames are too short for that."""
+    # The bit says that there is no checksum, which would have to be computed.
     without_checksum = bytes([header[0], header[1] | 1, header[2], header[3]])
     content = without_checksum + bytes(frame.side_info) + b"Xing" + struct.pack(">II", _HAS_COUNT, count)
     return content.ljust(frame.length, b"\0") if len(content) <= frame.length else None

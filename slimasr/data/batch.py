@@ -58,6 +58,7 @@ class Batch:
     def searched_lens(self, lens: Tensor) -> Tensor:
         """(N,) number of encoder frames to decode: all frames, but none of an utterance without audio."""
         rows = [row for row, name in enumerate(self.ids) if name in self.unheard]
+        # Out of place, because callers keep using lens.
         return lens.index_fill(0, torch.tensor(rows, device=lens.device), 0) if rows else lens
 
     def parts(self) -> list[Batch]:
@@ -65,6 +66,7 @@ class Batch:
         if not self.pieces:
             return [self]
         assert len(self) == 1, "an utterance in pieces has a batch of its own"
+        # One (1,) tensor per piece; x is (1, T, F) and is split along time.
         lengths = self.x_lens.new_tensor(self.pieces).split(1)
         pieces = zip(self.x.split(self.pieces, dim=1), lengths, strict=True)
         return [replace(self, x=x, x_lens=x_lens, pieces=()) for x, x_lens in pieces]
@@ -85,6 +87,7 @@ class Batch:
         index = torch.as_tensor(list(rows), device=self.x.device)
         x_lens = self.x_lens[index]
         y_lens = self.y_lens[index]
+        # May be 0, if none of the utterances has a token.
         tokens = int(y_lens.max())
         return replace(
             self,

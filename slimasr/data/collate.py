@@ -76,12 +76,14 @@ class Collator(Dataset[Batch]):
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         number, clean = item
+        # Noise is mixed into cuts, before features are read or computed.
         cuts = list(clean if self._mixer is None else self._mixer(number, clean))
         texts = tuple(cut.supervisions[0].text for cut in cuts)
         features = (pad_with_silence(self._features(cut), self.config.model.frontend.min_frames) for cut in cuts)
         x, x_lens = _pad([torch.from_numpy(rows) for rows in features], LOG_EPSILON)
         y, y_lens = _pad([torch.tensor(self._tokenizer.encode(text), dtype=torch.int64) for text in texts], 0)
         key = None if self._keys is None else self._keys[number]
+        # `NoiseMixer` keeps ids and lengths, so alignments of the clean audio remain valid.
         ids = tuple(cut.id for cut in cuts)
         alignment = None if self._frames is None else _alignment(self._frames[number], ids, y_lens)
         return Batch(x, x_lens, y, y_lens, ids, texts, key, alignment)
@@ -98,7 +100,8 @@ class Collator(Dataset[Batch]):
         except AudioError as error:
             raise UserError(f"{cut.id}: {error}") from error
         except (OSError, ValueError, AssertionError) as error:
-            reason = str(error).partition("[extra info]")[0].strip()  # lhotse appends the whole cut to its message
+            # lhotse appends the whole cut to its message.
+            reason = str(error).partition("[extra info]")[0].strip()
             raise UserError(
                 f"{cut.id}: stored features cannot be read from {cut.features.storage_path} ({reason}); "
                 "run stage 2 again (slimasr-features)"
@@ -125,11 +128,18 @@ def _alignment(frames: Sequence[np.ndarray], ids: Sequence[str], y_lens: torch.T
 
 
 def load_batches(numbered: Iterable[tuple[int, CutSet]], collator: Collator, num_workers: int) -> Iterator[Batch]:
+    """Yield the batch of every (number, cuts), in the given order.
+
+    Args:
+        num_workers: processes that make batches ahead; 0 = this process makes them.
+    """
     loader: DataLoader[Batch] = DataLoader(
         collator,
+        # Batching is off: each (number, cuts) is an index, with which the loader calls `Collator.__getitem__`.
         batch_size=None,
         sampler=numbered,
         num_workers=num_workers,
+        # The default function would convert the batch's fields; a lambda could not be sent to workers.
         collate_fn=_as_it_is,
         # Without this, every epoch would draw a number from torch's global generator, and a resumed run would differ.
         generator=torch.Generator().manual_seed(0),

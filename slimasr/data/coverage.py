@@ -15,7 +15,9 @@ from slimasr.data.tokenizer import Tokenizer
 NUM_EXAMPLES = 5
 WORTH_NAMING = 0.5
 """A normalisation is proposed if it covers at least this fraction of the uncovered words."""
+# SentencePiece's mark of a space, which starts the tokens that begin a word.
 _SPACE = "\u2581"
+# Blank, sentence mark and unknown token (`slimasr.data.tokenizer`).
 _NUM_SPECIAL = 3
 
 
@@ -44,10 +46,10 @@ class Coverage:
 
     def describe(self) -> str:
         """Describe the coverage in one line for the user."""
-        share = 100.0 * self.uncovered_words / self.words
+        percentage = 100.0 * self.uncovered_words / self.words
         more = ", ..." if len(self.characters) > NUM_EXAMPLES else ""
         line = (
-            f"{self.uncovered_words} of {self.words} words ({share:.1f} %) in {self.uncovered_utterances} of "
+            f"{self.uncovered_words} of {self.words} words ({percentage:.1f} %) in {self.uncovered_utterances} of "
             f"{self.utterances} utterances hold characters that the tokenizer lacks, and can never be recognised: "
             f"{', '.join(map(_named, self.characters[:NUM_EXAMPLES]))}{more}; for example {', '.join(self.examples)}"
         )
@@ -90,17 +92,19 @@ def measure_coverage(texts: Iterable[str], known: frozenset[str]) -> Coverage:
         words.update(spoken)
         utterances += 1
         uncovered_utterances += not known.issuperset("".join(spoken))
+    # Each distinct word is examined once and weighted by its occurrences, which is fast for large corpora.
     uncovered = Counter({word: number for word, number in words.items() if not known.issuperset(word)})
     lacking: Counter[str] = Counter()
     for word, number in uncovered.items():
         for character in word:
-            lacking[character] += number * (character not in known)
+            if character not in known:
+                lacking[character] += number
     return Coverage(
         words=words.total(),
         utterances=utterances,
         uncovered_words=uncovered.total(),
         uncovered_utterances=uncovered_utterances,
-        characters=tuple(character for character, number in _ranked(lacking) if number),
+        characters=tuple(character for character, _ in _ranked(lacking)),
         examples=tuple(word for word, _ in _ranked(uncovered)[:NUM_EXAMPLES]),
         cure=_find_cure(uncovered, known),
     )
@@ -109,9 +113,12 @@ def measure_coverage(texts: Iterable[str], known: frozenset[str]) -> Coverage:
 def _find_cure(uncovered: Counter[str], known: frozenset[str]) -> tuple[str, int] | None:
     """The normalisation that covers most of the words; among equal ones, the one that changes least."""
     best: tuple[str, int] | None = None
+    most = 0
     for names, apply in _normalisations():
         covered = sum(number for word, number in uncovered.items() if known.issuperset(apply(word)))
-        if covered >= WORTH_NAMING * uncovered.total() and covered > (best[1] if best else 0):
+        # The simplest normalisations come first, and only a strictly better one replaces them.
+        if covered >= WORTH_NAMING * uncovered.total() and covered > most:
+            most = covered
             best = (" and ".join(names), covered)
     return best
 
@@ -128,8 +135,10 @@ def _normalisations() -> list[tuple[list[str], Callable[[str], str]]]:
     marks: Mapping[str, Callable[[str], str]] = {"": str, "without punctuation": _without_punctuation}
     found = []
     for case, form, mark in product(cases, forms, marks):
+        # The Unicode form comes first, because it can change the case and the category of a character.
         steps = (forms[form], cases[case], marks[mark])
-        found.append(([name for name in (case, form, mark) if name], _chain(steps)))
+        names = [name for name in (case, form, mark) if name]
+        found.append((names, _chain(steps)))
     return sorted(found, key=lambda entry: len(entry[0]))
 
 
@@ -155,5 +164,6 @@ def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 def _named(character: str) -> str:
     """``é (U+00E9)``, or only the code of a character that cannot be printed alone."""
     code = f"U+{ord(character):04X}"
+    # A combining mark (M.) would be drawn over the character before it.
     visible = character.isprintable() and not unicodedata.category(character).startswith("M")
     return f"{character} ({code})" if visible else code

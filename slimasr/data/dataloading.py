@@ -79,6 +79,8 @@ class BatchSource:
         """
         samples = self._samples(epoch, parts)
         plan = plan_epoch(samples, self._config.data, self._seed, epoch, self._process)
+        # Skipped batches are planned but never read. Numbers count from the start of the epoch, skipped batches
+        # included, because noise, keys and alignments are found by number.
         numbered = ((number, self._cuts_of(batch)) for number, batch in enumerate(plan) if number >= skip)
         mixer = None
         if self._noise is not None and self._config.data.musan is not None:
@@ -96,9 +98,15 @@ class BatchSource:
         data = self._config.data
         packed = pack(self._cuts.slowest(), data.batch_seconds, data.max_cuts)
         tokens = {name: len(self._tokenizer.encode(self._text(name))) for name in self._cuts.ids}
-        sizes = [len(b) * b[0].duration * (1 + max(tokens[item.id] for item in b)) for b in packed]
+        # A lattice has N * T * (U + 1) entries. Batches are packed longest first: the first one has the longest
+        # utterance, and the first utterance of each is its longest.
+        sizes = []
+        for batch in packed:
+            most_tokens = max(tokens[item.id] for item in batch)
+            sizes.append(len(batch) * batch[0].duration * (1 + most_tokens))
+        largest = sizes.index(max(sizes))
         collate = Collator(self._config, self._tokenizer, frames=self._frames_of(packed))
-        return [collate[number, self._cuts_of(packed[number])] for number in sorted({0, sizes.index(max(sizes))})]
+        return [collate[number, self._cuts_of(packed[number])] for number in sorted({0, largest})]
 
     def eval_batches(self, set_name: str, max_seconds: float) -> Iterator[Batch]:
         """Yield a whole set, equal on all ranks, as `eval_batches` does."""
@@ -116,6 +124,7 @@ class BatchSource:
         return [[self._alignments.of(item.id, item.speed) for item in batch] for batch in plan]
 
     def _text(self, name: str) -> str:
+        # Transcripts are the same at all speeds.
         text: str = next(iter(self._cuts.stored.values()))[name].supervisions[0].text
         return text
 
@@ -126,6 +135,7 @@ def _read_all_alignments(config: Config, folder: DataFolder, ids: Sequence[str])
         return None
     source = config.loss.auxiliary.alignments
     data = config.data
+    # Only a check before training starts; `eval_batches` reads the dev set's own alignments.
     read_alignments(source, [data.dev]).require(cut.id for cut in read_feature_cuts(folder, data.dev))
     alignments = read_alignments(source, data.train, data.speeds)
     alignments.require(ids)

@@ -52,6 +52,7 @@ def record_all(chunk: tuple[Sequence[Recording], Path]) -> None:
     plan, folder = chunk
     with Espeak() as espeak:
         for item in plan:
+            # espeak-ng pauses at commas.
             text = item.text.replace(" ", ", ") if item.pauses else item.text
             clean = espeak.say(text, item.voice, item.seed)
             samples = make_audio(clean, espeak.sampling_rate, item)
@@ -65,16 +66,19 @@ def record_all(chunk: tuple[Sequence[Recording], Path]) -> None:
 def make_audio(speech: np.ndarray, sampling_rate: int, item: Recording) -> np.ndarray:
     """Clean speech (num_samples,) at any rate -> the recording at 16 kHz: in a room, in noise, scaled."""
     rng = np.random.default_rng(item.seed)
+    # Resampling by a ratio in lowest terms.
     divisor = np.gcd(SAMPLING_RATE, sampling_rate)
     audio = resample_poly(speech, SAMPLING_RATE // divisor, sampling_rate // divisor)
     audio = np.pad(audio, [int(seconds * SAMPLING_RATE) for seconds in (item.lead, item.tail)])
     if item.reverberation > 0:
         room = impulse_response(item.reverberation, item.direct_ratio, rng)
+        # The echo after the last sample is cut off.
         audio = fftconvolve(audio, room)[: len(audio)]
     # One random pole makes noise between white and low-pass.
     noise = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.95)], rng.standard_normal(len(audio)))
-    power = np.mean(np.square(audio)) / max(np.mean(np.square(noise)), 1e-12)
-    audio = audio + noise * np.sqrt(power * 10 ** (-item.snr / 10))
+    # The gain that brings the noise to the power of the speech; its SNR is then set in dB.
+    power_ratio = np.mean(np.square(audio)) / max(np.mean(np.square(noise)), 1e-12)
+    audio = audio + noise * np.sqrt(power_ratio * 10 ** (-item.snr / 10))
     scaled: np.ndarray = (audio * (item.peak / np.abs(audio).max())).astype(np.float32)
     return scaled
 
@@ -82,7 +86,9 @@ def make_audio(speech: np.ndarray, sampling_rate: int, item: Recording) -> np.nd
 def impulse_response(reverberation: float, direct_ratio: float, rng: np.random.Generator) -> np.ndarray:
     """A room's response: the direct sound, then noise that falls by 60 dB in ``reverberation`` seconds."""
     times = np.arange(int(reverberation * SAMPLING_RATE)) / SAMPLING_RATE
+    # An amplitude of 10 ** -3 is -60 dB.
     echo = rng.standard_normal(len(times)) * 10 ** (-3 * times / reverberation)
+    # The direct sound has energy 1 and is set last, so that only the echo is scaled to the ratio.
     echo[0] = 0.0
     echo *= np.sqrt(10 ** (-direct_ratio / 10) / np.sum(np.square(echo)))
     echo[0] = 1.0

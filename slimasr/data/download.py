@@ -27,10 +27,12 @@ def download_archives(addresses: Sequence[str], target: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
     for address in addresses:
         archive = target / address.rsplit("/", maxsplit=1)[-1]
+        # The presence of this file says that the archive was unpacked completely.
         done = archive.with_name(f".{archive.name}.unpacked")
         if done.is_file():
             continue
         with folder_lock(target / f"{archive.name}{LOCK}", PURPOSE, wait=True):
+            # Another process may have finished it while this one waited.
             if not done.is_file():
                 _fetch(address, archive)
                 done.touch()

@@ -12,12 +12,14 @@ import numpy as np
 
 from slimasr.errors import UserError
 
+# Constants of espeak-ng's speak_lib.h: parameters, then modes and flags.
 _RATE = 1
 _PITCH = 3
 _RANGE = 4
 _SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
 _UTF8 = 1
+# int callback(short *samples, int count, espeak_EVENT *events)
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -61,7 +63,7 @@ class Espeak:
         self._library.espeak_Terminate()
 
     def say(self, text: str, voice: Voice, seed: int) -> np.ndarray:
-        """(num_samples,) float32 in [-1, 1].
+        """Synthesise a text: (num_samples,) float32 in [-1, 1].
 
         Raises:
             UserError: the installed espeak-ng lacks the voice.
@@ -79,13 +81,16 @@ class Espeak:
             self._library.espeak_SetParameter(parameter, value, 0)
         self._parts.clear()
         content = text.encode()
+        # The size includes the NUL byte that ends a C string.
         self._library.espeak_Synth(content, ctypes.c_size_t(len(content) + 1), 0, 1, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
         return np.concatenate(self._parts).astype(np.float32) / 32768
 
     def _collect(self, samples: Any, count: int, events: Any) -> int:
         if count > 0:
+            # A copy, because the library reuses its buffer after this call.
             self._parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        # The synthesis continues only if the result is 0.
         return 0
 
 

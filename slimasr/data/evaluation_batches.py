@@ -56,6 +56,7 @@ def eval_batches(
         piece=window_frames(window_seconds(config.data), min_frames),
     )
     packed = _pack(cuts, max_seconds, limits)
+    # Like the batches themselves, alignments are indexed by the number of the batch.
     frames = None
     if aligned and config.loss.auxiliary is not None:
         alignments = read_alignments(config.loss.auxiliary.alignments, [set_name], [speed])
@@ -76,6 +77,7 @@ def _pack(cuts: Sequence[Cut], max_seconds: float, limits: Limits) -> list[list[
     """Batches of cuts, longest first; an utterance that is cut into pieces has a batch of its own."""
     long = [cut for cut in cuts if _is_long(cut, limits)]
     others = [cut for cut in cuts if not _is_long(cut, limits)]
+    # At most 0 seconds: every batch has a single item.
     return [*pack(long, 0.0), *pack(others, max_seconds)]
 
 
@@ -94,13 +96,17 @@ class EvaluationCollator(Collator):
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         batch = super().__getitem__(item)
+        # A long utterance is alone in its batch.
         if any(_is_long(cut, self._limits) for cut in item[1]):
             return replace(batch, unscored=frozenset(batch.ids), pieces=self._pieces(batch))
+        # By duration, because their features have been padded with silence already.
         unheard = frozenset(cut.id for cut in item[1] if not has_frame(cut.duration))
         return replace(batch, unscored=unheard | set(self._unscored(batch)), unheard=unheard)
 
     def _pieces(self, batch: Batch) -> tuple[int, ...]:
+        # x is (1, T, F) without padding.
         (features,) = batch.x.numpy()
+        # Pauses are searched in the same values whether or not features have been stored.
         if self.config.data.storage == "on_the_fly":
             features = rounded_as_stored(features)
         return cut_at_pauses(features, self._limits.piece, self.config.model.frontend.min_frames)
@@ -108,6 +114,7 @@ class EvaluationCollator(Collator):
     def _unscored(self, batch: Batch) -> Iterator[str]:
         model = self.config.model
         loss = self.config.loss
+        # x_lens counts feature frames, of which the front end makes fewer encoder frames.
         rows = zip(batch.ids, batch.x_lens.tolist(), batch.y.tolist(), batch.y_lens.tolist(), strict=True)
         for name, frames, tokens, length in rows:
             if infeasible(model.frontend.output_frames(frames), tokens[:length], loss) is not None:

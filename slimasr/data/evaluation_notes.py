@@ -29,17 +29,21 @@ def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: T
         UserError: stage 2 has not run.
     """
     cuts = list(read_feature_cuts(DataFolder(data_dir), set_name))
+    # A set without any word is refused as a whole.
     if not any(cut.supervisions[0].text.split() for cut in cuts):
-        return []  # A set without any word is refused as a whole.
+        return []
     unheard = {cut.id: audio_path(cut) for cut in cuts if not has_frame(cut.duration)}
     whole = window_frames(whole_seconds(config.data), config.model.frontend.min_frames)
     long = {cut.id: f"{cut.duration:.1f} s" for cut in cuts if feature_frames(cut.duration) > whole}
+    # Every utterance is reported once, for the most severe reason.
     others = [cut for cut in cuts if cut.id not in unheard and cut.id not in long]
+    # Values are None for utterances without a problem; `_note` drops them.
     unscored = {cut.id: _unscored(cut, config, tokenizer) for cut in others} if losses else {}
+    without_loss = ", without a loss" if losses else ""
     in_pieces = f"longer than {whole * FRAME_SHIFT:g} s and recognised in pieces cut at pauses"
     notes = (
         _note(set_name, len(cuts), unheard, "shorter than one feature frame and recognised as empty text"),
-        _note(set_name, len(cuts), long, in_pieces + (", without a loss" if losses else "")),
+        _note(set_name, len(cuts), long, in_pieces + without_loss),
         _note(set_name, len(cuts), unscored, "left out of the losses but kept in the WER"),
     )
     return [note for note in notes if note is not None]
@@ -48,6 +52,7 @@ def evaluation_notes(config: Config, data_dir: Path, set_name: str, tokenizer: T
 def _unscored(cut: Cut, config: Config, tokenizer: Tokenizer) -> str | None:
     """Why no loss can be computed for an utterance, or None."""
     frontend = config.model.frontend
+    # Shorter utterances are padded with silence.
     frames = max(feature_frames(cut.duration), frontend.min_frames)
     return infeasible(frontend.output_frames(frames), tokenizer.encode(cut.supervisions[0].text), config.loss)
 

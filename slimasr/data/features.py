@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,18 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
 def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Progress, lock: Lock) -> dict[str, int]:
     folder = DataFolder(data_dir)
     shards_of: dict[tuple[str, float], list[Shard]] = {}
+    # All checks come before the first shard, which may take hours.
     for set_name in set_names(config.data) + ([MUSAN_SET] if config.data.musan else []):
         check_corpus(config.data, folder, set_name)
         check_audio_unchanged(read_cuts(folder.raw_cuts(set_name), STAGE_1), set_name)
         for speed in speeds_of(config, set_name):
             shards_of[set_name, speed] = make_shards(config, folder, set_name, speed)
-    missing = [shard for shards in shards_of.values() for shard in shards if not shard.done]
+    # The shards of all sets and speeds are one pool of work.
+    all_shards = chain.from_iterable(shards_of.values())
+    missing = [shard for shard in all_shards if not shard.done]
     for _ in progress(_run(missing, num_jobs), len(missing), "features"):
         lock.check()
+    # From here on manifests are replaced, so the lock is read from disk again.
     lock.verify()
     counts: dict[str, int] = {}
     results: list[ShardResult] = []
@@ -94,7 +99,9 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
         made_from = write_feature_cuts(folder, set_name, speed, shards)
         counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
         write_features_record(config, folder, set_name, speed, made_from)
-        results += found if set_name in config.data.train else []
+        # The statistics are those of the training sets at all their speeds.
+        if set_name in config.data.train:
+            results += found
     write_json_atomic(folder.stats, _statistics(config, folder, results))
     _remove_stale(list(shards_of.values()))
     return counts
@@ -118,7 +125,11 @@ def feature_notes(config: Config, data_dir: Path, counts: Mapping[str, int]) -> 
         counts: the numbers of cuts that `compute_features` returns.
     """
     folder = DataFolder(data_dir)
-    usable = {name: counts[folder.cuts(name, speeds_of(config, name)[-1]).name] for name in config.data.train}
+    usable: dict[str, int] = {}
+    for name in config.data.train:
+        # Utterances are shortest, and most of them are too short, at the highest speed, which comes last.
+        highest = speeds_of(config, name)[-1]
+        usable[name] = counts[folder.cuts(name, highest).name]
     return left_out_notes(usable, folder.bad)
 
 
@@ -126,7 +137,7 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
     """Read the mean and standard deviation per mel bin over the training data, (F,) float32 each.
 
     Raises:
-        UserError: stage 2 has not run, or ran with other features than the configuration asks for.
+        UserError: stage 2 has not run, or ran with another configuration of the features.
     """
     folder = DataFolder(data_dir)
     if not folder.stats.is_file():
@@ -175,9 +186,10 @@ def _check_bad(config: Config, set_name: str, results: Sequence[ShardResult]) ->
 def _statistics(config: Config, folder: DataFolder, results: Sequence[ShardResult]) -> dict[str, Any]:
     frames = sum(result.num_frames for result in results)
     if frames == 0:
-        raise UserError("the training sets hold no audio: no feature statistics")
+        raise UserError("the training sets have no audio, so there are no feature statistics")
     mean = np.sum([result.total for result in results], axis=0) / frames
     square = np.sum([result.total_square for result in results], axis=0) / frames
+    # E[x^2] - E[x]^2 of sums in float64; rounding may make the variance of a constant bin negative.
     std = np.sqrt(np.maximum(square - mean**2, MIN_STD**2))
     made_from = {**feature_settings(config), "made_from": statistics_source(config, folder)}
     return {**made_from, "frames": frames, "mean": mean.tolist(), "std": std.tolist()}
@@ -186,11 +198,12 @@ def _statistics(config: Config, folder: DataFolder, results: Sequence[ShardResul
 def _remove_stale(groups: Sequence[Sequence[Shard]]) -> None:
     """Remove shards of these sets and speeds that belong to other settings or other cuts."""
     for shards in groups:
+        # Folders are named <set and speed>-<digest of the settings>, files <number>-<digest of the audio>.<ending>.
         current = shards[0].stem.parent
         prefix = current.name.rpartition("-")[0]
-        for place in current.parent.iterdir():
-            if place != current and place.name.rpartition("-")[0] == prefix:
-                shutil.rmtree(place)
+        for folder in current.parent.iterdir():
+            if folder != current and folder.name.rpartition("-")[0] == prefix:
+                shutil.rmtree(folder)
         kept = {shard.stem.name for shard in shards}
         for path in current.iterdir():
             if path.name.split(".", 1)[0] not in kept:

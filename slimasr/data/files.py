@@ -17,6 +17,7 @@ from lhotse.serialization import decode_json_line, deserialize_item
 from slimasr.errors import UserError
 from slimasr.files import read_json, replacing, understanding, write_json_atomic
 
+# The name is matched non-greedily, so that a suffix such as _sp0.9 does not become part of it.
 _MANIFEST = re.compile(r"cuts_(?P<name>.+?)(_sp[0-9.]+)?\.jsonl\.gz")
 FIRST_REASONS = 3
 """A message names at most this many utterances that were left out."""
@@ -104,9 +105,11 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
         raise UserError(f"{path}: damaged (empty file); run {stage} again")
     try:
         with gzip.open(path, "rb") as file:
+            # A truncated or damaged gzip file raises only here, while lines are read.
             for number, line in enumerate(file, start=1):
                 with understanding(path, f"line {number} is not a cut; run {stage} again"):
                     cut: Cut = deserialize_item(decode_json_line(line))
+                # Outside of `understanding`, which would blame the file for errors of the caller.
                 yield cut
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); run {stage} again") from None
@@ -147,6 +150,7 @@ def write_cuts(path: Path, cuts: Iterable[Cut]) -> None:
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file,
     ):
         for cut in cuts:
+            # Lone surrogates, from file names that are not UTF-8, are written as the escapes that JSON reads back.
             line = json.dumps(cut.to_dict(), ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8", "backslashreplace"))
 

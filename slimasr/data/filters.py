@@ -39,6 +39,7 @@ def unusable(
         return f"transcript has characters the tokenizer does not know: {text!r}"
     # Shorter utterances are padded with silence.
     frames = max(feature_frames(seconds), config.model.frontend.min_frames)
+    # The first reason found is the one reported.
     return _wrong_length(seconds, config.data) or infeasible(encoder_frames(frames), ids, config.loss)
 
 
@@ -62,6 +63,7 @@ def infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None:
         return "no tokens"
     if frames < 1:
         return "shorter than one encoder frame"
+    # All types but the regular one emit at most one token per frame.
     if loss.rnnt_type != "regular" and tokens > frames:
         return f"{tokens} tokens in {frames} encoder frames: no {loss.rnnt_type} alignment"
     if loss.transducer == "pruned" and tokens + 1 > frames * (loss.prune_range - 1) + 1:

@@ -25,7 +25,10 @@ def has_frame(seconds: float) -> bool:
 
 def feature_frames(seconds: float) -> int:
     """Number of frames of audio (edges are not snipped: rounded, halves up); 0 if `has_frame` is false."""
-    return int(seconds / FRAME_SHIFT + 0.5) if has_frame(seconds) else 0
+    if not has_frame(seconds):
+        return 0
+    # Python's round() would round halves to even numbers, lhotse does not.
+    return int(seconds / FRAME_SHIFT + 0.5)
 
 
 def extract_frames(

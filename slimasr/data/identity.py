@@ -20,6 +20,7 @@ from lhotse.cut import Cut
 
 from slimasr.errors import UserError
 
+# 64 bits: products are compared with a few others, not searched for among billions.
 DIGITS = 16
 _BLOCK_BYTES = 1 << 20
 # Keys of ``cut.custom``.
@@ -61,9 +62,11 @@ class Identity:
         if self.transcripts != now.transcripts:
             found.append("transcripts")
         if self.utterances != now.utterances:
+            # If ids or texts differ too, the whole set is another one.
             found.append("utterances" if found else "times, speakers or languages of utterances")
         if self.audio != now.audio:
             found.append("audio files")
+        # Content decides: a copied file has another time, but the same content.
         elif self.content and now.content:
             found += ["content of audio files"] if self.content != now.content else []
         elif self.modified != now.modified:
@@ -111,6 +114,7 @@ class AudioStamp:
     @classmethod
     def of_cut(cls, cut: Cut) -> AudioStamp | None:
         """The stamp that stage 1 stored in a cut; None in manifests from other sources."""
+        # Mixed and padding cuts have no such field.
         custom = getattr(cut, "custom", None) or {}
         if _BYTES not in custom:
             return None
@@ -133,6 +137,7 @@ class AudioStamp:
 
 def identify(cuts: Iterable[Cut]) -> Identity:
     """Compute the identity of a set from its cuts."""
+    # One digest per kind of content, so that a mismatch can be named.
     transcripts, utterances, audio, modified, content = (hashlib.sha256() for _ in range(5))
     all_read = True
     for cut in cuts:
@@ -145,6 +150,7 @@ def identify(cuts: Iterable[Cut]) -> Identity:
         if stamp is not None:
             _add(modified, [cut.id, stamp.modified_ns])
             _add(content, [cut.id, stamp.sha256])
+        # A single file without a digest of its content makes the whole digest incomparable.
         all_read = all_read and stamp is not None and stamp.sha256 is not None
     return Identity(
         transcripts=transcripts.hexdigest()[:DIGITS],
@@ -158,6 +164,7 @@ def identify(cuts: Iterable[Cut]) -> Identity:
 def audio_facts(cut: Cut) -> list[Any]:
     """Header and size of the audio of a cut, without the path of the file."""
     stamp = AudioStamp.of_cut(cut)
+    # Without the path: moving a corpus does not change its identity.
     facts: list[Any] = [] if stamp is None else [stamp.num_bytes]
     if cut.has_recording:
         recording = cut.recording
@@ -207,6 +214,7 @@ def manifest_digest(path: Path) -> str:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
     except (OSError, EOFError, zlib.error):
+        # This value equals no digest, so that the check of the caller fails.
         return "damaged"
     return digest.hexdigest()[:DIGITS]
 
@@ -217,4 +225,5 @@ def digest_of(value: Any) -> str:
 
 
 def _add(digest: Any, value: Any) -> None:
+    # The line end separates entries, so that two of them never run into one.
     digest.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from slimasr.data.corpora.base import Utterance
+from slimasr.data.corpora.base import ListedUtterance
 from slimasr.errors import UserError
 
 # SentencePiece writes a space as U+2581 and skips sentences with U+2585; neither comes back from token ids.
@@ -13,7 +13,7 @@ RESERVED = "\u2581\u2585"
 _UNUSABLE_CATEGORIES = {"Zs", "Zl", "Zp", "Cc", "Cs"}
 
 
-def check_names(utterance: Utterance) -> None:
+def check_names(utterance: ListedUtterance) -> None:
     """Refuse an id or speaker that the files of later stages cannot hold.
 
     ``utt2spk``, ``recogs``, ``per_utt`` and other files have one utterance per line, which is split at white space, and
@@ -24,10 +24,12 @@ def check_names(utterance: Utterance) -> None:
     """
     where = f"{utterance.source}: " if utterance.source else ""
     if not utterance.id:
-        raise UserError(f"{where or f'{utterance.audio}: '}the utterance id is empty")
+        place = where or f"{utterance.audio}: "
+        raise UserError(f"{place}the utterance id is empty")
     for what, name in (("utterance id", utterance.id), ("speaker", utterance.speaker)):
         character = unusable_character(name)
         if character is not None:
+            # A speaker's name does not say in which utterance it was found.
             owner = "" if name == utterance.id else f" of utterance {utterance.id}"
             raise UserError(
                 f"{where}{what} {name!r}{owner} holds {character}, and white space and control characters separate "

@@ -12,7 +12,7 @@ from lhotse.cut import Cut
 
 from slimasr.config.data import DataConfig
 from slimasr.data.audio import AudioError, read_recording
-from slimasr.data.corpora import CORPORA, Progress, Utterance, find_corpus
+from slimasr.data.corpora import CORPORA, ListedUtterance, Progress, find_corpus
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
 from slimasr.data.identity import AudioStamp
 from slimasr.data.listing import check_names, text_problem
@@ -68,10 +68,12 @@ def prepare(
     folder = DataFolder(data_dir)
     with folder_lock(folder.lock("manifests"), "slimasr-prepare") as lock:
         source = get_corpus(config, data_dir, corpus_dir, download, progress)
+        # All sets are checked before the first one is written.
         prepared = _prepare_sets(config, source, progress, check_audio=check_audio)
         for name, (cuts, bad) in prepared.items():
             lock.verify()
             write_cuts(folder.raw_cuts(name), cuts)
+            # The record contains a digest of the manifest's file, so it comes after it.
             write_manifest_record(folder, name, config, cuts)
             write_bad(folder.raw_bad(name), bad)
         if config.musan is not None:
@@ -86,9 +88,11 @@ def _prepare_sets(
     prepared: dict[str, tuple[list[Cut], list[BadUtterance]]] = {}
     sources: dict[str, str] = {}
     for name, utterances in CORPORA[config.corpus].list_utterances(source, set_names(config), config.options).items():
+        # An id in several sets keeps the last place: it is only an example for the message about overlap.
         sources.update((item.id, item.source or str(item.audio)) for item in utterances)
         shown = progress(utterances, len(utterances), f"{config.corpus} {name}")
         cuts, bad = build_cuts(shown, config, check_audio=check_audio)
+        # Error rates on a dev or test set would not be comparable if utterances were left out.
         if bad and name not in config.train:
             raise UserError(f"{name}: {bad[0].id}: {bad[0].reason}")
         check_bad_share(bad, len(utterances), config.max_bad_share, name)
@@ -101,7 +105,7 @@ def _prepare_sets(
 
 
 def build_cuts(
-    utterances: Iterable[Utterance], config: DataConfig, *, check_audio: bool = False
+    utterances: Iterable[ListedUtterance], config: DataConfig, *, check_audio: bool = False
 ) -> tuple[list[Cut], list[BadUtterance]]:
     """Return a cut for every utterance whose audio header and transcript are usable, and the others with the reason.
 
@@ -109,12 +113,13 @@ def build_cuts(
         check_audio: store the digest of every audio file's content in its cut.
 
     Raises:
-        UserError: sampling rate other than ``data.sampling_rate`` without ``data.resample``; id listed twice; an id
-            or speaker that later files cannot hold.
+        UserError: a sampling rate differs from ``data.sampling_rate`` without ``data.resample``, an id is listed twice,
+            or later files cannot hold an id or speaker.
     """
     cuts: list[Cut] = []
     bad: list[BadUtterance] = []
     seen: set[str] = set()
+    # Reading headers mostly waits for the disk, so threads help in spite of the interpreter's lock.
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         for utterance, result in _in_order(pool, utterances, check_audio):
             check_names(utterance)
@@ -129,13 +134,15 @@ def build_cuts(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, utterances: Iterable[Utterance], check_audio: bool
-) -> Iterator[tuple[Utterance, Cut | BadUtterance]]:
+    pool: ThreadPoolExecutor, utterances: Iterable[ListedUtterance], check_audio: bool
+) -> Iterator[tuple[ListedUtterance, Cut | BadUtterance]]:
+    # `pool.map` returns results in the order of its input, so manifests do not depend on timing.
     listed = list(utterances)
     yield from zip(listed, pool.map(partial(_build_cut, check_audio=check_audio), listed), strict=True)
 
 
-def _build_cut(utterance: Utterance, *, check_audio: bool) -> Cut | BadUtterance:
+def _build_cut(utterance: ListedUtterance, *, check_audio: bool) -> Cut | BadUtterance:
+    # One space between words, as `slimasr.textfiles` promises to all later stages.
     text = " ".join(utterance.text.split())
     problem = text_problem(text)
     if problem is not None:
@@ -145,6 +152,7 @@ def _build_cut(utterance: Utterance, *, check_audio: bool) -> Cut | BadUtterance
         stamp = AudioStamp.of_file(utterance.audio, content=check_audio)
     except AudioError as error:
         return BadUtterance(utterance.id, str(error))
+    # One file is one recording, one cut and one utterance, so all of them have the same id.
     supervision = SupervisionSegment(
         id=utterance.id,
         recording_id=utterance.id,
@@ -165,7 +173,7 @@ def _build_cut(utterance: Utterance, *, check_audio: bool) -> Cut | BadUtterance
     )
 
 
-def _match_rate(cut: Cut, utterance: Utterance, config: DataConfig) -> Cut:
+def _match_rate(cut: Cut, utterance: ListedUtterance, config: DataConfig) -> Cut:
     if cut.sampling_rate == config.sampling_rate:
         return cut
     if not config.resample:
@@ -173,4 +181,5 @@ def _match_rate(cut: Cut, utterance: Utterance, config: DataConfig) -> Cut:
             f"{utterance.audio}: sampling rate {cut.sampling_rate} differs from data.sampling_rate "
             f"{config.sampling_rate}; set data.resample to true to allow it"
         )
+    # lhotse only notes this in the cut, and resamples when the audio is read.
     return cut.resample(config.sampling_rate)

@@ -37,6 +37,7 @@ def prepare_musan_cuts(
         cut: Cut = MonoCut(path.stem, 0.0, recording.duration, 0, recording=recording, custom=stamp.to_custom())
         if cut.sampling_rate != config.sampling_rate:
             cut = cut.resample(config.sampling_rate)
+        # Pieces share the recording of their cut; only their times differ.
         windows = cut.cut_into_windows(PIECE_SECONDS)
         pieces.extend(piece.with_id(f"{path.stem}-{number}") for number, piece in enumerate(windows))
     write_cuts(folder.raw_cuts(MUSAN_SET), pieces)
@@ -48,6 +49,7 @@ def _find(corpus_dir: Path | None, own_dir: Path, download: bool) -> Path:
     wait_for_downloads(own_dir)
     parents = [parent for parent in (corpus_dir, os.environ.get(CORPORA_VARIABLE), own_dir) if parent]
     for parent in parents:
+        # The archive has music/, noise/ and speech/; one of them shows that it has been unpacked.
         if any((Path(parent) / MUSAN_SET / "noise").glob("**/*.wav")):
             return Path(parent) / MUSAN_SET
     if not download:

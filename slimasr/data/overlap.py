@@ -28,8 +28,8 @@ def check_overlap(config: DataConfig, cuts_of: Mapping[str, Sequence[Cut]], sour
             if shared:
                 raise UserError(
                     f"data: training set {train} and set {other} share {len(shared)} utterances (same id or same "
-                    f"audio), for example {shared[0]} ({sources[shared[0]]}); error rates on {other} would mean "
-                    "nothing: give disjoint sets, or set data.allow_overlap to true if this is intended"
+                    f"audio), for example {shared[0]} ({sources[shared[0]]}); error rates on {other} would "
+                    "not be meaningful: use disjoint sets, or set data.allow_overlap to true if this is intended"
                 )
 
 
@@ -43,8 +43,10 @@ def shared_utterances(train: Sequence[Cut], other: Sequence[Cut]) -> list[str]:
     paths = {_path(cut) for cut in train}
     shared = [cut for cut in other if cut.id in ids or _path(cut) in paths]
     rest = [cut for cut in other if cut.id not in ids and _path(cut) not in paths]
+    # Only what neither id nor path has decided is compared by content.
     copies = set(_copies(train, rest))
     found = {cut.id for cut in shared} | copies
+    # In the order of the set, so that the example in the message does not change from run to run.
     return [cut.id for cut in other if cut.id in found]
 
 
@@ -68,7 +70,10 @@ def _by_size(cuts: Iterable[Cut]) -> dict[str, list[Cut]]:
 
 def _content(cut: Cut) -> str:
     stamp = AudioStamp.of_cut(cut)
-    return file_digest(_path(cut)) if stamp is None or stamp.sha256 is None else stamp.sha256
+    # Stage 1 with --check-audio has stored the digest.
+    if stamp is not None and stamp.sha256 is not None:
+        return stamp.sha256
+    return file_digest(_path(cut))
 
 
 def _path(cut: Cut) -> Path:

@@ -50,6 +50,7 @@ def cut_at_pauses(features: np.ndarray, max_frames: int, min_frames: int) -> tup
     lengths = []
     left = features
     while len(left) > max_frames:
+        # The rest must be long enough for the front end, too.
         length = min(_quietest_cut(left[:max_frames]), len(left) - min_frames)
         lengths.append(length)
         left = left[length:]
@@ -58,6 +59,7 @@ def cut_at_pauses(features: np.ndarray, max_frames: int, min_frames: int) -> tup
 
 def rounded_as_stored(features: np.ndarray) -> np.ndarray:
     """(T, F) features, rounded as they are in stage 2's files."""
+    # lilcom's rounding depends on the whole chunk, so chunks have to start where the writer starts them.
     starts = range(0, len(features), CHUNKY_FORMAT_CHUNK_SIZE)
     # A copy, because compression overwrites its argument.
     chunks = (features[start : start + CHUNKY_FORMAT_CHUNK_SIZE].copy() for start in starts)
@@ -65,8 +67,11 @@ def rounded_as_stored(features: np.ndarray) -> np.ndarray:
 
 
 def _quietest_cut(features: np.ndarray) -> int:
+    # The first half is never cut, so that pieces do not become short.
     start = len(features) // 2
+    # Features are logarithms of energies; in float64, quiet frames beside loud ones are not rounded away.
     energies = np.exp(features[start:].astype(np.float64)).sum(axis=1)
     window = min(PAUSE_FRAMES, len(energies))
+    # Element i is the energy of the window that starts at frame i; the cut is in the middle of that window.
     smoothed = np.convolve(energies, np.ones(window), mode="valid")
     return start + int(smoothed.argmin()) + window // 2

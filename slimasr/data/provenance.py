@@ -62,6 +62,7 @@ class DataIdentity:
             else:
                 found.append(f"training set {name}")
         found += [f"{what} of the dev set" for what in self.dev.changes(now.dev)]
+        # Noise was added or removed; otherwise its content may differ.
         if (self.musan is None) != (now.musan is None):
             found.append("noise of data.musan")
         elif self.musan is not None and now.musan is not None:
@@ -76,8 +77,10 @@ class DataIdentity:
     def from_dict(cls, values: Mapping[str, Any]) -> DataIdentity:
         """Inverse of `to_dict`."""
         train = {name: Identity.from_dict(item) for name, item in values["train"].items()}
+        dev = Identity.from_dict(values["dev"])
+        # Older records have no such key.
         musan = values.get("musan")
-        return cls(train, Identity.from_dict(values["dev"]), None if musan is None else Identity.from_dict(musan))
+        return cls(train, dev, None if musan is None else Identity.from_dict(musan))
 
 
 def write_manifest_record(folder: DataFolder, set_name: str, config: DataConfig | None, cuts: Iterable[Cut]) -> None:
@@ -101,6 +104,7 @@ def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
     """
     path = folder.raw_cuts(set_name)
     record = _read_record(_manifest_record(folder, set_name))
+    # The recorded identity is valid only for the file that was recorded; computing it again reads all cuts.
     if path.is_file() and record is not None and record.get("manifest") == manifest_digest(path):
         with understanding(_manifest_record(folder, set_name), DAMAGED):
             return Identity.from_dict(record["identity"])
@@ -130,10 +134,12 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
         raise UserError(f"{path} is missing: run {STAGE_2} first")
     check_corpus(config.data, folder, set_name)
     record = _read_record(_features_record(folder, set_name, speed))
+    # Without a record, an older version wrote the features; stats.json has always held the settings.
     check_settings(config, path, record or _read_record(folder.stats) or {})
     if record is None:
         _check_transcripts(folder, set_name, path)
         return
+    # A folder that holds only features, copied from elsewhere, has no manifest to compare with.
     if folder.raw_cuts(set_name).is_file():
         with understanding(_features_record(folder, set_name, speed), DAMAGED):
             made_from = Identity.from_dict(record["made_from"])
@@ -143,6 +149,7 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
                 f"{path}: the {' and '.join(changes)} of {set_name} have changed since these features were made: "
                 "run stage 2 again (slimasr-features)"
             )
+    # Last, because changed transcripts are the more helpful message.
     if record.get("manifest") != manifest_digest(path):
         raise UserError(f"{path} has changed since stage 2 wrote it: run stage 2 again (slimasr-features)")
 
@@ -188,9 +195,11 @@ def check_corpus(config: DataConfig, folder: DataFolder, set_name: str) -> None:
         UserError: the data folder belongs to another recipe.
     """
     record = _read_record(_manifest_record(folder, set_name))
+    # Noise and sets of other recipes do not come from this corpus.
     if record is None or set_name not in {*config.train, config.dev, *config.test}:
         return
     for key, value in _preparation(config).items():
+        # Keys that were added later are missing from older records.
         if key in record and record[key] != value:
             raise UserError(
                 f"{folder.raw_cuts(set_name)} was prepared with {key} {record[key]}, the configuration has {value}: "
@@ -206,10 +215,11 @@ def check_statistics(config: Config, folder: DataFolder) -> None:
     """
     stats: dict[str, Any] = read_json(folder.stats, DAMAGED)
     made_from = stats.get("made_from")
+    # Older versions did not record the source of the statistics.
     if made_from is not None and made_from != statistics_source(config, folder):
         raise UserError(
-            f"{folder.stats} was computed from other training data (sets, speeds or content) than this "
-            f"configuration asks for: run stage 2 again (slimasr-features)"
+            f"{folder.stats} was computed from other training data (sets, speeds or content) than those of this "
+            "configuration: run stage 2 again (slimasr-features)"
         )
 
 
@@ -223,6 +233,7 @@ def speeds_of(config: Config, set_name: str) -> list[float]:
     """The speeds at which stage 2 keeps a set: those of training, and speed 1 for evaluation."""
     if set_name not in config.data.train:
         return [1.0]
+    # A training set may be a dev or test set too (`data.allow_overlap`).
     evaluated = [1.0] if set_name in (config.data.dev, *config.data.test) else []
     return sorted({*stored_speeds(config), *evaluated})
 
@@ -234,6 +245,7 @@ def stored_speeds(config: Config) -> list[float]:
 
 def stored_speed(config: Config, speed: float) -> float:
     """The speed at which stage 2 keeps what training reads at ``speed``."""
+    # On-the-fly features are made from the audio of speed 1, so only its manifest is kept.
     return speed if config.data.storage == "precomputed" else 1.0
 
 
@@ -247,6 +259,7 @@ def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:
     """
     if folder.raw_cuts(set_name).is_file():
         return manifest_identity(folder, set_name)
+    # All speeds are made from the same manifest, so any record of a speed has its identity.
     speeds = speeds_of(config, set_name)
     for speed in speeds:
         record = _read_record(_features_record(folder, set_name, speed))
@@ -283,6 +296,7 @@ def data_identity(config: Config, data_dir: Path) -> DataIdentity:
 def write_tokenizer_record(config: Config, folder: DataFolder, fingerprint: str) -> None:
     """Record the transcripts that the tokenizer was trained on, and the digest of its model."""
     lang = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
+    # Only transcripts: other audio does not require another tokenizer.
     transcripts = {name: manifest_identity(folder, name).transcripts for name in config.data.train}
     write_json_atomic(lang / "identity.json", {"transcripts": transcripts, "tokenizer": fingerprint})
 
@@ -303,6 +317,7 @@ def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> Non
     trained_on = record.get("transcripts", {})
     now = {name: set_identity(config, folder, name).transcripts for name in config.data.train}
     if trained_on != now:
+        # Same names mean that the content has changed.
         what = "other training sets" if set(trained_on) != set(now) else "other transcripts"
         raise UserError(
             f"{lang} was trained on {what} than data.train ({', '.join(now)}) has now: run stage 3 again (slimasr-bpe)"
@@ -314,12 +329,12 @@ def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> Non
 def unverified_sets(config: Config, data_dir: Path, set_names: Sequence[str]) -> list[str]:
     """Notes on sets that cannot be verified, because they were made before products had records."""
     folder = DataFolder(data_dir)
-    unknown = [
-        name
-        for name in set_names
-        for speed in speeds_of(config, name)
-        if folder.cuts(name, speed).is_file() and not _features_record(folder, name, speed).is_file()
-    ]
+    unknown: list[str] = []
+    for name in set_names:
+        for speed in speeds_of(config, name):
+            is_made = folder.cuts(name, speed).is_file()
+            if is_made and not _features_record(folder, name, speed).is_file():
+                unknown.append(name)
     if not unknown:
         return []
     return [

@@ -78,6 +78,7 @@ class Buckets:
     def of(cls, samples: Sequence[Sample], config: DataConfig) -> Buckets:
         """Buckets of equal total duration; padded batches have at most ``data.batch_seconds``."""
         num_buckets = min(config.num_buckets, len(samples))
+        # lhotse returns only the limits between buckets; the last bucket ends at the longest sample.
         starts = estimate_duration_buckets(samples, num_buckets) if num_buckets > 1 else []
         ends = [*starts, max(item.duration for item in samples)]
         most = len(samples) if config.max_cuts is None else config.max_cuts
@@ -89,6 +90,7 @@ def speed_of(utterance: str, speeds: Sequence[float], seed: int, epoch: int) -> 
     """The speed of an utterance in an epoch: drawn uniformly, equal in all processes and after a resume."""
     if len(speeds) == 1:
         return speeds[0]
+    # A digest instead of a random generator: the speed does not depend on the order of utterances.
     digest = hashlib.blake2b(f"{seed}/{epoch}/{utterance}".encode(), digest_size=8).digest()
     return speeds[int.from_bytes(digest, "big") % len(speeds)]
 
@@ -100,9 +102,12 @@ def plan_epoch(
 
     If the samples have keys, each batch has a single key, which is the same in all processes within a step.
     """
+    # One plan per key; without keys there is a single group.
     planned = [_draw(group, config, seed, epoch, process) for group in _group(samples)]
     if len(planned) == 1:
         return planned[0]
+    # The groups take turns in random order, each as often as it has batches. The seed has no rank, so all processes
+    # draw the same order and have the same key in every step.
     turns = [number for number, batches in enumerate(planned) for _ in batches]
     random.Random(f"turns/{seed}/{epoch}").shuffle(turns)
     queues = [iter(batches) for batches in planned]
@@ -119,9 +124,11 @@ def untrained(
     """
     left = list(samples)
     for part in parts:
+        # Each part drew its plan from what the parts before it had left, so `left` shrinks from part to part.
         trained: set[str] = set()
         for rank in range(part.world_size):
             plan = plan_epoch(left, config, seed, epoch, RankInfo(rank, part.world_size))
+            # This equals `part.done` if the data are unchanged, because the plan then has `part.total` batches.
             done = part.done * len(plan) // max(1, part.total)
             trained.update(item.id for batch in plan[:done] for item in batch)
         left = [item for item in left if item.id not in trained]
@@ -133,8 +140,10 @@ def count_batches(samples: Sequence[Sample], config: DataConfig, world_size: int
     total = 0
     for group in _group(samples):
         buckets = Buckets.of(group, config)
+        # bisect_left finds the first bucket whose end is not below the duration, as `Buckets` says.
         filled = Counter(bisect_left(buckets.ends, item.duration) for item in group)
         batches = sum(math.ceil(count / buckets.sizes[bucket]) for bucket, count in filled.items())
+        # All processes take part in the last step, even if it has fewer batches than processes.
         total += math.ceil(batches / world_size)
     return total
 
@@ -146,8 +155,10 @@ def pack(items: Sequence[T], max_seconds: float, max_cuts: int | None = None) ->
     for item in sorted(items, key=lambda timed: (-timed.duration, timed.id)):
         if not batches or len(batches[-1]) >= limit:
             batches.append([])
+            # The first item of a batch is its longest, so all others are padded to its duration.
             limit = max(1, int(max_seconds / max(item.duration, SHORTEST_SECONDS)))
-            limit = min(limit, max_cuts) if max_cuts is not None else limit
+            if max_cuts is not None:
+                limit = min(limit, max_cuts)
         batches[-1].append(item)
     return batches
 
@@ -161,7 +172,7 @@ def _group(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 
 def _draw(samples: list[Sample], config: DataConfig, seed: int, epoch: int, process: RankInfo) -> list[list[Sample]]:
-    """lhotse's sampler over substitutes for the cuts, which carry only what it reads and their number here."""
+    """Run lhotse's sampler over substitutes for the cuts, which hold only what it reads and an index of ``samples``."""
     buckets = Buckets.of(samples, config)
     stand_ins = [
         MonoCut(item.id, 0.0, item.duration, 0, custom={"number": number}) for number, item in enumerate(samples)
@@ -171,8 +182,10 @@ def _draw(samples: list[Sample], config: DataConfig, seed: int, epoch: int, proc
     sampler = DynamicBucketingSampler(
         stand_ins,
         constraint=FixedBucketBatchSizeConstraint(max_seq_len_buckets=buckets.ends, batch_sizes=buckets.sizes),
+        # Here lhotse expects the limits between buckets, without the end of the last one.
         duration_bins=buckets.ends[:-1],
         shuffle=True,
+        # Given explicitly, because lhotse would otherwise look for torch's process group.
         rank=process.rank,
         world_size=process.world_size,
         seed=seed,

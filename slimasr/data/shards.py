@@ -117,13 +117,14 @@ def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float)
     """
     cuts = list(read_cuts(folder.raw_cuts(set_name), "stage 1 (slimasr-prepare)"))
     keep_short = set_name in (config.data.dev, *config.data.test) and set_name not in config.data.train
+    # Everything besides the audio on which the content of a shard depends.
     settings = [config.features.model_dump(), config.data.sampling_rate, config.data.storage, speed, keep_short]
-    place = folder.features / "shards" / f"{set_name}{speed_suffix(speed)}-{digest_of(settings)}"
+    shard_dir = folder.features / "shards" / f"{set_name}{speed_suffix(speed)}-{digest_of(settings)}"
     shards = []
     for number, start in enumerate(range(0, len(cuts), SHARD_CUTS)):
         part = cuts[start : start + SHARD_CUTS]
         shard = Shard(
-            stem=place / f"{number:05d}-{digest_of([_audio_identity(cut) for cut in part])}",
+            stem=shard_dir / f"{number:05d}-{digest_of([_audio_identity(cut) for cut in part])}",
             root=folder.features,
             speed=speed,
             sampling_rate=config.data.sampling_rate,
@@ -131,6 +132,7 @@ def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float)
             store=config.data.storage == "precomputed",
             keep_short=keep_short,
         )
+        # The manifest of a shard that is done must keep matching its features.
         if not shard.done:
             write_cuts(shard.cuts, part)
         shards.append(shard)
@@ -144,16 +146,19 @@ def attach_features(shard: Shard, cuts: Sequence[Cut]) -> Iterator[Cut]:
         cuts: the whole set, from the present manifest of stage 1.
     """
     made = {cut.id: cut for cut in iterate_cuts(shard.manifest, "stage 2 (slimasr-features)")}
+    # The name starts with the shard's number, from which its cuts follow.
     start = SHARD_CUTS * int(shard.stem.name.partition("-")[0])
     for cut in cuts[start : start + SHARD_CUTS]:
         if cut.id in made:
-            spoken = at_speed(cut, shard.speed)
-            yield fastcopy(spoken, features=made[cut.id].features) if made[cut.id].has_features else spoken
+            # Transcripts and speakers come from stage 1's present manifest, which may have changed since the shard.
+            perturbed = at_speed(cut, shard.speed)
+            yield fastcopy(perturbed, features=made[cut.id].features) if made[cut.id].has_features else perturbed
 
 
 def _audio_identity(cut: Cut) -> list[Any]:
     """Everything about a cut on which its features depend."""
     stamp = AudioStamp.of_cut(cut)
+    # The content decides if it is known, the modification time otherwise.
     state = None if stamp is None else stamp.sha256 or stamp.modified_ns
     transforms = [str(item) for item in cut.recording.transforms or []]
     return [cut.id, cut.start, cut.duration, cut.channel, audio_facts(cut), state, transforms]
@@ -167,12 +172,14 @@ def compute_shard(shard: Shard) -> Shard:
     num_frames = 0
     usable: list[Cut] = []
     for cut, features in _extract_all(shard, bad):
+        # float64, because sums of many frames exceed the precision of float32.
         total += features.sum(axis=0, dtype=np.float64)
         total_square += np.square(features, dtype=np.float64).sum(axis=0)
         num_frames += len(features)
         usable.append(cut)
     write_cuts(shard.manifest, usable)
     result = ShardResult(len(usable), num_frames, total.tolist(), total_square.tolist(), bad, shard.file_states())
+    # Written last: a shard with a result is done.
     write_json_atomic(shard.result, asdict(result))
     return shard
 
@@ -201,11 +208,12 @@ def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, n
         writer = LilcomChunkyWriter(str(temporary))
         try:
             for cut in cuts:
-                spoken = at_speed(cut, shard.speed)
-                features = _extract(extractor, spoken, shard, bad)
+                perturbed = at_speed(cut, shard.speed)
+                features = _extract(extractor, perturbed, shard, bad)
                 if features is None:
                     continue
-                kept = _store(extractor, writer, spoken, features, shard) if len(features) else spoken
+                # A cut without a frame stays in the manifest without features.
+                kept = _store(extractor, writer, perturbed, features, shard) if len(features) else perturbed
                 yield kept, features
         finally:
             # Closed inside the block, because closing writes buffered data and may fail, too.
@@ -238,6 +246,7 @@ def _store(extractor: Fbank, writer: LilcomChunkyWriter, cut: Cut, features: np.
         sampling_rate=cut.sampling_rate,
         channels=0,
         storage_type=writer.name,
+        # The final name: the temporary file is renamed to it.
         storage_path=str(shard.archive.relative_to(shard.root)),
         storage_key=writer.write(cut.id, features),
         recording_id=cut.recording.id,

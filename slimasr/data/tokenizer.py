@@ -79,7 +79,9 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids; blanks and sentence marks have no text."""
-        text: str = self.processor.DecodeIds([i for i in ids if i not in (self.blank_id, 1)])
+        # Id 1 is the sentence mark.
+        spoken = [i for i in ids if i not in (self.blank_id, 1)]
+        text: str = self.processor.DecodeIds(spoken)
         return text
 
 
@@ -113,6 +115,7 @@ def _write_tokenizer(config: Config, data_dir: Path, lock: Lock) -> Tokenizer:
     processor.LoadFromSerializedProto(model)
     pieces = [processor.IdToPiece(i) for i in range(processor.GetPieceSize())]
     scores = [processor.GetScore(i) for i in range(len(pieces))]
+    # The layout of the .vocab files that SentencePiece itself writes.
     vocab = "".join(f"{piece}\t{score:g}\n" for piece, score in zip(pieces, scores, strict=True))
     lock.verify()
     write_atomic(lang_dir / VOCAB_FILE, vocab)
@@ -133,7 +136,7 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
     """
     sentences = [text for text in texts if text.strip()]
     if not sentences:
-        raise UserError("the training sets hold no text: no tokenizer")
+        raise UserError("the training sets have no text, so no tokenizer can be trained")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.Train(
@@ -141,7 +144,9 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
             model_writer=model,
             model_type=config.kind,
             vocab_size=config.vocab_size,
+            # A text has as many characters as it has: a size above that is no error for kind char.
             hard_vocab_limit=config.kind != "char",
+            # Every character of the training text becomes a token, and texts are used as they are.
             character_coverage=1.0,
             normalization_rule_name="identity",
             # As control symbols, these cannot result from a text that happens to spell them.
@@ -152,7 +157,9 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
             unk_id=2,
             unk_piece=UNK,
             eos_id=-1,
+            # The model must not depend on the number of processors.
             num_threads=1,
+            # In bytes; SentencePiece silently skips longer sentences.
             max_sentence_length=1 << 16,
             minloglevel=2,
         )
@@ -166,7 +173,10 @@ def _reason(message: str) -> str:
     at_most = re.search(r"value <= (\d+)", message)
     if at_most is not None:
         return f"too large for the training text, at most {at_most[1]}"
-    at_least = re.search(r"required_chars\.?\s*\d+ vs (\d+)", message) or re.search(r"(\d+) vs (\d+)", message)
+    # SentencePiece writes `<requested size> vs <required size>`, so the last number counts.
+    at_least = re.search(r"required_chars\.?\s*\d+ vs (\d+)", message)
+    if at_least is None:
+        at_least = re.search(r"(\d+) vs (\d+)", message)
     if at_least is not None:
         return f"too small for the training text, at least {at_least[at_least.lastindex or 1]}"
     return message.splitlines()[-1]

@@ -39,20 +39,24 @@ class TrainingCuts:
     def cut(self, sample: Sample) -> Cut:
         """The cut of an utterance at a speed."""
         cuts = self.stored.get(sample.speed)
-        return at_speed(self.stored[1.0][sample.id], sample.speed) if cuts is None else cuts[sample.id]
+        if cuts is None:
+            return at_speed(self.stored[1.0][sample.id], sample.speed)
+        return cuts[sample.id]
 
     def of_epoch(self, seed: int, epoch: int) -> list[Sample]:
         """Every utterance once, at the speed that was drawn for it in this epoch."""
-        return [self._hearing(name, speed_of(name, self.speeds, seed, epoch)) for name in self.ids]
+        return [self._sample(name, speed_of(name, self.speeds, seed, epoch)) for name in self.ids]
 
     def slowest(self) -> list[Sample]:
         """Every utterance once, at its longest duration."""
-        return [self._hearing(name, min(self.speeds)) for name in self.ids]
+        return [self._sample(name, min(self.speeds)) for name in self.ids]
 
-    def _hearing(self, name: str, speed: float) -> Sample:
+    def _sample(self, name: str, speed: float) -> Sample:
+        # With on-the-fly features only speed 1 is stored; lhotse's perturbed cut has this duration up to rounding.
         cuts = self.stored.get(speed)
         duration = self.stored[1.0][name].duration / speed if cuts is None else cuts[name].duration
-        return Sample(name, speed, duration, None if self.keys is None else self.keys[name])
+        key = None if self.keys is None else self.keys[name]
+        return Sample(name, speed, duration, key)
 
 
 def read_training_cuts(
@@ -78,6 +82,7 @@ def read_training_cuts(
         by_speed = _read_set(config, folder, name)
         listed = _in_all(by_speed)
         good, rejected = _select(listed, by_speed, config, tokenizer, encoder_frames)
+        # The limit applies to what stages 1 and 2 and this check leave out together.
         left_out = [*read_bad(folder.raw_bad(name)), *read_bad(folder.bad(name)), *rejected]
         check_bad_share(left_out, len(left_out) + len(good), data.max_bad_share, name)
         ids.extend(good)
@@ -88,6 +93,7 @@ def read_training_cuts(
         raise UserError(f"{folder.features}: no usable training utterance in {', '.join(data.train)}")
     if len(set(ids)) != len(ids):
         raise UserError(f"data.train: the sets {', '.join(data.train)} share utterances")
+    # Supervisions are the same at all speeds.
     first = next(iter(stored.values()))
     keys = None if key is None else {name: key_value(first[name], key) for name in ids}
     return TrainingCuts(tuple(ids), tuple(data.speeds), stored, tuple(bad), keys)
@@ -109,7 +115,8 @@ def key_value(cut: Cut, key: str) -> str:
 def read_feature_cuts(folder: DataFolder, set_name: str, speed: float = 1.0) -> CutSet:
     """The cuts that stage 2 wrote, with absolute paths of their features."""
     cuts = read_cuts(folder.cuts(set_name, speed), "stage 2 (slimasr-features)")
-    return CutSet.from_cuts(c.with_features_path_prefix(folder.features) if c.has_features else c for c in cuts)
+    # Manifests hold relative paths, so that the data folder can be moved.
+    return CutSet.from_cuts(cut.with_features_path_prefix(folder.features) if cut.has_features else cut for cut in cuts)
 
 
 def read_cuts_at(config: Config, folder: DataFolder, set_name: str, speed: float) -> CutSet:
@@ -125,6 +132,7 @@ def _read_set(config: Config, folder: DataFolder, name: str) -> dict[float, dict
     for speed in stored_speeds(config):
         check_features(config, folder, name, speed)
         by_speed[speed] = {cut.id: cut for cut in read_feature_cuts(folder, name, speed)}
+    # The audio files are the same at all speeds.
     check_audio_unchanged(next(iter(by_speed.values())).values(), name)
     return by_speed
 
@@ -145,6 +153,8 @@ def _select(
     """Ids that are usable at every speed, and the others with the reason."""
     good: list[str] = []
     bad: list[BadUtterance] = []
+    # Any stored speed gives the durations at all others. An utterance is longest at the lowest speed and shortest at
+    # the highest one, so these two decide for all between them.
     stored_speed, cuts = next(iter(by_speed.items()))
     extremes = (min(config.data.speeds), max(config.data.speeds))
     for cut_id in listed:

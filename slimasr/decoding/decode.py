@@ -1,4 +1,4 @@
-"""Decode batches with one subnet, by the search that a recipe names."""
+"""Decodes batches with one subnet, by the search that a recipe names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def decode_batches(
     subnet: Subnet | None,
     config: DecodingConfig,
 ) -> list[Utterance]:
-    """References and hypotheses of all utterances, in the order of the batches.
+    """Recognise batches, and return references and hypotheses of all utterances in the order of the batches.
 
     Args:
         model: in eval mode; the batches are moved to its device.
         batches: features and references.
-        tokenizer: token ids to text.
-        subnet: what runs, None = the max subnet.
-        config: the search.
+        tokenizer: turns token ids into text.
+        subnet: the subnet that runs, None = the max subnet.
+        config: the search for the best labels.
     """
     recognition = Recognition(model, subnet, tokenizer, config)
     encode = encoder_of(model, subnet)
@@ -41,7 +41,8 @@ def decode_batches(
 
 
 def describe(config: DecodingConfig) -> str:
-    """The search in words, for ``results.json``."""
+    """Describe the search in words, for ``results.json``."""
+    # Results are compared by these words: changing them would make all earlier results count as another decoding.
     if config.kind == "greedy":
         return f"greedy, at most {config.max_symbols_per_frame} per frame"
     return f"modified beam search, beam {config.beam}"
@@ -53,9 +54,9 @@ def override(
     beam: int | None = None,
     max_symbols_per_frame: int | None = None,
 ) -> DecodingConfig:
-    """The configuration with another search; None keeps what is there.
+    """Return the configuration with another search; None keeps a value.
 
-    Modified beam search knows one symbol per frame only, so choosing it here sets that too.
+    Modified beam search emits at most one symbol per frame, so choosing it here sets that limit too.
     """
     if kind == "modified_beam" and max_symbols_per_frame is None:
         max_symbols_per_frame = 1
@@ -64,5 +65,5 @@ def override(
 
 
 def default_device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
+    """Return the first GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""What a search asks of a model: the transducer itself has it, and so has one that runs in another runtime."""
+"""The interface of a model for the searches: the transducer has it, and so has a model in another runtime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SearchablePredictor(Protocol):
     """See `slimasr.models.predictor.Predictor`."""
 
     def init_state(self, n: int, device: torch.device) -> PredictorState:
-        """The state before anything, for ``n`` hypotheses."""
+        """Create the state before any label, for ``n`` hypotheses."""
 
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
         """(n,) labels and a state -> (n, P) and the next state."""
@@ -45,7 +45,7 @@ class Searchable(Protocol):
 
     @property
     def config(self) -> ModelConfig:
-        """Its sizes."""
+        """The configuration of the model, which has its sizes."""
 
     @property
     def predictor(self) -> SearchablePredictor:
@@ -53,7 +53,7 @@ class Searchable(Protocol):
 
     @property
     def joiner(self) -> SearchableJoiner:
-        """The network over both."""
+        """The network over encoder and predictor output."""
 
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
-        """(..., C) encoder output of a subnet -> (..., J), what the joiner reads."""
+        """(..., C) encoder output of a subnet -> (..., J), the input of the joiner."""

@@ -28,15 +28,15 @@ from slimasr.supernet.subnet import Subnet
 
 @dataclass(frozen=True)
 class DecodedSet:
-    """A set recognised by one subnet.
+    """A set that one subnet has recognised.
 
     Attributes:
-        subnet: what recognised it.
-        utterances: reference and hypothesis words.
+        subnet: the subnet.
+        utterances: references and hypotheses as words.
         utt2spk: utterance id -> speaker.
-        checkpoint: where the weights came from.
+        checkpoint: name of the checkpoint with the weights.
         decoding: the search in words (`slimasr.decoding.decode.describe`).
-        data: fingerprint of the set, None where it is not known.
+        data: fingerprint of the set, None if it is not known.
     """
 
     subnet: Subnet
@@ -48,13 +48,18 @@ class DecodedSet:
 
 
 def read_speakers(data_dir: Path, set_name: str) -> dict[str, str]:
-    """Speaker of every utterance of a set; one without a speaker is its own, as in Kaldi.
+    """Read the speaker of every utterance of a set; an utterance without a speaker is its own, as in Kaldi.
+
+    Args:
+        data_dir: folder of the recipe's data.
+        set_name: the set.
 
     Raises:
-        UserError: stage 1 has not run, or an earlier version of it let an id pass that ``utt2spk`` cannot hold.
+        UserError: stage 1 has not run, or an earlier version of it has accepted an id that ``utt2spk`` cannot hold.
     """
     path = DataFolder(data_dir).raw_cuts(set_name)
     speakers = {cut.id: cut.supervisions[0].speaker or cut.id for cut in read_cuts(path, "stage 1 (slimasr-prepare)")}
+    # The files of a decoded set separate their fields by spaces, as those of Kaldi and icefall do.
     for name in (*speakers, *speakers.values()):
         character = unusable_character(name)
         if character is not None:
@@ -66,9 +71,9 @@ def read_speakers(data_dir: Path, set_name: str) -> dict[str, str]:
 
 
 def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
-    """Keep a decoded set; gives its folder. Scores of an earlier decoding are removed.
+    """Write a decoded set, and return its folder. Scores of an earlier decoding are removed.
 
-    Of two commands that decode the same set at the same time, all files are those of the later one.
+    If two commands decode the same set at the same time, all files are those of the later one.
 
     Raises:
         UserError: a file cannot be written, or the references have no word.
@@ -80,6 +85,8 @@ def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
 
 
 def _write(folder: Path, decoded: DecodedSet) -> None:
+    """Write the files of a decoded set; the caller holds the lock."""
+    # First, so that a kill cannot leave scores that belong to other hypotheses.
     for name in SCORE_FILES:
         (folder / name).unlink(missing_ok=True)
     how = Decoded(subnet=decoded.subnet, checkpoint=decoded.checkpoint, decoding=decoded.decoding, data=decoded.data)
@@ -88,5 +95,5 @@ def _write(folder: Path, decoded: DecodedSet) -> None:
     speakers = (f"{u.id} {decoded.utt2spk[u.id]}\n" for u in utterances)
     write_atomic(folder / "utt2spk", "".join(speakers))
     write_atomic(folder / "errs", errs([align(u) for u in utterances]))
-    # Last: whoever finds it finds the rest.
+    # Last: a folder that has this file is complete.
     write_atomic(folder / "recogs", recogs(utterances))

@@ -1,6 +1,6 @@
-"""A predictor that sees few labels, as a table of all that it can say.
+"""Replaces a predictor that sees few labels by a table of all its outputs.
 
-A search decodes one set with subnet after subnet, and the predictor is the same in all of them.
+A search decodes one set with many subnets, and the predictor is the same in all of them.
 """
 
 from __future__ import annotations
@@ -16,41 +16,46 @@ from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
 MOST_ROWS = 10_000
-"""Longer tables take longer to make than a search over a dev set to decode."""
+"""A longer table takes more time to compute than it saves on a dev set."""
 
 
 class TabulatedPredictor:
-    """Stands in for a stateless predictor and for the joiner's projection of its output.
+    """Replaces a stateless predictor and the joiner's projection of its output.
 
-    The state is the row: the history as a number, whose digits are the labels, plus one.
+    A row of the table is a history, read as a number: its digits are the labels plus one, so that -1, no label, is 0.
+    The oldest label is the first digit. The state of a hypothesis is its row.
     """
 
     def __init__(self, predictor: StatelessPredictor, joiner: Joiner, vocab_size: int) -> None:
         self._base = vocab_size + 1
-        self._rows = (vocab_size + 1) ** predictor.context_size
+        self._rows = self._base**predictor.context_size
         device = predictor.embedding.weight.device
         digits = [torch.arange(-1, vocab_size, device=device)] * predictor.context_size
+        # The last label varies fastest, as the last digit of a number does. `view` is for a context of one label, for
+        # which the product is (rows,).
         histories = torch.cartesian_prod(*digits).view(self._rows, predictor.context_size)
+        # (rows, J)
         self._table = joiner.project_predictor(predictor.over_history(histories).squeeze(1))
 
     def init_state(self, n: int, device: torch.device) -> PredictorState:
-        """Nothing but -1: row 0."""
+        """Create the state before any label, a history of -1 only: row 0."""
         return PredictorState((torch.zeros(n, dtype=torch.int64, device=device),))
 
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
         """(n,) labels and a state -> (n, J), projected, and the next state."""
+        # Append a digit on the right; the remainder drops the oldest one on the left.
         rows = (state.tensors[0] * self._base + labels + 1) % self._rows
         return self._table[rows], PredictorState((rows,))
 
 
 class TabulatedJoiner:
-    """A joiner whose predictor output is projected already."""
+    """A joiner for predictor output that is already projected."""
 
     def __init__(self, joiner: Joiner) -> None:
         self._joiner = joiner
 
     def project_predictor(self, predictor_out: Tensor) -> Tensor:
-        """(..., J), as it is."""
+        """Return it unchanged: (..., J)."""
         return predictor_out
 
     def __call__(self, am: Tensor, lm: Tensor) -> Tensor:
@@ -59,7 +64,7 @@ class TabulatedJoiner:
 
 
 class Tabulated:
-    """A model for `slimasr.decoding.greedy.greedy_search`: equal to the transducer's own results, in less time."""
+    """A transducer whose predictor is a table; searches return the same labels as with the transducer, in less time."""
 
     def __init__(self, model: Transducer, predictor: StatelessPredictor) -> None:
         self.blank_id = model.blank_id
@@ -70,13 +75,13 @@ class Tabulated:
         self.joiner = TabulatedJoiner(model.joiner)
 
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
-        """As the model itself."""
+        """Project encoder output as the transducer does: (..., C) -> (..., J)."""
         return self._model.project_encoder(encoder_out, subnet)
 
 
 @torch.no_grad()
 def tabulated(model: Transducer) -> Searchable:
-    """The model with its predictor as a table; the model itself where there is no table or a long one."""
+    """Return the model with its predictor as a table, or the model itself if there is no table or it is too long."""
     predictor = model.predictor
     if not isinstance(predictor, StatelessPredictor):
         return model

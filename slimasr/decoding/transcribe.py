@@ -1,4 +1,4 @@
-"""From audio files to text."""
+"""Transcribes audio files."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def transcribe(
     subnet: Subnet | None = None,
     window_seconds: float | None = None,
 ) -> Iterator[str]:
-    """The text of each audio file, one after the other as they are recognised.
+    """Recognise audio files, and yield the text of each as soon as it is known.
 
-    Any format that libsndfile reads, any sampling rate and number of channels. Audio longer than the window
-    is recognised in pieces that are cut at pauses and whose texts are joined by spaces; memory is bounded by
-    one piece. Audio too short for the front end is padded with silence; shorter than one feature frame, it gives
-    empty text.
+    Files may have any format that libsndfile reads, any sampling rate and any number of channels. Audio longer than the
+    window is recognised in pieces that are cut at pauses and whose texts are joined by spaces; memory is bounded by one
+    piece. Audio too short for the front end is padded with silence. Audio shorter than one feature frame has an empty
+    text.
 
     Args:
         experiment: model, tokenizer and configuration (features, search).
         paths: audio files.
-        subnet: what recognises them, None = the max subnet.
-        window_seconds: longest piece; by default the longest training utterance (``data.max_cut_seconds``), and
-            30 s at most.
+        subnet: the subnet that recognises them, None = the max subnet.
+        window_seconds: length of the longest piece; by default that of the longest training utterance
+            (``data.max_cut_seconds``), but at most 30 s.
 
     Raises:
-        UserError: a file is missing, unreadable, truncated, empty or out of range; those after it are left out.
+        UserError: a file is missing, unreadable, truncated, empty or out of range; the files after it are not read.
     """
     for result in transcribe_each(experiment, paths, subnet, window_seconds):
         if isinstance(result, UserError):
@@ -54,7 +54,7 @@ def transcribe_each(
     subnet: Subnet | None = None,
     window_seconds: float | None = None,
 ) -> Iterator[str | UserError]:
-    """As `transcribe`, but a file that cannot be read gives its error in place of a text, and the next one follows."""
+    """Transcribe as `transcribe` does, but yield the error of a file that cannot be read in place of its text."""
     config = experiment.config
     window = window_seconds or longest_window(config.data)
     extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
@@ -63,16 +63,18 @@ def transcribe_each(
         result: str | UserError
         try:
             for samples in read_pieces(Path(path), config.data.sampling_rate, window):
+                # The extractor takes (channels, T), and each piece has one channel.
                 features = extract_frames(extractor, samples[np.newaxis], config.data.sampling_rate)
                 texts.append(_recognize(experiment, features, subnet))
             result = " ".join(text for text in texts if text)
         except UserError as error:
+            # A damaged file may fail after some pieces: its text would be incomplete, so it has none.
             result = error
         yield result
 
 
 def _recognize(experiment: Experiment, features: np.ndarray, subnet: Subnet | None) -> str:
-    """The text of (T, F) features; none where there is no frame."""
+    """Recognise (T, F) features; without a frame, the text is empty."""
     if not len(features):
         return ""
     model = experiment.model

@@ -1,4 +1,4 @@
-"""The results of an experiment's search so far, read from its files."""
+"""Reads what the search of an experiment has found so far from its files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ F = TypeVar("F", bound=SearchFile)
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a WER on dev depends on besides subnet and weights.
+    """The conditions on which a WER on dev depends, besides subnet and weights.
 
     Attributes:
         set_name: the dev set.
         int8: whether weights were rounded to int8.
         decoding: the search for the best labels, in words.
-        data: fingerprint of the set, None where it is not known.
+        data: fingerprint of the set, None if it is not known.
     """
 
     set_name: str
@@ -33,23 +33,29 @@ class Conditions:
     data: str | None = None
 
     def held(self, entry: SubnetEntry, found: SearchedEntry) -> bool:
-        """Whether a subnet of results.json, with the search's entry ``found``, was measured under these conditions."""
+        """Return whether a subnet was measured under these conditions.
+
+        Args:
+            entry: the subnet's entry of results.json.
+            found: the part of it that the search wrote.
+        """
         decoding = found.decoding
         if decoding is None and self.set_name in entry.wer:
-            # Older searches recorded the decoding only with the WER.
+            # Older searches recorded the decoding only beside the WER.
             decoding = entry.wer[self.set_name].decoding
         # Entries from before sets had fingerprints, and callers that know none, count as the same set.
-        data = found.data or self.data
-        return (found.int8, decoding, data) == (self.int8, self.decoding, self.data or data)
+        same_data = not found.data or not self.data or found.data == self.data
+        return same_data and (found.int8, decoding) == (self.int8, self.decoding)
 
 
 def read_archive(experiment: Experiment, conditions: Conditions | None = None) -> list[Measurement]:
-    """The subnets measured in full, including costs and time, on the experiment's present weights.
+    """Read the subnets that were measured in full, including time and memory, on the experiment's present weights.
 
     Args:
-        experiment: the experiment, open.
+        experiment: the experiment.
         conditions: the conditions under which they were measured; default: those of the last search.
     """
+    # None if the last search recorded no conditions: then every entry counts.
     conditions = conditions or _last_conditions(experiment)
     return [
         Measurement(entry.subnet, found.wer, found.dev_loss, entry.costs)
@@ -59,7 +65,7 @@ def read_archive(experiment: Experiment, conditions: Conditions | None = None) -
 
 
 def read_candidates(experiment: Experiment) -> list[Measurement]:
-    """Every subnet with a WER on the present weights: the archive first; the others have counted costs only."""
+    """Read every subnet with a WER on the present weights: first the archive, then those with counted costs only."""
     archive = read_archive(experiment)
     known = {measurement.subnet for measurement in archive}
     current = _current(experiment, Candidates)
@@ -68,15 +74,15 @@ def read_candidates(experiment: Experiment) -> list[Measurement]:
 
 
 def measured_subnets(experiment: Experiment) -> list[Subnet]:
-    """The subnets measured in full on the present weights, under any conditions."""
+    """Read which subnets were measured in full on the present weights, under any conditions."""
     return [entry.subnet for entry, _ in _searched(experiment)]
 
 
 def read_front(experiment: Experiment) -> list[Subnet]:
-    """The Pareto front that a search found on the present weights, cheapest first.
+    """Read the Pareto front that a search found on the present weights, cheapest first.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no front.
     """
     front = recorded_front(experiment)
     if not front:
@@ -85,13 +91,13 @@ def read_front(experiment: Experiment) -> list[Subnet]:
 
 
 def recorded_front(experiment: Experiment) -> list[Subnet]:
-    """The same; empty if there is none."""
+    """Read the Pareto front as `read_front` does; an empty list if there is none."""
     current = _current(experiment, Front)
     return [] if current is None else [found.subnet for found in current.front]
 
 
 def _current(experiment: Experiment, kind: type[F]) -> F | None:
-    """A file of the search; None if there is none, or if it belongs to other weights."""
+    """Read a file of the search; None if it does not exist or belongs to other weights."""
     content = kind.read(experiment.dir)
     if content is None or content.weights != experiment.weights_digest:
         return None
@@ -99,7 +105,7 @@ def _current(experiment: Experiment, kind: type[F]) -> F | None:
 
 
 def _last_conditions(experiment: Experiment) -> Conditions | None:
-    """The conditions of the last search; None before a search, and if an older one did not record them."""
+    """Read the conditions of the last search; None before any search, or if an older version did not record them."""
     last = _current(experiment, Candidates)
     if last is None or last.int8 is None or last.decoding is None:
         return None
@@ -107,7 +113,9 @@ def _last_conditions(experiment: Experiment) -> Conditions | None:
 
 
 def _searched(experiment: Experiment) -> list[tuple[SubnetEntry, SearchedEntry]]:
-    """Everything that was measured in full on the present weights, under any conditions."""
-    entries = read_results(experiment.dir).subnets.values()
-    weights = experiment.weights_digest
-    return [(entry, entry.search) for entry in entries if entry.search is not None and entry.search.weights == weights]
+    """Read all entries that were measured in full on the present weights, each with the search's part of it."""
+    searched: list[tuple[SubnetEntry, SearchedEntry]] = []
+    for entry in read_results(experiment.dir).subnets.values():
+        if entry.search is not None and entry.search.weights == experiment.weights_digest:
+            searched.append((entry, entry.search))
+    return searched

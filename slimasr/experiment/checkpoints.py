@@ -1,4 +1,4 @@
-"""Reading checkpoints, and loading their weights into a model."""
+"""Reads checkpoints, and loads their weights into a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slimasr.models.transducer import Transducer
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. It may contain only tensors and plain values, never code.
+    """Read a checkpoint onto the CPU. It may contain tensors and plain values, but no code.
 
     Raises:
         UserError: the file is damaged, or a weight in it is not finite.
@@ -24,7 +24,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # a damaged archive raises one of many types, depending on where it is truncated
+    except Exception as error:
+        # A damaged archive raises one of many types, depending on where it is truncated.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path}: damaged checkpoint ({reason[:120]})") from None
     if not isinstance(saved, dict) or "model" not in saved:
@@ -34,10 +35,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_tokenizer_of(saved: Mapping[str, Any], tokenizer: Tokenizer, path: Path) -> None:
-    """Check that a checkpoint's weights were trained with this tokenizer; checkpoints without a record pass.
+    """Check that a checkpoint's weights were trained with this tokenizer.
+
+    Checkpoints of earlier versions do not name their tokenizer, and pass.
 
     Raises:
-        UserError: they were trained with another tokenizer, possibly of the same size.
+        UserError: the weights were trained with another tokenizer, possibly of the same size.
     """
     made_with = saved.get("tokenizer", tokenizer.fingerprint)
     if made_with != tokenizer.fingerprint:
@@ -52,8 +55,10 @@ def check_weights(weights: object, path: Path) -> None:
     if not isinstance(weights, Mapping):
         raise UserError(f"{path}: is not a checkpoint of slimasr-train (its model is no mapping of weights)")
     for name, weight in weights.items():
+        # Sparse and meta tensors load, but cannot be copied into a model.
         if not isinstance(weight, torch.Tensor) or weight.layout != torch.strided or weight.is_meta:
             raise UserError(f"{path}: damaged checkpoint ({name} is not a dense tensor)")
+        # Quantised weights are always finite; `load_weights` refuses them for their type.
         if weight.is_quantized or bool(weight.isfinite().all()):
             continue
         found = f"{name} holds {int((~weight.isfinite()).sum())} numbers that are NaN or infinite"
@@ -67,27 +72,30 @@ def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: P
         UserError: a weight does not fit or is not finite; the message names the first one.
     """
     check_weights(weights, path)
-    own = model.state_dict()
-    for name in [*own, *(name for name in weights if name not in own)]:
-        if name not in own or name not in weights:
-            side = "the model lacks" if name not in own else "the checkpoint lacks"
+    expected = model.state_dict()
+    unexpected = [name for name in weights if name not in expected]
+    # In the model's order, so that the message names the first layer that does not fit.
+    for name in [*expected, *unexpected]:
+        if name not in expected or name not in weights:
+            side = "the model lacks" if name not in expected else "the checkpoint lacks"
             raise UserError(f"{path}: does not fit the configuration: {side} {name}")
-        if own[name].shape != weights[name].shape:
-            shapes = f"{tuple(weights[name].shape)} against {tuple(own[name].shape)}"
+        if expected[name].shape != weights[name].shape:
+            shapes = f"{tuple(weights[name].shape)} against {tuple(expected[name].shape)}"
             raise UserError(f"{path}: does not fit the configuration: {name} has shape {shapes}")
-        if not _same_kind(own[name].dtype, weights[name].dtype):
-            kinds = f"{_dtype(weights[name])} against {_dtype(own[name])}"
+        if not _same_kind(expected[name].dtype, weights[name].dtype):
+            kinds = f"{_dtype(weights[name])} against {_dtype(expected[name])}"
             raise UserError(f"{path}: does not fit the model: {name} has numbers of type {kinds}")
+    # Features are divided by the standard deviations.
     if not bool((weights["feature_std"] > 0).all()):
         raise UserError(f"{path}: damaged checkpoint: feature_std needs to be above 0")
     model.load_state_dict(dict(weights))
 
 
 def fingerprint(path: Path) -> str:
-    """Short digest of a checkpoint; results for other weights are measured again.
+    """Compute a short digest of a checkpoint file, by which results of other weights are recognised.
 
     Raises:
-        UserError: there is no checkpoint, or it cannot be read.
+        UserError: the file does not exist or cannot be read.
     """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -98,7 +106,7 @@ def fingerprint(path: Path) -> str:
 
 
 def _same_kind(first: torch.dtype, second: torch.dtype) -> bool:
-    """Whether weights may be copied: those in half precision are converted, those rounded to integers are refused."""
+    """Return whether weights may be copied: half precision is converted, weights rounded to integers are refused."""
     return first == second or (first.is_floating_point and second.is_floating_point)
 
 

@@ -26,6 +26,11 @@ def extract_experiment(experiment: Experiment, subnet: Subnet, out: Path) -> Cos
 
     Its space has the single width 1.0, and it has only the weights of the subnet, without training-only heads.
 
+    Args:
+        experiment: the experiment of the supernet.
+        subnet: the subnet to extract.
+        out: the new experiment folder.
+
     Returns:
         The cost of the stand-alone model.
 
@@ -41,6 +46,7 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
         raise UserError(f"{out} holds an experiment already: choose another folder for --out")
     model = experiment.model.extract(subnet)
     name = f"{experiment.config.name}-{subnet.id}"
+    # Every other key stays as the supernet was trained with it.
     changes = {
         "name": name,
         "model": model.config,
@@ -48,6 +54,7 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
         "space": WidthSpaceConfig(widths=[1.0]),
         "method": SeparateConfig(subnet="1.0"),
     }
+    # Saved in memory first, so that the file itself is written at once.
     content = io.BytesIO()
     trained_on = {"tokenizer": experiment.tokenizer.fingerprint, "data": experiment.data}
     torch.save({"model": model.state_dict(), "training_heads": False, **trained_on}, content)
@@ -55,6 +62,6 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     copy_folder(experiment.dir / "lang", out / "lang")
     origin = ExtractedFrom(experiment=experiment.config.name, checkpoint=experiment.checkpoint, subnet=subnet)
     update_results(out, Results(name=name, extracted_from=origin))
-    # Last, as in training: a folder that has its configuration has the rest.
+    # Last, as in training: a folder that has its configuration is complete.
     save_config(experiment.config.model_copy(update=changes), out / "config.yaml")
     return model.count()

@@ -31,6 +31,7 @@ from slimasr.supernet.space import SearchSpace, build_space
 DATA_FILE = "data.json"
 UNVERIFIED = "does not name its tokenizer and data (an earlier version wrote it); that they match is not verified"
 LOCK_FILE = "experiment.lock"
+"""Held by the process that writes the folder."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ class Experiment:
 
     Attributes:
         dir: the experiment folder.
+        config: the resolved configuration of the run.
+        space: the subnets of the model.
+        tokenizer: the tokenizer of the run.
         model: in evaluation mode, with the weights of the checkpoint.
-        checkpoint: name of the checkpoint the weights come from.
+        checkpoint: name of the checkpoint that the weights come from.
         data: fingerprint of the training data, None if it is not recorded.
         notes: what could not be verified, for the user.
     """
@@ -56,14 +60,14 @@ class Experiment:
 
     @classmethod
     def open(cls, exp: Path, checkpoint: str = "final") -> Experiment:
-        """Load a run.
+        """Open a run: read its configuration and tokenizer, and load a checkpoint into its model.
 
         Args:
             exp: experiment folder.
             checkpoint: ``final``, ``best``, or the name of one in ``checkpoints/`` such as ``epoch-003``.
 
         Raises:
-            UserError: a file is missing (the message names the stage that makes it) or does not fit the others.
+            UserError: a file is missing (the message names the stage that creates it) or does not fit the others.
         """
         another = "" if exp.is_dir() else ", or name an experiment folder that exists"
         config = load_config(needed(exp / "config.yaml", another))
@@ -74,15 +78,20 @@ class Experiment:
         needed(path, _other_checkpoints(exp))
         saved = load_checkpoint(path)
         check_tokenizer_of(saved, tokenizer, path)
+        # The loss decides which training-only heads are built. An extracted model says that it has none.
         loss = config.loss if saved.get("training_heads", True) else None
         model = build_model(config.model, loss, tokenizer.vocab_size, space.widths)
         load_weights(model, saved["model"], path)
-        notes = () if "tokenizer" in saved else (f"{path}: {UNVERIFIED}",)
+        notes: tuple[str, ...] = ()
+        if "tokenizer" not in saved:
+            notes = (f"{path}: {UNVERIFIED}",)
         return cls(exp, config, space, tokenizer, model.eval(), checkpoint, saved.get("data"), notes)
 
     @cached_property
     def weights_digest(self) -> str:
-        """Digest of ``final.pt``, computed once: only results that were measured on these weights are used.
+        """Digest of ``final.pt``, computed once. Only results that were measured on these weights are used.
+
+        It does not depend on the checkpoint that is open: searches and their results belong to the final weights.
 
         Raises:
             UserError: there is no final checkpoint yet.
@@ -97,7 +106,8 @@ def _checkpoint_path(exp: Path, checkpoint: str) -> Path:
 
 
 def _other_checkpoints(exp: Path) -> str:
-    names = [name for name in ("final",) if _checkpoint_path(exp, name).exists()]
+    """Return the end of an error message that lists the checkpoints of a run, or nothing if there are none."""
+    names = ["final"] if _checkpoint_path(exp, "final").exists() else []
     names += sorted(path.stem for path in (exp / "checkpoints").glob("*.pt"))
     return f"; checkpoints that exist: {', '.join(names)}" if names else ""
 
@@ -106,11 +116,11 @@ def needed(path: Path, advice: str = "") -> Path:
     """Return the path if it exists.
 
     Args:
-        path: a file or folder that stage 4 makes.
-        advice: what else the user can do, which ends the message.
+        path: a file or folder that stage 4 creates.
+        advice: what else the user can do; it ends the message.
 
     Raises:
-        UserError: it is missing; the message names the stage that makes it.
+        UserError: the path does not exist; the message names the stage that creates it.
     """
     if not path.exists():
         raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first{advice}")

@@ -1,4 +1,4 @@
-"""The record of a run: its configuration, its tokenizer, and the versions, hardware and revision that made it."""
+"""The record of a run: its configuration and tokenizer, and the versions, hardware and revision that it ran with."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from slimasr.results.schema import Results
 from slimasr.results.store import update_results
 
 VERSIONED = ("slimasr", "torch", "lhotse", "k2", "numpy", "sentencepiece", "kaldialign")
+"""The packages whose versions are recorded."""
 
 
 def write_record(exp: Path, config: Config, lang: Path, facts: Results) -> None:
-    """Begin the record of a run: resolved configuration, tokenizer, versions, and results.json.
+    """Begin the record of a run: write resolved configuration, tokenizer, versions, and results.json.
 
-    The configuration is written last: a folder that has it has the rest.
+    The configuration is written last: a folder that has it is complete.
 
     Args:
         exp: experiment folder.
         config: resolved configuration.
         lang: folder of the tokenizer, which is copied.
-        facts: what else results.json holds from the beginning.
+        facts: further content of results.json.
     """
     with writing(exp):
         exp.mkdir(parents=True, exist_ok=True)
@@ -49,23 +50,28 @@ def write_record(exp: Path, config: Config, lang: Path, facts: Results) -> None:
 
 
 def describe_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that results depend on; absent ones are left out."""
+    """Return the versions of Python and of the libraries that results depend on; absent ones are left out."""
     versions = {"python": platform.python_version()}
     for name in VERSIONED:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
+            # k2, for one, is optional.
             continue
     return versions
 
 
 def describe_hardware() -> str:
-    """Processor and, if there is one, accelerator: ``2 x Intel Xeon ...``."""
+    """Describe the processor and, if there is one, the accelerator: ``2 x Intel Xeon ...``."""
     cpu = platform.processor() or platform.machine()
+    # On Linux, `platform` knows the architecture at most.
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
+        for line in cpuinfo.read_text().splitlines():
+            if "model name" in line:
+                _, name = line.split(":", 1)
+                cpu = name.strip()
+                break
     text = f"{os.cpu_count()} x {cpu}"
     if torch.cuda.is_available():
         text += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
@@ -73,7 +79,8 @@ def describe_hardware() -> str:
 
 
 def revision() -> str | None:
-    """Git revision of the code, ``-dirty`` when tracked files were changed; None outside a checkout."""
+    """Return the git revision of the code, with ``-dirty`` if tracked files were changed; None outside a checkout."""
+    # The folder that holds the package. It is site-packages, which is no checkout, if the package was installed.
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -11,11 +11,13 @@ from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
 MOST_LISTED = 100
-"""Larger spaces are never listed; ``all`` then means the Pareto front, max and min."""
+"""In larger spaces, ``all`` means the Pareto front, max and min."""
 
 
 def find_subnet(experiment: Experiment, text: str) -> Subnet:
-    """The subnet with this width, id or JSON, or ``max`` or ``min``; ids of evaluated subnets are known, too.
+    """Find the subnet with this width, id or JSON, or ``max`` or ``min``.
+
+    Ids are looked up in the space if it can be listed, and among the subnets that a search has evaluated.
 
     Raises:
         UserError: there is no such subnet.
@@ -23,18 +25,20 @@ def find_subnet(experiment: Experiment, text: str) -> Subnet:
     try:
         return experiment.space.parse(text)
     except UserError as error:
+        # Reading the files of the search is slow, so this comes only after the space itself.
         evaluated = [*measured_subnets(experiment), *(m.subnet for m in read_candidates(experiment))]
         ids = {subnet.id: subnet for subnet in evaluated}
-        if text.strip() in ids and ids[text.strip()] in experiment.space:
-            return ids[text.strip()]
+        found = ids.get(text.strip())
+        if found is not None and found in experiment.space:
+            return found
         advice = "" if experiment.space.count() <= MOST_LISTED else ", or the id of one that the search has evaluated"
         raise UserError(f"{error}{advice}") from None
 
 
 def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
-    """The subnets with these names, each once.
+    """Find the subnets with these names, each once.
 
-    ``front`` is the Pareto front; ``all`` is every subnet, or the Pareto front, max and min of a large space.
+    ``front`` is the Pareto front. ``all`` is every subnet; in a large space, the Pareto front, max and min.
 
     Raises:
         UserError: a name is unknown, or no search has been run.
@@ -51,7 +55,7 @@ def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
 
 
 def all_subnets(experiment: Experiment) -> list[Subnet]:
-    """All subnets; of a large space max, the Pareto front from its most expensive subnet down, and min.
+    """List all subnets; of a large space max, the Pareto front from its most expensive subnet down, and min.
 
     Raises:
         UserError: the space is large, and no search has been run.
@@ -60,7 +64,7 @@ def all_subnets(experiment: Experiment) -> list[Subnet]:
 
 
 def profiled_subnets(space: SearchSpace, experiment: Experiment | None) -> list[Subnet]:
-    """The same; of a large space before a search, max and min only.
+    """List the subnets as `all_subnets` does; of a large space that has not been searched, max and min only.
 
     Args:
         space: the search space.
@@ -71,9 +75,12 @@ def profiled_subnets(space: SearchSpace, experiment: Experiment | None) -> list[
 
 
 def listed(space: SearchSpace) -> list[Subnet]:
-    """All subnets of a small space, largest first; empty for a large one."""
+    """List all subnets of a small space, largest first; an empty list for a large one."""
     return list(space) if space.count() <= MOST_LISTED else []
 
 
 def _ends(space: SearchSpace, between: Iterable[Subnet]) -> list[Subnet]:
-    return list(dict.fromkeys([space.max, *(s for s in between if s != space.min), space.min]))
+    """Put max first and min last, each subnet once."""
+    inner = [subnet for subnet in between if subnet not in (space.max, space.min)]
+    # In a space of one subnet, max and min are the same.
+    return list(dict.fromkeys([space.max, *inner, space.min]))

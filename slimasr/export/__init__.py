@@ -1,1 +1,1 @@
-"""Models for devices: weights as int8 stores them, ONNX files, and what a runtime makes of them."""
+"""Models for devices: weights rounded to int8, ONNX files, and their WER in a device's runtime."""

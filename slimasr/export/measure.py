@@ -1,4 +1,4 @@
-"""The chosen subnets once more, as int8 in a device's runtime; results go where the search's are."""
+"""Measures chosen subnets in int8 in a device's runtime; the results are stored with those of the search."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ def measure_int8(
     weights: str,
     data: Mapping[str, str],
 ) -> Iterator[tuple[str, WerEntry]]:
-    """Write ``export/<subnet id>/*.int8.onnx`` and ``subnets.<id>.int8`` of results.json, set after set.
+    """Write ``export/<subnet id>/*.int8.onnx``, and the WER of each set to ``subnets.<id>.int8`` of results.json.
 
-    A set that was measured on these weights and with this search before, and is the same, is not measured again.
+    A set is not measured again if neither it nor weights, decoding and runtime have changed.
 
     Args:
-        sets: set name -> its batches, anew at every call.
+        experiment: the experiment of the supernet.
+        subnet: the subnet to measure.
+        sets: set name -> a function that returns a new iteration over its batches.
         weights: digest of the checkpoint.
         data: set name -> fingerprint of the set.
 
     Yields:
-        Set name and its entry: WER, interval, and what it was measured with.
+        The name of each set and its entry: WER, interval, and the conditions.
 
     Raises:
         UserError: the extra ``export`` is not installed, or a set has no word.
     """
     needed("onnxruntime")
-    # Who comes second waits, and then finds what the first one has measured.
+    # A second process waits, and then finds what the first one has measured.
     lock = experiment.dir / "export" / f"{subnet.id}.lock"
     with folder_lock(lock, f"slimasr-quantize of {subnet.id}", wait=True):
         yield from _measure_int8(experiment, subnet, sets, weights, data)
@@ -53,6 +55,7 @@ def _measure_int8(
     weights: str,
     data: Mapping[str, str],
 ) -> Iterator[tuple[str, WerEntry]]:
+    """Measure the sets whose recorded entry was made under other conditions; the caller holds the lock."""
     decoding = describe(experiment.config.decoding)
     version = f"onnxruntime {needed('onnxruntime').__version__}"
     found = _recorded(experiment.dir, subnet)
@@ -66,6 +69,7 @@ def _measure_int8(
     if not missing:
         return
     model = experiment.model.extract(subnet)
+    # Only the int8 files are kept.
     with TemporaryDirectory(prefix="slimasr-") as temporary:
         files = quantize(export_onnx(model, Path(temporary)), experiment.dir / "export" / subnet.id)
     runtime = OnnxTransducer(files, model, experiment.config.search.rtf_threads)
@@ -73,11 +77,12 @@ def _measure_int8(
         wer = int8_wer(runtime, sets[name](), experiment.tokenizer, experiment.config.decoding)
         entry = wer.wer_entry().measured_in_int8(weights, decoding, version, data[name])
         int8 = Int8Entry(wer={name: entry}, bytes=files.bytes, runtime=version)
+        # After every set, so that a kill loses no finished one.
         update_results(experiment.dir, Results(subnets={subnet.id: SubnetEntry(subnet=subnet, int8=int8)}))
         yield name, entry
 
 
 def _recorded(exp: Path, subnet: Subnet) -> Mapping[str, WerEntry]:
-    """Set name -> WER in int8 of results.json."""
+    """Read the WER entries in int8 from results.json, by set name."""
     entry = read_results(exp).subnets.get(subnet.id)
     return {} if entry is None or entry.int8 is None else entry.int8.wer

@@ -32,16 +32,17 @@ from slimasr.models.transducer import Transducer
 
 PARTS = ("encoder", "predictor", "joiner")
 EXAMPLE_FRAMES = 203
+"""Length of the longer of the two utterances with which the encoder is traced; files accept any length."""
 QUANTIZED_OPS = ["MatMul", "Gemm", "Gather"]
-"""What linear layers, LSTM steps and embeddings become."""
+"""The ONNX operators of linear layers, LSTM steps and embeddings."""
 FOLDED = 1024
-"""Numbers that a constant may have more than what it was computed from: the powers of the poles of state space models
-are several times as large as the poles."""
+"""A constant is computed at export only if it has at most so many numbers more than its inputs: the powers of the poles
+of state space models are several times as large as the poles."""
 
 
 @dataclass(frozen=True)
 class OnnxFiles:
-    """Where the three parts are."""
+    """The files of the three parts."""
 
     encoder: Path
     predictor: Path
@@ -49,7 +50,7 @@ class OnnxFiles:
 
     @property
     def bytes(self) -> int:
-        """Size of all three."""
+        """Size of all three files in bytes."""
         return sum(path.stat().st_size for path in (self.encoder, self.predictor, self.joiner))
 
 
@@ -57,8 +58,8 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
     """Write a stand-alone model as float32 ONNX files.
 
     Args:
-        model: as `Transducer.extract` gives it.
-        folder: made if need be; files of the same name are replaced.
+        model: a result of `Transducer.extract`.
+        folder: where the files are written; it is created if necessary, and files of the same name are replaced.
 
     Raises:
         UserError: the extra ``export`` is not installed.
@@ -69,8 +70,10 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
     files = _files(folder, "onnx")
     bins = model.config.num_mel_bins
     dim = model.config.joiner.dim
+    # Batch and length stay free, so that one file serves any number of utterances, frames and hypotheses.
     n = Dim.DYNAMIC
     frames = Dim.DYNAMIC
+    # Unequal lengths, so that the example has padding to mask.
     lens = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES - 60])
     _export(
         _Encoder(model),
@@ -98,15 +101,16 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
 
 
 def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> OnnxFiles:
-    """Write float32 files anew as int8 files: onnxruntime's dynamic quantisation.
+    """Convert float32 files to int8 files by onnxruntime's dynamic quantisation.
 
-    Weights of linear layers are symmetric with one scale per output channel, embeddings have one scale; activations
-    get theirs as they come. Processors without int8 dot products (VNNI, SDOT) may saturate sums of large products.
+    Weights of linear layers are symmetric with one scale per output channel, embeddings have one scale. The scales of
+    activations are computed at run time. On processors without int8 dot products (VNNI, SDOT), sums of large products
+    may saturate.
 
     Args:
-        files: float32.
-        folder: where the new ones go.
-        reduce_range: weights of 7 bits, whose products do not saturate anywhere.
+        files: the float32 files.
+        folder: where the int8 files are written.
+        reduce_range: whether weights get 7 bits, whose products do not saturate on any processor.
 
     Raises:
         UserError: the extra ``export`` is not installed.
@@ -117,8 +121,10 @@ def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> O
     with _quiet():
         for part in PARTS:
             proto = onnx.load(getattr(files, part))
-            # Products with a constant that is no matrix are not linear layers, but kernels of state space models.
+            # A product with a constant that is not a matrix is no linear layer but a kernel of a state space model. A
+            # node without any constant matrix, such as a product of attention, has nothing to store in int8.
             matrices = {constant.name for constant in proto.graph.initializer if len(constant.dims) == 2}
+            # onnxruntime writes the file itself, so it gets a temporary name until it is complete.
             with replacing(getattr(quantized, part)) as temporary:
                 quantization.quantize_dynamic(
                     proto,
@@ -133,10 +139,11 @@ def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> O
 
 
 def deployable(model: Transducer) -> Transducer:
-    """A copy on the CPU, in evaluation mode, in the form that runtimes without complex numbers can run."""
+    """Copy a model to the CPU, in evaluation mode and in a form that runtimes without complex numbers can run."""
     encoder = model.config.encoder
     if encoder.kind != "mh_ssm" or encoder.convolution == "real":
         return copy.deepcopy(model).cpu().eval()
+    # The same weights, but the convolution of the state space layers is computed with real numbers.
     real = encoder.model_copy(update={"convolution": "real"})
     copied = build_model(model.config.model_copy(update={"encoder": real}), None, model.vocab_size, (1.0,))
     copied.load_state_dict(model.state_dict())
@@ -147,7 +154,7 @@ def needed(package: str) -> ModuleType:
     """Import an optional package.
 
     Raises:
-        UserError: it is not installed; names the extra.
+        UserError: the package is not installed; the message names the extra.
     """
     try:
         return importlib.import_module(package)
@@ -156,6 +163,8 @@ def needed(package: str) -> ModuleType:
 
 
 class _Encoder(nn.Module):
+    """Encoder and projection: the graph of the first file."""
+
     def __init__(self, model: Transducer) -> None:
         super().__init__()
         self.model = model
@@ -166,6 +175,8 @@ class _Encoder(nn.Module):
 
 
 class _Predictor(nn.Module):
+    """One step of the predictor and its projection; the state is flattened into separate inputs and outputs."""
+
     def __init__(self, model: Transducer) -> None:
         super().__init__()
         self.predictor = model.predictor
@@ -177,6 +188,8 @@ class _Predictor(nn.Module):
 
 
 class _Joiner(nn.Module):
+    """The joiner without the projections, which the other two files include."""
+
     def __init__(self, model: Transducer) -> None:
         super().__init__()
         self.joiner = model.joiner
@@ -187,6 +200,7 @@ class _Joiner(nn.Module):
 
 
 def _files(folder: Path, suffix: str) -> OnnxFiles:
+    """Create the folder, and name the files of the three parts in it."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return OnnxFiles(*(folder / f"{part}.{suffix}" for part in PARTS))
@@ -195,6 +209,15 @@ def _files(folder: Path, suffix: str) -> OnnxFiles:
 def _export(
     module: nn.Module, example: tuple[Tensor, ...], path: Path, dynamic: dict[str, Any], outputs: Sequence[str]
 ) -> None:
+    """Write a module as an ONNX file.
+
+    Args:
+        module: the module.
+        example: inputs to trace it with.
+        path: the file.
+        dynamic: input name -> the free dimensions of that input; ``state`` stands for all inputs that are left.
+        outputs: names of the outputs.
+    """
     names = [name for name in dynamic if name != "state"]
     names += [f"state_{i}" for i in range(len(example) - len(names))]
     with torch.no_grad(), _quiet():
@@ -209,9 +232,10 @@ def _export(
             optimize=False,
         )
         assert program is not None
+        # By default, the optimiser would also fold constants that make the file several times as large.
         needed("onnxscript.optimizer").optimize(program.model, output_size_limit=FOLDED)
     proto = program.model_proto
-    # Where in the source each node comes from: of no use on a device, and half a megabyte.
+    # Source locations of the nodes and shapes of intermediate values: half a megabyte that no device needs.
     for node in proto.graph.node:
         del node.metadata_props[:]
     del proto.graph.value_info[:]
@@ -220,7 +244,8 @@ def _export(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what exporter and quantiser tell their developers; errors are raised all the same."""
+    """Hide warnings and logs of exporter and quantiser, which are for their developers; errors are still raised."""
+    # The quantiser logs to the root logger, whose name is empty.
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration", "")]
     levels = [logger.level for logger in loggers]
     try:

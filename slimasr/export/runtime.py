@@ -1,4 +1,4 @@
-"""Recognition by onnxruntime: the same searches, on sessions instead of modules."""
+"""Recognition by onnxruntime: the searches are the same, but run sessions instead of modules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ class OnnxTransducer:
     """A model that runs in onnxruntime and can be searched like one in torch. Projections are part of its files."""
 
     def __init__(self, files: OnnxFiles, model: Transducer, threads: int = 1) -> None:
-        """``model``: what the files were exported from; gives the sizes and the state before the first label.
+        """Open the files.
+
+        Args:
+            files: the files of the three parts.
+            model: the model that they were exported from, for its sizes and the state before the first label.
+            threads: number of threads of each session.
 
         Raises:
             UserError: the extra ``export`` is not installed.
@@ -42,14 +47,17 @@ class OnnxTransducer:
         return EncoderOutput(am, lens)
 
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
-        """Return it unchanged: what `encode` returns is projected already, for the one subnet that was exported."""
+        """Return it unchanged: the output of `encode` is already projected, for the one subnet that was exported."""
         return encoder_out
 
 
 def decode_onnx(
     model: OnnxTransducer, batches: Iterable[Batch], tokenizer: Tokenizer, config: DecodingConfig
 ) -> list[Utterance]:
-    """References and hypotheses, utterance by utterance as on a device: a batch decides the scale of activations."""
+    """Recognise one utterance after another, as on a device, and return references and hypotheses.
+
+    In a batch, the scale of int8 activations would depend on all of its utterances.
+    """
     recognition = Recognition(model, None, tokenizer, config)
     utterances: list[Utterance] = []
     for batch in batches:
@@ -62,7 +70,7 @@ def decode_onnx(
 def int8_wer(
     model: OnnxTransducer, batches: Iterable[Batch], tokenizer: Tokenizer, decoding: DecodingConfig
 ) -> WerResult:
-    """WER of a set with its bootstrap interval.
+    """Measure the WER of a set with its bootstrap interval.
 
     Raises:
         UserError: the set is empty or has no word.
@@ -71,6 +79,8 @@ def int8_wer(
 
 
 class _Session:
+    """An ONNX file in onnxruntime, with tensors as inputs and outputs."""
+
     def __init__(self, path: Path, threads: int) -> None:
         runtime = needed("onnxruntime")
         options = runtime.SessionOptions()
@@ -79,11 +89,14 @@ class _Session:
         self.names = [entry.name for entry in self.session.get_inputs()]
 
     def run(self, *inputs: Tensor) -> list[Tensor]:
+        """Run the file on inputs in the order in which it was exported."""
         feeds = {name: value.contiguous().numpy() for name, value in zip(self.names, inputs, strict=True)}
         return [torch.from_numpy(value) for value in self.session.run(None, feeds)]
 
 
 class _OnnxPredictor:
+    """See `slimasr.decoding.searchable.SearchablePredictor`; the output is already projected."""
+
     def __init__(self, session: _Session, model: Transducer) -> None:
         self.session = session
         self.init_state = model.predictor.init_state
@@ -94,6 +107,8 @@ class _OnnxPredictor:
 
 
 class _OnnxJoiner:
+    """See `slimasr.decoding.searchable.SearchableJoiner`."""
+
     def __init__(self, session: _Session) -> None:
         self.session = session
 
@@ -101,6 +116,7 @@ class _OnnxJoiner:
         return predictor_out
 
     def __call__(self, am: Tensor, lm: Tensor) -> Tensor:
+        # The file has (n, J) inputs only: flatten all leading dimensions, and restore them afterwards.
         am, lm = torch.broadcast_tensors(am, lm)
         (logits,) = self.session.run(am.reshape(-1, am.shape[-1]), lm.reshape(-1, lm.shape[-1]))
         return logits.view(*am.shape[:-1], -1)

@@ -18,6 +18,7 @@ def process_identity() -> str:
 
 def is_here(identity: str) -> bool:
     """Whether a process runs or ran on this machine."""
+    # From the right, because a machine's name may contain the separator.
     return identity.rsplit("|", 2)[0] == _machine()
 
 
@@ -27,11 +28,14 @@ def has_ended(identity: str) -> bool:
         return False
     _, pid, start = identity.rsplit("|", 2)
     try:
+        # Signal 0 only checks whether the process exists.
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
     except PermissionError:
+        # It exists and belongs to another user.
         pass
+    # Process ids are reused: a process that started at another time is another one.
     return _start_time(int(pid)) != start
 
 
@@ -45,6 +49,8 @@ def _machine() -> str:
 def _start_time(pid: int) -> str:
     """Clock ticks from boot to the start of a process; a zombie counts as ended."""
     try:
+        # The second field is the program's name in parentheses, which may contain spaces and parentheses itself; what
+        # follows the last one starts with field 3, the state. Field 22 is the start time.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""

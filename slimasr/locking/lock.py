@@ -52,6 +52,7 @@ class Lock:
         self.path = path
         self.owner = owner
         self._lost = False
+        # `_ended` is set by `release`; `_looking` keeps the heartbeat's thread and `verify` from looking at once.
         self._ended = threading.Event()
         self._looking = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -74,6 +75,7 @@ class Lock:
 
     def verify(self) -> None:
         """Read the lock file, before something is written; raises as `check` does."""
+        # A forked child has a copy of this object, but the lock is its parent's.
         if os.getpid() == self.owner.pid:
             self._look()
         self.check()
@@ -88,11 +90,13 @@ class Lock:
         if os.getpid() != self.owner.pid or self._ended.is_set():
             return
         self._ended.set()
+        # A heartbeat after the removal would create the file again.
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5.0)
         try:
             remove(self.path, self.owner.token, self.owner)
-        except OSError:  # no space for the guard, or the folder was removed
+        except OSError:
+            # There is no space for the guard, or the folder was removed.
             with suppress(OSError):
                 found = read(self.path)
                 if found is not None and found.owner == self.owner:
@@ -103,7 +107,8 @@ class Lock:
             self._look()
             if self._lost:
                 return
-            with suppress(OSError):  # the next heartbeat may succeed
+            # The next heartbeat may succeed.
+            with suppress(OSError):
                 os.utime(self.path)
 
     def _look(self) -> None:
@@ -115,7 +120,8 @@ class Lock:
             except FileNotFoundError:
                 self._lost = True
             except OSError:
-                return  # the state is unknown while the file system does not respond
+                # The state is unknown while the file system does not respond.
+                return
 
 
 @contextmanager
@@ -145,6 +151,7 @@ def folder_lock(path: Path, purpose: str, *, wait: bool = False, advice: str = W
     finally:
         lock.release()
         if made and os.getpid() == owner.pid:
+            # This fails if the folder is not empty.
             with suppress(OSError):
                 path.parent.rmdir()
 
@@ -174,6 +181,7 @@ def refuse_while_locked(path: Path, purpose: str, advice: str = WAIT) -> None:
     if not path.exists():
         return
     owner = Owner.here(purpose)
+    # Acquired and released at once: this also removes a lock whose owner is gone.
     _acquire(path, owner, PATIENCE, STALE_SECONDS, advice)
     Lock(path, owner).release()
 
@@ -185,6 +193,7 @@ def _acquire(path: Path, owner: Owner, patience: float, stale_seconds: float, ad
     noted = False
     while True:
         try:
+            # Within the loop, because a previous owner may remove the folder that it created.
             path.parent.mkdir(parents=True, exist_ok=True)
             return take(path, owner, stale_seconds)
         except HeldError as error:
@@ -198,6 +207,7 @@ def _acquire(path: Path, owner: Owner, patience: float, stale_seconds: float, ad
             reason = f"{path.parent} is a file, not a folder" if path.parent.is_file() else error.strerror
             raise UserError(f"{path}: cannot be written ({reason}): name a folder that can be written to") from error
         time.sleep(pause)
+        # Doubled up to a limit, so that many waiting processes do not burden a network disk.
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
@@ -206,6 +216,7 @@ def _refusal(error: HeldError, stale_seconds: float, advice: str) -> str:
     owner = error.found.owner
     path = error.path.absolute()
     message = f"{error.path.parent}: in use by {owner or 'an unknown process'}; {advice}"
+    # On this machine a crashed owner is noticed, so there is no need to advise about one.
     if owner is not None and owner.is_here:
         return message
     return (
@@ -217,6 +228,7 @@ def _refusal(error: HeldError, stale_seconds: float, advice: str) -> str:
 @contextmanager
 def _released_when_terminated(lock: Lock) -> Iterator[None]:
     """Release the lock also when SIGTERM ends the process, which batch systems send before they move a job."""
+    # Python sets signal handlers only in the main thread; a signal that is ignored stays so.
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         yield
         return
@@ -224,6 +236,7 @@ def _released_when_terminated(lock: Lock) -> Iterator[None]:
 
     def release(number: int, frame: FrameType | None) -> None:
         lock.release()
+        # The process then ends as it would have without this handler.
         signal.signal(number, before)
         signal.raise_signal(number)
 

@@ -24,10 +24,11 @@ from slimasr.errors import UserError
 from slimasr.locking.owner import STALE_SECONDS, Owner
 
 SHORT_STALE_SECONDS = 60.0
-"""The same for locks that are held briefly, including guards."""
+"""Seconds without a heartbeat after which a lock that is held briefly, or a guard, is taken over."""
 GUARD_PATIENCE = 5.0
 SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 0.5
+# Errors of file systems that have no hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -49,6 +50,7 @@ class Found:
         """Why the owner is considered gone; None while it must be considered running."""
         age = now - self.renewed
         reason = None if self.owner is None else self.owner.why_gone(age)
+        # An owner on this machine that has not ended is running, however old its heartbeat: it may be suspended.
         if reason is None and age > stale_seconds and not (self.owner and self.owner.is_here):
             return f"which has had no heartbeat for {age / 60:.0f} minutes"
         return reason
@@ -82,19 +84,22 @@ def take(path: Path, owner: Owner, stale_seconds: float = STALE_SECONDS) -> str 
             return note
         found = read(path)
         if found is None:
-            continue  # it was released in the meantime
+            # It was released in the meantime.
+            continue
         reason = found.why_gone(now, stale_seconds)
         if reason is None or time.monotonic() > deadline:
             raise HeldError(path, found, now)
         if remove(path, found.token, owner):
             note = f"{path}: taken over from {found.owner or 'an unknown process'}, {reason}"
         else:
+            # Another process is removing the same stale lock.
             time.sleep(SHORTEST_PAUSE)
 
 
 def read(path: Path) -> Found | None:
     """Read the present lock file; None if there is none."""
     try:
+        # The time and the content are those of one open file, even if the name is replaced meanwhile.
         with open(path, encoding="utf-8", errors="replace") as file:
             status = os.fstat(file.fileno())
             owner = Owner.parse(file.read())
@@ -106,6 +111,7 @@ def read(path: Path) -> Found | None:
 
 def remove(path: Path, token: str, remover: Owner) -> bool:
     """Remove the lock file if it is still the one with this token; False where another process removes it."""
+    # The guard belongs to this very lock: the guard of a later lock has another name.
     guard = path.with_name(f"{path.name}.{token[:8]}")
     holder = replace(remover, token=uuid.uuid4().hex)
     try:
@@ -114,6 +120,7 @@ def remove(path: Path, token: str, remover: Owner) -> bool:
         return False
     try:
         found = read(path)
+        # Checked again while the guard is held: another process may have replaced the lock before.
         if found is not None and found.token == token:
             path.unlink()
     finally:
@@ -130,6 +137,7 @@ def is_mine(path: Path, owner: Owner) -> bool:
     """
     found = read(path)
     if found is None:
+        # Somebody deleted the file, but nobody has taken the lock.
         if _create(path, owner) is None:
             return True
         found = read(path)
@@ -145,8 +153,9 @@ def _create(path: Path, owner: Owner) -> float | None:
         try:
             os.link(temporary, path)
         except OSError as error:
+            # NFS repeats a call whose response was lost; the first call made the link.
             if os.stat(temporary).st_nlink == 2:
-                return None  # NFS repeats a call whose response was lost; the first call made the link
+                return None
             if isinstance(error, FileExistsError):
                 return now
             if error.errno not in _NO_LINKS:

@@ -85,6 +85,8 @@ class Owner:
             return "which has ended"
         if self.is_here:
             return None
+        # The same name but another boot: an owner whose last heartbeat is older than the present boot ended with the
+        # earlier one. At least three heartbeats must be missing, in case another machine has this name.
         if self.host == platform.node() and age > max(3 * HEARTBEAT_SECONDS, _uptime()):
             return "which ended when this machine was restarted"
         return None
@@ -97,11 +99,13 @@ class Owner:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a user id without a name
+    except (KeyError, OSError):
+        # A container may run under a user id without a name.
         return str(os.getuid())
 
 
 def _uptime() -> float:
     """Seconds since this machine was started; infinite if the system does not report it."""
+    # Unlike CLOCK_MONOTONIC, it includes the time in which the machine was suspended.
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return float("inf") if clock is None else time.clock_gettime(clock)

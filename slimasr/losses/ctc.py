@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def ctc_loss(logits: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor, blank: int = 0) -> Tensor:
-    """CTC loss of each utterance, summed over its alignments and in nats (Graves et al. 2006).
+    """Compute the CTC loss of each utterance, summed over its alignments and in nats (Graves et al. 2006).
 
     It is computed in float32 (float64 for float64 input), also under autocast. ``logits`` are raw scores, which are
     normalised here.
@@ -30,14 +30,18 @@ def ctc_loss(logits: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor, blank: i
     assert y.shape[0] == num_utterances, (logits.shape, y.shape)
     assert x_lens.shape == y_lens.shape == (num_utterances,), (x_lens.shape, y_lens.shape)
     assert int(x_lens.max()) <= num_frames, (x_lens, num_frames)
+    # Sums of log probabilities over hundreds of frames do not fit half precision.
     with torch.autocast(device_type=logits.device.type, enabled=False):
         scores = logits if logits.dtype == torch.float64 else logits.float()
+        log_probs = scores.log_softmax(dim=-1)
         return functional.ctc_loss(
-            scores.log_softmax(dim=-1).transpose(0, 1),
+            # torch expects frames before utterances: (T, N, V).
+            log_probs.transpose(0, 1),
             y,
             x_lens,
             y_lens,
             blank=blank,
             reduction="none",
+            # An utterance without any alignment would have loss inf and NaN gradients.
             zero_infinity=True,
         )

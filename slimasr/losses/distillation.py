@@ -53,11 +53,13 @@ def top_classes(logits: Tensor, num_kd_tokens: int, required: Tensor | None = No
     assert required is None or required.shape[:-1] == nodes, (required.shape, logits.shape)
     flat = logits.reshape(-1, logits.shape[-1])
     wanted = None if required is None else required.reshape(flat.shape[0], -1)
-    num_kd_tokens = min(max(num_kd_tokens, 0 if wanted is None else wanted.shape[1]), flat.shape[1])
+    num_required = 0 if wanted is None else wanted.shape[1]
+    num_kd_tokens = min(max(num_kd_tokens, num_required), flat.shape[1])
     index = flat.new_empty((flat.shape[0], num_kd_tokens), dtype=torch.int64)
     for rows in row_chunks(flat):
         scores = flat[rows]
         if wanted is not None:
+            # With an infinite score, topk selects the required tokens first. The logits stay as they are.
             scores = _fill_classes(scores.clone(), wanted[rows], torch.inf)
         index[rows] = scores.topk(num_kd_tokens, dim=1).indices
     return _classes(flat, index, nodes)
@@ -74,6 +76,7 @@ def target_blank_classes(logits: Tensor, next_tokens: Tensor, blank: int = 0) ->
     """
     nodes = logits.shape[:-1]
     assert next_tokens.shape == nodes, (next_tokens.shape, logits.shape)
+    # (N, T, S, 2): the next token comes first and may be -1; blank is always present.
     index = torch.stack([next_tokens, torch.full_like(next_tokens, blank)], dim=-1)
     return _classes(logits.reshape(-1, logits.shape[-1]), index.view(-1, 2), nodes)
 
@@ -81,7 +84,7 @@ def target_blank_classes(logits: Tensor, next_tokens: Tensor, blank: int = 0) ->
 def distillation_loss(
     logits: Tensor, teacher: TeacherClasses, valid: Tensor, divergence: Divergence
 ) -> tuple[Tensor, Tensor]:
-    """The student's divergence from its teacher, summed over each utterance's nodes and in nats.
+    """Compute the student's divergence from its teacher, summed over each utterance's nodes and in nats.
 
     Args:
         logits: (N, T, S, V) the student's raw scores.
@@ -100,7 +103,7 @@ def distillation_loss(
 def distil(
     logits: Tensor, teacher: TeacherClasses, valid: Tensor, divergence: Divergence
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`distillation_loss`, and the logits for the transducer loss, so that both losses use one gradient tensor.
+    """Compute `distillation_loss`, and return the logits for the transducer loss, so that both share one gradient.
 
     The gradient of the returned logits is modified in place, so use them only for a loss whose backward pass allocates
     a new gradient (all of `slimasr.losses.transducer` do; `sum()` does not).
@@ -134,7 +137,7 @@ class _Distillation(torch.autograd.Function):
         w_v - W q_v                             for a class v
         (w_r - W q_r) exp(z_v - log sum_r exp)  for a token of the rest
 
-    so that only one number per class and node has to be kept.
+    so only one number per class and node must be kept.
     """
 
     @staticmethod
@@ -143,13 +146,17 @@ class _Distillation(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         student, log_rest = _class_log_probs(logits, index)
         surrogate, value, weights = divergence.evaluate(teacher.to(student.dtype), student)
+        # Multiplying by the mask would keep the NaN of padding, since 0 * NaN is NaN.
         surrogate = surrogate.masked_fill(~valid, 0.0)
         value = value.masked_fill(~valid, 0.0)
         ctx.mark_non_differentiable(value)
+        # Outputs without a gradient get None in the backward pass instead of an (M, V) tensor of zeros.
         ctx.set_materialize_grads(False)
         if ctx.needs_input_grad[0]:
+            # (M, j + 1): w - W q, of the classes and, in the last column, of the rest.
             class_grads = weights - weights.sum(dim=1, keepdim=True) * student.exp()
-            log_rest.masked_fill_(log_rest.isneginf(), torch.inf)  # tokens of a rest with probability 0 have gradient 0
+            # Tokens of a rest with probability 0 have gradient 0: exp(z - inf).
+            log_rest.masked_fill_(log_rest.isneginf(), torch.inf)
             ctx.save_for_backward(logits, index, class_grads, log_rest, valid)
         return logits, surrogate, value
 
@@ -158,12 +165,15 @@ class _Distillation(torch.autograd.Function):
     def backward(
         ctx: Any, passed_on_grad: Tensor | None, surrogate_grad: Tensor | None, _: Any
     ) -> tuple[Tensor | None, None, None, None, None]:
+        # Only the loss computed from the returned logits is differentiated.
         if surrogate_grad is None:
             return passed_on_grad, None, None, None, None
         logits, index, class_grads, log_rest, valid = ctx.saved_tensors
+        # The gradient of the other loss is modified in place, which saves a second (M, V) tensor.
         logits_grad = torch.empty_like(logits) if passed_on_grad is None else passed_on_grad.contiguous()
         for rows in row_chunks(logits):
             scale = surrogate_grad[rows, None] * class_grads[rows]
+            # First every token is treated as one of the rest, then the classes are filled in.
             # A class much more probable than the rest overflows here; it is overwritten below.
             chunk = torch.sub(logits[rows], log_rest[rows, None]).exp_().mul_(scale[:, -1:])
             _fill_classes(chunk, index[rows], scale[:, :-1]).masked_fill_(~valid[rows, None], 0.0)
@@ -175,20 +185,24 @@ class _Distillation(torch.autograd.Function):
 
 
 def _classes(logits: Tensor, index: Tensor, nodes: torch.Size) -> TeacherClasses:
-    """The teacher's probabilities of (M, j) classes from its (M, V) logits, for M = N * T * S nodes."""
+    """Compute the teacher's probabilities of (M, j) classes from its (M, V) logits, for M = N * T * S nodes."""
     log_probs, _ = _class_log_probs(logits, index)
     return TeacherClasses(index.view(*nodes, -1), log_probs.view(*nodes, -1))
 
 
 def _class_log_probs(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, j + 1) log probabilities of classes and rest, and the (M,) log-sum-exp of the rest."""
+    """Return (M, j + 1) log probabilities of classes and rest, and the (M,) log-sum-exp of the rest."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     scores = logits.new_empty((index.shape[0], index.shape[1] + 1), dtype=dtype)
     for rows in row_chunks(logits):
+        # A copy in any case, because the classes are overwritten in it below.
         chunk = logits[rows].to(dtype, copy=True)
+        # An absent class (-1) reads token 0 here and is set to -inf after the loop.
         torch.gather(chunk, 1, index[rows].clamp(min=0), out=scores[rows, :-1])
         scores[rows, -1] = _fill_classes(chunk, index[rows], -torch.inf).logsumexp(dim=1)
     scores[:, :-1].masked_fill_(index < 0, -torch.inf)
+    # The log-sum-exp of these j + 1 scores is that of all V, so this normalises as a softmax over the vocabulary does.
+    # The clone frees the (M, j + 1) scores, which a view of their last column would keep in memory.
     return scores.log_softmax(dim=1), scores[:, -1].clone()
 
 
@@ -196,7 +210,8 @@ def _fill_classes(matrix: Tensor, index: Tensor, values: Tensor | float) -> Tens
     """Overwrite the entries (M, j) ``index`` of (M, V) ``matrix`` in place, except those of index -1."""
     if not isinstance(values, Tensor):
         values = matrix.new_full((1, 1), values).expand_as(index)
-    # An absent class repeats the write of another class; a node without any class writes back the present value.
+    # Scatter needs one value per target, since the order of its writes is undefined. An absent class therefore repeats
+    # the write of another class; a node without any class writes back the present value.
     place = torch.arange(index.shape[1], device=index.device).expand_as(index)
     largest, at = index.max(dim=1, keepdim=True)
     place = torch.where(index < 0, at, place)

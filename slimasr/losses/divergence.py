@@ -47,13 +47,16 @@ class Divergence:
             surrogates with respect to the student's log probabilities.
         """
         assert teacher.shape == student.shape, (teacher.shape, student.shape)
+        # -inf minus -inf is NaN; a class that both distributions lack contributes nothing.
         lacking = teacher.isneginf() & student.isneginf()
         log_ratio = (teacher - student).masked_fill(lacking, 0.0)
         if self.kind == "kl":
+            # The divergence is differentiable as it is, so it is its own surrogate.
             value, weights = _alpha_divergence(teacher, student, log_ratio, 1.0, self.iw_clip)
             return value, value, weights
         value, weights = _alpha_divergence(teacher, student, log_ratio, self.alpha_max, self.iw_clip)
         other, other_weights = _alpha_divergence(teacher, student, log_ratio, self.alpha_min, self.iw_clip)
+        # Each node takes the larger of its two divergences, with the weights that belong to it.
         other_is_larger = other > value
         value = torch.where(other_is_larger, other, value)
         weights = torch.where(other_is_larger[:, None], other_weights, weights)
@@ -63,8 +66,12 @@ class Divergence:
 def _alpha_divergence(
     teacher: Tensor, student: Tensor, log_ratio: Tensor, alpha: float, iw_clip: float
 ) -> tuple[Tensor, Tensor]:
-    """(M,) divergences D_alpha with ratios clipped at ``iw_clip``, and (M, K) weights -q rho of their gradients."""
+    """Return (M,) divergences D_alpha with ratios clipped at ``iw_clip``, and (M, K) weights -q rho of their gradients.
+
+    The formulas for alpha 1 and 0 are limits, at which the general one would divide by zero.
+    """
     if alpha == 1.0:
+        # rho = t is not clipped, so q rho = p.
         p = teacher.exp()
         return _products(p, log_ratio).sum(dim=1), -p
     q = student.exp()
@@ -72,11 +79,12 @@ def _alpha_divergence(
         cut = log_ratio.clamp(max=math.log(iw_clip))
         return -_products(q, cut).sum(dim=1), -_products(q, cut - 1.0)
     constant = 1.0 / (alpha * (alpha - 1.0))
-    # min(t^a, iw_clip) - 1: near 0 where p is near q
+    # min(t^a, iw_clip) - 1. Where p is close to q, this is close to 0, and expm1 keeps its precision. It is finite also
+    # for infinite ratios, so q = 0 needs no special case here.
     excess = torch.expm1((alpha * log_ratio).clamp(max=math.log(iw_clip)))
     return constant * (q * excess).sum(dim=1), -q * ((excess + 1.0) / alpha + constant)
 
 
 def _products(probs: Tensor, logs: Tensor) -> Tensor:
-    """``probs * logs``, where probability 0 times an infinite logarithm is 0."""
+    """Return ``probs * logs``, where probability 0 times an infinite logarithm is 0."""
     return (probs * logs).masked_fill(probs == 0.0, 0.0)

@@ -10,14 +10,15 @@ IGNORED = -1
 
 
 def frame_targets(alignment: Tensor, y: Tensor, lens: Tensor, num_frames: int) -> Tensor:
-    """(N, T) int64: the token of every frame, which is the one emitted nearest to it.
+    """Assign to every frame, (N, T) int64, the token that is emitted nearest to it.
 
     A transducer determines when a token is emitted, not how long it lasts, and blanks carry no information about the
     audio. The boundary between two tokens is therefore halfway between their emissions; a frame on it belongs to the
     earlier token.
 
     Args:
-        alignment: (N, U) int64, the frame that emits each token, ascending; -1 = none.
+        alignment: (N, U) int64, the frame that emits each token, ascending; -1 on padding and for utterances without
+            an alignment.
         y: (N, U) int64 token ids.
         lens: (N,) int64 frames per utterance.
         num_frames: T.
@@ -28,17 +29,20 @@ def frame_targets(alignment: Tensor, y: Tensor, lens: Tensor, num_frames: int) -
     assert alignment.shape == y.shape, (alignment.shape, y.shape)
     frames = torch.arange(num_frames, device=y.device)
     aligned = alignment >= 0
+    # (N, T): frames that get a target.
     inside = (frames < lens.unsqueeze(1)) & aligned.any(dim=1, keepdim=True)
+    # If all transcripts are empty, there is no token to gather.
     if y.shape[1] == 0:
         return torch.full_like(inside, IGNORED, dtype=torch.int64)
-    # Doubled, so that halves are whole numbers.
+    # (N, U - 1) midpoints between emissions, doubled, so that halves are whole numbers. Padding lies behind all frames.
     boundaries = (alignment[:, :-1] + alignment[:, 1:]).masked_fill(~aligned[:, 1:], 2 * num_frames)
+    # (N, T): the number of boundaries before each frame, which is the index of its token.
     segment = torch.searchsorted(boundaries.contiguous(), (2 * frames).expand(len(y), -1).contiguous())
     return y.gather(1, segment).masked_fill(~inside, IGNORED)
 
 
 def frame_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """(N,) cross-entropy in nats, summed over an utterance's frames, in float32.
+    """Compute the (N,) cross-entropy in nats, summed over an utterance's frames, in float32.
 
     Args:
         logits: (N, T, V) scores.

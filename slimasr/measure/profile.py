@@ -22,10 +22,10 @@ def profile(
         model: the supernet.
         subnets: subnets of it.
         config: the experiment's configuration.
-        measure: also time every extracted model on noise of the recipe's ``search.rtf_seconds``.
+        measure: whether every subnet is also extracted and timed, on ``search.rtf_seconds`` of random features.
 
     Yields:
-        The subnet and its costs, without time and memory unless they are measured.
+        Each subnet and its costs, which include time and memory only with ``measure``.
     """
     for subnet in subnets:
         costs: dict[str, float] = asdict(model.count(subnet))
@@ -41,10 +41,11 @@ def profile(
 
 
 def untrained(config: Config, vocab_size: int) -> tuple[Transducer, SearchSpace]:
-    """The model of a configuration with random weights, and its search space.
+    """Build the model of a configuration, with random weights, and its search space.
 
     Raises:
         UserError: the model does not allow a width of the space.
     """
     space = build_space(config.space)
+    # Without a loss, there are no training-only heads, which costs do not count.
     return build_model(config.model, None, vocab_size, space.widths).eval(), space

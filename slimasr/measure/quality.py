@@ -33,7 +33,7 @@ class Quality:
     """The recognition quality of a subnet on one set.
 
     Attributes:
-        wer: word error rate.
+        wer: word error rate, with its bootstrap interval.
         loss: transducer loss per reference token, over the utterances that have a loss (`Batch.unscored`); None if
             there are none, or if it is not finite.
     """
@@ -53,7 +53,14 @@ def measure_quality(
 ) -> Quality:
     """Measure the WER with its bootstrap interval, and the loss; the encoder runs once for both.
 
-    For a model without training-only heads, the loss is that of the full lattice.
+    Args:
+        model: in evaluation mode; the batches are moved to its device. Without training-only heads, the loss is that of
+            the full lattice.
+        subnet: the subnet to measure.
+        batches: the batches of the set.
+        tokenizer: turns labels into text.
+        loss: the loss of the recipe.
+        decoding: the search for the best labels.
 
     Raises:
         UserError: the set is empty or has no word.
@@ -63,6 +70,7 @@ def measure_quality(
 
     def encode(part: Batch) -> EncoderOutput:
         encoder = model.encode(part.x, part.x_lens, subnet)
+        # A part of a longer utterance is among the unscored, so it adds nothing here.
         dev_loss.add(part, subnet, encoder)
         return encoder
 
@@ -86,8 +94,10 @@ class TokenLoss:
         """Add the utterances of a batch that have a loss.
 
         Args:
-            encoder: output for the whole batch.
-            predictor_out: (n, U + 1, P) for the utterances that have a loss, if it has already been computed.
+            batch: the batch; its unscored utterances are skipped.
+            subnet: the subnet that made ``encoder``, None = the max subnet.
+            encoder: encoder output for the whole batch.
+            predictor_out: (n, U + 1, P) for the n utterances that have a loss, None if it has not been computed yet.
         """
         scored = scored_part(batch, encoder)
         if scored is None:
@@ -101,40 +111,52 @@ class TokenLoss:
     @property
     def mean(self) -> float | None:
         """The mean; None if no utterance has a loss, or if the sum is not finite."""
-        return self._total / self._tokens if self._tokens and math.isfinite(self._total) else None
+        if not self._tokens or not math.isfinite(self._total):
+            return None
+        return self._total / self._tokens
 
 
 def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
-    """(T, F) features of concatenated utterances, repeated if necessary and cut to ``seconds``.
+    """Concatenate utterances to (T, F) features of ``seconds``, repeating them if they are too short together.
 
     Raises:
         UserError: the set is empty.
     """
     wanted = round(seconds * FRAMES_PER_SECOND)
-    pieces = list[Tensor]()
+    pieces: list[Tensor] = []
     frames = 0
     for batch in batches:
         for row, length in zip(batch.x, batch.x_lens.tolist(), strict=True):
+            # Padding is left out, so that all of the audio is speech.
             pieces.append(row[:length])
             frames += length
             if frames >= wanted:
+                # The slice is a view; its copy frees the frames beyond it.
                 return torch.cat(pieces)[:wanted].clone()
     if not frames:
         raise UserError("the dev set has no utterance on which subnets could be timed")
-    return torch.cat(pieces).repeat(-(-wanted // frames), 1)[:wanted].clone()
+    # Rounded up
+    repeats = -(-wanted // frames)
+    return torch.cat(pieces).repeat(repeats, 1)[:wanted].clone()
 
 
 def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig, data: str | None = None) -> WerEntry:
-    """The entry of a set in results.json.
+    """Make the entry of a set in results.json.
 
     Args:
+        quality: what was measured on the set.
+        checkpoint: name of the checkpoint that was measured.
+        decoding: the search for the best labels.
         data: fingerprint of the set (`slimasr.data.identity.Identity`), None if it is not known.
     """
     return quality.wer.wer_entry().measured(checkpoint, describe(decoding), data)
 
 
 def loss_objective(model: Transducer, loss: LossConfig) -> Objective:
-    """The objective of a transducer loss; the full-lattice loss if the model lacks the pruned loss's heads."""
+    """Build the objective of a transducer loss.
+
+    Extracted models lack the heads of the pruned loss, so the loss of the full lattice replaces it for them.
+    """
     if loss.transducer == "pruned" and not hasattr(model, "simple_am_head"):
         loss = loss.model_copy(update={"transducer": "full"})
     return Objective(model, loss).eval()

@@ -30,9 +30,9 @@ def measure_slices(
 ) -> Iterator[tuple[Subnet, dict[str, float]]]:
     """Measure the WER of untrained slices of a separate model on dev and test sets, width by width.
 
-    The model's weights are put into a model of the same size whose norms are shared by all widths:
-    parameters and running statistics are sliced by prefix, because there is only one set of them. Results are stored
-    under ``slices`` in results.json and are never part of the Pareto front.
+    The weights are copied into a model of the same size whose norms are shared by all widths: there is one set of norm
+    parameters and running statistics, of which a slice uses the first channels. Results are stored under ``slices`` in
+    results.json and are never part of the Pareto front.
 
     Args:
         experiment: a separate model.
@@ -42,13 +42,14 @@ def measure_slices(
         notes: receives what is unusual about the sets, before the first width is measured.
 
     Yields:
-        The slice and its WER in percent per set.
+        Each slice, and its WER in percent by set name.
 
     Raises:
         UserError: the experiment holds a supernet, a width does not give whole channel numbers, or a set cannot be
             read.
     """
     config = experiment.config
+    # All sets are checked before any is decoded, which takes minutes.
     sets = (config.data.dev, *config.data.test)
     fingerprints = {name: checked_identity(config, data, name).fingerprint for name in sets}
     for name in sets:
@@ -62,6 +63,7 @@ def _measure(
 ) -> Iterator[tuple[Subnet, dict[str, float]]]:
     config = experiment.config
     tokenizer = experiment.tokenizer
+    """Measure the slices; ``fingerprints`` maps the names of the sets to their fingerprints."""
     model = _shared_norms(experiment, widths)
     for subnet in map(Subnet, widths):
         entries: dict[str, WerEntry] = {}
@@ -69,16 +71,19 @@ def _measure(
             batches = eval_batches(config, data, name, tokenizer, config.decoding.batch_seconds)
             quality = measure_quality(model, subnet, batches, tokenizer, config.loss, config.decoding)
             entries[name] = wer_entry(quality, experiment.checkpoint, config.decoding, fingerprint)
-        update_results(experiment.dir, Results(slices={subnet.id: SubnetEntry(subnet=subnet, wer=entries)}))
-        yield subnet, {name: entry.wer for name, entry in entries.items()}
+        entry = SubnetEntry(subnet=subnet, wer=entries)
+        # After every width, so that a kill loses no finished one.
+        update_results(experiment.dir, Results(slices={subnet.id: entry}))
+        yield subnet, {name: measured.wer for name, measured in entries.items()}
 
 
 def _shared_norms(experiment: Experiment, widths: Sequence[float]) -> Transducer:
-    """The separate model with norms shared by all widths, so that it can run at widths for which it was not trained."""
+    """Rebuild the separate model with norms that all widths share, so that it runs at widths it was not trained for."""
     if experiment.space.count() != 1:
         raise UserError(f"--slice: {experiment.dir} holds a supernet, not a separate model: name another experiment")
     config = experiment.config
     encoder = config.model.encoder.model_copy(update={"norm": "shared"})
+    # The loss decides which training-only heads the model has: they must be those of the checkpoint.
     loss = config.loss if experiment.model.has_training_heads else None
     model = build_model(
         config.model.model_copy(update={"encoder": encoder}),
@@ -86,5 +91,6 @@ def _shared_norms(experiment: Experiment, widths: Sequence[float]) -> Transducer
         experiment.tokenizer.vocab_size,
         sorted({1.0, *widths}, reverse=True),
     ).eval()
+    # A separate model has one set of norms, under the names that shared norms have, so its weights fit.
     load_weights(model, experiment.model.state_dict(), experiment.dir / "final.pt")
     return model

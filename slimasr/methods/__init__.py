@@ -21,19 +21,19 @@ METHODS: dict[str, tuple[type[MethodSection], type[Method]]] = {
 
 
 def method_class(config: Config) -> type[Method]:
-    """The class of the method that a recipe names under ``method.kind``."""
+    """Return the class of the method that a recipe names under ``method.kind``."""
     section, method = METHODS[config.method.kind]
     assert isinstance(config.method, section)
     return method
 
 
 def build_method(config: Config, space: SearchSpace) -> Method:
-    """The method that a recipe names under ``method.kind``."""
+    """Build the method that a recipe names under ``method.kind``."""
     return method_class(config).from_config(config, space)
 
 
 def resolve_config(config: Config) -> tuple[Config, str | None]:
-    """The configuration that is trained, and the id of the subnet whose stand-alone model it describes, if any.
+    """Return the configuration that is trained, and the id of the subnet whose stand-alone model it describes, if any.
 
     Raises:
         UserError: a setting of the method does not fit the search space.

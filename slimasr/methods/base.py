@@ -1,7 +1,7 @@
-"""The Method protocol: a training method is a plan for each step, plus what it hooks into.
+"""The Method protocol: a training method makes a plan for each step, and may hook into the trainer at fixed points.
 
-The trainer calls a method at fixed points and knows no method by name; a method never sees the trainer. A new paper is
-one module beside this one that overrides what it needs.
+The trainer knows no method by name, and a method never sees the trainer. A new paper is one more module in this package
+that overrides what it needs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from slimasr.supernet.subnet import Subnet
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward and backward of a step.
+    """One forward and backward pass of a step.
 
     Attributes:
-        subnet: what runs.
+        subnet: the subnet that runs.
         losses: loss name (`Objective` lists them) -> weight.
         rows: indices of the batch's utterances, None = all.
         teacher: index of an earlier pass of the plan whose detached output this one learns from.
         taps: encoder layers whose hidden states the losses need.
-        role: the name its losses are logged under, None = the subnet's id.
+        role: the name under which its losses are logged, None = the subnet's id.
     """
 
     subnet: Subnet
@@ -46,21 +46,20 @@ class Pass:
 
     @property
     def name(self) -> str:
-        """What the pass is called in logs."""
+        """Name of the pass in logs."""
         return self.subnet.id if self.role is None else self.role
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where the run is.
+    """The position of the run.
 
     Attributes:
-        step: optimiser steps done. Seeds follow from it; what depends on how far the run is uses `planned` or
-            `progress`.
+        step: optimiser steps done. Seeds follow from it; schedules use `planned` or `progress` instead.
         epoch: the running epoch, counted from 1.
         total_steps: optimiser steps of the whole run, as planned when it began.
         rng: seeded by run seed and step: equal on all ranks and after a resume.
-        position: planned steps done (`slimasr.training.plan`), None = ``step``: the run is as it was planned.
+        position: planned steps done (`slimasr.training.plan`), None = ``step``, as in a run that goes as planned.
         stride: planned steps that this step advances.
     """
 
@@ -84,7 +83,7 @@ class StepContext:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters of the method itself, and how the optimiser treats them."""
+    """Parameters that belong to the method, and how the optimiser treats them."""
 
     name: str
     parameters: Sequence[nn.Parameter]
@@ -101,7 +100,7 @@ class Phase:
         optimizer_id: which optimiser, with its history, trains in this phase. A phase with another id than the one
             before begins with a new optimiser; phases that share an id share its history. Checkpoints hold it.
         optimizer: its settings, None = the recipe's.
-        schedule: of the learning rate, None = the recipe's.
+        schedule: schedule of the learning rate, None = the recipe's.
         lr_scale: factor on the learning rate.
     """
 
@@ -130,7 +129,7 @@ class Method(nn.Module, ABC):
         share_predictor: bool = False,
         share_encoder: bool = False,
     ) -> None:
-        """A method on a search space.
+        """Create a method on a search space.
 
         Args:
             losses: loss names and weights of the recipe, as `objective.loss_weights` returns them.
@@ -147,7 +146,7 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> Method:
-        """The method as a recipe describes it; override it when the method has settings.
+        """Build the method from a recipe; override it when the method has settings.
 
         Raises:
             UserError: a setting does not fit the search space.
@@ -156,7 +155,7 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def resolve(cls, config: Config) -> tuple[Config, str | None]:
-        """The configuration that is trained, and the id of the subnet whose stand-alone model it describes.
+        """Return the configuration that is trained, and the id of the subnet whose stand-alone model it describes.
 
         Default: the recipe's own configuration, which describes a supernet (None).
 
@@ -167,21 +166,21 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
-        """The passes of this step, in running order."""
+        """Return the passes of this step, in running order; a teacher comes before its students."""
 
     def evaluated(self) -> list[Subnet]:
-        """Subnets validated each epoch; default: all of the space, which is too many for most spaces of layers."""
+        """Return the subnets validated each epoch; default: the whole space, too many for most spaces of layers."""
         return list(self.space)
 
     def calibrated(self) -> list[Subnet]:
-        """Subnets over which batch norms are estimated at the end; those of one width share their statistics.
+        """Return the subnets over which batch norms are estimated at the end; those of one width share statistics.
 
         Norms that none of these subnets runs are estimated over the largest subnet of each width.
         """
         return self.evaluated()
 
     def normalizer(self, batch: Batch) -> float:
-        """The weight of this batch among all batches of the step; default: its tokens.
+        """Return the weight of this batch among all batches of the step; default: its tokens.
 
         The step's loss is the weighted mean of its batches' losses. With tokens as weights, a loss per token is one sum
         over all processes and accumulated batches, divided by all their tokens.
@@ -189,33 +188,33 @@ class Method(nn.Module, ABC):
         return float(max(1, batch.num_tokens))
 
     def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:
-        """Tensors that stand in for the objective's parameters in this pass (``functional_call``); default none."""
+        """Return tensors that replace parameters of the objective in this pass (``functional_call``); default none."""
         return {}
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The method's own trainable parameters; default none."""
+        """Return the method's own trainable parameters; default none."""
         return []
 
     def batch_key(self) -> str | None:
-        """Supervision field (``language``, ``speaker``) that all cuts of a batch must share; None = mixed."""
+        """Return the supervision field (``language``, ``speaker``) that a batch's cuts must share; None = mixed."""
         return None
 
     def phase(self, epoch: int) -> Phase:
-        """How an epoch (counted from 1) is optimised."""
+        """Return how an epoch (counted from 1) is optimised."""
         return Phase()
 
     def after_backward(self, objective: Objective, context: StepContext) -> None:
-        """Called when all gradients of the step are summed and reduced, before clipping."""
+        """Run after all gradients of the step are summed and reduced, before clipping; default: nothing."""
 
     def update_masks(self, objective: Objective, context: StepContext) -> dict[str, Tensor]:
-        """Parameter name -> bool mask of the weights that this step may change; all others may change whole.
+        """Return parameter name -> bool mask of the weights that this step may change; other tensors change whole.
 
         Weights outside a mask keep their value and optimiser state bit for bit: neither momentum nor decay moves them.
         """
         return {}
 
     def after_step(self, objective: Objective, context: StepContext) -> None:
-        """Called after the optimiser step: pruning, rewinding, freezing."""
+        """Run after the optimiser step, for pruning, rewinding or freezing; default: nothing."""
 
     def run(
         self,
@@ -227,16 +226,20 @@ class Method(nn.Module, ABC):
     ) -> StepReport:
         """Run the step's passes, each one forward and one backward, so that memory holds one graph at a time.
 
-        What `share_encoder` and `share_predictor` declare runs once, before all passes, and backward after them.
-        Override this method when passes share other computation.
+        A shared encoder or predictor (`share_encoder`, `share_predictor`) runs once: forward before all passes, and
+        backward after them. Override this method when passes share other computation.
 
         Args:
+            objective: model and losses.
+            batch: this process's batch, on its device.
+            context: the position of the run.
             normalizer: sum of `normalizer` over all processes and accumulated batches.
             backward: accumulates the gradient of a loss, scaled for mixed precision.
         """
         plan = self.plan(batch, context)
         encoder = self._shared_encoder(objective, batch, plan) if self.share_encoder else None
         predictor = SharedPredictor(objective, batch) if self.share_predictor else None
+        # The losses of a pass are means over its batch; the fraction makes them summands of the mean over all batches.
         fraction = self.normalizer(batch) / normalizer
         teachers = {item.teacher for item in plan}
         report = StepReport()
@@ -253,9 +256,11 @@ class Method(nn.Module, ABC):
                 predictor_out=None if predictor is None else predictor.output_of(item.rows, part),
             )
             output = self.forward_pass(objective, item, part, context, inputs)
+            # The backward pass comes at once: the next pass begins without the graph of this one.
             backward(weigh(output, item, part, report) * fraction)
             # A finished pass that teaches nobody frees its graph.
             outputs.append(output.detach() if number in teachers else PassOutput())
+        # The passes have gathered their gradients in the leaves of the shared tensors, which go on from there.
         for shared in (encoder, predictor):
             if shared is not None:
                 shared.backward()
@@ -269,10 +274,14 @@ class Method(nn.Module, ABC):
         context: StepContext,
         inputs: PassInputs | None = None,
     ) -> PassOutput:
-        """The losses of one pass on its ``part`` of the batch, through `substitutes` where the method has any.
+        """Compute the losses of one pass on its ``part`` of the batch, with `substitutes` if the method has any.
 
         Args:
-            inputs: what the pass is given, None = nothing; its taps are the pass's own.
+            objective: model and losses.
+            item: the pass.
+            part: the utterances of the pass.
+            context: the position of the run.
+            inputs: inputs of the pass, None = nothing; its taps are replaced by those of ``item``.
         """
         inputs = replace(inputs or PassInputs(), taps=item.taps)
         args = (part, item.subnet, tuple(item.losses), context.progress, inputs)
@@ -282,30 +291,41 @@ class Method(nn.Module, ABC):
         return torch.func.functional_call(objective, stand_ins, args)
 
     def _shared_encoder(self, objective: Objective, batch: Batch, plan: Sequence[Pass]) -> SharedEncoder:
-        taps = {layer for item in plan for layer in (*item.taps, *objective.taps_of(item.subnet, tuple(item.losses)))}
+        """Run the encoder once, keeping every layer whose hidden states any pass needs."""
+        taps: set[int] = set()
+        for item in plan:
+            taps.update(item.taps, objective.taps_of(item.subnet, tuple(item.losses)))
         return SharedEncoder(objective, batch, [item.subnet for item in plan], taps)
 
 
 def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:
-    """The weighted mean of one pass's losses, a scalar, noted in the report with the ids of non-finite utterances."""
+    """Return the weighted mean of one pass's losses, a scalar, and add them to the report.
+
+    The report also gets the ids of the utterances whose losses are not finite.
+    """
+    # Losses and units are (L, N), for L losses.
     names = list(output.losses)
     losses = torch.stack([output.losses[name].detach() for name in names])
     units = torch.stack([output.units[name] for name in names]).to(losses)
+    # Only losses with a weight count, because the others do not reach the gradient.
     bad = ~torch.isfinite(losses[[names.index(name) for name in item.losses]].sum(dim=0))
-    # One transfer from the device, which has to wait for all that was queued there.
+    # One transfer from the device, since each transfer waits for all work queued there: L losses, L units, N flags.
+    count = len(names)
     figures = torch.cat([losses.sum(dim=1), units.sum(dim=1), bad.to(losses)]).tolist()
-    for name, loss, number in zip(names, figures, figures[len(names) :], strict=False):
+    for name, loss, number in zip(names, figures[:count], figures[count : 2 * count], strict=True):
         key = f"{item.name}/{name}"
         report.losses[key] = report.losses.get(key, 0.0) + loss
         report.units[key] = report.units.get(key, 0.0) + number
-    report.nonfinite.extend(name for name, failed in zip(part.ids, figures[2 * len(names) :], strict=True) if failed)
+    flags = zip(part.ids, figures[2 * count :], strict=True)
+    report.nonfinite.extend(utterance for utterance, failed in flags if failed)
     return output.total(item.losses)
 
 
 def teacher_output(output: PassOutput, teacher: Pass, student: Pass) -> PassOutput:
-    """The part of a teacher's output that belongs to the utterances of its student."""
+    """Select the part of a teacher's output that belongs to the utterances of its student."""
     if student.rows == teacher.rows:
         return output
+    # Rows are indices into the batch; a teacher that ran on some rows holds its output in the order of these.
     assert student.rows is not None, "a student's utterances are some of its teacher's"
     rows = student.rows if teacher.rows is None else [teacher.rows.index(row) for row in student.rows]
     return output.select(rows)

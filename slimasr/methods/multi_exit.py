@@ -1,7 +1,7 @@
-"""The full depth and its exits, trained together in one encoder pass: baseline A3 of paper 2.
+"""Multi-exit training: the full depth and its exits share one encoder pass (baseline A3 of paper 2).
 
-Every exit projects the encoder's output for itself and shares predictor and joiner output with the others; after
-training each is a subnet of its own depth.
+Every exit has its own projection of the encoder's output, and shares the predictor and the joiner's output layer with
+the others. After training, each exit is a subnet of its own depth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from slimasr.supernet.subnet import Subnet
 
 
 class MultiExit(Method):
-    """All the recipe's losses at the full depth, and ``exit_weight`` times as much at every exit.
+    """Trains with all losses of the recipe at the full depth, and with ``exit_weight`` times these at every exit.
 
     Frame targets belong to layers, not to exits, and count once. CTC has one head for all depths, so an exit after the
     last layer adds to its weight.
@@ -27,7 +27,11 @@ class MultiExit(Method):
     def __init__(
         self, space: SearchSpace, losses: Mapping[str, float], exits: Sequence[int], config: MultiExitConfig
     ) -> None:
-        """``exits``: the depths after which the model has one."""
+        """Create the method.
+
+        Args:
+            exits: depths (numbers of layers) after which the model has an exit.
+        """
         super().__init__(space, losses, share_predictor=True, share_encoder=True)
         self.exits = tuple(exits)
         self.exit_losses = {name: config.exit_weight * w for name, w in losses.items() if name != "auxiliary"}
@@ -38,7 +42,9 @@ class MultiExit(Method):
         return cls(space, loss_weights(config.loss), config.model.exits, config.method)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
-        # Written out, the path of all layers is the exit after the last one, not the max subnet.
-        paths = {depth: tuple(range(depth)) for depth in self.exits}
-        at_exits = [Pass(Subnet(1.0, path), self.exit_losses, role=f"exit{depth}") for depth, path in paths.items()]
-        return [Pass(self.space.max, self.losses), *at_exits]
+        passes = [Pass(self.space.max, self.losses)]
+        for depth in self.exits:
+            # A path that lists all layers means the exit after the last one; the max subnet has no path.
+            path = tuple(range(depth))
+            passes.append(Pass(Subnet(1.0, path), self.exit_losses, role=f"exit{depth}"))
+        return passes

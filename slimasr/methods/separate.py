@@ -13,11 +13,11 @@ from slimasr.supernet.space import build_space
 
 
 class Separate(Method):
-    """Trains the max subnet of a space that has only that one: the model is built at its own size."""
+    """Trains the max subnet of a space that has only this one, because the model is built at the subnet's size."""
 
     @classmethod
     def resolve(cls, config: Config) -> tuple[Config, str | None]:
-        """A baseline is an ordinary model of one width: the sizes of its subnet become the model's own.
+        """Turn the recipe of a supernet into that of an ordinary model with the sizes of one of its subnets.
 
         Raises:
             UserError: ``method.subnet`` is not in the space, or ``loss.auxiliary`` names a layer that it drops.
@@ -25,6 +25,7 @@ class Separate(Method):
         assert isinstance(config.method, SeparateConfig)
         space = build_space(config.space)
         subnet = space.parse(config.method.subnet)
+        # The only subnet is the whole model, or this configuration has been resolved before.
         if space.count() == 1:
             return config, subnet.id
         model = shrink_model_config(config.model, subnet)
@@ -34,6 +35,7 @@ class Separate(Method):
             raise UserError(
                 f"loss.auxiliary.layers: {subnet.id} has {num_layers} layers, none after the {num_layers}th"
             )
+        # Of the small model, the subnet is the whole network.
         changes = {
             "model": model,
             "space": WidthSpaceConfig(widths=[1.0]),

@@ -14,7 +14,7 @@ from slimasr.supernet.space import SearchSpace
 
 
 class Slimmable(Method):
-    """Equal weights for all subnets of the space; one optimiser step for their summed gradient."""
+    """Trains all subnets of the space with equal weights, with one optimiser step for their summed gradient."""
 
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> Slimmable:

@@ -21,7 +21,7 @@ from slimasr.supernet.subnet import Subnet
 
 
 class Todm(Method):
-    """Max subnet on the whole batch; min subnet and random ones on disjoint parts of it, taught by the max subnet.
+    """Runs the max subnet on the whole batch, and the min subnet and random ones, taught by it, on disjoint parts.
 
     Every subnet's loss is a mean over its own utterances, all weigh the same, and one optimiser step takes the sum
     of their gradients.
@@ -34,7 +34,10 @@ class Todm(Method):
         config: TodmConfig,
         distillation: DistillationConfig | None,
     ) -> None:
-        """``distillation=None``: no subnet is taught (models B0, B1, C).
+        """Create the method.
+
+        Args:
+            distillation: how students are compared with the max subnet; None = no subnet is taught (models B0, B1, C).
 
         Raises:
             UserError: a subnet to validate is not in the space.
@@ -51,8 +54,12 @@ class Todm(Method):
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         weight = self.kd_weight(context.epoch)
-        teacher = 0 if weight > 0 else None
-        losses = self.losses | {"distillation": weight} if weight > 0 else self.losses
+        teacher = None
+        losses = self.losses
+        if weight > 0:
+            # The max subnet is pass 0 of the plan.
+            teacher = 0
+            losses = losses | {"distillation": weight}
         drawn = [self.space.sample(context.rng) for _ in range(self.config.num_random)]
         # A generator of its own: processes whose batches differ in size must go on to draw the same subnets.
         shuffle = random.Random(context.rng.getrandbits(64))
@@ -66,19 +73,22 @@ class Todm(Method):
         return self.validated
 
     def calibrated(self) -> list[Subnet]:
-        """The passes of a step, so that the statistics are those that training has made all subnets used to."""
+        """Return the subnets of a typical step, because training has adapted all subnets to such statistics."""
+        # The seed is constant, so that every calibration of a model uses the same subnets.
         rng = random.Random(0)
         return [self.space.max, self.space.min, *(self.space.sample(rng) for _ in range(self.config.num_random))]
 
     def kd_weight(self, epoch: int) -> float:
-        """Weight of the divergence from the teacher in an epoch; 0 = no teacher."""
+        """Return the weight of the divergence from the teacher in an epoch; 0 = no teacher."""
         if self.distillation is None:
             return 0.0
+        # Phases are in the order of their epochs; one without a weight keeps the weight of the phase before.
         weights = [p.kd_weight for p in self.config.phases if p.epoch <= epoch]
         given = [weight for weight in weights if weight is not None]
         return given[-1] if given else self.distillation.kd_weight
 
     def phase(self, epoch: int) -> Phase:
+        # Settings accumulate over the phases begun so far. A new optimiser gets an id that no other phase has.
         phase = Phase(optimizer_id=optimizer_since(1))
         for begun in self.config.phases:
             if begun.epoch > epoch:
@@ -91,16 +101,21 @@ class Todm(Method):
 
 
 def optimizer_since(epoch: int) -> str:
-    """The id of the optimiser that trains from an epoch on; phases that name no optimiser keep the one before."""
+    """Return the id of the optimiser that trains from an epoch on; phases that name no optimiser keep the last one."""
     return f"from epoch {epoch}"
 
 
 def split(size: int, parts: int, share: float, rng: random.Random) -> list[tuple[int, ...]]:
-    """Random, disjoint parts of ``size`` utterances, each a fraction ``share`` of them and at least one.
+    """Draw random, disjoint parts of ``size`` utterances, each a fraction ``share`` of them and at least one.
 
-    Parts overlap only where there are too few utterances for all of them.
+    Parts overlap only if there are too few utterances for all of them.
     """
     order = list(range(size))
     rng.shuffle(order)
     each = max(1, int(share * size))
-    return [tuple(sorted({order[(part * each + i) % size] for i in range(each)})) for part in range(parts)]
+    chosen = []
+    for part in range(parts):
+        # Behind the last utterance, the parts continue with the first one.
+        places = [(part * each + offset) % size for offset in range(each)]
+        chosen.append(tuple(sorted({order[place] for place in places})))
+    return chosen

@@ -1,1 +1,1 @@
-"""From a batch and a subnet to losses: the model and its losses as one module, and what a teacher hands on."""
+"""The package maps a batch and a subnet to losses: model and losses as one module, and what a teacher passes on."""

@@ -1,4 +1,4 @@
-"""The objective: model and losses as one module, from a batch and a subnet to one loss per utterance."""
+"""The objective joins model and losses in one module, which maps a batch and a subnet to losses per utterance."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from slimasr.supernet.subnet import Subnet
 
 
 class Objective(nn.Module):
-    """Losses of one subnet on one batch. The unit to which ``torch.func.functional_call`` is applied.
+    """The module that computes the losses of one subnet on one batch, and to which ``functional_call`` is applied.
 
-    Loss names: ``transducer`` (full or pruned, as the recipe says), ``ctc``, ``auxiliary`` (frame targets at those of
-    its layers that the subnet runs, summed over layers), and for a pass that has a teacher ``distillation``, whose
+    Loss names: ``transducer`` (full or pruned, see ``loss.transducer``), ``ctc``, ``auxiliary`` (frame targets at those
+    of its layers that the subnet runs, summed over layers), and for a pass that has a teacher ``distillation``, whose
     true value is logged as ``divergence``.
     """
 
@@ -40,9 +40,12 @@ class Objective(nn.Module):
         progress: float = 1.0,
         inputs: PassInputs | None = None,
     ) -> PassOutput:
-        """Losses by name, each (N,) float32 and summed over an utterance.
+        """Compute losses by name, each (N,) float32 and summed over an utterance.
 
         Args:
+            batch: N utterances, each of which has at least one alignment (`scored_part`).
+            subnet: the subnet that runs, None = the whole network.
+            names: the losses to compute; without any, the encoder runs alone.
             progress: fraction of the run done, for the pruned loss's warm-up; 1 = after it.
             inputs: what passes of one step share or learn from each other, None = nothing.
         """
@@ -75,14 +78,15 @@ class Objective(nn.Module):
         return PassOutput(losses, units, encoder, teaching)
 
     def taps_of(self, subnet: Subnet | None, names: Sequence[str]) -> tuple[int, ...]:
-        """Encoder layers whose hidden states the losses of these names need."""
+        """Return the encoder layers, counted from 0, whose hidden states the losses of these names need."""
         if self.config.auxiliary is None or "auxiliary" not in names:
             return ()
+        # Recipes count layers from 1: the state after `count` layers is that of layer count - 1.
         path = self.model.encoder.path_of(subnet)
         return tuple(count - 1 for count in self.config.auxiliary.layers if count - 1 in path)
 
     def _label_units(self, batch: Batch) -> Tensor:
-        """(N,) units of the losses over labels: their tokens, or 1 where the recipe averages over utterances."""
+        """Return (N,) units of the losses over labels: their tokens, or 1 if losses are averaged over utterances."""
         tokens = batch.y_lens.to(torch.float32)
         per_utterance = self.config.distillation is not None and self.config.distillation.per == "utterance"
         return torch.ones_like(tokens) if per_utterance else tokens
@@ -90,29 +94,32 @@ class Objective(nn.Module):
     def _lattice(
         self, batch: Batch, encoder: EncoderOutput, predictor_out: Tensor | None, subnet: Subnet | None
     ) -> Lattice:
+        """Build the lattice, and run the predictor unless the pass shares its output with others."""
         if predictor_out is None:
             predictor_out = self.model.predictor(batch.y)
         return Lattice.of(self.model, batch, encoder, predictor_out, subnet)
 
     def _taught(self, lattice: Lattice, teacher: PassOutput | None) -> Teaching:
-        """What the teacher hands on, at the frames and labels of this pass."""
+        """Cut what the teacher passes on to the frames and labels of this pass."""
+        # A teacher has run on more utterances, some of which may be longer than all of this pass.
         assert teacher is not None and teacher.teaching is not None, "distillation needs a teacher"
         return teacher.teaching.crop(lattice.am.shape[1], lattice.lm.shape[1])
 
     def _transducer(self, lattice: Lattice, taught: Teaching | None, progress: float) -> tuple[Scored, Learnt | None]:
-        """The transducer loss that the recipe asks for, and the distance to a teacher where there is one."""
+        """Compute the configured transducer loss, and the distance to a teacher if there is one."""
         if self.config.transducer == "full":
             logits, learnt = _scores(lattice, None, taught)
             return score_full(lattice, logits, self.config), learnt
         simple, ranges = simple_loss(lattice, self.config)
         if taught is not None and taught.config.lattice == "teacher":
             assert taught.ranges is not None, "a teacher with a pruned loss has a pruned lattice"
+            # `learn` compares ranges by identity: this very tensor makes both losses use the same scores.
             ranges = taught.ranges
         logits, learnt = _scores(lattice, ranges, taught)
         return score_pruned(lattice, logits, simple, ranges, self.config, progress), learnt
 
     def _auxiliary(self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None) -> tuple[Tensor, Tensor]:
-        """(N,) loss, and (N,) frames that have a target."""
+        """Compute the (N,) loss, and count the (N,) frames that have a target."""
         assert batch.alignment is not None, "frame targets need the alignments that loss.auxiliary names"
         targets = frame_targets(batch.alignment, batch.y, encoder.lens, encoder.out.shape[1])
         frames = (targets != IGNORED).sum(dim=1).to(torch.float32)
@@ -123,7 +130,7 @@ class Objective(nn.Module):
 
 
 def _scores(lattice: Lattice, ranges: Tensor | None, taught: Teaching | None) -> tuple[Tensor, Learnt | None]:
-    """The joiner's scores at the nodes at ``ranges`` (None = all), and their distance to a teacher's."""
+    """Compute the joiner's scores at the nodes at ``ranges`` (None = all), and their distance to a teacher's."""
     logits = lattice.logits(ranges)
     if taught is None:
         return logits, None
@@ -131,15 +138,20 @@ def _scores(lattice: Lattice, ranges: Tensor | None, taught: Teaching | None) ->
 
 
 def scored_part(batch: Batch, encoder: EncoderOutput) -> tuple[Batch, EncoderOutput] | None:
-    """The utterances that losses are computed of (`Batch.scored_rows`), with their encoder output; None = none."""
+    """Select the utterances that have losses (`Batch.scored_rows`), with their encoder output; None = there are none.
+
+    Others, such as those with more labels than frames, have no alignment, so their loss would be infinite.
+    """
     rows = batch.scored_rows
     if len(rows) == len(batch):
         return batch, encoder
-    return (batch.select(rows), encoder.select(rows)) if rows else None
+    if not rows:
+        return None
+    return batch.select(rows), encoder.select(rows)
 
 
 def loss_weights(config: LossConfig) -> dict[str, float]:
-    """Names and weights of the losses that every subnet is trained and validated with."""
+    """Return names and weights of the losses with which every subnet is trained and validated."""
     weights = {"transducer": 1.0}
     if config.ctc_weight > 0:
         weights["ctc"] = config.ctc_weight

@@ -1,4 +1,4 @@
-"""What one forward pass of the objective may be given, and what it returns."""
+"""The inputs that one forward pass of the objective accepts besides its batch, and its output."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from slimasr.objective.teaching import Teaching
 
 @dataclass(frozen=True)
 class PassOutput:
-    """What one forward pass returns.
+    """The output of one forward pass.
 
     Attributes:
         losses: name -> (N,), summed over an utterance. Names without a weight are for the logs.
         units: name -> (N,), how many tokens or lattice nodes each of them sums over.
         encoder: the encoder's output.
-        teaching: what the pass hands to its students, where any was announced.
+        teaching: what the pass passes on to its students; None unless ``PassInputs.teaches`` was set.
     """
 
     losses: dict[str, Tensor] = field(default_factory=dict)
@@ -29,17 +29,20 @@ class PassOutput:
     teaching: Teaching | None = None
 
     def total(self, weights: Mapping[str, float]) -> Tensor:
-        """The weighted sum of the losses' means per unit, a scalar."""
+        """Return the weighted sum of the losses' means per unit, a scalar."""
+        # Each loss is divided by its own units. At least one unit: a batch may have no token, or no aligned frame.
         means = [w * self.losses[name].sum() / self.units[name].sum().clamp(min=1) for name, w in weights.items()]
         return torch.stack(means).sum()
 
     def detach(self) -> PassOutput:
-        """The same values outside the graph: what a teacher hands on."""
+        """Return the same values outside the graph, as a teacher passes them on."""
+        # Units are counts and teaching is computed without a graph, so neither holds one.
         losses = {name: value.detach() for name, value in self.losses.items()}
-        return replace(self, losses=losses, encoder=None if self.encoder is None else self.encoder.detach())
+        encoder = None if self.encoder is None else self.encoder.detach()
+        return replace(self, losses=losses, encoder=encoder)
 
     def select(self, rows: Sequence[int]) -> PassOutput:
-        """The utterances with these indices."""
+        """Select the utterances with these indices."""
         index = list(rows)
         return PassOutput(
             {name: value[index] for name, value in self.losses.items()},
@@ -51,14 +54,14 @@ class PassOutput:
 
 @dataclass(frozen=True)
 class PassInputs:
-    """What a pass is given besides its batch and its subnet; whatever is None the pass computes itself.
+    """The inputs of a pass besides its batch and its subnet. The pass computes itself whatever is None.
 
     Attributes:
         taps: encoder layers whose hidden states the output holds; an ``encoder`` that is given has its own.
         teacher: detached output, for the utterances of this pass, of the pass that teaches it.
-        teaches: later passes learn from this one, as ``loss.distillation`` says.
-        encoder: output of the encoder for the pass's subnet, where passes share it.
-        predictor_out: (N, U + 1, P) output of the predictor, where passes share it.
+        teaches: whether later passes learn from this one (``loss.distillation``).
+        encoder: output of the encoder for the pass's subnet, if passes share it.
+        predictor_out: (N, U + 1, P) output of the predictor, if passes share it.
     """
 
     taps: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""The transducer's lattice in one pass: joint scores on the whole of it or on a pruned band, and its loss."""
+"""The transducer's lattice in one pass: the joiner's scores at all nodes or in a pruned band, and the loss."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Lattice:
     def of(
         cls, model: Transducer, batch: Batch, encoder: EncoderOutput, predictor_out: Tensor, subnet: Subnet | None
     ) -> Lattice:
-        """The lattice of a subnet's encoder output and the (N, U + 1, P) predictor output."""
+        """Build the lattice of a subnet's encoder output and the (N, U + 1, P) predictor output."""
         return cls(
             model,
             batch,
@@ -54,29 +54,32 @@ class Lattice:
         )
 
     def logits(self, ranges: Tensor | None) -> Tensor:
-        """(N, T, S, V) scores at the (N, T, S) positions, None = (N, T, U + 1, V) at all of them."""
+        """Compute (N, T, S, V) scores at the (N, T, S) positions, None = (N, T, U + 1, V) at all of them."""
         if ranges is None:
+            # (N, T, 1, J) and (N, 1, U + 1, J) broadcast over the nodes.
             return cast(Tensor, self.model.joiner(self.am.unsqueeze(2), self.lm.unsqueeze(1)))
         am, lm = transducer.do_rnnt_pruning(self.am, self.lm, ranges)
         return cast(Tensor, self.model.joiner(am, lm))
 
     def positions(self, ranges: Tensor | None) -> Tensor:
-        """(N, T, S) label positions of the nodes."""
+        """Return the (N, T, S) label positions of the nodes, from 0 (no label emitted) to U."""
         if ranges is not None:
             return ranges
         count = self.lm.shape[1]
         return torch.arange(count, device=self.lm.device).expand(*self.am.shape[:2], count)
 
     def valid(self, ranges: Tensor | None) -> Tensor:
-        """(N, T, S) bool: nodes inside an utterance's own frames and labels."""
+        """Return which nodes are inside an utterance's own frames and labels, (N, T, S) bool."""
+        # Columns 2 and 3 of the limits are U and T of each utterance. Position U is inside: all labels are emitted.
         frames = torch.arange(self.am.shape[1], device=self.am.device)
         in_time = frames < self.limits[:, 3, None]
         return in_time.unsqueeze(2) & (self.positions(ranges) <= self.limits[:, 2, None, None])
 
     def next_tokens(self, ranges: Tensor | None) -> Tensor:
-        """(N, T, S) the reference's next token at each node, -1 behind its last one."""
+        """Return the reference's next token at each node, (N, T, S), -1 after its last one."""
         positions = self.positions(ranges)
         ended = positions >= self.limits[:, 2, None, None]
+        # One more column, so that position U can be gathered; its value is masked below.
         labels = torch.nn.functional.pad(self.batch.y, (0, 1))
         tokens = labels.gather(1, positions.clamp(max=labels.shape[1] - 1).flatten(1)).view_as(positions)
         return tokens.masked_fill(ended, -1)
@@ -84,8 +87,10 @@ class Lattice:
 
 @dataclass(frozen=True)
 class Scored:
-    """The (N,) transducer loss of a pass, and the nodes and scores that it was computed from; ``ranges`` None = all
-    nodes."""
+    """The (N,) transducer loss of a pass, and the nodes and scores from which it was computed.
+
+    ``ranges`` is None if these are all nodes.
+    """
 
     loss: Tensor
     lattice: Lattice
@@ -94,7 +99,7 @@ class Scored:
 
 
 def score_full(lattice: Lattice, logits: Tensor, config: LossConfig) -> Scored:
-    """The transducer loss over all nodes, from their (N, T, U + 1, V) scores."""
+    """Compute the transducer loss over all nodes, from their (N, T, U + 1, V) scores."""
     loss = transducer.rnnt_loss(
         logits,
         lattice.batch.y,
@@ -111,7 +116,7 @@ def score_full(lattice: Lattice, logits: Tensor, config: LossConfig) -> Scored:
 def score_pruned(
     lattice: Lattice, logits: Tensor, simple: Tensor, ranges: Tensor, config: LossConfig, progress: float
 ) -> Scored:
-    """Simple and pruned loss, weighted as the warm-up says.
+    """Add the simple and the pruned loss, weighted by the progress of the warm-up.
 
     Args:
         logits: (N, T, S, V) scores at the positions kept.
@@ -130,13 +135,16 @@ def score_pruned(
         reduction="none",
         backend=config.backend,
     )
+    # Early in training the simple loss, which chooses the positions, has weight 1 and the pruned one 0.1. At the end of
+    # the warm-up, the weights are `simple_scale` and 1.
     faded = 1.0 if config.warmup == 0 else min(1.0, progress / config.warmup)
     simple_scale = 1.0 - faded * (1.0 - config.simple_scale)
     return Scored(simple_scale * simple + (0.1 + 0.9 * faded) * pruned, lattice, logits, ranges)
 
 
 def simple_loss(lattice: Lattice, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """The (N,) smoothed loss of the additive joiner, and the (N, T, S) positions that it keeps for the real one."""
+    """Compute the (N,) smoothed loss of the additive joiner, and the (N, T, S) positions kept for the full joiner."""
+    # The gradients are occupation probabilities of the arcs, which show where the full joiner is needed.
     model = lattice.model
     limits = lattice.limits
     loss, (px_grad, py_grad) = transducer.rnnt_loss_smoothed(
@@ -158,6 +166,6 @@ def simple_loss(lattice: Lattice, config: LossConfig) -> tuple[Tensor, Tensor]:
 
 
 def boundary(encoder_out_lens: Tensor, y_lens: Tensor) -> Tensor:
-    """(N, 4) int64 rows ``[0, 0, U, T]``: where each utterance's lattice begins and ends."""
+    """Return (N, 4) int64 rows ``[0, 0, U, T]``: where each utterance's lattice begins and ends."""
     zeros = torch.zeros_like(y_lens)
     return torch.stack([zeros, zeros, y_lens, encoder_out_lens], dim=1).to(torch.int64)

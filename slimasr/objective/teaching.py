@@ -1,4 +1,4 @@
-"""What a pass of a step hands to the passes that learn from it, node by node of the lattice (paper 2)."""
+"""What a pass of a step passes on to those that learn from it, node by node of the lattice (paper 2)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from slimasr.objective.scores import Lattice, Scored
 
 @dataclass(frozen=True)
 class Teaching:
-    """A teacher's opinion at nodes of the lattice.
+    """A teacher's distributions at nodes of the lattice.
 
     Attributes:
-        config: how its students follow it.
-        classes: the opinion at the (N, T, S) nodes.
-        ranges: (N, T, S) their positions, None = all nodes of the lattice.
+        config: how students are compared with it.
+        classes: its probabilities at the (N, T, S) nodes.
+        ranges: (N, T, S) positions of these nodes, None = all nodes of the lattice.
     """
 
     config: DistillationConfig
@@ -35,12 +35,12 @@ class Teaching:
     ranges: Tensor | None
 
     def select(self, rows: Sequence[int]) -> Teaching:
-        """The utterances with these indices."""
+        """Select the utterances with these indices."""
         index = torch.as_tensor(list(rows), device=self.classes.index.device)
         return self._map(lambda nodes: nodes[index])
 
     def crop(self, frames: int, positions: int) -> Teaching:
-        """The first frames and label positions, all that a batch of shorter utterances has.
+        """Keep the first frames and label positions, which are all that a batch of shorter utterances has.
 
         A band wider than the lattice begins at position 0 on every frame, so its first positions are the lattice's.
         """
@@ -53,13 +53,15 @@ class Teaching:
 
 @torch.no_grad()
 def teach(config: DistillationConfig, scored: Scored) -> Teaching:
-    """The opinion of a pass, for later ones to learn from."""
+    """Keep the distributions of a pass for those that learn from it."""
     lattice = scored.lattice
     ranges = None if config.lattice == "full" else scored.ranges
+    # With a pruned loss and distillation on the full lattice, the joiner runs again at all nodes.
     logits = scored.logits if ranges is scored.ranges else lattice.logits(ranges)
     if config.classes == "target_blank":
         classes = target_blank_classes(logits, lattice.next_tokens(ranges), lattice.model.blank_id)
         return Teaching(config, classes, ranges)
+    # (N, T, S, 2): the next token and blank are among the classes even if the teacher finds them improbable.
     required = None
     if config.include_target_blank:
         targets = lattice.next_tokens(ranges)
@@ -74,7 +76,7 @@ class Learnt:
     Attributes:
         surrogate: (N,) sums over nodes, whose gradient is the divergence's.
         divergence: (N,) sums over nodes, without gradient.
-        nodes: (N,) how many nodes both sum over; 1 where the recipe sums over nodes (`DistillationConfig.per`).
+        nodes: (N,) how many nodes both sum over; 1 if losses are averaged over utterances (`DistillationConfig.per`).
     """
 
     surrogate: Tensor
@@ -86,16 +88,19 @@ def learn(lattice: Lattice, logits: Tensor, ranges: Tensor | None, teaching: Tea
     """Compare a pass with its teacher.
 
     Args:
+        lattice: the pass's own lattice.
         logits: (N, T, S, V) the pass's scores at the nodes at ``ranges``.
+        ranges: (N, T, S) positions of these nodes, None = all nodes.
         teaching: cut to this pass's utterances, frames and positions.
 
     Returns:
-        The scores to compute the transducer loss from, and nothing else: where both losses are about the same nodes,
-        they share the memory of one gradient (`distil`). And the distance.
+        The scores from which to compute the transducer loss, and nothing else: if both losses are over the same nodes,
+        they share the memory of one gradient (`distil`). The second value is the distance.
     """
     config = teaching.config
     valid = lattice.valid(teaching.ranges)
     divergence = Divergence(config.divergence, config.alpha_min, config.alpha_max, config.iw_clip)
+    # The same tensor, or None on both sides: both losses are over the same nodes, and the joiner runs once.
     if teaching.ranges is ranges:
         logits, surrogate, value = distil(logits, teaching.classes, valid, divergence)
     else:

@@ -1,1 +1,1 @@
-"""Reports: one HTML page, pictures and RESULTS.md, all made from what the exp folders hold."""
+"""Reports: one HTML page, pictures and RESULTS.md, all made from what the experiment folders hold."""

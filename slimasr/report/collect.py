@@ -1,4 +1,4 @@
-"""Experiment folders are collected into one report, from which all tables, pictures and verdicts are made."""
+"""Collect experiment folders into one report, from which all tables, pictures and verdicts are made."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from slimasr.config.model import EncoderConfig
 from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment.folder import needed
+from slimasr.report.architecture import feed_forward
 from slimasr.report.comparison import compare_all
-from slimasr.report.pairs import separate_pairs
+from slimasr.report.pairs import Pair, separate_pairs
 from slimasr.report.papers import Paper
 from slimasr.report.ranking import rank_correlation
 from slimasr.report.records import Study, comparison_of, read_study
@@ -36,7 +37,10 @@ from slimasr.scoring import align
 from slimasr.scoring.icefall import read_recogs
 
 _ENCODER = ("kind", "slimming", "norm", "attention")
+"""Keys of an encoder's configuration that a report shows, as far as the encoder has them."""
+
 _PLOTTED = ("params", "int8_bytes", "macs")
+"""Costs of the candidates of a search that a report keeps."""
 
 Sets = dict[str, Mapping[str, int]]
 """Set -> utterance -> words of its reference."""
@@ -65,7 +69,7 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
             for runs whose folders are elsewhere. A folder takes the place of an experiment of its name in a file.
         recipe: name of the recipe.
         root: folder that paths are written relative to.
-        papers: what names the models of papers, and says what to compare beside separate models.
+        papers: modules that name the models of papers, and that say what to compare besides separate models.
 
     Raises:
         UserError: a folder was not trained or searched, a file is damaged, two folders have the same name or stand for
@@ -74,6 +78,7 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
     runs: dict[str, ReportedRun] = {}
     utterances: Sets = {}
     earlier: list[ComparisonEntry] = []
+    # Files come first, so that a folder replaces an experiment of its name whatever the order of the arguments is.
     for path in experiments:
         if path.is_file():
             file = read_mergeable(path)
@@ -95,11 +100,15 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
     # A comparison that an earlier report made says nothing about a run that a folder has replaced.
     new = {runs[name].role for name in folders}
     kept = [entry for entry in earlier if not new & {entry.a.role, entry.b.role}]
-    sets = {name: utterances[name] for name in sorted(utterances)}
+    sets = dict(sorted(utterances.items()))
+    # Comparisons read the study, so that it is made without them first.
     report = Report(recipe=recipe, experiments=runs, utterances=sets, comparisons=())
     study = read_study(report)
+    # The first experiment names the sets to compare on; sets that a system lacks are left out of its comparisons.
     data = next(iter(configs.values())).data
-    pairs = [*separate_pairs(study.runs), *(pair for paper in papers for pair in paper.pairs(study.runs))]
+    pairs: list[Pair] = list(separate_pairs(study.runs))
+    for paper in papers:
+        pairs += paper.pairs(study.runs)
     comparisons = tuple(compare_all(study, pairs, data.dev, data.test, kept))
     return Collected(
         report.model_copy(update={"comparisons": comparisons}),
@@ -111,10 +120,11 @@ def _note_set(utterances: Sets, name: str, words: Mapping[str, int], where: Path
     """Note the utterances of a set, with the words of their references.
 
     Raises:
-        UserError: another experiment's set of this name is another one.
+        UserError: another experiment has a different set of this name.
     """
     known = utterances.setdefault(name, words)
     if known != words:
+        # Entries that only one of the sets has, and both entries of an utterance whose words differ.
         differing = len(known.items() ^ words.items())
         raise UserError(
             f"{where}: its set {name} is not that of the other experiments ({differing} entries differ); "
@@ -134,16 +144,16 @@ def _with_roles(
     for name, role in roles_of(described, [paper.role for paper in papers]).items():
         changes = {"role": role.name, "model": role.model, "family": role.family, "main": role.is_main}
         # An empty value is left out of the file, unless it replaces one of an earlier report.
-        kept = [key for key, value in changes.items() if value or getattr(runs[name], key)]
-        found[name] = runs[name].model_copy(update={key: changes[key] for key in kept})
+        kept = {key: value for key, value in changes.items() if value or getattr(runs[name], key)}
+        found[name] = runs[name].model_copy(update=kept)
     return found
 
 
 def _refuse_doubles(runs: Mapping[str, ReportedRun]) -> None:
-    """Refuse two runs of one role and seed: they would count as two seeds, whatever their difference is.
+    """Refuse two runs of one role and seed: they would count as two seeds, although their configurations differ.
 
     Raises:
-        UserError: there are two.
+        UserError: two runs have the same role and seed.
     """
     seen: dict[tuple[str, str, int], str] = {}
     for run in runs.values():
@@ -155,45 +165,52 @@ def _refuse_doubles(runs: Mapping[str, ReportedRun]) -> None:
 
 
 def _run(path: Path, root: Path, utterances: Sets) -> ReportedRun:
-    """Read one experiment, whose role is not known yet, and note its sets in ``utterances``."""
+    """Read one experiment and note its sets in ``utterances``. Its role depends on the others and stays empty."""
     config = load_config(needed(path / "config.yaml"))
     results = read_results(path)
     if not results.subnets:
         raise UserError(f"{path}/results.json has no measured subnet: run stage 5 (slimasr-search) first")
     encoder = config.model.encoder
+    traits = {key: getattr(encoder, key) for key in _ENCODER if hasattr(encoder, key)}
     front = Front.read(path)
     run = ReportedRun(
         dir=os.path.relpath(path, root),
         role="",
-        encoder={key: getattr(encoder, key) for key in _ENCODER if hasattr(encoder, key)},
+        encoder=traits,
         layers=tuple(full_layers(encoder)),
         front=() if front is None else front.front,
         curve=read_curve(path),
         config=config.model_dump(mode="json"),
     )
     run = reported(run, results)
-    changes = {
-        "subnets": {key: _with_errors(path, key, entry, utterances) for key, entry in results.subnets.items()},
-        "command": results.command.replace(f"{root.resolve()}{os.sep}", ""),
-    }
-    return _with_search(run.model_copy(update=changes), path, config)
+    subnets = {}
+    for subnet_id, entry in results.subnets.items():
+        subnets[subnet_id] = _with_errors(path, subnet_id, entry, utterances)
+    # Absolute paths of one machine mean nothing to the readers of a committed report.
+    command = results.command.replace(f"{root.resolve()}{os.sep}", "")
+    run = run.model_copy(update={"subnets": subnets, "command": command})
+    return _with_search(run, path, config)
 
 
 def _with_errors(path: Path, subnet_id: str, entry: SubnetEntry, utterances: Sets) -> SubnetEntry:
-    """A copy of a subnet with the errors of every utterance, in the order of ids, where decoding left hypotheses.
+    """Return a copy of a subnet with the errors of every utterance, for the sets whose hypotheses are in the folder.
 
     Raises:
-        UserError: the hypotheses are not those that were scored, or those of another set.
+        UserError: the hypotheses are not those that were scored, or they are those of another set.
     """
     scored = dict(entry.wer)
     for name, wer in entry.wer.items():
         folder = path / "decode" / subnet_id / name
-        if (folder / "recogs").exists():
-            alignments = sorted((align(utterance) for utterance in read_recogs(folder / "recogs")), key=lambda a: a.id)
-            _note_set(utterances, name, {a.id: a.counts().words for a in alignments}, path)
-            errors = tuple(a.counts().errors for a in alignments)
+        recogs = folder / "recogs"
+        if recogs.exists():
+            # In the order of ids, so that entry k is the same utterance in all experiments and in ``utterances``.
+            alignments = sorted(map(align, read_recogs(recogs)), key=lambda alignment: alignment.id)
+            words = {alignment.id: alignment.counts().words for alignment in alignments}
+            _note_set(utterances, name, words, path)
+            errors = tuple(alignment.counts().errors for alignment in alignments)
             _check_scored(folder, wer, sum(errors))
             scored[name] = wer.model_copy(update={"by_utterance": errors})
+    # Setting ``wer`` would write an empty mapping for a subnet that was never scored.
     return entry.model_copy(update={"wer": scored}) if scored else entry
 
 
@@ -201,10 +218,11 @@ def _check_scored(folder: Path, wer: WerEntry, errors: int) -> None:
     """Check that the hypotheses in a folder are those that results.json has scored.
 
     Raises:
-        UserError: they are others.
+        UserError: they are not.
     """
-    how = Decoded.load(folder / Decoded.PLACE)
-    if (errors, how.checkpoint, how.decoding) != (wer.errors, wer.checkpoint, wer.decoding):
+    notes = Decoded.load(folder / Decoded.PLACE)
+    # Equal numbers of errors alone would not do: another checkpoint may make as many.
+    if (errors, notes.checkpoint, notes.decoding) != (wer.errors, wer.checkpoint, wer.decoding):
         raise UserError(
             f"{folder}: not the hypotheses that were scored: run stage 7 (slimasr-score), "
             "and before it stage 6 (slimasr-decode) if the model was trained again"
@@ -213,20 +231,19 @@ def _check_scored(folder: Path, wer: WerEntry, errors: int) -> None:
 
 def full_layers(encoder: EncoderConfig) -> list[dict[str, int]]:
     """Feed-forward module -> channels, for every layer of the max subnet."""
-    return [
-        {module: size for module, size in units.items() if module.startswith("ffn")} for units in encoder.layer_units
-    ]
+    return [feed_forward(units) for units in encoder.layer_units]
 
 
 def _with_search(run: ReportedRun, path: Path, config: Config) -> ReportedRun:
-    """A copy of an experiment with the record of its search, and with how well dev ranks its Pareto front.
+    """Return a copy of an experiment with the record of its search, and with how well dev ranks its Pareto front.
 
-    Nothing is added where the search had no choice.
+    Nothing is added if the search had no choice.
     """
     seen = Candidates.read(path)
     # Options of the search may come from --set; older folders name its kind in the configuration only.
     if seen is None or (seen.kind or config.search.kind) == "exhaustive":
         return run
+    # A single candidate is no choice either.
     if len(seen.candidates) + len(seen.stopped) < 2:
         return run
     front = [found.id for found in run.front]
@@ -246,13 +263,19 @@ def _with_search(run: ReportedRun, path: Path, config: Config) -> ReportedRun:
 
 def _lists(file: Candidates) -> CandidateLists:
     """The candidates of a search as lists, which take less room in a file."""
+    # All lists are in this order: finished candidates first, then those that were stopped early.
     entries: list[FoundEntry | StoppedEntry] = [*file.candidates, *file.stopped]
-    wers = [*(found.wer for found in file.candidates), *(found.wer_at_least for found in file.stopped)]
+    wers = [found.wer for found in file.candidates]
+    wers += [found.wer_at_least for found in file.stopped]
+    # A list needs a value for every candidate, so that only costs that all of them have can be kept.
     counted = set.intersection(*(set(entry.costs) for entry in entries))
+    costs = {}
+    for name in sorted(counted.intersection(_PLOTTED)):
+        costs[name] = tuple(entry.costs[name] for entry in entries)
     return CandidateLists(
         set_name=file.set_name,
         ids=tuple(entry.id for entry in entries),
         wer=tuple(round(wer, 4) for wer in wers),
         stopped=(False,) * len(file.candidates) + (True,) * len(file.stopped),
-        costs={name: tuple(entry.costs[name] for entry in entries) for name in sorted(counted) if name in _PLOTTED},
+        costs=costs,
     )

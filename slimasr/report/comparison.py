@@ -1,4 +1,4 @@
-"""Comparisons of systems over sets and seeds, paired where the errors that each made on every utterance are known."""
+"""Compare systems over sets and seeds; comparisons are paired if the errors on every utterance are known of both."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from slimasr.results.report import ComparisonEntry, SystemEntry
 from slimasr.scoring.bootstrap import difference_interval
 
 Measured = tuple[Run, SubnetRecord]
+"""One seed of a system: the run, and the record of the subnet in it."""
 
 
 def compare_all(
@@ -22,15 +23,17 @@ def compare_all(
     tests: Sequence[str],
     earlier: Iterable[ComparisonEntry] = (),
 ) -> list[ComparisonEntry]:
-    """Every comparison that is asked for and that the runs allow.
+    """Make every wanted comparison that the runs allow.
 
-    Sets that the two systems were decoded on by different searches are left out: the difference would be the search's.
+    A set is left out if the two systems were decoded on it by different searches: the difference would be the
+    search's.
 
     Args:
-        pairs: what is asked for. Of two pairs of the same systems the first one counts.
+        study: the runs, with the errors on every utterance as far as they are known.
+        pairs: the wanted comparisons. Of two pairs of the same systems the first one counts.
         dev: name of the dev set.
         tests: names of the test sets.
-        earlier: comparisons made earlier, of hypotheses that are no longer at hand. They count for more than intervals
+        earlier: comparisons made earlier, of hypotheses that are no longer available. They are preferred to intervals
             that take the systems as independent.
     """
     wanted: dict[tuple[System, System], Pair] = {}
@@ -39,9 +42,15 @@ def compare_all(
     known = {(entry.a.name, entry.b.name): entry for entry in earlier}
     found = []
     for (a, b), pair in wanted.items():
+        # A search chose the subnet for its errors on dev, so that its WER there is biased.
         candidates = tests if pair.chosen else (dev, *tests)
         sets = [name for name in candidates if _decoded_alike(a, b, study, name)]
-        entry = _paired(a, b, study, sets) or _earlier(known.get((a, b)), sets) or _independent(a, b, study, sets)
+        # The narrowest interval first.
+        entry = _paired(a, b, study, sets)
+        if entry is None:
+            entry = _earlier(known.get((a, b)), sets)
+        if entry is None:
+            entry = _independent(a, b, study, sets)
         if entry is not None:
             found.append(entry)
     return found
@@ -55,14 +64,19 @@ def _earlier(entry: ComparisonEntry | None, sets: Sequence[str]) -> ComparisonEn
 
 
 def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> ComparisonEntry | None:
-    """By the errors on every utterance, over all seeds that both systems have.
+    """Compare by the errors on every utterance, over all seeds that both systems have.
 
-    None where these errors are not known, and for a single utterance, which gives no interval.
+    Returns:
+        None if these errors are not known, or if there is a single utterance, which has no interval.
     """
     pairs = _by_seed(a, b, study)
-    common = [name for name in sets if pairs and all(_knows(x, name) and _knows(y, name) for (_, x), (_, y) in pairs)]
+    if not pairs:
+        return None
+    records = [record for pair in pairs for _, record in pair]
+    common = [name for name in sets if all(_knows(record, name) for record in records)]
     if not common:
         return None
+    # (3, N): the utterances of all sets are resampled together.
     counts = np.concatenate([_counts(pairs, study, name) for name in common], axis=1)
     errors_a, errors_b, words = counts
     if len(words) < 2:
@@ -72,7 +86,10 @@ def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> Comparis
 
 
 def _counts(pairs: Sequence[tuple[Measured, Measured]], study: Study, set_name: str) -> np.ndarray:
-    """(3, N): errors of both systems and reference words on every utterance of a set, summed over the seeds."""
+    """(3, N): errors of both systems and reference words on every utterance of a set, summed over the seeds.
+
+    Seeds of one utterance are summed, not concatenated: they are no independent samples of speech.
+    """
     words = np.array(list(study.utterances[set_name].values())) * len(pairs)
     errors_a = np.sum([first.wer[set_name].by_utterance for (_, first), _ in pairs], axis=0)
     errors_b = np.sum([second.wer[set_name].by_utterance for _, (_, second) in pairs], axis=0)
@@ -80,9 +97,9 @@ def _counts(pairs: Sequence[tuple[Measured, Measured]], study: Study, set_name: 
 
 
 def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> ComparisonEntry | None:
-    """By the WERs' own intervals, of the first seed that both systems have, as if their errors were independent.
+    """Compare by the intervals of the two WERs, for the first common seed, as if the errors were independent.
 
-    They are not: both stumble over the same utterances, so that the interval is wider than a paired one.
+    They are not: the same utterances are hard for both systems, so that the interval is wider than a paired one.
     """
     pairs = _by_seed(a, b, study)
     if not pairs:
@@ -92,9 +109,10 @@ def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> Com
     if not common:
         return None
     wers = [(first.wer[name], second.wer[name]) for name in common]
-    counts = np.array([[x.errors, y.errors, x.words] for x, y in wers]).T
+    # (3, sets), as for single utterances above.
+    counts = np.array([[ours.errors, theirs.errors, ours.words] for ours, theirs in wers]).T
     errors_a, errors_b, words = counts
-    # Half-widths in errors rather than percent: those of independent sums add up as squares.
+    # Half-widths as numbers of errors (times 100) rather than rates: those of independent sums add up as squares.
     halves = np.array([0.5 * (wer.high - wer.low) * wer.words for both in wers for wer in both])
     middle = 100.0 * float((errors_a - errors_b).sum() / words.sum())
     half = float(np.sqrt(np.square(halves).sum()) / words.sum())
@@ -110,7 +128,12 @@ def _entry(
     counts: np.ndarray,
     interval: tuple[float, float],
 ) -> ComparisonEntry:
-    """``counts``: (3, N) errors of both systems and reference words, over anything that can be summed."""
+    """Make the entry of a comparison.
+
+    Args:
+        counts: (3, N) errors of both systems and reference words, over anything that can be summed.
+        interval: ends of the difference's interval in points.
+    """
     errors_a, errors_b, words = map(float, counts.sum(axis=1))
     return ComparisonEntry(
         a=SystemEntry(role=a[0], subnet=a[1]),
@@ -127,8 +150,11 @@ def _entry(
 
 def _by_seed(a: System, b: System, study: Study) -> list[tuple[Measured, Measured]]:
     """Both systems, once for every seed that both were trained with."""
-    pairs = product(_of(study.runs, a), _of(study.runs, b))
-    return [(x, y) for x, y in pairs if x[0].seed == y[0].seed]
+    found = []
+    for ours, theirs in product(_of(study.runs, a), _of(study.runs, b)):
+        if ours[0].seed == theirs[0].seed:
+            found.append((ours, theirs))
+    return found
 
 
 def _of(runs: Sequence[Run], system: System) -> list[Measured]:
@@ -141,7 +167,8 @@ def _of(runs: Sequence[Run], system: System) -> list[Measured]:
 def _decoded_alike(a: System, b: System, study: Study, set_name: str) -> bool:
     """Whether all runs of both systems that were decoded on a set were decoded by one search."""
     records = [record for system in (a, b) for _, record in _of(study.runs, system)]
-    return len({record.wer[set_name].decoding for record in records if set_name in record.wer}) <= 1
+    decodings = {record.wer[set_name].decoding for record in records if set_name in record.wer}
+    return len(decodings) <= 1
 
 
 def _knows(record: SubnetRecord, set_name: str) -> bool:

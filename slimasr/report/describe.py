@@ -1,14 +1,15 @@
-"""All pictures of a study, as descriptions: WER against cost, searches, energy, training, architectures."""
+"""Describe all pictures of a study: WER against cost, searches, energy, training, architectures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 
+from slimasr.report.architecture import Layer
 from slimasr.report.deployment import energy_of_deployments
 from slimasr.report.families import Family, families, line_name
 from slimasr.report.picture import COLORS, Axis, Bar, Chart, Drawing, Panel, Picture, Point, Series, Strip
-from slimasr.report.records import Run, Study, SubnetRecord
+from slimasr.report.records import Run, Study, SubnetRecord, Wer
 from slimasr.results.report import CandidateLists
 from slimasr.supernet.cost import COST_UNITS, CostUnit
 
@@ -16,6 +17,8 @@ COSTS = tuple(COST_UNITS[name] for name in ("params", "int8_bytes", "macs", "rtf
 """Costs that hover text names."""
 
 SIZE = COSTS[0]
+"""The cost that pictures of several models are plotted against."""
+
 SEARCHED = COSTS[:2]
 """Costs that the candidates of a search are plotted against."""
 
@@ -23,20 +26,26 @@ PLOTTED = COSTS[:4]
 """Costs that the measured subnets are plotted against."""
 
 DEPLOYMENTS = 30
+"""Largest number of deployed models in the picture of energy."""
+
 MODULE_COLORS = ("#0072b2", "#56b4e9")
+"""Colours of the first and the second feed-forward module of a layer."""
+
 MODULE_GAP = 0.025
 """Space between two modules of a layer, as a fraction of the strip's width."""
 
 MOST_STRIPS = 12
+"""Most subnets whose architectures are drawn side by side."""
 
 
 def result_pictures(study: Study, set_name: str) -> list[Picture]:
-    """Pictures of everything but the training; WERs are on ``set_name``, those of a search on its dev set."""
+    """Describe everything but the training. WERs are on ``set_name``, those of a search on its dev set."""
     return [*_searches(study), *_costs(study, set_name), *_models(study, set_name), *_energy(study)]
 
 
 def _costs(study: Study, set_name: str) -> list[Picture]:
     """WER against every cost that was measured; of searched supernets only the main one of each family."""
+    # Fronts of all searched supernets would hide each other. `_models` has a picture of its own for them.
     main = [family.main for family in families(study.runs)]
     shown = [run for run in study.runs if run.candidates is None or run in main]
     note = "Bars: 95 % bootstrap intervals of the WER. Lines join the subnets of one training run."
@@ -56,25 +65,32 @@ def _models(study: Study, set_name: str) -> list[Picture]:
         series = _cost_series(family.runs, set_name, SIZE, bars=False)
         if series and len({run.role for run in family.runs if run.candidates is not None}) > 1:
             name = _numbered("models", len(pictures))
+            # The first family of a report has no name.
             title = f"All models, {family.name}: " if family.name else "All models: "
             pictures.append(_cost_picture(name, title, note, set_name, SIZE, series))
     return pictures
 
 
 def _cost_picture(name: str, title: str, note: str, set_name: str, cost: CostUnit, series: Sequence[Series]) -> Picture:
+    """A picture of one chart; ``title`` is what its title begins with."""
     y = Axis(f"WER on {set_name}", "%", from_zero=True)
-    return Picture(name, (_chart(f"{title}{y.title} against {cost.title}", note, _axis(cost), y, series),))
+    chart = _chart(f"{title}{y.title} against {cost.title}", note, _axis(cost), y, series)
+    return Picture(name, (chart,))
 
 
 def _cost_series(runs: Sequence[Run], set_name: str, cost: CostUnit, bars: bool) -> list[Series]:
     """A line per role and seed; separate models of one seed are points without a line."""
     series: list[Series] = []
     styles = _line_styles()
-    for name in dict.fromkeys(line_name(run, runs) for run in runs):
-        mates = [run for run in runs if line_name(run, runs) == name]
+    # A supernet has a name of its own here, whereas all separate models of a role and seed share one.
+    by_name: dict[str, list[Run]] = {}
+    for run in runs:
+        by_name.setdefault(line_name(run, runs), []).append(run)
+    for name, mates in by_name.items():
         on_line, off_front = _cost_points(mates, set_name, cost, bars)
         if not on_line:
             continue
+        # Taken only for lines that are drawn, so that no colour is left out.
         color, dash = next(styles)
         if mates[0].is_separate:
             series.append(Series(name, on_line, "circle-open", color=color))
@@ -84,6 +100,7 @@ def _cost_series(runs: Sequence[Run], set_name: str, cost: CostUnit, bars: bool)
             series.append(Series(name, on_line, "circle", dash, color, labelled=labelled))
         if off_front:
             off_name = f"{name}, not on the Pareto front"
+            # Pictures without bars have many lines, whose legend would get too long.
             series.append(Series(off_name, off_front, "diamond-open", color=color, group=name, in_legend=bars))
     return series
 
@@ -91,7 +108,7 @@ def _cost_series(runs: Sequence[Run], set_name: str, cost: CostUnit, bars: bool)
 def _cost_points(
     runs: Sequence[Run], set_name: str, cost: CostUnit, bars: bool
 ) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
-    """The measured subnets, cheapest first; apart from them, those of a search that are not on its Pareto front."""
+    """The measured subnets, cheapest first; in a list of their own, those of a search that are not on its front."""
     on_line: list[Point] = []
     off_front: list[Point] = []
     for run in runs:
@@ -100,15 +117,27 @@ def _cost_points(
             if wer is None or cost.cost not in record.costs:
                 continue
             interval = (wer.low, wer.high) if bars else None
-            hover = (
-                f"<b>{run.name}: {run.label(record)}</b>",
-                f"WER on {set_name}: {wer} %, {wer.errors} errors in {wer.words} words",
-                *(f"{c.title}: {_value(record, c):.3g} {c.unit}" for c in COSTS if c.cost in record.costs),
-            )
+            hover = _hover(run, record, set_name, wer)
             point = Point(_value(record, cost), wer.wer, run.label(record), interval, hover)
-            is_off = run.candidates is not None and run.front and record.id not in run.front
-            (off_front if is_off else on_line).append(point)
+            # The max and min subnets of a search are measured even if they are not on its front. Files of older
+            # versions have no front; then all subnets are on the line.
+            if run.candidates is not None and run.front and record.id not in run.front:
+                off_front.append(point)
+            else:
+                on_line.append(point)
     return _by_x(on_line), _by_x(off_front)
+
+
+def _hover(run: Run, record: SubnetRecord, set_name: str, wer: Wer) -> tuple[str, ...]:
+    """Name, WER and all measured costs of a subnet, line by line."""
+    lines = [
+        f"<b>{run.name}: {run.label(record)}</b>",
+        f"WER on {set_name}: {wer} %, {wer.errors} errors in {wer.words} words",
+    ]
+    for cost in COSTS:
+        if cost.cost in record.costs:
+            lines.append(f"{cost.title}: {_value(record, cost):.3g} {cost.unit}")
+    return tuple(lines)
 
 
 def _searches(study: Study) -> list[Picture]:
@@ -119,13 +148,16 @@ def _searches(study: Study) -> list[Picture]:
         panels = []
         y = None
         for family in families(study.runs):
+            # The main supernet comes first (False before True), because the page shows the first panel.
             for run in sorted(family.runs, key=lambda run: run is not family.main):
                 seen = run.candidates
-                if seen is not None and cost.cost in seen.costs:
-                    rounded = ", weights rounded to int8" if run.int8_search else ""
-                    y = y or Axis(f"WER on {seen.set_name}{rounded}", "%", from_zero=True)
-                    series = _search_series(run, seen, family, cost)
-                    panels.append(Panel(line_name(run, study.runs), series))
+                if seen is None or cost.cost not in seen.costs:
+                    continue
+                # All panels share one pair of axes, which the first search names.
+                rounded = ", weights rounded to int8" if run.int8_search else ""
+                y = y or Axis(f"WER on {seen.set_name}{rounded}", "%", from_zero=True)
+                series = _search_series(run, seen, family, cost)
+                panels.append(Panel(line_name(run, study.runs), series))
         if y is not None:
             click = " Click a name to show or hide a search." if len(panels) > 1 else ""
             title = f"Search: {y.title} against {cost.title}"
@@ -135,13 +167,19 @@ def _searches(study: Study) -> list[Picture]:
 
 
 def _search_series(run: Run, seen: CandidateLists, family: Family, cost: CostUnit) -> tuple[Series, ...]:
+    """The series of one search. Empty ones are left out, except for the Pareto front."""
     finished: list[Point] = []
     stopped: list[Point] = []
     for name, wer, value, is_stopped in zip(seen.ids, seen.wer, seen.costs[cost.cost], seen.stopped, strict=True):
-        (stopped if is_stopped else finished).append(Point(value / cost.divisor, wer, name))
+        point = Point(value / cost.divisor, wer, name)
+        if is_stopped:
+            stopped.append(point)
+        else:
+            finished.append(point)
     separate = []
     for mate in family.dedicated:
         for record in mate.subnets:
+            # The WER of stage 5, decoded as the candidates were, is to be preferred to that of stage 6.
             known = record.searched_wer
             if known is None and seen.set_name in record.wer:
                 known = record.wer[seen.set_name].wer
@@ -154,11 +192,11 @@ def _search_series(run: Run, seen: CandidateLists, family: Family, cost: CostUni
         Series("Pareto front", front, "circle", "solid"),
         Series("separate models", tuple(separate), "x-thin", color="#000000", shared=True),
     )
-    return tuple(one for one in series if one.points or one.line)
+    return tuple(each for each in series if each.points or each.line)
 
 
 def _energy(study: Study) -> list[Picture]:
-    """What 1 to 30 deployed models take, where all runs of a family were metered, or timed on one kind of device."""
+    """What 1 to 30 deployed models take, for families whose runs were all metered, or timed on one kind of device."""
     note = "A separate model of any size is assumed to cost the mean of those trained here."
     pictures: list[Picture] = []
     for family in families(study.runs):
@@ -169,10 +207,12 @@ def _energy(study: Study) -> list[Picture]:
         train = run.energy["train"]
         search = run.energy["search"]
         compared = energy_of_deployments(train, search, alone, DEPLOYMENTS)
+        # Some runs held GPUs and others did not.
         if compared is None:
             continue
         unit, rows = compared
         metered = unit == "kWh"
+        quantity = "Energy" if metered else unit
         name = line_name(run, study.runs)
         separate = tuple(Point(row.models, row.separate) for row in rows)
         supernet = tuple(Point(row.models, row.supernet) for row in rows)
@@ -180,7 +220,7 @@ def _energy(study: Study) -> list[Picture]:
             Series("a separate training for each", separate, line="solid", color=COLORS[1]),
             Series(f"one supernet and its search ({name})", supernet, line="solid", color=COLORS[0]),
         ]
-        title = f"{'Energy' if metered else unit} for deployed models: {name}"
+        title = f"{quantity} for deployed models: {name}"
         y = Axis("energy" if metered else "time, energy not metered", unit, from_zero=True)
         chart = _chart(title, note, Axis("deployed models"), y, series)
         pictures.append(Picture(_numbered("energy", len(pictures)), (chart,)))
@@ -188,8 +228,9 @@ def _energy(study: Study) -> list[Picture]:
 
 
 def training_pictures(study: Study) -> list[Picture]:
-    """Dev WER and dev loss over epochs: by role, and for max and min of all searched supernets of a family."""
+    """Describe dev WER and dev loss over epochs: by role, and for max and min of a family's searched supernets."""
     charts: list[Chart] = []
+    # A supernet without a search has few subnets, so that its chart shows all of them.
     for role in dict.fromkeys(run.role for run in study.runs if run.candidates is None):
         runs = study.with_role(role)
         several = len({run.seed for run in runs}) > 1
@@ -198,38 +239,48 @@ def training_pictures(study: Study) -> list[Picture]:
             seed = f", seed {run.seed}" if several else ""
             lines += [(run.label(record) + seed, run, record) for record in run.subnets]
         charts += _curves(role, lines)
+    # Searched supernets are compared with each other: a line each, in one chart for max and one for min.
     for family in families(study.runs):
         runs = [run for run in family.runs if run.candidates is not None and run.subnets]
         title = f"searched supernets, {family.name}" if family.name else "searched supernets"
-        charts += _curves(f"{title}, max subnet", [(line_name(run, runs), run, run.largest) for run in runs])
-        charts += _curves(f"{title}, min subnet", [(line_name(run, runs), run, run.smallest) for run in runs])
+        largest = [(line_name(run, runs), run, run.largest) for run in runs]
+        smallest = [(line_name(run, runs), run, run.smallest) for run in runs]
+        charts += _curves(f"{title}, max subnet", largest)
+        charts += _curves(f"{title}, min subnet", smallest)
     return [Picture("training", tuple(charts))] if charts else []
 
 
 def _curves(title: str, lines: Sequence[tuple[str, Run, SubnetRecord]]) -> list[Chart]:
-    """A chart of WER and one of loss with a line for each (name, run, subnet); none where nothing was logged."""
+    """A chart of WER and one of loss with a line for each (name, run, subnet); no chart if nothing was logged."""
     charts = []
+    # The keys are the ends of names in the training's log.
     axes = {"wer": Axis("dev WER", "%", log=True), "transducer": Axis("dev loss", "nats per token", log=True)}
     for key, y in axes.items():
         series = []
+        # Styles never end. A subnet has the same style in both charts.
         for (name, run, record), (color, dash) in zip(lines, _line_styles(), strict=False):
             logged = f"{record.id}/{key}"
-            points = tuple(Point(p.epoch, p.values[logged]) for p in run.curve if logged in p.values)
+            seen = [validation for validation in run.curve if logged in validation.values]
+            points = tuple(Point(validation.epoch, validation.values[logged]) for validation in seen)
             if points:
                 series.append(Series(name, points, line=dash, color=color))
         charts.append(_chart(f"{title}: {y.title}", "", Axis("epoch"), y, series))
+    # Both charts or none, so that PNG files have them side by side.
     return charts if any(chart.panels[0].series for chart in charts) else []
 
 
 def architecture_drawings(study: Study, set_name: str) -> list[Drawing]:
-    """The Pareto fronts of the families' main supernets, evenly thinned out to at most `MOST_STRIPS` subnets each."""
+    """Describe the Pareto fronts of the families' main supernets, thinned out to at most `MOST_STRIPS` subnets each."""
     drawings: list[Drawing] = []
     for family in families(study.runs):
         run = family.main
         front = [] if run is None else [record for record in run.front_records if record.architecture]
         if run is None or not front:
             continue
-        layers = [layer for record in run.subnets for layer in record.architecture if layer]
+        # Of all measured subnets, so that a full bar is the same width in all pictures of a supernet.
+        layers: list[Layer] = []
+        for record in run.subnets:
+            layers += [layer for layer in record.architecture if layer]
         modules = tuple(layers[0])
         widest = max(size for layer in layers for size in layer.values())
         shown = _thinned(front)
@@ -247,13 +298,23 @@ def architecture_drawings(study: Study, set_name: str) -> list[Drawing]:
 
 
 def _strip(run: Run, record: SubnetRecord, set_name: str, modules: int, widest: int) -> Strip:
-    part = 1.0 / modules
-    full = part - (MODULE_GAP if modules > 1 else 0.0)
+    """The strip of one subnet.
+
+    Args:
+        modules: number of feed-forward modules in a layer, whose bars stand side by side.
+        widest: channels that fill a bar.
+    """
+    slot = 1.0 / modules
+    full = slot - (MODULE_GAP if modules > 1 else 0.0)
     bars = []
     for number, layer in enumerate(record.architecture, start=1):
-        for place, (module, channels) in enumerate((layer or {}).items()):
+        # A dropped layer is None and has no bars.
+        for column, (module, channels) in enumerate((layer or {}).items()):
+            length = full * channels / widest
+            color = MODULE_COLORS[column % 2]
             hover = f"layer {number}, {module}: {channels} channels"
-            bars.append(Bar(number, place * part, full * channels / widest, full, MODULE_COLORS[place % 2], hover))
+            bars.append(Bar(number, column * slot, length, full, color, hover))
+    # If max and min are one subnet, it is called max.
     ends = {run.smallest.id: " (min)", run.largest.id: " (max)"}
     lines = [f"{record.params / 1e6:.2f} M{ends.get(record.id, '')}"]
     if set_name in record.wer:
@@ -262,6 +323,7 @@ def _strip(run: Run, record: SubnetRecord, set_name: str, modules: int, widest: 
 
 
 def _thinned(records: Sequence[SubnetRecord]) -> Sequence[SubnetRecord]:
+    """At most `MOST_STRIPS` of the records, evenly spaced, with the first and the last one."""
     if len(records) <= MOST_STRIPS:
         return records
     step = (len(records) - 1) / (MOST_STRIPS - 1)
@@ -269,6 +331,7 @@ def _thinned(records: Sequence[SubnetRecord]) -> Sequence[SubnetRecord]:
 
 
 def _value(record: SubnetRecord, cost: CostUnit) -> float:
+    """A cost in the unit of its axis."""
     return record.costs[cost.cost] / cost.divisor
 
 
@@ -281,7 +344,7 @@ def _by_x(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def _line_styles() -> Iterator[tuple[str, str]]:
-    """Colours and dashes of the lines of a chart: solid ones in all colours, then dashed ones, and so on."""
+    """Yield colours and dashes for the lines of a chart: solid ones in all colours, then dashed ones, and so on."""
     return cycle((color, dash) for dash in ("solid", "dash", "dot") for color in COLORS)
 
 
@@ -291,4 +354,5 @@ def _chart(title: str, note: str, x: Axis, y: Axis, series: Sequence[Series]) ->
 
 
 def _numbered(name: str, number: int) -> str:
+    """The name of a picture in a file's name: ``models``, ``models-2``, and so on."""
     return f"{name}-{number + 1}" if number else name

@@ -9,24 +9,38 @@ import plotly.graph_objects as go
 
 from slimasr.report.picture import COLORS, TRACK, Axis, Chart, Drawing, Panel, Series, Strip
 
+# Ticks of logarithmic axes: 1, 2 and 5 times every power of ten, from 0.0001 to 5000.
 _LOG_TICKS = [digit * 10.0**power for power in range(-4, 4) for digit in (1, 2, 5)]
 
-# Pixels: width of a strip, height of a bar and of the gap between bars, width of the layers' numbers.
-_STRIP, _BAR, _GAP, _NUMBERS = 84.0, 11.0, 4.0, 22.0
+# Sizes of strips in pixels.
+_STRIP = 84.0
+"""Width of a strip."""
+
+_BAR = 11.0
+"""Height of a bar."""
+
+_GAP = 4.0
+"""Height of the gap between two bars."""
+
+_NUMBERS = 22.0
+"""Width of the column with the layers' numbers."""
 
 
 def plotly_figure(chart: Chart) -> go.Figure:
-    """All panels over each other: the first one is shown, a click on a name in the legend shows the others."""
+    """Draw all panels over each other: the first one is shown, a click on a name in the legend shows the others."""
     figure = go.Figure()
+    # Shared series, such as separate models, occur in several panels and are drawn with the first of them.
     drawn: set[Series] = set()
     for number, panel in enumerate(chart.panels):
         for series in panel.series:
             if series not in drawn:
                 visible = True if number == 0 or series.shared else "legendonly"
-                figure.add_scatter(visible=visible, **_trace(chart, panel, series, COLORS[number % len(COLORS)]))
+                color = COLORS[number % len(COLORS)]
+                figure.add_scatter(visible=visible, **_trace(chart, panel, series, color))
             drawn.add(series)
     figure.update_xaxes(_axis(chart.x))
     figure.update_yaxes(_axis(chart.y))
+    # The legend is above the plot and takes about 20 pixels for every entry beyond the first four.
     entries = sum(trace.showlegend for trace in figure.data)
     figure.update_layout(
         template="none",
@@ -45,9 +59,17 @@ def _trace(chart: Chart, panel: Panel, series: Series, panel_color: str) -> dict
     """Options of one plotly trace. A panel with a title has one entry in the legend, at its line."""
     in_panel = bool(panel.title) and not series.shared
     name = f"{panel.title}, {series.name}" if in_panel else series.name
+    # A click on a group's entry in the legend shows or hides all its traces: a whole panel, or a line with the points
+    # that are not on it.
+    group = panel.title if in_panel else series.group or series.name
     color = series.color or panel_color
-    parts = ["lines"] * bool(series.line) + ["markers"] * bool(series.marker)
+    parts = []
+    if series.line:
+        parts.append("lines")
+    if series.marker:
+        parts.append("markers")
     marker: dict[str, Any] = {"symbol": series.marker or None, "size": 9, "color": color}
+    # Plotly draws this symbol by its outline alone, which has no width by default.
     if series.marker == "x-thin":
         marker["line"] = {"width": 2}
     if series.faint:
@@ -64,7 +86,7 @@ def _trace(chart: Chart, panel: Panel, series: Series, panel_color: str) -> dict
         "marker": marker,
         "line": {"color": color, "width": 2, "dash": series.line or None},
         "name": panel.title if in_panel and series.line else name,
-        "legendgroup": panel.title if in_panel else series.group or series.name,
+        "legendgroup": group,
         "showlegend": bool(series.line) if in_panel else series.in_legend,
         "legendrank": 2000 if series.shared else 1000,  # 1000 is the default: shared series come last
         "text": [point.name for point in series.points],
@@ -74,10 +96,12 @@ def _trace(chart: Chart, panel: Panel, series: Series, panel_color: str) -> dict
 
 
 def _hover_template(chart: Chart, series: Series, name: str) -> str:
-    """The points' own text where they have one, else their names and coordinates."""
+    """The points' own text if they have one, else their names and coordinates."""
     if any(point.hover for point in series.points):
         return "%{customdata}<extra></extra>"
     lines = ["<b>%{text}</b>"] if any(point.name for point in series.points) else []
+    # Doubled braces are plotly's own: three decimals, without trailing zeros. The empty <extra> hides the box in which
+    # plotly would repeat the name of the trace.
     lines += [name, f"{chart.y.title}: %{{y:.3~f}} {chart.y.unit}", f"{chart.x.title}: %{{x:.3~f}} {chart.x.unit}"]
     return "<br>".join(lines) + "<extra></extra>"
 
@@ -94,22 +118,22 @@ def _axis(axis: Axis) -> dict[str, Any]:
 
 
 def strips_html(drawing: Drawing) -> str:
-    """The strips as inline SVG pictures that wrap where the page is narrow."""
-    figures = (
-        f'<figure>{_strip_svg(strip, drawing.layers)}<figcaption title="{escape(strip.name)}">'
-        f"{'<br>'.join(map(escape, strip.lines))}</figcaption></figure>"
-        for strip in drawing.strips
-    )
+    """Draw the strips as inline SVG pictures that wrap if the page is narrow."""
+    figures = []
+    for strip in drawing.strips:
+        lines = "<br>".join(map(escape, strip.lines))
+        caption = f'<figcaption title="{escape(strip.name)}">{lines}</figcaption>'
+        figures.append(f"<figure>{_strip_svg(strip, drawing.layers)}{caption}</figure>")
     return f'<div class="strips">{"".join(figures)}</div>'
 
 
 def _strip_svg(strip: Strip, layers: int) -> str:
     step = _BAR + _GAP
+    # In SVG, y grows downwards, and layer 1 is to be at the bottom.
     tops = {layer: (layers - layer) * step + _GAP / 2 for layer in range(1, layers + 1)}
-    shapes = [
-        f'<text x="{_NUMBERS - 6:g}" y="{top + _BAR - 2:g}" text-anchor="end">{layer}</text>'
-        for layer, top in tops.items()
-    ]
+    shapes = []
+    for layer, top in tops.items():
+        shapes.append(f'<text x="{_NUMBERS - 6:g}" y="{top + _BAR - 2:g}" text-anchor="end">{layer}</text>')
     for bar in strip.bars:
         place = f'x="{_NUMBERS + _STRIP * bar.left:g}" y="{tops[bar.layer]:g}" height="{_BAR:g}"'
         shapes.append(

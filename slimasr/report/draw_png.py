@@ -14,8 +14,9 @@ from slimasr.report.picture import COLORS, TRACK, Chart, Drawing, Panel, Picture
 
 DPI = 160
 MOST_INSIDE = 4
-"""Longer legends stand beside the plot."""
+"""Legends of more entries stand beside the plot."""
 
+# Plotly's names of line and marker styles, which pictures use, as matplotlib has them.
 _LINES = {"": "none", "solid": "-", "dash": "--", "dot": ":"}
 _MARKERS: dict[str, dict[str, Any]] = {
     "": {},
@@ -28,7 +29,7 @@ _MARKERS: dict[str, dict[str, Any]] = {
 
 
 def write_png(drawn: Picture | Drawing, path: Path) -> Path:
-    """Draw into a file; returns its path."""
+    """Draw into a file and return its path."""
     figure = chart_figure(drawn) if isinstance(drawn, Picture) else strips_figure(drawn)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
@@ -36,23 +37,29 @@ def write_png(drawn: Picture | Drawing, path: Path) -> Path:
 
 
 def chart_figure(picture: Picture) -> Figure:
-    """A grid of all panels: of one chart in up to three columns that share their scales, of several in two."""
+    """Draw a grid of all panels: one chart in up to three columns that share their scales, several charts in two."""
     cells = [(chart, panel) for chart in picture.charts for panel in chart.panels]
     one_chart = len(picture.charts) == 1
     columns = min(3 if one_chart else 2, len(cells))
+    # Division that rounds up.
     rows = -(-len(cells) // columns)
+    # Sizes are in inches.
     width, height = (6.4, 4.0) if len(cells) == 1 else (3.8 * columns, 3.0 * rows)
     beside = 2.0 if any(_is_crowded(panel) for _, panel in cells) else 0.0
     figure = Figure(figsize=(width + beside, height), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=one_chart, sharey=one_chart)
+    # The last row need not be full.
     for axes in grid.flat[len(cells) :]:
         axes.set_visible(False)
+    # Shared scales fit all data only once all panels are drawn, so that they are styled in a second loop.
     for axes, (_, panel) in zip(grid.flat, cells, strict=False):
         _draw_panel(axes, panel)
     for number, (chart, panel) in enumerate(cells):
         axes = grid.flat[number]
         _style(axes, chart)
         axes.set_title(panel.title if one_chart else chart.title, fontsize=9.5, loc="left")
+        # With shared scales, only the panels at the bottom and at the left have labels. The lowest panel of a column
+        # may be in the row above the last, where matplotlib would hide its numbers.
         if not one_chart or number + columns >= len(cells):
             axes.set_xlabel(chart.x.label)
             axes.tick_params(labelbottom=True)
@@ -69,6 +76,7 @@ def chart_figure(picture: Picture) -> Figure:
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
+    """Draw all series of a panel, and the names of the points that have no hover text to show them."""
     size = 4.5 if panel.title or _is_crowded(panel) else 6.0
     for series in panel.series:
         style = {"markersize": size, **_MARKERS[series.marker]}
@@ -86,9 +94,10 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             label=series.name if series.in_legend else None,
             **style,
         )
-        for point in series.points if series.labelled else ():
-            place = (point.x, point.y)
-            axes.annotate(point.name, place, (6, 6), textcoords="offset points", fontsize=8, color="#444")
+        if series.labelled:
+            for point in series.points:
+                place = (point.x, point.y)
+                axes.annotate(point.name, place, (6, 6), textcoords="offset points", fontsize=8, color="#444")
 
 
 def _is_crowded(panel: Panel) -> bool:
@@ -97,7 +106,8 @@ def _is_crowded(panel: Panel) -> bool:
 
 
 def _style(axes: Axes, chart: Chart) -> None:
-    """Scales, grid and frame, for panels that are all drawn: limits of shared scales are set by all data."""
+    """Set scales, grid and frame of a panel after all panels are drawn, as all data set the limits of shared scales."""
+    # Margins come first: a lower limit of 0 would be moved by them.
     axes.margins(x=0.08, y=0.08)
     if chart.y.from_zero:
         axes.set_ylim(bottom=0)
@@ -112,7 +122,8 @@ def _style(axes: Axes, chart: Chart) -> None:
 
 
 def _add_common_legend(figure: Figure) -> None:
-    """One legend for all panels, above them."""
+    """Add one legend for all panels, above them."""
+    # By name, as every panel has series of the same names.
     drawn: dict[str, Any] = {}
     for axes in figure.axes:
         handles, names = axes.get_legend_handles_labels()
@@ -121,11 +132,12 @@ def _add_common_legend(figure: Figure) -> None:
 
 
 def strips_figure(drawing: Drawing) -> Figure:
-    """The strips side by side, the layer at the input at the bottom."""
+    """Draw the strips side by side, the layer at the input at the bottom."""
     count = len(drawing.strips)
     figure = Figure(figsize=(0.6 + 1.05 * count, 0.8 + 0.22 * drawing.layers), layout="constrained")
     panels = figure.subplots(1, count, squeeze=False, sharey=True)[0]
     for axes, strip in zip(panels, drawing.strips, strict=True):
+        # The track of the full length is drawn first, the channels that run over it.
         for bar in strip.bars:
             axes.barh(bar.layer, bar.full_length, left=bar.left, height=0.72, color=TRACK)
             axes.barh(bar.layer, bar.length, left=bar.left, height=0.72, color=bar.color)

@@ -33,6 +33,7 @@ class Family:
     @property
     def dedicated(self) -> list[Run]:
         """The plain separate models, which have no losses or options beyond those of their family."""
+        # A role lists what sets a model apart, so the plain models have the shortest one.
         roles = {run.role for run in self.separate}
         plain = min(roles, key=lambda role: (len(role), role), default="")
         return [run for run in self.separate if run.role == plain]
@@ -52,12 +53,16 @@ class Family:
 
 def families(runs: Sequence[Run]) -> list[Family]:
     """The runs family by family, in the order of their first runs."""
-    names = dict.fromkeys(run.family for run in runs)
-    return [Family(name, tuple(run for run in runs if run.family == name)) for name in names]
+    # The keys of a dict are a set that keeps its order.
+    by_name: dict[str, list[Run]] = {}
+    for run in runs:
+        by_name.setdefault(run.family, []).append(run)
+    return [Family(name, tuple(members)) for name, members in by_name.items()]
 
 
 def has_shapes(records: Sequence[SubnetRecord]) -> bool:
     """Whether subnets differ in depth or layer by layer, and not by the width of all layers alone."""
+    # The id of a subnet is its width alone (w0.5), unless it also has a path or units of its own (w1-l4).
     return any(record.architecture and "-" in record.id for record in records)
 
 
@@ -67,6 +72,6 @@ def roles_in(runs: Sequence[Run]) -> list[str]:
 
 
 def line_name(run: Run, runs: Sequence[Run]) -> str:
-    """The role, and the seed where the role has several."""
+    """The role of a run, with its seed if several seeds have this role."""
     seeds = {other.seed for other in runs if other.role == run.role}
     return run.role if len(seeds) == 1 else f"{run.role}, seed {run.seed}"

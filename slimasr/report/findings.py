@@ -1,6 +1,7 @@
 """What a report shows of claims: verdicts, the figures behind them, and tables of their own.
 
-Who judges the claims hands a `Claims` to the writers of the page and of RESULTS.md; the report itself knows none.
+The code that judges the claims passes a `Claims` to the writers of the page and of RESULTS.md; the report itself knows
+no claim.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from slimasr.report.table import Table
 
 
 class Verdict(Enum):
-    """What the figures say of a claim."""
+    """What the figures say about a claim."""
 
     HELD = "held"
     NOT_HELD = "not held"
@@ -32,12 +33,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claims:
-    """Everything that a report shows of claims.
+    """Everything that a report shows about claims.
 
     Attributes:
         findings: the claims in order, each with its verdict.
         tables: tables that only these claims need.
-        reading: how the verdicts are to be read.
+        reading: a text that explains how to read the verdicts.
     """
 
     findings: tuple[Finding, ...]
@@ -46,7 +47,7 @@ class Claims:
 
     @property
     def are_tested(self) -> bool:
-        """Whether at least one claim could be tested: a lone supernet has nothing to be compared with."""
+        """Whether at least one claim could be tested. A single supernet has nothing to be compared with."""
         return any(finding.verdict is not Verdict.NOT_TESTED for finding in self.findings)
 
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, made of tables and interactive plots."""
+"""Render the report's page: one HTML file that needs no network, with tables and interactive plots."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ td.text:first-child, th.text:first-child { position: sticky; left: 0; background
 li { margin: .25rem 0; }
 """
 
-# Drawn once the page is laid out: a plot drawn earlier would keep the width its place had then.
+# The script stands at the end of the page, after the layout: a plot drawn earlier would keep the width its place had
+# then. The figure's data are in the element after that place, so that no names are needed to find them.
 _DRAW = """
 for (const place of document.querySelectorAll(".plot")) {
   const figure = JSON.parse(place.nextElementSibling.textContent);
@@ -59,12 +60,16 @@ def render_page(
     curves: Sequence[Picture],
     findings: Sequence[Finding],
 ) -> str:
-    """The whole page. Everything it shows is inside the file, the plot library too.
+    """Return the whole page. Everything it shows is inside the file, including the plot library.
 
     Args:
-        plots: of the results.
-        drawings: of architectures.
-        curves: of the training.
+        title: the title, as plain text like all other texts here.
+        lead: the sentence below the title.
+        tables: tables without rows are left out by the caller.
+        plots: pictures of the results.
+        drawings: pictures of architectures.
+        curves: pictures of the training.
+        findings: verdicts on claims; empty for a page without claims.
     """
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(lead)}</p>"]
     parts += [_table(table) for table in tables if table.place == "top"]
@@ -81,21 +86,21 @@ def render_page(
     parts += [_table(table) for table in tables if table.place == "bottom"]
     if plots or curves:
         parts.append(f"<script>{_DRAW}</script>")
+    # The plot library takes several megabytes, so that a page without plots does without it.
+    library = plotly.offline.get_plotlyjs() if plots or curves else ""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
-        f"<script>{plotly.offline.get_plotlyjs() if plots or curves else ''}</script>"
+        f"<script>{library}</script>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{"".join(parts)}</body></html>\n'
 
 
 def _table(table: Table) -> str:
+    # CSS classes: columns of words are aligned to the left, columns of figures to the right.
     kinds = ["text" if text else "" for text in table.text_columns()]
-    head = "".join(_cell("th", kind, name) for kind, name in zip(kinds, table.columns, strict=True))
-    rows = "".join(
-        "<tr>" + "".join(_cell("td", kind, cell) for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
-        for row in table.rows
-    )
+    head = _cells("th", kinds, table.columns)
+    rows = "".join(f"<tr>{_cells('td', kinds, row)}</tr>" for row in table.rows)
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return (
         f'<h2>{escape(table.title)}</h2>{note}<div class="scroll"><table><thead><tr>{head}</tr></thead>'
@@ -103,8 +108,12 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(tag: str, kind: str, text: str) -> str:
-    return f'<{tag} class="{kind}">{escape(text)}</{tag}>'
+def _cells(tag: str, kinds: Sequence[str], texts: Sequence[str]) -> str:
+    """A row of cells, ``<th>`` or ``<td>``, each with the class of its column."""
+    cells = []
+    for kind, text in zip(kinds, texts, strict=True):
+        cells.append(f'<{tag} class="{kind}">{escape(text)}</{tag}>')
+    return "".join(cells)
 
 
 def _grid(pictures: Sequence[Picture]) -> str:
@@ -116,6 +125,7 @@ def _plot(chart: Chart) -> str:
     figure = plotly_figure(chart)
     if not figure.data:
         return ""
+    # Inside a script element "</" could end it; in JSON "<\/" means the same.
     data = figure.to_json().replace("</", "<\\/")
     note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
     return (
@@ -132,6 +142,7 @@ def _drawing(drawing: Drawing) -> str:
 def _findings(findings: Sequence[Finding]) -> str:
     items = []
     for finding in findings:
+        # Names of CSS classes cannot have spaces: "not held" has the class "not-held".
         css = finding.verdict.value.replace(" ", "-")
         evidence = "".join(f"<li>{escape(line)}</li>" for line in finding.evidence)
         items.append(

@@ -1,9 +1,9 @@
-"""Which systems a report compares: every supernet with the separate models of its subnets.
+"""Pair the systems that a report compares: every supernet with the separate models of its subnets.
 
-A separate model is compared with the same subnet where the supernet has measured it. A subnet that no search has
-measured has the nearest size for a partner: the largest subnet of the Pareto front that is not larger. Where a search
-chose the subnet, the comparison is over the test sets alone, as the dev set made the choice; max and min subnets and
-those of an exhaustive search are nobody's choice and are compared over all sets.
+A separate model is compared with the subnet of its own architecture if the supernet's results have it. Otherwise it is
+compared with the nearest size: the largest subnet of the Pareto front that is not larger than the model. If a search
+chose the subnet, the comparison is over the test sets alone, because the choice was made on dev. Max and min subnets
+and those of an exhaustive search were not chosen and are compared over all sets.
 """
 
 from __future__ import annotations
@@ -49,14 +49,16 @@ class Match:
     @property
     def pair(self) -> Pair:
         """The two systems."""
-        theirs = self.model.role, self.model.separate_of or ""
-        return Pair((self.supernet.role, self.subnet.id), theirs, self.chosen)
+        ours = (self.supernet.role, self.subnet.id)
+        theirs = (self.model.role, self.model.separate_of or "")
+        return Pair(ours, theirs, self.chosen)
 
 
 def separate_pairs(runs: Sequence[Run]) -> Iterator[Pair]:
-    """Every supernet against the separate models of its family, role by role and size by size."""
+    """Pair every supernet with the separate models of its family, role by role and size by size."""
     for family in families(runs):
         for role in roles_in(family.supernets):
+            # A system is a role and a subnet id, so the first seed stands for all: comparisons pool the seeds.
             supernet = next(run for run in family.supernets if run.role == role)
             for other in roles_in(family.separate):
                 models = [run for run in family.separate if run.role == other]
@@ -65,10 +67,14 @@ def separate_pairs(runs: Sequence[Run]) -> Iterator[Pair]:
 
 
 def matches(supernet: Run, models: Sequence[Run]) -> list[Match]:
-    """A supernet against separate models of one role, the largest model first. Models without a partner are left out.
+    """Match a supernet with separate models of one role, the largest model first.
 
     Args:
-        models: of several seeds of one size one is enough.
+        supernet: one seed of it.
+        models: the separate models; one seed of each size is enough.
+
+    Returns:
+        The matches. A model is left out if the supernet has no subnet to compare it with.
     """
     if not supernet.subnets:
         return []
@@ -83,12 +89,16 @@ def matches(supernet: Run, models: Sequence[Run]) -> list[Match]:
 
 def _match(supernet: Run, model: Run) -> Match | None:
     same = supernet.subnet(model.separate_of or "")
+    # Measured whatever its WER is: the choice is not biased, and a comparison on dev is fair.
     if same is not None and (is_end(supernet, same) or not supernet.is_searched):
         return Match(supernet, same, model, chosen=False)
+    # A search may have picked this very subnet; the test sets then need to be decoded.
     if same is not None and same.is_decoded:
         return Match(supernet, same, model, chosen=True)
     nearest = not_larger(supernet, model.largest.params)
-    return None if nearest is None else Match(supernet, nearest, model, chosen=not is_end(supernet, nearest))
+    if nearest is None:
+        return None
+    return Match(supernet, nearest, model, chosen=not is_end(supernet, nearest))
 
 
 def is_end(run: Run, record: SubnetRecord) -> bool:
@@ -97,7 +107,9 @@ def is_end(run: Run, record: SubnetRecord) -> bool:
 
 
 def not_larger(run: Run, params: float) -> SubnetRecord | None:
-    """The largest decoded subnet of the front, or max or min, with at most so many parameters."""
+    """Find the largest decoded subnet with at most ``params`` parameters, on the Pareto front or max or min."""
+    # By id, as max and min may be on the front as well.
     known = {record.id: record for record in (*run.front_records, run.largest, run.smallest)}
     fitting = [record for record in known.values() if record.params <= params and record.is_decoded]
+    # Of two subnets of equal size, the one on the front has the lower WER on dev.
     return max(fitting, key=lambda record: (record.params, record.id in run.front), default=None)

@@ -1,4 +1,4 @@
-"""What a report asks of whoever knows a paper's models: what its experiments are called, and what else to compare."""
+"""What a report needs to know about a paper's models: what its experiments are called, and what else to compare."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Paper(Protocol):
     """
 
     def role(self, described: Described, supernets: Sequence[Config]) -> Name | None:
-        """The name of an experiment, None where it is not one of the paper's.
+        """Return the name of an experiment, None if it is not one of the paper's.
 
         Args:
             described: the experiment.
@@ -28,5 +28,5 @@ class Paper(Protocol):
         ...
 
     def pairs(self, runs: Sequence[Run]) -> Iterable[Pair]:
-        """Comparisons that the paper's claims need, besides those with separate models."""
+        """Yield the comparisons that the paper's claims need besides those with separate models."""
         ...

@@ -1,4 +1,4 @@
-"""What a picture shows, as plain data: `draw_html` and `draw_png` draw it, each in its own way."""
+"""What a picture shows, as plain data. `draw_html` and `draw_png` draw it, each in its own way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ TRACK = "#e9edf0"
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a chart; a linear scale may be made to start at zero."""
+    """One axis of a chart.
+
+    Attributes:
+        title: what it shows.
+        unit: unit of the values, empty if they have none.
+        log: whether the scale is logarithmic.
+        from_zero: whether a linear scale starts at zero rather than below the smallest value.
+    """
 
     title: str
     unit: str = ""
@@ -48,14 +55,15 @@ class Series:
     """Points that are drawn alike.
 
     Attributes:
-        name: in the legend.
+        name: text in the legend.
         marker: plotly's name of a symbol, empty for none.
-        line: plotly's name of a dash style, empty where no line joins the points.
-        color: empty for the colour of the panel.
-        group: name of the series that it is shown and hidden with, empty for its own.
+        line: plotly's name of a dash style, empty if no line joins the points.
+        color: CSS colour; empty for the colour of the panel.
+        group: name of the series that it is shown and hidden with; empty if it is shown and hidden alone.
+        in_legend: whether the legend has an entry for it.
         faint: whether its markers are small and translucent, because there are many.
-        labelled: whether names stand next to the points in a file, where there is no hover text.
-        shared: whether it is the same in several panels and belongs to none.
+        labelled: whether the points' names are printed next to them in a PNG file, which has no hover text.
+        shared: whether it is the same in several panels and belongs to none of them.
     """
 
     name: str
@@ -71,8 +79,9 @@ class Series:
 
     @property
     def error_bars(self) -> tuple[list[float], list[float]] | None:
-        """Lengths of the bars below and above the points, None where they have no intervals."""
+        """Lengths of the bars below and above the points, None if the points have no intervals."""
         ends = [(point.y, *point.interval) for point in self.points if point.interval is not None]
+        # A bootstrap interval need not contain the value itself, and matplotlib refuses negative lengths.
         below = [max(0.0, y - low) for y, low, _ in ends]
         above = [max(0.0, high - y) for y, _, high in ends]
         return (below, above) if ends else None
@@ -80,7 +89,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Series that are seen together; the only panel of a chart may have no title."""
+    """Series that are shown together; the only panel of a chart may have no title."""
 
     title: str
     series: tuple[Series, ...]
@@ -107,7 +116,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Bar:
-    """One module of one layer. Layer 1 is at the input; ``left`` and lengths are fractions of the strip's width."""
+    """One module of one layer.
+
+    Attributes:
+        layer: number of the layer; layer 1 is at the input.
+        left: left end, as a fraction of the strip's width.
+        length: length of the filled part for the channels that run, as a fraction of the strip's width.
+        full_length: length of the whole bar, as a fraction of the strip's width.
+        color: CSS colour of the filled part.
+        hover: text that the page shows.
+    """
 
     layer: int
     left: float
@@ -119,7 +137,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class Strip:
-    """The architecture of one subnet: its name, lines of text about it, a bar per module; dropped layers have none."""
+    """The architecture of one subnet.
+
+    Attributes:
+        name: id of the subnet.
+        lines: lines of text below the strip.
+        bars: a bar for every module; dropped layers have none.
+    """
 
     name: str
     lines: tuple[str, ...]
@@ -128,7 +152,15 @@ class Strip:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Strips that share one file, whose name ends in ``name``. ``layers`` counts those of the max subnet."""
+    """Strips that share one file, whose name ends in ``name``.
+
+    Attributes:
+        name: end of the file's name.
+        title: heading on the page and in the file.
+        note: text below the heading on the page.
+        layers: number of layers of the max subnet.
+        strips: the strips from left to right.
+    """
 
     name: str
     title: str

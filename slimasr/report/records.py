@@ -18,11 +18,11 @@ class Wer:
 
     Attributes:
         wer: in percent.
-        interval: 95 % bootstrap interval in percent, None where there is none.
+        interval: ends of the 95 % bootstrap interval in percent, None if there is none.
         errors: word errors.
         words: words of the references.
-        by_utterance: errors in the order of `Study.utterances`, empty where they were not kept.
-        decoding: the search for the words, in words.
+        by_utterance: errors in the order of `Study.utterances`, empty if they were not kept.
+        decoding: description of the search for the words.
     """
 
     wer: float
@@ -53,11 +53,13 @@ class SubnetRecord:
     """One measured subnet.
 
     Attributes:
+        width: fraction of all channels.
         costs: by name, as far as they have been measured.
         wer: by set, as far as sets have been scored.
-        searched_wer: dev WER by which the search chose, None where there was no search.
+        dev_loss: transducer loss on dev per reference token, None if it was not measured.
+        searched_wer: dev WER by which the search chose, None if there was no search.
         int8_wer: by set, of the int8 model in a runtime.
-        int8_file: size of the int8 model in bytes, None where it was not exported.
+        int8_file: size of the int8 model in bytes, None if it was not exported.
         architecture: empty in results that were written without it.
     """
 
@@ -73,12 +75,12 @@ class SubnetRecord:
 
     @property
     def params(self) -> float:
-        """Parameters, 0 where they were not counted."""
+        """Number of parameters, 0 if they were not counted."""
         return self.costs.get("params", 0.0)
 
     @property
     def is_decoded(self) -> bool:
-        """Whether there is a WER beyond the dev set's."""
+        """Whether there is a WER on a set besides dev."""
         return len(self.wer) > 1
 
 
@@ -88,19 +90,19 @@ class Run:
 
     Attributes:
         name: folder name, unique in a report.
-        role: what it stands for: ``slimmable``, ``slimmable, head size``, ``slimmable, shared norm``,
+        role: what the experiment stands for: ``slimmable``, ``slimmable, head size``, ``slimmable, shared norm``,
             ``separate``, ``todm F``, ...
         separate_of: id of the subnet that a separate model stands for, else None.
         slices: untrained slices of a separate full-width model (claim C1.4).
         model: a paper's short name for the model, see `slimasr.report.roles.Role`.
-        family: see there.
-        is_main: see there.
+        family: see `slimasr.report.roles.Role`.
+        is_main: see `slimasr.report.roles.Role`.
         front: ids of the subnets on the Pareto front.
-        int8_search: whether the search saw weights rounded as int8 has them.
-        candidates: every subnet that the search evaluated, None where there was no choice.
-        search: how fast the search was, None where that is not known.
-        rank_correlation: set -> Spearman's correlation of its WERs with dev's over the front, where it exists.
-        energy: what the stages ``train`` and ``search`` took, where it was measured.
+        int8_search: whether the search evaluated weights rounded as in int8.
+        candidates: every subnet that the search evaluated, None if there was no choice.
+        search: how fast the search was, None if that is not known.
+        rank_correlation: set -> Spearman's correlation of its WERs with dev's over the front, if it exists.
+        energy: what the stages ``train`` and ``search`` took, if it was measured.
     """
 
     name: str
@@ -128,7 +130,7 @@ class Run:
 
     @property
     def is_separate(self) -> bool:
-        """Whether this is a model of one size trained alone."""
+        """Whether this is a model of a single size, trained separately."""
         return self.separate_of is not None
 
     @property
@@ -138,32 +140,35 @@ class Run:
 
     @property
     def largest(self) -> SubnetRecord:
-        """The max subnet, or what has been measured of it."""
-        return max(self._counted, key=lambda s: s.params)
+        """The max subnet, or the largest subnet measured."""
+        return max(self._counted, key=lambda record: record.params)
 
     @property
     def smallest(self) -> SubnetRecord:
-        """The min subnet, or what has been measured of it."""
-        return min(self._counted, key=lambda s: s.params)
+        """The min subnet, or the smallest subnet measured."""
+        return min(self._counted, key=lambda record: record.params)
 
     @property
     def _counted(self) -> Sequence[SubnetRecord]:
-        """The subnets that have a size, all where none has."""
-        return [s for s in self.subnets if s.params] or self.subnets
+        """The subnets whose parameters were counted, or all subnets if none were."""
+        return [record for record in self.subnets if record.params] or self.subnets
 
     @property
     def front_records(self) -> list[SubnetRecord]:
-        """The measured subnets of the front, smallest first."""
-        return sorted((s for s in self.subnets if s.id in self.front), key=lambda s: s.params)
+        """The measured subnets of the Pareto front, smallest first."""
+        on_front = [record for record in self.subnets if record.id in self.front]
+        return sorted(on_front, key=lambda record: record.params)
 
     def subnet(self, subnet_id: str) -> SubnetRecord | None:
-        """The record of a subnet of the space; that of a separate model, where it stands for this subnet."""
+        """Find the record of a subnet; in a separate model, that of the subnet which the model stands for."""
         if self.is_separate:
-            return self.subnets[0] if self.subnets and subnet_id == self.separate_of else None
-        return next((s for s in self.subnets if s.id == subnet_id), None)
+            # A separate model has one subnet, its whole network, which is "w1" there whatever its size is.
+            stands_for_it = subnet_id == self.separate_of
+            return self.subnets[0] if self.subnets and stands_for_it else None
+        return next((record for record in self.subnets if record.id == subnet_id), None)
 
     def label(self, record: SubnetRecord) -> str:
-        """The id by which records of one size are joined: a separate model has that of the subnet it stands for."""
+        """The id that all records of one size share: a separate model has that of the subnet it stands for."""
         return self.separate_of if self.separate_of is not None else record.id
 
 
@@ -173,11 +178,15 @@ class Comparison:
 
     Attributes:
         a: role and subnet id of the first system.
-        b: those of the second one.
-        seeds: seeds that both have; their utterances are pooled.
+        b: role and subnet id of the second system.
+        sets: names of the sets, which are pooled.
+        seeds: seeds that both systems have; their utterances are pooled.
+        words: words of the references, counted once for every seed.
+        wer_a: WER of ``a`` in percent.
+        wer_b: WER of ``b`` in percent.
         delta: WER of ``a`` minus WER of ``b``, in points.
-        low: lower end of its 95 % interval.
-        high: upper end of it.
+        low: lower end of the 95 % interval of ``delta``.
+        high: upper end of the 95 % interval of ``delta``.
         paired: whether the interval is that of the paired bootstrap, not that of two independent systems.
     """
 
@@ -199,7 +208,7 @@ class Comparison:
 
 
 def difference_in_words(comparison: Comparison, a: str, b: str) -> str:
-    """Both WERs, their difference and its interval, for systems called ``a`` and ``b``."""
+    """Write out both WERs, their difference and its interval, for systems called ``a`` and ``b``."""
     return f"{a} {comparison.wer_a:.2f} %, {b} {comparison.wer_b:.2f} %, difference {comparison}"
 
 
@@ -208,7 +217,11 @@ class Study:
     """A report in the form that tables, plots and verdicts read.
 
     Attributes:
-        utterances: set -> utterance id -> words of its reference, ids in order.
+        recipe: name of the recipe.
+        runs: the experiments, in the order of the report.
+        comparisons: the comparisons that tables and claims need, as far as the runs allow them.
+        utterances: set -> utterance id -> words of its reference. The order of the ids is that of
+            `Wer.by_utterance`.
     """
 
     recipe: str
@@ -221,12 +234,12 @@ class Study:
         return [run for run in self.runs if run.role == role]
 
     def compare(self, a: tuple[str, str], b: tuple[str, str]) -> Comparison | None:
-        """The comparison of two systems, if both were decoded."""
-        return next((c for c in self.comparisons if (c.a, c.b) == (a, b)), None)
+        """Find the comparison of two systems, in this order; None if it was not made."""
+        return next((found for found in self.comparisons if (found.a, found.b) == (a, b)), None)
 
 
 def read_study(report: Report) -> Study:
-    """The study that a report holds."""
+    """Convert a report to a study."""
     return Study(
         recipe=report.recipe,
         runs=tuple(_run(name, entry) for name, entry in report.experiments.items()),
@@ -245,6 +258,7 @@ def _run(name: str, entry: ReportedRun) -> Run:
         steps=entry.steps,
         train_minutes=entry.train_minutes,
         hardware=entry.hardware,
+        # Null outside a checkout of the code.
         revision=entry.revision or "",
         command=entry.command,
         subnets=_subnets(entry.subnets, entry.layers),
@@ -263,12 +277,18 @@ def _run(name: str, entry: ReportedRun) -> Run:
 
 
 def _subnets(entries: Mapping[str, SubnetEntry], layers: Sequence[Layer]) -> tuple[SubnetRecord, ...]:
-    """Records, widest first, then largest first."""
+    """The records, widest first, then largest first. The id breaks ties, so that tables have one order."""
     records = [_subnet(subnet_id, entry, layers) for subnet_id, entry in entries.items()]
     return tuple(sorted(records, key=lambda record: (-record.width, -record.params, record.id)))
 
 
 def _subnet(subnet_id: str, entry: SubnetEntry, layers: Sequence[Layer]) -> SubnetRecord:
+    """Convert an entry; ``layers`` are those of the max subnet."""
+    int8_wer = {}
+    int8_file = None
+    if entry.int8 is not None:
+        int8_wer = {name: _wer(scored) for name, scored in entry.int8.wer.items()}
+        int8_file = entry.int8.bytes
     return SubnetRecord(
         id=subnet_id,
         width=entry.subnet.width,
@@ -276,8 +296,8 @@ def _subnet(subnet_id: str, entry: SubnetEntry, layers: Sequence[Layer]) -> Subn
         wer={name: _wer(scored) for name, scored in entry.wer.items()},
         dev_loss=entry.dev_loss,
         searched_wer=None if entry.search is None else entry.search.wer,
-        int8_wer={} if entry.int8 is None else {name: _wer(scored) for name, scored in entry.int8.wer.items()},
-        int8_file=None if entry.int8 is None else entry.int8.bytes,
+        int8_wer=int8_wer,
+        int8_file=int8_file,
         architecture=architecture_of(entry.subnet, layers),
     )
 
@@ -287,7 +307,7 @@ def _wer(entry: WerEntry) -> Wer:
 
 
 def comparison_of(entry: ComparisonEntry) -> Comparison:
-    """The comparison that a report holds."""
+    """Convert a report's entry to a comparison."""
     low, high = entry.ci95
     return Comparison(
         a=entry.a.name,

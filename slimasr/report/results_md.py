@@ -1,4 +1,4 @@
-"""RESULTS.md of a recipe, written from its results.json and nothing else."""
+"""Write RESULTS.md of a recipe from its results.json and nothing else."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from slimasr.report.table import Table
 
 
 def render_results(study: Study, source: str, claims: Claims = NO_CLAIMS) -> str:
-    """The Markdown text.
+    """Return the Markdown text.
 
     Args:
         study: what the recipe's results.json holds.
         source: its file name, for the opening line.
-        claims: what is shown of claims.
+        claims: what is shown about claims.
     """
     parts = [
         f"# Results: {study.recipe}\n",
         f"Generated from [{source}]({source}) by `slimasr-report`; do not edit.\n",
-        *(table.markdown() for table in all_tables(study, claims) if table.rows),
-        _claims(claims),
-        _commands(study),
     ]
+    parts += [table.markdown() for table in all_tables(study, claims) if table.rows]
+    parts += [_claims(claims), _commands(study)]
+    # Every part ends in a line break, so that joining them leaves one empty line between two.
     return "\n".join(part for part in parts if part)
 
 

@@ -1,8 +1,8 @@
-"""What every experiment of a report stands for, read from its configuration and never from its name.
+"""Find out what every experiment of a report stands for, from its configuration and never from its name.
 
-Experiments belong to *families*: supernets of equal sizes and the separate models of their subnets. Within one, an
-experiment has the name that a paper has for it, or is called after its method. Supernets of one method are told apart
-by what their configurations do not have in common with the first of them.
+Experiments belong to *families*: supernets of equal sizes and the separate models of their subnets. Within a family,
+an experiment has the name that a paper gives it, or it is called after its method. If several supernets have the same
+method, all but the first are named after the differences of their configurations from the first one.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from slimasr.config.schema import Config
+from slimasr.report.architecture import feed_forward
 
 SEPARATE = "separate"
 
+# Values of a configuration -> how roles and families call them. Other values stand for themselves.
 _WORDS = {
     "per_width": "norms per width",
     "shared": "shared norms",
@@ -31,7 +33,13 @@ _TOLD_APART_BY = {"model", "space", "method", "loss"}
 
 @dataclass(frozen=True)
 class Described:
-    """What a role is made from: the configuration, what a separate model stands for, params by subnet id."""
+    """The facts about an experiment that its role depends on.
+
+    Attributes:
+        config: its resolved configuration.
+        separate_of: id of the subnet that a separate model stands for, None for a supernet.
+        params: parameters by subnet id, 0 if they were not counted.
+    """
 
     config: Config
     separate_of: str | None
@@ -40,10 +48,10 @@ class Described:
 
 @dataclass(frozen=True)
 class Name:
-    """What an experiment is called within its family.
+    """The name of an experiment within its family.
 
     Attributes:
-        words: the parts of the name.
+        words: the parts of the name, which commas will separate.
         model: a paper's short name for the model, if it has one.
         is_main: whether it is a paper's method in full, and not an ablation or baseline.
     """
@@ -54,7 +62,7 @@ class Name:
 
 
 Namer = Callable[[Described, Sequence[Config]], Name | None]
-"""The name of an experiment, given all supernets of its family; None where the namer has none for it."""
+"""Returns the name of an experiment, given all supernets of its family; None if the namer has no name for it."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +70,10 @@ class Role:
     """What an experiment stands for.
 
     Attributes:
-        name: unique among the experiments of a report but for the seed: ``slimmable, head size``, ``todm F``.
-        model: a paper's short name for the model: ``A1``, ``F``; empty where it has none.
-        family: empty for the first family, else its encoder.
-        is_main: whether it is a paper's method in full, and not an ablation or baseline.
+        name: such as ``slimmable, head size`` or ``todm F``; only experiments that differ by their seed share one.
+        model: a paper's short name for the model, such as ``A1`` or ``F``; empty if it has none.
+        family: label of the family after its encoder; empty for the first family.
+        is_main: whether the experiment is a paper's method in full, and not an ablation or baseline.
     """
 
     name: str
@@ -75,13 +83,15 @@ class Role:
 
 
 def roles_of(experiments: Mapping[str, Described], namers: Sequence[Namer] = ()) -> dict[str, Role]:
-    """The role of every experiment, by name.
+    """Return the role of every experiment, by name.
 
     Args:
         experiments: all experiments of a report.
-        namers: asked in this order. The families of the supernets that an earlier one names come first.
+        namers: the first of them that has a name for an experiment gives it. Families whose supernets an earlier namer
+            has named come first.
     """
     keys = {name: _family_key(described, experiments) for name, described in experiments.items()}
+    # Family -> the first namer that named one of its supernets.
     ranks: dict[FamilyKey, int] = {}
     names = {}
     for name, described in experiments.items():
@@ -89,15 +99,17 @@ def roles_of(experiments: Mapping[str, Described], namers: Sequence[Namer] = ())
         mates = [experiments[other] for other in experiments if keys[other] == key]
         supernets = [mate.config for mate in mates if mate.separate_of is None]
         names[name], rank = _named(described, supernets, namers)
+        # Separate models are baselines of several papers, so that they do not say whose family it is.
         if described.separate_of is None:
             ranks[key] = min(rank, ranks.get(key, rank))
+    # Sorting is stable: families of one rank stay in the order of the report.
     in_order = sorted(dict.fromkeys(keys.values()), key=lambda key: ranks.get(key, len(namers)))
     labels = _family_labels(in_order)
     return {name: _role(names[name], labels[keys[name]]) for name in experiments}
 
 
 def _named(described: Described, supernets: Sequence[Config], namers: Sequence[Namer]) -> tuple[Name, int]:
-    """The name of an experiment, and the place of the namer that gave it."""
+    """Return the name of an experiment and the index of its namer, ``len(namers)`` if no namer has a name."""
     for rank, namer in enumerate(namers):
         name = namer(described, supernets)
         if name is not None:
@@ -113,9 +125,9 @@ def _role(name: Name, family: str) -> Role:
 
 
 def separate_words(described: Described, supernets: Sequence[Config]) -> tuple[str, ...]:
-    """The name of a separate model: what it has that the first supernet of its family has not.
+    """Return the name of a separate model: what it has that the first supernet of its family has not.
 
-    A stand-alone model has one width, so how widths would be sliced or normalised does not tell it apart.
+    A stand-alone model has one width, so the settings for slicing and normalising widths do not distinguish it.
     """
     config = described.config
     main = next(iter(supernets), config)
@@ -124,9 +136,10 @@ def separate_words(described: Described, supernets: Sequence[Config]) -> tuple[s
 
 
 def differing_traits(config: Config, main: Config, traits: Iterable[str]) -> tuple[str, ...]:
-    """How an encoder differs from the main one of its family, in words."""
+    """Describe how an encoder differs from the main one of its family."""
     words = []
     for trait in traits:
+        # An encoder need not have all traits: MH-SSM has no attention.
         mine = getattr(config.model.encoder, trait, None)
         if mine is not None and mine != getattr(main.model.encoder, trait, None):
             words.append(in_words(mine))
@@ -134,13 +147,14 @@ def differing_traits(config: Config, main: Config, traits: Iterable[str]) -> tup
 
 
 def in_words(value: object) -> str:
-    """A value of a configuration as a role or a family calls it."""
+    """Return what roles and families call a value of a configuration."""
     return _WORDS.get(str(value), str(value).replace("_", " "))
 
 
 def _supernet_words(config: Config, supernets: Sequence[Config]) -> tuple[str, ...]:
-    """The method, and what differs from the first supernet that was trained by it."""
+    """The method, and the differences from the first supernet that was trained by it."""
     kind: str = config.method.kind
+    # ``supernets`` contains the experiment itself, so that there is always one. It differs from itself in nothing.
     main = next(other for other in supernets if other.method.kind == kind)
     mine = config.model_dump(mode="json", include=_TOLD_APART_BY)
     theirs = main.model_dump(mode="json", include=_TOLD_APART_BY)
@@ -148,8 +162,9 @@ def _supernet_words(config: Config, supernets: Sequence[Config]) -> tuple[str, .
 
 
 def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """The keys whose values differ, each with the first one's value where a word or a number can tell it."""
+    """The keys whose values differ, each with the value of ``mine`` if a word or a number can express it."""
     words = []
+    # The keys of both, in order: sections of different kinds have different keys.
     for key in dict.fromkeys([*mine, *theirs]):
         value = mine.get(key)
         other = theirs.get(key)
@@ -163,16 +178,19 @@ def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str
 
 
 def _key_in_words(key: str, value: object, other: object) -> str:
+    # ``value == False`` would catch the number 0 too, hence ``is``.
     if value is None or value is False or value == []:
         return f"no {key}"
     if value is True:
         return key
+    # A whole section or list is too long for a name.
     if isinstance(value, Mapping | list):
         return f"other {key}" if other else key
     return _WORDS.get(str(value), f"{key} {value}")
 
 
-FamilyKey = tuple[Any, ...]
+FamilyKey = tuple[str, int, int, tuple[int, ...]]
+"""What the supernets of a family have in common, see `_sizes`."""
 
 
 def _family_key(described: Described, experiments: Mapping[str, Described]) -> FamilyKey:
@@ -180,36 +198,46 @@ def _family_key(described: Described, experiments: Mapping[str, Described]) -> F
     if described.separate_of is None:
         return _sizes(described.config)
     supernets = [other for other in experiments.values() if other.separate_of is None]
+    # Separate models have sizes of their own; without a supernet they all go into one family.
     if not supernets:
         return _sizes(next(iter(experiments.values())).config)
-    own = described.params.values()
-    same = [supernet for supernet in supernets if supernet.params.get(described.separate_of) in own]
+    # Best evidence first: the subnet of this id has exactly as many parameters as the model; then a supernet that can
+    # hold such a subnet, as a search need not have measured it; then any supernet.
+    sizes = described.params.values()
+    same = [supernet for supernet in supernets if supernet.params.get(described.separate_of) in sizes]
     possible = [supernet for supernet in supernets if _may_hold(supernet.config, described)]
     fitting = same or possible or supernets
     return _sizes(fitting[0].config)
 
 
 def _sizes(config: Config) -> FamilyKey:
+    """Kind of the encoder, channels, layers, and channels of the feed-forward modules."""
     encoder = config.model.encoder
-    return encoder.kind, encoder.d_model, encoder.num_layers, encoder.ffn_dim
+    # Not all units: supernets that differ in the number of their heads alone are variants within one family.
+    feed_forward_sizes = tuple(feed_forward(encoder.unit_sizes).values())
+    return encoder.kind, encoder.d_model, encoder.num_layers, feed_forward_sizes
 
 
 def _may_hold(supernet: Config, described: Described) -> bool:
-    """Whether a separate model can be one of a supernet's, judged without its size."""
+    """Whether a separate model can be a subnet of a supernet, judged without its parameters."""
     assert described.separate_of is not None
     ours = described.config.model.encoder
     theirs = supernet.model.encoder
     has_layers = supernet.space.kind == "layers"
-    return ours.kind == theirs.kind and has_layers == ("-" in described.separate_of) and ours.d_model <= theirs.d_model
+    # Ids of subnets with a choice of layers or units have a dash (w1-l4), those of plain widths have none (w0.5).
+    is_shaped = "-" in described.separate_of
+    return ours.kind == theirs.kind and has_layers == is_shaped and ours.d_model <= theirs.d_model
 
 
 def _family_labels(keys: Sequence[FamilyKey]) -> dict[FamilyKey, str]:
     """A label for every family, empty for the first one."""
     labels: dict[FamilyKey, str] = {}
+    first_kind = keys[0][0] if keys else ""
     for key in keys:
         kind, channels, layers, _ = key
         label = in_words(kind)
-        if labels and (label in labels.values() or kind == keys[0][0]):
+        # The encoder's kind is not enough if an earlier family has it, the first one included, whose label is empty.
+        if labels and (label in labels.values() or kind == first_kind):
             label = f"{label} of {layers} layers, {channels} channels"
         labels[key] = label if labels else ""
     return labels

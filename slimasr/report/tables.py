@@ -14,6 +14,7 @@ from slimasr.supernet.front import Measurement
 from slimasr.supernet.subnet import Subnet
 
 MOST_ROWS_ON_TOP = 40
+"""Longer tables stand below the plots of the page."""
 
 COSTS = ("params", "int8_bytes", "macs", "rtf", "peak_memory")
 """Costs that a table of results shows."""
@@ -25,17 +26,20 @@ UNLIKE = "Systems decoded by different searches are not compared."
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the table of subnets."""
+    """A column of the table of subnets: its heading, and the text of its cell for a subnet of a run."""
 
     title: str
     cell: Callable[[Run, SubnetRecord], str]
 
 
 def subnet_table(study: Study) -> Table:
-    """Every subnet of every run: its architecture, whether it is on the front, WERs, also in int8, and costs."""
+    """Make the table of all subnets: architecture, whether on the Pareto front, WERs, also in int8, and costs."""
     columns = _subnet_columns(study)
     titles = [column.title for column in columns]
-    rows = [tuple(column.cell(run, record) for column in columns) for run in study.runs for record in run.subnets]
+    rows = []
+    for run in study.runs:
+        for record in run.subnets:
+            rows.append(tuple(column.cell(run, record) for column in columns))
     notes = ["WER with 95 % bootstrap interval; sizes are those of the stand-alone model."]
     if "front" in titles:
         notes.append(f"{ON_FRONT} = on the Pareto front of its experiment (dev WER against cost).")
@@ -48,6 +52,7 @@ def subnet_table(study: Study) -> Table:
 
 
 def _subnet_columns(study: Study) -> list[_Column]:
+    """The columns, without those that would be empty in every row."""
     int8 = _int8_sets(study)
     columns = [
         _Column("experiment", lambda run, _: run.name),
@@ -65,6 +70,9 @@ def _subnet_columns(study: Study) -> list[_Column]:
     return columns
 
 
+# A function for each column that depends on a name: lambdas inside a loop would all see the last name.
+
+
 def _wer_column(set_name: str) -> _Column:
     return _Column(f"{set_name} WER %", lambda _, record: wer_cell(record.wer, set_name))
 
@@ -78,6 +86,7 @@ def _cost_column(cost: str) -> _Column:
 
 
 def _front_cell(run: Run, record: SubnetRecord) -> str:
+    # The only subnet of a separate model is always on its front, which means nothing.
     return ON_FRONT if not run.is_separate and record.id in run.front else ""
 
 
@@ -86,12 +95,12 @@ def _file_cell(record: SubnetRecord) -> str:
 
 
 def architecture_cell(record: SubnetRecord) -> str:
-    """The readable name of a subnet that is known layer by layer."""
+    """Return the readable name of a subnet, a dash if its layers are not known."""
     return architecture.name_of(record.architecture) if record.architecture else ABSENT
 
 
 def separate_table(study: Study) -> Table:
-    """Every comparison of a supernet with separate models: sizes, WER on every set, and the difference."""
+    """Make the table of comparisons with separate models: sizes, WER on every set, and the difference."""
     names = set_names(study)
     sized = _size_with_architecture if _has_shapes(study) else _size
     rows = [_separate_row(study, comparison, names, sized) for comparison in _with_separate(study)]
@@ -131,13 +140,15 @@ def _separate_row(
     study: Study, comparison: Comparison, set_names: Sequence[str], sized: Callable[[SubnetRecord | None], str]
 ) -> tuple[str, ...]:
     systems = (comparison.a, comparison.b)
+    # Set by set, the supernet's WER before the separate model's, as in the headings.
+    wers = [wer_of(study, role, subnet, name) for name in set_names for role, subnet in systems]
     return (
         comparison.a[0],
         comparison.a[1],
         sized(_record(study, comparison.a)),
         comparison.b[0],
         sized(_record(study, comparison.b)),
-        *(wer_of(study, role, subnet, name) for name in set_names for role, subnet in systems),
+        *wers,
         str(comparison),
         " + ".join(comparison.sets),
     )
@@ -165,14 +176,18 @@ def _has_shapes(study: Study) -> bool:
 
 def is_decoded_unlike(study: Study) -> bool:
     """Whether the study's sets were decoded by more than one search."""
-    wers = [wer for run in study.runs for record in run.subnets for wer in record.wer.values()]
-    return len({wer.decoding for wer in wers}) > 1
+    decodings = set()
+    for run in study.runs:
+        for record in run.subnets:
+            decodings |= {wer.decoding for wer in record.wer.values()}
+    return len(decodings) > 1
 
 
 def search_table(study: Study) -> Table:
-    """What every search took, and how far its dev set can be trusted to rank the front."""
+    """Make the table of searches: what they took, and how far dev can be trusted to rank the Pareto front."""
     runs = [run for run in study.runs if run.search is not None]
     dev = next((run.candidates.set_name for run in runs if run.candidates is not None), "dev")
+    # Each name once, in the order of the runs.
     tests = list(dict.fromkeys(name for run in runs for name in run.rank_correlation))
     rows = [_search_row(run, runs, tests) for run in runs]
     columns = (
@@ -194,7 +209,10 @@ def _search_row(run: Run, runs: Sequence[Run], tests: Sequence[str]) -> tuple[st
     search = run.search
     assert search is not None
     fraction = f"{100 * search.minutes / run.train_minutes:.1f} %" if run.train_minutes else ABSENT
-    correlations = [run.rank_correlation.get(name) for name in tests]
+    correlations = []
+    for name in tests:
+        value = run.rank_correlation.get(name)
+        correlations.append(ABSENT if value is None else f"{value:.2f}")
     return (
         line_name(run, runs),
         search.generator,
@@ -204,12 +222,15 @@ def _search_row(run: Run, runs: Sequence[Run], tests: Sequence[str]) -> tuple[st
         f"{search.per_minute:.1f}",
         f"{search.minutes:.1f}",
         fraction,
-        *(ABSENT if value is None else f"{value:.2f}" for value in correlations),
+        *correlations,
     )
 
 
 def slice_table(study: Study) -> Table:
-    """Separate full-width models cut down without training as a supernet, beside the same subnets of a supernet."""
+    """Make the table of separate full-width models that were sliced without training as a supernet.
+
+    The last column has the same subnet of the family's first supernet.
+    """
     rows = []
     for family in families(study.runs):
         supernet = next(iter(roles_in(family.supernets)), "")
@@ -222,46 +243,46 @@ def slice_table(study: Study) -> Table:
 
 
 def run_table(study: Study) -> Table:
-    """What every run cost and where it ran."""
-    rows = [
-        (
-            run.name,
-            run.role if run.separate_of is None else f"{run.role} ({run.separate_of})",
-            str(run.seed),
-            str(run.epochs),
-            f"{run.steps:,}",
-            ABSENT if run.train_minutes is None else f"{run.train_minutes:.1f}",
-            run.revision[:12] or ABSENT,
-            run.hardware or ABSENT,
-        )
-        for run in study.runs
-    ]
+    """Make the table of training runs: what each of them cost and where it ran."""
+    rows = [_run_row(run) for run in study.runs]
     columns = ("experiment", "role", "seed", "epochs", "steps", "minutes", "revision", "hardware")
     return Table("Training runs", columns, tuple(rows), place="bottom")
+
+
+def _run_row(run: Run) -> tuple[str, ...]:
+    # All separate models of a family have one role; what tells them apart is the subnet they stand for.
+    role = run.role if run.separate_of is None else f"{run.role} ({run.separate_of})"
+    minutes = ABSENT if run.train_minutes is None else f"{run.train_minutes:.1f}"
+    return (
+        run.name,
+        role,
+        str(run.seed),
+        str(run.epochs),
+        f"{run.steps:,}",
+        minutes,
+        run.revision[:12] or ABSENT,
+        run.hardware or ABSENT,
+    )
 
 
 def measurement_table(
     measurements: Iterable[Measurement], front: Iterable[Measurement], set_name: str, cost: str
 ) -> Table:
-    """What a search has measured, cheapest first, with its Pareto front."""
+    """Make the table of what a search has measured, cheapest first, with its Pareto front."""
     on_front = {measurement.subnet.id for measurement in front}
-    rows = [
-        (
-            measurement.subnet.id,
-            ON_FRONT if measurement.subnet.id in on_front else "",
-            f"{measurement.wer:.2f}",
-            ABSENT if measurement.dev_loss is None else f"{measurement.dev_loss:.3f}",
-            *cost_cells(measurement.costs),
-        )
-        for measurement in sorted(measurements, key=lambda measurement: measurement.cost(cost))
-    ]
+    rows = []
+    for measurement in sorted(measurements, key=lambda measurement: measurement.cost(cost)):
+        subnet_id = measurement.subnet.id
+        mark = ON_FRONT if subnet_id in on_front else ""
+        dev_loss = ABSENT if measurement.dev_loss is None else f"{measurement.dev_loss:.3f}"
+        rows.append((subnet_id, mark, f"{measurement.wer:.2f}", dev_loss, *cost_cells(measurement.costs)))
     columns = ("subnet", "front", f"{set_name} WER %", "loss per token", *cost_columns())
     note = f"{ON_FRONT} = on the Pareto front of {set_name} WER against {cost}."
     return Table("Measured subnets", columns, tuple(rows), note)
 
 
 def profile_table(costs: Mapping[Subnet, Mapping[str, float]], name: str) -> Table:
-    """Costs of the subnets of a model."""
+    """Make the table of the costs of a model's subnets."""
     columns = ("subnet", *cost_columns(ALL_COSTS))
     rows = tuple((subnet.id, *cost_cells(found, ALL_COSTS)) for subnet, found in costs.items())
     note = "MACs per second of audio, predictor MACs per token; RTF on one thread: encoder and greedy search."
@@ -269,34 +290,45 @@ def profile_table(costs: Mapping[Subnet, Mapping[str, float]], name: str) -> Tab
 
 
 def cost_columns(costs: Sequence[str] = COSTS) -> list[str]:
-    """Headings."""
+    """Return the headings of cost columns, with their units."""
     return [COST_UNITS[cost].heading for cost in costs]
 
 
 def cost_cells(values: Mapping[str, float], costs: Sequence[str] = COSTS) -> list[str]:
-    """Figures in the units of the headings, a dash where a cost was not measured."""
-    return [COST_UNITS[cost].figure(values[cost]) if cost in values else ABSENT for cost in costs]
+    """Return figures in the units of the headings, with a dash for a cost that was not measured."""
+    cells = []
+    for cost in costs:
+        cells.append(COST_UNITS[cost].figure(values[cost]) if cost in values else ABSENT)
+    return cells
 
 
 def set_names(study: Study) -> list[str]:
-    """Names of all scored sets, dev first."""
-    names = list(dict.fromkeys(name for run in study.runs for record in run.subnets for name in record.wer))
-    return sorted(names, key=lambda name: (not name.startswith("dev"), names.index(name)))
+    """Return the names of all scored sets, dev first."""
+    # A dict with no values: each name once, in the order of the runs.
+    names: dict[str, None] = {}
+    for run in study.runs:
+        for record in run.subnets:
+            names |= dict.fromkeys(record.wer)
+    # Sorting is stable: False comes before True, and the sets keep their order otherwise.
+    return sorted(names, key=lambda name: not name.startswith("dev"))
 
 
 def _int8_sets(study: Study) -> list[str]:
     """Names of the sets that were decoded in int8."""
-    decoded = {name for run in study.runs for record in run.subnets for name in record.int8_wer}
+    decoded: set[str] = set()
+    for run in study.runs:
+        for record in run.subnets:
+            decoded |= record.int8_wer.keys()
     return [name for name in set_names(study) if name in decoded]
 
 
 def wer_cell(wers: Mapping[str, Wer], set_name: str) -> str:
-    """The WER on one set, a dash where it was not decoded."""
+    """Return the WER on one set, a dash if the set was not decoded."""
     return str(wers[set_name]) if set_name in wers else ABSENT
 
 
 def wer_of(study: Study, role: str, subnet: str, set_name: str) -> str:
-    """WER of the one run with this role and subnet, or the mean over its seeds."""
+    """Return the WER of the run with this role and subnet, or the mean over its seeds."""
     records = [run.subnet(subnet) for run in study.with_role(role)]
     wers = [record.wer[set_name] for record in records if record is not None and set_name in record.wer]
     if not wers:

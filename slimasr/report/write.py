@@ -11,17 +11,20 @@ from slimasr.report.draw_png import write_png
 from slimasr.report.findings import NO_CLAIMS, Claims
 from slimasr.report.page import render_page
 from slimasr.report.picture import Drawing, Picture
-from slimasr.report.records import Study
+from slimasr.report.records import Run, Study
 from slimasr.report.results_md import all_tables
 
 
 def write_report(study: Study, out: Path, claims: Claims = NO_CLAIMS) -> list[Path]:
-    """Write the page and, beside it, its pictures; returns all paths.
+    """Write the page and, in the same folder, its pictures.
 
     Args:
         study: what is reported.
         out: the HTML file.
-        claims: what is shown of claims; verdicts only where at least one claim could be tested.
+        claims: what is shown about claims; verdicts are left out unless at least one claim could be tested.
+
+    Returns:
+        The paths of all files that were written, the page first.
     """
     set_name = shown_set(study)
     shown = [table for table in all_tables(study, claims) if table.rows]
@@ -31,20 +34,29 @@ def write_report(study: Study, out: Path, claims: Claims = NO_CLAIMS) -> list[Pa
     findings = claims.findings if claims.are_tested else ()
     page = render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawings, curves, findings)
     write_atomic(out, page)
+    paths = [out]
     drawn: list[Picture | Drawing] = [*plots, *drawings, *curves]
-    return [out, *(write_png(picture, out.with_name(f"{out.stem}-{picture.name}.png")) for picture in drawn)]
+    for picture in drawn:
+        paths.append(write_png(picture, out.with_name(f"{out.stem}-{picture.name}.png")))
+    return paths
 
 
 def shown_set(study: Study) -> str:
     """The set that plots show: the last one scored for every run, dev if there is no other."""
+    # Names are in order with dev first, so that the last one is a test set if there is any.
     names = tables.set_names(study)
-    common = [name for name in names if all(any(name in s.wer for s in run.subnets) for run in study.runs)]
+    common = [name for name in names if all(_is_scored(run, name) for run in study.runs)]
     return (common or names or ["dev"])[-1]
+
+
+def _is_scored(run: Run, set_name: str) -> bool:
+    return any(set_name in record.wer for record in run.subnets)
 
 
 def _lead(study: Study) -> str:
     joint = [run for run in study.runs if not run.is_separate]
     separate = len(study.runs) - len(joint)
     subnets = sum(len(run.subnets) for run in joint)
-    text = f"{len(joint)} supernet run{'s' if len(joint) != 1 else ''} with {subnets} measured subnets"
+    plural = "" if len(joint) == 1 else "s"
+    text = f"{len(joint)} supernet run{plural} with {subnets} measured subnets"
     return text + (f", beside {separate} separately trained models." if separate else ".")

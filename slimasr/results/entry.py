@@ -1,4 +1,4 @@
-"""What all entries of result files have in common: typed keys, unknown keys that survive, errors that name a key."""
+"""The base of all entries of result files: typed keys, unknown keys that survive, errors that name a key."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ NEEDED = {
 
 
 def _number(value: Any) -> int | float:
-    """A number as it is, so that a whole one is written as a whole one again. Pydantic's float would convert it."""
+    """Return a number as it is, so that a whole one is written as a whole one again; pydantic's float converts it."""
+    # In Python, True and False are whole numbers too.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PydanticCustomError("number", "needs to be a number")
     return value
 
 
 def _subnet(value: Any) -> Subnet:
+    # Entries are made both from files and by code that has a subnet already.
     if isinstance(value, Subnet):
         return value
     if not isinstance(value, Mapping):
@@ -47,10 +49,11 @@ def _subnet(value: Any) -> Subnet:
 
 
 Number = Annotated[int | float, PlainValidator(_number)]
+# Strict, as pydantic would otherwise accept "3" and "yes" from a damaged file.
 Whole = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Genes = Annotated[Subnet, PlainValidator(_subnet), PlainSerializer(Subnet.to_dict)]
-"""A subnet, plain data of which are in the file: ``{"width": 0.5}``."""
+"""A subnet, which is written to the file as plain data: ``{"width": 0.5}``."""
 
 
 class Entry(BaseModel):
@@ -76,7 +79,7 @@ class Entry(BaseModel):
 
 
 class File(Entry):
-    """A whole file. On disk it begins with ``version``; in memory it always has the layout of now.
+    """A whole file. On disk it begins with ``version``; in memory it always has the present layout.
 
     Attributes:
         PLACE: its path in the folder that it describes.
@@ -91,15 +94,16 @@ class File(Entry):
         """Read a file.
 
         Raises:
-            UserError: it cannot be read, is damaged (the message names the key), or a newer version wrote it.
+            UserError: the file cannot be read, is damaged (the message names the key), or a newer version wrote it.
         """
         return cls.parse(read_json(path, cls.ADVICE), path)
 
     @classmethod
     def parse(cls: type[F], content: Mapping[str, Any], path: Path) -> F:
-        """The same from the JSON data that a file holds."""
+        """Read the JSON data that a file holds; ``path`` is for messages. Raises as `load`."""
+        # A copy, as the caller's data are not to lose a key.
         content = dict(content)
-        # Files that were written before layouts had versions lack it.
+        # Files that were written before layouts had versions have no such key, and the layout of version 1.
         version = content.pop("version", VERSION)
         if not isinstance(version, int) or isinstance(version, bool):
             raise UserError(f"{path}: damaged, version needs to be a whole number; {cls.ADVICE}")
@@ -115,15 +119,15 @@ class File(Entry):
 
     @classmethod
     def read(cls: type[F], folder: Path) -> F | None:
-        """Read the file of this kind in a folder; None where there is none. Raises as `load`."""
+        """Read the file of this kind in a folder; return None if there is none. Raises as `load`."""
         path = folder / cls.PLACE
         return cls.load(path) if path.exists() else None
 
     def save(self, path: Path) -> None:
-        """Write the file, in the layout of now.
+        """Write the file in the present layout.
 
         Raises:
-            UserError: it cannot be written; what was there before is kept.
+            UserError: the file cannot be written; what was there before is kept.
         """
         write_json_atomic(path, {"version": VERSION, **self.to_dict()})
 
@@ -133,7 +137,13 @@ class File(Entry):
 
 
 def merged(base: E, over: E) -> E:
-    """An entry with what another one sets, mapping by mapping; all else stays."""
+    """Return an entry with what another one sets, mapping by mapping; everything else stays.
+
+    Args:
+        base: the entry that is changed.
+        over: only its keys that were set count, also those set to a default value.
+    """
+    # By plain data: `Entry.to_dict` leaves out what was never set, and unknown keys are merged as well.
     return type(base).model_validate(_deep_merge(base.to_dict(), over.to_dict()))
 
 
@@ -149,7 +159,7 @@ def _deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, A
 
 
 def _damage(error: ValidationError) -> str:
-    """The first thing that is wrong, in words: the key, and what it needs to be."""
+    """Say what is wrong first: the key, and what it needs to be."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     kind = first["type"]
@@ -157,6 +167,8 @@ def _damage(error: ValidationError) -> str:
         return f"{key} is missing"
     if kind in NEEDED:
         return f"{key} needs to be {NEEDED[kind]}"
+    # The message of `_number` is the end of a sentence about the key.
     if kind == "number":
         return f"{key} {first['msg']}"
+    # Pydantic puts its own words before the message of a ValueError.
     return f"{key}: {first['msg'].removeprefix('Value error, ')}"

@@ -171,32 +171,35 @@ class Report(File):
 
 
 def read_mergeable(path: Path) -> Report:
-    """A report whose experiments can join in another one.
+    """Read a report whose experiments can be merged into another one.
 
     Raises:
-        UserError: the file is damaged, no report, or too old a one.
+        UserError: the file is damaged, is no report, or is too old.
     """
     foreign = f"{path}: not a file that slimasr-report --json wrote, or an old one; name experiment folders"
     content: dict[str, Any] = read_json(path, Report.ADVICE)
+    # Looked for before parsing, whose message would name a missing key of a file that is something else.
     if "experiments" not in content:
         raise UserError(foreign)
     report = Report.parse(content, path)
+    # Roles are found again among all experiments, which takes their configurations.
     if any(run.config is None for run in report.experiments.values()):
         raise UserError(foreign)
     return report
 
 
 def reported(run: ReportedRun, results: Results) -> ReportedRun:
-    """An experiment's entry with the keys that results.json has."""
+    """Return an experiment's entry with the keys that results.json has."""
+    # Keys that the file lacks are left out of the report too, instead of written with their defaults.
     facts = {name: getattr(results, name) for name in RunFacts.model_fields if name in results.model_fields_set}
     return run.model_copy(update=facts)
 
 
 def read_curve(exp: Path) -> tuple[CurvePoint, ...]:
-    """The validations in an experiment's ``train_log.jsonl``. A line cut short by a crash is left out.
+    """Read the validations in an experiment's ``train_log.jsonl``. A line cut short by a crash is left out.
 
     Raises:
-        UserError: a line has another form.
+        UserError: a line does not have the form of a log entry.
     """
     path = exp / "train_log.jsonl"
     if not path.exists():
@@ -208,9 +211,12 @@ def read_curve(exp: Path) -> tuple[CurvePoint, ...]:
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            # A value that was not finite is null, or in logs of older versions itself.
-            values = ((key, value) for key, value in (entry.get("dev") or {}).items() if value is not None)
-            dev = {key: round(value, 4) for key, value in values if math.isfinite(value)}
+            # A value that was not finite is null; logs of older versions have NaN or Infinity there. The curves have
+            # neither, and a validation without any value is left out.
+            dev = {}
+            for key, value in (entry.get("dev") or {}).items():
+                if value is not None and math.isfinite(value):
+                    dev[key] = round(value, 4)
             if dev:
                 points.append(CurvePoint(epoch=entry["epoch"], step=entry["step"], values=dev))
     return tuple(points)

@@ -17,7 +17,8 @@ S = TypeVar("S", bound="ScoreEntry")
 
 
 def _split(value: Any) -> Any:
-    return tuple(int(part) for part in value.split()) if isinstance(value, str) else value
+    # Code that makes an entry passes a tuple, files hold a text; pydantic refuses anything else.
+    return tuple(int(number) for number in value.split()) if isinstance(value, str) else value
 
 
 def _joined(value: tuple[int, ...]) -> str:
@@ -88,7 +89,7 @@ class ScoreEntry(Entry):
     versions."""
 
     def measured(self: S, checkpoint: str, decoding: str, data: str | None) -> S:
-        """A copy that says what it was measured with."""
+        """Return a copy that says what it was measured with."""
         return self.model_copy(update={"checkpoint": checkpoint, "decoding": decoding, "data": data})
 
 
@@ -108,7 +109,7 @@ class WerEntry(ScoreEntry, WordRate):
     """Name and version of the runtime. Of models in int8 only."""
 
     def measured_in_int8(self, weights: str, decoding: str, runtime: str, data: str) -> WerEntry:
-        """A copy that says what it was measured with."""
+        """Return a copy that says what it was measured with."""
         conditions = {"decoding": decoding, "data": data, "weights": weights, "runtime": runtime}
         return self.model_copy(update=conditions)
 

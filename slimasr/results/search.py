@@ -31,13 +31,13 @@ class FoundEntry(Entry):
 
     @classmethod
     def of(cls, found: Measurement) -> FoundEntry:
-        """The entry of a measurement."""
+        """Make the entry of a measurement."""
         return cls(
             id=found.subnet.id, subnet=found.subnet, wer=found.wer, dev_loss=found.dev_loss, costs=dict(found.costs)
         )
 
     def measurement(self) -> Measurement:
-        """The measurement, as fronts and limits see it."""
+        """Return the measurement, as Pareto fronts and limits use it."""
         return Measurement(self.subnet, self.wer, self.dev_loss, self.costs)
 
 
@@ -58,7 +58,7 @@ class StoppedEntry(Entry):
 
     @classmethod
     def of(cls, found: Measurement) -> StoppedEntry:
-        """The entry of a measurement whose WER is a lower bound."""
+        """Make the entry of a measurement whose WER is a lower bound."""
         return cls(id=found.subnet.id, subnet=found.subnet, wer_at_least=found.wer, costs=dict(found.costs))
 
 

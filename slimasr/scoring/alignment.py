@@ -67,6 +67,7 @@ class Alignment:
     def counts(self) -> EditCounts:
         """The edits of this utterance."""
         operations = self.operations()
+        # In the order of the fields of `EditCounts`.
         return EditCounts(*(operations.count(name) for name in "CSID"))
 
 
@@ -77,6 +78,7 @@ def align(utterance: Utterance) -> Alignment:
     of substitutions, insertions and deletions may differ from Kaldi's; their sum is always equal.
     """
     pairs = kaldialign.align(utterance.ref, utterance.hyp, _NO_WORD)
+    # kaldialign fills gaps with the placeholder, which becomes None.
     return Alignment(utterance.id, tuple((_word(ref), _word(hyp)) for ref, hyp in pairs))
 
 

@@ -19,6 +19,7 @@ from slimasr.errors import UserError
 from slimasr.scoring.alignment import Utterance, align
 
 REPLICATIONS = 10_000
+# Sets that are drawn at a time, which bounds the memory: the indices of a chunk are (500, N).
 _CHUNK = 500
 
 
@@ -63,7 +64,10 @@ def wer_interval(
     interval = kaldialign.bootstrap_wer_ci(refs, hyps, replications=replications, seed=seed)
     low = 100 * interval["ci95min"]
     high = 100 * interval["ci95max"]
-    return (max(0.0, low), high) if math.isfinite(low) and math.isfinite(high) else None
+    # A resampled set without a word has no finite rate, and makes the whole interval undefined.
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    return max(0.0, low), high
 
 
 def compare(
@@ -84,17 +88,20 @@ def compare(
     for u in first:
         if u.id not in partner or partner[u.id].ref != u.ref:
             raise UserError(f"utterance {u.id}: the two systems need the same utterances and references")
+    # All of the first are in the second here, so another length means that the second has more.
     if len(partner) != len(first):
         raise UserError("the two systems need the same utterances: the second one has more")
     pairs = [(u, partner[u.id]) for u in _ordered(first)]
     words = np.array([len(u.ref) for u, _ in pairs])
     if not words.sum():
         raise UserError("no reference has a word: the word error rate is undefined")
+    # (N, 2): errors of each utterance by each system.
     errors = np.array([[align(u).counts().errors for u in pair] for pair in pairs])
     wer1, wer2 = (100.0 * errors.sum(0) / words.sum()).tolist()
     if len(pairs) < 2:
         return PairedComparison(wer1, wer2, wer2 - wer1, None, None)
     low, high = difference_interval(errors[:, 1] - errors[:, 0], words, replications, seed)
+    # kaldialign gives the probability, but no interval of the difference.
     both = kaldialign.bootstrap_wer_ci(
         [a.ref for a, _ in pairs],
         [a.hyp for a, _ in pairs],
@@ -127,6 +134,7 @@ def difference_interval(
     rng = np.random.default_rng(seed)
     differences = []
     for start in range(0, replications, _CHUNK):
+        # (replications, N) indices of utterances, drawn with replacement.
         drawn = rng.integers(len(words), size=(min(_CHUNK, replications - start), len(words)))
         drawn_words = words[drawn].sum(axis=1)
         kept = drawn_words > 0

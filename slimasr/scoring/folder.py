@@ -1,4 +1,4 @@
-"""Score decoded sets where they lie: ``recogs`` in, Kaldi's and icefall's files out."""
+"""Score decoded sets in their folders: read ``recogs``, write Kaldi's and icefall's files."""
 
 from __future__ import annotations
 
@@ -23,10 +23,17 @@ from slimasr.scoring.wer import CHARACTER, WORD, Unit, WerResult, score
 from slimasr.supernet.subnet import Subnet
 
 SCORE_FILES = (
-    *("wer", "per_utt", "per_spk", "ops"),
-    *("cer", "per_utt_char", "per_spk_char", "ops_char", "errs_char"),
+    "wer",
+    "per_utt",
+    "per_spk",
+    "ops",
+    "cer",
+    "per_utt_char",
+    "per_spk_char",
+    "ops_char",
+    "errs_char",
 )
-"""What scoring adds to a decoded set."""
+"""Files that scoring adds to a decoded set; ``errs`` is written by decoding, too."""
 
 Sets = dict[str, list[Utterance]]
 
@@ -35,13 +42,13 @@ S = TypeVar("S", bound=ScoreEntry)
 
 @dataclass(frozen=True)
 class ScoredSubnet:
-    """What one subnet reached.
+    """The scores of one subnet.
 
     Attributes:
-        wers: set name -> result; sets pooled under their names joined by ``+``.
-        cers: the same over characters, empty where they were not asked for.
+        wers: set name -> result; pooled sets have their names joined by ``+``.
+        cers: the same over characters; empty if characters are not scored.
         entry: the subnet's part of ``results.json``.
-        notes: what is odd about the sets, one line each.
+        notes: one line for each peculiarity of the sets.
     """
 
     wers: dict[str, WerResult]
@@ -51,16 +58,17 @@ class ScoredSubnet:
 
 
 def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str, list[Path]]:
-    """Subnet id -> folders of its decoded sets.
+    """Find the decoded sets of an experiment: subnet id -> folders.
 
     Args:
         exp: experiment folder.
-        set_names: the sets wanted, None = all there are.
+        set_names: the requested sets; None = all that are found.
 
     Raises:
-        UserError: nothing was decoded, or a subnet was not decoded on a set that is wanted.
+        UserError: nothing was decoded, or a subnet was not decoded on a requested set.
     """
     found: dict[str, list[Path]] = {}
+    # decode/<subnet>/<set>/recogs
     for recogs in sorted(exp.glob("decode/*/*/recogs")):
         found.setdefault(recogs.parent.parent.name, []).append(recogs.parent)
     if not found:
@@ -75,14 +83,16 @@ def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str,
             known = ", ".join(folder.name for folder in folders)
             advice = f"run stage 6 (slimasr-decode --set-name {min(missing)}) first"
             raise UserError(f"{where} is missing; {advice}; decoded sets: {known}")
-    return {subnet_id: [f for f in folders if f.name in set_names] for subnet_id, folders in found.items()}
+    return {
+        subnet_id: [folder for folder in folders if folder.name in set_names] for subnet_id, folders in found.items()
+    }
 
 
 def score_decoded(folders: Sequence[Path], pool: bool = False, characters: bool = False) -> ScoredSubnet:
     """Score the decoded sets of one subnet, and write details (`write_details`) into the folder of each.
 
     Args:
-        folders: one per set, as ``slimasr.decoding.sets`` writes them.
+        folders: one folder per set, as ``slimasr.decoding.sets`` writes them.
         pool: score all utterances together as well.
         characters: score characters as well as words.
 
@@ -90,6 +100,7 @@ def score_decoded(folders: Sequence[Path], pool: bool = False, characters: bool 
         UserError: a file is missing or damaged, no reference has a word, or sets to be pooled were decoded with
             different checkpoints or searches.
     """
+    # All sets are locked before the first one is read, so that no decoding replaces one of them meanwhile.
     with ExitStack() as stack:
         for folder in folders:
             stack.enter_context(file_lock(folder / "recogs"))
@@ -100,7 +111,9 @@ def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> Sco
     sets = {folder.name: read_recogs(folder / "recogs") for folder in folders}
     hows = {folder.name: Decoded.load(folder / Decoded.PLACE) for folder in folders}
     wers = _score_sets(folders, sets, WORD)
-    split = {name: [in_characters(u) for u in utterances] for name, utterances in sets.items()} if characters else {}
+    split: Sets = {}
+    if characters:
+        split = {name: [in_characters(utterance) for utterance in utterances] for name, utterances in sets.items()}
     cers = _score_sets(folders, split, CHARACTER)
     if pool and len(sets) > 1:
         pooled = "+".join(sets)
@@ -110,22 +123,23 @@ def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> Sco
         wers[pooled] = _score_together(sets, WORD)
         if characters:
             cers[pooled] = _score_together(split, CHARACTER)
+        # The identity of the data is that of a single set.
         hows[pooled] = how.model_copy(update={"data": None})
     odd = (f"{folder}: {note}" for folder in folders for note in notes(sets[folder.name], wers[folder.name]))
     return ScoredSubnet(wers, cers, _entry(wers, cers, hows), tuple(odd))
 
 
 def _way(how: Decoded) -> tuple[Subnet, str, str]:
-    """How a set was decoded, whichever set it is."""
+    """Return how a set was decoded, regardless of the set."""
     return how.subnet, how.checkpoint, how.decoding
 
 
 def _entry(wers: Mapping[str, WerResult], cers: Mapping[str, WerResult], hows: Mapping[str, Decoded]) -> SubnetEntry:
-    """What results.json holds of the scores.
+    """Make the entry of the scores in results.json.
 
     Args:
         wers: set name -> its score.
-        cers: the same of characters, empty where they were not scored.
+        cers: the same of characters; empty if they were not scored.
         hows: set name -> how it was decoded.
     """
     subnet = next(iter(hows.values())).subnet
@@ -141,7 +155,7 @@ def _with(entry: S, how: Decoded) -> S:
 
 
 def has_characters(results: Results, subnet_id: str) -> bool:
-    """Whether results.json has error rates of a subnet's characters, which a new score then has to replace."""
+    """Whether results.json has character error rates of a subnet, which a new score then replaces."""
     return subnet_id in results.subnets and bool(results.subnets[subnet_id].cer)
 
 
@@ -152,16 +166,16 @@ def write_details(
     utt2spk: Mapping[str, str] | None,
     missing: int = 0,
 ) -> None:
-    """Write ``wer``, ``per_utt``, ``ops``, ``errs`` and, where speakers are known, ``per_spk``.
+    """Write ``wer``, ``per_utt``, ``ops``, ``errs`` and, if speakers are known, ``per_spk``.
 
-    Of characters: ``cer``, ``per_utt_char`` and so on.
+    The files of characters are named ``cer``, ``per_utt_char`` and so on.
 
     Args:
-        folder: made where it does not exist.
-        utterances: what was scored; of characters, where `result` counts them.
-        result: its score.
+        folder: is created if it does not exist.
+        utterances: the scored utterances; they consist of characters if ``result`` counts characters.
+        result: their score.
         utt2spk: utterance id -> speaker.
-        missing: how many utterances had no hypothesis and were scored as empty.
+        missing: number of utterances without a hypothesis, which were scored as empty.
 
     Raises:
         UserError: an utterance has no speaker, or a file cannot be written.
@@ -184,6 +198,7 @@ def _score_sets(folders: Sequence[Path], sets: Sets, unit: Unit) -> dict[str, We
     """Score sets one by one, and write the details of each into its folder."""
     results = {name: score(utterances, unit=unit) for name, utterances in sets.items()}
     for folder in folders:
+        # Characters are scored for all sets or for none.
         if folder.name in results:
             write_details(folder, sets[folder.name], results[folder.name], read_utt2spk(folder / "utt2spk"))
     return results

@@ -1,4 +1,4 @@
-"""``recogs`` and ``errs`` files in icefall's layout, so that its users and scripts find what they know."""
+"""Write and read ``recogs`` and ``errs`` files in icefall's layout, so that scripts for icefall can read them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _NOTHING = "*"
 
 
 def recogs(utterances: Sequence[Utterance]) -> str:
-    """Two lines per utterance, its reference and its hypothesis as lists of words, sorted by id."""
-    return "".join(
-        f"{u.id}:\tref={list(u.ref)}\n{u.id}:\thyp={list(u.hyp)}\n" for u in sorted(utterances, key=lambda u: u.id)
-    )
+    """Format two lines per utterance, its reference and its hypothesis as lists of words, sorted by id."""
+    ordered = sorted(utterances, key=lambda utterance: utterance.id)
+    # Lists in Python's notation, as icefall writes them.
+    return "".join(f"{u.id}:\tref={list(u.ref)}\n{u.id}:\thyp={list(u.hyp)}\n" for u in ordered)
 
 
 def read_recogs(path: Path) -> list[Utterance]:
-    """The utterances of a ``recogs`` file.
+    """Read the utterances of a ``recogs`` file.
 
     Raises:
-        UserError: missing or unreadable file, a line of another layout, an id that comes twice, no utterance.
+        UserError: the file is missing, unreadable or empty, a line has another layout, or an id occurs twice.
     """
     lines = read_lines(path)
     if not lines or len(lines) % 2:
@@ -43,10 +43,10 @@ def read_recogs(path: Path) -> list[Utterance]:
 
 
 def errs(alignments: Sequence[Alignment], unit: Unit = WORD) -> str:
-    """Error rate, every utterance with its errors marked, and what was confused, deleted and inserted how often.
+    """Format the error rate, every utterance with its errors marked, and the frequencies of all edits.
 
     Raises:
-        UserError: no word in any reference.
+        UserError: no reference has a word.
     """
     counts = total(alignments)
     wer = summarize(alignments).wer
@@ -57,6 +57,7 @@ def errs(alignments: Sequence[Alignment], unit: Unit = WORD) -> str:
         "Search below for sections starting with PER-UTT DETAILS:, SUBSTITUTIONS:, DELETIONS:, INSERTIONS:, "
         "PER-WORD STATS:",
         "",
+        # The spaces at the end are icefall's own.
         "PER-UTT DETAILS: corr or (ref->hyp)  ",
         *(f"{a.id}:\t{' '.join(_marked(a))}" for a in alignments),
         *_confusions(alignments),
@@ -70,6 +71,7 @@ def errs(alignments: Sequence[Alignment], unit: Unit = WORD) -> str:
 def _parse(line: Line, kind: str) -> tuple[str, tuple[str, ...]]:
     utterance, _, words = line.text.partition(f":\t{kind}=")
     try:
+        # Only literals: nothing in the file is executed.
         parsed = ast.literal_eval(words)
     except (ValueError, SyntaxError):
         parsed = None
@@ -79,26 +81,29 @@ def _parse(line: Line, kind: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _marked(alignment: Alignment) -> Iterator[str]:
-    """Words as they are where correct; neighbouring errors together as ``(ref->hyp)``, ``*`` for nothing."""
+    """Yield correct words unchanged, and adjacent errors together as ``(ref->hyp)`` with ``*`` for an empty side."""
+    # Runs of pairs that are all correct, or all errors.
     for correct, group in groupby(alignment.pairs, key=lambda pair: pair[0] == pair[1]):
         refs, hyps = zip(*group, strict=True)
         words = [word for word in refs if word is not None]
         if correct:
             yield from words
         else:
-            said = [word for word in hyps if word is not None]
-            yield f"({' '.join(words) or _NOTHING}->{' '.join(said) or _NOTHING})"
+            recognised = [word for word in hyps if word is not None]
+            yield f"({' '.join(words) or _NOTHING}->{' '.join(recognised) or _NOTHING})"
 
 
 def _confusions(alignments: Sequence[Alignment]) -> list[str]:
-    edits = Counter(pair for a in alignments for pair in a.pairs if pair[0] != pair[1])
+    pairs = (pair for alignment in alignments for pair in alignment.pairs)
+    edits = Counter((ref, hyp) for ref, hyp in pairs if ref != hyp)
     sections: tuple[tuple[str, dict[str, int]], ...] = (
-        ("SUBSTITUTIONS: count ref -> hyp", {f"{r} -> {h}": n for (r, h), n in edits.items() if r and h}),
-        ("DELETIONS: count ref", {str(r): n for (r, h), n in edits.items() if h is None}),
-        ("INSERTIONS: count hyp", {str(h): n for (r, h), n in edits.items() if r is None}),
+        ("SUBSTITUTIONS: count ref -> hyp", {f"{ref} -> {hyp}": n for (ref, hyp), n in edits.items() if ref and hyp}),
+        ("DELETIONS: count ref", {str(ref): n for (ref, hyp), n in edits.items() if hyp is None}),
+        ("INSERTIONS: count hyp", {str(hyp): n for (ref, hyp), n in edits.items() if ref is None}),
     )
     lines: list[str] = []
     for title, counts in sections:
+        # The most frequent first; among equal counts in reverse alphabetical order, as icefall does.
         ranked = sorted(((n, what) for what, n in counts.items()), reverse=True)
         lines += ["", title, *(f"{n}   {what}" for n, what in ranked)]
     return lines
@@ -109,6 +114,7 @@ def _word_statistics(alignments: Sequence[Alignment]) -> Iterator[str]:
     correct = Counter(r for r, h in pairs if r == h)
     in_ref = Counter(r for r, _ in pairs if r)
     in_hyp = Counter(h for _, h in pairs if h)
+    # Occurrences on either side that are not correct; a substitution counts for both of its words.
     errors = {word: in_ref[word] + in_hyp[word] - 2 * correct[word] for word in in_ref | in_hyp}
     for number, word in sorted(((n, word) for word, n in errors.items()), reverse=True):
         yield f"{word}   {correct[word]} {number} {in_ref[word]} {in_hyp[word]}"

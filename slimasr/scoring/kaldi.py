@@ -1,4 +1,4 @@
-"""What Kaldi's scoring scripts write: the ``%WER`` line and the files ``per_utt``, ``per_spk`` and ``ops``.
+"""Write what Kaldi's scoring scripts write: the ``%WER`` line and the files ``per_utt``, ``per_spk`` and ``ops``.
 
 The layouts are those of ``compute-wer``, ``wer_per_utt_details.pl``, ``wer_per_spk_details.pl`` and
 ``wer_ops_details.pl``, so that scripts that read Kaldi's files read these.
@@ -22,30 +22,30 @@ _OPERATION_NAMES = {"C": "correct", "S": "substitution", "I": "insertion", "D": 
 
 
 def wer_lines(result: WerResult, missing: int = 0) -> str:
-    """The three lines of ``compute-wer``; ``%CER`` takes the place of ``%WER`` where characters were counted.
+    """Format the three lines of ``compute-wer``; ``%CER`` replaces ``%WER`` if characters were counted.
 
     Args:
-        result: what to print.
-        missing: how many of the utterances had no hypothesis and were scored as empty.
+        result: the score to print.
+        missing: number of utterances without a hypothesis, which were scored as empty.
     """
-    c = result.counts
+    edits = result.counts
     partial = " [PARTIAL]" if missing else ""
     rate = result.unit.rate.upper()
     return (
-        f"%{rate} {result.wer:.2f} [ {c.errors} / {c.words}, {c.insertions} ins, {c.deletions} del, "
-        f"{c.substitutions} sub ]{partial}\n"
+        f"%{rate} {result.wer:.2f} [ {edits.errors} / {edits.words}, {edits.insertions} ins, {edits.deletions} del, "
+        f"{edits.substitutions} sub ]{partial}\n"
         f"%SER {result.ser:.2f} [ {result.wrong_sentences} / {result.sentences} ]\n"
         f"Scored {result.sentences} sentences, {missing} not present in hyp.\n"
     )
 
 
 def per_utt(alignments: Iterable[Alignment]) -> str:
-    """``ref``, ``hyp``, ``op`` and ``#csid`` lines per utterance, words of a pair in one column."""
+    """Format ``ref``, ``hyp``, ``op`` and ``#csid`` lines per utterance; the words of a pair are in one column."""
     return "".join(_utterance_lines(a) for a in alignments)
 
 
 def per_spk(alignments: Iterable[Alignment], utt2spk: Mapping[str, str], unit: Unit = WORD) -> str:
-    """Counts (``raw``) and percentages (``sys``) per speaker and for all (``SUM``).
+    """Format counts (``raw``) and percentages (``sys``) per speaker and for all (``SUM``).
 
     Raises:
         UserError: an utterance has no speaker.
@@ -55,6 +55,7 @@ def per_spk(alignments: Iterable[Alignment], utt2spk: Mapping[str, str], unit: U
         if alignment.id not in utt2spk:
             raise UserError(f"utterance {alignment.id} is not in utt2spk: add its speaker")
         edits_of.setdefault(utt2spk[alignment.id], []).append(alignment.counts())
+    # Kaldi's column is 15 wide; it becomes wider for longer speaker names.
     width = max([_SPEAKER_WIDTH, *map(len, utt2spk.values())])
     columns = ("#SENT", "#WORD" if unit == WORD else "#CHAR", *_SPEAKER_COLUMNS)
     rows = [f"{'SPEAKER':<{width}} id  " + " ".join(f"{c:>10}" for c in columns)]
@@ -65,13 +66,14 @@ def per_spk(alignments: Iterable[Alignment], utt2spk: Mapping[str, str], unit: U
 
 
 def ops(alignments: Iterable[Alignment]) -> str:
-    """How often each word was recognised, replaced by which other one, deleted, inserted."""
+    """Format how often each word was recognised, replaced by each other word, deleted, and inserted."""
     edits = Counter(
         (ref or EPSILON, hyp or EPSILON, operation)
         for a in alignments
         for (ref, hyp), operation in zip(a.pairs, a.operations(), strict=True)
     )
     longest = max((len(word) for ref, hyp, _ in edits for word in (ref, hyp)), default=0)
+    # Longer words exceed their column, as in Kaldi.
     width = min(longest, _MAX_WORD_WIDTH)
     digits = max((len(str(n)) for n in edits.values()), default=0)
     return "".join(
@@ -86,6 +88,7 @@ def _utterance_lines(alignment: Alignment) -> str:
         _centre((ref or EPSILON, hyp or EPSILON, operation))
         for (ref, hyp), operation in zip(alignment.pairs, operations, strict=True)
     ]
+    # Columns of (ref, hyp, op) become three rows; an utterance without a word on either side has empty ones.
     rows = zip(*columns, strict=True) if columns else ((), (), ())
     labels = ("ref  ", "hyp  ", "op   ")
     lines = [f"{alignment.id} {label}{'  '.join(row)}" for label, row in zip(labels, rows, strict=True)]
@@ -94,7 +97,7 @@ def _utterance_lines(alignment: Alignment) -> str:
 
 
 def _centre(words: Sequence[str]) -> list[str]:
-    """Words padded to the longest; of an odd number of spaces the left side gets one more, as in Kaldi."""
+    """Pad words to the longest one; of an odd number of spaces the left side gets one more, as in Kaldi."""
     width = max(map(len, words))
     return [(word + " " * ((width - len(word)) // 2)).rjust(width) for word in words]
 
@@ -105,7 +108,10 @@ def _speaker_lines(label: str, utterances: Sequence[EditCounts]) -> list[str]:
     wrong = sum(edits.errors > 0 for edits in utterances)
     edits = (counts.correct, counts.substitutions, counts.insertions, counts.deletions, counts.errors)
     raw = f"{label} raw " + " ".join(f"{n:>10}" for n in (sentences, counts.words, *edits, wrong))
+    # Percentages of a speaker whose references are all empty are undefined.
     if not counts.words:
         return [raw]
-    shares = [100.0 * n / counts.words for n in edits] + [100.0 * wrong / sentences]
-    return [raw, f"{label} sys {sentences:>10} {counts.words:>10} " + " ".join(f"{s:>10.2f}" for s in shares)]
+    # S.Err is a percentage of sentences, all others are percentages of words.
+    percentages = [100.0 * n / counts.words for n in edits] + [100.0 * wrong / sentences]
+    columns = " ".join(f"{value:>10.2f}" for value in percentages)
+    return [raw, f"{label} sys {sentences:>10} {counts.words:>10} {columns}"]

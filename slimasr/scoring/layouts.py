@@ -1,4 +1,4 @@
-"""Transcripts in the layouts that ``slimasr-score`` reads, recognised by name and content.
+"""Read transcripts in the layouts of ``slimasr-score``, which are recognised by file name and content.
 
 Kaldi's ``text`` has the utterance id first, sclite's ``.trn`` has it last, in parentheses. Other layouts are refused.
 """
@@ -44,14 +44,15 @@ class Transcripts:
 
 
 def read_transcripts(path: Path) -> Transcripts:
-    """Read a file of transcripts, as ``.trn`` where it has that ending or looks like one, else as Kaldi's ``text``.
+    """Read a file of transcripts: as ``.trn`` if it has that ending or looks like one, otherwise as Kaldi's ``text``.
 
     Raises:
         UserError: the file cannot be read, has another layout, mixes layouts, holds sclite's alternatives
-            (``{ a / b }``), or gives an utterance twice.
+            (``{ a / b }``), or has an utterance twice.
     """
     # Lines that begin with ;; are comments in all files of sclite.
     lines = [line for line in read_lines(path) if line.text.strip() and not line.text.startswith(";;")]
+    # Before any layout is chosen, because every line of a CTM file is also a valid line of a text file.
     _refuse_other_layouts(path, lines)
     for line in lines:
         if _ALTERNATIVES.search(line.text):
@@ -69,19 +70,20 @@ def _refuse_other_layouts(path: Path, lines: Sequence[Line]) -> None:
 
 
 def _looks_like_trn(lines: Sequence[Line]) -> bool:
-    """Whether all lines end with an id of their own in parentheses.
+    """Whether all lines end with an id in parentheses, each line with another one.
 
     Raises:
-        UserError: most lines do, but not all: neither layout fits.
+        UserError: most lines do, but not all, so that neither layout fits.
     """
     matches = [_TRN.fullmatch(line.text) for line in lines]
     ids = [match["id"] for match in matches if match is not None]
-    # In Kaldi's layout the last words may be marks such as (noise), but these come again and again.
+    # In Kaldi's layout the last words may be marks such as (noise), but these occur again and again.
     if len(set(ids)) < len(ids) or not ids:
         return False
     if len(ids) == len(lines):
         return True
     if len(ids) > 1 and 2 * len(ids) > len(lines):
+        # The first line that does not match.
         other = lines[matches.index(None)]
         raise UserError(f"{other.where}: does not end with '(<utterance id>)' as other lines do; expected {EXPECTED}")
     return False

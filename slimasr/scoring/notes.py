@@ -1,4 +1,4 @@
-"""What is odd about references and hypotheses that were scored, in words for the user."""
+"""Notes for the user on peculiarities of the references and hypotheses that were scored."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from slimasr.scoring.wer import WerResult
 
 Form = Literal["NFC", "NFKC"]
 SUSPICIOUS_WER = 50.0
-"""Above this WER in percent a difference in writing is looked for."""
+"""Differences in writing are searched for if the WER in percent is above this one."""
 LARGE_PART = 0.5
-"""A difference in writing is named where ignoring it leaves less than this fraction of the WER."""
+"""A difference in writing is reported if ignoring it leaves less than this fraction of the WER."""
 NEGLIGIBLE = 1.0
-"""Ignoring one more difference is worth naming from this many points of WER on."""
+"""One more difference is reported only if ignoring it lowers the WER by at least this many percent points."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Spelling:
 
     Attributes:
         case: upper and lower case.
-        form: Unicode normal form to which texts are brought; None = none.
+        form: Unicode normal form to which texts are converted; None = none.
         punctuation: punctuation marks.
     """
 
@@ -35,21 +35,23 @@ class Spelling:
     punctuation: bool
 
     def describe(self) -> str:
-        """In words, for example ``case and punctuation``."""
-        names = [
-            *(["case"] if self.case else []),
-            *([f"Unicode normal form ({self.form})"] if self.form else []),
-            *(["punctuation"] if self.punctuation else []),
-        ]
+        """Describe the differences in words, for example ``case and punctuation``."""
+        names = []
+        if self.case:
+            names.append("case")
+        if self.form is not None:
+            names.append(f"Unicode normal form ({self.form})")
+        if self.punctuation:
+            names.append("punctuation")
         return " and ".join(names)
 
     @property
     def size(self) -> int:
-        """How many differences are ignored."""
+        """Number of differences that are ignored."""
         return self.case + (self.form is not None) + self.punctuation
 
     def apply(self, words: Sequence[str]) -> tuple[str, ...]:
-        """The words without these differences; those of which nothing is left are gone."""
+        """Remove these differences from words; words of which nothing is left are dropped."""
         return tuple(filter(None, (self._apply_to(word) for word in words)))
 
     def _apply_to(self, word: str) -> str:
@@ -64,7 +66,7 @@ class Spelling:
 
 
 def notes(utterances: Sequence[Utterance], result: WerResult) -> Iterator[str]:
-    """One line for each thing that is odd: differences in writing, a single utterance.
+    """Yield one line for each peculiarity: differences in writing, a single utterance.
 
     Args:
         utterances: references and hypotheses, as words.
@@ -82,28 +84,30 @@ def notes(utterances: Sequence[Utterance], result: WerResult) -> Iterator[str]:
 
 
 def find_spelling(utterances: Sequence[Utterance], wer: float) -> tuple[Spelling, float] | None:
-    """The fewest differences in writing that explain a high WER, and the WER in percent when they are ignored.
+    """Find the fewest differences in writing that explain a high WER, and the WER in percent without them.
 
     Returns:
-        None where the WER is at most `SUSPICIOUS_WER`, or no combination of differences brings it below
-        `LARGE_PART` of what it is.
+        None if the WER is at most `SUSPICIOUS_WER`, or if no combination of differences brings it below
+        `LARGE_PART` of its value.
     """
     if wer <= SUSPICIOUS_WER:
         return None
     forms: tuple[Form | None, ...] = (None, "NFC", "NFKC")
     choices = [Spelling(*choice) for choice in product((False, True), forms, (False, True))]
+    # All 11 combinations that ignore something; this happens rarely, as the WER must be high.
     rates = {spelling: _wer(utterances, spelling) for spelling in choices if spelling.size}
     lowest = min(rates.values())
+    # Most of the errors are real ones, whatever is ignored.
     if lowest >= LARGE_PART * wer:
         return None
-    # Of equal ones the first: NFC changes less than NFKC.
+    # Among combinations of equal size the first one is chosen: NFC changes less than NFKC.
     explaining = [spelling for spelling, rate in rates.items() if rate < lowest + NEGLIGIBLE]
     fewest = min(explaining, key=lambda spelling: spelling.size)
     return fewest, rates[fewest]
 
 
 def _wer(utterances: Sequence[Utterance], spelling: Spelling) -> float:
-    """WER in percent; infinite where no reference keeps a word."""
+    """WER in percent; infinite if no reference keeps a word."""
     plain = [Utterance(u.id, spelling.apply(u.ref), spelling.apply(u.hyp)) for u in utterances]
     words = sum(len(u.ref) for u in plain)
     errors = sum(align(u).counts().errors for u in plain)

@@ -1,4 +1,4 @@
-"""Transcripts of others: Kaldi's ``text`` and ``utt2spk`` files, and references paired with hypotheses."""
+"""Read Kaldi's ``text`` and ``utt2spk`` files, and pair references with hypotheses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Paired:
     """References with their hypotheses.
 
     Attributes:
-        utterances: one per reference, in the references' order.
-        missing: ids without a hypothesis, scored as empty.
-        extra: ids of hypotheses without a reference, not scored.
+        utterances: one per reference, in the order of the references.
+        missing: ids without a hypothesis, which are scored as empty.
+        extra: ids of hypotheses without a reference, which are not scored.
     """
 
     utterances: tuple[Utterance, ...]
@@ -29,12 +29,13 @@ class Paired:
 def pair(
     refs: Mapping[str, tuple[str, ...]], hyps: Mapping[str, tuple[str, ...]], *, allow_missing: bool = False
 ) -> Paired:
-    """Bring references and hypotheses of the same utterances together.
+    """Pair references and hypotheses of the same utterances.
 
     Raises:
-        UserError: a reference has no hypothesis and ``allow_missing`` is not set, or none has one.
+        UserError: a reference has no hypothesis and ``allow_missing`` is false, or no reference has one.
     """
     missing = tuple(utterance for utterance in refs if utterance not in hyps)
+    # No id in common means wrong files, which --allow-missing must not hide.
     if len(missing) == len(refs) and refs and hyps:
         raise UserError(
             f"references and hypotheses have no utterance in common (the first ones are {next(iter(refs))} and "
@@ -50,25 +51,26 @@ def pair(
 
 
 def read_text(path: Path) -> dict[str, tuple[str, ...]]:
-    """Words per utterance of a Kaldi ``text`` file; a line with an id alone is an empty transcript.
+    """Read the words per utterance of a Kaldi ``text`` file; a line with only an id is an empty transcript.
 
     Raises:
-        UserError: missing or unreadable file, an empty line, or an utterance id that comes twice.
+        UserError: the file is missing or unreadable, a line is empty, or an utterance id occurs twice.
     """
     transcripts: dict[str, tuple[str, ...]] = {}
     for line, fields in _read_fields(path, "<utterance id> <word> <word> ..."):
         if fields[0] in transcripts:
             raise UserError(f"{line.where}: utterance {fields[0]} comes twice; keep one of them")
+        # No words, if the id is alone: the reference or hypothesis is empty.
         transcripts[fields[0]] = tuple(fields[1:])
     return transcripts
 
 
 def read_utt2spk(path: Path) -> dict[str, str]:
-    """Speaker per utterance of a Kaldi ``utt2spk`` file.
+    """Read the speaker per utterance of a Kaldi ``utt2spk`` file.
 
     Raises:
-        UserError: missing or unreadable file, a line that is not ``<utterance id> <speaker id>``, or an utterance
-            that comes twice.
+        UserError: the file is missing or unreadable, a line is not ``<utterance id> <speaker id>``, or an utterance
+            occurs twice.
     """
     speakers: dict[str, str] = {}
     for line, fields in _read_fields(path, "<utterance id> <speaker id>"):
@@ -84,7 +86,7 @@ def read_utt2spk(path: Path) -> dict[str, str]:
 
 
 def _read_fields(path: Path, layout: str) -> list[tuple[Line, list[str]]]:
-    """Lines and their fields, which white space separates, at least one per line."""
+    """Read lines and split them at white space; every line has at least one field."""
     lines = read_lines(path)
     if not lines:
         raise UserError(f"{path}: is empty, expected lines '{layout}'")

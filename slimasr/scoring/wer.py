@@ -1,4 +1,4 @@
-"""The error rate of a set of utterances, over words or over characters."""
+"""Compute the error rate of a set of utterances, over words or over characters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slimasr.scoring.bootstrap import REPLICATIONS, wer_interval
 
 @dataclass(frozen=True)
 class Unit:
-    """What is counted.
+    """The unit in which errors are counted.
 
     Attributes:
         name: ``word`` or ``character``.
@@ -33,10 +33,11 @@ class WerResult:
     """Errors of a set of utterances.
 
     Attributes:
-        counts: edits of all utterances; its "words" are the units counted.
-        sentences: utterances scored.
-        wrong_sentences: utterances with at least one error.
-        ci95: 95 % bootstrap interval of the WER in percent, None where it was not asked for or does not exist.
+        counts: edits of all utterances; its ``words`` is the number of units.
+        sentences: number of utterances.
+        wrong_sentences: number of utterances with at least one error.
+        ci95: 95 % bootstrap interval of the error rate in percent; None if it was not computed or does not exist.
+        unit: the unit in which errors are counted.
     """
 
     counts: EditCounts
@@ -47,7 +48,7 @@ class WerResult:
 
     @property
     def wer(self) -> float:
-        """Error rate in percent: of words, or of characters where `unit` says so."""
+        """Error rate in percent, of words or of characters according to ``unit``."""
         return 100.0 * self.counts.errors / self.counts.words
 
     @property
@@ -56,7 +57,7 @@ class WerResult:
         return 100.0 * self.wrong_sentences / self.sentences
 
     def wer_entry(self) -> WerEntry:
-        """The entry of a set of words in a result file; the caller adds with what it was measured."""
+        """The entry of a word error rate in a result file; the caller adds how it was measured."""
         return WerEntry(
             wer=self.wer,
             errors=self.counts.errors,
@@ -70,7 +71,7 @@ class WerResult:
         )
 
     def cer_entry(self) -> CerEntry:
-        """The same of a set of characters."""
+        """The entry of a character error rate in a result file."""
         return CerEntry(
             cer=self.wer,
             errors=self.counts.errors,
@@ -87,18 +88,18 @@ class WerResult:
 def score(
     utterances: Sequence[Utterance], *, replications: int = REPLICATIONS, seed: int = 0, unit: Unit = WORD
 ) -> WerResult:
-    """Error rates and bootstrap interval of utterances; several sets pool by putting them into one sequence.
+    """Compute error rates and a bootstrap interval; several sets are pooled by joining them into one sequence.
 
     An utterance with an empty reference is scored: all words of its hypothesis are insertions.
 
     Args:
         utterances: references and hypotheses.
-        replications: resampled sets for the interval; 0 leaves it out.
-        seed: of the resampling.
-        unit: what the utterances consist of (`slimasr.scoring.characters` makes characters of words).
+        replications: number of resampled sets for the interval; 0 = no interval.
+        seed: seed of the resampling.
+        unit: the unit of the utterances (`slimasr.scoring.characters` splits words into characters).
 
     Raises:
-        UserError: no utterance, or no word in any reference: the rate is undefined.
+        UserError: there is no utterance, or no reference has a word, so that the rate is undefined.
     """
     result = summarize([align(u) for u in utterances], unit)
     if not replications:
@@ -107,12 +108,13 @@ def score(
 
 
 def summarize(alignments: Sequence[Alignment], unit: Unit = WORD) -> WerResult:
-    """Error rates of aligned utterances, without interval.
+    """Compute the error rates of aligned utterances, without an interval.
 
     Raises:
-        UserError: no utterance, or no word in any reference: the rate is undefined.
+        UserError: there is no utterance, or no reference has a word, so that the rate is undefined.
     """
     counts = total(alignments)
+    # Checked here, because every rate divides by the number of words.
     if not counts.words:
         what = "no reference has a word" if alignments else "there is no utterance to score"
         raise UserError(f"{what}: the word error rate is undefined")

@@ -1,4 +1,4 @@
-"""What a search takes, kept in the record while it runs."""
+"""The time and energy that a search takes, written to the record while it runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ from slimasr.results.store import change_results
 
 T = TypeVar("T")
 WRITE_EVERY_SECONDS = 10.0
+"""Seconds between two updates of results.json; a kill loses at most what was used since the last one."""
 
 
 def metered(items: Iterable[T], exp: Path, meter: EnergyMeter | None) -> Iterator[T]:
-    """Pass items on; ``energy.search`` of results.json grows by what they took, in this run and in all before.
+    """Pass items on, and add the time and energy they took to ``energy.search`` of results.json.
 
-    A kill loses the last ten seconds, and the processor time of workers that were running: the system counts it when
-    they end. Without a meter nothing is written.
+    A kill loses the last ten seconds, and the processor time of workers that were running, because the system adds it
+    to this process only when they end. Without a meter nothing is written.
+
+    Args:
+        items: what is measured while it is iterated over.
+        exp: experiment folder.
+        meter: the running meter, None if energy is not measured.
+
+    Yields:
+        The items, unchanged.
     """
     due = time.monotonic() + WRITE_EVERY_SECONDS
     try:
@@ -30,6 +39,7 @@ def metered(items: Iterable[T], exp: Path, meter: EnergyMeter | None) -> Iterato
                 _record(exp, meter)
                 due = time.monotonic() + WRITE_EVERY_SECONDS
     finally:
+        # This also records an iteration that fails or that its consumer abandons.
         _record(exp, meter)
 
 
@@ -39,6 +49,7 @@ def _record(exp: Path, meter: EnergyMeter | None) -> None:
     reading = meter.read()
 
     def add(results: Results) -> Results:
+        # The reading covers only the time since the previous one, so it is added to what the file holds.
         before = results.energy.get("search")
         total = reading.after(None if before is None else EnergyReading.of(before))
         return merged(results, Results(energy={"search": total.to_entry()}))

@@ -49,13 +49,24 @@ class Prepared:
 class Evaluator:
     """Word errors and loss of subnets on one set.
 
-    It is fast for three reasons. Features are loaded once. Layers of an equal prefix run once, so subnets should come
-    in the order of `order`. Batches are decoded from those with most errors so far to those with fewest, so that
-    hopeless subnets are found early; as many batches at once as ``decoding.batch_seconds`` holds.
+    It is fast for four reasons. Features are loaded once. Layers that a subnet shares with earlier ones run once, so
+    subnets should be evaluated in the order of `order`. As many batches are decoded at once as
+    ``decoding.batch_seconds`` holds. The batches with most errors so far come first, so that hopeless subnets are
+    recognised early.
+
+    Attributes:
+        batches: the batches of the set, on the model's device.
+        words: number of reference words.
     """
 
     def __init__(self, model: Transducer, tokenizer: Tokenizer, batches: Iterable[Batch], config: Config) -> None:
         """Load the set.
+
+        Args:
+            model: the supernet, in evaluation mode; the batches are moved to its device.
+            tokenizer: turns labels into text.
+            batches: the batches of the set.
+            config: the experiment's configuration.
 
         Raises:
             UserError: no reference has a word, so the WER is undefined.
@@ -78,7 +89,7 @@ class Evaluator:
         self._predicted: dict[int, Tensor] = {}
 
     def order(self, subnet: Subnet) -> tuple[object, ...]:
-        """Sort key that brings subnets with an equal prefix of layers together."""
+        """Return a sort key that makes neighbours of the subnets with an equal prefix of layers."""
         return layer_keys(subnet, self.model.encoder.path_of(subnet))
 
     @torch.inference_mode()
@@ -87,11 +98,12 @@ class Evaluator:
 
         Args:
             subnet: the subnet to measure.
-            threshold: with more word errors than these the evaluation is stopped early, and no loss is measured.
+            threshold: number of word errors; an evaluation that finds more is stopped early, without a loss.
         """
         start = time.perf_counter()
         prepared = self._prepare(subnet)
         errors = 0
+        # Batches that were hard for other subnets reach the threshold soonest.
         hardest_first = sorted(range(len(self.batches)), key=lambda number: -self._errors[number])
         for group in self._groups(hardest_first):
             for number, utterances in zip(group, self._decode(group, prepared), strict=True):
@@ -107,7 +119,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def quality(self, subnet: Subnet) -> Quality:
-        """WER with its bootstrap interval, and loss."""
+        """Measure the WER with its bootstrap interval, and the loss."""
         prepared = self._prepare(subnet)
         utterances: list[Utterance] = []
         for group in self._groups(range(len(self.batches))):
@@ -116,7 +128,7 @@ class Evaluator:
         return Quality(score(utterances), self._loss(prepared))
 
     def _groups(self, numbers: Sequence[int]) -> list[list[int]]:
-        """The batches of these numbers, in groups that are decoded together."""
+        """Divide the batches with these numbers into groups that are decoded together, in the same order."""
         limit = self._config.decoding.batch_seconds * FRAMES_PER_SECOND
         groups: list[list[int]] = []
         utterances = 0
@@ -135,11 +147,11 @@ class Evaluator:
         return groups
 
     def _encode(self, number: int, part: Batch, prepared: Prepared) -> EncoderOutput:
-        """Encoder output of a part of a batch; ``number`` is that of the part."""
+        """Return the encoder output of a part of a batch; ``number`` is the part's own."""
         return self._cache.encode(number, part, prepared.model, prepared.active, prepared.subnet)
 
     def _decode(self, numbers: Sequence[int], prepared: Prepared) -> list[list[Utterance]]:
-        """The utterances of some batches, batch by batch; all of them are searched at once."""
+        """Return the utterances of some batches, batch by batch; all of them are searched at once."""
         recognition = Recognition(prepared.searched, prepared.active, self._tokenizer, self._config.decoding)
         encoded = []
         for number in numbers:
@@ -148,7 +160,7 @@ class Evaluator:
         return recognition.utterances_together(encoded)
 
     def _loss(self, prepared: Prepared) -> float | None:
-        """Loss per reference token. The encoder's output is still there if the cache has room for it."""
+        """Return the loss per reference token; the encoder does not run again if the cache still holds its output."""
         loss = TokenLoss(loss_objective(prepared.model, self._config.loss))
         for number, batch in enumerate(self.batches):
             if batch.scored_rows:
@@ -159,7 +171,8 @@ class Evaluator:
         return loss.mean
 
     def _predictor_out(self, number: int, model: Transducer) -> Tensor:
-        """Predictor output of the utterances of a batch that have a loss: it is the same for all subnets."""
+        """Return (n, U + 1, P) for the n utterances of a batch that have a loss; it is the same for all subnets."""
+        # In int8 every subnet has its own copy of the predictor, but all copies are rounded alike: it is never slimmed.
         if number not in self._predicted:
             batch = self.batches[number]
             self._predicted[number] = model.predictor(batch.select(batch.scored_rows).y)
@@ -167,19 +180,21 @@ class Evaluator:
 
 
 def number_parts(batches: Iterable[Batch]) -> list[dict[int, Batch]]:
-    """The parts (`Batch.parts`) of every batch, by a number that no other part of the set has."""
+    """Map the parts (`Batch.parts`) of every batch from numbers that are unique in the whole set."""
+    # The cache knows a part by its number.
     numbers = itertools.count()
     return [{next(numbers): part for part in batch.parts()} for batch in batches]
 
 
 def prepare(model: Transducer, config: SearchConfig) -> Callable[[Subnet], Prepared]:
-    """How subnets are prepared: run as a slice of the supernet, or extracted and rounded to int8."""
+    """Return what prepares a subnet: it runs as a slice of the supernet, or is extracted and rounded to int8."""
     if config.int8:
 
         def rounded(subnet: Subnet) -> Prepared:
-            alone = fake_quantized(model, subnet)
-            return Prepared(subnet, alone, None, tabulated(alone))
+            stand_alone = fake_quantized(model, subnet)
+            return Prepared(subnet, stand_alone, None, tabulated(stand_alone))
 
         return rounded
+    # All subnets share predictor and vocabulary, so one table serves them all.
     searched = tabulated(model)
     return lambda subnet: Prepared(subnet, model, subnet, searched)

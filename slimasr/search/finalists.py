@@ -1,4 +1,4 @@
-"""The record of a search: the subnets worth deploying, measured in full, and what the search took."""
+"""The record of a search: the best subnets, measured in full, and the time that the search took."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from slimasr.supernet.subnet import Subnet
 
 
 def choose_finalists(search: Search, history: History) -> list[Subnet]:
-    """The subnets that go into results.json.
+    """Choose the subnets that go into results.json.
 
-    After an exhaustive search these are all subnets; else max, the Pareto front from its largest subnet down, and min.
-    Max and min are among them if they were evaluated, even above a limit: the others are compared with them.
+    After an exhaustive search these are all subnets; after any other, max, the Pareto front from its largest subnet
+    down, and min. Max and min are included if they were evaluated, even if they exceed a limit, because the others are
+    compared with them.
 
     Raises:
-        UserError: no subnet meets the limits; names the nearest.
+        UserError: no subnet meets the limits; the message names the nearest one.
     """
     config = search.experiment.config.search
     space = search.experiment.space
@@ -39,12 +40,14 @@ def choose_finalists(search: Search, history: History) -> list[Subnet]:
         return [subnet for subnet in space if subnet in wanted]
     front = find_front((candidate.measurement() for candidate in measured), config.cost)
     largest_first = [measurement.subnet for measurement in reversed(front)]
+    # Max and min may be on the front too: the dictionary keeps each subnet once, in its first place.
     chosen = dict.fromkeys([space.max, *largest_first, space.min])
     return [subnet for subnet in chosen if subnet in history]
 
 
 def _nothing_measured(history: History, limits: Limits) -> UserError:
-    """The error that no subnet within the limits was measured."""
+    """Return the error for a search that measured no subnet within the limits."""
+    # If every evaluated subnet exceeds a limit, the limits are the reason; their nearest subnet helps the user.
     evaluated = {candidate.subnet: candidate.costs for candidate in history.finished}
     if evaluated and not any(limits.allow(costs) for costs in evaluated.values()):
         return no_subnet_meets(limits, evaluated)
@@ -52,18 +55,22 @@ def _nothing_measured(history: History, limits: Limits) -> UserError:
 
 
 def measure_finalists(search: Search, subnets: Sequence[Subnet]) -> Iterator[Measurement]:
-    """Put subnets into results.json with WER, interval, loss, all costs and time.
+    """Measure subnets in full, and write WER, interval, loss and all costs to results.json.
 
-    Subnets that were measured under the same conditions are not measured again. Entries of other weights are dropped:
-    they describe nothing that exists. Of several searches of one study, one measures and the others wait for its
-    results.
+    Subnets that were measured under the same conditions before are not measured again. Entries of other weights are
+    dropped, because those weights no longer exist. If several searches share one study, one of them measures and the
+    others wait for its results.
+
+    Yields:
+        The measurement of every subnet, in the order of ``subnets``.
     """
-    lock = search.experiment.dir / "search" / "finalists.lock"
-    with folder_lock(lock, "slimasr-search, which measures the front", wait=True) as held:
-        yield from _measure_finalists(search, subnets, held)
+    path = search.experiment.dir / "search" / "finalists.lock"
+    with folder_lock(path, "slimasr-search, which measures the front", wait=True) as lock:
+        yield from _measure_finalists(search, subnets, lock)
 
 
 def _measure_finalists(search: Search, subnets: Sequence[Subnet], lock: Lock) -> Iterator[Measurement]:
+    # Read after the lock was acquired: the process that held it may have measured everything in the meantime.
     _drop_others(search)
     archive = read_archive(search.experiment, search.conditions)
     known = {measurement.subnet: measurement for measurement in archive}
@@ -72,10 +79,12 @@ def _measure_finalists(search: Search, subnets: Sequence[Subnet], lock: Lock) ->
         if subnet not in known:
             candidate = history.get(subnet)
             quality = search.evaluator.quality(subnet)
-            costs = _costs(search, subnet, {} if candidate is None else candidate.costs)
+            known_costs = {} if candidate is None else candidate.costs
+            costs = _costs(search, subnet, known_costs)
             # Measuring takes a while. If the lock was lost meanwhile, another process is writing these entries.
             lock.verify()
-            update_results(search.experiment.dir, Results(subnets={subnet.id: _entry(search, subnet, quality, costs)}))
+            entry = _entry(search, subnet, quality, costs)
+            update_results(search.experiment.dir, Results(subnets={subnet.id: entry}))
             known[subnet] = Measurement(subnet, quality.wer.wer, quality.loss, costs)
         yield known[subnet]
 
@@ -83,11 +92,11 @@ def _measure_finalists(search: Search, subnets: Sequence[Subnet], lock: Lock) ->
 def write_front(search: Search, history: History, finalists: Sequence[Measurement]) -> list[Measurement]:
     """Write ``search/front.json``, with all costs of the finalists, and return the Pareto front, cheapest first."""
     config = search.experiment.config
-    # Finalists have time and memory too; candidates have counted costs alone.
-    full = {measurement.subnet: measurement for measurement in finalists}
+    in_full = {measurement.subnet: measurement for measurement in finalists}
     within = history.within(search.feasible.limits)
     front = find_front((candidate.measurement() for candidate in within.measured), config.search.cost)
-    front = [full.get(measurement.subnet, measurement) for measurement in front]
+    # Finalists also have time and memory; before they are measured, the front has the costs of the search alone.
+    front = [in_full.get(measurement.subnet, measurement) for measurement in front]
     content = Front(
         set_name=config.data.dev,
         cost=config.search.cost,
@@ -103,14 +112,14 @@ def write_front(search: Search, history: History, finalists: Sequence[Measuremen
 def write_summary(search: Search, history: History, *, done: int, minutes: float, workers: int) -> Summary:
     """Write ``search/summary.json``: how fast the search was, and how long it took compared with the training.
 
-    A run that found nothing left to do keeps the summary as it is. A run that was killed has recorded no time, but its
-    evaluations have: the search took at least as long as any of them ran.
+    A run that found nothing left to do keeps the summary as it is. A run that was killed has written no time to it, but
+    the study holds the times of its evaluations: the search took at least as long as they did.
 
     Args:
         search: the search.
         history: what it found.
-        done: candidates of this run.
-        minutes: wall clock of this run, front and record included.
+        done: number of candidates that this run evaluated.
+        minutes: wall-clock time of this run, including the measurement of the finalists.
         workers: number of worker processes of this run.
     """
     exp = search.experiment.dir
@@ -118,6 +127,7 @@ def write_summary(search: Search, history: History, *, done: int, minutes: float
     busy_minutes = search.study.busy_seconds() / 60
     with file_lock(exp / Summary.PLACE):
         before = Summary.read(exp)
+        # Times of a search of other weights or under other conditions are not added to those of this one.
         if before is not None and not _continues(now, before):
             before = None
         if before is not None and not done and before.candidates == now.candidates:
@@ -129,7 +139,7 @@ def write_summary(search: Search, history: History, *, done: int, minutes: float
 
 
 def _continues(now: Summary, before: Summary) -> bool:
-    """Whether an earlier summary is of the same search; what older versions did not note counts as equal."""
+    """Return whether an earlier summary is of the same search; fields that older versions lack count as equal."""
     return (
         now.weights == before.weights
         and before.int8 in (None, now.int8)
@@ -139,15 +149,20 @@ def _continues(now: Summary, before: Summary) -> bool:
 
 
 def _costs(search: Search, subnet: Subnet, known: Mapping[str, float]) -> dict[str, float]:
-    """All costs of a subnet; ``known`` are those that the search has measured already."""
-    counted = {**search.feasible.costs(subnet), **known}
-    if "rtf" in counted:
-        return counted
-    return {**counted, **search.measure_runtime(subnet)}
+    """Return all costs of a subnet; ``known`` are those that the search has already measured."""
+    costs = {**search.feasible.costs(subnet), **known}
+    # Searches whose cost or limit is the RTF measure time and memory of every candidate.
+    if "rtf" in costs:
+        return costs
+    return {**costs, **search.measure_runtime(subnet)}
 
 
 def _entry(search: Search, subnet: Subnet, quality: Quality, costs: Mapping[str, float]) -> SubnetEntry:
-    """The entry of a subnet in results.json."""
+    """Return the entry of a subnet in results.json.
+
+    The WER is written twice. Under ``wer``, later commands may replace it, for example by one of another decoding; what
+    the search has found stays under ``search``.
+    """
     experiment = search.experiment
     config = experiment.config
     return SubnetEntry(
@@ -167,7 +182,7 @@ def _entry(search: Search, subnet: Subnet, quality: Quality, costs: Mapping[str,
 
 
 def _summary(search: Search, history: History, workers: int) -> Summary:
-    """The summary without the runs before this one; the time that all of them took is filled in later."""
+    """Return the summary without the total time of all runs, which `write_summary` adds."""
     conditions = search.conditions
     return Summary(
         generator=search.experiment.config.search.kind,
@@ -191,11 +206,13 @@ def _drop_others(search: Search) -> None:
     weights = search.experiment.weights_digest
 
     def drop(results: Results) -> Results:
-        kept = {
-            name: entry
-            for name, entry in results.subnets.items()
-            if entry.search is None or entry.search.weights == weights
-        }
-        return results.model_copy(update={"subnets": kept}) if len(kept) < len(results.subnets) else results
+        kept: dict[str, SubnetEntry] = {}
+        for name, entry in results.subnets.items():
+            # Entries without a search were written by other commands.
+            if entry.search is None or entry.search.weights == weights:
+                kept[name] = entry
+        if len(kept) == len(results.subnets):
+            return results
+        return results.model_copy(update={"subnets": kept})
 
     change_results(search.experiment.dir, drop)

@@ -1,8 +1,8 @@
 """Candidate generators: which subnet to measure next, given everything measured so far.
 
 A generator keeps nothing that the study does not hold, and it draws from seeds that depend only on the configuration
-and on the study. So a search that was killed resumes as if it had not been, and any number of workers propose one and
-the same search.
+and on the study. So a search that was killed resumes as if nothing had happened, and all workers, however many there
+are, follow the same plan.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from slimasr.search.history import CostBuckets, History
 from slimasr.supernet.subnet import Subnet
 
 MOST_EXHAUSTIVE = 100_000
+"""The most subnets that a space may have for an exhaustive search."""
 
 
 @dataclass(frozen=True)
@@ -35,42 +36,44 @@ class Generator(ABC):
     """Proposes subnets of one space that the study does not know yet."""
 
     buckets: CostBuckets | None = None
-    """Ranges of cost whose best subnets matter as much as the Pareto front; None where the front alone matters."""
+    """Ranges of cost whose best subnets matter as much as the Pareto front; None if the front alone matters."""
 
     @abstractmethod
     def total(self) -> int:
-        """The number of subnets that will at most have been measured when the search is over."""
+        """Return an upper bound on the number of subnets that the study holds when the search is over."""
 
     @abstractmethod
     def propose(self, history: History) -> Proposal | None:
-        """The next subnet. None until others have measured what they claimed, and at the end of the search."""
+        """Propose the next subnet; None while others must finish their claims first, and when the search is over."""
 
 
 class Planned(Generator):
     """Generations of subnets, each of which follows from what earlier generations found.
 
-    All workers make the same plan, which is also that of a run without kills. Within a generation they divide the
-    work by gaps: a worker continues with the neighbour of its last subnet, as neighbours share encoder layers, or else
-    begins in the middle of the longest gap.
+    All workers make the same plan, which is also that of a run that was never killed. Within a generation they divide
+    the work: a worker continues with the neighbour of its last subnet, because neighbours share encoder layers; if that
+    is taken, it begins in the middle of the longest gap between taken subnets.
     """
 
     generations = 1
+    """Number of generations; the first has index 0."""
 
     def __init__(self, order: Callable[[Subnet], Any]) -> None:
-        """``order``: sort key that brings subnets with an equal prefix of layers together."""
+        """``order`` is a sort key that makes neighbours of the subnets with an equal prefix of layers."""
         self._order = order
+        # Where this worker is in the plan. This only saves time: a new worker finds it from the history.
         self._generation = 0
         self._members: list[Subnet] = []
         self._last: int | None = None
 
     @abstractmethod
     def plan(self, generation: int, earlier: History) -> Sequence[Subnet]:
-        """The members of a generation."""
+        """Return the members of a generation; it depends on nothing but the arguments and the configuration."""
 
     def propose(self, history: History) -> Proposal | None:
         while self._generation < self.generations:
             if not self._members:
-                # Only what was finished before the generation began: later results must not change the plan.
+                # Only what earlier generations found counts, so every worker makes the same plan at any time.
                 earlier = history.before(self._generation)
                 self._members = sorted(self.plan(self._generation, earlier), key=self._order)
             free = [index for index, subnet in enumerate(self._members) if subnet not in history]
@@ -79,31 +82,33 @@ class Planned(Generator):
                 return Proposal(self._members[self._last], self._generation)
             if self._is_running(history):
                 return None
+            # All members are finished, or there were none.
             self._generation += 1
             self._members = []
             self._last = None
         return None
 
     def _is_running(self, history: History) -> bool:
-        """Whether some worker still evaluates a member of this generation: the next one depends on all of them."""
+        """Return whether a member of this generation is still being evaluated: the next one depends on all of them."""
         known = (history.get(subnet) for subnet in self._members)
         return any(candidate is not None and candidate.state == "running" for candidate in known)
 
 
 def next_in_gaps(free: Sequence[int], number: int, last: int | None) -> int:
-    """Which free place to take: the one after ``last``, else the middle of the longest gap.
+    """Choose a free place: the one after ``last`` if it is free, else the middle of the longest gap.
 
-    Where nothing is taken yet, the first place.
+    If no place has been taken yet, the first one is chosen.
 
     Args:
-        free: places that are free, ascending.
-        number: how many places there are.
-        last: place that this worker took last.
+        free: indices of the free places, ascending.
+        number: number of all places.
+        last: index of the place that this worker took last.
     """
     if len(free) == number:
         return free[0]
     if last is not None and last + 1 in free:
         return last + 1
+    # Split the free places into runs of consecutive indices.
     gaps: list[list[int]] = []
     for index in free:
         if gaps and gaps[-1][-1] == index - 1:
@@ -118,10 +123,10 @@ class Exhaustive(Planned):
     """Every subnet of the space within the limits, largest first."""
 
     def __init__(self, feasible: Feasible) -> None:
-        """List the space.
+        """List the subnets within the limits.
 
         Raises:
-            UserError: the space is too large.
+            UserError: the space is too large for an exhaustive search.
         """
         # All keys are equal and sorting is stable: the order of the space itself brings equal prefixes together.
         super().__init__(order=lambda subnet: 0)
@@ -138,7 +143,7 @@ class Exhaustive(Planned):
 
 
 class Random(Planned):
-    """Max, min, and subnets drawn uniformly over sizes."""
+    """Max, min, and random subnets of evenly distributed sizes."""
 
     def __init__(self, feasible: Feasible, order: Callable[[Subnet], Any], candidates: int, seed: int) -> None:
         super().__init__(order)
@@ -172,10 +177,11 @@ class Evolution(Planned):
         return min(planned, self._feasible.space.count())
 
     def plan(self, generation: int, earlier: History) -> Sequence[Subnet]:
-        # A seed per generation: a worker that joins later makes the same plan without those before it.
+        # Each generation has its own seed, so a resumed search draws what an uninterrupted one would have drawn.
         rng = random.Random(f"{self._seed}/search/{generation}")
         if generation == 0:
             return self._feasible.sample(self._config.initial, rng, self._config.buckets)
+        # The study may hold subnets above a limit, from an earlier run without it.
         allowed = earlier.within(self._feasible.counted_limits)
         parents = [candidate.subnet for candidate in self.buckets.best(allowed.measured).values()]
         if not parents:
@@ -195,7 +201,7 @@ class Evolution(Planned):
     def _breed(
         self, number: int, make: Callable[[], Subnet], earlier: History, siblings: Sequence[Subnet]
     ) -> list[Subnet]:
-        """New children within the limits: ``number`` of them, or fewer where they are hard to find."""
+        """Make ``number`` new children within the limits, or fewer if they are too rare."""
         children: dict[Subnet, None] = {}
         # In a small space nearly all children are known already; it has this many others at most.
         left = self._feasible.space.count() - len(earlier) - len(siblings)
@@ -210,7 +216,7 @@ class Evolution(Planned):
 
 
 def build_generator(config: SearchConfig, feasible: Feasible, order: Callable[[Subnet], Any], seed: int) -> Generator:
-    """The generator that a recipe names under ``search.kind``."""
+    """Build the generator that a recipe names under ``search.kind``."""
     if config.kind == "evolution":
         return Evolution(feasible, order, config, seed)
     if config.kind == "random":

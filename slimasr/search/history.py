@@ -22,13 +22,13 @@ class Candidate:
 
     Attributes:
         subnet: in canonical form.
-        state: ``running`` while a worker evaluates it; ``stopped`` when the evaluation was stopped early, as the
+        state: ``running`` while a worker evaluates it; ``stopped`` if the evaluation was stopped early because the
             subnet could not reach the Pareto front.
         costs: cost name -> value.
-        generation: generation of the plan it was proposed for, None where there is no plan.
-        errors: word errors on dev; of a stopped subnet, those found until then.
-        words: words of dev.
-        dev_loss: transducer loss per reference token, None where it cannot matter.
+        generation: generation of the plan that it was proposed for, None if there is no plan.
+        errors: word errors on dev; for a stopped subnet, those found before it was stopped.
+        words: number of reference words on dev.
+        dev_loss: transducer loss per reference token, None if it cannot matter.
         marks: attributes that the sampler which proposed it needs later.
     """
 
@@ -43,12 +43,12 @@ class Candidate:
 
     @property
     def wer(self) -> float:
-        """WER in percent; of a stopped subnet, a lower bound."""
+        """WER in percent; for a stopped subnet, a lower bound."""
         assert self.errors is not None and self.words, f"{self.subnet.id} is not measured"
         return 100.0 * self.errors / self.words
 
     def measurement(self) -> Measurement:
-        """The same as Pareto fronts and reports see it."""
+        """Return the candidate as a measurement, from which Pareto fronts and reports are made."""
         return Measurement(self.subnet, self.wer, self.dev_loss, self.costs)
 
 
@@ -59,18 +59,18 @@ class History:
         self._candidates = {candidate.subnet: candidate for candidate in candidates}
 
     def __contains__(self, subnet: Subnet) -> bool:
-        """Whether the subnet was measured, stopped early or claimed."""
+        """Return whether the subnet was measured, stopped early or claimed."""
         return subnet in self._candidates
 
     def __len__(self) -> int:
         return len(self._candidates)
 
     def get(self, subnet: Subnet) -> Candidate | None:
-        """What is known of a subnet, None where nothing is."""
+        """Return the candidate of a subnet, None if the study does not know it."""
         return self._candidates.get(subnet)
 
     def select(self, *states: State) -> list[Candidate]:
-        """The candidates in one of these states."""
+        """Return the candidates in one of these states."""
         return [candidate for candidate in self._candidates.values() if candidate.state in states]
 
     @property
@@ -84,17 +84,18 @@ class History:
         return self.select("measured", "stopped")
 
     def within(self, limits: Limits) -> History:
-        """The history without measured subnets above a limit: an earlier run without that limit may have left some."""
+        """Return the history without measured subnets above a limit, which an earlier run may have left."""
+        # Only measured candidates are certain to have every cost that is limited.
         return History(c for c in self._candidates.values() if c.state != "measured" or limits.allow(c.costs))
 
     def before(self, generation: int) -> History:
-        """What was finished when a generation began: all that belongs to earlier generations, or to none."""
+        """Return what was finished when a generation began: the candidates of earlier generations, or of none."""
         return History(c for c in self.finished if c.generation is None or c.generation < generation)
 
 
 @dataclass(frozen=True)
 class CostBuckets:
-    """Equal ranges of a cost.
+    """Ranges of equal length into which a cost is divided.
 
     Attributes:
         cost: name of the cost.
@@ -109,16 +110,17 @@ class CostBuckets:
     number: int
 
     def index(self, costs: Mapping[str, float]) -> int:
-        """Index of the range that a subnet of these costs falls into; the end ranges take what lies beyond them."""
+        """Return the index of the range of these costs; the first and last ranges include all that lies beyond them."""
+        # All subnets of the space cost the same.
         if self.high <= self.low:
             return 0
         fraction = (costs[self.cost] - self.low) / (self.high - self.low)
         return min(self.number - 1, max(0, int(fraction * self.number)))
 
     def best(self, candidates: Iterable[Candidate]) -> dict[int, Candidate]:
-        """Range -> its best measured subnet: fewest errors, then least loss, then lowest cost."""
+        """Return range index -> its best measured subnet: fewest errors, then least loss, then lowest cost."""
         best: dict[int, Candidate] = {}
-        # From the worst to the best, so that the best one of a range is entered last and stays.
+        # From the worst to the best: the best one of a range overwrites the others.
         for candidate in sorted(candidates, key=self._order, reverse=True):
             if candidate.state == "measured":
                 best[self.index(candidate.costs)] = candidate
@@ -129,23 +131,26 @@ class CostBuckets:
 
 
 def error_threshold(history: History, costs: Mapping[str, float], cost: str, buckets: CostBuckets | None) -> float:
-    """How many word errors a subnet of these costs may make and still matter; infinite = any number.
+    """Return the most word errors that a subnet may make and still matter; infinite = any number.
 
     If it makes more, a measured subnet that costs no more makes fewer errors, so this one cannot be on the Pareto
-    front. Where there are buckets, another subnet of its bucket makes fewer errors too, so this one cannot be a parent.
+    front. If there are buckets, another subnet of its bucket makes fewer errors too, so this one cannot be a parent.
 
     Args:
+        history: what has been measured.
+        costs: cost name -> value, of the subnet to be evaluated.
         cost: the cost of the Pareto front.
-        buckets: the ranges of cost whose best subnets are parents, None where there are no parents.
+        buckets: the ranges of cost whose best subnets are parents, None if there are no parents.
     """
     measured = history.measured
     threshold = _fewest_errors(c for c in measured if c.costs[cost] <= costs[cost])
     if buckets is None:
         return threshold
     index = buckets.index(costs)
+    # The subnet is hopeless only if it can be neither on the front nor a parent, so the larger threshold counts.
     return max(threshold, _fewest_errors(c for c in measured if buckets.index(c.costs) == index))
 
 
 def _fewest_errors(candidates: Iterable[Candidate]) -> float:
-    """The fewest word errors of any candidate; infinite where there is none."""
+    """Return the fewest word errors of any candidate; infinite if there is none."""
     return float(min((c.errors for c in candidates if c.errors is not None), default=math.inf))

@@ -1,4 +1,4 @@
-"""Hidden states of the dev set, kept for the next subnet that runs the same first layers."""
+"""Hidden states of the dev set, kept for later subnets that run the same first layers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from slimasr.supernet.subnet import Subnet
 
 
 def layer_keys(subnet: Subnet, path: Sequence[int]) -> tuple[Any, ...]:
-    """One key for the front end and one per layer: equal keys up to a layer mean equal hidden states there.
+    """Return one key for the front end and one per layer: equal keys up to a layer mean equal hidden states there.
 
-    Sorted by these, subnets of an equal prefix of layers are neighbours.
+    When subnets are sorted by their keys, those with an equal prefix of layers are neighbours.
+
+    Args:
+        subnet: the subnet.
+        path: ids of the layers that it runs, in order.
     """
     chosen: dict[int, list[tuple[str, tuple[int, ...]]]] = {layer: [] for layer in path}
     for name, units in subnet.units:
+        # "3.ffn" is a module of layer 3.
         layer, module = name.split(".", 1)
         chosen[int(layer)].append((module, (units,) if isinstance(units, int) else units))
+    # Unequal widths share nothing, not even the front end; the minus sign puts large ones first.
     return (-subnet.width, *((layer, tuple(chosen[layer])) for layer in path))
 
 
@@ -35,8 +41,8 @@ class _Room:
         size: bytes that the states may take.
         left: bytes that are still free.
         lens: frames of every utterance, the same in all states.
-        hidden: keys of the front end and of the layers that made a state -> the state; the first ones are dropped
-            first when memory is needed.
+        hidden: a prefix of the keys of a subnet -> the (N, T, C) state after the last of these layers. When memory is
+            needed, states are dropped in this order.
     """
 
     size: int
@@ -45,31 +51,32 @@ class _Room:
     hidden: OrderedDict[tuple[Any, ...], Tensor] = field(default_factory=OrderedDict)
 
     def deepest(self, keys: tuple[Any, ...]) -> tuple[int, Tensor | None]:
-        """The state here that most of these keys, from the first one on, have made, and how many they are."""
+        """Return the length of the longest prefix of the keys whose state is kept, and the state; else 0 and None."""
         for depth in range(len(keys), 0, -1):
             if keys[:depth] in self.hidden:
                 return depth, self.hidden[keys[:depth]]
         return 0, None
 
     def keep(self, keys: tuple[Any, ...], states: Sequence[Tensor]) -> None:
-        """Keep the states that the last of these keys have made, one state per key.
+        """Keep the states of the last keys, one state per key.
 
-        They replace deep states first, and those that were not used for long.
+        They replace the states that were not used for the longest time, and among those of one subnet deep ones first.
         """
         needed = sum(map(num_bytes, states))
         if needed > self.size:
             return
-        self._used(keys)
+        # First, so that the prefix of the new states is not dropped before states of other subnets.
+        self._mark_used(keys)
         while self.left < needed:
             self.left += num_bytes(self.hidden.popitem(last=False)[1])
         self.left -= needed
         first = len(keys) - len(states)
         for depth, state in enumerate(states, start=first + 1):
             self.hidden[keys[:depth]] = state
-        self._used(keys)
+        self._mark_used(keys)
 
-    def _used(self, keys: tuple[Any, ...]) -> None:
-        """Drop these last, and of them the shallow ones, which more subnets share, after the deep ones."""
+    def _mark_used(self, keys: tuple[Any, ...]) -> None:
+        """Move these states to the end, the shallow ones last: more subnets share them, so they are kept longest."""
         for depth in range(len(keys), 0, -1):
             if keys[:depth] in self.hidden:
                 self.hidden.move_to_end(keys[:depth])
@@ -78,11 +85,12 @@ class _Room:
 class PrefixCache:
     """Encodes batches, each from the deepest hidden state that the subnet has in common with earlier ones.
 
-    Batches are numbered and get equal parts of the memory. Where such a part cannot hold the states of one subnet,
-    some batches get more, and the others are computed from the start each time.
+    Batches are numbered and get equal parts of the memory. If such a part cannot hold the states of one subnet, some
+    batches get more, and the others are encoded from the beginning each time.
     """
 
     def __init__(self, max_bytes: int, num_batches: int) -> None:
+        """``max_bytes`` is the memory of all states together."""
         self._left = max_bytes
         self._equal_part = max_bytes // max(1, num_batches)
         self._rooms: dict[int, _Room | None] = {}
@@ -90,37 +98,44 @@ class PrefixCache:
     def encode(
         self, number: int, batch: Batch, model: Transducer, subnet: Subnet | None, name: Subnet
     ) -> EncoderOutput:
-        """Encoder output of a batch.
+        """Return the encoder output of a batch.
 
         Args:
-            number: number of the batch.
-            batch: the batch.
+            number: number of the batch, unique in the set.
+            batch: the batch, in one piece.
             model: the supernet, or a stand-alone model.
-            subnet: the subnet to run of it, None for all of a stand-alone model.
-            name: the subnet of the space that this is: it says which states are shared.
+            subnet: the subnet of ``model`` to run, None for all of a stand-alone model.
+            name: the subnet of the space that this is, which decides what states are shared.
         """
         encoder = model.encoder
         path = encoder.path_of(subnet)
+        # A stand-alone model numbers its layers from 0; only the subnet's own path names those of the supernet.
         keys = layer_keys(name, path if name.path is None else name.path)
         room = self._rooms.get(number)
-        known, start = (0, None) if room is None else room.deepest(keys)
+        known = 0
+        start: Tensor | None = None
+        if room is not None:
+            known, start = room.deepest(keys)
         if room is None or start is None:
             embedded = encoder.embed(model.normalize(batch.x), batch.x_lens, subnet)
             room = self._room(number, embedded, encoder.num_layers)
             if room is None:
+                # No memory is left for this batch: nothing is kept.
                 return encoder.run_layers(embedded, path, subnet)
             known = 1
             start = embedded.out
             room.keep(keys[:1], [start])
-        # The first key is that of the front end, so ``known`` keys stand for one layer less.
+        # The first key is that of the front end, so ``known`` keys stand for ``known - 1`` layers.
         rest = path[known - 1 :]
+        # Every layer that runs is tapped, because its output is a state that later subnets may begin with.
         output = encoder.run_layers(EncoderOutput(start, room.lens), rest, subnet, rest)
         room.keep(keys, [output.taps[layer] for layer in rest])
         return EncoderOutput(output.out, room.lens)
 
     def _room(self, number: int, embedded: EncoderOutput, num_layers: int) -> _Room | None:
-        """Memory for the states of a batch; None where too little is left for those of one subnet."""
+        """Return the memory of a batch; None if too little is left for the states of one subnet."""
         if number not in self._rooms:
+            # All states have the shape of the front end's output.
             needed = (1 + num_layers) * num_bytes(embedded.out)
             size = min(max(self._equal_part, needed), self._left)
             if size >= needed:
@@ -132,5 +147,5 @@ class PrefixCache:
 
 
 def num_bytes(tensor: Tensor) -> int:
-    """Memory of a tensor's own entries."""
+    """Return the bytes of a tensor's entries; a view counts as if it were a copy."""
     return tensor.numel() * tensor.element_size()

@@ -1,4 +1,4 @@
-"""One search: claim what the generator proposes, evaluate it, tell the study, and record the candidates."""
+"""One search: claim what the generator proposes, evaluate it, store the outcome, and record the candidates."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from slimasr.supernet.front import Limits
 from slimasr.supernet.subnet import Subnet
 
 SHORTEST_WAIT = 0.05
-"""Seconds between the first two looks at what other workers have claimed; each look doubles them."""
+"""Seconds of the first pause while other workers finish what they claimed; each further pause is twice as long."""
 LONGEST_WAIT = 1.0
-"""Seconds between two looks at most."""
+"""Seconds of the longest pause."""
 BATCH_SECONDS = 50.0
-"""Seconds of audio at most through the encoder at once: batches of similar lengths need little padding."""
+"""The encoder takes at most so many seconds of audio at once: small batches of similar lengths need little padding."""
 CHANGEABLE = ("search.", "decoding.")
 """Sections of a trained experiment's configuration that a search may override."""
 
@@ -46,8 +46,8 @@ class Job:
     Attributes:
         exp: experiment folder.
         data: folder of the recipe's data.
-        overrides: ``search.<key>=<value>`` or ``decoding.<key>=<value>``, as candidates may be decoded in another way
-            than the recipe says.
+        overrides: ``search.<key>=<value>`` or ``decoding.<key>=<value>``: candidates may be decoded otherwise than the
+            recipe says.
         storage: URL of the database; default: ``search.storage``, else a file in the experiment.
         debug: whether a worker shows the traceback of its error.
     """
@@ -59,10 +59,10 @@ class Job:
     debug: bool = False
 
     def experiment(self) -> Experiment:
-        """The experiment, with the overrides.
+        """Open the experiment, with the overrides.
 
         Raises:
-            UserError: training has fixed what an override would change.
+            UserError: an override changes a key that training has fixed.
         """
         for override in self.overrides:
             if not override.startswith(CHANGEABLE):
@@ -70,23 +70,25 @@ class Job:
                 raise UserError(f"--set {override}: {allowed}")
         experiment = Experiment.open(self.exp)
         experiment.model.to(default_device())
+        # The model was built from the stored configuration; the overrides concern only search and decoding.
         return replace(experiment, config=load_config(self.exp / "config.yaml", self.overrides))
 
     def open(self) -> Search:
-        """The search.
+        """Open the search.
 
         Raises:
-            UserError: as `Experiment.open` and `Search.open` do.
+            UserError: `Experiment.open` or `Search.open` fails, or the features of the dev set are out of date.
         """
         experiment = self.experiment()
         config = experiment.config
+        # The evaluator joins these batches again for decoding, up to the full ``decoding.batch_seconds``.
         seconds = min(config.decoding.batch_seconds, BATCH_SECONDS)
         batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)
         dev_data = checked_identity(config, self.data, config.data.dev).fingerprint
         return Search.open(experiment, batches, dev_data, self.storage)
 
     def notes(self, search: Search) -> list[str]:
-        """What the user should know of the study and of the dev set."""
+        """Return what the user should know about the study and the dev set."""
         config = search.experiment.config
         dev = config.data.dev
         unverified = unverified_sets(config, self.data, [dev])
@@ -114,7 +116,7 @@ class Search:
 
     @classmethod
     def open(cls, experiment: Experiment, dev_batches: Batches, dev_data: str, storage: str | None = None) -> Search:
-        """A search as the experiment's configuration describes it.
+        """Open the search that the experiment's configuration describes.
 
         Args:
             experiment: the experiment that is searched.
@@ -123,7 +125,7 @@ class Search:
             storage: URL of the database; default: ``search.storage``, else a file in the experiment.
 
         Raises:
-            UserError: no subnet meets the limits, the database cannot be used or holds a study of something else.
+            UserError: no subnet meets the limits, or the database cannot be used or holds a study of something else.
         """
         config = experiment.config
         model = experiment.model
@@ -134,18 +136,21 @@ class Search:
             patience=config.search.storage_patience,
             heartbeat_seconds=config.search.heartbeat_seconds,
         )
+        # Word errors can be compared only if all of this is equal. `Study` reports which key differs, so the keys are
+        # words for the user, and renaming one would make existing studies unusable.
         identity = {
             "space": describe_space(experiment.space),
             "dev set": config.data.dev,
             "content of the dev set": dev_data,
             "cost": config.search.cost,
             "search.int8": config.search.int8,
-            # Limits on counted costs only narrow what is proposed; this one decides what is not evaluated.
+            # Limits on counted costs only restrict what is proposed; this one decides what is not evaluated.
             "search.limits.rtf": config.search.limits.get("rtf"),
             "decoding.max_symbols_per_frame": config.decoding.max_symbols_per_frame,
             # None stands for greedy search, which older studies do not name.
             "decoding": None if config.decoding.kind == "greedy" else describe(config.decoding),
         }
+        # New weights get a study of their own, beside that of the old ones.
         name = f"{config.name}-{experiment.weights_digest}"
         study = Study(database, name, experiment.space, identity, config.search.cost, limits)
         return cls(experiment, study, feasible, dev_batches, dev_data)
@@ -157,7 +162,7 @@ class Search:
         return Conditions(config.data.dev, config.search.int8, describe(config.decoding), self.dev_data)
 
     def generator(self) -> Generator:
-        """The recipe's generator, from its beginning."""
+        """Build the recipe's generator, at the beginning of its plan."""
         path_of = self.experiment.model.encoder.path_of
         config = self.experiment.config
         return build_generator(config.search, self.feasible, lambda s: layer_keys(s, path_of(s)), config.seed)
@@ -168,7 +173,7 @@ class Search:
         return Evaluator(self.experiment.model, self.experiment.tokenizer, self.dev_batches(), self.experiment.config)
 
     def load_dev_set(self) -> Evaluator:
-        """Load the dev set now, so that what is wrong with it is found now; returns the evaluator that holds it.
+        """Load the dev set now, so that faults in it are reported now, and return the evaluator that holds it.
 
         Raises:
             UserError: the dev set cannot be read, or the WER on it is undefined.
@@ -182,9 +187,10 @@ class Search:
             wanted: called before every claim; the work ends when it returns False.
 
         Yields:
-            Every subnet that this worker has finished.
+            Every candidate that this worker has finished.
         """
         generator = self.generator()
+        # What dead workers of an earlier run had claimed is free before the first proposal.
         wait = SHORTEST_WAIT
         self.study.reap()
         while wanted():
@@ -194,7 +200,7 @@ class Search:
                 wait = SHORTEST_WAIT
                 yield from self._take(proposal, history, generator)
             elif history.select("running"):
-                # The next generation depends on what others still evaluate, and they may die over it.
+                # The next generation depends on what others still evaluate. They may die, so look for dead ones too.
                 time.sleep(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
                 self.study.reap()
@@ -220,8 +226,8 @@ class Search:
         return history
 
     def _take(self, proposal: Proposal, history: History, generator: Generator) -> Iterator[Candidate]:
-        """Claim a subnet and evaluate it; yields nothing where another worker was first."""
-        # Nothing is claimed before the dev set is there: others would wait for a worker that is still loading.
+        """Claim a subnet and evaluate it; yields nothing if another worker was first."""
+        # Load before the claim: otherwise the others would wait for a worker that is still loading the dev set.
         evaluator = self.load_dev_set()
         claim = self.study.claim(proposal, self.feasible.costs(proposal.subnet))
         if claim is None:
@@ -230,34 +236,41 @@ class Search:
             with self.study.alive(claim):
                 outcome = self._evaluate(evaluator, claim.candidate, history, generator)
         except BaseException:
+            # Interrupts included: the next worker need not wait until the heartbeat counts as missed.
             self.study.give_back(claim)
             raise
+        # None if this worker was thought dead and another one has taken the claim over.
         finished = self.study.finish(claim, outcome)
         if finished is not None:
             yield finished
 
     def _evaluate(self, evaluator: Evaluator, candidate: Candidate, history: History, generator: Generator) -> Outcome:
-        """Evaluate a subnet as far as it matters: not at all above a limit on time, else until it is hopeless."""
+        """Evaluate a subnet as far as it matters: not at all if it is too slow, and no further than it is hopeless."""
         config = self.experiment.config.search
         measured = self._measured_costs(candidate.subnet)
         costs = {**candidate.costs, **measured}
         if not self.feasible.limits.allow(costs):
             return Outcome(0, evaluator.words, None, stopped=True, seconds=0.0, costs=measured)
         threshold = float("inf")
+        # An exhaustive search is to know the WER of every subnet, so it stops none early.
         if config.stop_early and config.kind != "exhaustive":
+            # Only subnets that could be chosen may rule out another one.
             within = history.within(self.feasible.limits)
             threshold = error_threshold(within, costs, config.cost, generator.buckets)
         return replace(evaluator.evaluate(candidate.subnet, threshold), costs=measured)
 
     def _measured_costs(self, subnet: Subnet) -> Mapping[str, float]:
-        """Time and memory where time is the cost or is limited; else nothing: the front is measured at the end."""
+        """Measure time and memory if time is the cost or is limited; else the finalists are measured at the end."""
         config = self.experiment.config.search
         if config.cost == "rtf" or "rtf" in config.limits:
             return self.measure_runtime(subnet)
         return {}
 
     def measure_runtime(self, subnet: Subnet) -> Mapping[str, float]:
-        """Time and memory of the stand-alone model on dev audio."""
+        """Measure time and memory of a subnet, extracted as a stand-alone model, on dev audio.
+
+        Both are measured on the CPU, wherever the search itself runs.
+        """
         config = self.experiment.config
         return measure_runtime(
             self.experiment.model.extract(subnet).cpu(),

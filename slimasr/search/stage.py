@@ -1,4 +1,4 @@
-"""Stage 5 as a whole: evaluate subnets, measure the best ones in full, and write down what was found."""
+"""Stage 5 as a whole: evaluate subnets, measure the best ones in full, and write the results."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SearchResult:
         set_name: the dev set.
         cost: the cost of the Pareto front.
         candidates: every subnet that has a WER, those measured in full first.
-        finalists: the subnets that this run has put into results.json or found there.
+        finalists: the subnets measured in full, by this run or an earlier one.
         front: the Pareto front, cheapest first.
-        limits: upper bounds on the best subnet.
+        limits: upper bounds on the costs of the best subnet.
         summary: content of ``search/summary.json``.
     """
 
@@ -39,10 +39,10 @@ class SearchResult:
     summary: Summary
 
     def best(self) -> Measurement:
-        """The subnet of the lowest dev WER within the limits.
+        """Return the subnet with the lowest dev WER within the limits.
 
         Raises:
-            UserError: no subnet meets the limits; names the nearest.
+            UserError: no subnet meets the limits; the message names the nearest one.
         """
         return best_under(self.candidates, self.limits)
 
@@ -57,13 +57,13 @@ def run_search(
 ) -> SearchResult:
     """Search an experiment's subnets, or resume a search that was interrupted.
 
-    Everything found is in the study at once. The record for other stages, ``results.json`` and ``search/*.json``, is
+    Each outcome is stored in the study at once. The record for other stages, ``results.json`` and ``search/*.json``, is
     written at the end.
 
     Args:
         job: the experiment, its data and the study.
         workers: number of single-threaded worker processes; 1 = this process with all its threads.
-        limits: upper bounds on the best subnet, in addition to ``search.limits``.
+        limits: upper bounds on the costs of the best subnet, in addition to ``search.limits``.
         progress: shows how many candidates were evaluated, and how many finalists.
         notes: receives what could not be verified and what is unusual about the dev set, before the search begins.
 
@@ -76,10 +76,12 @@ def run_search(
     config = experiment.config
     notes(experiment.notes)
     notes(job.notes(search))
+    # The history also holds what other machines are evaluating, so this run may do less than the progress bar expects.
     left = max(0, search.generator().total() - len(search.study.history()))
     evaluated = run_workers(job, search, workers) if workers > 1 else search.work()
     gpus = 1 if experiment.model.feature_mean.is_cuda else 0
     with measure_energy(config.search.energy, gpus) as meter:
+        # Iterating does the work: `evaluated` is a generator.
         done = sum(1 for _ in metered(progress(evaluated, left, "search"), experiment.dir, meter))
         history = search.write_candidates()
         chosen = choose_finalists(search, history)
@@ -91,6 +93,7 @@ def run_search(
     front = write_front(search, history, finalists)
     minutes = (time.monotonic() - start) / 60
     summary = write_summary(search, history, done=done, minutes=minutes, workers=workers)
+    # From the files, as other stages read them: finalists first, with time and memory.
     candidates = read_candidates(experiment)
     every_limit = limits.tightened(search.feasible.limits)
     return SearchResult(config.data.dev, config.search.cost, candidates, finalists, front, every_limit, summary)

@@ -146,20 +146,25 @@ class Study:
             "proposal": json.dumps([subnet, dict(costs), proposal.generation, dict(proposal.marks or {})]),
         }
 
-        def take() -> list[Row]:
+        def take() -> Row | None:
             self._claims.add(values)
-            return [row for row in self._claims.rows() if row.token == token]
+            # An attempt whose connection broke may have got through: what counts is what the table holds.
+            return next((row for row in self._claims.rows() if row.token == token), None)
 
-        for row in self.database.patiently(take):
-            claim = Claim(row.number, _running(row))
-            self._new_trials()
-            if proposal.subnet not in self._finished:
-                return claim
+        row = self.database.patiently(take)
+        if row is None:
+            return None
+        claim = Claim(row.number, _running(row))
+        self._new_trials()
+        if proposal.subnet in self._finished:
+            # Another worker has finished it and removed its claim since our history was read.
             self.give_back(claim)
-        return None
+            return None
+        return claim
 
     def finish(self, claim: Claim, outcome: Outcome) -> Candidate | None:
         """Record what was found; None when the claim had been taken away, as this worker was thought dead."""
+        # With a fresh heartbeat nobody takes the claim away before the trial is added.
         if not self.database.patiently(lambda: self._claims.beat(claim.number)):
             return None
         candidate = replace(
@@ -170,8 +175,7 @@ class Study:
             words=outcome.words,
             dev_loss=outcome.dev_loss,
         )
-        limits = self._limits.given if outcome.stopped else None
-        self._add_trial(candidate, claim, {"seconds": outcome.seconds, "limits": limits or None})
+        self._add_trial(candidate, claim, {"seconds": outcome.seconds, "limits": self._limits.given or None})
         self.give_back(claim)
         return candidate
 
@@ -210,7 +214,9 @@ class Study:
             if not has_ended(row.owner) and (is_here(row.owner) or not silent):
                 continue
             claim = Claim(row.number, _running(row))
-            removed = self.database.patiently(partial(self._claims.remove, row.number, CLAIMS.c.beats == row.beats))
+            unchanged = CLAIMS.c.beats == row.beats
+            removed = self.database.patiently(partial(self._claims.remove, row.number, unchanged))
+            # It may have died after its trial was added; otherwise the trial of a failure says that it died.
             if removed and not self._is_recorded(claim):
                 self._add_trial(claim.candidate, claim, {})
 
@@ -276,7 +282,7 @@ class Study:
         return all(before.get(name, math.inf) <= bound for name, bound in self._limits.given.items())
 
     def _set_up(self) -> None:
-        """Name the values, and end what a worker from before there were claims was killed over."""
+        """Name the values, and fail what still runs: its worker was killed before there were claims."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(["dev WER %", self._cost])

@@ -1,4 +1,4 @@
-"""Several workers on one machine: processes of one thread each that share nothing but the study."""
+"""Several workers on one machine: single-threaded processes that share nothing but the study."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from slimasr.search.history import Candidate
 from slimasr.search.search import Job, Search
 
 POLL_SECONDS = 0.5
-"""Seconds between two looks at the workers and at the study."""
+"""Seconds between two checks of the workers and the study."""
 FAREWELL_SECONDS = 5.0
-"""Seconds in which workers may end by themselves before they are terminated."""
+"""Seconds that workers have to end before they are terminated."""
 _THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def run_workers(job: Job, search: Search, number: int) -> Iterator[Candidate]:
-    """Let workers finish the search.
+    """Start workers, and wait until they have finished the search.
 
-    A worker that dies is reported, and what it had claimed is left to the others.
+    A worker that dies is reported, and the others take over what it had claimed.
 
     Args:
-        job: what every worker opens for itself.
+        job: the search, which every worker opens for itself.
         search: the same search, open in this process.
-        number: how many workers to start.
+        number: number of workers to start.
 
     Yields:
-        Every candidate that becomes known in the meantime, from other machines too.
+        Every candidate that is finished in the meantime, including those of other machines.
 
     Raises:
         UserError: the dev set cannot be used, or all workers ended before the search did.
     """
-    # Every worker would report what is wrong with the dev set. This process loads it first, reports it once, and needs
-    # the set for the Pareto front anyway.
+    # Every worker would report the same fault in the dev set. So this process loads it first and reports it once; it
+    # needs the set for the finalists anyway.
     search.load_dev_set()
     workers = _start(job, number)
     known = {candidate.subnet for candidate in search.study.history().finished}
@@ -55,12 +55,14 @@ def run_workers(job: Job, search: Search, number: int) -> Iterator[Candidate]:
             for worker in ended:
                 _report(worker, others=bool(alive))
                 search.study.reap()
+            # After the check of the workers, so that the last candidates of a worker that has ended are seen as well.
             for candidate in search.study.history().finished:
                 if candidate.subnet not in known:
                     known.add(candidate.subnet)
                     yield candidate
     finally:
         _end(workers)
+    # One worker that ends normally has seen the end of the search. A negative exit code is the signal that killed one.
     if all(worker.exitcode for worker in workers):
         killed = any(worker.exitcode and worker.exitcode < 0 for worker in workers)
         advice = "run the same command again to resume" if killed else "the reasons are above"
@@ -78,13 +80,14 @@ def _start(job: Job, number: int) -> list[BaseProcess]:
 
 
 def _work(job: Job) -> None:
-    """Body of a worker process; it ends with its parent."""
+    """Run a worker process, which stops before its next claim if its parent has ended."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     try:
         for _ in job.open().work(lambda: parent is None or parent.is_alive()):
             pass
     except KeyboardInterrupt:
+        # The shell's exit status for SIGINT. The terminal interrupts all processes, and the parent reports it.
         sys.exit(130)
     except Exception as error:
         if job.debug:
@@ -94,7 +97,7 @@ def _work(job: Job) -> None:
 
 
 def _report(worker: BaseProcess, *, others: bool) -> None:
-    """Print how a worker ended if it failed; ``others``: whether some are still at work."""
+    """Print how a worker ended if it failed; ``others`` is whether some are still running."""
     if not worker.exitcode:
         return
     killed = worker.exitcode < 0
@@ -108,6 +111,7 @@ def _end(workers: Sequence[BaseProcess]) -> None:
 
     Workers that were interrupted together with this process use that time to give back what they had claimed.
     """
+    # One deadline for all of them together.
     deadline = time.monotonic() + FAREWELL_SECONDS
     for worker in workers:
         worker.join(max(0.0, deadline - time.monotonic()))
@@ -118,7 +122,10 @@ def _end(workers: Sequence[BaseProcess]) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let new processes use one thread: numerical libraries read their thread count when a process starts."""
+    """Make processes that are started inside the block use one thread each.
+
+    Numerical libraries read their thread count from the environment when they are loaded, before `_work` is called.
+    """
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(_THREADS)
     try:

@@ -1,4 +1,4 @@
-"""The run's final weights: a running mean of parameters, then batch norms estimated again for every subnet."""
+"""The run's final weights: a running mean of parameters, after which batch norms are estimated again."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class RunningAverage:
         """Take one snapshot."""
         self.count += 1
         for name, parameter in module.named_parameters():
+            # mean_n = mean_(n-1) + (x_n - mean_(n-1)) / n: one copy of the weights, however many snapshots there are.
             if self.count == 1:
                 self.parameters[name] = parameter.detach().clone()
             else:
@@ -34,17 +35,17 @@ class RunningAverage:
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
-        """Overwrite the parameters by their mean; without any snapshot they stay."""
+        """Overwrite the parameters with their mean; without any snapshot they stay as they are."""
         for name, parameter in module.named_parameters():
             if self.count:
                 parameter.copy_(self.parameters[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for the checkpoint."""
+        """Return plain values for the checkpoint."""
         return {"count": self.count, "parameters": self.parameters}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Inverse of `state_dict`."""
+        """Restore what `state_dict` returned."""
         self.count = state["count"]
         self.parameters = {name: value.to(device) for name, value in state["parameters"].items()}
 
@@ -54,11 +55,14 @@ def calibrate(
 ) -> None:
     """Estimate all batch norm statistics again: means over these batches, without dropout.
 
-    The method says over which subnets. What none of them runs, such as the norms of a width that the method does not
-    validate, is estimated over the largest subnet of each width instead, since every subnet of the space may be
-    extracted later; the statistics of what they do run are then as without that.
+    `Method.calibrated` determines the subnets. Norms that none of them runs, such as those of a width that the method
+    does not validate, are estimated over the largest subnet of each width instead, since every subnet of the space may
+    be extracted later. This second estimation does not change the statistics of the first one.
 
     Args:
+        objective: model and losses.
+        method: the training method, whose substitutes also apply here.
+        context: the position of the run.
         batches: starts an iteration over the batches; a second one returns the same.
     """
     model = objective.model
@@ -73,6 +77,7 @@ def calibrate(
 def _run_encoder(
     objective: Objective, method: Method, subnets: Sequence[Subnet], batches: Iterable[Batch], context: StepContext
 ) -> None:
+    """Run the encoder of every subnet on every batch, without any loss."""
     for batch in batches:
         for subnet in subnets:
             # A pass without losses runs the encoder alone.

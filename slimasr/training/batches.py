@@ -25,16 +25,19 @@ from slimasr.training.distributed import World
 
 
 class TrainingBatches(Protocol):
-    """Deterministic in seed, epoch and rank. All ranks get the same number of batches."""
+    """Source of training batches, deterministic in seed, epoch and rank.
+
+    All ranks get the same number of batches, because each step ends with a collective reduction.
+    """
 
     def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
-        """Number of batches per process of an epoch (counted from 1), without those of its earlier parts."""
+        """Return the number of batches per process of an epoch (counted from 1), without those of earlier parts."""
 
     def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
-        """These batches, without the first ``skip``."""
+        """Iterate over these batches, without the first ``skip``."""
 
     def worst_batches(self) -> list[Batch]:
-        """The largest batches of the training data."""
+        """Return the largest batches of the training data."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,12 @@ def open_data(
     """Open the products of stages 1 to 3; utterances that cannot be used are listed in ``bad_utterances.jsonl``.
 
     Args:
+        config: the configuration that is trained.
+        data_dir: manifests, features and tokenizers of stages 1 to 3.
+        exp: experiment folder.
+        tokenizer: the run's own copy of the tokenizer.
         encoder: determines how many encoder frames an utterance has.
+        world: this process among all of the run's.
         key: supervision field that all utterances of a batch share (`Method.batch_key`).
         identity: identity of the data that the run's record names.
     """
@@ -79,6 +87,7 @@ def open_data(
         place = config.loss.auxiliary.alignments
         folder = DataFolder(data_dir)
         check_frame_rate(place, encoder.frontend.subsampling_factor)
+        # Frame targets fit only the frame rate, the tokens and the utterances from which the alignments were made.
         names = [*config.data.train, config.data.dev]
         fingerprints = {name: set_identity(config, folder, name).fingerprint for name in names}
         check_aligned_sets(place, tokenizer.fingerprint, fingerprints)
@@ -93,6 +102,7 @@ def open_data(
     )
     listing = exp / "bad_utterances.jsonl"
     bad = source.bad_utterances
+    # Every process finds the same utterances; one of them writes the list.
     if world.is_main:
         write_bad_utterances(listing, bad)
     left_out = describe_left_out(bad, source.num_utterances + len(bad), "+".join(config.data.train), listing)
@@ -102,7 +112,7 @@ def open_data(
 
 
 def dev_batches(config: Config, data_dir: Path, tokenizer: Tokenizer, begun_on: Identity) -> Iterator[Batch]:
-    """The batches of the dev set, after checking that it is still the one with which the run began.
+    """Iterate over the dev set, after checking that it is still the one with which the run began.
 
     Raises:
         UserError: it has changed in the meantime; results on two dev sets cannot be compared.

@@ -66,19 +66,22 @@ class RunState:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> RunState:
-        """Inverse of ``asdict``; fields that earlier versions did not write keep their defaults."""
+        """Build the state from ``asdict``'s output; fields that earlier versions did not write keep their defaults."""
+        # asdict turns nested dataclasses into dicts, which load_checkpoint can read without running any code.
         parts = [EpochPart(**part) for part in content.get("parts", [])]
-        energy = content.get("energy")
-        return cls(**{**content, "parts": parts, "energy": None if energy is None else EnergyReading(**energy)})
+        stored = content.get("energy")
+        energy = None if stored is None else EnergyReading(**stored)
+        return cls(**{**content, "parts": parts, "energy": energy})
 
     @property
     def mid_epoch(self) -> bool:
         """Whether the running epoch has begun."""
+        # After a change of processes or data, `batch` is 0 again, although earlier parts have been trained.
         return self.batch > 0 or bool(self.parts)
 
     @property
     def checkpoint_name(self) -> str:
-        """File name for this position."""
+        """Name of the checkpoint file for this position."""
         name = f"epoch-{self.epoch:03d}"
         return f"{name}-step-{self.step:08d}.pt" if self.mid_epoch else f"{name}.pt"
 
@@ -89,19 +92,25 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         UserError: the file cannot be written; earlier checkpoints are unchanged.
     """
+    # Serialised in memory first, so that the file can be written and moved into place as a whole.
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     write_atomic(path, buffer.getbuffer())
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Resumable checkpoints, oldest first."""
-    found = [(int(m[1]), int(m[2] or 0), path) for path in folder.glob("*.pt") if (m := NAME.fullmatch(path.name))]
+    """Return the resumable checkpoints, oldest first."""
+    found = []
+    for path in folder.glob("*.pt"):
+        match = NAME.fullmatch(path.name)
+        if match is not None:
+            # A checkpoint without a step is the end of an epoch, and older than those inside the next one.
+            found.append((int(match[1]), int(match[2] or 0), path))
     return [path for _, _, path in sorted(found)]
 
 
 def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest readable checkpoint, None when the run has none yet; damaged ones are reported.
+    """Load the newest readable checkpoint, None if the run has none yet, and report damaged ones.
 
     Raises:
         UserError: there are checkpoints, but none can be read.
@@ -111,7 +120,7 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> dict[str, 
         try:
             saved = load_checkpoint(path)
         except UserError as error:
-            report(f"{error}: passed over")
+            report(f"{error}: skipped")
             continue
         report(f"going on from {path.name}")
         return saved

@@ -1,4 +1,4 @@
-"""One or several processes: everything the trainer needs from ``torchrun`` in one object.
+"""One or several processes: everything that the trainer needs from ``torchrun`` is in one object, `World`.
 
 Gradients are reduced once per step, after all backward passes, in one flat buffer. A wrapper that reduces during the
 backward pass would do so once per subnet.
@@ -37,15 +37,16 @@ class World:
         return self.rank == 0
 
     def sum(self, value: float) -> float:
-        """Sum of one number over all processes."""
+        """Sum one number over all processes."""
         if self.size == 1:
             return value
+        # float64 counts tokens exactly up to 2^53; float32 only up to 2^24.
         total = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return float(total)
 
     def sum_by_key(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Sums over all processes, key by key; processes may have different keys."""
+        """Sum over all processes, key by key; processes may have different keys."""
         total: dict[str, float] = {}
         for part in self.gather(dict(values)):
             for key, value in part.items():
@@ -68,7 +69,7 @@ class World:
 
 @contextmanager
 def process_group() -> Iterator[World]:
-    """Join the processes that ``torchrun`` started; a single process without it. Uses NCCL on GPUs, else gloo."""
+    """Join the processes that ``torchrun`` started, over NCCL on GPUs, else gloo; without it, there is one process."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
@@ -85,7 +86,7 @@ def process_group() -> Iterator[World]:
 
 @contextmanager
 def locked_by_main(path: Path, purpose: str, advice: str, world: World) -> Iterator[Lock | None]:
-    """`slimasr.locking.folder_lock`, acquired by the main process for all; the other processes get None.
+    """Acquire `slimasr.locking.folder_lock` in the main process for all; the other processes get None.
 
     Raises:
         UserError: the main process cannot acquire the lock; all processes raise it.
@@ -98,6 +99,7 @@ def locked_by_main(path: Path, purpose: str, advice: str, world: World) -> Itera
                 lock = stack.enter_context(folder_lock(path, purpose, advice=advice))
             except UserError as error:
                 refusal = str(error)
+        # The others must fail too: they would wait for the main process in their first collective operation.
         refusal = world.gather(refusal)[0]
         if refusal is not None:
             raise UserError(refusal)
@@ -111,12 +113,14 @@ def reduce_gradients(parameters: Sequence[nn.Parameter], failures: int, world: W
     """
     if world.size == 1:
         return failures
+    # The buffer holds the failures, one flag per parameter (1 if this process used it), and all gradients.
     flags = [float(failures), *(float(p.grad is not None) for p in parameters)]
     pieces = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
     flat = torch.cat([torch.tensor(flags, device=world.device), *pieces])
     dist.all_reduce(flat)
     counts, *sums = flat.split([len(flags), *(p.numel() for p in parameters)])
     failed, *used = counts.tolist()
+    # A summed flag is the number of processes that used the parameter. The clone frees the flat buffer.
     for parameter, users, total in zip(parameters, used, sums, strict=True):
         parameter.grad = total.view_as(parameter).clone() if users else None
     return int(failed)

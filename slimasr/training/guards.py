@@ -14,6 +14,7 @@ from slimasr.models.transducer import FRAMES_PER_SECOND
 from slimasr.training.checkpoint import RunState
 from slimasr.training.seeding import preserved_rng
 
+# Parts of the messages of CUDA and of torch's CPU allocator, in lower case.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -27,7 +28,9 @@ def note_nonfinite(state: RunState, utterances: Sequence[str], limit: int) -> No
     state.nonfinite_row += 1
     if state.nonfinite_row < limit:
         return
-    names = ", ".join(utterances[:10]) + (", ..." if len(utterances) > 10 else "")
+    names = ", ".join(utterances[:10])
+    if len(utterances) > 10:
+        names += ", ..."
     raise UserError(
         f"step {state.step}: non-finite loss or gradient {limit} times in a row (training.max_nonfinite), last in "
         f"{names or 'gradients alone, all losses being finite'}; check these utterances or lower "
@@ -39,6 +42,7 @@ class BufferSnapshot:
     """A snapshot of buffers such as running statistics, to undo the changes of a failed step."""
 
     def __init__(self, *modules: nn.Module) -> None:
+        # The buffers are kept together with their values, so that restoring needs no names.
         self.saved: list[tuple[Tensor, Tensor]] = [(b, b.clone()) for m in modules for b in m.buffers()]
 
     @torch.no_grad()
@@ -63,7 +67,9 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
 
 def explained_validation(batch: Batch) -> AbstractContextManager[None]:
     """Convert running out of memory in validation into an error that names the utterances and the option to lower."""
-    names = ", ".join(batch.ids[:3]) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
+    names = ", ".join(batch.ids[:3])
+    if len(batch) > 3:
+        names += f" and {len(batch) - 3} more"
     seconds = float(batch.x_lens.max()) / FRAMES_PER_SECOND
     doing = f"validation of {names} (the longest has {seconds:.1f} s)"
     return explained_out_of_memory(doing, "lower decoding.batch_seconds and run the same command again")
@@ -82,6 +88,7 @@ def explained_out_of_memory(
     try:
         yield
     except (RuntimeError, MemoryError) as error:
+        # On a CPU, torch raises a plain RuntimeError, which only its message distinguishes.
         known = isinstance(error, MemoryError) or any(text in str(error).lower() for text in OUT_OF_MEMORY)
         if not known:
             raise

@@ -1,4 +1,4 @@
-"""The logs of a run: train.log for people, train_log.jsonl for reports, tensorboard for curves."""
+"""The logs of a run: train.log is for people, train_log.jsonl for reports, tensorboard for curves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class RunLog:
         """Start or resume after ``epoch`` finished epochs; entries that a killed run logged after them are removed."""
         if not self.active:
             return
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+        # Imported here because it is slow to import, and only training needs it.
+        from torch.utils.tensorboard import SummaryWriter
 
         path = self.exp / "train_log.jsonl"
         if path.exists():
@@ -40,6 +41,7 @@ class RunLog:
         folder = self.exp / "tensorboard"
         try:
             with writing(folder):
+                # Points that a killed run logged after the checkpoint are hidden, since they will be logged again.
                 self._writer = SummaryWriter(str(folder), purge_step=step + 1)
         except UnicodeEncodeError:
             self.say(f"{folder}: no curves, as tensorboard writes only to folders whose names are UTF-8")
@@ -47,19 +49,20 @@ class RunLog:
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Add points to the tensorboard curves ``group/name``."""
         if self._writer is not None:
-            # An error in the writing thread is raised by the next call.
+            # Tensorboard writes in a thread of its own, so an error there is raised by the next call.
             with writing(self.exp / "tensorboard"):
                 for name, value in values.items():
                     self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        """Write one line of train_log.jsonl, and the same for people."""
+        """Write one line of train_log.jsonl, the curves, and the same figures for people."""
         if not self.active:
             return
         append(self.exp / "train_log.jsonl", to_json(record) + "\n")
         for group in ("train", "dev"):
             self.scalars(group, record[group], record["step"])
-        parts = [f"{g} {_figures(record[g])}" for g in ("train", "dev") if record[g]]
+        # Epochs without a validation have no figures of the dev set.
+        parts = [f"{group} {_figures(record[group])}" for group in ("train", "dev") if record[group]]
         self.say(f"epoch {record['epoch']}, step {record['step']}, lr {record['lr']:.3g}: {'; '.join(parts)}")
 
     def close(self) -> None:
@@ -70,13 +73,16 @@ class RunLog:
 
 
 def _figures(values: Mapping[str, float]) -> str:
-    return ", ".join(
-        f"{name} {value:.2f}" if name.endswith("/wer") else f"{name} {value:.4f}" for name, value in values.items()
-    )
+    """Format losses with four digits, and WERs, which are in percent, with two."""
+    figures = []
+    for name, value in values.items():
+        digits = 2 if name.endswith("/wer") else 4
+        figures.append(f"{name} {value:.{digits}f}")
+    return ", ".join(figures)
 
 
 def _epoch_of(line: str) -> float:
-    """The epoch of a log line; a line truncated by a kill belongs to no finished epoch."""
+    """Read the epoch of a log line; a line truncated by a kill belongs to no finished epoch, so it is infinite."""
     try:
         return float(json.loads(line)["epoch"])
     except (json.JSONDecodeError, KeyError, TypeError):

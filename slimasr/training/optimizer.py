@@ -21,12 +21,13 @@ SSM = "ssm"
 def build_optimizer(
     objective: nn.Module, groups: Sequence[ParameterGroup], config: OptimizerConfig
 ) -> torch.optim.Optimizer:
-    """The configured optimiser over the objective's parameters and the method's own groups.
+    """Build the configured optimiser over the objective's parameters and the method's own groups.
 
     Every group has ``name`` and ``lr_scale``, see `set_learning_rate`. ScaledAdam has no weight decay and takes plain
     Adam steps for time scales and poles: the magnitude of a logarithm or a frequency does not determine a suitable step
     size, and ScaledAdam's limit on magnitudes would reduce high frequencies.
     """
+    # Many models have no state-space layer, and so no parameters in that group.
     filled = [group for group in (*objective_groups(objective, config), *groups) if group.parameters]
     if config.kind == "scaled_adam":
         options = config.model_dump(exclude={"kind", "ssm_lr_scale"})
@@ -36,20 +37,30 @@ def build_optimizer(
 
 
 def described(group: ParameterGroup) -> dict[str, Any]:
-    """A parameter group in the form that every optimiser accepts."""
+    """Return a parameter group in the form that every optimiser accepts."""
     parameters = list(group.parameters)
     return {"name": group.name, "params": parameters, "lr_scale": group.lr_scale, "maximize": group.maximize}
 
 
 def objective_groups(objective: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
-    """Weights with decay; norms, biases, embeddings and read-outs without; time scales and poles, which also have a
-    small learning rate."""
+    """Divide the parameters into three groups.
+
+    Weights have weight decay. Norms, biases, embeddings and read-outs have none. Time scales and poles have none
+    either, and a small learning rate.
+    """
     undecayed = undecayed_parameters(objective)
     slow = ssm_parameters(objective)
     parts: dict[str, list[nn.Parameter]] = {"decayed": [], "undecayed": [], SSM: []}
     for name, parameter in objective.named_parameters():
-        if parameter.requires_grad:
-            parts[SSM if name in slow else "undecayed" if name in undecayed else "decayed"].append(parameter)
+        if not parameter.requires_grad:
+            continue
+        # A time scale may also be one-dimensional, as a bias is, so its group is tested first.
+        if name in slow:
+            parts[SSM].append(parameter)
+        elif name in undecayed:
+            parts["undecayed"].append(parameter)
+        else:
+            parts["decayed"].append(parameter)
     weight_decay = config.weight_decay if config.kind == "adamw" else 0.0
     return [
         ParameterGroup("decayed", parts["decayed"], weight_decay=weight_decay),
@@ -59,16 +70,17 @@ def objective_groups(objective: nn.Module, config: OptimizerConfig) -> list[Para
 
 
 def undecayed_parameters(module: nn.Module) -> set[str]:
-    """Names of norm parameters, biases (including attention's), embeddings and read-outs of state-space layers."""
-    embeddings = {
-        f"{name}.{parameter}"
-        for name, child in module.named_modules()
-        if isinstance(child, nn.Embedding)
-        for parameter, _ in child.named_parameters(recurse=False)
-    }
-    biases = {
-        name for name, p in module.named_parameters() if p.ndim <= 1 or "bias" in name.rsplit(".", 1)[-1].split("_")
-    }
+    """Return names of norm parameters, biases (including attention's), embeddings and read-outs of SSM layers."""
+    embeddings: set[str] = set()
+    for name, child in module.named_modules():
+        if isinstance(child, nn.Embedding):
+            embeddings.update(f"{name}.{key}" for key, _ in child.named_parameters(recurse=False))
+    biases: set[str] = set()
+    for name, parameter in module.named_parameters():
+        # Attention's positional biases are matrices, (heads, channels), which only their names show.
+        words = name.rsplit(".", 1)[-1].split("_")
+        if parameter.ndim <= 1 or "bias" in words:
+            biases.add(name)
     return norm_parameters(module) | embeddings | biases | readout_parameters(module)
 
 
@@ -106,18 +118,24 @@ def protected(
     counts as zero before it. State of a whole tensor (its number of steps; with ScaledAdam also what it learns about
     the tensor's size) is updated: all masks share it, and masked gradients do not contribute to it.
     """
+    # Any optimiser may move an entry with gradient 0, by its momentum or decay; so the old values are written back.
     before = {name: _tensors_of(optimizer, parameters[name], copy=True) for name in masks}
     yield
     with torch.no_grad():
         for name, mask in masks.items():
             for key, tensor in _tensors_of(optimizer, parameters[name], copy=False).items():
                 old = before[name].get(key)
-                tensor.copy_(torch.where(mask, tensor, torch.zeros_like(tensor) if old is None else old))
+                if old is None:
+                    old = torch.zeros_like(tensor)
+                tensor.copy_(torch.where(mask, tensor, old))
 
 
 def _tensors_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, *, copy: bool) -> dict[str, Tensor]:
-    """The weight (key "") and its optimiser state of the same shape."""
-    state = optimizer.state.get(parameter, {})
-    found = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.shape == parameter.shape}
-    tensors = {"": parameter.data, **found}
-    return {key: value.detach().clone() for key, value in tensors.items()} if copy else tensors
+    """Return the weight (key "") and its optimiser state of the same shape."""
+    tensors = {"": parameter.data}
+    for key, value in optimizer.state.get(parameter, {}).items():
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            tensors[key] = value
+    if not copy:
+        return tensors
+    return {key: value.detach().clone() for key, value in tensors.items()}

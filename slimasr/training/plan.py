@@ -60,6 +60,7 @@ class Stretch:
 
     def position(self, done: int) -> float:
         """Position in planned steps after ``done`` of these steps."""
+        # Exactly the end, without rounding: the next epoch begins there. A stretch without steps is at its end too.
         if done >= self.steps:
             return float(self.end)
         return self.start + (self.end - self.start) * done / self.steps
@@ -69,7 +70,7 @@ class Course:
     """A run's plan and the present length of its epochs, which together determine the position of a `RunState`."""
 
     def __init__(self, num_batches: Sequence[int], accumulate: int, world_size: int) -> None:
-        """The course of a new run.
+        """Create the course of a new run.
 
         Args:
             num_batches: batches of every epoch, per process, with the present data and processes.
@@ -82,19 +83,19 @@ class Course:
         self.plan = Plan(tuple(map(self.steps_of, self.num_batches)), world_size)
 
     def steps_of(self, num_batches: int) -> int:
-        """Number of optimiser steps for this number of batches per process."""
+        """Return the number of optimiser steps for this number of batches per process."""
         return math.ceil(num_batches / self.accumulate)
 
     def steps_left(self, state: RunState) -> int:
-        """Optimiser steps left in the running epoch."""
+        """Return the number of optimiser steps left in the running epoch."""
         return self.steps_of(state.num_batches) - self.steps_of(state.batch)
 
     def position(self, state: RunState) -> float:
-        """Planned steps done."""
+        """Return the number of planned steps done."""
         return self._stretch(state).position(self.steps_of(state.batch))
 
     def stride(self, state: RunState) -> float:
-        """Planned steps by which the next step advances the position."""
+        """Return the planned steps by which the next step advances the position."""
         return self._stretch(state).stride
 
     def begin_epoch(self, state: RunState) -> None:
@@ -103,6 +104,7 @@ class Course:
         state.parts = []
         state.world_size = self.world_size
         state.origin = self.plan.end_of(state.epoch)
+        # After the last epoch there is no next one.
         state.num_batches = self.num_batches[state.epoch] if state.epoch < len(self.num_batches) else 0
 
     def resume(self, state: RunState, stored: Mapping[str, Any] | None, train: TrainingBatches) -> list[str]:
@@ -119,10 +121,12 @@ class Course:
         present = self.plan
         if stored is None:
             notes = [describe_missing_plan(self.world_size)]
+            # Such checkpoints hold none of these values, so the present ones are taken.
             state.world_size = self.world_size
             state.origin = self.plan.end_of(state.epoch)
             state.num_batches = self.num_batches[state.epoch] if state.mid_epoch else 0
         else:
+            # The stored plan stays valid, so that schedules end where they were planned to end.
             self.plan = Plan(tuple(stored["steps"]), stored["world_size"])
             notes = describe_changes(self.plan, present, state.world_size, self.position(state))
         if state.mid_epoch:
@@ -137,6 +141,8 @@ class Course:
         same_world = state.world_size == self.world_size
         if same_world and train.num_train_batches(epoch, state.parts) == state.num_batches:
             return
+        # The batches done become an earlier part; the rest of the epoch begins at the position reached. The position is
+        # computed first, as it depends on all fields that change below.
         state.origin = self.position(state)
         state.parts = [*state.parts, EpochPart(state.world_size, state.batch, state.num_batches)]
         state.batch = 0
@@ -144,7 +150,7 @@ class Course:
         state.num_batches = train.num_train_batches(epoch, state.parts)
 
     def _stretch(self, state: RunState) -> Stretch:
-        """The steps of the running epoch since its last change of processes or data, in the plan."""
+        """Return the steps of the running epoch since its last change of processes or data, in the plan."""
         end = self.plan.end_of(state.epoch + 1)
         return Stretch(state.origin, end, self.steps_of(state.num_batches))
 
@@ -158,7 +164,7 @@ def passes_multiple(before: float, after: float, period: int) -> bool:
 
 
 def describe_changes(plan: Plan, present: Plan, world_size: int, position: float) -> list[str]:
-    """Notes of a resumed run on a changed number of processes or changed data, one line each.
+    """Describe a changed number of processes or changed data to the user of a resumed run, one line each.
 
     Args:
         plan: the run's plan.
@@ -175,6 +181,7 @@ def describe_changes(plan: Plan, present: Plan, world_size: int, position: float
             f"continues at {done} and ends where it was planned to end; each optimiser step takes the batches of "
             f"{count_processes(now)}, {now / world_size:.3g} times as many utterances as before"
         )
+    # With another number of processes, the numbers of steps differ in any case and say nothing about the data.
     if now == plan.world_size and present.steps != plan.steps:
         notes.append(
             f"the training data make {present.total} optimiser steps, {plan.total} were planned when the run began: "
@@ -184,7 +191,7 @@ def describe_changes(plan: Plan, present: Plan, world_size: int, position: float
 
 
 def describe_missing_plan(world_size: int) -> str:
-    """Notes of a run that resumes from a checkpoint of an earlier version, which has no plan."""
+    """Describe that a run resumes from a checkpoint of an earlier version, which has no plan."""
     return (
         "the checkpoint holds no plan (an earlier version wrote it): the schedule is that of the present data with "
         f"{count_processes(world_size)}"
@@ -192,5 +199,5 @@ def describe_missing_plan(world_size: int) -> str:
 
 
 def count_processes(number: int) -> str:
-    """``1 process``, ``2 processes``."""
+    """Return ``1 process``, ``2 processes``."""
     return f"{number} process" if number == 1 else f"{number} processes"

@@ -39,29 +39,33 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Results, world: W
             tokenizer is missing.
     """
     stored = exp / "config.yaml"
+    # A complete run may have had its checkpoints removed, but it has its final weights.
     resumed = stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("*.pt")))
     if resumed:
         before = load_config(stored)
         difference = first_difference(with_validation_size(before, config), config)
         if difference is not None:
             raise UserError(
-                f"{stored} differs from the configuration asked for: {difference}; "
+                f"{stored} differs from the configuration given: {difference}; "
                 "give the same one to resume this run, or another --exp"
             )
+        # Only `decoding.batch_seconds` can differ here; the record takes the new value.
         if before != config and world.is_main:
             save_config(config, stored)
     elif not lang.exists():
         raise UserError(f"{lang} is missing: run stage 3 (slimasr-bpe) first")
     elif world.is_main:
         write_record(exp, config, lang, facts)
+    # The other processes read what the main one has written.
     world.barrier()
     return resumed
 
 
 def with_validation_size(config: Config, other: Config) -> Config:
-    """A configuration with the ``decoding.batch_seconds`` of another one.
+    """Return a configuration with the ``decoding.batch_seconds`` of another one.
 
-    The key does not affect results, and a run whose validation does not fit into memory has to lower it."""
+    The key does not affect results, and a run whose validation does not fit into memory must be able to lower it.
+    """
     decoding = config.decoding.model_copy(update={"batch_seconds": other.decoding.batch_seconds})
     return config.model_copy(update={"decoding": decoding})
 
@@ -108,6 +112,7 @@ def check_resumed_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, *, ac
     """
     path = exp / DATA_FILE
     complete = (exp / "final.pt").exists()
+    # Earlier versions wrote no such file. From here on, the run's data are known.
     if not path.is_file():
         if not complete:
             record_data(exp, now, tokenizer)
@@ -124,6 +129,7 @@ def check_resumed_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, *, ac
         )
     if complete:
         return [f"the data have changed since this run, which is complete, was trained: {', '.join(changes)}"]
+    # The history keeps every earlier state of the data, so that it stays known on what the run was trained.
     accepted = [*record.get("accepted", ()), {"changes": changes, "before": record["data"]}]
     write_json_atomic(path, {**record, "data": now.to_dict(), "accepted": accepted})
     return [f"the data have changed since this run began, as accepted: {', '.join(changes)}"]

@@ -1,4 +1,4 @@
-"""ScaledAdam (Yao et al. 2023; paper 2, section 3.5): steps relative to each tensor's size, and a learned size."""
+"""ScaledAdam (Yao et al. 2023; paper 2, section 3.5): its steps are relative to each tensor's size, which it learns."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# The largest relative change of a tensor's size in one step.
 SCALE_LIMIT = 0.1
 
 
@@ -52,9 +53,20 @@ class ScaledAdam(torch.optim.Optimizer):
         clip_scale: float | None = 2.0,
         clip_window: int = 100,
     ) -> None:
-        of_groups = {"lr": lr, "betas": betas, "eps": eps, "scale_lr": scale_lr, "rms_min": rms_min, "rms_max": rms_max}
-        more = {"scalar_max": scalar_max, "scale_period": scale_period, "relative": True, "maximize": False}
-        super().__init__(params, {**of_groups, **more})
+        defaults: dict[str, Any] = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "scale_lr": scale_lr,
+            "rms_min": rms_min,
+            "rms_max": rms_max,
+            "scalar_max": scalar_max,
+            "scale_period": scale_period,
+            "relative": True,
+            "maximize": False,
+        }
+        super().__init__(params, defaults)
+        # Clipping is over all groups together, so its options are not those of a group.
         self.clip_scale = clip_scale
         self.clip_window = clip_window
 
@@ -69,12 +81,13 @@ class ScaledAdam(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
+                    # A new tensor: gradients stay as they are for whoever reads them after the step.
                     grad = parameter.grad * (-factor if group["maximize"] else factor)
                     self._update(parameter, grad, group)
         return loss
 
     def _clip_factor(self, clip_scale: float) -> float:
-        """The factor for the gradients; records their norm.
+        """Return the factor for the gradients, and record their norm.
 
         The norms are state under a separate key that is no parameter, so that `state_dict` includes them.
         """
@@ -82,42 +95,46 @@ class ScaledAdam(torch.optim.Optimizer):
         if not parameters:
             return 1.0
         norm = float(torch.stack([rms(p) * p.grad.norm() for p in parameters]).norm())
+        # The median is over the steps before this one, so that an outlier does not raise its own threshold.
         norms: list[float] = self.state["clipping"].get("norms", [])  # type: ignore[index]
         self.state["clipping"] = {"norms": [*norms, norm][-self.clip_window :]}  # type: ignore[index]
         threshold = clip_scale * statistics.median(norms) if norms else 0.0
         return threshold / norm if 0.0 < threshold < norm else 1.0
 
     def _update(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        """One step of one tensor."""
+        """Update one tensor and its state."""
         relative = group["relative"] and parameter.numel() > 1
         state = self.state[parameter]
         if not state:
             state.update(initial_state(parameter, relative))
         state["step"] += 1
         beta1, beta2 = group["betas"]
+        # The second moment starts at 0: this factor corrects its bias, as in Adam.
         lr = group["lr"] * math.sqrt(1.0 - beta2 ** state["step"])
         moment = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
         change = grad / moment.sqrt().add_(group["eps"]) * -lr
         if relative:
             size = rms(parameter)
             change *= size.clamp(min=group["rms_min"])
+            # Called in every step, because it sums up the size's gradient.
             scale = scale_change(parameter, grad, size, state, lr, group)
             if scale is not None:
                 change.addcmul_(scale, parameter)
         else:
             change *= group["scale_lr"]
+        # The momentum is one of changes, not of gradients, so it includes the changes of size.
         parameter += state["delta"].mul_(beta1).add_(change, alpha=1.0 - beta1)
         if parameter.numel() == 1 and group["relative"]:
             parameter.clamp_(-group["scalar_max"], group["scalar_max"])
 
 
 def rms(tensor: Tensor) -> Tensor:
-    """Root mean square, a 0-dim tensor."""
+    """Return the root mean square, a 0-dim tensor."""
     return tensor.square().mean().sqrt()
 
 
 def initial_state(parameter: Tensor, relative: bool) -> dict[str, Any]:
-    """Zero initial state. State about the size is 0-dimensional, so that it is not mistaken for state of weights."""
+    """Create the state, all zeros. That about the size is 0-dimensional, so it is not mistaken for state of weights."""
     state: dict[str, Any] = {"step": 0, "delta": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
     if relative:
         state |= {name: parameter.new_zeros(()) for name in ("scale_grad", "scale_grad_sq", "scale_avg_sq")}
@@ -127,7 +144,7 @@ def initial_state(parameter: Tensor, relative: bool) -> dict[str, Any]:
 def scale_change(
     parameter: Tensor, grad: Tensor, size: Tensor, state: dict[str, Any], lr: float, group: dict[str, Any]
 ) -> Tensor | None:
-    """The relative change s of a tensor's size at the end of each period, otherwise None.
+    """Return the relative change s of a tensor's size at the end of each period, otherwise None.
 
     Args:
         size: the tensor's root mean square.
@@ -136,6 +153,7 @@ def scale_change(
     """
     period = group["scale_period"]
     decay = group["betas"][1] ** group["scale_period"]
+    # The derivative of the loss by s, where the tensor is (1 + s) theta.
     scale_grad = (parameter * grad).sum()
     total = state["scale_grad"].add_(scale_grad)
     total_sq = state["scale_grad_sq"].addcmul_(scale_grad, scale_grad)
@@ -143,7 +161,10 @@ def scale_change(
         return None
     moment = state["scale_avg_sq"].mul_(decay).add_(total_sq, alpha=(1.0 - decay) / period)
     change = -group["scale_lr"] * lr * total / moment.sqrt().add_(group["eps"])
-    change = change.clamp(-SCALE_LIMIT, SCALE_LIMIT).masked_fill(size < group["rms_min"], 0.0)
+    change = change.clamp(-SCALE_LIMIT, SCALE_LIMIT)
+    # The direction of a tensor close to 0 is arbitrary, so its size is not scaled.
+    change = change.masked_fill(size < group["rms_min"], 0.0)
+    # The sums begin again; `change` is a tensor of its own.
     total.zero_()
     total_sq.zero_()
     return torch.minimum(change, (group["rms_max"] - size) / size)

@@ -1,7 +1,7 @@
 """Random numbers derived from the seed and the position in the run.
 
 All global generators are seeded again at every step, so a resumed run draws the same numbers as an uninterrupted one,
-and nothing between steps (validation, scans) can change a later draw. No generator state has to be saved.
+and nothing between steps (validation, scans) can change a later draw. No generator state needs to be saved.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import torch
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from a purpose and numbers; different arguments result in unrelated seeds."""
+    """Derive a 63-bit seed from a purpose and numbers; different arguments result in unrelated seeds."""
+    # Python's own hash of a string differs from process to process.
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    # One bit less than 64, so that the seed fits into a signed integer.
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -31,6 +33,7 @@ def seed_all(seed: int) -> None:
 @contextmanager
 def preserved_rng() -> Iterator[None]:
     """Restore the state of all global generators after the block."""
+    # torch restores its own generators, of all devices.
     python = random.getstate()
     numpy = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""SpecAugment: frequency and time masks on training features (Park et al. 2019)."""
+"""SpecAugment masks frequencies and frames of training features (Park et al. 2019)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slimasr.data.batch import Batch
 
 
 def spec_augment(batch: Batch, config: SpecAugmentConfig, fill: Tensor, generator: torch.Generator) -> Batch:
-    """The batch with masked features.
+    """Return the batch with masked features.
 
     Each utterance has its own masks: ``f ~ U{0..F}`` bins from ``U{0..n_mels - f}``, and ``t ~ U{0..min(T, p len)}``
     frames from ``U{0..len - t}``.
@@ -23,10 +23,12 @@ def spec_augment(batch: Batch, config: SpecAugmentConfig, fill: Tensor, generato
         generator: random generator on the CPU; the masks depend on nothing else, on any device.
     """
     num_frames, num_bins = batch.x.shape[1:]
+    # Masks are drawn on the CPU and moved to the device as one (N, T, F) bool tensor.
     lens = batch.x_lens.cpu()
     bins = torch.full_like(lens, num_bins)
     max_bins = bins.clamp(max=config.max_freq_bins)
     max_frames = (lens * config.max_time_share).long().clamp(max=config.max_time_frames)
+    # (N, F) and (N, T). Frequencies are drawn first: the order determines the numbers that the generator returns.
     freq = _spans(config.num_freq_masks, max_bins, bins, num_bins, generator)
     time = _spans(config.num_time_masks, max_frames, lens, num_frames, generator)
     masked = (freq.unsqueeze(1) | time.unsqueeze(2)).to(batch.x.device)
@@ -34,7 +36,7 @@ def spec_augment(batch: Batch, config: SpecAugmentConfig, fill: Tensor, generato
 
 
 def _spans(count: int, longest: Tensor, size: Tensor, total: int, generator: torch.Generator) -> Tensor:
-    """(N, total) bool: the union of ``count`` random spans per row, each within the row's first ``size`` entries."""
+    """Draw ``count`` random spans per row, each within the row's first ``size`` entries; their union is (N, total)."""
     positions = torch.arange(total)
     covered = torch.zeros(len(size), total, dtype=torch.bool)
     for _ in range(count):
@@ -45,6 +47,7 @@ def _spans(count: int, longest: Tensor, size: Tensor, total: int, generator: tor
 
 
 def _uniform(upper: Tensor, generator: torch.Generator) -> Tensor:
-    """Integers drawn uniformly from {0..upper}, one per entry."""
+    """Draw integers uniformly from {0..upper}, one per entry."""
+    # torch.randint accepts one limit for all entries only. float64 keeps the product below upper + 1.
     drawn = torch.rand(upper.shape, generator=generator, dtype=torch.float64)
     return (drawn * (upper + 1)).long()

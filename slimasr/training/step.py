@@ -1,4 +1,4 @@
-"""One optimiser step: from batches to gradients, from gradients to new weights."""
+"""One optimiser step turns batches into gradients, and gradients into new weights."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float1
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did.
+    """The result of one step.
 
     Attributes:
         report: losses of this process's batches.
         lr: learning rate of groups with scale 1.
-        grad_norm: of the objective's parameters, before clipping; NaN when not finite.
-        skipped: nothing was updated, a loss or gradient being non-finite.
-        overflow: it was fp16 that overflowed; its loss scale has been lowered, and nothing is wrong.
+        grad_norm: norm of the gradients of the objective's parameters, before clipping; NaN when not finite.
+        skipped: whether nothing was updated, because a loss or gradient is non-finite.
+        overflow: whether the step was skipped because fp16 overflowed; its loss scale has been lowered, and nothing is
+            wrong.
     """
 
     report: StepReport
@@ -67,6 +68,7 @@ class Stepper:
         self.config = config
         self.seed = seed
         self.world = world
+        # Trainable parameters by name: those of the model, and those that belong to the method.
         self.weights = {n: p for n, p in objective.named_parameters() if p.requires_grad}
         self.own = {f"method.{n}": p for n, p in method.named_parameters() if p.requires_grad}
         self.norms = norm_parameters(objective)
@@ -75,28 +77,32 @@ class Stepper:
         self.optimizer = self.new_optimizer(self.phase)
 
     def enter_phase(self, epoch: int) -> None:
-        """Follow the method into its phase, with a new optimiser where the phase names another one."""
+        """Follow the method into its phase, with a new optimiser if the phase names another one."""
         phase = self.method.phase(epoch)
         if phase.optimizer_id != self.phase.optimizer_id:
             self.optimizer = self.new_optimizer(phase)
         self.phase = phase
 
     def new_optimizer(self, phase: Phase) -> torch.optim.Optimizer:
-        """An optimiser without history."""
+        """Build an optimiser without history."""
         config = phase.optimizer or self.config.optimizer
         return build_optimizer(self.objective, self.method.parameter_groups(), config)
 
     def step(self, batches: Sequence[Batch], context: StepContext) -> StepResult:
         """Update the weights from the gradient of all these batches, and those of the other processes, together."""
+        # Forward passes update running statistics, which a skipped step must not do.
         before = BufferSnapshot(self.objective, self.method)
         lr = self.set_rate(context)
         report = self.gradients(batches, context)
         everything = {**self.weights, **self.own}
         failures = reduce_gradients(list(everything.values()), len(report.nonfinite), self.world)
         fill_missing_gradients(everything, keep=self.norms)
+        # Unscaled before anything reads the gradients; an overflow of fp16 stays inf. After the reduction, all
+        # processes have the same gradients, so they all decide alike whether to skip.
         self.scaler.unscale_(self.optimizer)
         if failures or not gradients_are_finite(everything.values()):
             before.restore()
+            # All losses are finite and the scale can still be lowered, so the scaled gradient has overflowed.
             overflow = not failures and self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
             self.scaler.update()
             return StepResult(report, lr, float("nan"), skipped=True, overflow=overflow)
@@ -107,6 +113,7 @@ class Stepper:
 
     def gradients(self, batches: Sequence[Batch], context: StepContext) -> StepReport:
         """Run all passes and accumulate their gradients, divided by one normaliser over batches and processes."""
+        # Dropout differs between processes, and does not depend on anything before this step.
         seed_all(derive_seed(self.seed, "step", context.step, self.world.rank))
         for parameter in (*self.weights.values(), *self.own.values()):
             parameter.grad = None
@@ -120,7 +127,7 @@ class Stepper:
         return total
 
     def prepare(self, batch: Batch, index: int, context: StepContext) -> Batch:
-        """The batch on its device, with SpecAugment; its masks follow from seed, step, process and index alone."""
+        """Move the batch to its device and apply SpecAugment; masks depend on seed, step, process and index alone."""
         batch = batch.to(self.world.device)
         if self.config.spec_augment is None:
             return batch
@@ -129,19 +136,21 @@ class Stepper:
         return spec_augment(batch, self.config.spec_augment, self.objective.model.feature_mean, generator)
 
     def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of one pass, outside autocast: backward operations have their forward's types."""
+        """Accumulate the gradient of one pass, outside autocast: backward operations take their types from forward."""
         with self.autocast(enabled=False):
             self.scaler.scale(loss).backward()
 
     def autocast(self, *, enabled: bool) -> torch.autocast:
-        """Mixed precision for forward passes."""
+        """Return the context of mixed precision for forward passes."""
         return torch.autocast(self.world.device.type, DTYPES[self.config.precision], enabled=enabled)
 
     def update(self, context: StepContext) -> float:
-        """Clip, unless the optimiser does, and take its step; gives the gradient norm before clipping."""
+        """Clip, unless the optimiser does, and take a step; return the gradient norm before clipping."""
+        # Masked gradients must not count in the norm, so they are zeroed first.
         masks = self.method.update_masks(self.objective, context)
         mask_gradients(self.weights, masks)
         clips_itself = isinstance(self.optimizer, ScaledAdam) and self.optimizer.clip_scale is not None
+        # With an infinite limit, the norm is measured and nothing is clipped.
         limit = math.inf if clips_itself else self.config.clip_norm
         grad_norm = nn.utils.clip_grad_norm_(self.weights.values(), limit)
         with protected(self.optimizer, self.weights, masks):
@@ -150,7 +159,7 @@ class Stepper:
         return float(grad_norm)
 
     def set_rate(self, context: StepContext) -> float:
-        """Set the learning rate of a step."""
+        """Set the learning rate of a step, and return it."""
         config = self.phase.optimizer or self.config.optimizer
         schedule = self.phase.schedule or self.config.schedule
         scale = learning_rate_scale(schedule, context.planned, context.total_steps, context.epoch, context.stride)
@@ -159,7 +168,7 @@ class Stepper:
         return lr
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimiser, its id and the loss scale, for the checkpoint."""
+        """Return the optimiser's state, its id and the loss scale, for the checkpoint."""
         return {
             "phase": self.phase.optimizer_id,
             "optimizer": self.optimizer.state_dict(),
@@ -167,7 +176,7 @@ class Stepper:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`; `enter_phase` comes first. The state of an earlier optimiser is not loaded."""
+        """Restore what `state_dict` returned; call `enter_phase` first. An earlier optimiser's state is not loaded."""
         if state["phase"] == self.phase.optimizer_id:
             self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

@@ -1,6 +1,6 @@
-"""The trainer: `train` is the whole story from a configuration to ``final.pt``; `Trainer` runs its epochs.
+"""The trainer: `train` leads from a configuration to ``final.pt``; `Trainer` runs the epochs.
 
-One step is in `slimasr.training.step`; what its passes compute is the method's plan (`slimasr.methods`).
+One step is in `slimasr.training.step`; the method's plan (`slimasr.methods`) determines what its passes compute.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def train(
     """Train one experiment, or resume it where it was interrupted.
 
     Args:
-        config: as the recipe says it; `slimasr.methods.resolve_config` makes of it what is trained.
+        config: the recipe's configuration; `slimasr.methods.resolve_config` derives from it the one that is trained.
         data_dir: manifests, features and tokenizers of stages 1 to 3.
         exp: experiment folder, the record of the run.
-        command: what to note as the command that made it.
-        progress: shows how far an epoch is.
+        command: the command line, for the record.
+        progress: displays the progress of an epoch.
         accept_changed_data: resume although the data differ from those that the run began with.
 
     Raises:
@@ -88,9 +88,11 @@ def train(
         elif world.is_main:
             for note in check_resumed_data(exp, identity, tokenizer, accept_changes=accept_changed_data):
                 log.say(f"note: {note}")
+        # Only now: the data of a complete run are checked too.
         if (exp / "final.pt").exists():
             log.say(f"{exp}: training is complete, final.pt is there")
             return
+        # All processes draw the same initial weights, so these need not be sent.
         seed_all(derive_seed(config.seed, "weights"))
         space = build_space(config.space)
         model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths)
@@ -146,12 +148,15 @@ class Trainer:
         self.course = Course(num_batches, config.training.accumulate, world.size)
         self.course.begin_epoch(self.state)
         self.stepper = Stepper(objective, method, config.training, config.seed, world)
-        self.ticked = self.saved = time.monotonic()
+        # When training time was last added up, and when the last checkpoint was written.
+        self.ticked = time.monotonic()
+        self.saved = self.ticked
 
     def run(self) -> None:
         """Train to the end."""
         with understanding(self.exp / "checkpoints", "made by another version of slimasr? choose another --exp"):
             self.resume()
+        # An epoch without its validation has no log entry yet: the log ends with the epoch before.
         pending = self.state.unvalidated
         self.log.begin(self.state.epoch if pending is None else self.state.epoch - 1, self.state.step)
         if pending is not None:
@@ -168,7 +173,7 @@ class Trainer:
         self.log.close()
 
     def run_epoch(self) -> None:
-        """One epoch, or what is left of it; then validation and a checkpoint."""
+        """Run one epoch, or the rest of it, then validation, and save a checkpoint."""
         epoch = self.state.epoch + 1
         self.objective.train()
         self.method.train()
@@ -185,14 +190,14 @@ class Trainer:
         self.end_epoch(epoch)
 
     def groups(self, epoch: int) -> Iterator[list[Batch]]:
-        """The batches of each step left in the epoch."""
+        """Iterate over the batches of each step left in the epoch."""
         seed_all(derive_seed(self.config.seed, "epoch", epoch, self.world.rank))
         batches = self.data.train.train_batches(epoch, self.state.batch, self.state.parts)
         while group := list(islice(batches, self.config.training.accumulate)):
             yield group
 
     def context(self) -> StepContext:
-        """Where the run is; its random numbers are the same on all processes."""
+        """Return the position of the run; its random numbers are the same on all processes."""
         state = self.state
         course = self.course
         rng = random.Random(derive_seed(self.config.seed, "plan", state.step))
@@ -204,6 +209,7 @@ class Trainer:
         """Count a step: position, running average, sums for the logs, skipped steps."""
         state = self.state
         config = self.config.training
+        # A step skipped because fp16 overflowed is normal: it counts neither as a failure nor in the losses.
         if result.skipped and not result.overflow:
             failed = [name for names in self.world.gather(result.report.nonfinite) for name in names]
             self.log.say(f"step {state.step}: non-finite loss or gradient, skipped ({', '.join(failed[:5])})")
@@ -222,6 +228,7 @@ class Trainer:
         if averaging and passes_multiple(before, after, config.average_period):
             self.average.update(self.objective.model)
         if state.step % config.log_every == 0 and not result.skipped:
+            # Means over the main process's batches; those of an epoch are over all processes.
             means = {name: value / max(1.0, result.report.units[name]) for name, value in result.report.losses.items()}
             self.log.scalars("step", {**means, "lr": result.lr, "grad_norm": result.grad_norm}, state.step)
 
@@ -255,7 +262,7 @@ class Trainer:
         return epoch % self.config.training.validate_every == 0 or epoch == self.config.training.num_epochs
 
     def close_epoch(self, record: dict[str, Any]) -> None:
-        """Validate the finished epoch where that is due, log it, keep what is best, and save."""
+        """Validate the finished epoch if that is due, log it, keep the best weights, and save a checkpoint."""
         state = self.state
         dev = self.validate(state.epoch) if self.validation_is_due(state.epoch) else {}
         self.verify_lock()
@@ -267,17 +274,18 @@ class Trainer:
         self.save()
 
     def validate(self, epoch: int) -> dict[str, float]:
-        """Losses and WER of every evaluated subnet on dev."""
+        """Compute losses and WER of every evaluated subnet on dev."""
         dev = self.progress(self.data.dev(), None, f"validation {epoch}")
         decoding = self.config.decoding
         tokenizer = self.data.tokenizer
         return validate(self.objective, self.method, dev, tokenizer, decoding, self.context(), self.world)
 
     def scan_worst_batches(self) -> None:
-        """Run the largest batches forward and backward: running out of memory shows now. Changes nothing."""
+        """Run the largest batches forward and backward, so that a lack of memory shows now. This changes nothing."""
         self.objective.train()
         with untouched(self.objective, self.method):
             for batch in self.data.train.worst_batches():
+                # There are 100 frames per second.
                 seconds = float(batch.x_lens.sum()) / 100
                 with explained_out_of_memory(f"largest batch ({len(batch)} utterances, {seconds:.0f} s)"):
                     self.stepper.gradients([batch], self.context())
@@ -306,15 +314,16 @@ class Trainer:
         self.world.barrier()
 
     def calibration_batches(self) -> Iterable[Batch]:
-        """The batches that batch norms are estimated over, the same ones at every call."""
+        """Return the batches over which batch norms are estimated, the same ones at every call."""
         config = self.config.training
         seed_all(derive_seed(self.config.seed, "calibration", self.world.rank))
         count = math.ceil(config.calibration_batches / self.world.size)
+        # The epoch after the last one, so that their order and augmentation are those of no epoch of training.
         source = islice(self.data.train.train_batches(config.num_epochs + 1), count)
         return self.progress((batch.to(self.world.device) for batch in source), count, "batch norms")
 
     def minutes(self) -> float:
-        """Time spent training so far, over all resumes; the energy it took is noted along."""
+        """Return the minutes spent training, over all resumes; time and energy since the last call enter the state."""
         now = time.monotonic()
         if self.meter is not None:
             self.state.energy = self.meter.read().after(self.state.energy)
@@ -323,7 +332,7 @@ class Trainer:
         return round(self.state.seconds / 60.0, 3)
 
     def save(self) -> None:
-        """Write a checkpoint from which the run goes on as if never interrupted; remove the oldest."""
+        """Write a checkpoint, from which the run resumes as if never interrupted, and remove the oldest."""
         self.minutes()
         self.saved = time.monotonic()
         if not self.world.is_main:
@@ -343,7 +352,7 @@ class Trainer:
         prune_checkpoints(folder, self.config.training.keep_last)
 
     def verify_lock(self) -> None:
-        """Stop before anything is written into a folder that belongs to another process by now."""
+        """Stop if the folder belongs to another process by now, before anything is written into it."""
         if self.lock is not None:
             self.lock.verify()
 
@@ -354,11 +363,11 @@ class Trainer:
             save_checkpoint(path, {"model": self.objective.model.state_dict(), **self.origin(), **place})
 
     def origin(self) -> dict[str, str]:
-        """Digests of the tokenizer and the data to which the weights belong."""
+        """Return digests of the tokenizer and the data to which the weights belong."""
         return {"tokenizer": self.data.tokenizer.fingerprint, "data": self.data.fingerprint}
 
     def resume(self) -> None:
-        """Take up the newest checkpoint that can be read."""
+        """Continue from the newest checkpoint that can be read, if there is any."""
         folder = self.exp / "checkpoints"
         saved = newest_checkpoint(folder, self.log.say)
         if saved is None:
@@ -369,9 +378,11 @@ class Trainer:
         self.state = RunState.of(saved["state"])
         for note in self.course.resume(self.state, saved.get("plan"), self.data.train):
             self.log.say(note)
+        # The checkpoint holds the main process's sums, which would otherwise count once per process.
         if not self.world.is_main:
             self.state.sums = {}
             self.state.units = {}
         self.average.load_state_dict(saved["average"], self.world.device)
+        # The optimiser must be that of the phase before its state can be loaded.
         self.stepper.enter_phase(self.state.epoch + 1)
         self.stepper.load_state_dict(saved)

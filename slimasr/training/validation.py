@@ -1,4 +1,4 @@
-"""Validation: loss and greedy WER of every evaluated subnet on the dev set."""
+"""Validation computes losses and greedy WER of every evaluated subnet on the dev set."""
 
 from __future__ import annotations
 
@@ -31,11 +31,22 @@ def validate(
     context: StepContext,
     world: World,
 ) -> dict[str, float]:
-    """Losses per unit (see `PassOutput`) and WER in percent, ``"w0.5/transducer"`` and ``"w0.5/wer"``, over all
-    processes.
+    """Compute losses per unit and WER in percent of every evaluated subnet, over all processes.
 
-    Utterances that no loss can be computed of count in the WER alone. Losses are those of the end of the run
-    (progress 1), so that epochs compare; each process takes its share of the batches. Modes are restored.
+    Utterances without a loss count in the WER alone. Losses are those of the end of the run (progress 1), so that
+    epochs can be compared. Each process takes a part of the batches. Training and evaluation modes are restored.
+
+    Args:
+        objective: model and losses.
+        method: determines the subnets (`Method.evaluated`).
+        batches: the whole dev set, the same on all processes.
+        tokenizer: converts labels to words.
+        decoding: settings of the search, which is always greedy here.
+        context: the position of the run.
+        world: this process among all of the run's.
+
+    Returns:
+        Figures such as ``"w0.5/transducer"`` and ``"w0.5/wer"``, equal on all processes.
     """
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
@@ -51,11 +62,13 @@ def validate(
             _add(units, counted)
     for module, training in modes:
         module.train(training)
+    # Sums are added up before any division, because processes have different numbers of tokens and words.
     return _rates(world.sum_by_key(sums), world.sum_by_key(units))
 
 
 def dev_metric(dev: Mapping[str, float]) -> list[float]:
-    """What the best checkpoint has least of: mean WER over subnets, then mean loss; not finite counts as infinite."""
+    """Return what the best checkpoint minimises: mean WER over subnets, then mean loss, in lexicographic order."""
+    # Non-finite figures count as infinite, because NaN would compare as neither smaller nor larger.
     figures = {name: value if math.isfinite(value) else math.inf for name, value in dev.items()}
     wers = [value for name, value in figures.items() if name.endswith("/wer")]
     losses = [value for name, value in figures.items() if not name.endswith("/wer")]
@@ -70,7 +83,7 @@ def _measure(
     decoding: DecodingConfig,
     context: StepContext,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Sums of losses and word errors over one batch, and how many units and words they are over."""
+    """Sum losses and word errors of every subnet over one batch, and count their units and words."""
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
     greedy = decoding.model_copy(update={"kind": "greedy"})
@@ -90,10 +103,11 @@ def _measure_subnet(
     decoding: DecodingConfig,
     context: StepContext,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The same of one subnet, by the names of its losses and ``wer``."""
+    """Do the same for one subnet; the names are those of its losses and ``wer``."""
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
 
+    # Recognition calls this function for its encoder output, so that losses and WER need one encoder pass.
     def encode(part: Batch) -> EncoderOutput:
         encoder, output = _forward(objective, method, subnet, part, context)
         # A batch in several parts has no loss, so no part replaces the losses of another.
@@ -111,7 +125,8 @@ def _measure_subnet(
 def _forward(
     objective: Objective, method: Method, subnet: Subnet, batch: Batch, context: StepContext
 ) -> tuple[EncoderOutput, PassOutput]:
-    """Encoder output of the whole batch, and losses of the utterances that have one."""
+    """Compute the encoder output of the whole batch, and the losses of the utterances that have one."""
+    # A pass without losses runs the encoder alone; its hidden states are kept for the second pass.
     taps = objective.taps_of(subnet, tuple(method.losses))
     encoder = method.forward_pass(objective, Pass(subnet, {}, taps=taps), batch, context).encoder
     assert encoder is not None, "an objective's output carries the encoder's"
@@ -124,10 +139,12 @@ def _forward(
 
 
 def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:
+    """Add figures by name, in place."""
     for name, value in more.items():
         sums[name] = sums.get(name, 0.0) + value
 
 
 def _rates(sums: Mapping[str, float], units: Mapping[str, float]) -> dict[str, float]:
+    """Divide sums by their units; WERs become percentages."""
     scales = {name: 100.0 if name.endswith("/wer") else 1.0 for name in sums}
     return {name: scales[name] * value / max(1.0, units[name]) for name, value in sums.items()}

@@ -12,11 +12,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from slimasr.cli.doctor import EXTRAS, Finding, examine
+from slimasr.cli.doctor import EXTRAS, Check, examine
 from slimasr.cli.main import STAGES, main_app
 
 
-def _finding(name: str) -> Finding:
+def _finding(name: str) -> Check:
     return next(f for f in examine() if f.what == name)
 
 
@@ -34,7 +34,7 @@ def test_reports_this_environment() -> None:
     assert result.exit_code == 0
     assert torch.__version__ in result.stdout
     assert "device" in result.stdout
-    assert _finding("torch") == Finding("torch", torch.__version__)
+    assert _finding("torch") == Check("torch", torch.__version__)
 
 
 def test_lists_what_the_search_needs_and_every_extra() -> None:

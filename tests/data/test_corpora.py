@@ -14,7 +14,7 @@ from slimasr.config.corpora import DigitsOptions
 from slimasr.config.data import DataConfig
 from slimasr.data.corpora import CORPORA, find_corpus
 from slimasr.data.corpora.an4 import dev_speakers
-from slimasr.data.corpora.base import Utterance, parse_options
+from slimasr.data.corpora.base import ListedUtterance, parse_options
 from slimasr.errors import UserError
 from tests.data.corpus import SPEAKERS, make_an4, quiet
 
@@ -22,11 +22,11 @@ SETS = ("train", "dev", "test")
 Find = Callable[[str], Path]
 
 
-def _list(name: str, folder: Path, sets: tuple[str, ...] = SETS, **options: int) -> dict[str, list[Utterance]]:
+def _list(name: str, folder: Path, sets: tuple[str, ...] = SETS, **options: int) -> dict[str, list[ListedUtterance]]:
     return CORPORA[name].list_utterances(folder, sets, options)
 
 
-def _speakers(utterances: list[Utterance]) -> set[str]:
+def _speakers(utterances: list[ListedUtterance]) -> set[str]:
     return {utterance.speaker for utterance in utterances}
 
 

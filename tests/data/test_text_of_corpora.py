@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.cli.prepare import run as prepare_command
 from slimasr.config.load import load_config
-from slimasr.data.corpora import CORPORA, Utterance
+from slimasr.data.corpora import CORPORA, ListedUtterance
 from slimasr.data.files import DataFolder
 from slimasr.data.listing import check_names, text_problem
 from slimasr.data.manifests import prepare
@@ -99,16 +99,16 @@ def test_an4_line_without_id_is_named(an4: Path) -> None:
 def test_names_that_files_cannot_hold(name: str, code: str) -> None:
     audio = Path("x.wav")
     with pytest.raises(UserError, match=rf"utterance id 'a.* holds U\+{code}"):
-        check_names(Utterance(name, audio, "A", "s"))
+        check_names(ListedUtterance(name, audio, "A", "s"))
     with pytest.raises(UserError, match=rf"list:3: speaker 'a.* of utterance u holds U\+{code}"):
-        check_names(Utterance("u", audio, "A", name, source="list:3"))
+        check_names(ListedUtterance("u", audio, "A", name, source="list:3"))
 
 
 def test_names_that_are_fine_and_none() -> None:
     for name in ("é-1", "字_2", "a:b", "a/b", "(1)", "नमस्ते", "می\u200cخواهم"):
-        check_names(Utterance(name, Path("x.wav"), "A", ""))
+        check_names(ListedUtterance(name, Path("x.wav"), "A", ""))
     with pytest.raises(UserError, match=r"x\.wav: the utterance id is empty"):
-        check_names(Utterance("", Path("x.wav"), "A", "s"))
+        check_names(ListedUtterance("", Path("x.wav"), "A", "s"))
 
 
 def test_a_speaker_folder_with_a_space_is_refused_in_stage_1(an4: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def libri(tmp_path: Path) -> Path:
     return tmp_path / "ls"
 
 
-def _libri(folder: Path, sets: tuple[str, ...] = MINI) -> dict[str, list[Utterance]]:
+def _libri(folder: Path, sets: tuple[str, ...] = MINI) -> dict[str, list[ListedUtterance]]:
     return CORPORA["librispeech"].list_utterances(folder, sets, {})
 
 

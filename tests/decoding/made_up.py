@@ -10,7 +10,7 @@ import torch
 
 from slimasr.config.load import parse_config, save_config
 from slimasr.config.schema import Config
-from slimasr.data.corpora import Utterance
+from slimasr.data.corpora import ListedUtterance
 from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.manifests import build_cuts
@@ -59,7 +59,7 @@ def write_data(root: Path, recipe: Config, test_texts: tuple[str, ...] = TEXTS) 
             audio = root / "audio" / f"{set_name}{i}.wav"
             audio.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(audio, noise(0.8 + 0.3 * i, seed=10 * number + i), RATE)
-            utterances.append(Utterance(f"{set_name}{i}", audio, text, f"speaker{i % 2}"))
+            utterances.append(ListedUtterance(f"{set_name}{i}", audio, text, f"speaker{i % 2}"))
         cuts, bad = build_cuts(utterances, recipe.data)
         assert not bad
         write_cuts(folder.raw_cuts(set_name), cuts)

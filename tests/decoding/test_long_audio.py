@@ -18,7 +18,7 @@ from slimasr.cli.common import command_app
 from slimasr.cli.decode import run
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.data.corpora import Utterance
+from slimasr.data.corpora import ListedUtterance
 from slimasr.data.evaluation_batches import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.features import compute_features
@@ -64,7 +64,9 @@ def make(root: Path, storage: str) -> Made:
     recipe = config(data={"corpus": "an4", "storage": storage, "max_cut_seconds": 2.0})
     data = write_data(root, recipe)
     soundfile.write(root / "audio" / f"{LONG}.wav", speech_with_pauses(12)[0], RATE, subtype="FLOAT")
-    utterances = [Utterance(f"test{i}", root / "audio" / f"test{i}.wav", text, "s") for i, text in enumerate(TEXTS)]
+    utterances = [
+        ListedUtterance(f"test{i}", root / "audio" / f"test{i}.wav", text, "s") for i, text in enumerate(TEXTS)
+    ]
     cuts, _ = build_cuts(utterances, recipe.data)
     write_cuts(DataFolder(data).raw_cuts("test"), cuts)
     compute_features(recipe, data, 1, lambda items, *_: items)
@@ -129,7 +131,7 @@ def test_features_are_rounded_as_those_of_the_files_are(tmp_path: Path) -> None:
         _, data = made = make(tmp_path / storage, storage)
         path = data.parent / "audio" / f"{LONG}.wav"
         soundfile.write(path, 0.1 * np.random.default_rng(1).standard_normal(30 * RATE), RATE, subtype="FLOAT")
-        cuts, _ = build_cuts([Utterance(LONG, path, "YES", "s")], made[0].config.data)
+        cuts, _ = build_cuts([ListedUtterance(LONG, path, "YES", "s")], made[0].config.data)
         write_cuts(DataFolder(data).raw_cuts("test"), cuts)
         compute_features(made[0].config, data, 1, lambda items, *_: items)
         found.append(long_one(made))

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from slimasr.config.schema import Config
-from slimasr.data.corpora import Utterance
+from slimasr.data.corpora import ListedUtterance
 from slimasr.data.evaluation_batches import eval_batches
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, write_cuts
@@ -43,7 +43,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Experiment, Pa
         path = tmp_path / f"{number}.wav"
         soundfile.write(path, 5 * noise(1.0, seed=number)[:number], RATE, subtype="FLOAT")
         files.append(path)
-        utterances.append(Utterance(f"utt{number}", path, "YES NO", "s"))
+        utterances.append(ListedUtterance(f"utt{number}", path, "YES NO", "s"))
     cuts, bad = build_cuts(utterances, made_of.data)
     assert not bad
     write_cuts(DataFolder(data).raw_cuts("test"), cuts)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the median time of a call, the memory it takes, and one line of JSON per result."""
+"""Functions that the benchmarks share: the median time of a call, its memory, and one line of JSON per result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slimasr.files import to_json
 
 
 def median_seconds(call: Callable[[], object], repeats: int = 5, warm_ups: int = 1) -> float:
-    """Median wall-clock seconds of ``call()``, after ``warm_ups`` calls that do not count."""
+    """Return the median wall-clock seconds of ``call()``, after ``warm_ups`` calls that do not count."""
     for _ in range(warm_ups):
         call()
     seconds = []
@@ -26,19 +26,20 @@ def median_seconds(call: Callable[[], object], repeats: int = 5, warm_ups: int =
 
 
 def resident_bytes(field: str) -> int:
-    """Resident memory of this process now (``VmRSS``) or at most (``VmHWM``); Linux.
+    """Return the resident memory of this process now (``VmRSS``) or its peak (``VmHWM``) in bytes; Linux only.
 
-    getrusage's peak would not do: a child process starts with its parent's.
+    The peak of getrusage cannot be used, because a child process starts with the peak of its parent.
     """
+    # The kernel reports kB, which are units of 1024 bytes.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[field].split()[0]) * 1024
 
 
 def added_peak_megabytes(script: str, side: str, *arguments: str) -> float:
-    """The number of bytes that ``script --peak-bytes-of side`` with these arguments prints, in units of 10^6 bytes.
+    """Run ``script --peak-bytes-of side`` and return the number of bytes that it prints, in units of 10^6 bytes.
 
-    Run in a fresh process, where the C library is told to return freed tensors at once, so that the peak is that
-    of living tensors on all sides and not of what its heap had kept of the smaller ones.
+    It runs in a fresh process, in which the C library returns freed tensors to the system at once. So the peak is that
+    of tensors in use, and does not include freed tensors that the heap would keep.
     """
     command = [sys.executable, script, "--peak-bytes-of", side, *arguments]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -52,9 +53,9 @@ def report(name: str, ours: float, other: float, ratio: float, target: float | N
     Args:
         name: what is measured, with its unit.
         ours: our side.
-        other: the side it is compared with, measured in the same run.
-        ratio: the two sides' ratio, the way round in which ``target`` limits it.
-        target: bound on ``ratio``, or None where there is none.
+        other: the side with which it is compared, measured in the same run.
+        ratio: ratio of the two sides, in the direction that ``target`` limits.
+        target: bound on ``ratio``, or None if there is none.
         extra: further measurements of the same run.
     """
     line: dict[str, float | str | None] = {
@@ -65,7 +66,6 @@ def report(name: str, ours: float, other: float, ratio: float, target: float | N
         "target": target,
         **extra,
     }
-    print(
-        to_json({key: float(f"{x:.4g}") if isinstance(x, float) else x for key, x in line.items()}),
-        flush=True,
-    )
+    # Four digits are more than a timing is exact to.
+    rounded = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in line.items()}
+    print(to_json(rounded), flush=True)

@@ -1,14 +1,14 @@
-"""Distillation on the pruned lattice: what it adds to the transducer loss, over ten tokens or the whole vocabulary.
+"""Time and memory that distillation on the pruned lattice adds, over ten tokens and over the whole vocabulary.
 
-N 8, T 250, range 5, V 4096, J 512, float32: the joiner's output layer, pruned loss and distillation, forward and
-backward, and what is kept of the teacher's logits, which themselves are there on all sides. Each peak is measured in
-a process of its own. With one (N, T, S, V) tensor, 164 MB, as the unit, the arithmetic of the peaks is
+N 8, T 250, range 5, V 4096, J 512, float32. Each side runs the joiner's output layer, the pruned loss and distillation,
+forward and backward, and keeps what it needs of the teacher's logits, which exist on all sides. Each peak is measured
+in a process of its own. The unit is one tensor of nodes and tokens, (N, T, 5, V), of 164 MB; the peaks are
 
     transducer loss alone      2  logits, their gradient
-    with ten tokens            2  the same; (12 j + 4) N T S bytes of the teacher and (4 j + 9) N T S kept for the
-                                  backward pass are 0.01
+    with ten tokens            2  the same; for j tokens, (12 j + 4) bytes per node of the teacher and (4 j + 9) for the
+                                  backward pass are 0.01 units
     with the whole vocabulary  6  logits, both log probabilities, the teacher's probabilities, the difference of the
-                                  log probabilities and the product of the two last
+                                  log probabilities and the product of the last two
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Inputs:
         self.output = nn.Linear(JOINER_DIM, UNITS)
         self.teacher_logits = torch.randn(*nodes, UNITS)
         self.symbols = torch.randint(1, UNITS, (batch, symbols))
+        # The band moves up from the first label to the last one: (N, T, range) label positions.
         first = torch.linspace(0, symbols + 1 - PRUNE_RANGE, frames).long()
         self.ranges = (first[:, None] + torch.arange(PRUNE_RANGE)).expand(nodes)
         self.valid = torch.ones(nodes, dtype=torch.bool)
@@ -49,19 +50,19 @@ class Inputs:
 
 
 def transducer_alone(inputs: Inputs) -> Tensor:
-    """The pruned loss."""
+    """Return the pruned loss."""
     return inputs.transducer_loss(inputs.output(inputs.joint))
 
 
 def with_top_tokens(inputs: Inputs) -> Tensor:
-    """The pruned loss and the adaptive alpha divergence over the teacher's top tokens."""
+    """Return the pruned loss plus the adaptive alpha-divergence over the teacher's top tokens."""
     teacher = top_classes(inputs.teacher_logits, NUM_TOKENS)
     logits, loss, _ = distil(inputs.output(inputs.joint), teacher, inputs.valid, Divergence("alpha"))
     return inputs.transducer_loss(logits) + loss.sum()
 
 
 def with_vocabulary(inputs: Inputs) -> Tensor:
-    """The pruned loss and torch's KL divergence over all tokens."""
+    """Return the pruned loss plus torch's KL divergence over all tokens."""
     teacher = inputs.teacher_logits.log_softmax(dim=-1)
     logits = inputs.output(inputs.joint)
     loss = inputs.transducer_loss(logits)
@@ -78,7 +79,7 @@ SIDES: dict[str, Callable[[Inputs], Tensor]] = {
 
 
 def added_peak_bytes(side: str) -> int:
-    """Peak resident memory that one step adds, to be called once in a process of its own."""
+    """Return the peak resident memory that one step adds; to be called once, in a process of its own."""
     inputs = Inputs()
     SIDES[side](Inputs(batch=1, frames=8, symbols=6)).backward()  # libraries and thread pools do not count
     before = resident_bytes("VmRSS")
@@ -87,20 +88,21 @@ def added_peak_bytes(side: str) -> int:
 
 
 def backward(loss: Callable[[Inputs], Tensor], inputs: Inputs) -> None:
-    """One step of a side."""
+    """Run one step of a side."""
     loss(inputs).backward()
 
 
 def main() -> None:
     """Run the comparison, or one memory measurement in a child process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peak-bytes-of", choices=SIDES, help="print the memory one step adds, and nothing else")
+    parser.add_argument("--peak-bytes-of", choices=SIDES, help="print only the memory that one step adds, in bytes")
     side = parser.parse_args().peak_bytes_of
     if side:
         print(added_peak_bytes(side))
         return
     peaks = {side: added_peak_megabytes(__file__, side) for side in SIDES}
-    ours, other = peaks["top"] - peaks["alone"], peaks["vocabulary"] - peaks["alone"]
+    ours = peaks["top"] - peaks["alone"]
+    other = peaks["vocabulary"] - peaks["alone"]
     inputs = Inputs()
     seconds = {side: median_seconds(partial(backward, step, inputs), 3) for side, step in SIDES.items()}
     report(

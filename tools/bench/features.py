@@ -1,4 +1,4 @@
-"""The feature stage against real time, on one core: decode, filter banks, compress, write."""
+"""Speed of the feature stage against real time on one core: decoding, filter banks, compression, writing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TARGET = 150.0
 
 
 def make_shard(folder: Path, speed: float) -> Shard:
-    """A shard of 16-bit flac files with noise, ten minutes in all."""
+    """Make a shard of 16-bit flac files with noise, ten minutes in all."""
     rng = np.random.default_rng(0)
     cuts = []
     for number in range(NUM_FILES):
@@ -37,7 +37,7 @@ def make_shard(folder: Path, speed: float) -> Shard:
 
 
 def main() -> None:
-    """Measure natural speed, which has the target, and a perturbed one beside it."""
+    """Measure natural speed, which has a target, and a perturbed speed for comparison."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         seconds = {}

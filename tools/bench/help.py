@@ -1,4 +1,4 @@
-"""Seconds that ``--help`` of every command takes, in fresh processes: CPU time (bounded) and wall-clock time."""
+"""CPU time, which has a target, and wall-clock time of ``--help`` of every command, in fresh processes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ REPEATS = 5
 
 
 def seconds_of(module: str) -> tuple[float, float]:
-    """CPU and wall-clock seconds of a command's ``--help``: the median of several runs, after one that warms up."""
+    """Return median CPU and wall-clock seconds of a command's ``--help``, after one run that does not count."""
     command = [sys.executable, "-c", f"from slimasr.cli.{module} import main; main()", "--help"]
-    cpu: list[float] = []
-    wall: list[float] = []
+    cpu = []
+    wall = []
     for _ in range(REPEATS + 1):
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        # `wait4` returns the resources of this child alone.
         _, status, usage = os.wait4(process.pid, 0)
         assert status == 0, module
         wall.append(time.perf_counter() - start)
@@ -32,6 +33,7 @@ def seconds_of(module: str) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Measure all commands."""
     for module in ("main", *STAGES):
         name = "slimasr" if module == "main" else f"slimasr-{module}"
         cpu, wall = seconds_of(module)

@@ -1,9 +1,9 @@
-"""An MH-SSM module against self-attention of equal width, by length: time, peak memory, and how they grow.
+"""Time and peak memory of an MH-SSM module and of self-attention of equal width, and how they grow with length.
 
 Each side is the module and its layer norm, forward and backward, without the feed-forward module that both kinds of
-layer have: bidirectional MH-SSM of one head, two stacks and 32 states (paper 2) against attention with relative
-positions and eight heads. One utterance, float32. Turns alternate, so that other work on the machine disturbs both
-sides alike; peak memory is measured in processes of their own (Linux).
+layer have: a bidirectional MH-SSM with one head, two stacks and 32 states (paper 2) against attention with relative
+positions and eight heads. The input is one utterance in float32. The sides take turns, so that other work on the
+machine disturbs both alike. Each peak of memory is measured in a process of its own (Linux).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEADS = 8
 
 
 def make_step(side: str, frames: int, dim: int) -> Callable[[], None]:
-    """A forward and backward pass over ``frames`` frames."""
+    """Return a function that runs a forward and a backward pass over ``frames`` frames."""
     torch.manual_seed(0)
     norm = ElasticLayerNorm(dim, (dim,), "per_width")
     x = torch.randn(1, frames, dim, requires_grad=True)
@@ -48,7 +48,7 @@ def make_step(side: str, frames: int, dim: int) -> Callable[[], None]:
 
 
 def seconds(frames: int, dim: int, repeats: int) -> list[float]:
-    """Median time of both sides."""
+    """Return the median time of both sides."""
     steps = [make_step(side, frames, dim) for side in SIDES]
     for step in steps:
         step()
@@ -57,7 +57,7 @@ def seconds(frames: int, dim: int, repeats: int) -> list[float]:
 
 
 def added_peak_bytes(side: str, frames: int, dim: int) -> int:
-    """Peak resident memory that one step adds, to be called once in a process of its own."""
+    """Return the peak resident memory that one step adds; to be called once, in a process of its own."""
     step = make_step(side, frames, dim)
     make_step(side, 8, dim)()  # libraries and thread pools do not count
     before = resident_bytes("VmRSS")
@@ -66,19 +66,24 @@ def added_peak_bytes(side: str, frames: int, dim: int) -> int:
 
 
 def exponent(short: tuple[int, float], long: tuple[int, float]) -> float:
-    """p where a quantity grows as T^p between two lengths."""
+    """Return p of a quantity that grows as T^p between two lengths.
+
+    Args:
+        short, long: length T and quantity.
+    """
     return math.log(long[1] / short[1]) / math.log(long[0] / short[0])
 
 
 def main() -> None:
-    """All lengths, then the growth from the shortest to the longest; or one memory measurement in a child process."""
+    """Measure all lengths and the growth from the shortest to the longest, or one peak of memory in a child process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, nargs="+", default=[250, 1000, 4000])
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--peak-bytes-of", choices=SIDES, help="print the memory one step adds, and nothing else")
+    parser.add_argument("--peak-bytes-of", choices=SIDES, help="print only the memory that one step adds, in bytes")
     options = parser.parse_args()
-    lengths, dim = sorted(options.frames), options.dim
+    lengths = sorted(options.frames)
+    dim = options.dim
     if options.peak_bytes_of:
         print(added_peak_bytes(options.peak_bytes_of, lengths[-1], dim))
         return

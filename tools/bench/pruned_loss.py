@@ -1,8 +1,8 @@
-"""Pruned transducer loss against the full lattice (time and peak memory), and against k2 where it imports.
+"""Time and memory of the pruned transducer loss against the full lattice, and against k2 if it can be imported.
 
-N 8, T 250, U 50, V 500, J 512, range 5, float32, forward and backward. The pruned side is all that pruning
-takes: two simple projections, the smoothed loss, ranges, pruning, joiner and pruned loss. Peak memory is that
-of the process above what it held before, each side in a fresh process of its own (Linux).
+N 8, T 250, U 50, V 500, J 512, range 5, float32, forward and backward. The pruned side includes everything that
+pruning needs: two simple projections, the smoothed loss, ranges, pruning, joiner and pruned loss. Peak memory is what
+the process adds to the memory it held before; each side runs in a process of its own (Linux).
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ BLANK = 0
 
 
 class Inputs:
-    """Encoder and predictor outputs, labels and the layers between them and the losses."""
+    """Encoder and predictor outputs, labels, and the layers between these outputs and the losses."""
 
     def __init__(self, frames: int = FRAMES, symbols: int = SYMBOLS) -> None:
         torch.manual_seed(0)
         self.am = torch.randn(BATCH, frames, JOINER_DIM).requires_grad_()
         self.lm = torch.randn(BATCH, symbols + 1, JOINER_DIM).requires_grad_()
         self.symbols = torch.randint(1, UNITS, (BATCH, symbols))
+        # k2's order: first label, first frame, number of labels, number of frames.
         self.boundary = torch.tensor([[0, 0, symbols, frames]]).repeat(BATCH, 1)
         self.joiner_output = nn.Linear(JOINER_DIM, UNITS)
         self.simple_am = nn.Linear(JOINER_DIM, UNITS)
@@ -40,13 +41,14 @@ class Inputs:
 
 
 def full_loss(inputs: Inputs) -> Tensor:
-    """The loss on the full lattice."""
+    """Return the loss on the full lattice."""
+    # (N, T, 1, J) and (N, 1, U + 1, J)
     logits = inputs.joiner(inputs.am.unsqueeze(2), inputs.lm.unsqueeze(1))
     return transducer.rnnt_loss(logits, inputs.symbols, BLANK, inputs.boundary, backend="torch")
 
 
 def pruned_loss(inputs: Inputs) -> Tensor:
-    """Everything that pruned training needs in place of `full_loss`."""
+    """Return the sum of simple and pruned loss, which pruned training uses instead of `full_loss`."""
     simple, occupation = transducer.rnnt_loss_smoothed(
         inputs.simple_lm(inputs.lm),
         inputs.simple_am(inputs.am),
@@ -66,7 +68,7 @@ LOSSES: dict[str, Callable[[Inputs], Tensor]] = {"full": full_loss, "pruned": pr
 
 
 def added_peak_bytes(side: str) -> int:
-    """Peak resident memory that one step adds, to be called once in a process of its own."""
+    """Return the peak resident memory that one step adds; to be called once, in a process of its own."""
     inputs = Inputs()
     LOSSES[side](Inputs(frames=8, symbols=2)).backward()  # libraries and thread pools do not count
     before = resident_bytes("VmRSS")
@@ -75,7 +77,7 @@ def added_peak_bytes(side: str) -> int:
 
 
 def loss_step(library: ModuleType, inputs: Inputs, lm: Tensor, am: Tensor, logits: Tensor, **options: str) -> None:
-    """Smoothed loss, ranges and pruned loss with their backward passes, without any layer between them."""
+    """Run smoothed loss, ranges and pruned loss with their backward passes, without any layer between them."""
     simple, occupation = library.rnnt_loss_smoothed(
         lm, am, inputs.symbols, BLANK, boundary=inputs.boundary, return_grad=True, **options
     )
@@ -85,7 +87,7 @@ def loss_step(library: ModuleType, inputs: Inputs, lm: Tensor, am: Tensor, logit
 
 
 def compare_with_k2() -> None:
-    """The whole loss without layers: our torch backend against k2's functions on the CPU."""
+    """Compare the whole loss without layers: our torch backend against k2's functions on the CPU."""
     import k2
 
     inputs = Inputs()
@@ -100,7 +102,7 @@ def compare_with_k2() -> None:
 def main() -> None:
     """Run the comparisons, or one memory measurement in a child process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peak-bytes-of", choices=LOSSES, help="print the memory one step adds, and nothing else")
+    parser.add_argument("--peak-bytes-of", choices=LOSSES, help="print only the memory that one step adds, in bytes")
     side = parser.parse_args().peak_bytes_of
     if side:
         print(added_peak_bytes(side))
@@ -108,7 +110,8 @@ def main() -> None:
     inputs = Inputs()
     ours = median_seconds(lambda: pruned_loss(inputs).backward())
     other = median_seconds(lambda: full_loss(inputs).backward())
-    ours_mb, other_mb = added_peak_megabytes(__file__, "pruned"), added_peak_megabytes(__file__, "full")
+    ours_mb = added_peak_megabytes(__file__, "pruned")
+    other_mb = added_peak_megabytes(__file__, "full")
     report(
         "pruned against full-lattice loss with joiner, seconds",
         ours,

@@ -1,12 +1,13 @@
 """Candidates per minute of the search against the plain loop, and two workers against one.
 
-The search is an evolution of about a hundred candidates. The plain loop cuts every subnet out and decodes it utterance
-by utterance; its subnets are some of those that the evolution begins with, uniform over sizes. One thread per process.
+The search is an evolution of about a hundred candidates. The plain loop extracts every subnet and decodes it utterance
+by utterance. Its subnets are some of those with which the evolution begins, uniform over sizes. Each process has one
+thread.
 
     search.py EXP DATA      a trained supernet on its dev set
-    search.py               the AN4 presets of paper 2 on 104 recordings of noise as long as AN4's dev set; weights are
-                            random, with blank favoured so that a frame emits as often as in real speech. All such
-                            subnets are equally bad, so few are given up early and many losses are measured.
+    search.py               the AN4 presets of paper 2 on 104 recordings of noise, as long as AN4's dev set. Weights are
+                            random, with a bias of blank with which a frame emits as often as in real speech. All such
+                            subnets are equally bad, so that few are stopped early and many losses are measured.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ TARGET_PLAIN, TARGET_WORKERS = 4.0, 1.6
 
 
 def make_data(root: Path, config: Config) -> Path:
-    """Noise with random words, 1 to 6 s long, through stages 1 to 3."""
-    rng, folder = np.random.default_rng(0), DataFolder(root / "data")
+    """Make recordings of noise with random words, 1 to 6 s long, and run stages 2 and 3 on them."""
+    rng = np.random.default_rng(0)
+    folder = DataFolder(root / "data")
     for name, number in SETS.items():
         cuts = []
         for index in range(number):
@@ -58,7 +60,8 @@ def make_data(root: Path, config: Config) -> Path:
             path = root / "audio" / f"{name}-{index}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, 0.1 * rng.standard_normal(int(16000 * seconds)), 16000)
-            recording, text = Recording.from_file(path), " ".join(rng.choice(WORDS, round(2 * seconds)))
+            recording = Recording.from_file(path)
+            text = " ".join(rng.choice(WORDS, round(2 * seconds)))
             said = SupervisionSegment(path.stem, recording.id, 0.0, recording.duration, text=text)
             cuts.append(MonoCut(path.stem, 0.0, recording.duration, 0, [said], recording=recording))
         write_cuts(folder.raw_cuts(name), cuts)
@@ -68,29 +71,37 @@ def make_data(root: Path, config: Config) -> Path:
 
 
 def make_experiment(root: Path, config: Config, data: Path) -> Path:
-    """An experiment folder with random weights that emit as real ones do."""
+    """Make an experiment folder with random weights that emit as often as trained ones."""
     lang = DataFolder(data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     write_record(root, config, lang, Results())
     torch.manual_seed(0)
     space = build_space(config.space)
     model = build_model(config.model, config.loss, Tokenizer.load(lang).vocab_size, space.widths).eval()
-    low, high = 0.0, 50.0
+    # The bias of blank is found by bisection: a larger one makes frames emit less.
+    low = 0.0
+    high = 50.0
     with torch.no_grad():
+        # Random weights give nearly equal scores; larger ones let tokens differ as after training.
         model.joiner.output.weight.mul_(5)
         am = model.project_encoder(model.encode(torch.randn(4, 300, 80), torch.full((4,), 300)).out)
         lens = torch.full((4,), am.shape[1])
         for _ in range(12):
-            model.joiner.output.bias[model.blank_id] = (low + high) / 2
-            more = sum(map(len, greedy_search(model, am, lens))) / lens.sum() > SYMBOLS_PER_FRAME
-            low, high = ((low + high) / 2, high) if more else (low, (low + high) / 2)
+            middle = (low + high) / 2
+            model.joiner.output.bias[model.blank_id] = middle
+            hyps = greedy_search(model, am, lens)
+            if sum(map(len, hyps)) / lens.sum() > SYMBOLS_PER_FRAME:
+                low = middle
+            else:
+                high = middle
     torch.save({"model": model.state_dict()}, root / "final.pt")
     return root
 
 
 @torch.inference_mode()
 def plain_seconds(search: Search) -> float:
-    """Median seconds per candidate of the plain loop."""
+    """Return the median seconds per candidate of the plain loop."""
     model: Transducer = search.experiment.model
+    # Loading is not measured: the batches are cut into utterances beforehand.
     singles = [batch.select([row]) for batch in search.evaluator.batches for row in range(len(batch))]
     subnets = search.feasible.sample(INITIAL, random.Random(0))[:: INITIAL // PLAIN]
     seconds = []
@@ -106,7 +117,7 @@ def plain_seconds(search: Search) -> float:
 
 
 def search_seconds(job: Job) -> float:
-    """Seconds per candidate of a whole search in this process, loading of the set left out."""
+    """Return the seconds per candidate of a whole search in this process, without the time to load the set."""
     search = job.open()
     search.load_dev_set()
     start = time.perf_counter()
@@ -115,7 +126,7 @@ def search_seconds(job: Job) -> float:
 
 
 def workers_seconds(job: Job, workers: int) -> float:
-    """The same with workers, from the first finished candidate to the last: without the start of processes."""
+    """Return the same with workers, from the first finished candidate to the last, without the start of processes."""
     search = job.open()
     for _ in run_workers(job, search, workers):
         pass
@@ -125,21 +136,24 @@ def workers_seconds(job: Job, workers: int) -> float:
 
 
 def measure(name: str, exp: Path, data: Path, databases: Path) -> None:
-    """One supernet, all comparisons, each with a study of its own."""
+    """Run all comparisons of one supernet, each with a study of its own."""
     overrides = ("search.kind=evolution", f"search.initial={INITIAL}", f"search.generations={GENERATIONS}")
     jobs = iter(Job(exp, data, overrides, f"sqlite:///{databases}/{name}{number}.db") for number in range(9))
     whole = Job(exp, data, (*overrides, "search.stop_early=false"), f"sqlite:///{databases}/{name}.db")
-    plain, ours, all_measured = plain_seconds(next(jobs).open()), search_seconds(next(jobs)), search_seconds(whole)
+    plain = plain_seconds(next(jobs).open())
+    ours = search_seconds(next(jobs))
+    all_measured = search_seconds(whole)
     rates = [60 / ours, 60 / plain]
     title = f"search, {name}, candidates per minute against the plain loop"
-    report(title, rates[0], rates[1], rates[0] / rates[1], TARGET_PLAIN, nothing_given_up=60 / all_measured)
-    one, two = workers_seconds(next(jobs), 1), workers_seconds(next(jobs), 2)
+    report(title, rates[0], rates[1], rates[0] / rates[1], TARGET_PLAIN, none_stopped_early=60 / all_measured)
+    one = workers_seconds(next(jobs), 1)
+    two = workers_seconds(next(jobs), 2)
     title = f"search, {name}, candidates per minute, two workers against one"
     report(title, 60 / two, 60 / one, one / two, TARGET_WORKERS)
 
 
 def main() -> None:
-    """The experiment named on the command line, or both encoders with random weights."""
+    """Measure the experiment named on the command line, or both encoders with random weights."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -1,8 +1,8 @@
-"""One slimmable step (four widths) against one step of the separate full-width model, on the same batch.
+"""Time of one slimmable step (four widths) against one step of the separate full-width model, on the same batch.
 
-A step is the trainer's own: SpecAugment, forward and backward passes with the preset's losses, clipping, AdamW.
-The batch holds 8 utterances of 10 s of noise, each labelled with three tokens a second. Steps of the two sides
-take turns, so that other work on the machine disturbs both alike.
+A step is the one of the trainer: SpecAugment, forward and backward passes with the preset's losses, clipping, AdamW.
+The batch holds 8 utterances of 10 s of noise, each labelled with three tokens per second. Steps of the two sides take
+turns, so that other work on the machine disturbs both alike.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ def measure(name: str, preset: Path, target: float | None) -> None:
     """Time both sides and print the result."""
     separate = ("method.kind=separate", "method.subnet='1.0'")
     config = load_config(preset)
-    steps, batch = (
-        (make_step(config), make_step(load_config(preset, separate))),
-        noise_batch(config, UTTERANCES, SECONDS),
-    )
+    steps = (make_step(config), make_step(load_config(preset, separate)))
+    batch = noise_batch(config, UTTERANCES, SECONDS)
     for step in steps:
         step(batch)
     turns = [[median_seconds(partial(step, batch), repeats=1, warm_ups=0) for step in steps] for _ in range(REPEATS)]
@@ -38,7 +36,7 @@ def measure(name: str, preset: Path, target: float | None) -> None:
 
 
 def main() -> None:
-    """Both presets."""
+    """Measure both presets."""
     measure("30 M preset, pruned loss, V 500", EGS / "librispeech/conf/slimmable_30M_bpe500.yaml", TARGET_30M)
     measure("AN4 preset, full lattice and CTC", EGS / "an4/conf/slimmable.yaml", None)
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of whole training steps share: a batch of noise, and the trainer's own step on it."""
+"""A batch of noise and the trainer's step on it, which the benchmarks of whole training steps share."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ TOKENS_PER_SECOND = 3
 
 
 def noise_batch(config: Config, utterances: int, seconds: float) -> Batch:
-    """Noise with random labels; blank and the other special tokens are not among them."""
+    """Make a batch of noise with random labels, without blank and the other special tokens (ids 0 to 2)."""
     generator = torch.Generator().manual_seed(0)
-    frames, tokens = round(seconds * FRAMES_PER_SECOND), round(seconds * TOKENS_PER_SECOND)
+    frames = round(seconds * FRAMES_PER_SECOND)
+    tokens = round(seconds * TOKENS_PER_SECOND)
     names = tuple(f"noise-{number}" for number in range(utterances))
     return Batch(
         x=torch.randn(utterances, frames, config.model.num_mel_bins, generator=generator),
@@ -38,13 +39,16 @@ def noise_batch(config: Config, utterances: int, seconds: float) -> Batch:
 
 
 def make_step(config: Config) -> Callable[[Batch], object]:
-    """A call that takes one optimiser step on a batch, past the warm-up of the losses: SpecAugment, forward and
-    backward passes with the preset's losses, clipping, the preset's optimiser."""
+    """Return a function that takes one optimiser step on a batch, at half of the run and so after all warm-ups.
+
+    A step is SpecAugment, forward and backward passes with the preset's losses, clipping, and the preset's optimiser.
+    """
     config, _ = resolve_config(config)
     space = build_space(config.space)
     torch.manual_seed(0)
     model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
-    objective, method = Objective(model, config.loss).train(), build_method(config, space)
+    objective = Objective(model, config.loss).train()
+    method = build_method(config, space)
     stepper = Stepper(objective, method, config.training, config.seed, World())
     rng = random.Random(0)
     return lambda batch: stepper.step([batch], StepContext(TOTAL_STEPS // 2, 1, TOTAL_STEPS, rng))

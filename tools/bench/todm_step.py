@@ -1,8 +1,9 @@
-"""A sandwich step against a step of the separate full-size model, on the same batch: time and peak memory.
+"""Time and peak memory of a sandwich step against a step of the separate full-size model, on the same batch.
 
-The paper-sized MH-SSM transducer with half its layers and FFN channels (librispeech preset, V 500), 16 utterances of
-10 s of noise with three tokens a second. Steps of all sides take turns, so that other work on the machine disturbs
-them alike; peak memory is that of one step above what its process held before, in a process of its own (Linux).
+The model is the MH-SSM transducer of the paper with half its layers and FFN channels (LibriSpeech preset, V 500); the
+batch holds 16 utterances of 10 s of noise with three tokens per second. Steps of all sides take turns, so that other
+work on the machine disturbs them alike. Peak memory is what one step adds to the memory that its process held before;
+each side has a process of its own (Linux).
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ TARGET_TIME, TARGET_TIME_TAUGHT, TARGET_MEMORY_TAUGHT = 1.7, 1.9, 1.6
 
 
 def config_of(side: str) -> Config:
-    """The preset of one side, halved."""
+    """Return the preset of one side, halved."""
     return load_config(CONF / PRESETS[side], HALVED)
 
 
 def added_peak_bytes(side: str) -> int:
-    """Peak resident memory that one step adds, to be called once in a process of its own."""
+    """Return the peak resident memory that one step adds; to be called once, in a process of its own."""
     config = config_of(side)
     step = make_step(config)
     step(noise_batch(config, 4, 1))  # libraries, thread pools and the optimiser's state do not count
@@ -52,7 +53,7 @@ def added_peak_bytes(side: str) -> int:
 def main() -> None:
     """Run the comparison, or one memory measurement in a child process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peak-bytes-of", choices=PRESETS, help="print the memory one step adds, and nothing else")
+    parser.add_argument("--peak-bytes-of", choices=PRESETS, help="print only the memory that one step adds, in bytes")
     side = parser.parse_args().peak_bytes_of
     if side:
         print(added_peak_bytes(side))

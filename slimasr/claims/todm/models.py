@@ -1,4 +1,4 @@
-"""The models of paper 2 by its letters (section 4, tables 1 and 2), read from configurations."""
+"""Recognise the models of paper 2 by its letters (section 4, tables 1 and 2), from their configurations."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ MODELS = {
 """What the letters stand for."""
 
 FROM_THE_START = ", ScaledAdam from the start"
-OVER = " over "
-"""Between D or E and a number of tokens that the paper has no letter for."""
+"""End of a model's name if ScaledAdam is the optimiser of its first phase."""
 
+OVER = " over "
+"""Stands between D or E and a number of tokens that the paper has no letter for."""
+
+# Divergence and number of classes that the teacher is compared on -> letter; target and blank are two classes.
 _TAUGHT = {
     ("kl", 2): "J",
     ("kl", 10): "D",
@@ -49,7 +52,7 @@ _TRAITS = ("slimming", "norm", "attention")
 
 
 def role(described: Described, supernets: Sequence[Config]) -> Name | None:
-    """The name and letter of an experiment; separate models and models with exits are the paper's baselines."""
+    """Return the name and letter of an experiment; separate models and models with exits are the paper's baselines."""
     config = described.config
     if described.separate_of is not None:
         letter = "A1" if config.loss.auxiliary is None else "A2"
@@ -64,7 +67,7 @@ def role(described: Described, supernets: Sequence[Config]) -> Name | None:
 
 
 def _with_epochs(config: Config, supernets: Sequence[Config]) -> str:
-    """The letter of a TODM run, with its epochs where most of its family have others."""
+    """The letter of a TODM run, with its epochs if most runs of its family have a different number."""
     usual = mode(other.training.num_epochs for other in supernets if other.method.kind == TODM)
     epochs = config.training.num_epochs
     letter = todm_model(config)
@@ -72,16 +75,21 @@ def _with_epochs(config: Config, supernets: Sequence[Config]) -> str:
 
 
 def todm_model(config: Config) -> str:
-    """The letter that paper 2 has for a run, and what differs from it."""
+    """Return the letter that paper 2 has for a run, and what differs from it."""
     taught = config.loss.distillation
+    # With a single depth, subnets differ in their channels alone.
     has_layers = config.space.kind == "layers" and len(config.space.depths) > 1
-    is_adaptive = config.model.encoder.adaptive_dropout
+    # An encoder need not offer adaptive dropout.
+    is_adaptive = getattr(config.model.encoder, "adaptive_dropout", False)
     if taught is None or taught.kd_weight == 0:
         letter = _untaught(has_layers, is_adaptive)
     else:
+        # The paper's taught models have both layers and adaptive dropout, as C has.
         letter = _switched(_taught(taught), config, taught)
-        letter += "" if has_layers else ", channels only"
-        letter += "" if is_adaptive else ", fixed dropout"
+        if not has_layers:
+            letter += ", channels only"
+        if not is_adaptive:
+            letter += ", fixed dropout"
     if config.loss.auxiliary is not None:
         letter += ", auxiliary losses"
     if config.training.optimizer.kind == "scaled_adam":
@@ -99,14 +107,18 @@ def _taught(taught: DistillationConfig) -> str:
     """The letter of a model with a teacher, by divergence and classes alone."""
     tokens = 2 if taught.classes == "target_blank" else taught.num_kd_tokens
     letter = _TAUGHT.get((taught.divergence, tokens))
+    # For example "E over 50 tokens".
     return letter or f"{_TAUGHT[taught.divergence, _USUAL_TOKENS]}{OVER}{tokens} tokens"
 
 
 def _switched(letter: str, config: Config, taught: DistillationConfig) -> str:
     """The letter of a model whose later phases have another optimiser or less teaching."""
     phases = config.method.phases if isinstance(config.method, TodmConfig) else []
-    switched = any(phase.optimizer is not None and phase.optimizer.kind == "scaled_adam" for phase in phases)
-    lowered = any(phase.kd_weight is not None and phase.kd_weight < taught.kd_weight for phase in phases)
+    # A phase keeps whatever it does not set.
+    optimizers = [phase.optimizer for phase in phases if phase.optimizer is not None]
+    weights = [phase.kd_weight for phase in phases if phase.kd_weight is not None]
+    switched = any(optimizer.kind == "scaled_adam" for optimizer in optimizers)
+    lowered = any(weight < taught.kd_weight for weight in weights)
     if switched and lowered:
         return "F" if letter == "E" else f"{letter}, then as F"
     if switched:
@@ -117,7 +129,8 @@ def _switched(letter: str, config: Config, taught: DistillationConfig) -> str:
 
 
 def meaning(model: str) -> str:
-    """What a letter stands for, and what differs from it."""
+    """Describe what a letter stands for, and what differs from it."""
+    # The reverse of `todm_model`: "E over 50 tokens, fixed dropout" has a name, a letter, tokens and a rest.
     name, _, rest = model.partition(", ")
     letter, _, tokens = name.partition(OVER)
     words = MODELS.get(letter, letter)
@@ -127,32 +140,32 @@ def meaning(model: str) -> str:
 
 
 def is_todm(run: Run) -> bool:
-    """Whether this is a supernet of paper 2."""
+    """Return whether this is a supernet of paper 2."""
     return run.role.startswith(TODM)
 
 
 def applies(study: Study) -> bool:
-    """Whether there is a TODM run."""
+    """Return whether there is a TODM run."""
     return any(map(is_todm, study.runs))
 
 
 def todm_families(runs: Sequence[Run]) -> list[Family]:
-    """The families that have a TODM run."""
+    """Return the families that have a TODM run."""
     return [family for family in families(runs) if any(map(is_todm, family.runs))]
 
 
 def prefix_of(family: Family) -> str:
-    """What a line of evidence about a family begins with."""
+    """Return what a line of evidence about a family begins with; nothing for the first family of a report."""
     return f"{family.name}: " if family.name else ""
 
 
 def main_todm(runs: Sequence[Run]) -> Run | None:
-    """The run that stands for the method: model F, else what comes nearest to it."""
+    """Find the run that stands for the method: model F, else the model nearest to it."""
     named = [of_model(runs, model) for model in ("F", "E", "D", "C", "B1", "B0")]
     others = [run for run in runs if is_todm(run)]
     return next((run for run in (*named, *others) if run is not None), None)
 
 
 def of_model(runs: Sequence[Run], model: str) -> Run | None:
-    """The first run of a letter of paper 2."""
+    """Find the first run of a letter of paper 2."""
     return next((run for run in runs if run.model == model), None)

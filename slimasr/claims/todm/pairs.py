@@ -1,8 +1,8 @@
-"""What the claims of paper 2 compare.
+"""Pair the systems that the claims of paper 2 compare.
 
-A subnet that a search chose is compared by the nearest size. Against a separate model (C2.1, C2.2) or an exit (C2.9)
-this is the largest subnet of the Pareto front that is not larger; front against front (C2.3) it is what is nearest, if
-near enough.
+A subnet that a search chose is compared with the nearest size. Against a separate model (C2.1, C2.2) or an exit (C2.9)
+this is the largest subnet of the Pareto front that is not larger. Between two Pareto fronts (C2.3) it is the subnet
+whose size is nearest, if it is near enough.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ EQUAL_FRACTION = 0.05
 """Subnets of two fronts whose parameters differ by a larger fraction are not of one size."""
 
 BY_DIVERGENCE = (("E", "D"), ("G", "J"), ("I", "L"))
+"""Models that differ in their divergence alone, alpha against KL."""
+
 BY_CLASSES = (("G", "E"), ("I", "E"), ("J", "D"), ("L", "D"))
+"""Models that differ in the number of their classes alone, against the 10 likeliest tokens."""
+
 ENDS = ("max", "min")
 
 
@@ -30,7 +34,7 @@ class Asked(Pair):
     """Two systems that a claim compares.
 
     Attributes:
-        claim: which claim it is; empty where the paper's claim is on another model.
+        claim: which claim it is; empty if the paper's claim is about another model.
         size: which size the systems are, in words.
     """
 
@@ -39,13 +43,13 @@ class Asked(Pair):
 
 
 def pairs(runs: Sequence[Run]) -> Iterator[Asked]:
-    """Every comparison that a claim asks for, family by family."""
+    """Yield every comparison that a claim needs, family by family."""
     for family in todm_families(runs):
         yield from todm_pairs(family.runs)
 
 
 def todm_pairs(runs: Sequence[Run]) -> Iterator[Asked]:
-    """What the claims compare within one family."""
+    """Yield what the claims compare within one family. Models that it lacks have no comparisons."""
     main = main_todm(runs)
     if main is None:
         return
@@ -53,6 +57,7 @@ def todm_pairs(runs: Sequence[Run]) -> Iterator[Asked]:
     yield from _medium(of_model(runs, "B1"), of_model(runs, "B0"))
     for first, second in _alike(runs):
         yield from _ends("C2.5", of_model(runs, first), of_model(runs, second))
+    # Each pair has the model first that is better if the claim holds.
     for first, second in (("C", "D"), ("C", "E"), ("F", "E")):
         yield from _ends("C2.6", of_model(runs, first), of_model(runs, second), ends=("min",))
     yield from _ends("C2.7", of_model(runs, "C"), of_model(runs, "B1"), ends=("min",))
@@ -63,8 +68,9 @@ def todm_pairs(runs: Sequence[Run]) -> Iterator[Asked]:
 
 
 def _alike(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Models that differ in their divergence or its classes alone, numbers of tokens without a letter among them."""
+    """Models that differ in their divergence or its classes alone, including numbers of tokens without a letter."""
     taught = [run.model for run in runs if run.model.startswith(("D", "E")) and OVER in run.model]
+    # What follows the letter, such as " over 50 tokens".
     tokens = list(dict.fromkeys(model[1:] for model in taught))
     by_divergence = [(f"E{number}", f"D{number}") for number in tokens]
     by_classes = [(letter + number, letter) for letter in ("E", "D") for number in tokens]
@@ -81,23 +87,29 @@ def _against_separate(main: Run, runs: Sequence[Run]) -> Iterator[Asked]:
         size = _sizes(ours, match.model.largest)
         if is_end(main, ours):
             size = "max" if ours is main.largest else "min"
+        # The paper's claim is about F. Other models are compared for the table, without a verdict.
+        if main.model != "F":
+            claim = ""
         pair = match.pair
-        yield Asked(pair.a, pair.b, pair.chosen, claim if main.model == "F" else "", size)
+        yield Asked(pair.a, pair.b, pair.chosen, claim, size)
 
 
 def _medium(layers: Run | None, channels: Run | None) -> Iterator[Asked]:
-    """C2.3: each subnet of layers and channels once, against the channels' nearest, in the lowest third of their sizes.
+    """C2.3: subnets of layers and channels against the nearest of channels alone, in the lowest third of their sizes.
 
-    Only once, as the verdict would else depend on one subnet that many larger ones are compared with.
+    Each subnet of layers and channels is compared once. If each subnet of channels alone were, the verdict could
+    depend on a single subnet of the other front that many of them are compared with.
     """
     if layers is None or channels is None:
         return
     theirs = [record for record in channels.front_records if record.is_decoded]
     if not theirs:
         return
+    # The upper end of the lowest third.
     low = channels.smallest.params
     medium = low + MEDIUM_FRACTION * (channels.largest.params - low)
     for ours in layers.front_records:
+        # The loop variable is safe in the lambda, which is called at once.
         nearest = min(theirs, key=lambda record: abs(record.params - ours.params))
         is_equal = abs(nearest.params - ours.params) <= EQUAL_FRACTION * nearest.params
         if ours.is_decoded and is_equal and nearest.params <= medium:
@@ -119,17 +131,21 @@ def _ends(claim: str, first: Run | None, second: Run | None, ends: Sequence[str]
     if first is None or second is None:
         return
     for end in ends:
-        yield Asked((first.role, end_of(first, end).id), (second.role, end_of(second, end).id), False, claim, end)
+        ours = (first.role, end_of(first, end).id)
+        theirs = (second.role, end_of(second, end).id)
+        # No search chose max or min.
+        yield Asked(ours, theirs, False, claim, end)
 
 
 def end_of(run: Run, end: str) -> SubnetRecord:
-    """The subnet that ``max`` or ``min`` stands for."""
+    """Return the subnet that ``max`` or ``min`` stands for."""
     return run.largest if end == "max" else run.smallest
 
 
 def _by_size(claim: str, first: Run, ours: SubnetRecord, second: Run, theirs: SubnetRecord) -> Asked:
     """Two subnets of about one size, at least one of which a search chose."""
-    return Asked((first.role, ours.id), (second.role, theirs.id), True, claim, _sizes(ours, theirs))
+    size = _sizes(ours, theirs)
+    return Asked((first.role, ours.id), (second.role, theirs.id), True, claim, size)
 
 
 def _sizes(ours: SubnetRecord, theirs: SubnetRecord) -> str:

@@ -13,35 +13,40 @@ _HALF = 0.5
 
 
 def tables(study: Study) -> list[Table]:
-    """The paper's table."""
+    """Make the paper's table."""
     return [model_table(study)]
 
 
 def model_table(study: Study) -> Table:
-    """All models of paper 2 side by side: max, about half its size, min; set by set."""
+    """Make the table of all models of paper 2: max, about half its size, min; set by set."""
+    # The separate models (A1) are in the report's own table, size by size.
     runs = [run for run in study.runs if run.model not in ("", "A1") and run.subnets]
     names = set_names(study) if applies(study) else []
-    rows = [(name, line_name(run, runs), meaning(run.model), *_cells(run, name)) for name in names for run in runs]
+    rows = []
+    for name in names:
+        for run in runs:
+            rows.append((name, line_name(run, runs), meaning(run.model), *_cells(run, name)))
     columns = ("set", "model", "what it is", "max", "medium", "medium, params M", "min", "min, params M")
     note = "WER in percent. Medium: the measured subnet, neither max nor min, nearest to half the size of max."
     return Table("Models of paper 2 side by side, WER %", columns, tuple(rows), note)
 
 
 def _cells(run: Run, set_name: str) -> list[str]:
-    """WERs of max, medium and min, and the sizes of the last two; a separate model has one size alone."""
+    """WERs of max, medium and min, and the sizes of the last two; a separate model has a single size, max."""
     medium = about_half(run)
     smallest = None if run.is_separate else run.smallest
     return [wer_cell(run.largest.wer, set_name), *_with_size(medium, set_name), *_with_size(smallest, set_name)]
 
 
 def _with_size(record: SubnetRecord | None, set_name: str) -> tuple[str, str]:
+    """The cells of WER and parameters."""
     if record is None:
         return ABSENT, ABSENT
     return wer_cell(record.wer, set_name), COST_UNITS["params"].figure(record.params)
 
 
 def about_half(run: Run) -> SubnetRecord | None:
-    """The subnet nearest to half the size of max, max and min aside."""
+    """Find the subnet, other than max and min, whose size is nearest to half that of max."""
     ends = {run.largest.id, run.smallest.id}
     between = [record for record in run.subnets if record.id not in ends]
     return min(between, key=lambda record: abs(record.params - _HALF * run.largest.params), default=None)

@@ -1,4 +1,4 @@
-"""What a teacher does early and late in the training of TODM (claims C2.4 and C2.6 of paper 2)."""
+"""Measure what a teacher does early and late in the training of TODM (claims C2.4 and C2.6 of paper 2)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from slimasr.report.records import Run, Study
 
 TWO_THIRDS = 2 / 3
 WINDOW = 0.1
-"""Fraction of the epochs before two thirds of the run whose dev WERs are looked at, as single epochs are noisy."""
+"""Fraction of the epochs, before two thirds of the run, whose dev WERs are used, as single epochs are noisy."""
 
 GAINS = {"max": -10.0, "min": -4.0}
 """Relative changes of WER, in percent, that paper 2 reports at two thirds of the training (table 2, G against C)."""
 
 TAUGHT = ("G", "E", "F", "D", "I", "J", "L")
-"""Models with a teacher. F is E until its last third."""
+"""Models with a teacher, the preferred one first. F is E until its last third."""
 
 _HALVES = {"C": "the harm needs C, and D or E", "F": "the repair needs both E and F"}
-"""Models that the two halves of C2.6 are seen by, and what a study without them lacks."""
+"""Models that the two halves of C2.6 need, and what to say of a study without them."""
 
 
 def teaching_helps_early(study: Study) -> Finding:
-    """C2.4: at two thirds of the epochs a teacher has improved max by 10 %, min by 4 % (relative), max most."""
+    """Judge C2.4: at two thirds of the epochs a teacher has improved max by 10 %, min by 4 % (relative)."""
     text = (
         f"At two thirds of the epochs distillation has lowered dev WER by at least {-GAINS['max']:g} % for max and "
         f"{-GAINS['min']:g} % for min (relative), for max most (epoch weights; C is the model without)."
@@ -47,11 +47,13 @@ def _first_taught(runs: Sequence[Run]) -> Run | None:
 
 
 def _add_changes(evidence: Evidence, prefix: str, taught: Run, plain: Run) -> None:
-    """The changes of max and of min, and which of them is the larger one."""
+    """Add the changes of max and of min, and which of them is the larger one."""
     changes = {end: relative_changes(taught, plain, end) for end in ENDS}
+    # One of the runs has no validations, or the runs have different numbers of them.
     if not all(changes.values()):
         return
     for end, least in GAINS.items():
+        # The range over the epochs serves as the interval. Gains are negative, as WERs fall.
         low = min(changes[end])
         high = max(changes[end])
         verdict = Verdict.NOT_RESOLVED
@@ -66,10 +68,10 @@ def _add_changes(evidence: Evidence, prefix: str, taught: Run, plain: Run) -> No
 
 
 def missing_halves(shown: Set[str]) -> list[str]:
-    """What a study lacks for the whole of C2.6.
+    """Say what a study lacks for the whole of C2.6.
 
     Args:
-        shown: models that are better than another one if the claim holds; nothing is said where there is none.
+        shown: models that are better than another one if the claim holds. Nothing is said if there are none.
     """
     if not shown:
         return []
@@ -77,49 +79,63 @@ def missing_halves(shown: Set[str]) -> list[str]:
 
 
 def min_at_two_thirds(study: Study) -> list[str]:
-    """Dev WER of the min subnets at two thirds of the epochs and at the end, in words."""
+    """Write out the dev WER of the min subnets at two thirds of the epochs and at the end."""
     lines = []
     for family in todm_families(study.runs):
         for model in ("C", "D", "E", "F"):
             run = of_model(family.runs, model)
-            late = [] if run is None else late_wers(run, run.smallest.id)
-            if run is not None and late:
-                _, end = dev_wers(run, run.smallest.id)[-1]
-                lines.append(
-                    f"{prefix_of(family)}min of {run.role}, dev: {np.mean(late):.2f} % at two thirds of the epochs, "
-                    f"{end:.2f} % at the end (epoch weights)"
-                )
+            if run is None:
+                continue
+            late = late_wers(run, run.smallest.id)
+            if not late:
+                continue
+            _, end = dev_wers(run, run.smallest.id)[-1]
+            lines.append(
+                f"{prefix_of(family)}min of {run.role}, dev: {np.mean(late):.2f} % at two thirds of the epochs, "
+                f"{end:.2f} % at the end (epoch weights)"
+            )
     return lines
 
 
 def relative_changes(taught: Run, plain: Run, end: str) -> list[float]:
-    """Change of dev WER in percent, epoch by epoch before two thirds of the run, for ``max`` or ``min``."""
+    """Return the relative changes of dev WER by a teacher, epoch by epoch before two thirds of the run.
+
+    Args:
+        taught: the run with a teacher.
+        plain: the run without.
+        end: ``max`` or ``min``.
+
+    Returns:
+        Changes in percent, negative if the teacher helps; none if the runs have different numbers of validations.
+    """
     ours = late_wers(taught, end_of(taught, end).id)
     theirs = late_wers(plain, end_of(plain, end).id)
     if len(ours) != len(theirs):
         return []
-    return [
-        100.0 * (with_teacher / without - 1.0)
-        for with_teacher, without in zip(ours, theirs, strict=True)
-        if without > 0
-    ]
+    changes = []
+    for with_teacher, without in zip(ours, theirs, strict=True):
+        # A WER of 0 has no relative change.
+        if without > 0:
+            changes.append(100.0 * (with_teacher / without - 1.0))
+    return changes
 
 
 def late_wers(run: Run, subnet: str) -> list[float]:
-    """Dev WERs of the epochs just before two thirds of the run are over."""
+    """Return the dev WERs, in percent, of the epochs just before two thirds of the run are over."""
     last = round(TWO_THIRDS * run.epochs)
+    # At least one epoch, also in runs that are shorter than 1 / WINDOW epochs.
     first = min(last, round((TWO_THIRDS - WINDOW) * run.epochs) + 1)
     return [wer for epoch, wer in dev_wers(run, subnet) if first <= epoch <= last]
 
 
 def dev_wers(run: Run, subnet: str) -> list[tuple[int, float]]:
-    """(epoch, dev WER) of a subnet that was validated."""
+    """Return (epoch, dev WER in percent) of a subnet for every epoch in which it was validated."""
     key = f"{subnet}/wer"
     return [(point.epoch, point.values[key]) for point in run.curve if key in point.values]
 
 
 def _apart(more: Sequence[float], less: Sequence[float]) -> Verdict:
-    """Verdict on "the first changes are below the second ones"."""
+    """Verdict on "the first changes are below the second ones", by their ranges over the epochs."""
     if max(more) < min(less):
         return Verdict.HELD
     return Verdict.NOT_HELD if min(more) >= max(less) else Verdict.NOT_RESOLVED

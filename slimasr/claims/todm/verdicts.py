@@ -1,4 +1,4 @@
-"""Verdicts on the claims of paper 2, and those of them that a comparison of two systems decides."""
+"""Judge the claims of paper 2, most of them by comparisons of two systems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slimasr.report.findings import Finding, Verdict
 from slimasr.report.records import Comparison, Study, difference_in_words
 
 PAPER_SIZES = 3
-"""How many dedicated models paper 2 trains beside its supernet."""
+"""How many separate models paper 2 trains besides its supernet."""
 
 READING = (
     '"Better" and "worse" are held when the interval lies on that side of 0 altogether, not held when it lies on '
@@ -44,7 +44,7 @@ _COMPARED: dict[str, tuple[str, Rule]] = {
 
 
 def judge(study: Study) -> list[Finding]:
-    """All eleven claims, in order."""
+    """Judge all eleven claims, in order."""
     return [
         compared(study, "C2.1"),
         compared(study, "C2.2"),
@@ -61,9 +61,10 @@ def judge(study: Study) -> list[Finding]:
 
 
 def compared(study: Study, claim: str) -> Finding:
-    """A claim that one rule decides on the comparisons made for it."""
+    """Judge a claim that one rule decides, on the comparisons made for it."""
     text, rule = _COMPARED[claim]
     found = _comparisons(study, claim)
+    # All at once: the more comparisons a claim has, the more of them fail by chance.
     verdicts = judge_each(rule, [comparison for _, _, comparison in found])
     evidence = Evidence()
     for (family, asked, comparison), verdict in zip(found, verdicts, strict=True):
@@ -88,16 +89,20 @@ def _comparisons(study: Study, claim: str) -> list[tuple[Family, Asked, Comparis
 
 
 def _equal_epochs(study: Study, asked: Asked) -> bool:
+    """Whether all seeds of both systems were trained for one number of epochs."""
     roles = (asked.a[0], asked.b[0])
-    return len({run.epochs for role in roles for run in study.with_role(role)}) == 1
+    epochs = {run.epochs for role in roles for run in study.with_role(role)}
+    return len(epochs) == 1
 
 
 def teaching_harms_late(study: Study) -> Finding:
-    """C2.6: kept at full weight to the end, teaching makes min worse than no teacher; F repairs that."""
+    """Judge C2.6: at full weight to the end, teaching makes min worse than no teacher; F repairs that."""
     finding = compared(study, "C2.6")
     models = {run.role: run.model for run in study.runs}
+    # The first model of each comparison is the one that is better if the claim holds.
     shown = {models[asked.a[0]] for _, asked, _ in _comparisons(study, "C2.6")}
     missing = missing_halves(shown)
+    # One half is enough to refute the claim, but not to confirm it.
     is_half = bool(missing) and finding.verdict is Verdict.HELD
     verdict = Verdict.NOT_RESOLVED if is_half else finding.verdict
     evidence = (*finding.evidence, *missing, *min_at_two_thirds(study))
@@ -105,7 +110,7 @@ def teaching_harms_late(study: Study) -> Finding:
 
 
 def constant_cost(study: Study) -> Finding:
-    """C2.8: one training and one search, however many sizes are deployed."""
+    """Judge C2.8: one training and one search, however many sizes are deployed."""
     text = (
         "The cost of training does not depend on the number of deployed sizes: one supernet and its search take less "
         f"time than {PAPER_SIZES} separate models, as many as the paper has (minutes, same hardware and epochs). "
@@ -118,6 +123,7 @@ def constant_cost(study: Study) -> Finding:
             continue
         alone = [run for run in family.runs if run.model == "A1" and run.seed == main.seed]
         minutes = [run.train_minutes for run in alone if run.train_minutes is not None]
+        # Only if all times are known: the mean of some sizes would not be that of all.
         if not minutes or len(minutes) < len(alone):
             continue
         search = 0.0 if main.search is None else main.search.minutes

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from slimasr.data.corpora.base import Corpus, Options, Progress, Utterance
+from slimasr.data.corpora.base import Corpus, ListedUtterance, Options, Progress
 from slimasr.data.download import download_archives, wait_for_downloads
 from slimasr.errors import UserError
 
-__all__ = ["CORPORA", "CORPORA_VARIABLE", "Corpus", "Options", "Progress", "Utterance", "find_corpus"]
+__all__ = ["CORPORA", "CORPORA_VARIABLE", "Corpus", "ListedUtterance", "Options", "Progress", "find_corpus"]
 
 CORPORA_VARIABLE = "SLIMASR_CORPORA"
 
@@ -52,13 +52,14 @@ def find_corpus(
     """Return the corpus's folder: the one given, one below ``$SLIMASR_CORPORA``, or one of ``own_dir``.
 
     Args:
-        corpus_dir: where the user says it is; a generated corpus is written there.
-        own_dir: where the recipe keeps corpora that it generates or downloads.
+        corpus_dir: the folder that the user gives; a generated corpus is written there.
+        own_dir: the folder for corpora that the recipe generates or downloads.
         download: whether it may be downloaded.
 
     Raises:
         UserError: the corpus is not found; the message says what was tried.
     """
+    # A generated corpus is never searched for: it is completed if it exists already.
     if corpus.generate is not None:
         target = corpus_dir or own_dir / corpus.name
         corpus.generate(target, options, progress)
@@ -69,8 +70,12 @@ def find_corpus(
             raise UserError(f"{corpus_dir}: no {corpus.name} corpus here (expected {corpus.marker})")
         return found
     shared = os.environ.get(CORPORA_VARIABLE)
+    # Another process may be downloading the corpus at this moment.
     wait_for_downloads(own_dir / corpus.name)
-    for parent in ([Path(shared)] if shared else []) + [own_dir / corpus.name]:
+    parents = [own_dir / corpus.name]
+    if shared:
+        parents.insert(0, Path(shared))
+    for parent in parents:
         found = corpus.locate(parent)
         if found is not None:
             return found

@@ -13,8 +13,8 @@ from pathlib import Path
 from slimasr.config.corpora import An4Options
 from slimasr.data.corpora.base import (
     Corpus,
+    ListedUtterance,
     Options,
-    Utterance,
     only_sets,
     parse_options,
     read_lines,
@@ -31,8 +31,8 @@ DEV_EVERY = 9
 TRANSCRIPT = re.compile(r"^(?P<text>.*)\((?P<id>[^()]+)\)\s*$")
 
 
-def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
-    """Sets ``train`` and ``dev`` (held-out train speakers), and ``test``."""
+def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[ListedUtterance]]:
+    """List the sets ``train`` and ``dev`` (held-out training speakers), and ``test``."""
     parse_options(An4Options, options, "an4")
     listed = _read_part(corpus_dir, "train")
     held_out = dev_speakers({item.speaker for item in listed})
@@ -47,21 +47,23 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
 
 def dev_speakers(speakers: set[str]) -> set[str]:
     """The training speakers held out for dev. Names that differ only in a digit (mdcs, mdcs2) stay in one set."""
+    # Sorted names, not the set itself, whose order changes from process to process.
     people = sorted({speaker.rstrip("0123456789") for speaker in speakers})
     chosen = set(people[DEV_FIRST::DEV_EVERY])
     return {speaker for speaker in speakers if speaker.rstrip("0123456789") in chosen}
 
 
-def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
+def _read_part(corpus_dir: Path, part: str) -> list[ListedUtterance]:
     fileids, transcription = (corpus_dir / "etc" / f"an4_{part}.{end}" for end in ("fileids", "transcription"))
     texts = read_transcripts(read_lines(transcription), _parse_line)
     utterances = []
     for line in read_lines(fileids):
         fileid = line.text.strip()
         stem = Path(fileid)
+        # Without a transcript the text is empty, which is reported as any other empty transcript.
         text, source = texts.get(stem.name, ("", line))
         audio = _find_audio(corpus_dir / "wav", fileid)
-        utterances.append(Utterance(stem.name, audio, text, stem.parent.name, source=source.where))
+        utterances.append(ListedUtterance(stem.name, audio, text, stem.parent.name, source=source.where))
     return utterances
 
 
@@ -76,6 +78,7 @@ def _parse_line(line: Line) -> tuple[str, str]:
 
 def _find_audio(wav_dir: Path, fileid: str) -> Path:
     candidates = [wav_dir / f"{fileid}{suffix}" for suffix in SUFFIXES]
+    # If there is no file, the message about it names the corpus's native format.
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from slimasr import textfiles
 from slimasr.config.section import Section
 from slimasr.errors import UserError
+from slimasr.progress import Progress
 from slimasr.textfiles import Line
 
 OptionValue = int | float | str | bool
@@ -20,7 +21,7 @@ T = TypeVar("T", bound=Section)
 
 
 @dataclass(frozen=True)
-class Utterance:
+class ListedUtterance:
     """One listed utterance; the presence of its audio is checked later.
 
     Attributes:
@@ -35,9 +36,7 @@ class Utterance:
     source: str = ""
 
 
-# (items, their number, label) -> the same items, with progress shown.
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-ListUtterances = Callable[[Path, Sequence[str], Options], dict[str, list[Utterance]]]
+ListUtterances = Callable[[Path, Sequence[str], Options], dict[str, list[ListedUtterance]]]
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
     Raises:
         UserError: an option is unknown, of the wrong type or out of range.
     """
+    # The type of an option is that of its default.
     known = {name: type(field.default) for name, field in kind.model_fields.items()}
     values: dict[str, OptionValue] = {}
     for key, value in options.items():
@@ -81,6 +81,7 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
             raise UserError(f"data.options.{key}: unknown for corpus {corpus}; known: {', '.join(known) or 'none'}")
         if known[key] is float and type(value) is int:
             value = float(value)
+        # Not isinstance, for which True would be an integer.
         if type(value) is not known[key]:
             raise UserError(f"data.options.{key}: needs {known[key].__name__}, not {value!r}")
         values[key] = value
@@ -103,7 +104,7 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def read_transcripts(lines: Iterable[Line], parse: Callable[[Line], tuple[str, str]]) -> dict[str, tuple[str, Line]]:
-    """Utterance id -> its transcript and the line that contains it.
+    """ListedUtterance id -> its transcript and the line that contains it.
 
     Args:
         lines: the lines of one file.
@@ -126,16 +127,18 @@ def read_transcripts(lines: Iterable[Line], parse: Callable[[Line], tuple[str, s
     return transcripts
 
 
-def refuse_contradictions(sets: Mapping[str, Iterable[Utterance]]) -> None:
+def refuse_contradictions(sets: Mapping[str, Iterable[ListedUtterance]]) -> None:
     """Refuse ids that are listed twice: always within a set, and in different sets if the transcripts differ.
 
     Raises:
         UserError: an id is listed twice; the message names the utterance and both places.
     """
-    seen: dict[str, tuple[str, Utterance]] = {}
+    seen: dict[str, tuple[str, ListedUtterance]] = {}
     for name, utterances in sets.items():
         for utterance in utterances:
+            # The first utterance with this id; it is the same object if there was none before.
             first_set, first = seen.setdefault(utterance.id, (name, utterance))
+            # One line of a list may be in several sets, such as dev-clean and dev-clean+dev-other.
             if first.source == utterance.source:
                 continue
             if first_set == name or first.text.split() != utterance.text.split():
@@ -145,7 +148,9 @@ def refuse_contradictions(sets: Mapping[str, Iterable[Utterance]]) -> None:
                 )
 
 
-def only_sets(utterances: dict[str, list[Utterance]], sets: Sequence[str], corpus: str) -> dict[str, list[Utterance]]:
+def only_sets(
+    utterances: dict[str, list[ListedUtterance]], sets: Sequence[str], corpus: str
+) -> dict[str, list[ListedUtterance]]:
     """Select sets by name; an unknown name raises a `UserError` that lists the known ones."""
     for name in sets:
         if name not in utterances:

@@ -1,7 +1,7 @@
 """Synthetic digit strings by espeak-ng: many voices, rates and pitches, light noise and reverberation.
 
-Made offline from a seed: ``wav/<utterance>.flac`` (16 kHz), ``digits.tsv`` (set, id, voice, text) and,
-written last, ``options.json``. No timbre of dev or test is heard in train.
+The corpus is made offline from a seed: ``wav/<utterance>.flac`` (16 kHz), ``digits.tsv`` (set, id, voice, text) and,
+written last, ``options.json``. No timbre of dev or test occurs in train.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 from slimasr.config.corpora import DigitsOptions
 from slimasr.data.corpora.base import (
     Corpus,
+    ListedUtterance,
     Options,
     Progress,
-    Utterance,
     only_sets,
     parse_options,
     read_lines,
@@ -46,38 +46,39 @@ ACCENTS = (
 )
 TIMBRES = {
     "train": (
-        *(
-            "m1",
-            "m2",
-            "m3",
-            "m5",
-            "m6",
-            "m8",
-            "f1",
-            "f2",
-            "f4",
-            "f5",
-            "Alicia",
-            "Andy",
-            "Denis",
-            "Gene",
-            "Jacky",
-        ),
-        *(
-            "Lee",
-            "Marco",
-            "Michael",
-            "Reed",
-            "adam",
-            "belinda",
-            "boris",
-            "david",
-            "edward",
-            "john",
-            "linda",
-            "max",
-        ),
-        *("paul", "rob", "robert", "steph", "victor", "zac"),
+        "m1",
+        "m2",
+        "m3",
+        "m5",
+        "m6",
+        "m8",
+        "f1",
+        "f2",
+        "f4",
+        "f5",
+        "Alicia",
+        "Andy",
+        "Denis",
+        "Gene",
+        "Jacky",
+        "Lee",
+        "Marco",
+        "Michael",
+        "Reed",
+        "adam",
+        "belinda",
+        "boris",
+        "david",
+        "edward",
+        "john",
+        "linda",
+        "max",
+        "paul",
+        "rob",
+        "robert",
+        "steph",
+        "victor",
+        "zac",
     ),
     "dev": ("m4", "f3", "Diogo", "anika"),
     "test": ("m7", "Andrea", "Annie", "Hugo", "sandro", "travis"),
@@ -101,6 +102,7 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
     if _is_made(target / RECEIPT, receipt):
         return
     with folder_lock(target / "corpus.lock", "slimasr-prepare, which makes this corpus") as lock:
+        # Another process may have made it while this one waited for the lock.
         if not _is_made(target / RECEIPT, receipt):
             _make(target, parsed, receipt, progress, lock)
 
@@ -108,10 +110,12 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
 def _make(target: Path, parsed: DigitsOptions, receipt: dict[str, Any], progress: Progress, lock: Lock) -> None:
     path = target / RECEIPT
     with writing(target):
+        # Without its receipt the folder counts as incomplete until all files are written.
         path.unlink(missing_ok=True)
         (target / "wav").mkdir(parents=True, exist_ok=True)
     plan = plan_recordings(parsed)
     chunks = [(plan[start : start + CHUNK], target / "wav") for start in range(0, len(plan), CHUNK)]
+    # A new process for each chunk, because speech depends on what the process said before.
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(os.cpu_count() or 1, len(chunks)), maxtasksperchild=1) as pool:
         for _ in progress(pool.imap(record_all, chunks), len(chunks), "digits"):
@@ -132,9 +136,9 @@ def _is_made(path: Path, receipt: dict[str, int]) -> bool:
         return False
 
 
-def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
-    """Sets ``train``, ``dev``, ``test``; the speaker is the timbre."""
-    utterances: dict[str, list[Utterance]] = {name: [] for name in TIMBRES}
+def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[ListedUtterance]]:
+    """List the sets ``train``, ``dev``, ``test``; the speaker is the timbre."""
+    utterances: dict[str, list[ListedUtterance]] = {name: [] for name in TIMBRES}
     for line in read_lines(corpus_dir / LISTING):
         fields = line.text.split("\t")
         if len(fields) != 4 or fields[0] not in utterances:
@@ -144,7 +148,7 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
             )
         name, utterance_id, timbre, text = fields
         audio = corpus_dir / "wav" / f"{utterance_id}.flac"
-        utterances[name].append(Utterance(utterance_id, audio, text, timbre, source=line.where))
+        utterances[name].append(ListedUtterance(utterance_id, audio, text, timbre, source=line.where))
     refuse_contradictions(utterances)
     return only_sets(utterances, sets, "digits")
 
@@ -162,6 +166,7 @@ def plan_recordings(options: DigitsOptions) -> list[Recording]:
 def _plan_one(name: str, number: int, options: DigitsOptions, rng: random.Random) -> Recording:
     # Voices take turns, so that small sets have all of them.
     timbre = TIMBRES[name][number % len(TIMBRES[name])]
+    # The order of the draws, here and below, is part of the corpus: a change of it needs a new `VERSION`.
     voice = Voice(rng.choice(ACCENTS), timbre, rng.randint(130, 210), rng.randint(30, 70), rng.randint(30, 70))
     return Recording(
         id=f"{timbre}-{name}-{number:05d}",

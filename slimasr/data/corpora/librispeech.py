@@ -12,8 +12,8 @@ from pathlib import Path
 from slimasr.config.corpora import LibriSpeechOptions
 from slimasr.data.corpora.base import (
     Corpus,
+    ListedUtterance,
     Options,
-    Utterance,
     parse_options,
     read_lines,
     read_transcripts,
@@ -34,10 +34,10 @@ FULL_PARTS = (
 MINI_PARTS = ("train-clean-5", "dev-clean-2")
 
 
-def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[Utterance]]:
-    """The requested sets, part by part; the utterances of a part are sorted by id."""
+def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[ListedUtterance]]:
+    """List the requested sets, part by part; the utterances of a part are sorted by id."""
     shortest = parse_options(LibriSpeechOptions, options, "librispeech").shortest
-    found: dict[str, list[Utterance]] = {}
+    found: dict[str, list[ListedUtterance]] = {}
     for name in sets:
         found[name] = [item for part in _parts(name) for item in _keep(_read_part(corpus_dir, part), shortest)]
     refuse_contradictions(found)
@@ -48,14 +48,15 @@ def _parts(name: str) -> list[str]:
     return name.split("+")
 
 
-def _keep(utterances: list[Utterance], shortest: int) -> list[Utterance]:
+def _keep(utterances: list[ListedUtterance], shortest: int) -> list[ListedUtterance]:
     if not shortest:
         return utterances
+    # By characters of the transcript, as a substitute for durations, which would need the audio.
     by_length = sorted(utterances, key=lambda item: (len(item.text), item.id))
     return sorted(by_length[:shortest], key=lambda item: item.id)
 
 
-def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
+def _read_part(corpus_dir: Path, part: str) -> list[ListedUtterance]:
     known = (*FULL_PARTS, *MINI_PARTS)
     if part not in known:
         raise UserError(f"data: librispeech has no part {part!r}; its parts are {', '.join(known)}")
@@ -67,7 +68,7 @@ def _read_part(corpus_dir: Path, part: str) -> list[Utterance]:
     return sorted(utterances, key=lambda item: item.id)
 
 
-def _read_chapter(path: Path) -> Iterator[Utterance]:
+def _read_chapter(path: Path) -> Iterator[ListedUtterance]:
     """The utterances of one ``SPEAKER-CHAPTER.trans.txt``.
 
     Raises:
@@ -76,12 +77,13 @@ def _read_chapter(path: Path) -> Iterator[Utterance]:
     chapter = path.parent
     for name, (text, line) in read_transcripts(read_lines(path), _parse_line).items():
         audio = chapter / f"{name}.flac"
+        # Audio may be missing, which is reported per utterance later; a line without an id is an error of the list.
         if not name.startswith(f"{chapter.parent.name}-{chapter.name}-") and not audio.is_file():
             raise UserError(
                 f"{line.where}: expected '<utterance id> <word> <word> ...', but {chapter} has no audio file "
                 f"{name}.flac: {line.text[:80]!r}"
             )
-        yield Utterance(name, audio, text, chapter.parent.name, source=line.where)
+        yield ListedUtterance(name, audio, text, chapter.parent.name, source=line.where)
 
 
 def _parse_line(line: Line) -> tuple[str, str]:
@@ -90,6 +92,7 @@ def _parse_line(line: Line) -> tuple[str, str]:
 
 
 def _archives(sets: Sequence[str]) -> list[str]:
+    # The numbers of LibriSpeech and mini LibriSpeech at OpenSLR.
     numbers = {part: 12 if part in FULL_PARTS else 31 for name in sets for part in _parts(name)}
     return [f"https://www.openslr.org/resources/{number}/{part}.tar.gz" for part, number in numbers.items()]
 

@@ -17,7 +17,7 @@ def best_alignment(
     rnnt_type: RnntType = "regular",
     termination_symbol: int = 0,
 ) -> Tensor:
-    """(B, S) int64: the frame at which each symbol is emitted on the best path of the full lattice (Viterbi).
+    """Find the frame at which each symbol is emitted on the best path of the full lattice (Viterbi): (B, S) int64.
 
     Args:
         logits: (B, T, S + 1, C) output of the joiner, not normalised; scores are at least float32.
@@ -29,7 +29,7 @@ def best_alignment(
         Frames; -1 after an utterance's last symbol, and everywhere in an utterance without any alignment.
 
     Raises:
-        ValueError: unknown ``rnnt_type``, or a boundary outside of the lattice or not beginning at 0, 0.
+        ValueError: ``rnnt_type`` is unknown, or a boundary lies outside of the lattice or does not begin at 0, 0.
     """
     with torch.autocast(device_type=logits.device.type, enabled=False):
         px, py = joint_log_probs(logits, symbols, termination_symbol)
@@ -38,7 +38,7 @@ def best_alignment(
 
 @torch.no_grad()
 def best_path(px: Tensor, py: Tensor, boundary: Tensor | None = None, rnnt_type: RnntType = "regular") -> Tensor:
-    """`best_alignment` from log-probabilities: (B, S, T) of symbols and (B, S + 1, T) of blanks.
+    """Compute `best_alignment` from log-probabilities: (B, S, T) of symbols and (B, S + 1, T) of blanks.
 
     The recursion is that of the loss, with a maximum in place of the sum. Its arcs then show through which one the best
     path enters each node, and all paths are followed back together.
@@ -49,10 +49,13 @@ def best_path(px: Tensor, py: Tensor, boundary: Tensor | None = None, rnnt_type:
     px, py = with_topology(px, py, boundary, rnnt_type, delay_penalty=0.0)
     lattice = DiagonalLattice(px, py, limits[:, 2:])
     scores = lattice.forward(torch.maximum)
+    # (K, R, B): whether the best path into a node at distance k + 1 ends with the symbol. Ties go to the blank.
     by_symbol = lattice.arcs[:, 0] > lattice.arcs[:, 1]
+    # One column per row: column r is the frame that emits symbol r - 1, and column 0 stays unused.
     frames = torch.full((px.shape[0], lattice.rows), -1, dtype=torch.int64, device=px.device)
     row = lattice.end_row.clone()
     utterance = lattice.utterance
+    # An utterance joins at its own end, and never if it has no path.
     inside = lattice.end_distance * (scores > float("-inf"))
     for k in range(lattice.steps - 1, -1, -1):
         emits = by_symbol[k, row, utterance] & (k < inside)

@@ -18,7 +18,8 @@ Backend = Literal["auto", "k2", "torch"]
 
 @functools.cache
 def _import_k2() -> ModuleType | str:
-    """The k2 module, or why it cannot be imported (a k2 built for another torch raises OSError)."""
+    """Return the k2 module, or why it cannot be imported (a k2 built for another torch raises OSError)."""
+    # The reason is returned, not raised, because the cache keeps only returned values and a failed import is slow.
     try:
         return importlib.import_module("k2")
     except (ImportError, OSError) as error:
@@ -26,7 +27,7 @@ def _import_k2() -> ModuleType | str:
 
 
 def k2_import_error() -> str | None:
-    """Why k2 cannot be imported, or None if it can."""
+    """Return why k2 cannot be imported, or None if it can."""
     k2 = _import_k2()
     return k2 if isinstance(k2, str) else None
 
@@ -51,7 +52,7 @@ def resolve_backend(backend: Backend) -> Literal["k2", "torch"]:
 def run_recursion(
     px: Tensor, py: Tensor, boundary: Tensor | None, backend: Backend, return_grad: bool = False
 ) -> tuple[Tensor, Occupation | None]:
-    """`lattice_scores` on the chosen backend, with the same arguments, values and gradients."""
+    """Run `lattice_scores` on the chosen backend, with the same arguments, values and gradients."""
     if resolve_backend(backend) == "torch":
         return lattice_scores(px, py, boundary, return_grad)
     k2 = _import_k2()
@@ -60,6 +61,7 @@ def run_recursion(
     if not return_grad:
         return _drop_missing_paths(k2.mutual_information_recursion(px, py, boundary)), None
     scores, (px_occupation, py_occupation) = k2.mutual_information_recursion(px, py, boundary, return_grad=True)
+    # Without a path, the occupations of k2 are meaningless; ours are zero.
     no_path = (scores == -torch.inf).reshape(-1, 1, 1)
     occupation = (px_occupation.masked_fill(no_path, 0.0), py_occupation.masked_fill(no_path, 0.0))
     return _drop_missing_paths(scores), occupation
@@ -67,4 +69,5 @@ def run_recursion(
 
 def _drop_missing_paths(scores: Tensor) -> Tensor:
     """Stop the gradient of utterances without any path, which k2 would propagate along a non-existent one."""
+    # The values stay the same, but masked_fill passes no gradient through the entries that it fills.
     return scores.masked_fill(scores == -torch.inf, -torch.inf)

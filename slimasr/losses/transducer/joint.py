@@ -35,11 +35,12 @@ def symbol_and_blank_log_probs(logits: Tensor, symbols: Tensor, termination_symb
 
 
 class _SymbolAndBlank(torch.autograd.Function):
-    """(M, V) logits and (M,) symbols to two (M,) log-probabilities, chunk by chunk."""
+    """Map (M, V) logits and (M,) symbols to two (M,) log-probabilities, chunk by chunk."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, symbols: Tensor, blank: int) -> tuple[Tensor, Tensor]:
         compute_dtype = torch.promote_types(logits.dtype, torch.float32)
+        # Row 0 holds the symbols', row 1 the blanks'; each chunk is written into its place.
         log_probs = logits.new_empty((2, logits.shape[0]), dtype=compute_dtype)
         for rows in row_chunks(logits):
             normalised = logits[rows].log_softmax(dim=-1, dtype=compute_dtype)
@@ -55,6 +56,7 @@ class _SymbolAndBlank(torch.autograd.Function):
     def backward(ctx: Any, symbol_grad: Tensor, blank_grad: Tensor) -> tuple[Tensor, None, None]:
         logits, symbols = ctx.saved_tensors
         logits_grad = torch.empty_like(logits)
+        # Half-precision logits need a chunk of their own, because the gradient is computed in float32.
         in_place = logits.dtype == symbol_grad.dtype
         for rows in row_chunks(logits):
             # d log p(k) / d logit(v) = [v == k] - p(v)
@@ -65,6 +67,7 @@ class _SymbolAndBlank(torch.autograd.Function):
             of_symbol = symbol_grad[rows, None]
             of_blank = blank_grad[rows]
             chunk.mul_(-(of_symbol + of_blank[:, None]))
+            # Both are added, so a symbol that is the blank (behind the last symbol) gets both.
             chunk.scatter_add_(1, symbols[rows, None], of_symbol)
             chunk[:, ctx.blank].add_(of_blank)
             if not in_place:

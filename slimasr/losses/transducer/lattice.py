@@ -37,7 +37,7 @@ def lattice_scores(
         return_grad: also return the occupation probabilities of the arcs.
 
     Returns:
-        (B,) log sums, ``-inf`` where there is no path (with zero gradient), and None or the pair of
+        (B,) log sums, ``-inf`` if there is no path (with zero gradient), and None or the pair of
         occupations, shaped like px and py: the gradients of ``scores.sum()``, outside of autograd.
 
     Raises:
@@ -49,13 +49,14 @@ def lattice_scores(
     assert py.shape == (batch_size, num_symbols + 1, num_frames), (px.shape, py.shape)
     assert px.dtype == py.dtype, (px.dtype, py.dtype)
     boundary = check_boundary(boundary, batch_size, num_symbols, num_frames)
+    # Gradients are always off inside the autograd function, so this is decided here.
     needs_grad = torch.is_grad_enabled() and (px.requires_grad or py.requires_grad)
     scores, px_occupation, py_occupation = _LatticeScores.apply(px, py, boundary, return_grad or needs_grad)
     return scores, ((px_occupation, py_occupation) if return_grad else None)
 
 
 def check_boundary(boundary: Tensor | None, batch_size: int, num_symbols: int, num_frames: int) -> Tensor:
-    """The (B, 4) boundary on the CPU, filled in when None, after checking that it fits the lattice.
+    """Check that a boundary fits the lattice, and return it on the CPU, (B, 4), with the default if it is None.
 
     Raises:
         ValueError: a row is not ``0 <= s_begin <= s_end <= S`` and ``0 <= t_begin <= t_end <= T``.
@@ -64,6 +65,7 @@ def check_boundary(boundary: Tensor | None, batch_size: int, num_symbols: int, n
         return torch.tensor([[0, 0, num_symbols, num_frames]]).expand(batch_size, 4)
     assert boundary.shape == (batch_size, 4), boundary.shape
     assert boundary.dtype == torch.int64, boundary.dtype
+    # One transfer, so that the checks do not wait for the device one by one.
     boundary = boundary.cpu()
     begin = boundary[:, :2]
     end = boundary[:, 2:]
@@ -85,6 +87,7 @@ class _LatticeScores(torch.autograd.Function):
         ctx: Any, px: Tensor, py: Tensor, boundary: Tensor, with_occupation: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         begin = boundary[:, :2]
+        # The recursion starts all lattices at node (0, 0).
         shifted = bool(begin.any())
         if shifted:
             px = _roll(px, begin)
@@ -120,13 +123,15 @@ class DiagonalLattice:
         self.batch_size, num_symbols, px_frames = px.shape
         num_frames = py.shape[2]
         self.rows = num_symbols + 1
-        self.skew = px_frames - num_frames  # how far a symbol arc alone moves along the diagonals' axis
+        # How far a symbol arc alone moves along the diagonals' axis: 1 when regular, else 0.
+        self.skew = px_frames - num_frames
         self.steps = num_frames + self.skew * num_symbols
         self.arcs = px.new_full((self.steps, 2, self.rows, self.batch_size), float("-inf"))
         plane = self.rows * self.batch_size
         row = self.batch_size
         step = 2 * plane
-        # Writing through these views skews: entry (s, t) goes to distance skew * s + t.
+        # Writing through these views skews: entry (s, t) goes to distance skew * s + t. A symbol arc enters row s + 1,
+        # hence its offset of one row; a blank arc stays in row s, in the plane of blanks.
         self.px_view = self.arcs.as_strided(
             (num_symbols, px_frames, self.batch_size), (self.skew * step + row, step, 1), row
         )
@@ -141,16 +146,19 @@ class DiagonalLattice:
         self.utterance = torch.arange(self.batch_size, device=px.device)
 
     def forward(self, combine: Combine = torch.logaddexp) -> Tensor:
-        """(B,) scores. Afterwards ``arcs`` holds the score of all paths that end with the arc.
+        """Compute (B,) scores. Afterwards ``arcs`` holds the score of all paths that end with the arc.
 
         Args:
-            combine: scores of the two arcs into a node -> the node's; ``torch.maximum`` gives best paths.
+            combine: scores of the two arcs into a node -> the node's; ``torch.maximum`` finds best paths.
         """
         size = self.rows * self.batch_size
         row = self.batch_size
-        stride = size + row  # one row of -inf in front, to be "one symbol less" than none
+        # One row of -inf in front, to be "one symbol less" than none.
+        stride = size + row
         alpha = self.arcs.new_full((self.steps + 1, self.rows + 1, self.batch_size), float("-inf"))
         alpha[0, 1] = 0.0
+        # All views are made before the loop, whose body then only launches two kernels. A source is two overlapping
+        # windows of alpha: shifted by one row for symbol arcs, and the same rows for blank arcs.
         sources = alpha.as_strided((self.steps, 2, size), (stride, row, 1)).unbind(0)
         targets = alpha.as_strided((self.steps, size), (stride, 1), stride + row).unbind(0)
         arcs = self.arcs.view(self.steps, 2, size)
@@ -164,7 +172,7 @@ class DiagonalLattice:
         return alpha[self.end_distance, self.end_row + 1, self.utterance]
 
     def backward(self, scores: Tensor) -> Occupation:
-        """Occupation probabilities of the arcs, in px's and py's layout. Uses ``arcs`` up."""
+        """Compute the occupation probabilities of the arcs, in px's and py's layout, overwriting ``arcs``."""
         symbol_share = self.arcs[:, 0]
         blank_share = self.arcs[:, 1]
         # A node's mass goes to its two incoming arcs in proportion to their scores. Nodes that no path
@@ -176,6 +184,7 @@ class DiagonalLattice:
         # Without a path there is no mass; a NaN score keeps its NaN.
         seed = torch.where(scores == float("-inf"), 0.0, 1.0 + 0.0 * scores)
         mass[self.end_distance, self.end_row, self.utterance] = seed
+        # A symbol arc enters row r from row r - 1: its mass goes from `above` to `below`.
         node = mass.unbind(0)
         above = mass[:, 1:].unbind(0)
         below = mass[:, :-1].unbind(0)
@@ -184,6 +193,7 @@ class DiagonalLattice:
         for k in range(self.steps - 1, -1, -1):
             node[k].addcmul_(node[k + 1], blank[k])
             below[k].addcmul_(above[k + 1], symbol[k])
+        # An arc's occupation is its fraction of the mass of the node that it enters.
         self.arcs.mul_(mass[1:].unsqueeze(1))
         return self.px_view.permute(2, 0, 1).contiguous(), self.py_view.permute(2, 0, 1).contiguous()
 

@@ -1,6 +1,6 @@
 """From network outputs to arc scores in nats: ``px`` (B, S, T) of symbols, ``py`` (B, S + 1, T) of blanks.
 
-Four ways to get them (simple, smoothed, full joiner, pruned joiner) and one function that gives them a
+Four functions compute them (simple, smoothed, full joiner, pruned joiner), and one adapts them to a
 topology. B utterances, S symbols, T frames, C output units with the termination symbol (blank) among them.
 """
 
@@ -22,7 +22,7 @@ _INFINITY = float("inf")
 
 
 def simple_log_probs(lm: Tensor, am: Tensor, symbols: Tensor, termination_symbol: int) -> ArcScores:
-    """Arc scores when the joiner is mere addition, without the (B, T, S + 1, C) tensor of ``lm[s] + am[t]``.
+    """Compute arc scores of an additive joiner, without the (B, T, S + 1, C) tensor of ``lm[s] + am[t]``.
 
     Args:
         lm: (B, S + 1, C) predictor part of the logits.
@@ -33,7 +33,8 @@ def simple_log_probs(lm: Tensor, am: Tensor, symbols: Tensor, termination_symbol
     Source: section 3.1 of Kuang et al. 2022, "Pruned RNN-T for fast, memory-efficient ASR training".
     """
     am_scores = _AmScores.of(am, lm, symbols, termination_symbol)
-    lm_log_probs = lm.log_softmax(dim=-1)  # a constant per position changes nothing, so normalise
+    # A constant per position cancels out in the joint softmax. Normalising makes the exponentials safe.
+    lm_log_probs = lm.log_softmax(dim=-1)
     return am_scores.mixed_with(lm_log_probs.exp(), *_arcs_of(lm_log_probs, symbols, termination_symbol))
 
 
@@ -45,7 +46,7 @@ def smoothed_log_probs(
     lm_only_scale: float,
     am_only_scale: float,
 ) -> ArcScores:
-    """Simple arc scores, interpolated (log domain) with those of the predictor and of the encoder alone.
+    """Interpolate simple arc scores (in the log domain) with those of the predictor and of the encoder alone.
 
     The encoder-only distribution is weighted by a unigram: the mean of the predictor's distributions over
     all positions of the batch, padding included. Shapes as in `simple_log_probs`.
@@ -58,7 +59,8 @@ def smoothed_log_probs(
     px_lm, py_lm = _arcs_of(lm_log_probs, symbols, termination_symbol)
     px, py = am_scores.mixed_with(lm_probs, px_lm, py_lm)
 
-    unigram = lm_probs.mean(dim=(0, 1), keepdim=True) + torch.finfo(lm.dtype).tiny  # (1, 1, C)
+    # (1, 1, C). The smallest positive number keeps the logarithm finite.
+    unigram = lm_probs.mean(dim=(0, 1), keepdim=True) + torch.finfo(lm.dtype).tiny
     log_unigram = unigram.log().expand_as(lm)
     px_am, py_am = am_scores.mixed_with(
         unigram.expand(lm.shape[0], 1, -1), *_arcs_of(log_unigram, symbols, termination_symbol)
@@ -71,7 +73,7 @@ def smoothed_log_probs(
 
 
 def joint_log_probs(logits: Tensor, symbols: Tensor, termination_symbol: int) -> ArcScores:
-    """Arc scores from the joiner's output on the full lattice.
+    """Compute arc scores from the joiner's output on the full lattice.
 
     Args:
         logits: (B, T, S + 1, C).
@@ -81,14 +83,15 @@ def joint_log_probs(logits: Tensor, symbols: Tensor, termination_symbol: int) ->
     assert logits.ndim == 4, logits.shape
     batch_size, num_frames, num_rows, _ = logits.shape
     assert symbols.shape == (batch_size, num_rows - 1), (logits.shape, symbols.shape)
-    next_symbol = functional.pad(symbols, (0, 1), value=termination_symbol)  # nothing follows the last symbol
+    # Nothing follows the last symbol: the blank fills its place, and the column is dropped below.
+    next_symbol = functional.pad(symbols, (0, 1), value=termination_symbol)
     next_symbol = next_symbol.unsqueeze(1).expand(batch_size, num_frames, num_rows)
     symbol, blank = symbol_and_blank_log_probs(logits, next_symbol, termination_symbol)
     return symbol[:, :, :-1].transpose(1, 2), blank.transpose(1, 2)
 
 
 def pruned_log_probs(logits: Tensor, symbols: Tensor, ranges: Tensor, termination_symbol: int) -> ArcScores:
-    """Arc scores from the joiner's output on R positions of each frame; all other arcs get -inf.
+    """Compute arc scores from the joiner's output on R positions of each frame; all other arcs get -inf.
 
     Args:
         logits: (B, T, R, C).
@@ -102,6 +105,7 @@ def pruned_log_probs(logits: Tensor, symbols: Tensor, ranges: Tensor, terminatio
     assert logits.shape[:3] == ranges.shape, (logits.shape, ranges.shape)
     assert symbols.shape[0] == batch_size, (symbols.shape, ranges.shape)
     next_symbol = functional.pad(symbols, (0, 1), value=termination_symbol)
+    # (B, T, R): the symbol that follows each kept position.
     kept_symbol = next_symbol.unsqueeze(1).expand(batch_size, num_frames, num_rows).gather(2, ranges)
     symbol, blank = symbol_and_blank_log_probs(logits, kept_symbol, termination_symbol)
     pruned_away = symbol.new_full((batch_size, num_frames, num_rows), -_INFINITY)
@@ -129,7 +133,7 @@ def with_topology(
         px of (B, S, T + 1) if regular, else (B, S, T), and py.
 
     Raises:
-        ValueError: unknown ``rnnt_type``.
+        ValueError: ``rnnt_type`` is unknown.
     """
     num_frames = py.shape[2]
     frame = torch.arange(num_frames, device=px.device, dtype=px.dtype)
@@ -141,6 +145,7 @@ def with_topology(
     if delay_penalty > 0.0:
         px = px + delay_penalty * ((t_end - 1) / 2 - frame)
     if rnnt_type == "regular":
+        # Column t_end is masked too, because an utterance shorter than the batch has further columns behind its end.
         px = functional.pad(px.masked_fill(frame == t_end, -_INFINITY), (0, 1), value=-_INFINITY)
     return px, py
 
@@ -160,8 +165,9 @@ class _AmScores:
 
     @classmethod
     def of(cls, am: Tensor, lm: Tensor, symbols: Tensor, termination_symbol: int) -> _AmScores:
-        """From (B, T, C) ``am``, after checking all shapes."""
+        """Prepare (B, T, C) ``am``, after checking all shapes."""
         assert lm.ndim == am.ndim == 3, (lm.shape, am.shape)
+        # Batch and units agree.
         assert lm.shape[::2] == am.shape[::2], (lm.shape, am.shape)
         assert symbols.shape == (lm.shape[0], lm.shape[1] - 1), (symbols.shape, lm.shape)
         maximum = am.detach().amax(dim=2, keepdim=True)
@@ -174,13 +180,14 @@ class _AmScores:
         )
 
     def mixed_with(self, lm_probs: Tensor, lm_symbol: Tensor, lm_blank: Tensor) -> ArcScores:
-        """Log-probabilities of the arcs under softmax(am + log lm).
+        """Return log-probabilities of the arcs under softmax(am + log lm).
 
         Args:
             lm_probs: (B, S + 1, C), or (B, 1, C) for one distribution at all positions.
             lm_symbol: (B, S, 1) log-probabilities of the symbols in ``lm_probs``.
             lm_blank: (B, S + 1, 1) log-probabilities of the blank.
         """
+        # (B, S + 1, T): the sum over units of exp(am - maximum) lm is one matrix product.
         total = lm_probs @ self.exp.transpose(1, 2)
         # A sum of exponentials may underflow to 0.
         normaliser = (total + torch.finfo(total.dtype).tiny).log() + self.maximum.transpose(1, 2)
@@ -189,5 +196,5 @@ class _AmScores:
 
 
 def _arcs_of(lm_log_probs: Tensor, symbols: Tensor, termination_symbol: int) -> ArcScores:
-    """Next symbol's and blank's entry of (B, S + 1, C) log-probabilities: (B, S, 1) and (B, S + 1, 1)."""
+    """Pick the next symbol's and the blank's entry of (B, S + 1, C) log-probabilities: (B, S, 1), (B, S + 1, 1)."""
     return lm_log_probs[:, :-1].gather(2, symbols.unsqueeze(2)), lm_log_probs[:, :, termination_symbol, None]

@@ -44,6 +44,7 @@ def prune_ranges(px_grad: Tensor, py_grad: Tensor, boundary: Tensor, s_range: in
         inside[:, 1:] -= px_grad[:, : inside.shape[1] - 1, :num_frames]
     start = inside.argmax(dim=1)
 
+    # From its last frame on, an utterance's window ends at its last position, where every path must arrive.
     frame = torch.arange(num_frames, device=px_grad.device)
     last_start = (s_end - width + 1).clamp(min=0)
     start = torch.where(frame < t_end - 1, start, last_start)
@@ -78,6 +79,7 @@ def _window_width(s_range: int, num_symbols: int, s_end: Tensor, t_end: Tensor, 
     if s_range < (2 if regular else 1):
         raise ValueError(f"s_range must be at least {2 if regular else 1} for this lattice, not {s_range}")
     if regular:
+        # A path advances by at most width - 1 symbols per frame, so width - 1 must be at least S_b / T_b, rounded up.
         needed = int(((s_end - 1).div(t_end.clamp(min=1), rounding_mode="trunc") + 2).max())
         if s_range < needed:
             warnings.warn(
@@ -102,5 +104,5 @@ def _followable(start: Tensor, max_rise: int) -> Tensor:
 
 
 def _reverse_cummin(values: Tensor) -> Tensor:
-    """Smallest value from each frame on, which is the largest non-decreasing sequence below ``values``."""
+    """Return the smallest value from each frame on: the largest non-decreasing sequence below ``values``."""
     return values.flip(-1).cummin(dim=-1).values.flip(-1)

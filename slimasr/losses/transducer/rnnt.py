@@ -63,7 +63,7 @@ def rnnt_loss_simple(
     *,
     backend: Backend = "auto",
 ) -> Tensor | tuple[Tensor, Occupation]:
-    """Transducer loss whose joiner is the sum of ``lm`` and ``am``, without that four-dimensional sum.
+    """Compute the transducer loss whose joiner is the sum of ``lm`` and ``am``, without that four-dimensional sum.
 
     Args:
         lm: (B, S + 1, C) predictor part of the logits.
@@ -127,7 +127,7 @@ def rnnt_loss_smoothed(
     *,
     backend: Backend = "auto",
 ) -> Tensor | tuple[Tensor, Occupation]:
-    """`rnnt_loss_simple`, interpolated with the log-probabilities of the predictor and of the encoder alone.
+    """Compute `rnnt_loss_simple`, interpolated with the log-probabilities of the predictor and of the encoder alone.
 
     The interpolation keeps the simple joiner from relying on the predictor more than a full joiner would, which
     improves the prune ranges. ``lm`` alone is assumed to be a sensible distribution. The encoder alone is weighted by
@@ -161,7 +161,7 @@ def rnnt_loss(
     *,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Transducer loss on the full lattice (Graves 2012).
+    """Compute the transducer loss on the full lattice (Graves 2012).
 
     Args:
         logits: (B, T, S + 1, C) output of the joiner, not normalised.
@@ -183,7 +183,7 @@ def rnnt_loss_pruned(
     *,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Transducer loss over the alignments inside a band of the lattice (Kuang et al. 2022).
+    """Compute the transducer loss over the alignments inside a band of the lattice (Kuang et al. 2022).
 
     Args:
         logits: (B, T, R, C) output of the joiner at the positions ``ranges``, not normalised.
@@ -197,7 +197,7 @@ def rnnt_loss_pruned(
 def get_rnnt_prune_ranges(
     px_grad: Tensor, py_grad: Tensor, boundary: Tensor, s_range: int, *, backend: Backend = "auto"
 ) -> Tensor:
-    """(B, T, R) positions for the full joiner, from the occupations that the simple loss returns.
+    """Select (B, T, R) positions for the full joiner, from the occupations that the simple loss returns.
 
     This is index arithmetic in torch; ``backend`` is only checked. See
     `slimasr.losses.transducer.pruning.prune_ranges`.
@@ -207,7 +207,7 @@ def get_rnnt_prune_ranges(
 
 
 def do_rnnt_pruning(am: Tensor, lm: Tensor, ranges: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
-    """Joiner inputs (B, T, R, C_am) and (B, T, R, C_lm) from (B, T, C_am), (B, S + 1, C_lm) and prune ranges.
+    """Select joiner inputs (B, T, R, C_am) and (B, T, R, C_lm) from (B, T, C_am), (B, S + 1, C_lm) by prune ranges.
 
     This is indexing in torch; ``backend`` is only checked. See
     `slimasr.losses.transducer.pruning.prune_joiner_inputs`.
@@ -226,7 +226,7 @@ def _loss(
     backend: Backend,
     return_grad: bool = False,
 ) -> tuple[Tensor, Occupation | None]:
-    """Reduced loss from log-probabilities (B, S, T) and (B, S + 1, T), and occupations if asked for."""
+    """Reduce the loss from log-probabilities (B, S, T) and (B, S + 1, T), with occupations if ``return_grad``."""
     px, py = with_topology(px, py, boundary, rnnt_type, delay_penalty)
     scores, occupation = run_recursion(px, py, boundary, backend, return_grad)
     if reduction == "none":
@@ -244,5 +244,5 @@ def _full_precision(tensor: Tensor) -> torch.autocast:
 
 
 def _upcast(tensor: Tensor) -> Tensor:
-    """At least float32."""
+    """Convert to float32, or keep float64."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
