@@ -29,7 +29,7 @@ MAX_COST_RATIO = 3.0
 """Slimmable training may take this many times as long as one separate training (C1.5)."""
 
 STEP_TOLERANCE = 0.05
-"""Numbers of updates that differ by less than this fraction of the training are not told apart (C1.6)."""
+"""Numbers of updates that differ by less than this fraction of the training count as equal (C1.6)."""
 
 HEAD_VARIANTS = ("slimmable, head size", "slimmable, head count")
 """One of them is the name of a variant; the first slimmable run of a family is the other one and has the plain name."""

@@ -119,7 +119,7 @@ def reading_of(findings: Sequence[Finding]) -> str:
     )
     if any("(unpaired)" in line for finding in findings for line in finding.evidence):
         text += (
-            ' "Unpaired": one side\'s errors on every utterance are not at hand, so the interval takes both sides as '
+            ' "Unpaired": one side\'s errors on every utterance are not available, so the interval takes both sides as '
             "independent, which makes it wider."
         )
     return text

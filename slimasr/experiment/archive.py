@@ -41,7 +41,7 @@ class Conditions:
         """
         decoding = found.decoding
         if decoding is None and self.set_name in entry.wer:
-            # Older searches recorded the decoding only beside the WER.
+            # Older searches recorded the decoding only together with the WER.
             decoding = entry.wer[self.set_name].decoding
         # Entries from before sets had fingerprints, and callers that know none, count as the same set.
         same_data = not found.data or not self.data or found.data == self.data

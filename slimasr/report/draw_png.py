@@ -14,7 +14,7 @@ from slimasr.report.picture import COLORS, TRACK, Chart, Drawing, Panel, Picture
 
 DPI = 160
 MOST_INSIDE = 4
-"""Legends of more entries stand beside the plot."""
+"""Legends with more entries are placed next to the plot."""
 
 # Plotly's names of line and marker styles, which pictures use, as matplotlib has them.
 _LINES = {"": "none", "solid": "-", "dash": "--", "dot": ":"}

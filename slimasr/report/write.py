@@ -59,4 +59,4 @@ def _lead(study: Study) -> str:
     subnets = sum(len(run.subnets) for run in joint)
     plural = "" if len(joint) == 1 else "s"
     text = f"{len(joint)} supernet run{plural} with {subnets} measured subnets"
-    return text + (f", beside {separate} separately trained models." if separate else ".")
+    return text + (f" and {separate} separately trained models." if separate else ".")

@@ -61,7 +61,7 @@ class Nsga2(Generator):
         return None if found is None else Proposal(found)
 
     def _ask(self, history: History) -> Proposal | None:
-        """One trial of the sampler; told at once, as the measurement reaches the copy from the study."""
+        """Draw one trial of the sampler. It is completed at once: the copy receives its measurement from the study."""
         self._asked += 1
         self._study.sampler = self._sampler(len(history))
         trial = self._study.ask(self._distributions)

@@ -150,7 +150,7 @@ class Search:
             # None stands for greedy search, which older studies do not name.
             "decoding": None if config.decoding.kind == "greedy" else describe(config.decoding),
         }
-        # New weights get a study of their own, beside that of the old ones.
+        # New weights have a separate study; that of the old weights is kept.
         name = f"{config.name}-{experiment.weights_digest}"
         study = Study(database, name, experiment.space, identity, config.search.cost, limits)
         return cls(experiment, study, feasible, dev_batches, dev_data)

@@ -1,7 +1,7 @@
 """The study: the one record of a search, shared by all its workers on any number of machines.
 
 What was found is kept in the trials of an optuna study, which optuna's dashboard and plots show, and what is being
-evaluated in a table of claims beside it. A worker inserts a claim, adds the trial when the evaluation is finished, and
+evaluated in a separate table of claims. A worker inserts a claim, adds the trial when the evaluation is finished, and
 then removes the claim. So whoever reads claims first and then trials misses nothing.
 """
 
@@ -85,7 +85,7 @@ class Study:
         Args:
             name: says which weights are searched.
             identity: plain JSON data.
-            cost: second objective beside the WER.
+            cost: the second objective, next to the WER.
             limits: of this search; other searches of the study may have others.
 
         Raises:

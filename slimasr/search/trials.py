@@ -24,7 +24,7 @@ def as_trial(candidate: Candidate, space: SearchSpace, cost: str, more: Mapping[
 
     Args:
         cost: the second value; the first one is the WER.
-        more: attributes beside the candidate's own: ``claim``, ``seconds``, ``limits``.
+        more: attributes in addition to the candidate's own: ``claim``, ``seconds``, ``limits``.
     """
     genes = space.genes_of(candidate.subnet)
     measured = candidate.state == "measured"

@@ -17,7 +17,7 @@ from tests.report.made_up import decode, hypotheses, write_experiment
 SYSTEMS = (("w0.5", ("separate", "w0.5")), ("w1", ("slimmable", "w0.5")))
 
 
-def told(path: Path, report: Report) -> Path:
+def write_report_file(path: Path, report: Report) -> Path:
     report.save(path)
     return path
 
@@ -36,9 +36,9 @@ def test_a_file_stands_for_its_folders(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
     alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
     whole = collect([joint, alone], "made up", tmp_path).report
-    first = told(tmp_path / "first.json", collect([joint], "made up", tmp_path).report)
+    first = write_report_file(tmp_path / "first.json", collect([joint], "made up", tmp_path).report)
     assert collect([first, alone], "made up", tmp_path).report == whole
-    assert collect([told(tmp_path / "whole.json", whole)], "made up", tmp_path).report == whole
+    assert collect([write_report_file(tmp_path / "whole.json", whole)], "made up", tmp_path).report == whole
 
 
 def test_errors_are_those_of_the_hypotheses(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_hypotheses_that_were_not_scored_are_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_takes_the_place_of_its_name(tmp_path: Path) -> None:
     old = write_experiment(tmp_path / "old" / "joint", {1.0: 0.1})
-    file = told(tmp_path / "old.json", collect([old], "made up", tmp_path).report)
+    file = write_report_file(tmp_path / "old.json", collect([old], "made up", tmp_path).report)
     new = write_experiment(tmp_path / "new" / "joint", {1.0: 0.4})
     merged, alone = (collect(paths, "made up", tmp_path) for paths in ([file, new], [new]))
     assert merged == alone
@@ -81,7 +81,7 @@ def test_comparisons_that_cannot_be_made_again_stay(tmp_path: Path) -> None:
     joint = write_experiment(tmp_path / "joint", {1.0: 0.1, 0.5: 0.2})
     alone = write_experiment(tmp_path / "alone", {0.5: 0.3}, separate_of=0.5)
     whole = collect([joint, alone], "made up", tmp_path, PAPERS).report
-    file = told(tmp_path / "old.json", without_errors(whole))
+    file = write_report_file(tmp_path / "old.json", without_errors(whole))
     assert collect([file], "made up", tmp_path, PAPERS).report.comparisons == whole.comparisons
     # One of the two sides is another one now: the old difference says nothing about it.
     again = write_experiment(tmp_path / "again" / "alone", {0.5: 0.1}, separate_of=0.5)
@@ -113,7 +113,7 @@ def test_two_runs_of_one_model_and_seed_are_an_error(tmp_path: Path, separate_of
     made = {name: write_experiment(tmp_path / name, {0.5: 0.2}, separate_of=separate_of) for name in ("a", "b")}
     with pytest.raises(UserError, match=f"^a and b both stand for {what}, seed 1: report on them apart$"):
         collect([*made.values()], "made up", tmp_path)
-    file = told(tmp_path / "first.json", collect([made["a"]], "made up", tmp_path).report)
+    file = write_report_file(tmp_path / "first.json", collect([made["a"]], "made up", tmp_path).report)
     with pytest.raises(UserError, match=f"^a and b both stand for {what}, seed 1"):
         collect([file, made["b"]], "made up", tmp_path)
     others = [write_experiment(tmp_path / "c", {0.5: 0.2}, separate_of=separate_of, seed=2)]

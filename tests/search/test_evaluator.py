@@ -75,7 +75,7 @@ def some_subnets(opened: Experiment, number: int) -> list[Subnet]:
 
 
 def test_candidates_are_decoded_as_the_recipe_says(opened: Experiment, batches: list[Batch]) -> None:
-    """The references are what greedy search finds with max, so that both searches are told apart."""
+    """The references are what greedy search finds with max, so that the two searches differ in their errors."""
     opened = replace(opened, model=randomize(deepcopy(opened.model), seed=3))
     said = [replace(b, texts=tuple(greedy_texts(opened, b))) for b in batches]
     decoding = DecodingConfig(kind="modified_beam", beam=3)
