@@ -22,11 +22,16 @@ TOTAL_STEPS = 1000
 TOKENS_PER_SECOND = 3
 
 
-def noise_batch(config: Config, utterances: int, seconds: float) -> Batch:
-    """Make a batch of noise with random labels, without blank and the other special tokens (ids 0 to 2)."""
+def noise_batch(config: Config, utterances: int, seconds: float, tokens: int | None = None) -> Batch:
+    """Make a batch of noise with random labels, without blank and the other special tokens (ids 0 to 2).
+
+    Args:
+        tokens: labels of each utterance; None = three per second.
+    """
     generator = torch.Generator().manual_seed(0)
     frames = round(seconds * FRAMES_PER_SECOND)
-    tokens = round(seconds * TOKENS_PER_SECOND)
+    if tokens is None:
+        tokens = round(seconds * TOKENS_PER_SECOND)
     names = tuple(f"noise-{number}" for number in range(utterances))
     return Batch(
         x=torch.randn(utterances, frames, config.model.num_mel_bins, generator=generator),
