@@ -110,13 +110,49 @@ class Phase:
     lr_scale: float = 1.0
 
 
+@dataclass(frozen=True)
+class PassFigures:
+    """The figures of one pass for the logs, still on its device.
+
+    Attributes:
+        keys: names of the L losses in the report.
+        ids: ids of the N utterances.
+        values: (2L + N,) sums of the losses, then their units, then 1 for each utterance with a non-finite loss.
+    """
+
+    keys: list[str]
+    ids: tuple[str, ...]
+    values: Tensor
+
+
 @dataclass
 class StepReport:
-    """Sums over one step's passes, for logs: ``losses["w0.5/transducer"]``, and the tokens or nodes summed over."""
+    """Sums over one step's passes, for logs: ``losses["w0.5/transducer"]``, and the tokens or nodes summed over.
+
+    ``waiting`` holds figures that are still on the device; `read` adds them to the other fields.
+    """
 
     losses: dict[str, float] = field(default_factory=dict)
     units: dict[str, float] = field(default_factory=dict)
     nonfinite: list[str] = field(default_factory=list)
+    waiting: list[PassFigures] = field(default_factory=list)
+
+    def read(self) -> StepReport:
+        """Add all waiting figures to the sums, with one transfer: each waits for all work queued on the device."""
+        if not self.waiting:
+            return self
+        numbers = torch.cat([figures.values for figures in self.waiting]).tolist()
+        for figures in self.waiting:
+            count = len(figures.keys)
+            size = 2 * count + len(figures.ids)
+            own, numbers = numbers[:size], numbers[size:]
+            for key, loss, number in zip(figures.keys, own[:count], own[count : 2 * count], strict=True):
+                self.losses[key] = self.losses.get(key, 0.0) + loss
+                self.units[key] = self.units.get(key, 0.0) + number
+            flags = zip(figures.ids, own[2 * count :], strict=True)
+            self.nonfinite.extend(utterance for utterance, failed in flags if failed)
+        self.waiting = []
+        return self
 
 
 class Method(nn.Module, ABC):
@@ -264,7 +300,7 @@ class Method(nn.Module, ABC):
         for shared in (encoder, predictor):
             if shared is not None:
                 shared.backward()
-        return report
+        return report.read()
 
     def forward_pass(
         self,
@@ -309,15 +345,8 @@ def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Te
     units = torch.stack([output.units[name] for name in names]).to(losses)
     # Only losses with a weight count, because the others do not reach the gradient.
     bad = ~torch.isfinite(losses[[names.index(name) for name in item.losses]].sum(dim=0))
-    # One transfer from the device, since each transfer waits for all work queued there: L losses, L units, N flags.
-    count = len(names)
-    figures = torch.cat([losses.sum(dim=1), units.sum(dim=1), bad.to(losses)]).tolist()
-    for name, loss, number in zip(names, figures[:count], figures[count : 2 * count], strict=True):
-        key = f"{item.name}/{name}"
-        report.losses[key] = report.losses.get(key, 0.0) + loss
-        report.units[key] = report.units.get(key, 0.0) + number
-    flags = zip(part.ids, figures[2 * count :], strict=True)
-    report.nonfinite.extend(utterance for utterance, failed in flags if failed)
+    keys = [f"{item.name}/{name}" for name in names]
+    report.waiting.append(PassFigures(keys, part.ids, torch.cat([losses.sum(dim=1), units.sum(dim=1), bad.to(losses)])))
     return output.total(item.losses)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.objective.objective import Objective
+from slimasr.objective.teaching import row_index
 from slimasr.supernet.subnet import Subnet
 
 
@@ -52,7 +53,7 @@ class SharedPredictor(SharedTensors):
             part: the batch of these utterances alone.
         """
         (leaf,) = self.leaves
-        chosen = leaf if rows is None else leaf[list(rows)]
+        chosen = leaf if rows is None else leaf[row_index(rows, leaf.device)]
         # A part is padded to its own longest label sequence, which may be shorter than the batch's.
         return chosen[:, : part.y.shape[1] + 1]
 

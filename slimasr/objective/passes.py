@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from slimasr.encoders.base import EncoderOutput
-from slimasr.objective.teaching import Teaching
+from slimasr.objective.teaching import Teaching, row_index
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,15 @@ class PassOutput:
 
     def select(self, rows: Sequence[int]) -> PassOutput:
         """Select the utterances with these indices."""
-        index = list(rows)
+
+        def chosen(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value[row_index(rows, value.device)] for name, value in values.items()}
+
         return PassOutput(
-            {name: value[index] for name, value in self.losses.items()},
-            {name: value[index] for name, value in self.units.items()},
-            None if self.encoder is None else self.encoder.select(index),
-            None if self.teaching is None else self.teaching.select(index),
+            chosen(self.losses),
+            chosen(self.units),
+            None if self.encoder is None else self.encoder.select(rows),
+            None if self.teaching is None else self.teaching.select(rows),
         )
 
 

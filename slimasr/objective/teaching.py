@@ -20,6 +20,11 @@ from slimasr.losses.distillation import (
 from slimasr.objective.scores import Lattice, Scored
 
 
+def row_index(rows: Sequence[int], device: torch.device) -> Tensor:
+    """Return the indices of some utterances as a tensor on a device, without waiting for the copy."""
+    return torch.tensor(list(rows), dtype=torch.int64).to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Teaching:
     """A teacher's distributions at nodes of the lattice.
@@ -36,7 +41,7 @@ class Teaching:
 
     def select(self, rows: Sequence[int]) -> Teaching:
         """Select the utterances with these indices."""
-        index = torch.as_tensor(list(rows), device=self.classes.index.device)
+        index = row_index(rows, self.classes.index.device)
         return self._map(lambda nodes: nodes[index])
 
     def crop(self, frames: int, positions: int) -> Teaching:

@@ -123,7 +123,8 @@ class Stepper:
             prepared = self.prepare(batch, index, context)
             with self.autocast(enabled=self.config.precision != "float32"):
                 part = self.method.run(self.objective, prepared, context, normalizer, self.backward)
-            add_report(total, part)
+            # A method with a `run` of its own may have left figures on the device.
+            add_report(total, part.read())
         return total
 
     def prepare(self, batch: Batch, index: int, context: StepContext) -> Batch:
