@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,11 +13,14 @@ from torch import Tensor
 class Batch:
     """Utterances of one step, padded on the right.
 
+    Lengths stay on the CPU wherever the other tensors are (`to`), because Python needs their sums and maxima, and
+    reading these from a device would wait for all work queued there.
+
     Attributes:
         x: (N, T, F) float32 log-mel features, padded with `LOG_EPSILON`.
-        x_lens: (N,) int64, frames.
+        x_lens: (N,) int64, frames; on the CPU.
         y: (N, U) int64 token ids, padded with 0 (blank).
-        y_lens: (N,) int64, tokens.
+        y_lens: (N,) int64, tokens; on the CPU.
         ids: utterance ids.
         texts: reference transcripts.
         key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
@@ -72,21 +75,24 @@ class Batch:
         return [replace(self, x=x, x_lens=x_lens, pieces=()) for x, x_lens in pieces]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on ``device``."""
-        return replace(
-            self,
-            x=self.x.to(device),
-            x_lens=self.x_lens.to(device),
-            y=self.y.to(device),
-            y_lens=self.y_lens.to(device),
-            alignment=None if self.alignment is None else self.alignment.to(device),
-        )
+        """The same batch with its tensors on ``device``, except lengths; the copies are queued and not waited for."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in memory from which a GPU copies without the CPU; the data loader calls this method."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with all tensors changed, except lengths."""
+        alignment = None if self.alignment is None else change(self.alignment)
+        return replace(self, x=change(self.x), y=change(self.y), alignment=alignment)
 
     def select(self, rows: Sequence[int]) -> Batch:
         """The utterances with these indices, padding trimmed to the longest of them."""
-        index = torch.as_tensor(list(rows), device=self.x.device)
-        x_lens = self.x_lens[index]
-        y_lens = self.y_lens[index]
+        chosen = torch.tensor(list(rows), dtype=torch.int64)
+        x_lens = self.x_lens[chosen]
+        y_lens = self.y_lens[chosen]
+        index = chosen.to(self.x.device, non_blocking=True)
         # May be 0, if none of the utterances has a token.
         tokens = int(y_lens.max())
         return replace(
@@ -103,6 +109,6 @@ class Batch:
 
 def single(features: Tensor) -> Batch:
     """A batch of one utterance without reference, from its (T, F) features."""
-    x_lens = torch.tensor([len(features)], device=features.device)
+    x_lens = torch.tensor([len(features)])
     y = torch.zeros((1, 0), dtype=torch.int64, device=features.device)
     return Batch(features.unsqueeze(0), x_lens, y, torch.zeros_like(x_lens), ("",), ("",))

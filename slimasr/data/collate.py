@@ -143,6 +143,7 @@ def load_batches(numbered: Iterable[tuple[int, CutSet]], collator: Collator, num
         collate_fn=_as_it_is,
         # Without this, every epoch would draw a number from torch's global generator, and a resumed run would differ.
         generator=torch.Generator().manual_seed(0),
+        pin_memory=torch.cuda.is_available(),
     )
     yield from loader
 

@@ -18,7 +18,8 @@ def take(weight: Tensor, index: Index | None, dim: int = 0) -> Tensor:
     if isinstance(index, int):
         # The full size needs no view.
         return weight if index == weight.shape[dim] else weight.narrow(dim, 0, index)
-    return weight.index_select(dim, index.to(weight.device))
+    # Not waited for: a layer copies its indices several times in every pass.
+    return weight.index_select(dim, index.to(weight.device, non_blocking=True))
 
 
 def size_of(index: Index) -> int:

@@ -258,7 +258,7 @@ def _blend(running: Tensor, index: Index, value: Tensor, momentum: float) -> Non
         running[:index].lerp_(value, momentum)
     else:
         # An index copies, so the result is written back instead of updated in place.
-        index = index.to(running.device)
+        index = index.to(running.device, non_blocking=True)
         running[index] = running[index].lerp(value, momentum)
 
 

@@ -25,7 +25,7 @@ class EncoderOutput:
 
     Attributes:
         out: (N, T', C) hidden states; C is the residual width of the subnet that ran.
-        lens: (N,) int64, frames of ``out``.
+        lens: (N,) int64, frames of ``out``; on the device of the input's lengths, which is the CPU (see `Batch`).
         taps: layer id -> (N, T', C) hidden state after that layer, for the requested layers.
     """
 
@@ -40,9 +40,10 @@ class EncoderOutput:
 
     def select(self, rows: Sequence[int]) -> EncoderOutput:
         """Return the utterances with these indices, with padding trimmed to the longest of them."""
-        index = list(rows)
-        lens = self.lens[index]
+        chosen = torch.tensor(list(rows), dtype=torch.int64)
+        lens = self.lens[chosen]
         frames = int(lens.max())
+        index = chosen.to(self.out.device, non_blocking=True)
         taps = {layer: hidden[index, :frames] for layer, hidden in self.taps.items()}
         return EncoderOutput(self.out[index, :frames], lens, taps)
 
@@ -219,6 +220,6 @@ class Encoder(nn.Module, ABC):
         """
 
 
-def padding_mask(lens: Tensor, num_frames: int) -> Tensor:
-    """Return a mask (N, T), True on padding, for (N,) lengths."""
-    return torch.arange(num_frames, device=lens.device) >= lens.unsqueeze(1)
+def padding_mask(lens: Tensor, num_frames: int, device: torch.device) -> Tensor:
+    """Return a mask (N, T) on ``device``, True on padding, for (N,) lengths on any device."""
+    return torch.arange(num_frames, device=device) >= lens.to(device, non_blocking=True).unsqueeze(1)

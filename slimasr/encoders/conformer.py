@@ -163,7 +163,7 @@ class Conformer(Encoder):
     def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
         frames = hidden.out.shape[1]
         positions = None
-        padding = padding_mask(hidden.lens, frames)
+        padding = padding_mask(hidden.lens, frames, hidden.out.device)
         if self.config.attention == "relative":
             # T ... -(T - 1), as `ElasticAttention.forward` expects them
             distances = torch.arange(frames, -frames, -1, device=hidden.out.device)

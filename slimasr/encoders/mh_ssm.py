@@ -119,7 +119,7 @@ class MhSsm(Encoder):
             self.count(Subnet(width), 100)
 
     def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
-        padding = padding_mask(hidden.lens, hidden.out.shape[1])
+        padding = padding_mask(hidden.lens, hidden.out.shape[1], hidden.out.device)
 
         def run(index: int, x: Tensor) -> Tensor:
             return cast(Tensor, self.layers[index](x, padding, subnet.width, subnet.units_of(index, "ffn")))

@@ -30,7 +30,7 @@ def frame_targets(alignment: Tensor, y: Tensor, lens: Tensor, num_frames: int) -
     frames = torch.arange(num_frames, device=y.device)
     aligned = alignment >= 0
     # (N, T): frames that get a target.
-    inside = (frames < lens.unsqueeze(1)) & aligned.any(dim=1, keepdim=True)
+    inside = (frames < lens.to(y.device, non_blocking=True).unsqueeze(1)) & aligned.any(dim=1, keepdim=True)
     # If all transcripts are empty, there is no token to gather.
     if y.shape[1] == 0:
         return torch.full_like(inside, IGNORED, dtype=torch.int64)

@@ -87,7 +87,7 @@ class Objective(nn.Module):
 
     def _label_units(self, batch: Batch) -> Tensor:
         """Return (N,) units of the losses over labels: their tokens, or 1 if losses are averaged over utterances."""
-        tokens = batch.y_lens.to(torch.float32)
+        tokens = batch.y_lens.to(batch.y.device, torch.float32, non_blocking=True)
         per_utterance = self.config.distillation is not None and self.config.distillation.per == "utterance"
         return torch.ones_like(tokens) if per_utterance else tokens
 

@@ -25,7 +25,7 @@ class Lattice:
         predictor_out: (N, U + 1, P) predictor output.
         am: (N, T, J) projected encoder output.
         lm: (N, U + 1, J) projected predictor output.
-        limits: (N, 4) rows ``[0, 0, U, T]``.
+        limits: (N, 4) rows ``[0, 0, U, T]``, on the CPU, as are the lengths from which they are made.
     """
 
     model: Transducer
@@ -72,13 +72,14 @@ class Lattice:
         """Return which nodes are inside an utterance's own frames and labels, (N, T, S) bool."""
         # Columns 2 and 3 of the limits are U and T of each utterance. Position U is inside: all labels are emitted.
         frames = torch.arange(self.am.shape[1], device=self.am.device)
-        in_time = frames < self.limits[:, 3, None]
-        return in_time.unsqueeze(2) & (self.positions(ranges) <= self.limits[:, 2, None, None])
+        limits = self.limits.to(self.am.device, non_blocking=True)
+        in_time = frames < limits[:, 3, None]
+        return in_time.unsqueeze(2) & (self.positions(ranges) <= limits[:, 2, None, None])
 
     def next_tokens(self, ranges: Tensor | None) -> Tensor:
         """Return the reference's next token at each node, (N, T, S), -1 after its last one."""
         positions = self.positions(ranges)
-        ended = positions >= self.limits[:, 2, None, None]
+        ended = positions >= self.limits[:, 2, None, None].to(positions.device, non_blocking=True)
         # One more column, so that position U can be gathered; its value is masked below.
         labels = torch.nn.functional.pad(self.batch.y, (0, 1))
         tokens = labels.gather(1, positions.clamp(max=labels.shape[1] - 1).flatten(1)).view_as(positions)

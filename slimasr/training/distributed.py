@@ -116,7 +116,7 @@ def reduce_gradients(parameters: Sequence[nn.Parameter], failures: int, world: W
     # The buffer holds the failures, one flag per parameter (1 if this process used it), and all gradients.
     flags = [float(failures), *(float(p.grad is not None) for p in parameters)]
     pieces = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
-    flat = torch.cat([torch.tensor(flags, device=world.device), *pieces])
+    flat = torch.cat([torch.tensor(flags).to(world.device, non_blocking=True), *pieces])
     dist.all_reduce(flat)
     counts, *sums = flat.split([len(flags), *(p.numel() for p in parameters)])
     failed, *used = counts.tolist()

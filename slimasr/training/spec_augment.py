@@ -23,15 +23,16 @@ def spec_augment(batch: Batch, config: SpecAugmentConfig, fill: Tensor, generato
         generator: random generator on the CPU; the masks depend on nothing else, on any device.
     """
     num_frames, num_bins = batch.x.shape[1:]
-    # Masks are drawn on the CPU and moved to the device as one (N, T, F) bool tensor.
-    lens = batch.x_lens.cpu()
+    # Masks are drawn on the CPU, where the lengths are, and combined on the device, so that little is moved.
+    lens = batch.x_lens
     bins = torch.full_like(lens, num_bins)
     max_bins = bins.clamp(max=config.max_freq_bins)
     max_frames = (lens * config.max_time_share).long().clamp(max=config.max_time_frames)
     # (N, F) and (N, T). Frequencies are drawn first: the order determines the numbers that the generator returns.
     freq = _spans(config.num_freq_masks, max_bins, bins, num_bins, generator)
     time = _spans(config.num_time_masks, max_frames, lens, num_frames, generator)
-    masked = (freq.unsqueeze(1) | time.unsqueeze(2)).to(batch.x.device)
+    freq, time = (covered.to(batch.x.device, non_blocking=True) for covered in (freq, time))
+    masked = freq.unsqueeze(1) | time.unsqueeze(2)
     return replace(batch, x=torch.where(masked, fill.to(batch.x.dtype), batch.x))
 
 

@@ -57,7 +57,7 @@ def run_recursion(
         return lattice_scores(px, py, boundary, return_grad)
     k2 = _import_k2()
     assert isinstance(k2, ModuleType)
-    boundary = None if boundary is None else boundary.to(px.device)
+    boundary = None if boundary is None else boundary.to(px.device, non_blocking=True)
     if not return_grad:
         return _drop_missing_paths(k2.mutual_information_recursion(px, py, boundary)), None
     scores, (px_occupation, py_occupation) = k2.mutual_information_recursion(px, py, boundary, return_grad=True)

@@ -65,7 +65,7 @@ def check_boundary(boundary: Tensor | None, batch_size: int, num_symbols: int, n
         return torch.tensor([[0, 0, num_symbols, num_frames]]).expand(batch_size, 4)
     assert boundary.shape == (batch_size, 4), boundary.shape
     assert boundary.dtype == torch.int64, boundary.dtype
-    # One transfer, so that the checks do not wait for the device one by one.
+    # One transfer, so that the checks do not wait for the device one by one; none if it is on the CPU.
     boundary = boundary.cpu()
     begin = boundary[:, :2]
     end = boundary[:, 2:]
@@ -140,7 +140,7 @@ class DiagonalLattice:
         )
         self.px_view.copy_(px.permute(1, 2, 0))
         self.py_view.copy_(py.permute(1, 2, 0))
-        end = end.to(px.device)
+        end = end.to(px.device, non_blocking=True)
         self.end_distance = self.skew * end[:, 0] + end[:, 1]
         self.end_row = end[:, 0]
         self.utterance = torch.arange(self.batch_size, device=px.device)
@@ -203,7 +203,7 @@ def _roll(scores: Tensor, begin: Tensor) -> Tensor:
     batch_size, rows, frames = scores.shape
     if rows == 0 or frames == 0:
         return scores
-    begin = begin.to(scores.device)
+    begin = begin.to(scores.device, non_blocking=True)
     utterance = torch.arange(batch_size, device=scores.device).reshape(-1, 1, 1)
     row = (torch.arange(rows, device=scores.device).reshape(1, -1, 1) + begin[:, 0].reshape(-1, 1, 1)) % rows
     frame = (torch.arange(frames, device=scores.device).reshape(1, 1, -1) + begin[:, 1].reshape(-1, 1, 1)) % frames

@@ -137,7 +137,10 @@ def with_topology(
     """
     num_frames = py.shape[2]
     frame = torch.arange(num_frames, device=px.device, dtype=px.dtype)
-    t_end = frame.new_full((1, 1, 1), num_frames) if boundary is None else boundary[:, 3].reshape(-1, 1, 1).to(frame)
+    if boundary is None:
+        t_end = frame.new_full((1, 1, 1), num_frames)
+    else:
+        t_end = boundary[:, 3].reshape(-1, 1, 1).to(frame, non_blocking=True)
     if rnnt_type == "constrained":
         px = px + py[:, 1:]
     elif rnnt_type not in ("regular", "modified"):

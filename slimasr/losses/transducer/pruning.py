@@ -31,11 +31,13 @@ def prune_ranges(px_grad: Tensor, py_grad: Tensor, boundary: Tensor, s_range: in
     num_frames = py_grad.shape[2]
     assert py_grad.shape == (batch_size, num_symbols + 1, num_frames), (px_grad.shape, py_grad.shape)
     assert boundary.shape == (batch_size, 4), boundary.shape
-    boundary = boundary.to(px_grad.device)
+    regular = px_frames == num_frames + 1
+    # The width is a number, computed where the boundary should be: on the CPU, so that nothing waits for the device.
+    limits = boundary.cpu()
+    width = _window_width(s_range, num_symbols, limits[:, 2], limits[:, 3], regular)
+    boundary = boundary.to(px_grad.device, non_blocking=True)
     s_end = boundary[:, 2, None]
     t_end = boundary[:, 3, None]
-    regular = px_frames == num_frames + 1
-    width = _window_width(s_range, num_symbols, s_end, t_end, regular)
 
     # Occupation inside a window: its blank arcs, minus the mass that enters its first position by a symbol
     # (that symbol is scored at the previous position, which is outside of the window).
