@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.index import Index, choose, in_blocks, in_groups, size_of, take
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.supernet.cost import Count
@@ -70,7 +71,7 @@ class ElasticAttention(nn.Module):
         inner = num_heads * head_dim
         self.in_proj = ElasticLinear(d_model, 3 * inner)
         self.out_proj = ElasticLinear(inner, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         if position_dim is not None:
             self.position_proj = ElasticLinear(position_dim, inner, bias=False)
             # u and v of the formula above; zero, so that training starts from plain dot products

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.index import Index, choose, in_groups, size_of
 from slimasr.elastic.linear import ElasticDepthwiseConv1d, ElasticLinear
 from slimasr.elastic.norm import ElasticBatchNorm, NormMode
@@ -41,7 +42,7 @@ class ElasticConvModule(nn.Module):
         self.depthwise = ElasticDepthwiseConv1d(channels, kernel_size)
         self.norm = ElasticBatchNorm(channels, widths, norm)
         self.pointwise = ElasticLinear(channels, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def chosen(self, width: float, units: Units | None) -> Index:
         """Return the inner channels that run at a width."""

@@ -7,6 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slimasr.elastic.dropout import Dropout, drop
 from slimasr.elastic.index import Index, choose, size_of
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.supernet.cost import Count
@@ -32,7 +33,7 @@ class ElasticFeedForward(nn.Module):
         self.adaptive = adaptive
         self.inner = ElasticLinear(d_model, hidden)
         self.outer = ElasticLinear(hidden, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def chosen(self, width: float, units: Units | None) -> Index:
         """Return the hidden channels that run at a width."""
@@ -45,7 +46,7 @@ class ElasticFeedForward(nn.Module):
         inner = self.inner(x, out=hidden, inp=channels)
         inner = F.silu(inner) if self.activation == "silu" else F.gelu(inner)
         # The functional form, because the probability depends on the slice.
-        inner = F.dropout(inner, self.hidden_dropout(hidden), self.training)
+        inner = drop(inner, self.hidden_dropout(hidden), self.training)
         return self.dropout(self.outer(inner, out=channels, inp=hidden))
 
     def hidden_dropout(self, hidden: Index) -> float:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig
+from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.linear import ElasticConv2d, ElasticLinear
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import scaled
@@ -67,7 +68,7 @@ class ConvFrontend(Frontend):
         self.bins1 = self.conv1.output_size(num_mel_bins)
         self.bins2 = self.conv2.output_size(self.bins1)
         self.linear = ElasticLinear(channels * self.bins2, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def output_lens(self, x_lens: Tensor) -> Tensor:
         # `ElasticConv2d.output_size` twice; an input shorter than the filters has no output.
@@ -122,7 +123,7 @@ class StackFrontend(Frontend):
         self.num_mel_bins = num_mel_bins
         self.subsampling_factor = config.factor
         self.linear = ElasticLinear(num_mel_bins, self._per_frame(d_model))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def _per_frame(self, outer: int) -> int:
         if outer % self.subsampling_factor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.model import EncoderConfig, FrontendConfig, MhSsmConfig
+from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm, SsmOptions
@@ -38,7 +39,7 @@ class MhSsmLayer(nn.Module):
         p = config.dropout
         self.ssm = MultiHeadSsm(d, config.ssm_heads, ssm_options(config), widths)
         self.ffn = ElasticFeedForward(d, hidden, p, "gelu", adaptive=config.adaptive_dropout) if hidden else None
-        self.dropout = nn.Dropout(p)
+        self.dropout = Dropout(p)
         names = ("ssm", "ffn", "out") if hidden else ("ssm", "out")
         self.norms = nn.ModuleDict({name: ElasticLayerNorm(d, widths, config.norm) for name in names})
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slimasr.config.model import LstmPredictorConfig, StatelessPredictorConfig
+from slimasr.elastic.dropout import Dropout
 from slimasr.supernet.cost import Count
 
 
@@ -73,7 +74,7 @@ class StatelessPredictor(Predictor):
         # Groups of 4 channels keep the convolution small; a dimension that does not divide gets a full one.
         groups = config.dim // 4 if config.dim % 4 == 0 else 1
         self.conv = nn.Conv1d(config.dim, config.dim, config.context_size, groups=groups, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, y: Tensor) -> Tensor:
         # Blank comes first, as in `step`; before it there are no labels (-1), as in `init_state`.
@@ -113,7 +114,7 @@ class LstmPredictor(Predictor):
         super().__init__()
         self.dim = config.dim
         self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # torch applies this dropout between layers only and warns about a single layer.
         between = config.dropout if config.num_layers > 1 else 0.0
         self.lstm = nn.LSTM(config.embedding_dim, config.dim, config.num_layers, batch_first=True, dropout=between)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from tests.tiny import randomize
 
-P = 0.4
+# A multiple of 2^-16 at every width, so that the dropout that applies is exactly this one.
+P = 0.375
 
 
 def test_gelu_equals_torch_on_the_slice() -> None:
