@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slimasr.elastic.depthwise import depthwise
 from slimasr.elastic.index import Index, size_of, take
 from slimasr.supernet.cost import Count
 
@@ -74,18 +75,9 @@ class ElasticDepthwiseConv1d(nn.Conv1d):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
 
     def forward(self, input: Tensor, units: Index | None = None) -> Tensor:
-        """(N, T, C) -> (N, T, C) with the filters of the channels that run.
-
-        This is computed as a two-dimensional convolution of height 1, because the input already has its channels-last
-        layout. On a CPU the one-dimensional operator takes up to 50 times as long.
-        """
+        """(N, T, C) -> (N, T, C) with the filters of the channels that run."""
         assert self.bias is not None
-        weight = take(self.weight, units).unsqueeze(2)
-        bias = take(self.bias, units)
-        # (N, C, 1, T), a view whose channels are contiguous: the memory format that the operator prefers
-        image = input.transpose(1, 2).unsqueeze(2)
-        out = F.conv2d(image, weight, bias, padding=(0, self.kernel_size[0] // 2), groups=weight.shape[0])
-        return out.squeeze(2).transpose(1, 2)
+        return depthwise(input, take(self.weight, units), take(self.bias, units))
 
     def count(self, channels: int, frames: int) -> Count:
         """Count the parameters of the slice, and the MACs of ``frames`` frames."""

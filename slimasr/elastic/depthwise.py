@@ -1,0 +1,71 @@
+"""Depthwise convolution over time, with the layouts that a CPU computes fastest."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.grad import conv2d_weight
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve every channel over time with its own filter: (N, T, C), (C, 1, K), (C,) -> (N, T, C), with K odd.
+
+    This is computed as a convolution of images with a height or width of 1, because the input already has their
+    channels-last layout. On a CPU the one-dimensional operator takes up to 50 times as long.
+    """
+    # Under autocast, and in compiled or exported graphs, types and layouts are up to torch.
+    plain = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+    # With fewer frames than taps, torch's own gradients are the fastest.
+    if plain or x.shape[1] < weight.shape[2] or not (torch.is_grad_enabled() and weight.requires_grad):
+        return _convolve(x, weight, bias)
+    return cast(Tensor, _Depthwise.apply(x, weight, bias))
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # (N, T, C) -> (N, C, 1, T), a view whose channels are contiguous: the memory format that the operator prefers
+    row = x.unsqueeze(1).permute(0, 3, 1, 2)
+    out = F.conv2d(row, weight.unsqueeze(2), bias, padding=(0, weight.shape[2] // 2), groups=weight.shape[0])
+    return out.squeeze(2).transpose(1, 2)
+
+
+def _as_column(x: Tensor) -> Tensor:
+    """(N, T, C) -> (N, C, T, 1), a view whose channels are contiguous.
+
+    The last dimension gets the stride C of this memory format. With any other stride, although it has a single entry,
+    the operator copies its input first.
+    """
+    return x.unsqueeze(2).permute(0, 3, 1, 2)
+
+
+class _Depthwise(torch.autograd.Function):
+    """The convolution, with time as the width of the image except for the gradient of the filters.
+
+    That gradient takes most of the time, and a fraction of it with time as the height, which in turn makes the other
+    operations slower. The gradient of the bias is a sum; together with others it would take longer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _convolve(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        (grad,) = grads
+        channels, _, taps = weight.shape
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            # Of an odd number of taps, the transposed convolution is one with the taps in reverse order.
+            grad_x = _convolve(grad, weight.flip(2), None)
+        if ctx.needs_input_grad[1]:
+            size = (channels, 1, taps, 1)
+            padding = (taps // 2, 0)
+            filters = conv2d_weight(_as_column(x), size, _as_column(grad), padding=padding, groups=channels)
+            grad_weight = filters.squeeze(3)
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.sum(dim=(0, 1))
+        return grad_x, grad_weight, grad_bias
