@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slimasr.elastic.convolution import Convolution, convolution_macs, convolve
 from slimasr.elastic.index import Index, in_blocks, in_groups
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.elastic.norm import ElasticLayerNorm, NormMode
-from slimasr.elastic.ssm import Convolution, ElasticS4D, convolution_macs, convolve, kernels
+from slimasr.elastic.ssm import ElasticS4D, kernels
 from slimasr.supernet.cost import Count
 
 

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from scipy.signal import cont2discrete
 from torch import Tensor, nn
 
+from slimasr.elastic.convolution import Convolution, convolve
+from slimasr.elastic.impulse_response import BLOCK
 from slimasr.elastic.multi_head_ssm import ElasticSsmHead, ElasticSsmUnit, MultiHeadSsm, SsmOptions
-from slimasr.elastic.ssm import BLOCK, Convolution, ElasticS4D, convolve, readout_parameters, ssm_parameters
+from slimasr.elastic.ssm import ElasticS4D, readout_parameters, ssm_parameters
 from tests.tiny import randomize
 
 DT = (1e-3, 1e-1)

@@ -19,7 +19,7 @@ from slimasr.config.model import (
     ModelConfig,
     StackFrontendConfig,
 )
-from slimasr.elastic.ssm import convolution_macs
+from slimasr.elastic.convolution import convolution_macs
 from slimasr.encoders.base import EncoderState
 from slimasr.encoders.conformer import Conformer
 from slimasr.encoders.mh_ssm import MhSsm, MhSsmLayer

@@ -1,0 +1,122 @@
+"""Convolutions of every channel with its own filters, as long as the signal, forwards and backwards in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Convolution = Literal["fft", "real"]
+
+
+def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:
+    """Convolve every channel with its own kernels: the first one forwards in time, a second one backwards.
+
+    Args:
+        u: (N, T, C), zero on padding; a system at rest stays at rest, so right padding has no effect.
+        kernels: (C, T) for ``y_t = sum_l K_l u_{t-l}``, and optionally another for ``y_t = sum_l K_l u_{t+l}``.
+        kind: ``fft``, or ``real`` for direct sums.
+
+    Returns:
+        (N, T, C) per kernel, concatenated, in the dtype of ``u``; computed in that of the kernels.
+    """
+    if u.shape[1] == 0:
+        # No FFT has length 0.
+        return torch.cat([u] * len(kernels), dim=-1)
+    with torch.autocast(u.device.type, enabled=False):
+        signal = u.to(kernels[0].dtype)
+        if kind == "real":
+            out = _convolve_real(signal.transpose(1, 2), kernels).transpose(1, 2)
+        else:
+            out = cast(Tensor, _FftConvolution.apply(signal, *kernels))
+        return out.to(u.dtype)
+
+
+class _FftConvolution(torch.autograd.Function):
+    """Products of spectra, (N, T, C) -> (N, T, C) per kernel, concatenated.
+
+    With u, K, and g the spectra of the input, of a kernel, and of the gradient of the kernel's output, the spectra of
+    the gradients are conj(K) g for the input and conj(u) g for the kernel. The spectra of the forward pass are kept, so
+    one transform per gradient that arrives or leaves suffices, and all of them have a real side. Autograd by itself
+    would transform complex numbers, and more often.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, *kernels: Tensor) -> Tensor:
+        frames = u.shape[1]
+        length = _fft_length(frames)
+        # (N, C, F) of the input, (D, C, F) of the kernels of D directions
+        spectrum = torch.fft.rfft(u.transpose(1, 2), n=length)
+        filters = torch.fft.rfft(torch.stack(kernels), n=length)
+        # Reversing a real kernel in time conjugates its spectrum, so the input's transform serves both directions.
+        filters[1:].conj_physical_()
+        ctx.save_for_backward(spectrum, filters)
+        ctx.frames = frames
+        # What wraps around, of either direction, lies beyond the first T frames, because the length is at least 2T.
+        out = torch.fft.irfft(spectrum.unsqueeze(1) * filters, n=length)[..., :frames]
+        # This copy brings the channels last, as the next layer needs them: on the transform's own order, GELU and its
+        # gradient take several times as long, and would keep a tensor of twice the size.
+        return out.flatten(1, 2).transpose(1, 2).contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        spectrum, filters = ctx.saved_tensors
+        length = _fft_length(ctx.frames)
+        # (N, D, C, F)
+        arrived = torch.fft.rfft(grad.transpose(1, 2), n=length).unflatten(1, filters.shape[:2])
+        conjugate = torch.conj_physical(filters)
+        of_input = arrived[:, 0] * conjugate[0]
+        for direction in range(1, len(filters)):
+            of_input.addcmul_(arrived[:, direction], conjugate[direction])
+        # u conj(g), summed over the batch, is the gradient's spectrum of a kernel that runs backwards; its conjugate is
+        # that of the one that runs forwards.
+        of_kernels = (spectrum.unsqueeze(1) * arrived.conj_physical_()).sum(0)
+        of_kernels[0].conj_physical_()
+        kernels = torch.fft.irfft(of_kernels, n=length)[..., : ctx.frames]
+        u = torch.fft.irfft(of_input, n=length)[..., : ctx.frames]
+        return u.transpose(1, 2).contiguous(), *kernels.unbind()
+
+
+def _convolve_real(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
+    """(N, C, T) -> (N, C, T) per kernel, as depthwise convolutions with filters as long as the utterance."""
+    channels = u.shape[1]
+    reach = u.shape[2] - 1
+    outputs = []
+    for index, kernel in enumerate(kernels):
+        runs_backwards = index == 1
+        # `conv1d` correlates, which is the backward direction as it stands; the forward one needs the kernel reversed
+        # and the past, instead of the future, padded.
+        if runs_backwards:
+            padded = F.pad(u, (0, reach))
+            taps = kernel
+        else:
+            padded = F.pad(u, (reach, 0))
+            taps = kernel.flip(-1)
+        outputs.append(F.conv1d(padded, taps.unsqueeze(1), groups=channels))
+    return torch.cat(outputs, dim=1)
+
+
+def convolution_macs(channels: int, directions: int, frames: int, kind: Convolution) -> int:
+    """Count the MACs of `convolve` on one utterance.
+
+    A real FFT of length n counts as 2.5 n log2 n operations, half of them multiplications. Every direction adds a
+    transform of its kernel, an inverse one, and n / 2 + 1 complex products. Direct sums take T products per output.
+    """
+    if kind == "real" or frames == 0:
+        return channels * directions * frames * frames
+    length = _fft_length(frames)
+    # Half of 2.5 n log2 n, as only multiplications count; a complex product has four of them.
+    transform = 1.25 * length * math.log2(length)
+    return round(channels * ((1 + 2 * directions) * transform + directions * 4 * (length // 2 + 1)))
+
+
+def _fft_length(frames: int) -> int:
+    """Return an even length of at least 2T, which avoids wrap-around, with a fast transform."""
+    return 2 * int(next_fast_len(frames, real=True))
