@@ -181,10 +181,7 @@ class _Response(torch.autograd.Function):
 
 
 def _complex_powers(x: Tensor, y: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """Return (blocks, C, n) powers ``p^(ib)`` at the starts of all blocks of b frames, and (b, C, n) ``p^j`` within one.
-
-    All powers of a frame are products of one of either.
-    """
+    """Return (blocks, C, n) powers ``p^(ib)`` at the starts of blocks of b frames, and (b, C, n) ``p^j`` within one."""
     starts = torch.complex(*_powers(x, y, _starts(frames, x)))
     (power,) = torch.complex(*_powers(x, y, torch.ones(1, dtype=x.dtype, device=x.device)))
     within = torch.empty(BLOCK, *power.shape, dtype=power.dtype, device=power.device)

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from scipy.signal import cont2discrete
 from torch import Tensor, nn
 
+from slimasr.elastic import convolution
 from slimasr.elastic.convolution import Convolution, convolve
-from slimasr.elastic.impulse_response import BLOCK
+from slimasr.elastic.impulse_response import BLOCK, _response, discretize
 from slimasr.elastic.multi_head_ssm import ElasticSsmHead, ElasticSsmUnit, MultiHeadSsm, SsmOptions
-from slimasr.elastic.ssm import ElasticS4D, readout_parameters, ssm_parameters
+from slimasr.elastic.ssm import ElasticS4D, gather, readout_parameters, ssm_parameters
 from tests.tiny import randomize
 
 DT = (1e-3, 1e-1)
@@ -104,6 +105,44 @@ def test_convolutions_are_direct_sums(kind: Convolution, frames: int) -> None:
     torch.testing.assert_close(one, both[..., :3])
 
 
+@pytest.mark.parametrize("at_once", [1, 1 << 17])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("frames", [1, 8, 9])
+def test_convolution_gradients_are_finite_differences(
+    at_once: int, directions: int, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the utterances of a batch are transformed one after the other."""
+    monkeypatch.setattr(convolution, "NUMBERS_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    values = [torch.randn(*shape, dtype=torch.float64) for shape in ((3, frames, 2), *[(2, frames)] * directions)]
+    inputs = [value.requires_grad_() for value in values]
+    assert torch.autograd.gradcheck(lambda u, *kernels: convolve(u, kernels, "fft"), inputs)
+
+
+def test_gradients_of_the_convolution_are_those_of_direct_sums() -> None:
+    """Autograd of torch's convolution, at a size that is transformed in several parts."""
+    torch.manual_seed(0)
+    u, ahead, back = torch.randn(5, 70, 130), torch.randn(130, 70), torch.randn(130, 70)
+    weight = torch.randn(5, 70, 260)
+    found = []
+    for kind in KINDS:
+        inputs = [value.clone().requires_grad_() for value in (u, ahead, back)]
+        out = convolve(inputs[0], inputs[1:], kind)
+        out.backward(weight)
+        found.append([out, *(value.grad for value in inputs)])
+    for by_fft, directly in zip(*found, strict=True):
+        assert (by_fft - directly).norm() < 1e-5 * directly.norm()
+
+
+def test_outputs_have_their_channels_last() -> None:
+    """Layers behind are several times as slow on another order, and keep a tensor that is longer than its data."""
+    u = torch.randn(2, 30, 3, requires_grad=True)
+    out = convolve(u, [torch.randn(3, 30)] * 2, "fft")
+    assert out.is_contiguous() and out.untyped_storage().nbytes() == out.nbytes
+    out.sum().backward()
+    assert u.grad is not None and u.grad.is_contiguous()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_all_forms_are_equal(dtype: torch.dtype) -> None:
     s4d = ElasticS4D(16, 32, DT).to(dtype)
@@ -149,6 +188,35 @@ def test_kernel_gradients_are_finite_differences(frames: int) -> None:
     s4d = system(channels=2, ssm_state=4).double()
     # Finite differences move the parameters themselves.
     assert torch.autograd.gradcheck(lambda *_: s4d.kernel(2, frames), tuple(s4d.parameters()))
+
+
+@pytest.mark.parametrize("frames", [1, 5, 3 * BLOCK, 300])
+def test_kernels_without_gradients_are_the_same(frames: int) -> None:
+    """An export traces other operations than training runs."""
+    s4d = system()
+    trained = s4d.kernel(3, frames)
+    with torch.no_grad():
+        torch.testing.assert_close(s4d.kernel(3, frames), trained, atol=1e-5, rtol=1e-5)
+        exact = s4d.double().kernel(3, frames)
+    torch.testing.assert_close(s4d.kernel(3, frames), exact, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dt", [1e-5, 1e-3, 0.5])
+def test_kernel_gradients_keep_their_digits(dt: float) -> None:
+    """float32 against float64 by autograd through the plain form; at small steps, terms of the gradients cancel."""
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        torch.manual_seed(0)
+        s4d, weight = ElasticS4D(4, 8, (dt, 1.1 * dt)), torch.randn(4, 200)
+        s4d, weight = s4d.to(dtype), weight.to(dtype)
+        kernel = s4d.kernel(4, 200)
+        if dtype == torch.float64:
+            kernel = _response(discretize(gather([s4d], 4)), 200)
+        kernel.backward(weight)
+        found.append([parameter.grad.double() for parameter in s4d.parameters() if parameter.grad is not None])
+    assert len(found[0]) == 5
+    for got, want in zip(*found, strict=True):
+        assert (got - want).norm() < 1e-4 * want.norm()
 
 
 def test_gradient_flows_through_the_recurrence_as_through_the_convolution() -> None:
