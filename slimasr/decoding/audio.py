@@ -7,7 +7,6 @@ from math import gcd
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from slimasr.data.audio_file import AudioError, AudioFile, open_audio
 from slimasr.errors import UserError
@@ -79,6 +78,9 @@ def _cut_at_pauses(file: AudioFile, max_samples: int) -> Iterator[np.ndarray]:
 def _resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
     if source == target:
         return samples
+    # Imported here, because it takes longer than the rest of a short transcription at the model's own rate.
+    from scipy.signal import resample_poly
+
     # resample_poly designs a filter whose length grows with these factors.
     common = gcd(source, target)
     resampled: np.ndarray = resample_poly(samples, target // common, source // common)

@@ -8,9 +8,10 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from slimasr.elastic.fft import fast_length
 
 Convolution = Literal["fft", "real"]
 
@@ -132,7 +133,7 @@ def convolution_macs(channels: int, directions: int, frames: int, kind: Convolut
     """
     if kind == "real" or frames == 0:
         return channels * directions * frames * frames
-    length = 2 * int(next_fast_len(frames, real=True))
+    length = 2 * fast_length(frames)
     # Half of 2.5 n log2 n, as only multiplications count; a complex product has four of them.
     transform = 1.25 * length * math.log2(length)
     return round(channels * ((1 + 2 * directions) * transform + directions * 4 * (length // 2 + 1)))
@@ -143,4 +144,4 @@ def _fft_length(frames: int) -> int:
 
     A multiple of 16 fills the vector registers of a CPU: transforms of length 160 take 60 % of the time of length 150.
     """
-    return 16 * int(next_fast_len(math.ceil(frames / 8), real=True))
+    return 16 * fast_length(math.ceil(frames / 8))

@@ -1,11 +1,14 @@
-"""Find subnets by name: a width, an id, ``front``, ``all``."""
+"""Find subnets by name: a width, an id, ``front``, ``all``.
+
+The files of a search are read only for some names; `slimasr.experiment.archive`, which imports the layouts of all
+result files, is therefore imported where it is used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from slimasr.errors import UserError
-from slimasr.experiment.archive import measured_subnets, read_candidates, read_front, recorded_front
 from slimasr.experiment.folder import Experiment
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
@@ -25,6 +28,8 @@ def find_subnet(experiment: Experiment, text: str) -> Subnet:
     try:
         return experiment.space.parse(text)
     except UserError as error:
+        from slimasr.experiment.archive import measured_subnets, read_candidates
+
         # Reading the files of the search is slow, so this comes only after the space itself.
         evaluated = [*measured_subnets(experiment), *(m.subnet for m in read_candidates(experiment))]
         ids = {subnet.id: subnet for subnet in evaluated}
@@ -46,6 +51,8 @@ def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
     found: dict[Subnet, None] = {}
     for text in texts:
         if text == "front":
+            from slimasr.experiment.archive import read_front
+
             found |= dict.fromkeys(read_front(experiment))
         elif text == "all":
             found |= dict.fromkeys(all_subnets(experiment))
@@ -60,6 +67,8 @@ def all_subnets(experiment: Experiment) -> list[Subnet]:
     Raises:
         UserError: the space is large, and no search has been run.
     """
+    from slimasr.experiment.archive import read_front
+
     return listed(experiment.space) or _ends(experiment.space, reversed(read_front(experiment)))
 
 
@@ -70,6 +79,8 @@ def profiled_subnets(space: SearchSpace, experiment: Experiment | None) -> list[
         space: the search space.
         experiment: the experiment with this space, None if it is not trained.
     """
+    from slimasr.experiment.archive import recorded_front
+
     front = [] if experiment is None else recorded_front(experiment)
     return listed(space) or _ends(space, reversed(front))
 

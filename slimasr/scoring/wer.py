@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from slimasr.errors import UserError
-from slimasr.results.schema import CerEntry, WerEntry
 from slimasr.scoring.alignment import Alignment, EditCounts, Utterance, align, total
 from slimasr.scoring.bootstrap import REPLICATIONS, wer_interval
+
+# The layout of result files is imported where an entry is made: a command that recognises without scoring needs none.
+if TYPE_CHECKING:
+    from slimasr.results.schema import CerEntry, WerEntry
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class WerResult:
 
     def wer_entry(self) -> WerEntry:
         """The entry of a word error rate in a result file; the caller adds how it was measured."""
+        from slimasr.results.schema import WerEntry
+
         return WerEntry(
             wer=self.wer,
             errors=self.counts.errors,
@@ -72,6 +78,8 @@ class WerResult:
 
     def cer_entry(self) -> CerEntry:
         """The entry of a character error rate in a result file."""
+        from slimasr.results.schema import CerEntry
+
         return CerEntry(
             cer=self.wer,
             errors=self.counts.errors,
