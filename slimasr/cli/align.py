@@ -18,6 +18,7 @@ from slimasr.cli.common import (
     opened,
     print_notes,
     progress,
+    quick_imports,
     set_name_option,
     subnet_option,
 )
@@ -47,15 +48,16 @@ def run(
 
     Writes EXP/alignments/<set>.jsonl, one file for each set and speed.
     """
-    from slimasr.data.alignments import Origin, alignment_file, write_alignments, write_facts
-    from slimasr.data.dataloading import eval_batches
-    from slimasr.data.files import DataFolder, check_sets
-    from slimasr.data.provenance import checked_identity, unverified_sets
-    from slimasr.decoding.align import align_batches
-    from slimasr.decoding.decode import default_device
-    from slimasr.experiment import Experiment
-    from slimasr.experiment.subnets import find_subnet
-    from slimasr.locking import folder_lock
+    with quick_imports():
+        from slimasr.data.alignments import Origin, alignment_file, write_alignments, write_facts
+        from slimasr.data.dataloading import eval_batches
+        from slimasr.data.files import DataFolder, check_sets
+        from slimasr.data.provenance import checked_identity, unverified_sets
+        from slimasr.decoding.align import align_batches
+        from slimasr.decoding.decode import default_device
+        from slimasr.experiment import Experiment
+        from slimasr.experiment.subnets import find_subnet
+        from slimasr.locking import folder_lock
 
     # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes
+from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes, quick_imports
 
 
 def run(
@@ -20,10 +20,11 @@ def run(
 
     Writes a SentencePiece model to DATA/lang_<kind>_<size>.
     """
-    from slimasr.config.load import load_config
-    from slimasr.data.coverage import coverage_notes
-    from slimasr.data.manifests import set_names
-    from slimasr.data.tokenizer import train_tokenizer
+    with quick_imports():
+        from slimasr.config.load import load_config
+        from slimasr.data.coverage import coverage_notes
+        from slimasr.data.manifests import set_names
+        from slimasr.data.tokenizer import train_tokenizer
 
     recipe = load_config(config, overrides or ())
     tokenizer = train_tokenizer(recipe, data)

@@ -17,6 +17,7 @@ from slimasr.cli.common import (
     opened,
     print_notes,
     progress,
+    quick_imports,
     set_name_option,
     subnets_option,
 )
@@ -66,15 +67,16 @@ def run(
 
     Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>.
     """
-    from slimasr.data.coverage import coverage_notes
-    from slimasr.data.dataloading import eval_batches
-    from slimasr.data.evaluation_notes import evaluation_notes
-    from slimasr.data.files import DataFolder, check_sets
-    from slimasr.data.provenance import checked_identity, unverified_sets
-    from slimasr.decoding.decode import decode_batches, default_device, describe, override
-    from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
-    from slimasr.experiment import Experiment
-    from slimasr.experiment.subnets import find_subnets
+    with quick_imports():
+        from slimasr.data.coverage import coverage_notes
+        from slimasr.data.dataloading import eval_batches
+        from slimasr.data.evaluation_notes import evaluation_notes
+        from slimasr.data.files import DataFolder, check_sets
+        from slimasr.data.provenance import checked_identity, unverified_sets
+        from slimasr.decoding.decode import decode_batches, default_device, describe, override
+        from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
+        from slimasr.experiment import Experiment
+        from slimasr.experiment.subnets import find_subnets
 
     # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")

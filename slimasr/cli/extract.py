@@ -17,6 +17,7 @@ from slimasr.cli.common import (
     MaxRtf,
     entry,
     opened,
+    quick_imports,
     subnet_option,
 )
 from slimasr.errors import UserError
@@ -47,9 +48,10 @@ def run(
     The subnet is the one that --subnet names, or the one with the lowest dev WER that a search has measured within the
     limits. The result is an experiment folder that every other command accepts.
     """
-    from slimasr.experiment import Experiment
-    from slimasr.experiment.extract import extract_experiment
-    from slimasr.supernet.front import Limits
+    with quick_imports():
+        from slimasr.experiment import Experiment
+        from slimasr.experiment.extract import extract_experiment
+        from slimasr.supernet.front import Limits
 
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
     experiment = opened(Experiment.open(exp))

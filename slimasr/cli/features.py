@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes, progress
+from slimasr.cli.common import (
+    ConfigOption,
+    DataOption,
+    DebugOption,
+    SetOption,
+    entry,
+    print_notes,
+    progress,
+    quick_imports,
+)
 
 JobsOption = Annotated[
     int,
@@ -28,8 +37,9 @@ def run(
 
     Writes to DATA/features. Run the same command again to resume after an interruption.
     """
-    from slimasr.config.load import load_config
-    from slimasr.data.features import compute_features, feature_notes
+    with quick_imports():
+        from slimasr.config.load import load_config
+        from slimasr.data.features import compute_features, feature_notes
 
     recipe = load_config(config, overrides or ())
     counts = compute_features(recipe, data, num_jobs, progress)

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes, progress
+from slimasr.cli.common import (
+    ConfigOption,
+    DataOption,
+    DebugOption,
+    SetOption,
+    entry,
+    print_notes,
+    progress,
+    quick_imports,
+)
 
 CorpusDirOption = Annotated[
     Path | None,
@@ -45,9 +54,10 @@ def run(
 
     Writes to DATA/manifests. A corpus of synthetic speech is generated if it does not exist.
     """
-    from slimasr.config.load import load_config
-    from slimasr.data.files import DataFolder, left_out_notes
-    from slimasr.data.manifests import get_corpus, prepare
+    with quick_imports():
+        from slimasr.config.load import load_config
+        from slimasr.data.files import DataFolder, left_out_notes
+        from slimasr.data.manifests import get_corpus, prepare
 
     wanted = load_config(config, overrides or ()).data
     if only_corpus:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, SetOption, entry, opened, progress
+from slimasr.cli.common import DebugOption, SetOption, entry, opened, progress, quick_imports
 from slimasr.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,11 +53,12 @@ def run(
     Each subnet is measured as a stand-alone model. Of a large search space, only the largest subnet, the Pareto front
     of the search and the smallest subnet are measured.
     """
-    from slimasr.experiment.subnets import profiled_subnets
-    from slimasr.files import to_json
-    from slimasr.measure.profile import profile
-    from slimasr.report.tables import profile_table
-    from slimasr.report.terminal import print_table
+    with quick_imports():
+        from slimasr.experiment.subnets import profiled_subnets
+        from slimasr.files import to_json
+        from slimasr.measure.profile import profile
+        from slimasr.report.tables import profile_table
+        from slimasr.report.terminal import print_table
 
     experiment, resolved, model, space = _model(exp, config, vocab_size, overrides or [])
     subnets = profiled_subnets(space, experiment)

@@ -16,6 +16,7 @@ from slimasr.cli.common import (
     opened,
     print_notes,
     progress,
+    quick_imports,
     set_name_option,
     subnets_option,
 )
@@ -33,13 +34,14 @@ def run(
     Writes EXP/export/<subnet>/*.int8.onnx and runs them with onnxruntime. This needs the extra "export":
     pip install -e '.[export]'.
     """
-    from slimasr.data.dataloading import eval_batches
-    from slimasr.data.evaluation_notes import evaluation_notes
-    from slimasr.data.files import DataFolder, check_sets
-    from slimasr.data.provenance import checked_identity, unverified_sets
-    from slimasr.experiment import Experiment
-    from slimasr.experiment.subnets import find_subnets
-    from slimasr.export.measure import measure_int8
+    with quick_imports():
+        from slimasr.data.dataloading import eval_batches
+        from slimasr.data.evaluation_notes import evaluation_notes
+        from slimasr.data.files import DataFolder, check_sets
+        from slimasr.data.provenance import checked_identity, unverified_sets
+        from slimasr.experiment import Experiment
+        from slimasr.experiment.subnets import find_subnets
+        from slimasr.export.measure import measure_int8
 
     # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")

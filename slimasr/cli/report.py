@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, entry
+from slimasr.cli.common import DebugOption, entry, quick_imports
 from slimasr.errors import UserError
 
 ExpsArgument = Annotated[
@@ -54,14 +54,15 @@ def run(
 
     Supernets and separate models of the same size are shown side by side. Name at least one file to write.
     """
-    from slimasr.claims import PAPERS, claims_of
-    from slimasr.files import write_atomic
-    from slimasr.report.collect import collect
-    from slimasr.report.findings import NO_CLAIMS
-    from slimasr.report.results_md import render_results
-    from slimasr.report.tables import subnet_table
-    from slimasr.report.terminal import print_table
-    from slimasr.report.write import write_report
+    with quick_imports():
+        from slimasr.claims import PAPERS, claims_of
+        from slimasr.files import write_atomic
+        from slimasr.report.collect import collect
+        from slimasr.report.findings import NO_CLAIMS
+        from slimasr.report.results_md import render_results
+        from slimasr.report.tables import subnet_table
+        from slimasr.report.terminal import print_table
+        from slimasr.report.write import write_report
 
     if out is None and json_path is None:
         raise UserError("nothing to write: name --out report.html, or --json results.json")

@@ -20,6 +20,7 @@ from slimasr.cli.common import (
     opened,
     print_notes,
     progress,
+    quick_imports,
 )
 from slimasr.errors import UserError
 
@@ -83,11 +84,12 @@ def run(
     Subnets are evaluated on the dev set. The Pareto front is written to EXP/search and printed, and the best subnet
     within the limits is named. Run the same command again to resume an interrupted search.
     """
-    from slimasr.report.tables import measurement_table
-    from slimasr.report.terminal import print_table
-    from slimasr.search.search import Job
-    from slimasr.search.stage import run_search
-    from slimasr.supernet.front import Limits
+    with quick_imports():
+        from slimasr.report.tables import measurement_table
+        from slimasr.report.terminal import print_table
+        from slimasr.search.search import Job
+        from slimasr.search.stage import run_search
+        from slimasr.supernet.front import Limits
 
     job = Job(exp, data, tuple(overrides or ()), storage, debug)
     if slices is not None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, progress
+from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, progress, quick_imports
 
 ExpOption = Annotated[
     Path,
@@ -34,8 +34,9 @@ def run(
 
     Run the same command again to resume an interrupted run.
     """
-    from slimasr.config.load import load_config
-    from slimasr.training.trainer import train
+    with quick_imports():
+        from slimasr.config.load import load_config
+        from slimasr.training.trainer import train
 
     arguments = sys.argv[1:]
     if Path(sys.argv[0]).name == "slimasr":

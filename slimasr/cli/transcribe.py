@@ -18,6 +18,7 @@ from slimasr.cli.common import (
     file_name,
     opened,
     progress,
+    quick_imports,
     subnet_option,
 )
 from slimasr.errors import UserError, one_line
@@ -63,9 +64,10 @@ def run(
     The files may have any sampling rate and length. Several files are printed as <file>: <text>. A file that cannot be
     read is named on stderr and the others are transcribed; the exit status is then 1.
     """
-    from slimasr.decoding.transcribe import transcribe_each
-    from slimasr.experiment import Experiment
-    from slimasr.experiment.subnets import find_subnet
+    with quick_imports():
+        from slimasr.decoding.transcribe import transcribe_each
+        from slimasr.experiment import Experiment
+        from slimasr.experiment.subnets import find_subnet
 
     if width is not None and subnet is not None:
         raise UserError("name the subnet by --width or by --subnet, not by both")

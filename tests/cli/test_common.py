@@ -124,3 +124,26 @@ def test_interrupt_ends_a_real_process_with_130(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == "interrupted\n"
+
+
+def test_imports_run_without_garbage_collection_once() -> None:
+    """In a process of its own, which has not loaded torch."""
+    program = (
+        "import gc, sys\n"
+        "from slimasr.cli.common import quick_imports\n"
+        "before = gc.get_freeze_count()\n"
+        "try:\n"
+        "    with quick_imports():\n"
+        "        assert not gc.isenabled()\n"
+        "        sys.modules['torch'] = sys\n"
+        "        raise ImportError\n"
+        "except ImportError:\n"
+        "    pass\n"
+        "frozen = gc.get_freeze_count()\n"
+        "assert gc.isenabled() and frozen > before, (frozen, before)\n"
+        "with quick_imports():\n"
+        "    assert gc.isenabled()\n"
+        "assert gc.get_freeze_count() == frozen\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
