@@ -13,7 +13,7 @@ from slimasr.errors import UserError
 from slimasr.search.feasible import Feasible
 from slimasr.search.generators import Evolution, Generator, build_generator, next_in_gaps
 from slimasr.search.history import Candidate, History, error_threshold
-from slimasr.search.nsga2 import Nsga2
+from slimasr.search.nsga2 import GENERATION, Nsga2
 from slimasr.search.prefix import layer_keys
 from slimasr.supernet.front import Limits, find_front
 from slimasr.supernet.subnet import Subnet
@@ -140,8 +140,9 @@ def test_parents_of_an_earlier_search_without_limits_are_those_within_them(bound
 def test_nsga2_takes_nothing_above_a_limit_into_its_population() -> None:
     found, worker = run_to_end(generator("exhaustive")), generator("nsga2", feasible(params=50))
     assert isinstance(worker, Nsga2)
-    assert worker.propose(History(found[:20] + found[-1:])) is not None
-    values = [trial.values for trial in worker._study.trials if trial.values]
+    drawn = [replace(c, marks={GENERATION: 0}) for c in found[:20] + found[-1:]]
+    assert worker.propose(History(drawn)) is not None
+    values = [trial.values for trials in worker.population.members.values() for trial in trials]
     assert values and all(params <= 50 for _, params in values)
 
 
