@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 
 from slimasr.config.schema import Config
-from slimasr.measure.runtime import measure_runtime, noise_features
+from slimasr.measure.runtime import RuntimeMeter, noise_features
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.space import SearchSpace, build_space
@@ -27,13 +27,13 @@ def profile(
     Yields:
         Each subnet and its costs, which include time and memory only with ``measure``.
     """
+    meter = RuntimeMeter(config.search.rtf_threads) if measure else None
     for subnet in subnets:
         costs: dict[str, float] = asdict(model.count(subnet))
-        if measure:
-            runtime = measure_runtime(
+        if meter is not None:
+            runtime = meter.measure(
                 model.extract(subnet),
                 noise_features(model, config.search.rtf_seconds),
-                threads=config.search.rtf_threads,
                 max_symbols_per_frame=config.decoding.max_symbols_per_frame,
             )
             costs |= runtime.to_dict()

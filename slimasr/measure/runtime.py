@@ -1,11 +1,13 @@
 """Real-time factor and peak memory of a stand-alone model, measured in a separate process.
 
 A new process can use one thread without changing the caller's thread count, and its memory peak is not affected by the
-caller's other work.
+caller's other work. Loading the libraries takes such a process much longer than the measurement itself. So one process
+loads them, and then copies itself (fork) for every model.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,53 +60,68 @@ class Runtime:
         return {"rtf": self.rtf, "rtf_p90": self.rtf_p90, "peak_memory": self.peak_memory}
 
 
-def measure_runtime(
-    model: Transducer,
-    features: Tensor,
-    *,
-    threads: int = 1,
-    max_symbols_per_frame: int = 1,
-    repeats: int = REPEATS,
-) -> Runtime:
-    """Measure a stand-alone model in a new process.
+class RuntimeMeter:
+    """A process that measures one model after the other, each in a copy of itself.
 
-    Args:
-        model: a result of `Transducer.extract`, on the CPU.
-        features: (T, F) log-mel features of the audio, on the CPU.
-        threads: number of threads that the process uses.
-        max_symbols_per_frame: limit of the greedy search.
-        repeats: how many times the audio is recognised and timed.
-
-    Raises:
-        UserError: the measuring process failed.
+    It ends when this object is no longer used.
     """
-    with tempfile.TemporaryDirectory(prefix="slimasr-") as folder:
-        path = Path(folder) / "model.pt"
-        # Only tensors and plain values, which torch loads without running code.
-        payload = {
-            "config": model.config.model_dump(mode="json"),
-            "vocab_size": model.vocab_size,
-            "model": model.state_dict(),
-            "features": features,
-            "max_symbols_per_frame": max_symbols_per_frame,
-            "repeats": repeats,
-        }
+
+    def __init__(self, threads: int = 1) -> None:
+        """Start the process; ``threads`` is the number of threads that it uses."""
+        with contextlib.ExitStack() as stack:
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slimasr-")))
+            # What the process writes on errors. It is read here meanwhile, so that writing must always append.
+            self._said = stack.enter_context(tempfile.TemporaryFile("a+"))
+            # Numerical libraries read their thread count when they are loaded.
+            environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+            command = [sys.executable, "-m", "slimasr.measure.runtime"]
+            pipe = subprocess.PIPE
+            # Without a buffer, so that nothing is left to be written when a process that was killed is closed.
+            process = subprocess.Popen(command, 0, env=environment, stdin=pipe, stdout=pipe, stderr=self._said)
+            # `Popen` closes the input, with which the process ends, and waits for that.
+            self._process = stack.enter_context(process)
+            self._finalizer = weakref.finalize(self, stack.pop_all().close)
+
+    def measure(
+        self, model: Transducer, features: Tensor, *, max_symbols_per_frame: int = 1, repeats: int = REPEATS
+    ) -> Runtime:
+        """Measure a stand-alone model.
+
+        Args:
+            model: a result of `Transducer.extract`, on the CPU.
+            features: (T, F) log-mel features of the audio, on the CPU.
+            max_symbols_per_frame: limit of the greedy search.
+            repeats: how many times the audio is recognised and timed.
+
+        Raises:
+            UserError: the measuring process failed.
+        """
+        path = self._folder / "model.pt"
         with writing(path):
             # torch.save itself reports a full disk as a RuntimeError; writing bytes raises the OSError of `writing`.
             content = io.BytesIO()
-            torch.save(payload, content)
+            torch.save(_payload(model, features, max_symbols_per_frame, repeats), content)
             path.write_bytes(content.getbuffer())
-        # Numerical libraries read their thread count when they are loaded, before `_measure` could set it.
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        command = [sys.executable, "-m", "slimasr.measure.runtime", str(path)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+        answer = self._ask(path)
+        path.unlink()
+        return answer
+
+    def _ask(self, path: Path) -> Runtime:
+        """Let the process measure the model of a file."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        before = self._said.seek(0, io.SEEK_END)
+        # A process that has ended takes no input, and its output is empty.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{path}\n".encode())
+        answer = self._process.stdout.readline().decode()
+        if answer.startswith("{"):
+            return Runtime(**json.loads(answer))
+        self._said.seek(before)
         # The last line of a traceback is the error itself.
-        lines = done.stderr.strip().splitlines()
-        reason = lines[-1] if lines else f"exit status {done.returncode}"
+        lines = self._said.read().strip().splitlines()
+        reason = lines[-1] if lines else answer.strip() or f"exit status {self._process.wait()}"
         raise UserError(f"RTF could not be measured: {reason}")
-    # Libraries may print before the result.
-    return Runtime(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def noise_features(model: Transducer, seconds: float) -> Tensor:
@@ -113,18 +131,35 @@ def noise_features(model: Transducer, seconds: float) -> Tensor:
     return noise * model.feature_std.cpu() + model.feature_mean.cpu()
 
 
+def _serve(threads: int) -> None:
+    """Run the measuring process: answer every line of the input, which names a file, with a line of JSON.
+
+    Every model is measured in a copy of this process, which itself never computes: a process with threads of its own
+    cannot be copied, and memory that a model has used stays with a process.
+    """
+    # Libraries may print, too: what they print goes where errors go.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in sys.stdin:
+        copy = os.fork()
+        if copy == 0:
+            torch.set_num_threads(threads)
+            answers.write(to_json(_measure(Path(line.strip()))) + "\n")
+            answers.flush()
+            # Without the clean-up of the original, which goes on.
+            os._exit(0)
+        _, status = os.waitpid(copy, 0)
+        if status:
+            answers.write(f"exit status {os.waitstatus_to_exitcode(status)}\n")
+            answers.flush()
+
+
 def _measure(path: Path) -> dict[str, float]:
     """Run in the measuring process: warm up on a tiny model, then load, run and time the real one."""
-    _recognise(build_model(_tiny_model(), None, 8, (1.0,)).eval(), torch.zeros(FRAMES_PER_SECOND, 80), 1)
+    tiny, silence, _, _ = _read(_write_tiny(path.with_name("tiny.pt")))
+    _recognise(tiny, silence, 1)
     before = _memory("VmRSS")
-    # Mapped, so that reading the file does not hold a second copy of the weights.
-    payload = torch.load(path, weights_only=True, mmap=True)
-    model = _load(payload)
-    features = payload["features"].clone()
-    symbols = payload["max_symbols_per_frame"]
-    repeats = payload["repeats"]
-    # Pages of the mapped file count as resident memory as long as it is mapped.
-    del payload
+    model, features, symbols, repeats = _read(path)
     # Building the model may take more memory than running it, so the peak begins here.
     _forget_peak()
     # Not timed: the first pass allocates memory that the others reuse.
@@ -140,11 +175,33 @@ def _measure(path: Path) -> dict[str, float]:
     }
 
 
-def _load(payload: dict[str, Any]) -> Transducer:
-    """Load the model; its weights are copied from the mapped file, so that memory holds them only once."""
+def _read(path: Path) -> tuple[Transducer, Tensor, int, int]:
+    """Read model, features, most symbols per frame and repeats, so that memory holds the weights only once."""
+    # Mapped, so that reading the file does not hold a second copy of the weights.
+    payload = torch.load(path, weights_only=True, mmap=True)
     model = build_model(ModelConfig.model_validate(payload["config"]), None, payload["vocab_size"], (1.0,))
+    # Weights and features are copied: pages of the mapped file count as resident memory as long as it is mapped.
     model.load_state_dict(payload["model"])
-    return model.eval()
+    return model.eval(), payload["features"].clone(), payload["max_symbols_per_frame"], payload["repeats"]
+
+
+def _write_tiny(path: Path) -> Path:
+    """Write a model just large enough to load every library function that the real one needs, and silence."""
+    model = build_model(_tiny_model(), None, 8, (1.0,))
+    torch.save(_payload(model, torch.zeros(FRAMES_PER_SECOND, 80), 1, 1), path)
+    return path
+
+
+def _payload(model: Transducer, features: Tensor, max_symbols_per_frame: int, repeats: int) -> dict[str, Any]:
+    """Return what `_read` reads: only tensors and plain values, which torch loads without running code."""
+    return {
+        "config": model.config.model_dump(mode="json"),
+        "vocab_size": model.vocab_size,
+        "model": model.state_dict(),
+        "features": features,
+        "max_symbols_per_frame": max_symbols_per_frame,
+        "repeats": repeats,
+    }
 
 
 @torch.inference_mode()
@@ -196,6 +253,5 @@ def _memory(field: str) -> int:
 
 
 if __name__ == "__main__":
-    # `measure_runtime` starts this and reads the last line of the output.
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    print(to_json(_measure(Path(sys.argv[1]))))
+    # `RuntimeMeter` starts this.
+    _serve(int(os.environ["OMP_NUM_THREADS"]))

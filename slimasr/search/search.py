@@ -17,7 +17,7 @@ from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import Conditions
 from slimasr.measure.quality import Batches, joined_features
-from slimasr.measure.runtime import measure_runtime
+from slimasr.measure.runtime import RuntimeMeter
 from slimasr.results.search import Candidates, FoundEntry, StoppedEntry
 from slimasr.search.database import Database, default_url
 from slimasr.search.evaluator import Evaluator
@@ -172,6 +172,11 @@ class Search:
         """Evaluates subnets on the dev set, which is loaded when it is first needed and then kept."""
         return Evaluator(self.experiment.model, self.experiment.tokenizer, self.dev_batches(), self.experiment.config)
 
+    @cached_property
+    def _meter(self) -> RuntimeMeter:
+        """Measures time and memory of all subnets, in a process that is started when it is first needed."""
+        return RuntimeMeter(self.experiment.config.search.rtf_threads)
+
     def load_dev_set(self) -> Evaluator:
         """Load the dev set now, so that faults in it are reported now, and return the evaluator that holds it.
 
@@ -272,9 +277,8 @@ class Search:
         Both are measured on the CPU, wherever the search itself runs.
         """
         config = self.experiment.config
-        return measure_runtime(
+        return self._meter.measure(
             self.experiment.model.extract(subnet).cpu(),
             joined_features(self.evaluator.batches, config.search.rtf_seconds).cpu(),
-            threads=config.search.rtf_threads,
             max_symbols_per_frame=config.decoding.max_symbols_per_frame,
         ).to_dict()

@@ -24,7 +24,7 @@ from slimasr.cli.common import command_app
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import read_candidates, read_front
 from slimasr.experiment.subnets import MOST_LISTED
-from slimasr.measure.runtime import Runtime
+from slimasr.measure.runtime import Runtime, RuntimeMeter
 from slimasr.models.transducer import Transducer
 from slimasr.search.database import Database, default_url
 from slimasr.search.finalists import write_summary
@@ -264,10 +264,10 @@ def test_a_limit_on_time_binds_front_and_best(
     model = Experiment.open(folder).model
     sizes = [model.count(subnet).params for subnet in (Subnet(), Subnet(1.0, (0, 1)))]
 
-    def time(model: Transducer, *_: object, **__: object) -> Runtime:
+    def time(meter: RuntimeMeter, model: Transducer, *_: object, **__: object) -> Runtime:
         return Runtime(sum(p.numel() for p in model.parameters()) / sizes[0], 1.0, 1)
 
-    monkeypatch.setattr("slimasr.search.search.measure_runtime", time)
+    monkeypatch.setattr(RuntimeMeter, "measure", time)
     bound = sizes[1] / sizes[0]
     output = search(folder, data, "--set", f"search.limits.rtf={bound}")
     entries = results_json(folder)["subnets"]
