@@ -1,4 +1,4 @@
-"""The six functions, on both backends, against k2's own: values, gradients and prune ranges."""
+"""k2's six functions, on both backends, against k2's own: values, gradients and prune ranges. Then the seventh."""
 
 from __future__ import annotations
 
@@ -113,3 +113,22 @@ def test_backends_agree_on_utterances_without_alignment(symbols: Tensor) -> None
     ]
     assert losses[0][0] == torch.inf
     assert_same(losses[0], losses[1], (logits,))
+
+
+@RNNT_TYPE
+def test_backends_agree_on_the_restricted_loss(symbols: Tensor, boundary: Tensor, rnnt_type: str) -> None:
+    """The last utterance has no alignment. Full buffers are k2's own loss on the full lattice."""
+    ends = torch.tensor([[1, 4, 7, 9, 12, 15], [-1] * 6, [0, 1, 2, -1, -1, -1], [-1] * 6])
+    logits = random(4, 17, 7, UNITS, seed=3)
+
+    def restricted(backend: str, left: int, right: int) -> Tensor:
+        windows = transducer.emission_windows(ends, boundary, left, right, rnnt_type)
+        assert windows.unrestricted.tolist() == [False, False, False, True]
+        ranges = transducer.restricted_ranges(windows, 17)
+        kept = logits.gather(2, ranges.unsqueeze(3).expand(-1, -1, -1, UNITS))
+        args = (kept, symbols, ranges, windows, 0, boundary, rnnt_type, 0.2, "none")
+        return transducer.rnnt_loss_restricted(*args, backend=backend)
+
+    assert_same(restricted("torch", 1, 2), restricted("k2", 1, 2), (logits,))
+    full = k2.rnnt_loss(logits, symbols, 0, boundary, rnnt_type, 0.2, "none")
+    assert_same(restricted("k2", 17, 17), full, (logits,))

@@ -114,6 +114,12 @@ def pruned_log_probs(logits: Tensor, symbols: Tensor, ranges: Tensor, terminatio
     return px.transpose(1, 2), py.transpose(1, 2)
 
 
+def check_rnnt_type(rnnt_type: str) -> None:
+    """Raise ValueError if there is no such type of lattice."""
+    if rnnt_type not in ("regular", "modified", "constrained"):
+        raise ValueError(f"rnnt_type must be regular, modified or constrained, not {rnnt_type!r}")
+
+
 def with_topology(
     px: Tensor, py: Tensor, boundary: Tensor | None, rnnt_type: RnntType, delay_penalty: float
 ) -> ArcScores:
@@ -135,6 +141,7 @@ def with_topology(
     Raises:
         ValueError: ``rnnt_type`` is unknown.
     """
+    check_rnnt_type(rnnt_type)
     num_frames = py.shape[2]
     frame = torch.arange(num_frames, device=px.device, dtype=px.dtype)
     if boundary is None:
@@ -143,8 +150,6 @@ def with_topology(
         t_end = boundary[:, 3].reshape(-1, 1, 1).to(frame, non_blocking=True)
     if rnnt_type == "constrained":
         px = px + py[:, 1:]
-    elif rnnt_type not in ("regular", "modified"):
-        raise ValueError(f"rnnt_type must be regular, modified or constrained, not {rnnt_type!r}")
     if delay_penalty > 0.0:
         px = px + delay_penalty * ((t_end - 1) / 2 - frame)
     if rnnt_type == "regular":

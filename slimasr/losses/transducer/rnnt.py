@@ -1,4 +1,4 @@
-"""The six functions; shared arguments are described in `slimasr.losses.transducer`."""
+"""The seven functions; shared arguments are described in `slimasr.losses.transducer`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from slimasr.losses.transducer.log_probs import (
     with_topology,
 )
 from slimasr.losses.transducer.pruning import prune_joiner_inputs, prune_ranges
+from slimasr.losses.transducer.restricted import EmissionWindows
 
 Reduction = Literal["none", "mean", "sum"]
 
@@ -192,6 +193,36 @@ def rnnt_loss_pruned(
     with _full_precision(logits):
         px, py = pruned_log_probs(logits, symbols, ranges, termination_symbol)
         return _loss(px, py, boundary, rnnt_type, delay_penalty, reduction, backend)[0]
+
+
+def rnnt_loss_restricted(
+    logits: Tensor,
+    symbols: Tensor,
+    ranges: Tensor,
+    windows: EmissionWindows,
+    termination_symbol: int,
+    boundary: Tensor | None = None,
+    rnnt_type: RnntType = "regular",
+    delay_penalty: float = 0.0,
+    reduction: Reduction = "mean",
+    *,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Compute the transducer loss over the alignments that emit each symbol inside its window of frames.
+
+    The windows come from `emission_windows` with the same ``boundary`` and ``rnnt_type``. An utterance that has no
+    path inside of them is unrestricted, so the loss is +inf only where that of `rnnt_loss` is.
+
+    Args:
+        logits: (B, T, R, C) output of the joiner at the positions ``ranges``, not normalised.
+        ranges: (B, T, R) int64 from `restricted_ranges` of these windows.
+        windows: the frames at which each symbol may be emitted, and which utterances are unrestricted.
+
+    Source: Mahadeokar et al. 2021, "Alignment restricted streaming recurrent neural network transducer".
+    """
+    with _full_precision(logits):
+        px, py = pruned_log_probs(logits, symbols, ranges, termination_symbol)
+        return _loss(windows.restrict(px), py, boundary, rnnt_type, delay_penalty, reduction, backend)[0]
 
 
 def get_rnnt_prune_ranges(
