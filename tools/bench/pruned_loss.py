@@ -1,8 +1,10 @@
-"""Time and memory of the pruned transducer loss against the full lattice, and against k2 if it can be imported.
+"""Time and memory of the pruned and of the restricted transducer loss against the full lattice, and against k2.
 
-N 8, T 250, U 50, V 500, J 512, range 5, float32, forward and backward. The pruned side includes everything that
-pruning needs: two simple projections, the smoothed loss, ranges, pruning, joiner and pruned loss. Peak memory is what
-the process adds to the memory it held before; each side runs in a process of its own (Linux).
+N 8, T 250, U 50, V 500, J 512, float32, forward and backward. The pruned side (range 5) includes everything that
+pruning needs: two simple projections, the smoothed loss, ranges, pruning, joiner and pruned loss. The restricted side
+(buffers of 5 and 15 frames, symbols that end at random frames) includes windows, ranges, pruning, joiner and loss. Peak
+memory is what the process adds to the memory it held before; each side runs in a process of its own (Linux). k2 is
+compared on the pruned loss, if it can be imported.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from slimasr.losses import transducer
 
 BATCH, FRAMES, SYMBOLS, UNITS, JOINER_DIM, PRUNE_RANGE = 8, 250, 50, 500, 512, 5
 BLANK = 0
+LEFT_BUFFER, RIGHT_BUFFER = 5, 15
 
 
 class Inputs:
@@ -32,6 +35,8 @@ class Inputs:
         self.symbols = torch.randint(1, UNITS, (BATCH, symbols))
         # k2's order: first label, first frame, number of labels, number of frames.
         self.boundary = torch.tensor([[0, 0, symbols, frames]]).repeat(BATCH, 1)
+        # The last frame of each symbol; several symbols may end together.
+        self.ends = torch.randint(frames, (BATCH, symbols)).sort(dim=1).values
         self.joiner_output = nn.Linear(JOINER_DIM, UNITS)
         self.simple_am = nn.Linear(JOINER_DIM, UNITS)
         self.simple_lm = nn.Linear(JOINER_DIM, UNITS)
@@ -64,7 +69,20 @@ def pruned_loss(inputs: Inputs) -> Tensor:
     return simple + pruned
 
 
-LOSSES: dict[str, Callable[[Inputs], Tensor]] = {"full": full_loss, "pruned": pruned_loss}
+def restricted_loss(inputs: Inputs) -> Tensor:
+    """Return the loss over the alignments near `Inputs.ends`."""
+    boundary = inputs.boundary
+    windows = transducer.emission_windows(inputs.ends, boundary, LEFT_BUFFER, RIGHT_BUFFER)
+    ranges = transducer.restricted_ranges(windows, inputs.am.shape[1])
+    logits = inputs.joiner(*transducer.do_rnnt_pruning(inputs.am, inputs.lm, ranges, backend="torch"))
+    return transducer.rnnt_loss_restricted(logits, inputs.symbols, ranges, windows, BLANK, boundary, backend="torch")
+
+
+LOSSES: dict[str, Callable[[Inputs], Tensor]] = {
+    "full": full_loss,
+    "pruned": pruned_loss,
+    "restricted": restricted_loss,
+}
 
 
 def added_peak_bytes(side: str) -> int:
@@ -108,21 +126,23 @@ def main() -> None:
         print(added_peak_bytes(side))
         return
     inputs = Inputs()
-    ours = median_seconds(lambda: pruned_loss(inputs).backward())
     other = median_seconds(lambda: full_loss(inputs).backward())
-    ours_mb = added_peak_megabytes(__file__, "pruned")
     other_mb = added_peak_megabytes(__file__, "full")
-    report(
-        "pruned against full-lattice loss with joiner, seconds",
-        ours,
-        other,
-        ours / other,
-        1 / 4,
-        ours_peak_mb=ours_mb,
-        other_peak_mb=other_mb,
-        peak_ratio=ours_mb / other_mb,
-        peak_target=1 / 8,
-    )
+    for name, target, peak_target in (("pruned", 1 / 4, 1 / 8), ("restricted", 0.35, 0.35)):
+        loss = LOSSES[name]
+        ours = median_seconds(lambda loss=loss: loss(inputs).backward())
+        ours_mb = added_peak_megabytes(__file__, name)
+        report(
+            f"{name} against full-lattice loss with joiner, seconds",
+            ours,
+            other,
+            ours / other,
+            target,
+            ours_peak_mb=ours_mb,
+            other_peak_mb=other_mb,
+            peak_ratio=ours_mb / other_mb,
+            peak_target=peak_target,
+        )
     if importlib.util.find_spec("k2"):
         compare_with_k2()
 
