@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -134,7 +134,7 @@ class ElasticAttention(nn.Module):
         content, position = ((by_head + bias.unsqueeze(1)) * scale for bias in (u, v))
         # (N, H, T, d_h) @ (H, d_h, 2T): all distances at once, instead of one product per query
         by_distance = position @ r.permute(1, 2, 0)
-        position_scores = _by_key(by_distance).flatten(0, 1)
+        position_scores = by_key(by_distance).flatten(0, 1)
         return torch.baddbmm(position_scores, content.flatten(0, 1), k.transpose(-2, -1))
 
     def count(self, outer: int, width: float, units: Units | None, frames: int) -> Count:
@@ -166,12 +166,34 @@ class ElasticAttention(nn.Module):
         return module
 
 
-def _by_key(scores: Tensor) -> Tensor:
-    """Reorder scores by key: (N, H, T, 2T) of distances T ... -(T - 1) -> (N, H, T, T); entry (i, j) is at i - j.
+def by_key(scores: Tensor) -> Tensor:
+    """Reorder scores by key: (N, H, T, 2T) of distances T ... -(T - 1) -> (N, H, T, T); entry (i, j) is at i - j."""
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and scores.requires_grad):
+        return _key_view(scores)
+    return cast(Tensor, _ByKey.apply(scores))
+
+
+class _ByKey(torch.autograd.Function):
+    """`_key_view`, whose own backward pass would fill and copy a whole gradient for each slice."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor) -> Tensor:
+        ctx.shape = scores.shape
+        return _key_view(scores)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0].new_zeros(ctx.shape)
+        _key_view(grad).copy_(grads[0])
+        return grad
+
+
+def _key_view(scores: Tensor) -> Tensor:
+    """Return the result of `by_key`, as a view.
 
     Row i is needed from column T - i, the distance i to key 0. In a view with rows of 2T - 1 entries that starts at
     entry T, row i starts at T + i (2T - 1) = 2T i + (T - i), which is that column. The first column of the input is
-    never read; it exists only to make this view possible. Nothing is copied.
+    never read; it exists only to make this view possible.
     """
     frames = scores.shape[2]
     shifted = scores.flatten(2)[..., frames:]
