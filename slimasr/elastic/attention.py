@@ -105,9 +105,8 @@ class ElasticAttention(nn.Module):
         # Three tensors (N * H, T, d_h): batched products are fastest with a single batch dimension.
         q, k, v = (projected.flatten(0, 1) for projected in qkv.permute(2, 0, 3, 1, 4))
         scores = self._scores(q, k, positions, heads).view(n, heads.number, frames, frames)
-        # Keys on padding are masked in place: no gradient needs the scores themselves. Queries on padding are not
-        # masked; their outputs are ignored later.
-        masked = scores.masked_fill_(padding[:, None, None, :], float("-inf"))
+        # Queries on padding are not masked; their outputs are ignored later.
+        masked = mask_keys(scores, padding)
         weights = masked.softmax(dim=-1).flatten(0, 1)
         # (N * H, T, d_h) -> (N, T, H * d_h), with the channels of a head together as in the rows of ``in_proj``
         context = (weights @ v).view(n, heads.number, frames, -1)
@@ -164,6 +163,19 @@ class ElasticAttention(nn.Module):
                 module.content_bias.copy_(take(take(self.content_bias, heads.index), heads.head_dim, 1))
                 module.position_bias.copy_(take(take(self.position_bias, heads.index), heads.head_dim, 1))
         return module
+
+
+def mask_keys(scores: Tensor, padding: Tensor) -> Tensor:
+    """Set (N, H, T, T) scores of the keys on padding, (N, T) True there, to -inf, in place.
+
+    The result is meant for a softmax, whose gradient is 0 where a weight is 0. So none passes through this operation.
+    """
+    if torch.compiler.is_compiling():
+        return scores.masked_fill_(padding[:, None, None, :], float("-inf"))
+    # A limit of -inf or +inf is vectorised, unlike a mask.
+    limit = scores.new_full(padding.shape, float("inf")).masked_fill_(padding, float("-inf"))
+    scores.detach().clamp_(max=limit[:, None, None, :])
+    return scores
 
 
 def by_key(scores: Tensor) -> Tensor:
