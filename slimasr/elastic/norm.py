@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from slimasr.elastic.index import Index, size_of, take
 from slimasr.supernet.cost import Count
@@ -124,24 +125,20 @@ class ElasticBatchNorm(_ElasticNorm):
         index = width if units is None else units
         stats = cast(RunningStats, _entry(self.stats, width, self.size))
         x = x.to(stats.mean.dtype)
-        if self.training:
-            mean, var = self._batch_moments(x, padding, stats, index)
-        else:
-            mean = take(stats.mean, index)
-            var = take(stats.var, index)
         weight, bias = self.affine_of(width, units)
+        if self.training:
+            return self._by_batch(x, padding, stats, index, weight, bias)
         # The four vectors are combined first, which leaves one multiplication and one addition per element of x.
-        scale = weight * torch.rsqrt(var + self.eps)
-        return x * scale + (bias - mean * scale)
+        scale = weight * torch.rsqrt(take(stats.var, index) + self.eps)
+        return x * scale + (bias - take(stats.mean, index) * scale)
 
-    def _batch_moments(self, x: Tensor, padding: Tensor, stats: RunningStats, index: Index) -> tuple[Tensor, Tensor]:
-        # (N, T, 1), 1 on valid frames: padding contributes to neither sums nor count
-        valid = (~padding).to(x.dtype).unsqueeze(-1)
+    def _by_batch(
+        self, x: Tensor, padding: Tensor, stats: RunningStats, index: Index, weight: Tensor, bias: Tensor
+    ) -> Tensor:
+        """Normalise by the statistics of the batch, and update the running ones."""
+        valid = (~padding).to(x.dtype)
         count = _sum_over_processes(valid.sum())
-        mean = _sum_over_processes((x * valid).sum(dim=(0, 1))) / count
-        # The variance is computed around the common mean, in a second reduction: a difference of two large sums of
-        # squares would lose precision.
-        var = _sum_over_processes(((x - mean).square() * valid).sum(dim=(0, 1))) / count
+        out, mean, var = cast(tuple[Tensor, Tensor, Tensor], _ByBatch.apply(x, valid, count, weight, bias, self.eps))
         with torch.no_grad():
             stats.batches += 1
             # A weight of 1 / k for batch k makes the running value the plain average of all batches.
@@ -150,7 +147,7 @@ class ElasticBatchNorm(_ElasticNorm):
             unbiased = var * (count / (count - 1).clamp(min=1))
             _blend(stats.mean, index, mean, momentum)
             _blend(stats.var, index, unbiased, momentum)
-        return mean, var
+        return out
 
     def extract(self, width: int, units: Index) -> ElasticBatchNorm:
         """Copy the channels that run into a stand-alone norm."""
@@ -262,27 +259,60 @@ def _blend(running: Tensor, index: Index, value: Tensor, momentum: float) -> Non
         running[index] = running[index].lerp(value, momentum)
 
 
-class _SumOverProcesses(torch.autograd.Function):
-    """An all-reduce with a gradient: the loss of every process depends on the values of all processes.
+class _ByBatch(torch.autograd.Function):
+    """Batch norm over valid frames, with its gradient in closed form, in few passes over the tensors.
 
-    The gradient of a value is therefore the sum of the gradients that arrive at all processes. Both directions clone,
-    because `all_reduce` overwrites its argument.
+    With c = x - mean, r = 1 / sqrt(var + eps), valid frames v (1 or 0), and sums over the frames of all processes::
+
+        y = w r c + b;   dL/dx = w r (g - v (sum(g) + r^2 c sum(g c)) / count)
+
+    The sums of the gradient are over padding too, whose outputs depend on the statistics as well.
     """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
+    def forward(
+        ctx: Any, x: Tensor, valid: Tensor, count: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mean = _sum_over_processes(_sum_of_valid(x, valid)) / count
+        # The variance is computed around the common mean, in a second reduction: a difference of two large sums of
+        # squares would lose precision.
+        centered = x - mean
+        var = _sum_over_processes(_sum_of_valid(centered.square(), valid)) / count
+        inverse = torch.rsqrt(var + eps)
+        ctx.save_for_backward(centered, valid, count, weight, inverse)
+        ctx.mark_non_differentiable(mean, var)
+        return torch.addcmul(bias, centered, weight * inverse), mean, var
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        total = grads[0].clone()
-        dist.all_reduce(total)
-        return total
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, Tensor, Tensor, None]:
+        centered, valid, count, weight, inverse = ctx.saved_tensors
+        grad = grads[0]
+        grad_bias = grad.sum(dim=(0, 1))
+        along = (grad * centered).sum(dim=(0, 1))
+        # The loss of every process depends on the values of all, by their common statistics.
+        total = _sum_over_processes(grad_bias)
+        total_along = _sum_over_processes(along)
+        by_statistics = torch.addcmul(total, centered, inverse.square() * total_along).mul_(valid.unsqueeze(-1))
+        scale = weight * inverse
+        grad_x = (grad * scale).addcmul_(by_statistics, -scale / count)
+        return grad_x, None, None, along * inverse, grad_bias, None
+
+
+def _sum_of_valid(x: Tensor, valid: Tensor) -> Tensor:
+    """(N, T, C) values and (N, T) ones or zeros -> (C,) sums of the valid frames."""
+    if x.device.type != "cpu":
+        # A product may have reduced precision there.
+        return (x * valid.unsqueeze(-1)).sum(dim=(0, 1))
+    with torch.autocast("cpu", enabled=False):
+        return valid.reshape(-1) @ x.reshape(-1, x.shape[-1])
 
 
 def _sum_over_processes(value: Tensor) -> Tensor:
+    """Return the sum of the values of all processes, without a gradient."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return value
-    return cast(Tensor, _SumOverProcesses.apply(value))
+    # `all_reduce` overwrites its argument.
+    total = value.clone()
+    dist.all_reduce(total)
+    return total

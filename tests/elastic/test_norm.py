@@ -49,6 +49,30 @@ def test_gradient_equals_torch() -> None:
     torch.testing.assert_close(x.grad, y.grad, atol=1e-4, rtol=1e-4)
 
 
+def test_derivatives_agree_with_finite_differences() -> None:
+    """Of all frames: outputs on padding depend on the statistics, and so do their gradients."""
+    norm = ElasticBatchNorm(3, (3,), "per_width").double()
+    arguments = (torch.randn(2, 5, 3, dtype=torch.float64), torch.randn(3).double(), torch.randn(3).double())
+    for tensor in arguments:
+        tensor.requires_grad_()
+
+    def run(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        parameters = {"affine.3.weight": weight, "affine.3.bias": bias}
+        return torch.func.functional_call(norm, parameters, (x, PADDING, 3))
+
+    assert torch.autograd.gradcheck(run, arguments)
+
+
+def test_statistics_keep_their_precision_under_autocast() -> None:
+    norms = [ElasticBatchNorm(4, (4,), "per_width") for _ in range(2)]
+    x = torch.randn(2, 5, 4).to(torch.bfloat16)
+    want = norms[0](x.float(), PADDING, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = norms[1](x, PADDING, 4)
+    assert got.dtype == torch.float32 and torch.equal(got, want)
+    assert torch.equal(norms[0].stats["4"].var, norms[1].stats["4"].var)
+
+
 @pytest.mark.parametrize("mode", ["per_width", "recalibrated"])
 def test_running_one_width_leaves_the_others_bit_identical(mode: NormMode) -> None:
     norm = ElasticBatchNorm(8, (8, 4), mode)
