@@ -77,32 +77,38 @@ class ScaledAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        factor = 1.0 if self.clip_scale is None else self._clip_factor(self.clip_scale)
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    # A new tensor: gradients stay as they are for whoever reads them after the step.
-                    grad = parameter.grad * (-factor if group["maximize"] else factor)
-                    self._update(parameter, grad, group)
+        used = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        # Both the clipping and the steps depend on the sizes before this step.
+        sizes = [rms(parameter) for parameter, _ in used]
+        factor = 1.0
+        if self.clip_scale is not None and used:
+            factor = self._clip_factor(
+                self.clip_scale, [s * p.grad.norm() for s, (p, _) in zip(sizes, used, strict=True)]
+            )
+        for size, (parameter, group) in zip(sizes, used, strict=True):
+            signed = -factor if group["maximize"] else factor
+            # Not in place: gradients stay as they are for whoever reads them after the step.
+            grad = parameter.grad if signed == 1.0 else parameter.grad * signed
+            self._update(parameter, grad, size, group)
         return loss
 
-    def _clip_factor(self, clip_scale: float) -> float:
-        """Return the factor for the gradients, and record their norm.
+    def _clip_factor(self, clip_scale: float, relative: list[Tensor]) -> float:
+        """Return the factor for the gradients, from their norms r |g| by tensor, and record the norm of these.
 
         The norms are state under a separate key that is no parameter, so that `state_dict` includes them.
         """
-        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if not parameters:
-            return 1.0
-        norm = float(torch.stack([rms(p) * p.grad.norm() for p in parameters]).norm())
+        norm = float(torch.stack(relative).norm())
         # The median is over the steps before this one, so that an outlier does not raise its own threshold.
         norms: list[float] = self.state["clipping"].get("norms", [])  # type: ignore[index]
         self.state["clipping"] = {"norms": [*norms, norm][-self.clip_window :]}  # type: ignore[index]
         threshold = clip_scale * statistics.median(norms) if norms else 0.0
         return threshold / norm if 0.0 < threshold < norm else 1.0
 
-    def _update(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        """Update one tensor and its state."""
+    def _update(self, parameter: Tensor, grad: Tensor, size: Tensor, group: dict[str, Any]) -> None:
+        """Update one tensor, whose root mean square is ``size``, and its state; ``grad`` is only read.
+
+        Most of the time goes into reading and writing, so operations are in place, and numbers are multiplied first.
+        """
         relative = group["relative"] and parameter.numel() > 1
         state = self.state[parameter]
         if not state:
@@ -112,25 +118,26 @@ class ScaledAdam(torch.optim.Optimizer):
         # The second moment starts at 0: this factor corrects its bias, as in Adam.
         lr = group["lr"] * math.sqrt(1.0 - beta2 ** state["step"])
         moment = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
-        change = grad / moment.sqrt().add_(group["eps"]) * -lr
+        change = moment.sqrt().add_(group["eps"])
+        torch.div(grad, change, out=change)
         if relative:
-            size = rms(parameter)
-            change *= size.clamp(min=group["rms_min"])
+            change *= size.clamp(min=group["rms_min"]) * -lr
             # Called in every step, because it sums up the size's gradient.
             scale = scale_change(parameter, grad, size, state, lr, group)
             if scale is not None:
                 change.addcmul_(scale, parameter)
         else:
-            change *= group["scale_lr"]
+            change *= -lr * group["scale_lr"]
         # The momentum is one of changes, not of gradients, so it includes the changes of size.
-        parameter += state["delta"].mul_(beta1).add_(change, alpha=1.0 - beta1)
+        parameter += state["delta"].lerp_(change, 1.0 - beta1)
         if parameter.numel() == 1 and group["relative"]:
             parameter.clamp_(-group["scalar_max"], group["scalar_max"])
 
 
 def rms(tensor: Tensor) -> Tensor:
     """Return the root mean square, a 0-dim tensor."""
-    return tensor.square().mean().sqrt()
+    # Unlike the mean of squares, a norm is read without being written first.
+    return torch.linalg.vector_norm(tensor) / math.sqrt(tensor.numel())
 
 
 def initial_state(parameter: Tensor, relative: bool) -> dict[str, Any]:
@@ -154,7 +161,7 @@ def scale_change(
     period = group["scale_period"]
     decay = group["betas"][1] ** group["scale_period"]
     # The derivative of the loss by s, where the tensor is (1 + s) theta.
-    scale_grad = (parameter * grad).sum()
+    scale_grad = torch.dot(parameter.flatten(), grad.flatten())
     total = state["scale_grad"].add_(scale_grad)
     total_sq = state["scale_grad_sq"].addcmul_(scale_grad, scale_grad)
     if state["step"] % period:
