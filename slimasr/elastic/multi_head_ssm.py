@@ -44,6 +44,11 @@ class SsmOptions:
     spread_heads: bool
     decay: float = 0.5
 
+    @property
+    def directions(self) -> int:
+        """The number of systems of a unit."""
+        return 2 if self.bidirectional else 1
+
 
 class ElasticSsmUnit(nn.Module):
     """``W GELU([SSM_f(u) | Rev SSM_b(Rev u)]) + b``, or with the forward systems only (paper 2)."""
@@ -52,35 +57,25 @@ class ElasticSsmUnit(nn.Module):
         super().__init__()
         self.channels = channels
         self.options = options
-        directions = 2 if options.bidirectional else 1
+        directions = range(options.directions)
         self.systems = nn.ModuleList(
-            ElasticS4D(channels, options.ssm_state, dt_range, options.decay) for _ in range(directions)
+            ElasticS4D(channels, options.ssm_state, dt_range, options.decay) for _ in directions
         )
-        self.mix = ElasticLinear(directions * channels, channels)
-
-    def forward(self, u: Tensor, padding: Tensor, responses: Sequence[Tensor]) -> Tensor:
-        """(N, T, C) -> (N, T, C).
-
-        Args:
-            padding: (N, T), True on padding, which the systems do not see.
-            responses: (C, T) kernel of each direction, see `kernels`.
-        """
-        # A backward system would otherwise start from the padding, which is not zero after norms and biases.
-        u = u.masked_fill(padding.unsqueeze(-1), 0.0)
-        return self._mixed(convolve(u, responses, self.options.convolution))
+        self.mix = ElasticLinear(options.directions * channels, channels)
 
     def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the next (n, T, C) frames from a state of `ElasticS4D.recur` -> (n, T, C) and the next state."""
         assert not self.options.bidirectional, "only the forward form streams"
         out, state = cast(ElasticS4D, self.systems[0]).recur(u, state)
-        return self._mixed(out), state
+        return self.mixed(F.gelu(out)), state
 
-    def _mixed(self, z: Tensor) -> Tensor:
+    def mixed(self, z: Tensor) -> Tensor:
+        """(N, T, D C) activations of D directions -> (N, T, C)."""
         directions = len(self.systems)
         channels = z.shape[-1] // directions
         # Columns of ``mix`` are [forward | backward], and a slice takes the first channels of each.
         columns = in_groups(channels, directions, self.channels)
-        return cast(Tensor, self.mix(F.gelu(z), out=channels, inp=columns))
+        return cast(Tensor, self.mix(z, out=channels, inp=columns))
 
     def count(self, channels: int, frames: int) -> Count:
         """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
@@ -116,27 +111,15 @@ class ElasticSsmHead(nn.Module):
         self.units = nn.ModuleList(ElasticSsmUnit(channels, options, dt_range) for _ in stacks)
         self.norms = nn.ModuleList(ElasticLayerNorm(channels, widths, options.norm) for _ in stacks[1:])
 
-    def forward(self, u: Tensor, padding: Tensor, responses: Sequence[Tensor]) -> Tensor:
-        """(N, T, C) -> (N, T, C).
-
-        Args:
-            padding: (N, T), True on padding.
-            responses: (C, T) of every system, unit by unit and direction by direction.
-        """
-        by_unit = in_turn(responses, len(self.units))
-        for index, unit in enumerate(self.units):
-            u = unit(self._between(index, u), padding, by_unit[index])
-        return u
-
     def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the next (n, T, C) frames from (n, S, ...) states of S units -> (n, T, C) and the next states."""
         states = []
         for index, unit in enumerate(self.units):
-            u, after = cast(ElasticSsmUnit, unit).stream(self._between(index, u), state[:, index])
+            u, after = cast(ElasticSsmUnit, unit).stream(self.between(index, u), state[:, index])
             states.append(after)
         return u, torch.stack(states, dim=1)
 
-    def _between(self, index: int, u: Tensor) -> Tensor:
+    def between(self, index: int, u: Tensor) -> Tensor:
         """Apply the norm before a unit; the first unit has none, because the layer normalises its input."""
         return cast(Tensor, self.norms[index - 1](u)) if index else u
 
@@ -177,6 +160,7 @@ class MultiHeadSsm(nn.Module):
             ValueError: the channels of a width cannot be divided among the heads.
         """
         super().__init__()
+        self.options = options
         self.ssm_heads = ssm_heads
         self.head_dim = d_model // ssm_heads
         # Norms inside a head are selected by the channels that one head has at a width.
@@ -189,12 +173,6 @@ class MultiHeadSsm(nn.Module):
             # Half of the heads are used up as gates.
             self.out_proj = ElasticLinear(d_model // 2, d_model)
 
-    @property
-    def systems(self) -> list[ElasticS4D]:
-        """The systems of every head, unit and direction, in this order."""
-        # `modules` returns them in the order of registration, on which the use of `in_turn` on the kernels relies.
-        return [module for module in self.modules() if isinstance(module, ElasticS4D)]
-
     def _per_head(self, channels: int) -> int:
         if channels % self.ssm_heads:
             raise ValueError(f"{channels} channels cannot be divided among {self.ssm_heads} heads")
@@ -206,24 +184,54 @@ class MultiHeadSsm(nn.Module):
         Args:
             padding: (N, T), True on padding.
         """
-        # The kernels of all heads are computed together: each alone is smaller than the overhead of its calls.
-        responses = kernels(self.systems, self._per_head(x.shape[-1]), x.shape[1])
-        by_head = in_turn(responses, self.ssm_heads)
-        outputs = [
-            head(channels, padding, own_responses)
-            for head, channels, own_responses in zip(self.heads, self._split(x), by_head, strict=True)
+        u = self._projected(x)
+        for position, responses in enumerate(self._kernels(self._per_head(x.shape[-1]), x.shape[1])):
+            u = self._units(position, u, padding, responses)
+        return self._gated(u)
+
+    def _kernels(self, channels: int, frames: int) -> list[list[Tensor]]:
+        """Return the (H C, T) kernels of both directions for every unit of a stack, those of all heads side by side.
+
+        They are computed together: each system alone is smaller than the overhead of its calls.
+        """
+        stacks = self.options.ssm_stacks
+        directions = self.options.directions
+        systems = [
+            cast(ElasticS4D, cast(ElasticSsmUnit, cast(ElasticSsmHead, head).units[position]).systems[direction])
+            for position in range(stacks)
+            for direction in range(directions)
+            for head in self.heads
         ]
-        return self._join(outputs, x.shape[-1])
+        by_unit = in_turn(kernels(systems, channels, frames), stacks)
+        return [[_joined(same, 0) for same in in_turn(responses, directions)] for responses in by_unit]
+
+    def _units(self, position: int, u: Tensor, padding: Tensor, responses: Sequence[Tensor]) -> Tensor:
+        """(N, T, H C) -> (N, T, H C): the units of all heads at one position of their stacks."""
+        heads = [cast(ElasticSsmHead, head) for head in self.heads]
+        parts = u.chunk(self.ssm_heads, dim=-1)
+        u = _joined([head.between(position, part) for head, part in zip(heads, parts, strict=True)], -1)
+        # A backward system would otherwise start from the padding, which is not zero after norms and biases.
+        u = u.masked_fill(padding.unsqueeze(-1), 0.0)
+        # Channels are systems of their own, of whatever head, so one convolution serves all heads.
+        z = F.gelu(convolve(u, responses, self.options.convolution))
+        # [forward | backward] of all heads -> of every head
+        by_head = z.unflatten(-1, (len(responses), self.ssm_heads, -1)).unbind(-2)
+        mixed = [
+            cast(ElasticSsmUnit, head.units[position]).mixed(part.flatten(2))
+            for head, part in zip(heads, by_head, strict=True)
+        ]
+        return _joined(mixed, -1)
 
     def stream(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the next (n, T, C) frames from (n, H, S, ...) states -> (n, T, C) and the next states."""
         outputs = []
         states = []
-        for head, channels, before in zip(self.heads, self._split(x), state.unbind(1), strict=True):
+        parts = self._projected(x).chunk(self.ssm_heads, dim=-1)
+        for head, channels, before in zip(self.heads, parts, state.unbind(1), strict=True):
             out, after = cast(ElasticSsmHead, head).stream(channels, before)
             outputs.append(out)
             states.append(after)
-        return self._join(outputs, x.shape[-1]), torch.stack(states, dim=1)
+        return self._gated(_joined(outputs, -1)), torch.stack(states, dim=1)
 
     def init_state(self, n: int, channels: int, device: torch.device) -> Tensor:
         """Return the (n, H, S, C / H, pairs, 2) states of all systems before the first frame."""
@@ -237,22 +245,21 @@ class MultiHeadSsm(nn.Module):
         """Return the channels that run in the first ``heads`` heads."""
         return in_blocks(heads, self.head_dim, self._per_head(channels))
 
-    def _split(self, x: Tensor) -> Sequence[Tensor]:
-        """(N, T, C) -> (N, T, C / H) for every head."""
+    def _projected(self, x: Tensor) -> Tensor:
+        """(N, T, C) -> (N, T, C), the input of all heads."""
         if not self.projected:
-            return [x]
+            return x
         channels = x.shape[-1]
-        projected = self.in_proj(x, out=self._rows(self.ssm_heads, channels), inp=channels)
-        return cast(Tensor, projected).chunk(self.ssm_heads, dim=-1)
+        return cast(Tensor, self.in_proj(x, out=self._rows(self.ssm_heads, channels), inp=channels))
 
-    def _join(self, outputs: Sequence[Tensor], channels: int) -> Tensor:
-        """(N, T, C / H) of every head -> (N, T, C): the second half of the heads gates the first."""
+    def _gated(self, u: Tensor) -> Tensor:
+        """(N, T, C) outputs of all heads -> (N, T, C): the second half of the heads gates the first."""
         if not self.projected:
-            return outputs[0]
-        half = self.ssm_heads // 2
-        values = torch.cat(list(outputs[:half]), dim=-1)
-        gates = torch.cat(list(outputs[half:]), dim=-1)
-        return cast(Tensor, self.out_proj(values * F.gelu(gates), out=channels, inp=self._rows(half, channels)))
+            return u
+        channels = u.shape[-1]
+        values, gates = u.chunk(2, dim=-1)
+        rows = self._rows(self.ssm_heads // 2, channels)
+        return cast(Tensor, self.out_proj(values * F.gelu(gates), out=channels, inp=rows))
 
     def count(self, channels: int, frames: int) -> Count:
         """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
@@ -280,6 +287,11 @@ def in_turn(items: Sequence[Tensor], parts: int) -> list[Sequence[Tensor]]:
     """Split items into equal parts, in their order."""
     each = len(items) // parts
     return [items[part * each : (part + 1) * each] for part in range(parts)]
+
+
+def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Concatenate tensors; a single one needs no copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
 
 
 def _dt_ranges(whole: tuple[float, float], heads: int) -> list[tuple[float, float]]:
