@@ -72,6 +72,8 @@ class Encoder(nn.Module, ABC):
     config: EncoderConfig
     frontend: Frontend
     layers: nn.ModuleList
+    first_half: tuple[str, ...]
+    """The modules in the first half of a layer whose units `Subnet.units` may choose; see `half_runner`."""
 
     def __init__(
         self, config: EncoderConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
@@ -140,6 +142,14 @@ class Encoder(nn.Module, ABC):
         """Return a function from a layer's id and its (N, T', C) input to its output, for the lengths of ``hidden``.
 
         Padding and positions, which all layers share, are computed once.
+        """
+
+    @abstractmethod
+    def half_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, int, Tensor], Tensor]:
+        """Return a function from a layer's id, a half (0, then 1) and its (N, T', C) input to its output.
+
+        The second half is the last module of a layer, which has units of its own. So subnets that differ in these
+        units alone can share the first half.
         """
 
     def forward(

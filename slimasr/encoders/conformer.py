@@ -25,6 +25,9 @@ MODULES = ("ffn1", "heads", "conv", "ffn2")
 """Modules of a layer in running order, named like the fields of `LayerSizes`. In these `Subnet.units` chooses hidden
 channels, heads, inner channels and hidden channels."""
 
+LAST = MODULES[-1]
+"""The module in the second half of a layer (`Encoder.half_runner`)."""
+
 
 class ConformerLayer(nn.Module):
     """One block; a module whose size is 0 is absent.
@@ -79,7 +82,21 @@ class ConformerLayer(nn.Module):
             width: fraction of channels that run.
             units: module -> units that run, None = all that the width allows, 0 = leave the module out.
         """
+        x = self.first_half(x, padding, positions, width, units)
+        return self.second_half(x, width, units)
+
+    def first_half(
+        self,
+        x: Tensor,
+        padding: Tensor,
+        positions: Tensor | None,
+        width: float,
+        units: dict[str, Units | None],
+    ) -> Tensor:
+        """Run all modules before the last: (N, T, C) -> (N, T, C)."""
         for name in self.running(units):
+            if name == LAST:
+                break
             part = self.parts[name]
             normed = self.norms[name](x)
             chosen = units[name]
@@ -90,6 +107,12 @@ class ConformerLayer(nn.Module):
             else:
                 # The two feed-forward modules are half-step residuals.
                 x = x + 0.5 * part(normed, width, chosen)
+        return x
+
+    def second_half(self, x: Tensor, width: float, units: dict[str, Units | None]) -> Tensor:
+        """Run the last module and the norm after it: (N, T, C) -> (N, T, C)."""
+        if LAST in self.running(units):
+            x = x + 0.5 * self.parts[LAST](self.norms[LAST](x), width, units[LAST])
         return cast(Tensor, self.norms["out"](x))
 
     def running(self, units: dict[str, Units | None]) -> list[str]:
@@ -132,6 +155,7 @@ class Conformer(Encoder):
     """Front end and Conformer layers at any width of the space, any path, any choice of units."""
 
     config: ConformerConfig
+    first_half = MODULES[:-1]
 
     def __init__(
         self, config: ConformerConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
@@ -161,18 +185,34 @@ class Conformer(Encoder):
         return replace(hidden, out=hidden.out * math.sqrt(self._position_dim) + added.to(hidden.out.dtype))
 
     def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
-        frames = hidden.out.shape[1]
-        positions = None
-        padding = padding_mask(hidden.lens, frames, hidden.out.device)
-        if self.config.attention == "relative":
-            # T ... -(T - 1), as `ElasticAttention.forward` expects them
-            distances = torch.arange(frames, -frames, -1, device=hidden.out.device)
-            positions = sinusoids(distances, self._position_dim).to(hidden.out.dtype)
+        padding, positions = self._shared_by_layers(hidden)
 
         def run(index: int, x: Tensor) -> Tensor:
             return cast(Tensor, self.layers[index](x, padding, positions, subnet.width, layer_units(subnet, index)))
 
         return run
+
+    def half_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, int, Tensor], Tensor]:
+        padding, positions = self._shared_by_layers(hidden)
+
+        def run(index: int, half: int, x: Tensor) -> Tensor:
+            layer = cast(ConformerLayer, self.layers[index])
+            units = layer_units(subnet, index)
+            if half == 0:
+                return layer.first_half(x, padding, positions, subnet.width, units)
+            return layer.second_half(x, subnet.width, units)
+
+        return run
+
+    def _shared_by_layers(self, hidden: EncoderOutput) -> tuple[Tensor, Tensor | None]:
+        """Return the (N, T) padding mask and the relative positions, None if the encoder has none."""
+        frames = hidden.out.shape[1]
+        positions = None
+        if self.config.attention == "relative":
+            # T ... -(T - 1), as `ElasticAttention.forward` expects them
+            distances = torch.arange(frames, -frames, -1, device=hidden.out.device)
+            positions = sinusoids(distances, self._position_dim).to(hidden.out.dtype)
+        return padding_mask(hidden.lens, frames, hidden.out.device), positions
 
     @property
     def _position_dim(self) -> int:

@@ -51,15 +51,19 @@ class MhSsmLayer(nn.Module):
             width: fraction of channels that run.
             units: hidden channels of the feed-forward module; None = all that the width allows, 0 = no module.
         """
+        return self.second_half(self.first_half(x, padding), width, units)
+
+    def first_half(self, x: Tensor, padding: Tensor) -> Tensor:
+        """Run the part of the layer that mixes frames: (N, T, C) -> (N, T, C)."""
         mixed = self.ssm(self.norms["ssm"](x), padding)
-        return self._after_ssm(x + self.dropout(mixed), width, units)
+        return cast(Tensor, x + self.dropout(mixed))
 
     def stream(self, x: Tensor, state: Tensor, width: float, units: Units | None) -> tuple[Tensor, Tensor]:
         """Run the next (n, T, C) frames from a state of `MultiHeadSsm.init_state` -> (n, T, C) and the next state."""
         out, state = self.ssm.stream(self.norms["ssm"](x), state)
-        return self._after_ssm(x + self.dropout(out), width, units), state
+        return self.second_half(x + self.dropout(out), width, units), state
 
-    def _after_ssm(self, x: Tensor, width: float, units: Units | None) -> Tensor:
+    def second_half(self, x: Tensor, width: float, units: Units | None) -> Tensor:
         """Run the part of the layer that treats every frame separately, which `forward` and `stream` share."""
         if self.ffn is not None and units not in (0, ()):
             x = x + self.ffn(self.norms["ffn"](x), width, units)
@@ -100,6 +104,7 @@ class MhSsm(Encoder):
     """
 
     config: MhSsmConfig
+    first_half = ()
 
     def __init__(
         self, config: MhSsmConfig, frontend: FrontendConfig, num_mel_bins: int, widths: Sequence[float]
@@ -124,6 +129,17 @@ class MhSsm(Encoder):
 
         def run(index: int, x: Tensor) -> Tensor:
             return cast(Tensor, self.layers[index](x, padding, subnet.width, subnet.units_of(index, "ffn")))
+
+        return run
+
+    def half_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, int, Tensor], Tensor]:
+        padding = padding_mask(hidden.lens, hidden.out.shape[1], hidden.out.device)
+
+        def run(index: int, half: int, x: Tensor) -> Tensor:
+            layer = cast(MhSsmLayer, self.layers[index])
+            if half == 0:
+                return layer.first_half(x, padding)
+            return layer.second_half(x, subnet.width, subnet.units_of(index, "ffn"))
 
         return run
 

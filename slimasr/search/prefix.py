@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from slimasr.data.batch import Batch
-from slimasr.encoders.base import EncoderOutput
+from slimasr.encoders.base import MAX, EncoderOutput
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
@@ -33,6 +33,23 @@ def layer_keys(subnet: Subnet, path: Sequence[int]) -> tuple[Any, ...]:
     return (-subnet.width, *((layer, tuple(chosen[layer])) for layer in path))
 
 
+def half_keys(subnet: Subnet, path: Sequence[int], first_half: Sequence[str]) -> tuple[Any, ...]:
+    """Return the keys of `layer_keys` with each layer's key divided into one for either half (`Encoder.half_runner`).
+
+    Args:
+        subnet: the subnet.
+        path: ids of the layers that it runs, in order.
+        first_half: the modules in the first half of a layer.
+    """
+    frontend, *layers = layer_keys(subnet, path)
+    keys: list[Any] = [frontend]
+    for layer, modules in layers:
+        first = tuple(item for item in modules if item[0] in first_half)
+        second = tuple(item for item in modules if item[0] not in first_half)
+        keys += [(layer, first), (layer, second)]
+    return tuple(keys)
+
+
 @dataclass
 class _Room:
     """The hidden states of one batch.
@@ -41,8 +58,8 @@ class _Room:
         size: bytes that the states may take.
         left: bytes that are still free.
         lens: frames of every utterance, the same in all states.
-        hidden: a prefix of the keys of a subnet -> the (N, T, C) state after the last of these layers. When memory is
-            needed, states are dropped in this order.
+        hidden: a prefix of the keys of a subnet -> the (N, T, C) state after the last of these halves of layers. When
+            memory is needed, states are dropped in this order.
     """
 
     size: int
@@ -110,7 +127,7 @@ class PrefixCache:
         encoder = model.encoder
         path = encoder.path_of(subnet)
         # A stand-alone model numbers its layers from 0; only the subnet's own path names those of the supernet.
-        keys = layer_keys(name, path if name.path is None else name.path)
+        keys = half_keys(name, path if name.path is None else name.path, encoder.first_half)
         room = self._rooms.get(number)
         known = 0
         start: Tensor | None = None
@@ -118,25 +135,30 @@ class PrefixCache:
             known, start = room.deepest(keys)
         if room is None or start is None:
             embedded = encoder.embed(model.normalize(batch.x), batch.x_lens, subnet)
-            room = self._room(number, embedded, encoder.num_layers)
+            room = self._room(number, embedded, 1 + 2 * encoder.num_layers)
             if room is None:
                 # No memory is left for this batch: nothing is kept.
                 return encoder.run_layers(embedded, path, subnet)
             known = 1
             start = embedded.out
             room.keep(keys[:1], [start])
-        # The first key is that of the front end, so ``known`` keys stand for ``known - 1`` layers.
-        rest = path[known - 1 :]
-        # Every layer that runs is tapped, because its output is a state that later subnets may begin with.
-        output = encoder.run_layers(EncoderOutput(start, room.lens), rest, subnet, rest)
-        room.keep(keys, [output.taps[layer] for layer in rest])
-        return EncoderOutput(output.out, room.lens)
+        run = encoder.half_runner(EncoderOutput(start, room.lens), subnet or MAX)
+        halves = [(layer, half) for layer in path for half in (0, 1)]
+        out = start
+        states = []
+        # The first key is that of the front end, so ``known`` keys stand for ``known - 1`` halves.
+        for layer, half in halves[known - 1 :]:
+            out = run(layer, half, out)
+            # Later subnets may begin with any of them.
+            states.append(out)
+        room.keep(keys, states)
+        return EncoderOutput(out, room.lens)
 
-    def _room(self, number: int, embedded: EncoderOutput, num_layers: int) -> _Room | None:
+    def _room(self, number: int, embedded: EncoderOutput, num_states: int) -> _Room | None:
         """Return the memory of a batch; None if too little is left for the states of one subnet."""
         if number not in self._rooms:
             # All states have the shape of the front end's output.
-            needed = (1 + num_layers) * num_bytes(embedded.out)
+            needed = num_states * num_bytes(embedded.out)
             size = min(max(self._equal_part, needed), self._left)
             if size >= needed:
                 self._rooms[number] = _Room(size, left=size, lens=embedded.lens)

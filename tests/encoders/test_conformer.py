@@ -15,6 +15,7 @@ from tests.encoders.kit import (
     assert_extraction_is_exact,
     assert_padding_has_no_effect,
     assert_parts_equal_the_whole,
+    assert_the_first_half_depends_on_its_own_units,
     assert_units_can_be_chosen,
 )
 from tests.tiny import ENCODER, WIDTHS, encoder_config, features, model_config, randomize
@@ -106,3 +107,4 @@ def test_unit_groups_name_everything_that_can_be_chosen() -> None:
     groups = encoder.unit_groups()
     assert groups["0.ffn1"] == 32 and groups["2.heads"] == 4 and groups["1.conv"] == 16 and len(groups) == 12
     assert_units_can_be_chosen(encoder)
+    assert_the_first_half_depends_on_its_own_units(encoder)

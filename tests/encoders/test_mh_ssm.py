@@ -31,6 +31,7 @@ from tests.encoders.kit import (
     assert_extraction_is_exact,
     assert_padding_has_no_effect,
     assert_parts_equal_the_whole,
+    assert_the_first_half_depends_on_its_own_units,
     assert_units_can_be_chosen,
 )
 from tests.tiny import MODEL, encoder_config, features, randomize
@@ -272,6 +273,7 @@ def test_unit_groups_name_everything_that_can_be_chosen() -> None:
     encoder = mh_ssm()
     assert encoder.unit_groups() == {"0.ffn": 32, "1.ffn": 32, "2.ffn": 32}
     assert_units_can_be_chosen(encoder)
+    assert_the_first_half_depends_on_its_own_units(encoder)
 
 
 def test_impossible_width_is_an_error() -> None:
