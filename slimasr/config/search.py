@@ -65,6 +65,11 @@ class SearchSection(Section):
     """Whether the evaluation of a subnet stops once it can neither reach the Pareto front nor become a parent; the
     exhaustive search ignores it."""
 
+    halving: bool = False
+    """Whether the evaluation of a subnet also stops after a part of the dev set (of ``decoding.batch_seconds``) on
+    which most subnets of nearly its cost are better; the search takes less time, but it may miss subnets of the Pareto
+    front; the exhaustive search ignores it."""
+
     cache_megabytes: Natural = 1024
     """Memory of each worker in megabytes (1e6 bytes) for hidden states that subnets with equal first layers share;
     0 = none."""

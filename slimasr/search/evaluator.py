@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,6 +85,8 @@ class Evaluator:
         self._prepare = prepare(model, config.search)
         # Word errors of all subnets so far, batch by batch.
         self._errors = [0] * len(self.batches)
+        # The same by subnet, for the batches on which it was evaluated.
+        self._errors_of: dict[Subnet, dict[int, int]] = {}
         # Predictor outputs by batch: subnets share the predictor.
         self._predicted: dict[int, Tensor] = {}
 
@@ -93,24 +95,29 @@ class Evaluator:
         return layer_keys(subnet, self.model.encoder.path_of(subnet))
 
     @torch.inference_mode()
-    def evaluate(self, subnet: Subnet, threshold: float = math.inf) -> Outcome:
+    def evaluate(self, subnet: Subnet, threshold: float = math.inf, rivals: Sequence[Subnet] = ()) -> Outcome:
         """Measure one subnet, as far as it matters.
 
         Args:
             subnet: the subnet to measure.
             threshold: number of word errors; an evaluation that finds more is stopped early, without a loss.
+            rivals: an evaluation is also stopped when more than half of these subnets made fewer errors in what was
+                decoded so far. Those that this evaluator has not evaluated there count as if they made more.
         """
         start = time.perf_counter()
         prepared = self._prepare(subnet)
         errors = 0
+        # Batch number -> word errors
+        found: dict[int, int] = {}
+        self._errors_of[subnet] = found
         # Batches that were hard for other subnets reach the threshold soonest.
         hardest_first = sorted(range(len(self.batches)), key=lambda number: -self._errors[number])
         for group in self._groups(hardest_first):
             for number, utterances in zip(group, self._decode(group, prepared), strict=True):
-                found = sum(map(word_errors, utterances))
-                self._errors[number] += found
-                errors += found
-            if errors > threshold:
+                found[number] = sum(map(word_errors, utterances))
+                self._errors[number] += found[number]
+                errors += found[number]
+            if errors > threshold or self._in_worse_half(found, rivals):
                 seconds = time.perf_counter() - start
                 return Outcome(errors, self.words, None, stopped=True, seconds=seconds)
         loss = self._loss(prepared)
@@ -126,6 +133,15 @@ class Evaluator:
             for found in self._decode(group, prepared):
                 utterances += found
         return Quality(score(utterances), self._loss(prepared))
+
+    def _in_worse_half(self, found: Mapping[int, int], rivals: Sequence[Subnet]) -> bool:
+        """Return whether most rivals made fewer errors on these batches (number -> errors), some of which are left."""
+        if len(found) == len(self.batches):
+            return False
+        known = [self._errors_of[rival] for rival in rivals if rival in self._errors_of]
+        errors = [sum(rival[number] for number in found) for rival in known if rival.keys() >= found.keys()]
+        better = sum(e < sum(found.values()) for e in errors)
+        return 2 * better > len(rivals) > 0
 
     def _groups(self, numbers: Sequence[int]) -> list[list[int]]:
         """Divide the batches with these numbers into groups that are decoded together, in the same order."""

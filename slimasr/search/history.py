@@ -13,6 +13,11 @@ from typing import Any, Literal
 from slimasr.supernet.front import Limits, Measurement
 from slimasr.supernet.subnet import Subnet
 
+MOST_RIVALS = 16
+"""Successive halving compares a subnet with so many others."""
+FEWEST_RIVALS = 4
+"""It compares with no fewer others."""
+
 State = Literal["running", "measured", "stopped"]
 
 
@@ -149,6 +154,21 @@ def error_threshold(history: History, costs: Mapping[str, float], cost: str, buc
     index = buckets.index(costs)
     # The subnet is hopeless only if it can be neither on the front nor a parent, so the larger threshold counts.
     return max(threshold, _fewest_errors(c for c in measured if buckets.index(c.costs) == index))
+
+
+def rivals_of(history: History, costs: Mapping[str, float], cost: str) -> list[Subnet]:
+    """Return the subnets with which successive halving compares one: of those that cost no more, the most expensive.
+
+    The list is empty if there are too few of them. So the smallest subnets are always evaluated on the whole set.
+
+    Args:
+        history: what has been measured or stopped early.
+        costs: cost name -> value, of the subnet to be evaluated.
+        cost: the cost of the Pareto front.
+    """
+    cheaper = [c for c in history.finished if cost in c.costs and c.costs[cost] <= costs[cost]]
+    nearest = sorted(cheaper, key=lambda c: -c.costs[cost])[:MOST_RIVALS]
+    return [candidate.subnet for candidate in nearest] if len(nearest) >= FEWEST_RIVALS else []
 
 
 def _fewest_errors(candidates: Iterable[Candidate]) -> float:

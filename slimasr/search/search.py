@@ -23,7 +23,7 @@ from slimasr.search.database import Database, default_url
 from slimasr.search.evaluator import Evaluator
 from slimasr.search.feasible import Feasible, describe_space
 from slimasr.search.generators import Generator, Proposal, build_generator
-from slimasr.search.history import Candidate, History, error_threshold
+from slimasr.search.history import Candidate, History, error_threshold, rivals_of
 from slimasr.search.prefix import layer_keys
 from slimasr.search.study import Outcome, Study
 from slimasr.supernet.front import Limits
@@ -144,6 +144,8 @@ class Search:
             "content of the dev set": dev_data,
             "cost": config.search.cost,
             "search.int8": config.search.int8,
+            # None stands for no halving. A subnet that was stopped by it could be on the front.
+            "search.halving": config.search.halving or None,
             # Limits on counted costs only restrict what is proposed; this one decides what is not evaluated.
             "search.limits.rtf": config.search.limits.get("rtf"),
             "decoding.max_symbols_per_frame": config.decoding.max_symbols_per_frame,
@@ -257,12 +259,15 @@ class Search:
         if not self.feasible.limits.allow(costs):
             return Outcome(0, evaluator.words, None, stopped=True, seconds=0.0, costs=measured)
         threshold = float("inf")
+        rivals: list[Subnet] = []
         # An exhaustive search is to know the WER of every subnet, so it stops none early.
         if config.stop_early and config.kind != "exhaustive":
             # Only subnets that could be chosen may rule out another one.
             within = history.within(self.feasible.limits)
             threshold = error_threshold(within, costs, config.cost, generator.buckets)
-        return replace(evaluator.evaluate(candidate.subnet, threshold), costs=measured)
+        if config.halving and config.kind != "exhaustive":
+            rivals = rivals_of(history, costs, config.cost)
+        return replace(evaluator.evaluate(candidate.subnet, threshold, rivals), costs=measured)
 
     def _measured_costs(self, subnet: Subnet) -> Mapping[str, float]:
         """Measure time and memory if time is the cost or is limited; else the finalists are measured at the end."""

@@ -238,7 +238,7 @@ def test_no_type_shows_python() -> None:
         ("data.options.an4", {"data.options, corpus: an4"}, 0),
         ("data.options.num_train", {"data.options, corpus: digits"}, 1),
         ("data.options.digits", {"data.options, corpus: digits"}, 5),
-        ("search.nsga2", {"search, all kinds", "search, kind: nsga2"}, 14),
+        ("search.nsga2", {"search, all kinds", "search, kind: nsga2"}, 15),
         ("search.nsga2.cost", {"search, all kinds"}, 1),
         ("training.schedule.cosine", {find_parts("training.schedule.linear")[0].title}, 4),
         ("method.phases.3.epoch", {"method.phases.N"}, 1),

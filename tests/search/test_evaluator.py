@@ -199,6 +199,37 @@ def test_hopeless_subnets_are_given_up_and_the_front_stays(opened: Experiment, b
     assert stopped > 10
 
 
+def test_halving_stops_what_most_rivals_beat_on_the_batches_so_far(opened: Experiment, batches: list[Batch]) -> None:
+    """Against a plain loop over the errors of every batch; the rivals of a subnet are the six before it."""
+    opened = replace(opened, model=randomize(deepcopy(opened.model), seed=3))
+    decoding = opened.config.decoding.model_copy(update={"batch_seconds": 1.8})
+    config = opened.config.model_copy(update={"decoding": decoding})
+    measured = Evaluator(opened.model, opened.tokenizer, batches, config)
+    total = [0] * len(batches)
+    done: list[tuple[Subnet, dict[int, int]]] = []
+    stopped = 0
+    for subnet in dict.fromkeys(some_subnets(opened, 40)):
+        rivals = done[-6:]
+        own: dict[int, int] = {}
+        expected = False
+        for number in sorted(range(len(batches)), key=lambda n: -total[n]):
+            own[number] = plain_errors(opened, subnet, [batches[number]])
+            beaten = 0
+            for _, rival in rivals:
+                beaten += set(own) <= set(rival) and sum(rival[n] for n in own) < sum(own.values())
+            expected = len(own) < len(batches) and beaten > len(rivals) / 2
+            if expected:
+                break
+        for number, errors in own.items():
+            total[number] += errors
+        done.append((subnet, own))
+        outcome = measured.evaluate(subnet, rivals=[rival for rival, _ in rivals])
+        assert (outcome.stopped, outcome.errors) == (expected, sum(own.values()))
+        assert (outcome.dev_loss is None) is expected
+        stopped += expected
+    assert 3 <= stopped <= 30
+
+
 @pytest.mark.parametrize("seconds", [1.8, 4.0, 200.0])
 def test_batches_with_many_errors_come_first_and_many_at_once(
     opened: Experiment, batches: list[Batch], seconds: float

@@ -11,8 +11,8 @@ import pytest
 from slimasr.config.search import EvolutionSearchConfig, ExhaustiveSearchConfig, Nsga2SearchConfig, RandomSearchConfig
 from slimasr.errors import UserError
 from slimasr.search.feasible import Feasible
-from slimasr.search.generators import Evolution, Generator, build_generator, next_in_gaps
-from slimasr.search.history import Candidate, History, error_threshold
+from slimasr.search.generators import Evolution, Generator, Proposal, build_generator, next_in_gaps
+from slimasr.search.history import Candidate, History, error_threshold, rivals_of
 from slimasr.search.nsga2 import GENERATION, Nsga2
 from slimasr.search.prefix import layer_keys
 from slimasr.supernet.front import Limits, find_front
@@ -218,6 +218,19 @@ def test_nsga2_goes_on_from_what_the_study_holds() -> None:
     # Later generations breed from the earlier ones' marks.
     generations = [mark for c in first + rest for mark in (c.marks or {}).values() if isinstance(mark, int)]
     assert max(generations) >= 1
+
+
+def test_rivals_cost_no_more_and_nearly_as_much() -> None:
+    rng = random.Random(2)
+    found = [measured(Proposal(subnet)) for subnet in rng.sample(list(SPACE), 40)]
+    history = History(found)
+    for candidate in found:
+        cheaper = sorted(c.costs["params"] for c in found if c.costs["params"] <= candidate.costs["params"])
+        rivals = [count(subnet)["params"] for subnet in rivals_of(history, candidate.costs, "params")]
+        assert sorted(rivals) == (cheaper[-16:] if len(cheaper) >= 4 else [])
+    # What is still being evaluated has made no errors yet.
+    running = History(replace(c, state="running") for c in found)
+    assert rivals_of(running, count(SPACE.max), "params") == []
 
 
 def test_exhaustive_search_of_a_huge_space_is_refused() -> None:
