@@ -15,6 +15,7 @@ from slimasr.cli.common import (
     ExpArgument,
     above_zero,
     entry,
+    one_thread,
     opened,
     print_notes,
     progress,
@@ -59,6 +60,7 @@ def run(
         from slimasr.experiment.subnets import find_subnet
         from slimasr.locking import folder_lock
 
+    one_thread()
     # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     experiment = opened(Experiment.open(exp, checkpoint))

@@ -11,6 +11,7 @@ import functools
 import gc
 import io
 import math
+import os
 import sys
 import time
 import traceback
@@ -214,6 +215,18 @@ def opened(experiment: Experiment) -> Experiment:
     """Return the experiment; print to stderr what could not be verified about it."""
     print_notes(experiment.notes)
     return experiment
+
+
+def one_thread() -> None:
+    """Compute with one thread in this process, unless the user's ``OMP_NUM_THREADS`` says otherwise.
+
+    The commands of later stages work on many small pieces, for which further threads are of little use. They wait for
+    each other in a busy loop, and slow the command down when another program needs the processor.
+    """
+    if not os.environ.get("OMP_NUM_THREADS"):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def print_notes(notes: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ from slimasr.cli.common import (
     DebugOption,
     ExpArgument,
     entry,
+    one_thread,
     opened,
     print_notes,
     progress,
@@ -78,6 +79,7 @@ def run(
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import find_subnets
 
+    one_thread()
     # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
     experiment = opened(Experiment.open(exp, checkpoint))

@@ -15,6 +15,7 @@ from slimasr.cli.common import (
     DebugOption,
     SetOption,
     entry,
+    one_thread,
     print_notes,
     progress,
     quick_imports,
@@ -42,6 +43,8 @@ def run(
         from slimasr.data.features import compute_features, feature_notes
 
     recipe = load_config(config, overrides or ())
+    # Each of the processes has one thread, also if this is the only one.
+    one_thread()
     counts = compute_features(recipe, data, num_jobs, progress)
     for name, count in counts.items():
         typer.echo(f"{name}: {count} cuts")

@@ -17,6 +17,7 @@ from slimasr.cli.common import (
     MaxParams,
     MaxRtf,
     entry,
+    one_thread,
     opened,
     print_notes,
     progress,
@@ -52,7 +53,7 @@ WorkersOption = Annotated[
         metavar="NUMBER",
         min=1,
         max=1024,
-        help="Number of single-threaded worker processes; 1 evaluates in this process with all threads.",
+        help="Number of single-threaded worker processes; 1 evaluates in this process, with one thread too.",
     ),
 ]
 StorageOption = Annotated[
@@ -91,6 +92,7 @@ def run(
         from slimasr.search.stage import run_search
         from slimasr.supernet.front import Limits
 
+    one_thread()
     job = Job(exp, data, tuple(overrides or ()), storage, debug)
     if slices is not None:
         _slices(job, _widths(slices))

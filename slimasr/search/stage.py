@@ -62,7 +62,7 @@ def run_search(
 
     Args:
         job: the experiment, its data and the study.
-        workers: number of single-threaded worker processes; 1 = this process with all its threads.
+        workers: number of single-threaded worker processes; 1 = this process.
         limits: upper bounds on the costs of the best subnet, in addition to ``search.limits``.
         progress: shows how many candidates were evaluated, and how many finalists.
         notes: receives what could not be verified and what is unusual about the dev set, before the search begins.

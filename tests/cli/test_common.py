@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from slimasr.cli import common
+from slimasr.cli import align, common, decode, features, search
 from slimasr.cli.common import DebugOption, ExpArgument, SetOption, command_app, progress
 from slimasr.errors import UserError
+from tests.recipes.conftest import EGS
 
 
 class _Model(BaseModel):
@@ -147,3 +150,22 @@ def test_imports_run_without_garbage_collection_once() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("named", "expected"), [("", 1), ("2", 2)])
+@pytest.mark.parametrize("command", [align, decode, search, features])
+def test_later_stages_use_one_thread_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: ModuleType, named: str, expected: int
+) -> None:
+    """The number is set before anything is read; there is nothing to read here."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", named)
+    recipe = EGS / "digits" / "conf" / "slimmable.yaml"
+    place = ["--config", str(recipe)] if command is features else [str(tmp_path / "exp")]
+    try:
+        torch.set_num_threads(2)
+        done = CliRunner().invoke(command_app(command.run), [*place, "--data", str(tmp_path)])
+        assert done.exit_code == 1
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
