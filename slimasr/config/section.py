@@ -11,9 +11,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, PlainValidator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 if TYPE_CHECKING:
@@ -125,6 +125,19 @@ Rate = Annotated[float, Bounds(0.0, 1.0, below=True)]
 PositiveFloat = Annotated[float, Bounds(0.0, above=True)]
 NonNegativeFloat = Annotated[float, Bounds(0.0)]
 MelBins = Annotated[int, Bounds(1, 1000)]
+
+
+def _auto_or_threads(value: Any) -> int | str:
+    """Return the value if it is ``auto`` or a number of threads; one message names both."""
+    if value == "auto":
+        return "auto"
+    try:
+        return int(Bounds(1, 1024).check(value, whole=True))
+    except PydanticCustomError as error:
+        raise PydanticCustomError(error.type, f"{error.message()}, or auto") from None
+
+
+AutoThreads = Annotated[Threads | Literal["auto"], PlainValidator(_auto_or_threads)]
 
 
 def _not_empty(value: Any) -> Any:

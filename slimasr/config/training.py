@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from slimasr.config.section import (
+    AutoThreads,
     Fraction,
     Natural,
     NonNegativeFloat,
@@ -15,7 +16,6 @@ from slimasr.config.section import (
     PositiveFraction,
     Rate,
     Section,
-    Threads,
 )
 
 
@@ -229,8 +229,9 @@ class TrainingConfig(Section):
     scan_worst_batches: bool = True
     """Whether the largest batches are tried at the beginning, so that a lack of memory shows at once."""
 
-    num_threads: Threads | None = None
-    """Processor threads of each training process; null = PyTorch's choice."""
+    num_threads: AutoThreads | None = "auto"
+    """Processor threads of each training process; null = PyTorch's choice; auto = the fastest of 1, 2, 4 and so on, as
+    timed at the beginning, unless more threads gain little, so that the rounding of two runs may differ."""
 
     energy: bool = False
     """Whether training reads the machine's energy meters and counts processor and GPU time (extra ``energy``)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from slimasr.config.schema import Config
 from slimasr.config.training import OptimizerConfig, ScheduleConfig
 from slimasr.data.batch import Batch
-from slimasr.methods.sharing import SharedEncoder, SharedPredictor
+from slimasr.methods.sharing import Backward, SharedEncoder, SharedPredictor
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.supernet.space import SearchSpace
@@ -258,7 +258,7 @@ class Method(nn.Module, ABC):
         batch: Batch,
         context: StepContext,
         normalizer: float,
-        backward: Callable[[Tensor], None],
+        backward: Backward,
     ) -> StepReport:
         """Run the step's passes, each one forward and one backward, so that memory holds one graph at a time.
 
@@ -270,7 +270,7 @@ class Method(nn.Module, ABC):
             batch: this process's batch, on its device.
             context: the position of the run.
             normalizer: sum of `normalizer` over all processes and accumulated batches.
-            backward: accumulates the gradient of a loss, scaled for mixed precision.
+            backward: accumulates the gradient of a loss, scaled for mixed precision, or of shared tensors.
         """
         plan = self.plan(batch, context)
         encoder = self._shared_encoder(objective, batch, plan) if self.share_encoder else None
@@ -299,7 +299,7 @@ class Method(nn.Module, ABC):
         # The passes have gathered their gradients in the leaves of the shared tensors, which go on from there.
         for shared in (encoder, predictor):
             if shared is not None:
-                shared.backward()
+                shared.backward(backward)
         return report.read()
 
     def forward_pass(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from slimasr.data.batch import Batch
@@ -12,6 +12,13 @@ from slimasr.encoders.base import EncoderOutput
 from slimasr.objective.objective import Objective
 from slimasr.objective.teaching import row_index
 from slimasr.supernet.subnet import Subnet
+
+
+class Backward(Protocol):
+    """Accumulates gradients, as `torch.autograd.backward` does; the trainer's also scales them for mixed precision."""
+
+    def __call__(self, tensors: Tensor | Sequence[Tensor], grads: Sequence[Tensor] | None = None, /) -> None:
+        """Propagate the gradient of a loss, or the known gradients of some tensors, to the leaves."""
 
 
 class SharedTensors:
@@ -26,7 +33,7 @@ class SharedTensors:
         # A leaf has the tensor's memory but no graph: the backward pass of a pass ends here.
         self.leaves = [tensor.detach().requires_grad_() for tensor in tensors]
 
-    def backward(self) -> None:
+    def backward(self, backward: Backward) -> None:
         """Propagate the gathered gradients into the computation of the tensors."""
         # Not every pass reads every tensor.
         pairs = zip(self.tensors, self.leaves, strict=True)
@@ -34,9 +41,7 @@ class SharedTensors:
         if not used:
             return
         tensors, grads = zip(*used, strict=True)
-        # Backward operations take their types from the forward ones; autocast must not change them.
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            torch.autograd.backward(tensors, grads)
+        backward(tensors, grads)
 
 
 class SharedPredictor(SharedTensors):

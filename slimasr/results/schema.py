@@ -247,6 +247,16 @@ class RunFacts(Entry):
     train_minutes: Number | None = None
     """Wall time of the training in minutes, over all resumes. Absent until the training is complete."""
 
+    train_threads: Whole | None = None
+    """Processor threads of each training process. Absent until the training is complete, and in files of older
+    versions."""
+
+    train_seconds: Mapping[str, Number] = {}
+    """The same time in seconds by part, of the main process: `data`, `forward`, `backward`, `optimiser` (with checks of
+    the gradients), `validation`, `checkpoint`, and `rest`, which is everything else. On a GPU, the part that needs a
+    result gets the time of the work queued before it. Absent until the training is complete, and in files of older
+    versions."""
+
     energy: Mapping[str, EnergyEntry] = {}
     """What `train` and `search` took, by stage; absent unless `training.energy` or `search.energy` asked for it."""
 

@@ -34,11 +34,13 @@ class RunState:
         num_batches: batches of the running epoch, per process, without those of its ``parts``; 0 in checkpoints of
             earlier versions, which do not hold it.
         world_size: number of processes; 0 in checkpoints of earlier versions.
+        num_threads: processor threads of each process; None until they are chosen, and in checkpoints of earlier
+            versions.
         parts: earlier parts of the running epoch, trained by another number of processes or on other data.
         origin: planned steps (`slimasr.training.plan`) done before the first of the ``num_batches``.
         step: optimiser steps done, including skipped ones.
         lr: learning rate of the last step.
-        seconds: time spent training, over all resumes.
+        seconds: time spent training by part (`slimasr.training.timing`), over all resumes.
         energy: energy used for training (`slimasr.energy.EnergyReading`), None if it is not measured.
         sums, units: training losses of the running epoch by name, and the tokens or nodes over which they were summed.
         nonfinite: steps of the whole run that were skipped because of a non-finite loss or gradient.
@@ -51,11 +53,12 @@ class RunState:
     batch: int = 0
     num_batches: int = 0
     world_size: int = 0
+    num_threads: int | None = None
     parts: list[EpochPart] = field(default_factory=list)
     origin: float = 0.0
     step: int = 0
     lr: float = 0.0
-    seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
     energy: EnergyReading | None = None
     sums: dict[str, float] = field(default_factory=dict)
     units: dict[str, float] = field(default_factory=dict)
@@ -71,7 +74,21 @@ class RunState:
         parts = [EpochPart(**part) for part in content.get("parts", [])]
         stored = content.get("energy")
         energy = None if stored is None else EnergyReading(**stored)
-        return cls(**{**content, "parts": parts, "energy": energy})
+        # Earlier versions wrote the total alone.
+        seconds = content.get("seconds", {})
+        if not isinstance(seconds, Mapping):
+            seconds = {"rest": seconds}
+        return cls(**{**content, "parts": parts, "energy": energy, "seconds": dict(seconds)})
+
+    def add_seconds(self, spent: Mapping[str, float]) -> None:
+        """Add time spent training, by part."""
+        for part, seconds in spent.items():
+            self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+
+    @property
+    def minutes(self) -> float:
+        """Minutes spent training, over all resumes."""
+        return sum(self.seconds.values()) / 60.0
 
     @property
     def mid_epoch(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 from slimasr.errors import UserError
+from slimasr.experiment.folder import LOCK_FILE
 from slimasr.locking import Lock, folder_lock
 
 CPU = torch.device("cpu")
@@ -104,6 +105,11 @@ def locked_by_main(path: Path, purpose: str, advice: str, world: World) -> Itera
         if refusal is not None:
             raise UserError(refusal)
         yield lock
+
+
+def lock_experiment(exp: Path, world: World) -> AbstractContextManager[Lock | None]:
+    """Keep other trainings out of the folder; as `locked_by_main`."""
+    return locked_by_main(exp / LOCK_FILE, "slimasr-train", "wait until it has ended, or choose another --exp", world)
 
 
 def reduce_gradients(parameters: Sequence[nn.Parameter], failures: int, world: World) -> int:

@@ -1,4 +1,4 @@
-"""The start of a run's record: its configuration and data, and the check that a resumed run matches them."""
+"""The record of a run: its configuration and data, the check that a resumed run matches them, and its last facts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from slimasr.experiment.folder import DATA_FILE
 from slimasr.experiment.record import write_record
 from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.results.schema import Results
+from slimasr.training.checkpoint import RunState
 from slimasr.training.distributed import World
 
 DAMAGED = "restore it, or choose another --exp"
@@ -43,13 +44,13 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Results, world: W
     resumed = stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("*.pt")))
     if resumed:
         before = load_config(stored)
-        difference = first_difference(with_validation_size(before, config), config)
+        difference = first_difference(with_changeable_keys(before, config), config)
         if difference is not None:
             raise UserError(
                 f"{stored} differs from the configuration given: {difference}; "
                 "give the same one to resume this run, or another --exp"
             )
-        # Only `decoding.batch_seconds` can differ here; the record takes the new value.
+        # Only changeable keys can differ here; the record takes the new values.
         if before != config and world.is_main:
             save_config(config, stored)
     elif not lang.exists():
@@ -61,13 +62,15 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Results, world: W
     return resumed
 
 
-def with_validation_size(config: Config, other: Config) -> Config:
-    """Return a configuration with the ``decoding.batch_seconds`` of another one.
+def with_changeable_keys(config: Config, other: Config) -> Config:
+    """Return a configuration with the ``decoding.batch_seconds`` and ``training.num_threads`` of another one.
 
-    The key does not affect results, and a run whose validation does not fit into memory must be able to lower it.
+    The keys affect results by no more than rounding. A run whose validation does not fit into memory must be able to
+    lower the first, and one that continues on a machine with fewer free processors the second.
     """
     decoding = config.decoding.model_copy(update={"batch_seconds": other.decoding.batch_seconds})
-    return config.model_copy(update={"decoding": decoding})
+    training = config.training.model_copy(update={"num_threads": other.training.num_threads})
+    return config.model_copy(update={"decoding": decoding, "training": training})
 
 
 def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -> DataIdentity:
@@ -133,3 +136,18 @@ def check_resumed_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, *, ac
     accepted = [*record.get("accepted", ()), {"changes": changes, "before": record["data"]}]
     write_json_atomic(path, {**record, "data": now.to_dict(), "accepted": accepted})
     return [f"the data have changed since this run began, as accepted: {', '.join(changes)}"]
+
+
+def final_facts(state: RunState) -> Results:
+    """Return what results.json gets when the run is complete."""
+    facts = Results(
+        epochs=state.epoch,
+        steps=state.step,
+        train_minutes=round(state.minutes, 3),
+        train_threads=state.num_threads,
+        train_seconds={part: round(seconds, 3) for part, seconds in state.seconds.items()},
+        nonfinite_steps=state.nonfinite,
+    )
+    if state.energy is None:
+        return facts
+    return facts.model_copy(update={"energy": {"train": state.energy.to_entry()}})

@@ -28,6 +28,7 @@ from slimasr.training.scaled_adam import ScaledAdam
 from slimasr.training.schedule import learning_rate_scale
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.spec_augment import spec_augment
+from slimasr.training.timing import Clock
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -62,12 +63,14 @@ class Stepper:
         config: TrainingConfig,
         seed: int,
         world: World,
+        clock: Clock | None = None,
     ) -> None:
         self.objective = objective
         self.method = method
         self.config = config
         self.seed = seed
         self.world = world
+        self.clock = clock or Clock()
         # Trainable parameters by name: those of the model, and those that belong to the method.
         self.weights = {n: p for n, p in objective.named_parameters() if p.requires_grad}
         self.own = {f"method.{n}": p for n, p in method.named_parameters() if p.requires_grad}
@@ -94,6 +97,18 @@ class Stepper:
         before = BufferSnapshot(self.objective, self.method)
         lr = self.set_rate(context)
         report = self.gradients(batches, context)
+        with self.clock.part("optimiser"):
+            return self.apply(report, before, lr, context)
+
+    def apply(self, report: StepReport, before: BufferSnapshot, lr: float, context: StepContext) -> StepResult:
+        """Update the weights from the gradients, or skip the step if any loss or gradient is non-finite.
+
+        Args:
+            report: losses of the step.
+            before: buffers before the step.
+            lr: learning rate of the step.
+            context: the position of the run.
+        """
         everything = {**self.weights, **self.own}
         failures = reduce_gradients(list(everything.values()), len(report.nonfinite), self.world)
         fill_missing_gradients(everything, keep=self.norms)
@@ -120,8 +135,9 @@ class Stepper:
         normalizer = self.world.sum(sum(self.method.normalizer(batch) for batch in batches))
         total = StepReport()
         for index, batch in enumerate(batches):
-            prepared = self.prepare(batch, index, context)
-            with self.autocast(enabled=self.config.precision != "float32"):
+            with self.clock.part("data"):
+                prepared = self.prepare(batch, index, context)
+            with self.autocast(enabled=self.config.precision != "float32"), self.clock.part("forward"):
                 part = self.method.run(self.objective, prepared, context, normalizer, self.backward)
             # A method with a `run` of its own may have left figures on the device.
             add_report(total, part.read())
@@ -136,10 +152,16 @@ class Stepper:
         generator.manual_seed(derive_seed(self.seed, "spec_augment", context.step, self.world.rank, index))
         return spec_augment(batch, self.config.spec_augment, self.objective.model.feature_mean, generator)
 
-    def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of one pass, outside autocast: backward operations take their types from forward."""
-        with self.autocast(enabled=False):
-            self.scaler.scale(loss).backward()
+    def backward(self, tensors: Tensor | Sequence[Tensor], grads: Sequence[Tensor] | None = None) -> None:
+        """Accumulate gradients, outside autocast: backward operations take their types from forward.
+
+        Args:
+            tensors: the loss of a pass, or the shared tensors of several passes.
+            grads: gradients of the shared tensors, which are scaled as the losses were; None for a loss.
+        """
+        scaled = self.scaler.scale(tensors) if isinstance(tensors, Tensor) else tensors
+        with self.autocast(enabled=False), self.clock.part("backward"):
+            torch.autograd.backward(scaled, grads)
 
     def autocast(self, *, enabled: bool) -> torch.autocast:
         """Return the context of mixed precision for forward passes."""

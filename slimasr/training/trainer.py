@@ -9,7 +9,6 @@ import math
 import random
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -26,7 +25,6 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import check_tokenizer_of, load_weights
-from slimasr.experiment.folder import LOCK_FILE
 from slimasr.files import understanding
 from slimasr.locking import Lock
 from slimasr.methods import build_method, resolve_config
@@ -40,13 +38,16 @@ from slimasr.supernet.space import build_space
 from slimasr.training.average import RunningAverage, calibrate
 from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
-from slimasr.training.distributed import World, locked_by_main, process_group
-from slimasr.training.guards import explained_out_of_memory, note_nonfinite, untouched
+from slimasr.training.distributed import World, lock_experiment, process_group
+from slimasr.training.guards import explained_out_of_memory, note_nonfinite
 from slimasr.training.logs import RunLog
 from slimasr.training.plan import Course, passes_multiple
-from slimasr.training.record import begin_record, check_data, check_resumed_data, record_data
+from slimasr.training.record import begin_record, check_data, check_resumed_data, final_facts, record_data
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.step import Stepper, StepResult
+from slimasr.training.threads import choose_threads, set_threads
+from slimasr.training.timing import Clock, describe_seconds
+from slimasr.training.trials import repeated_trial, try_largest
 from slimasr.training.validation import dev_metric, validate
 
 
@@ -73,7 +74,7 @@ def train(
         UserError: an input is missing or unusable, or ``exp`` holds another configuration or a run on other data.
     """
     config, separate_of = resolve_config(config)
-    if config.training.num_threads is not None:
+    if isinstance(config.training.num_threads, int):
         torch.set_num_threads(config.training.num_threads)
     with process_group() as world, lock_experiment(exp, world) as lock:
         lang = DataFolder(data_dir).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
@@ -99,18 +100,11 @@ def train(
         model.set_feature_stats(*read_stats(config, data_dir))
         method = build_method(config, space)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)
-        if data.left_out:
-            log.say(f"note: {data.left_out}")
-        for note in data.notes:
+        for note in filter(None, (data.left_out, *data.notes)):
             log.say(f"note: {note}")
         gpus = world.size if world.device.type == "cuda" else 0
         with measure_energy(config.training.energy and world.is_main, gpus) as meter:
             Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter, lock).run()
-
-
-def lock_experiment(exp: Path, world: World) -> AbstractContextManager[Lock | None]:
-    """Keep other trainings out of the folder; as `locked_by_main`."""
-    return locked_by_main(exp / LOCK_FILE, "slimasr-train", "wait until it has ended, or choose another --exp", world)
 
 
 class Trainer:
@@ -147,15 +141,16 @@ class Trainer:
             raise UserError("the training sets hold no usable utterance; see bad_utterances.jsonl")
         self.course = Course(num_batches, config.training.accumulate, world.size)
         self.course.begin_epoch(self.state)
-        self.stepper = Stepper(objective, method, config.training, config.seed, world)
-        # When training time was last added up, and when the last checkpoint was written.
-        self.ticked = time.monotonic()
-        self.saved = self.ticked
+        self.clock = Clock()
+        self.stepper = Stepper(objective, method, config.training, config.seed, world, self.clock)
+        # When the last checkpoint was written.
+        self.saved = time.monotonic()
 
     def run(self) -> None:
         """Train to the end."""
         with understanding(self.exp / "checkpoints", "made by another version of slimasr? choose another --exp"):
             self.resume()
+        self.settle_threads()
         # An epoch without its validation has no log entry yet: the log ends with the epoch before.
         pending = self.state.unvalidated
         self.log.begin(self.state.epoch if pending is None else self.state.epoch - 1, self.state.step)
@@ -193,8 +188,13 @@ class Trainer:
         """Iterate over the batches of each step left in the epoch."""
         seed_all(derive_seed(self.config.seed, "epoch", epoch, self.world.rank))
         batches = self.data.train.train_batches(epoch, self.state.batch, self.state.parts)
-        while group := list(islice(batches, self.config.training.accumulate)):
+        while group := self.take(batches):
             yield group
+
+    def take(self, batches: Iterator[Batch]) -> list[Batch]:
+        """Return the batches of the next step, none at the end of the epoch."""
+        with self.clock.part("data"):
+            return list(islice(batches, self.config.training.accumulate))
 
     def context(self) -> StepContext:
         """Return the position of the run; its random numbers are the same on all processes."""
@@ -278,17 +278,25 @@ class Trainer:
         dev = self.progress(self.data.dev(), None, f"validation {epoch}")
         decoding = self.config.decoding
         tokenizer = self.data.tokenizer
-        return validate(self.objective, self.method, dev, tokenizer, decoding, self.context(), self.world)
+        with self.clock.part("validation"):
+            return validate(self.objective, self.method, dev, tokenizer, decoding, self.context(), self.world)
 
     def scan_worst_batches(self) -> None:
         """Run the largest batches forward and backward, so that a lack of memory shows now. This changes nothing."""
-        self.objective.train()
-        with untouched(self.objective, self.method):
-            for batch in self.data.train.worst_batches():
-                # There are 100 frames per second.
-                seconds = float(batch.x_lens.sum()) / 100
-                with explained_out_of_memory(f"largest batch ({len(batch)} utterances, {seconds:.0f} s)"):
-                    self.stepper.gradients([batch], self.context())
+        try_largest(self.stepper, self.data.train.worst_batches(), self.context())
+
+    def settle_threads(self) -> None:
+        """Set the number of processor threads: the recipe's, else that of the checkpoint, else the best one timed."""
+        state = self.state
+        named = self.config.training.num_threads
+        if named == "auto" and state.num_threads is None and self.world.device.type == "cpu":
+            batches = self.data.train.train_batches(state.epoch + 1, state.batch, state.parts)
+            trial = repeated_trial(self.stepper, batches, self.context())
+            steps = math.ceil(self.course.plan.total - self.course.position(state))
+            choice = choose_threads(trial, steps * self.config.training.accumulate, self.world)
+            self.log.say(f"training.num_threads: auto takes {choice}")
+            named = choice.threads
+        state.num_threads = set_threads(named, state.num_threads, self.log.say)
 
     def finish(self) -> None:
         """Average the weights, estimate the batch norms again, write final.pt: the run is complete."""
@@ -300,16 +308,10 @@ class Trainer:
             self.log.say("note: final losses are not finite: the training diverged; lower training.optimizer.lr")
         self.verify_lock()
         if self.world.is_main:
-            facts = Results(
-                epochs=self.state.epoch,
-                steps=self.state.step,
-                train_minutes=self.minutes(),
-                nonfinite_steps=self.state.nonfinite,
-            )
-            # The energy is read after `minutes`, which adds what was used since the last reading.
-            if self.state.energy is not None:
-                facts = facts.model_copy(update={"energy": {"train": self.state.energy.to_entry()}})
-            update_results(self.exp, facts)
+            # Time and energy since the last checkpoint count as well.
+            self.minutes()
+            update_results(self.exp, final_facts(self.state))
+            self.log.say(describe_seconds(self.state.seconds))
             self.save_weights(self.exp / "final.pt")
         self.world.barrier()
 
@@ -324,12 +326,10 @@ class Trainer:
 
     def minutes(self) -> float:
         """Return the minutes spent training, over all resumes; time and energy since the last call enter the state."""
-        now = time.monotonic()
         if self.meter is not None:
             self.state.energy = self.meter.read().after(self.state.energy)
-        self.state.seconds += now - self.ticked
-        self.ticked = now
-        return round(self.state.seconds / 60.0, 3)
+        self.state.add_seconds(self.clock.take())
+        return round(self.state.minutes, 3)
 
     def save(self) -> None:
         """Write a checkpoint, from which the run resumes as if never interrupted, and remove the oldest."""
@@ -348,8 +348,9 @@ class Trainer:
             **self.origin(),
             **self.stepper.state_dict(),
         }
-        save_checkpoint(folder / self.state.checkpoint_name, content)
-        prune_checkpoints(folder, self.config.training.keep_last)
+        with self.clock.part("checkpoint"):
+            save_checkpoint(folder / self.state.checkpoint_name, content)
+            prune_checkpoints(folder, self.config.training.keep_last)
 
     def verify_lock(self) -> None:
         """Stop if the folder belongs to another process by now, before anything is written into it."""
@@ -360,7 +361,8 @@ class Trainer:
         """Write the model alone, as later stages load it."""
         if self.world.is_main:
             place = {"epoch": self.state.epoch, "step": self.state.step}
-            save_checkpoint(path, {"model": self.objective.model.state_dict(), **self.origin(), **place})
+            with self.clock.part("checkpoint"):
+                save_checkpoint(path, {"model": self.objective.model.state_dict(), **self.origin(), **place})
 
     def origin(self) -> dict[str, str]:
         """Return digests of the tokenizer and the data to which the weights belong."""
@@ -376,6 +378,9 @@ class Trainer:
         load_weights(self.objective.model, saved["model"], folder)
         self.method.load_state_dict(saved["method"])
         self.state = RunState.of(saved["state"])
+        # The processors are shared by another number of processes, and sums are rounded differently anyway.
+        if self.state.world_size != self.world.size:
+            self.state.num_threads = None
         for note in self.course.resume(self.state, saved.get("plan"), self.data.train):
             self.log.say(note)
         # The checkpoint holds the main process's sums, which would otherwise count once per process.

@@ -204,7 +204,7 @@ def test_null_means_something() -> None:
         ("training.clip_norm", "number > 0"),
         ("training.optimizer", "section (kind: adamw | scaled_adam)"),
         ("training.optimizer.betas", "two fractions in [0, 1)"),
-        ("training.num_threads", "integer in [1, 1024] | null"),
+        ("training.num_threads", "integer in [1, 1024] | auto | null"),
         ("decoding.kind", "greedy | modified_beam"),
         ("data.train", "list of set names"),
         ("data.speeds", "list of numbers in [0.1, 10]"),

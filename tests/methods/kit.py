@@ -44,7 +44,7 @@ def context(epoch: int = 1) -> StepContext:
 def run(method: Method, target: Objective, data: Batch) -> StepReport:
     """One step's passes; gradients are those of this step alone."""
     target.zero_grad(set_to_none=True)
-    return method.run(target, data, context(), method.normalizer(data), lambda loss: loss.backward())
+    return method.run(target, data, context(), method.normalizer(data), torch.autograd.backward)
 
 
 def gradients(target: Objective) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import subprocess
 from pathlib import Path
 
@@ -29,6 +31,16 @@ def test_builds_at_every_size(path: Path) -> None:
     params = [model.count(subnet).params for subnet in subnets]
     assert params[0] == max(params) and params[-1] == min(params) < params[0]
     assert not small or params == sorted(set(params), reverse=True)
+
+
+@pytest.mark.parametrize("path", sorted(EGS.glob("*/results*.json")), ids=lambda path: f"{path.parts[-2]}-{path.stem}")
+def test_recipes_with_results_name_their_threads(path: Path) -> None:
+    """Otherwise two runs of a recipe could differ in rounding."""
+    commands = [run["command"] for run in json.loads(path.read_text(encoding="utf-8"))["experiments"].values()]
+    configs = {found for command in commands for found in re.findall(r"--config (\S+)", command)}
+    assert configs
+    for config in configs:
+        assert isinstance(load_config(path.parent / config).training.num_threads, int), config
 
 
 def test_names_are_unique_within_a_recipe() -> None:

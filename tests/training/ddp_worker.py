@@ -1,16 +1,18 @@
 """One process of a distributed run: ``torchrun -m tests.training.ddp_worker OUT``.
 
-Writes ``OUT/rank<n>.pt``: the gradient of the first step as reduced, and weights and statistics after an epoch. All in
-float64, where nothing but an error can tell two processes from one.
+Writes ``OUT/rank<n>.pt``: the gradient of the first step as reduced, weights and statistics after an epoch, and the
+choice of threads. All in float64, where nothing but an error can tell two processes from one.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import torch
 
+from slimasr.training import threads
 from slimasr.training.distributed import process_group, reduce_gradients
 from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
@@ -36,6 +38,10 @@ def main(out: Path) -> None:
         trainer = make_trainer(config, out / "exp", batches=batches, objective=objective, world=world)
         trainer.run_epoch()
         content = {"first": first, "failures": failures, "losses": losses, "dev": trainer.validate(1)}
+        # The processes see different times, and different numbers of processors.
+        threads.usable_processors = lambda: 8 + 8 * world.rank
+        choice = threads.choose_threads(lambda: time.sleep(0.002 * world.rank), 10_000, world)
+        content["choice"] = str(choice)
         torch.save({**content, "weights": trainer.objective.state_dict()}, out / f"rank{world.rank}.pt")
 
 

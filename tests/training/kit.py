@@ -53,6 +53,7 @@ def tiny_config(dropout: float = 0.1, training: dict[str, Any] | None = None, **
             "average_period": 2,
             "calibration_batches": 2,
             "scan_worst_batches": False,
+            "num_threads": 1,
             **(training or {}),
         },
     }

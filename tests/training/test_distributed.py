@@ -71,6 +71,13 @@ def test_an_epoch_ends_equal_on_all_processes_and_as_in_one(ranks: list[dict[str
     assert ranks[0]["dev"] == pytest.approx(trainer.validate(1), rel=1e-6)
 
 
+def test_all_processes_choose_the_same_threads(ranks: list[dict[str, Any]]) -> None:
+    """They agree on the times as well, which are those of the slowest process."""
+    first, second = (rank["choice"] for rank in ranks)
+    assert first == second
+    assert "s with 1," in first and "s with 4;" in first
+
+
 def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with process_group() as world:

@@ -18,6 +18,7 @@ from slimasr.methods.slimmable import Slimmable
 from slimasr.results.schema import Results
 from slimasr.supernet.space import WidthSpace
 from slimasr.training.distributed import World
+from slimasr.training.timing import PARTS
 from slimasr.training.trainer import Trainer, begin_record
 from tests.results.kit import results_json
 from tests.training.kit import TinyBatches, assert_equal, make_trainer, tiny_config, tiny_tokenizer
@@ -58,6 +59,7 @@ def assert_as_uninterrupted(whole: Path, exp: Path) -> None:
     results = [results_json(folder) for folder in (whole, exp)]
     for result in results:
         assert result.pop("train_minutes") > 0
+        assert result.pop("train_seconds").keys() == set(PARTS)
     assert results[0] == results[1]
 
 
@@ -173,17 +175,18 @@ def test_too_little_memory_names_utterances_and_what_to_lower(tmp_path: Path) ->
     assert load_checkpoint(tmp_path / "checkpoints" / "epoch-001.pt")["state"]["step"] == 6
 
 
-def test_decoding_batch_seconds_may_be_lowered_for_a_run_and_nothing_else(tmp_path: Path) -> None:
+def test_batches_of_decoding_and_threads_may_change_in_a_run_and_nothing_else(tmp_path: Path) -> None:
     config = tiny_config()
     lang, exp = tmp_path / "lang", tmp_path / "exp"
     lang.mkdir()
     begin_record(exp, config, lang, Results(), World())
     (exp / "checkpoints").mkdir()
     (exp / "checkpoints" / "epoch-001.pt").touch()
-    lowered = tiny_config(decoding={"batch_seconds": 20.0})
+    lowered = tiny_config(decoding={"batch_seconds": 20.0}, training={"num_threads": 2})
     begin_record(exp, lowered, lang, Results(), World())
     assert load_config(exp / "config.yaml") == lowered, "later stages need the smaller batches too"
-    other = tiny_config(decoding={"batch_seconds": 20.0, "max_symbols_per_frame": 3})
+    decoding = {"batch_seconds": 20.0, "max_symbols_per_frame": 3}
+    other = tiny_config(decoding=decoding, training={"num_threads": 2})
     with pytest.raises(UserError, match=r"decoding\.max_symbols_per_frame"):
         begin_record(exp, other, lang, Results(), World())
     assert load_config(exp / "config.yaml") == lowered

@@ -98,7 +98,7 @@ def test_a_stopped_run_goes_on_exactly_where_it_was(whole: Run, tmp_path: Path, 
     run(tmp_path)
     ends = [load_checkpoint(exp / "checkpoints" / "epoch-003.pt") for exp in (whole.exp, tmp_path)]
     for end in ends:
-        assert end["state"].pop("seconds") > 0
+        assert sum(end["state"].pop("seconds").values()) > 0
         assert len(end["optimizer"]["state"]["clipping"]["norms"]) == 4
     assert_equal(*ends)
     assert_equal(*(load_checkpoint(exp / "final.pt") for exp in (whole.exp, tmp_path)))
