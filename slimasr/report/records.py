@@ -103,6 +103,8 @@ class Run:
         search: how fast the search was, None if that is not known.
         rank_correlation: set -> Spearman's correlation of its WERs with dev's over the front, if it exists.
         energy: what the stages ``train`` and ``search`` took, if it was measured.
+        train_threads: processor threads of each training process, None if that is not known.
+        train_seconds: part of the training -> its wall time, empty if it was not kept.
     """
 
     name: str
@@ -127,6 +129,8 @@ class Run:
     int8_search: bool = False
     rank_correlation: Mapping[str, float] = field(default_factory=dict)
     energy: Mapping[str, EnergyReading] = field(default_factory=dict)
+    train_threads: int | None = None
+    train_seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_separate(self) -> bool:
@@ -273,6 +277,8 @@ def _run(name: str, entry: ReportedRun) -> Run:
         int8_search=entry.int8_search,
         rank_correlation=entry.rank_correlation,
         energy={stage: EnergyReading.of(used) for stage, used in entry.energy.items()},
+        train_threads=entry.train_threads,
+        train_seconds=entry.train_seconds,
     )
 
 

@@ -35,6 +35,7 @@ def all_tables(study: Study, claims: Claims = NO_CLAIMS) -> list[Table]:
         tables.search_table(study),
         tables.slice_table(study),
         tables.run_table(study),
+        tables.time_table(study),
     ]
 
 

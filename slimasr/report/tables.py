@@ -265,6 +265,26 @@ def _run_row(run: Run) -> tuple[str, ...]:
     )
 
 
+def time_table(study: Study) -> Table:
+    """Make the table of what the training time was spent on, for the runs that have kept it."""
+    runs = [run for run in study.runs if run.train_seconds]
+    # Each part once, in the order of the runs.
+    parts = list(dict.fromkeys(part for run in runs for part in run.train_seconds))
+    rows = [_time_row(run, parts) for run in runs]
+    note = "Percent of the wall time of training, over all resumes."
+    return Table("Training time", ("experiment", "threads", "seconds", *parts), tuple(rows), note, place="bottom")
+
+
+def _time_row(run: Run, parts: Sequence[str]) -> tuple[str, ...]:
+    total = sum(run.train_seconds.values())
+    cells = []
+    for part in parts:
+        seconds = run.train_seconds.get(part)
+        cells.append(ABSENT if seconds is None or not total else f"{100 * seconds / total:.1f} %")
+    threads = ABSENT if run.train_threads is None else str(run.train_threads)
+    return (run.name, threads, f"{total:,.1f}", *cells)
+
+
 def measurement_table(
     measurements: Iterable[Measurement], front: Iterable[Measurement], set_name: str, cost: str
 ) -> Table:

@@ -12,7 +12,7 @@ import pytest
 from slimasr.claims import PAPERS, claims_of
 from slimasr.errors import UserError
 from slimasr.report.collect import collect
-from slimasr.report.results_md import render_results
+from slimasr.report.results_md import all_tables, render_results
 from slimasr.report.write import write_report
 from tests.report.made_up import study_of, write_experiment, write_study
 from tests.report.page import Page
@@ -111,3 +111,19 @@ def test_names_must_differ(tmp_path: Path) -> None:
     folders = [write_experiment(tmp_path / side / "one", {1.0: 0.1}) for side in "ab"]
     with pytest.raises(UserError, match="rename"):
         collect(folders, "made up", tmp_path)
+
+
+def test_time_is_shown_where_it_was_kept(tmp_path: Path, report: tuple[Path, list[Path], dict]) -> None:
+    """Runs of earlier versions have not kept it."""
+    assert "Training time" not in render_results(study_of(report[2]), "results.json")
+    exp = write_experiment(tmp_path / "a" / "exp" / "slimmable", {1.0: 0.08, 0.5: 0.12})
+    old = write_experiment(tmp_path / "a" / "exp" / "old", {1.0: 0.08, 0.5: 0.12}, seed=2)
+    content = json.loads((exp / "results.json").read_text(encoding="utf-8"))
+    content |= {"train_threads": 2, "train_seconds": {"data": 100, "forward": 500.5, "backward": 650.0, "rest": 0.0}}
+    (exp / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    study = collect([exp, old], "made up", tmp_path).study
+    (table,) = [table for table in all_tables(study) if table.title == "Training time"]
+    assert table.columns == ("experiment", "threads", "seconds", "data", "forward", "backward", "rest")
+    assert table.rows == (("slimmable", "2", "1,250.5", "8.0 %", "40.0 %", "52.0 %", "0.0 %"),)
+    # A report that is rendered from its file shows the same.
+    assert table.markdown() in render_results(study, "results.json")
