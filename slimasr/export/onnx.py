@@ -75,7 +75,7 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
     frames = Dim.DYNAMIC
     # Unequal lengths, so that the example has padding to mask.
     lens = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES - 60])
-    _export(
+    export_part(
         _Encoder(model),
         (torch.zeros(2, EXAMPLE_FRAMES, bins), lens),
         files.encoder,
@@ -83,14 +83,14 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
         ["am", "lens"],
     )
     state = model.predictor.init_state(2, torch.device("cpu")).tensors
-    _export(
+    export_part(
         _Predictor(model),
         (torch.zeros(2, dtype=torch.int64), *state),
         files.predictor,
         {"labels": {0: n}, "state": tuple({0: n} for _ in state)},
         ["lm", *(f"next_{i}" for i in range(len(state)))],
     )
-    _export(
+    export_part(
         _Joiner(model),
         (torch.zeros(2, dim), torch.zeros(2, dim)),
         files.joiner,
@@ -206,7 +206,7 @@ def _files(folder: Path, suffix: str) -> OnnxFiles:
     return OnnxFiles(*(folder / f"{part}.{suffix}" for part in PARTS))
 
 
-def _export(
+def export_part(
     module: nn.Module, example: tuple[Tensor, ...], path: Path, dynamic: dict[str, Any], outputs: Sequence[str]
 ) -> None:
     """Write a module as an ONNX file.

@@ -7,8 +7,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from slimasr.files import to_json
 
@@ -23,6 +24,28 @@ def median_seconds(call: Callable[[], object], repeats: int = 5, warm_ups: int =
         call()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+class ChildSeconds(NamedTuple):
+    """Processor and wall-clock seconds of a command."""
+
+    cpu: float
+    wall: float
+
+
+def child_seconds(command: Sequence[str]) -> ChildSeconds:
+    """Run a command to its end without its output, and return its times.
+
+    Raises:
+        SystemExit: the command has failed.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    # `wait4` returns the resources of this child alone.
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)}: failed")
+    return ChildSeconds(usage.ru_utime + usage.ru_stime, time.perf_counter() - start)
 
 
 def resident_bytes(field: str) -> int:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import sys
-import time
 
-from common import report
+from common import ChildSeconds, child_seconds, report
 
 from slimasr.cli.main import STAGES
 
@@ -16,20 +13,12 @@ CPU_SECONDS_AT_MOST = 0.5
 REPEATS = 5
 
 
-def seconds_of(module: str) -> tuple[float, float]:
-    """Return median CPU and wall-clock seconds of a command's ``--help``, after one run that does not count."""
+def seconds_of(module: str) -> ChildSeconds:
+    """Return median times of a command's ``--help``, after one run that does not count."""
     command = [sys.executable, "-c", f"from slimasr.cli.{module} import main; main()", "--help"]
-    cpu = []
-    wall = []
-    for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        # `wait4` returns the resources of this child alone.
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0, module
-        wall.append(time.perf_counter() - start)
-        cpu.append(usage.ru_utime + usage.ru_stime)
-    return statistics.median(cpu[1:]), statistics.median(wall[1:])
+    seconds = [child_seconds(command) for _ in range(REPEATS + 1)]
+    cpu, wall = zip(*seconds[1:], strict=True)
+    return ChildSeconds(statistics.median(cpu), statistics.median(wall))
 
 
 def main() -> None:

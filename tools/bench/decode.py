@@ -1,0 +1,239 @@
+"""Words per second of our decoding against sherpa-onnx, from samples to texts, both on one thread and in batches.
+
+Both run the same model on AN4's test set: ours in torch, sherpa-onnx on the files of our ONNX export. The predictor's
+file is exported anew, because sherpa-onnx feeds it the last labels instead of a state; it thus needs a stateless
+predictor. The encoder may be of any kind, as whole utterances are recognised.
+
+    decode.py                      AN4's preset with random weights that emit as often as trained ones
+    decode.py EXP [SUBNET]         a trained model
+    decode.py --corpus-dir DIR     where AN4 is; default: $SLIMASR_CORPORA. Without it, noise of the same lengths
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import report
+from torch import Tensor, nn
+from torch.export import Dim
+from torch.nn.utils.rnn import pad_sequence
+from untrained import let_emit, letter_tokenizer
+
+from slimasr.config.load import load_config
+from slimasr.config.search import DecodingConfig
+from slimasr.data.audio_file import open_audio
+from slimasr.data.batch import Batch
+from slimasr.data.corpora import CORPORA, find_corpus
+from slimasr.data.frames import extract_frames
+from slimasr.data.shards import make_extractor
+from slimasr.data.tokenizer import TOKENS_FILE, Tokenizer
+from slimasr.decoding.recognize import Recognition, encoder_of
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment
+from slimasr.experiment.subnets import find_subnet
+from slimasr.export.onnx import export_onnx, export_part, needed
+from slimasr.models.build import build_model
+from slimasr.models.predictor import StatelessPredictor
+from slimasr.models.transducer import Transducer
+from slimasr.progress import silent
+from slimasr.supernet.subnet import Subnet
+
+PRESET = Path(__file__).resolve().parents[2] / "egs" / "an4" / "conf" / "separate.yaml"
+SAMPLING_RATE = 16000
+BATCH = 32
+REPEATS = 5
+NOISE_UTTERANCES = 130
+KINDS = {"greedy": "greedy_search", "modified_beam": "modified_beam_search"}
+"""Searches: their names here and in sherpa-onnx."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Samples (T,) float32 of an utterance, and the number of words in it."""
+
+    samples: np.ndarray
+    words: int
+
+
+class _Context(nn.Module):
+    """The predictor and its projection as sherpa-onnx calls them: (N, context_size) labels -> (N, J)."""
+
+    def __init__(self, model: Transducer) -> None:
+        super().__init__()
+        self.predictor = model.predictor
+        self.joiner = model.joiner
+
+    def forward(self, y: Tensor) -> Tensor:
+        assert isinstance(self.predictor, StatelessPredictor)
+        out: Tensor = self.joiner.project_predictor(self.predictor.over_history(y).squeeze(1))
+        return out
+
+
+def read_set(corpus_dir: Path | None) -> tuple[str, list[Recording]]:
+    """Return AN4's test set and its name, or noise of similar lengths if the corpus is absent."""
+    try:
+        folder = find_corpus(CORPORA["an4"], corpus_dir, Path("data/corpora"), ["test"], {}, silent)
+    except UserError:
+        rng = np.random.default_rng(0)
+        seconds = rng.uniform(1.0, 5.0, NOISE_UTTERANCES)
+        noise = [0.1 * rng.standard_normal(int(s * SAMPLING_RATE)) for s in seconds]
+        return "noise", [Recording(n.astype(np.float32), round(2 * s)) for n, s in zip(noise, seconds, strict=True)]
+    recordings = []
+    for utterance in CORPORA["an4"].list_utterances(folder, ["test"], {})["test"]:
+        with open_audio(utterance.audio) as file:
+            recordings.append(Recording(np.concatenate(list(file.blocks()), axis=1)[0], len(utterance.text.split())))
+    return "AN4 test", recordings
+
+
+def untrained_model(folder: Path, recordings: Sequence[Recording]) -> tuple[Transducer, Tokenizer]:
+    """Build AN4's preset with random weights that emit."""
+    config = load_config(PRESET)
+    tokenizer = letter_tokenizer(folder / "lang")
+    torch.manual_seed(0)
+    model = build_model(config.model, None, tokenizer.vocab_size, (1.0,)).eval()
+    batch = to_batch(recordings[:8], model.config.num_mel_bins)
+    with torch.no_grad():
+        # Features are normalised by the statistics of the model, which training would set.
+        model.set_feature_stats(batch.x.mean(dim=(0, 1)), batch.x.std(dim=(0, 1)))
+        encoded = model.encode(batch.x, batch.x_lens)
+        let_emit(model, model.project_encoder(encoded.out), encoded.lens)
+    return model, tokenizer
+
+
+def to_batch(recordings: Sequence[Recording], num_mel_bins: int) -> Batch:
+    """Compute the features of a batch."""
+    extractor = make_extractor(num_mel_bins, SAMPLING_RATE)
+    features = [torch.from_numpy(extract_frames(extractor, r.samples[np.newaxis], SAMPLING_RATE)) for r in recordings]
+    lens = torch.tensor([len(f) for f in features])
+    names = tuple(map(str, range(len(features))))
+    empty = torch.zeros((len(features), 0), dtype=torch.int64)
+    return Batch(pad_sequence(features, batch_first=True), lens, empty, torch.zeros_like(lens), names, names)
+
+
+def our_texts(model: Transducer, tokenizer: Tokenizer, kind: Any, batches: Sequence[Sequence[Recording]]) -> list[str]:
+    """Recognise all batches with our search."""
+    recognition = Recognition(model, None, tokenizer, DecodingConfig(kind=kind))
+    encode = encoder_of(model, None)
+    return [
+        text
+        for recordings in batches
+        for text in recognition.texts(to_batch(recordings, model.config.num_mel_bins), encode)
+    ]
+
+
+def export(model: Transducer, tokenizer: Tokenizer, folder: Path) -> dict[str, str]:
+    """Write the files that sherpa-onnx reads, and return its arguments."""
+    onnx = needed("onnx")
+    files = export_onnx(model, folder)
+    predictor = model.predictor
+    assert isinstance(predictor, StatelessPredictor)
+    context = folder / "context.onnx"
+    example = torch.zeros((2, predictor.context_size), dtype=torch.int64)
+    export_part(_Context(model), (example,), context, {"y": {0: Dim.DYNAMIC}}, ["lm"])
+    proto = onnx.load(context)
+    facts = {"context_size": predictor.context_size, "vocab_size": model.vocab_size}
+    onnx.helper.set_model_props(proto, {key: str(value) for key, value in facts.items()})
+    onnx.save(proto, context)
+    tokens = folder / TOKENS_FILE
+    tokens.write_text("".join(f"{piece} {number}\n" for number, piece in enumerate(tokenizer.tokens)))
+    return {
+        "encoder": str(files.encoder),
+        "decoder": str(context),
+        "joiner": str(files.joiner),
+        "tokens": str(tokens),
+    }
+
+
+def their_texts(recognizer: Any, batches: Sequence[Sequence[Recording]]) -> list[str]:
+    """Recognise all batches with sherpa-onnx, which computes features itself."""
+    texts = []
+    for recordings in batches:
+        streams = []
+        for recording in recordings:
+            stream = recognizer.create_stream()
+            stream.accept_waveform(SAMPLING_RATE, recording.samples)
+            streams.append(stream)
+        recognizer.decode_streams(streams)
+        texts += [stream.result.text.strip() for stream in streams]
+    return texts
+
+
+def timed(call: Callable[[], list[str]]) -> tuple[float, list[str]]:
+    """Return the CPU seconds of a call, and its result."""
+    start = time.process_time()
+    texts = call()
+    return time.process_time() - start, texts
+
+
+def measure(title: str, model: Transducer, tokenizer: Tokenizer, recordings: list[Recording], folder: Path) -> None:
+    """Time both searches on both sides, one after the other, and print the results."""
+    # Utterances of similar length share a batch on both sides, as in our decoding of sets.
+    ordered = sorted(recordings, key=lambda recording: len(recording.samples))
+    batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
+    words = sum(recording.words for recording in recordings)
+    arguments = export(model, tokenizer, folder)
+    for kind, their_name in KINDS.items():
+        recognizer = needed("sherpa_onnx").OfflineRecognizer.from_transducer(
+            **arguments, num_threads=1, feature_dim=model.config.num_mel_bins, decoding_method=their_name
+        )
+        seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+        # The first round warms up.
+        for _ in range(REPEATS + 1):
+            ours, our_found = timed(partial(our_texts, model, tokenizer, kind, batches))
+            theirs, their_found = timed(partial(their_texts, recognizer, batches))
+            seconds["ours"].append(ours)
+            seconds["theirs"].append(theirs)
+        rates = [words / statistics.median(side[1:]) for side in seconds.values()]
+        same = sum(a == b for a, b in zip(our_found, their_found, strict=True)) / len(recordings)
+        audio = sum(len(recording.samples) for recording in recordings) / SAMPLING_RATE
+        report(
+            f"{title}, {kind}, words per CPU second against sherpa-onnx",
+            rates[0],
+            rates[1],
+            rates[0] / rates[1],
+            None,
+            ratio_of_fastest=min(seconds["theirs"][1:]) / min(seconds["ours"][1:]),
+            rtf=statistics.median(seconds["ours"][1:]) / audio,
+            equal_texts=same,
+        )
+
+
+def main() -> None:
+    """Measure the model named on the command line, or one with random weights."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("exp", nargs="?", type=Path, help="Experiment folder.")
+    parser.add_argument("subnet", nargs="?", default="max", help="Subnet of it.")
+    parser.add_argument("--corpus-dir", type=Path, metavar="DIR", help="Folder of AN4.")
+    arguments = parser.parse_args()
+    absent = [name for name in ("sherpa_onnx", "onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if absent:
+        print(f"decode: skipped, {', '.join(absent)} is not installed: pip install 'slimasr[export]'")
+        return
+    torch.set_num_threads(1)
+    title, recordings = read_set(arguments.corpus_dir)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.exp is None:
+            model, tokenizer = untrained_model(folder, recordings)
+        else:
+            experiment = Experiment.open(arguments.exp)
+            model = experiment.model.extract(find_subnet(experiment, arguments.subnet)).eval()
+            tokenizer = experiment.tokenizer
+        if not isinstance(model.predictor, StatelessPredictor):
+            raise SystemExit("decode: sherpa-onnx needs a model with predictor.kind stateless")
+        measure(f"decoding of {title}", model.extract(Subnet()).eval(), tokenizer, recordings, folder)
+
+
+if __name__ == "__main__":
+    main()
