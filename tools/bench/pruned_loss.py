@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 import torch
@@ -85,12 +86,17 @@ LOSSES: dict[str, Callable[[Inputs], Tensor]] = {
 }
 
 
+def step(side: str, inputs: Inputs) -> None:
+    """Run one loss of `LOSSES`, forward and backward."""
+    LOSSES[side](inputs).backward()
+
+
 def added_peak_bytes(side: str) -> int:
     """Return the peak resident memory that one step adds; to be called once, in a process of its own."""
     inputs = Inputs()
-    LOSSES[side](Inputs(frames=8, symbols=2)).backward()  # libraries and thread pools do not count
+    step(side, Inputs(frames=8, symbols=2))  # libraries and thread pools do not count
     before = resident_bytes("VmRSS")
-    LOSSES[side](inputs).backward()
+    step(side, inputs)
     return resident_bytes("VmHWM") - before
 
 
@@ -126,11 +132,10 @@ def main() -> None:
         print(added_peak_bytes(side))
         return
     inputs = Inputs()
-    other = median_seconds(lambda: full_loss(inputs).backward())
+    other = median_seconds(partial(step, "full", inputs))
     other_mb = added_peak_megabytes(__file__, "full")
     for name, target, peak_target in (("pruned", 1 / 4, 1 / 8), ("restricted", 0.35, 0.35)):
-        loss = LOSSES[name]
-        ours = median_seconds(lambda loss=loss: loss(inputs).backward())
+        ours = median_seconds(partial(step, name, inputs))
         ours_mb = added_peak_megabytes(__file__, name)
         report(
             f"{name} against full-lattice loss with joiner, seconds",
