@@ -133,7 +133,7 @@ def _response(system: Discretized, frames: int) -> Tensor:
 class _Response(torch.autograd.Function):
     """`impulse_response` with its gradient in closed form.
 
-    It takes a tenth of autograd's operations; the powers are computed twice rather than stored. Complex numbers are
+    It takes a fraction of autograd's operations; the powers are computed twice rather than stored. Complex numbers are
     read in place as pairs of real ones, which the matrix products of `_response` sum as well as separate halves.
 
     With g the gradient of the response, let ``A = sum_l g_l p^l`` and ``B = sum_l g_l l p^l``. With c the readout, b
@@ -160,7 +160,8 @@ class _Response(torch.autograd.Function):
         # (C, blocks, 2n) @ (C, 2n, b), as in `_response`
         products = _pairs(left).transpose(0, 1) @ _pairs(within).permute(1, 2, 0)
         response = 2.0 * products.flatten(1)[:, :frames]
-        response[:, 0] += skip
+        # No frame at all is also a length.
+        response[:, :1] += skip.unsqueeze(1)
         return response
 
     @staticmethod
@@ -177,7 +178,7 @@ class _Response(torch.autograd.Function):
         of_log_dt = 2.0 * ((q + weighted) * torch.complex(x, y)).real.sum(1)
         of_log_decay = 2.0 * of_rate.real * rate.real
         of_readout = 2.0 * torch.view_as_real(torch.conj_physical(a * gain))
-        return None, of_log_dt, of_log_decay, -2.0 * of_rate.imag, of_readout, grad[:, 0].clone()
+        return None, of_log_dt, of_log_decay, -2.0 * of_rate.imag, of_readout, grad[:, :1].sum(1)
 
 
 def _complex_powers(x: Tensor, y: Tensor, frames: int) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,8 @@ class ElasticS4D(nn.Module):
 
     ``lambda_n = -exp(log_decay) + i frequency``, one of each pair of conjugate states, sampled with a zero-order hold
     at the channel's own step ``dt``; ``readout`` holds C_n as (real, imaginary). The initialisation is S4D-Lin. A
-    subnet uses the first channels. It is computed in real arithmetic and at least in float32, also under autocast.
+    subnet uses the first channels. It is computed at least in float32, also under autocast; without gradients and by
+    direct sums, in real arithmetic throughout.
     """
 
     def __init__(self, channels: int, ssm_state: int, dt_range: tuple[float, float], decay: float = 0.5) -> None:

@@ -213,6 +213,17 @@ def test_kernels_without_gradients_are_the_same(frames: int) -> None:
     torch.testing.assert_close(s4d.kernel(3, frames), exact, atol=1e-12, rtol=1e-12)
 
 
+def test_no_frame_at_all_is_a_length() -> None:
+    """An utterance may be shorter than what the front end stacks."""
+    module = lone_unit(3)
+    out = module(torch.randn(2, 0, 3), torch.zeros(2, 0, dtype=torch.bool))
+    assert out.shape == (2, 0, 3)
+    out.sum().backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in module.parameters())
+    assert system().kernel(3, 0).shape == (3, 0)
+    system().kernel(3, 0).sum().backward()
+
+
 @pytest.mark.parametrize("dt", [1e-5, 1e-3, 0.5])
 def test_kernel_gradients_keep_their_digits(dt: float) -> None:
     """float32 against float64 by autograd through the plain form; at small steps, terms of the gradients cancel."""
