@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -91,9 +92,7 @@ class _FftConvolution(torch.autograd.Function):
             for direction in range(1, len(filters)):
                 product.addcmul_(arrived[:, direction], conjugate[direction])
             part_of_u.copy_(torch.fft.irfft(product, n=length)[..., : ctx.frames].transpose(1, 2))
-            # One utterance after the other, which stays in the cache, unlike a product for all of them.
-            for of_input, of_output in zip(spectrum, arrived, strict=True):
-                of_kernels.addcmul_(of_input, of_output)
+            _add_products(of_kernels, spectrum, arrived)
         # As in the forward pass, the second kernel's spectrum is a conjugate.
         of_kernels[1:].conj_physical_()
         return of_u, *torch.fft.irfft(of_kernels, n=length)[..., : ctx.frames].unbind()
@@ -101,7 +100,19 @@ class _FftConvolution(torch.autograd.Function):
 
 def _rows_at_once(filters: Tensor) -> int:
     """Return the number of utterances whose products with the (D, C, F) filters fit into the cache."""
-    return max(1, NUMBERS_AT_ONCE // filters.numel())
+    # Other devices run a whole batch at once.
+    at_once = NUMBERS_AT_ONCE if filters.device.type == "cpu" else sys.maxsize
+    return max(1, at_once // filters.numel())
+
+
+def _add_products(total: Tensor, spectra: Tensor, gradients: Tensor) -> None:
+    """Add the products of (N, C, F) and (N, D, C, F) spectra, summed over N, to a (D, C, F) total."""
+    if total.device.type != "cpu":
+        total += (spectra.unsqueeze(1) * gradients).sum(0)
+        return
+    # One utterance after the other, which stays in the cache, unlike a product for all of them
+    for spectrum, gradient in zip(spectra, gradients, strict=True):
+        total.addcmul_(spectrum, gradient)
 
 
 def _convolve_real(u: Tensor, kernels: Sequence[Tensor]) -> Tensor:
