@@ -81,14 +81,11 @@ def report(name: str, ours: float, other: float, ratio: float, target: float | N
         target: bound on ``ratio``, or None if there is none.
         extra: further measurements of the same run.
     """
-    line: dict[str, float | str | None] = {
-        "name": name,
-        "ours": ours,
-        "other": other,
-        "ratio": ratio,
-        "target": target,
-        **extra,
-    }
+    report_figures(name, ours=ours, other=other, ratio=ratio, target=target, **extra)
+
+
+def report_figures(name: str, **figures: float | str | None) -> None:
+    """Print what was measured under one name as a line of JSON."""
     # Four digits are more than a timing is exact to.
-    rounded = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in line.items()}
-    print(to_json(rounded), flush=True)
+    rounded = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in figures.items()}
+    print(to_json({"name": name, **rounded}), flush=True)

@@ -30,6 +30,7 @@ class Inputs:
     """Encoder and predictor outputs, labels, and the layers between these outputs and the losses."""
 
     def __init__(self, frames: int = FRAMES, symbols: int = SYMBOLS) -> None:
+        """Draw them on the default device."""
         torch.manual_seed(0)
         self.am = torch.randn(BATCH, frames, JOINER_DIM).requires_grad_()
         self.lm = torch.randn(BATCH, symbols + 1, JOINER_DIM).requires_grad_()

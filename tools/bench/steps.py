@@ -43,17 +43,21 @@ def noise_batch(config: Config, utterances: int, seconds: float, tokens: int | N
     )
 
 
-def make_step(config: Config) -> Callable[[Batch], object]:
+def make_step(config: Config, world: World = World()) -> Callable[[Batch], object]:
     """Return a function that takes one optimiser step on a batch, at half of the run and so after all warm-ups.
 
     A step is SpecAugment, forward and backward passes with the preset's losses, clipping, and the preset's optimiser.
+
+    Args:
+        config: the recipe's configuration.
+        world: this process among those that train, and its device.
     """
     config, _ = resolve_config(config)
     space = build_space(config.space)
     torch.manual_seed(0)
     model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
-    objective = Objective(model, config.loss).train()
-    method = build_method(config, space)
-    stepper = Stepper(objective, method, config.training, config.seed, World())
+    objective = Objective(model, config.loss).to(world.device).train()
+    method = build_method(config, space).to(world.device)
+    stepper = Stepper(objective, method, config.training, config.seed, world)
     rng = random.Random(0)
     return lambda batch: stepper.step([batch], StepContext(TOTAL_STEPS // 2, 1, TOTAL_STEPS, rng))
