@@ -201,6 +201,10 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Arithmetic of the forward passes; bf16 and fp16 are mixed precision, fp16 with loss scaling."""
 
+    compile: bool = False
+    """Whether ``torch.compile`` makes code for the encoder's feed-forward modules at the beginning of a run; it needs a
+    C++ compiler."""
+
     average_start: Fraction = 0.6
     """Fraction of the run after which the weights are averaged for the final model; 0 = from the beginning, 1 = only at
     the very end."""

@@ -15,6 +15,7 @@ from slimasr.data.batch import Batch
 from slimasr.elastic.norm import norm_parameters
 from slimasr.methods.base import Method, Phase, StepContext, StepReport
 from slimasr.objective.objective import Objective
+from slimasr.training.compilation import compile_feed_forward
 from slimasr.training.distributed import World, reduce_gradients
 from slimasr.training.guards import BufferSnapshot
 from slimasr.training.optimizer import (
@@ -78,6 +79,8 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
         self.phase = method.phase(1)
         self.optimizer = self.new_optimizer(self.phase)
+        if config.compile:
+            compile_feed_forward(objective.model.encoder)
 
     def enter_phase(self, epoch: int) -> None:
         """Follow the method into its phase, with a new optimiser if the phase names another one."""

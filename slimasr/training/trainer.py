@@ -103,6 +103,10 @@ def train(
         for note in filter(None, (data.left_out, *data.notes)):
             log.say(f"note: {note}")
         gpus = world.size if world.device.type == "cuda" else 0
+        if config.training.compile:
+            log.say(
+                "note: training.compile: feed-forward modules are compiled at their first use, which can take minutes"
+            )
         with measure_energy(config.training.energy and world.is_main, gpus) as meter:
             Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter, lock).run()
 
