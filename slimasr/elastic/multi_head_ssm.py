@@ -178,22 +178,27 @@ class MultiHeadSsm(nn.Module):
             raise ValueError(f"{channels} channels cannot be divided among {self.ssm_heads} heads")
         return channels // self.ssm_heads
 
-    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, padding: Tensor, responses: Sequence[Sequence[Tensor]] | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C).
 
         Args:
             padding: (N, T), True on padding.
+            responses: the result of `responses` for this shape, if the caller has it.
         """
+        if responses is None:
+            responses = self.responses(x.shape[-1], x.shape[1])
         u = self._projected(x)
-        for position, responses in enumerate(self._kernels(self._per_head(x.shape[-1]), x.shape[1])):
-            u = self._units(position, u, padding, responses)
+        for position, of_unit in enumerate(responses):
+            u = self._units(position, u, padding, of_unit)
         return self._gated(u)
 
-    def _kernels(self, channels: int, frames: int) -> list[list[Tensor]]:
-        """Return the (H C, T) kernels of both directions for every unit of a stack, those of all heads side by side.
+    def responses(self, channels: int, frames: int) -> list[list[Tensor]]:
+        """Compute the kernels that `forward` uses for (N, frames, channels), from the weights alone.
 
-        They are computed together: each system alone is smaller than the overhead of its calls.
+        Returns:
+            (channels, frames) kernels of both directions for every unit of a stack, all heads side by side.
         """
+        # They are computed together: each system alone is smaller than the overhead of its calls.
         stacks = self.options.ssm_stacks
         directions = self.options.directions
         systems = [
@@ -202,7 +207,7 @@ class MultiHeadSsm(nn.Module):
             for direction in range(directions)
             for head in self.heads
         ]
-        by_unit = in_turn(kernels(systems, channels, frames), stacks)
+        by_unit = in_turn(kernels(systems, self._per_head(channels), frames), stacks)
         return [[_joined(same, 0) for same in in_turn(responses, directions)] for responses in by_unit]
 
     def _units(self, position: int, u: Tensor, padding: Tensor, responses: Sequence[Tensor]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -145,11 +146,19 @@ class Encoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def half_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, int, Tensor], Tensor]:
+    def half_runner(
+        self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
+    ) -> Callable[[int, int, Tensor], Tensor]:
         """Return a function from a layer's id, a half (0, then 1) and its (N, T', C) input to its output.
 
         The second half is the last module of a layer, which has units of its own. So subnets that differ in these
         units alone can share the first half.
+
+        Args:
+            hidden: see `layer_runner`.
+            subnet: see `layer_runner`.
+            known: receives what layers compute from weights and shapes alone, and returns it to later runs of the same
+                model; empty at first, and to be replaced when the weights change.
         """
 
     def forward(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -192,7 +192,9 @@ class Conformer(Encoder):
 
         return run
 
-    def half_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, int, Tensor], Tensor]:
+    def half_runner(
+        self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
+    ) -> Callable[[int, int, Tensor], Tensor]:
         padding, positions = self._shared_by_layers(hidden)
 
         def run(index: int, half: int, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +53,9 @@ class MhSsmLayer(nn.Module):
         """
         return self.second_half(self.first_half(x, padding), width, units)
 
-    def first_half(self, x: Tensor, padding: Tensor) -> Tensor:
-        """Run the part of the layer that mixes frames: (N, T, C) -> (N, T, C)."""
-        mixed = self.ssm(self.norms["ssm"](x), padding)
+    def first_half(self, x: Tensor, padding: Tensor, responses: Sequence[Sequence[Tensor]] | None = None) -> Tensor:
+        """Run the part of the layer that mixes frames: (N, T, C) -> (N, T, C); see `MultiHeadSsm.forward`."""
+        mixed = self.ssm(self.norms["ssm"](x), padding, responses)
         return cast(Tensor, x + self.dropout(mixed))
 
     def stream(self, x: Tensor, state: Tensor, width: float, units: Units | None) -> tuple[Tensor, Tensor]:
@@ -132,13 +132,18 @@ class MhSsm(Encoder):
 
         return run
 
-    def half_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, int, Tensor], Tensor]:
+    def half_runner(
+        self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
+    ) -> Callable[[int, int, Tensor], Tensor]:
         padding = padding_mask(hidden.lens, hidden.out.shape[1], hidden.out.device)
 
         def run(index: int, half: int, x: Tensor) -> Tensor:
             layer = cast(MhSsmLayer, self.layers[index])
             if half == 0:
-                return layer.first_half(x, padding)
+                shape = x.shape[-1], x.shape[1]
+                if (index, shape) not in known:
+                    known[index, shape] = layer.ssm.responses(*shape)
+                return layer.first_half(x, padding, known[index, shape])
             return layer.second_half(x, subnet.width, subnet.units_of(index, "ffn"))
 
         return run

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from slimasr.data.batch import Batch
-from slimasr.encoders.base import MAX, EncoderOutput
+from slimasr.encoders.base import MAX, Encoder, EncoderOutput
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
@@ -111,6 +111,9 @@ class PrefixCache:
         self._left = max_bytes
         self._equal_part = max_bytes // max(1, num_batches)
         self._rooms: dict[int, _Room | None] = {}
+        # The encoder that ran last, and what it computes from its weights alone.
+        self._encoder: Encoder | None = None
+        self._known: dict[Any, Any] = {}
 
     def encode(
         self, number: int, batch: Batch, model: Transducer, subnet: Subnet | None, name: Subnet
@@ -142,7 +145,11 @@ class PrefixCache:
             known = 1
             start = embedded.out
             room.keep(keys[:1], [start])
-        run = encoder.half_runner(EncoderOutput(start, room.lens), subnet or MAX)
+        if encoder is not self._encoder:
+            # A stand-alone model, which has weights of its own
+            self._encoder = encoder
+            self._known = {}
+        run = encoder.half_runner(EncoderOutput(start, room.lens), subnet or MAX, self._known)
         halves = [(layer, half) for layer in path for half in (0, 1)]
         out = start
         states = []

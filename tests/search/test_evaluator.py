@@ -124,8 +124,8 @@ def test_layers_of_an_equal_prefix_run_once(opened: Experiment, batches: list[Ba
     encoder = opened.model.encoder
     half_runner, embed = encoder.half_runner, encoder.embed
 
-    def counting(hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, int, Tensor], Tensor]:
-        run = half_runner(hidden, subnet)
+    def counting(hidden: EncoderOutput, subnet: Subnet, known: object) -> Callable[[int, int, Tensor], Tensor]:
+        run = half_runner(hidden, subnet, known)
         return lambda layer, half, x: ran.append(layer) or run(layer, half, x)
 
     encoder.half_runner = counting
