@@ -37,15 +37,65 @@ class Heads:
         return self.number * self.head_dim
 
 
-class ElasticAttention(nn.Module):
-    """Self-attention with Transformer-XL relative positions or without any (paper 1).
+class MultiHead(nn.Module):
+    """The projections of every attention, from frames to the queries, keys and values of several heads, and back.
 
     A width keeps the first heads as a whole (``head_count``) or the first channels of every head (``head_size``); the
-    scale of the scores depends on the current head size. With ``position_dim`` given,
-    ``A_ij = ((q_i + u) k_j + (q_i + v) W_R R_{i-j}) / sqrt(d_h)``, of which W_R's rows, u and v are sliced with the
-    heads while R keeps its full dimension at every width.
+    scale of the scores depends on the current head size.
 
     Rows of ``in_proj`` are [q | k | v], each of them with the heads in order and the channels of a head together.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, head_dim: int, slimming: Slimming) -> None:
+        """Create the projections with random weights.
+
+        Args:
+            slimming: what a width below 1 reduces.
+        """
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.slimming = slimming
+        inner = num_heads * head_dim
+        self.in_proj = ElasticLinear(d_model, 3 * inner)
+        self.out_proj = ElasticLinear(inner, d_model)
+
+    def chosen(self, width: float, units: Units | None) -> Heads:
+        """Return the heads that run at a width."""
+        if self.slimming == "head_count":
+            index = choose(scaled(self.num_heads, width), units)
+            head_dim = self.head_dim
+        else:
+            # Every head runs, so ``units`` chooses out of all heads, and the width shortens each of them.
+            index = choose(self.num_heads, units)
+            head_dim = scaled(self.head_dim, width)
+        return Heads(index, head_dim, in_blocks(index, self.head_dim, head_dim))
+
+    def project(self, x: Tensor, heads: Heads) -> Tensor:
+        """(..., C) -> (..., 3, H, d_h): queries, keys and values of the heads that run."""
+        qkv = self.in_proj(x, out=self._rows(heads), inp=x.shape[-1])
+        return cast(Tensor, qkv).unflatten(-1, (3, heads.number, heads.head_dim))
+
+    def _rows(self, heads: Heads) -> Index:
+        """Return the rows of ``in_proj`` that run."""
+        return in_groups(heads.channels, 3, self.num_heads * self.head_dim)
+
+    def count_projections(self, outer: int, heads: Heads, frames: int) -> Count:
+        """Count the parameters of the projections, and the MACs of ``frames`` frames."""
+        inner = heads.total
+        return self.in_proj.count(3 * inner, outer, frames) + self.out_proj.count(outer, inner, frames)
+
+    def extract_projections(self, module: MultiHead, outer: int, heads: Heads) -> None:
+        """Copy the projections of one subnet into a stand-alone module."""
+        module.in_proj = self.in_proj.extract(self._rows(heads), outer)
+        module.out_proj = self.out_proj.extract(outer, heads.channels)
+
+
+class ElasticAttention(MultiHead):
+    """Self-attention with Transformer-XL relative positions or without any (paper 1).
+
+    With ``position_dim`` given, ``A_ij = ((q_i + u) k_j + (q_i + v) W_R R_{i-j}) / sqrt(d_h)``, of which W_R's rows, u
+    and v are sliced with the heads while R keeps its full dimension at every width.
     """
 
     def __init__(
@@ -63,31 +113,14 @@ class ElasticAttention(nn.Module):
             position_dim: dimension of the sinusoids of relative positions; None = no relative positions.
             slimming: what a width below 1 reduces.
         """
-        super().__init__()
-        self.num_heads = num_heads
-        self.head_dim = head_dim
+        super().__init__(d_model, num_heads, head_dim, slimming)
         self.position_dim = position_dim
-        self.slimming = slimming
-        inner = num_heads * head_dim
-        self.in_proj = ElasticLinear(d_model, 3 * inner)
-        self.out_proj = ElasticLinear(inner, d_model)
         self.dropout = Dropout(dropout)
         if position_dim is not None:
-            self.position_proj = ElasticLinear(position_dim, inner, bias=False)
+            self.position_proj = ElasticLinear(position_dim, num_heads * head_dim, bias=False)
             # u and v of the formula above; zero, so that training starts from plain dot products
             self.content_bias = nn.Parameter(torch.zeros(num_heads, head_dim))
             self.position_bias = nn.Parameter(torch.zeros(num_heads, head_dim))
-
-    def chosen(self, width: float, units: Units | None) -> Heads:
-        """Return the heads that run at a width."""
-        if self.slimming == "head_count":
-            index = choose(scaled(self.num_heads, width), units)
-            head_dim = self.head_dim
-        else:
-            # Every head runs, so ``units`` chooses out of all heads, and the width shortens each of them.
-            index = choose(self.num_heads, units)
-            head_dim = scaled(self.head_dim, width)
-        return Heads(index, head_dim, in_blocks(index, self.head_dim, head_dim))
 
     def forward(
         self, x: Tensor, padding: Tensor, positions: Tensor | None, width: float, units: Units | None = None
@@ -100,8 +133,7 @@ class ElasticAttention(nn.Module):
         """
         n, frames, outer = x.shape
         heads = self.chosen(width, units)
-        rows = in_groups(heads.channels, 3, self.num_heads * self.head_dim)
-        qkv = self.in_proj(x, out=rows, inp=outer).view(n, frames, 3, heads.number, heads.head_dim)
+        qkv = self.project(x, heads)
         # Three tensors (N * H, T, d_h): batched products are fastest with a single batch dimension.
         q, k, v = (projected.flatten(0, 1) for projected in qkv.permute(2, 0, 3, 1, 4))
         scores = self._scores(q, k, positions, heads).view(n, heads.number, frames, frames)
@@ -140,7 +172,7 @@ class ElasticAttention(nn.Module):
         """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
         heads = self.chosen(width, units)
         inner = heads.total
-        total = self.in_proj.count(3 * inner, outer, frames) + self.out_proj.count(outer, inner, frames)
+        total = self.count_projections(outer, heads, frames)
         # queries x keys, and weights x values
         total += Count(macs=2 * frames * frames * inner)
         if self.position_dim is not None:
@@ -154,9 +186,7 @@ class ElasticAttention(nn.Module):
         """Copy one subnet into a stand-alone module."""
         heads = self.chosen(width, units)
         module = ElasticAttention(outer, heads.number, heads.head_dim, self.position_dim, self.slimming, self.dropout.p)
-        rows = in_groups(heads.channels, 3, self.num_heads * self.head_dim)
-        module.in_proj = self.in_proj.extract(rows, outer)
-        module.out_proj = self.out_proj.extract(outer, heads.channels)
+        self.extract_projections(module, outer, heads)
         if self.position_dim is not None:
             module.position_proj = self.position_proj.extract(heads.channels)
             with torch.no_grad():
