@@ -66,9 +66,7 @@ class Stack:
         for number in segments:
             end = min(length, begin + number * self.window.segment)
             stop = min(length, end + self.window.right)
-            out, state = self.chunk(
-                x[:, begin:stop], state, [end - begin] * len(x), [stop - begin] * len(x)
-            )
+            out, state = self.chunk(x[:, begin:stop], state, [end - begin] * len(x), [stop - begin] * len(x))
             outputs.append(out)
             begin = end
         assert begin == length
@@ -78,7 +76,9 @@ class Stack:
 def stack(window: Window, depth: int = 2, *, double: bool = True, **changes: object) -> Stack:
     """Random layers of 16 channels, 4 heads of 4 channels and 32 hidden channels, in evaluation mode."""
     options = EmformerOptions(window, 4, **{"dropout": 0.0, **changes})  # type: ignore[arg-type]
-    layers = nn.ModuleList(EmformerLayer(16, 4, 32, WIDTHS, options, place) for place in range(depth))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = nn.ModuleList(EmformerLayer(16, 4, 32, WIDTHS, options, place) for place in range(depth))
     randomize(layers)
     layers.eval()
     return Stack(layers.double() if double else layers, window)
@@ -177,4 +177,3 @@ def _dense_layer(
     inner = norm("ffn", x) @ w["parts.ffn.inner.weight"][hidden, :channels].T + w["parts.ffn.inner.bias"][hidden]
     outer = functional.gelu(inner) @ w["parts.ffn.outer.weight"][:channels][:, hidden].T
     return norm("out", x + outer + w["parts.ffn.outer.bias"][:channels]), summaries
-
