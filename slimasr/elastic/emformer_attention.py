@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -98,13 +99,13 @@ class EmformerAttention(MultiHead):
         n, groups, computed, outer = x.shape
         heads = self.chosen(width, units)
         rows = torch.cat([x, memory.unsqueeze(2)], dim=2) if self.window.memory else x
-        projected = self.project(rows, heads)
-        queries = self._queries(projected[:, :, :, 0], layout)
-        axis = self._axis(projected[:, :, :, 1:], cache)
-        # (N * H * G, K, d_h): batched products are fastest with a single batch dimension.
-        shape = (-1, self.window.keys, heads.head_dim)
-        keys, values = axis.index_select(3, layout.places).view(2, *shape).unbind()
-        scores = torch.bmm(queries.flatten(0, 2), keys.transpose(1, 2))
+        # (N, G, rows, H, d_h) each; keys and values then on the axis of keys
+        projected, *new = self.project(rows, heads).unbind(3)
+        before = (None, None) if cache is None else cache.unbind(1)
+        axes = [_axis(own, cached) for own, cached in zip(new, before, strict=True)]
+        keys, values = (_windows(axis, layout) for axis in axes)
+        queries = self._queries(projected, layout).flatten(0, 2)
+        scores = torch.bmm(queries, keys.transpose(1, 2))
         scores = scores.view(n, heads.number, groups, -1, self.window.keys)
         if self.position == "relative":
             scores = scores + self._bias(heads, layout)
@@ -117,7 +118,7 @@ class EmformerAttention(MultiHead):
         context = context.permute(0, 2, 3, 1, 4).flatten(3)
         out = self.out_proj(context, out=outer, inp=heads.channels)
         summaries = self._squashed(out[:, :, computed:]).squeeze(2) if self.window.memory else memory
-        return Attended(self.dropout(out[:, :, :computed]), summaries, _kept(axis, layout))
+        return Attended(self.dropout(out[:, :, :computed]), summaries, _kept(axes, layout))
 
     def _queries(self, q: Tensor, layout: Layout) -> Tensor:
         """(N, G, rows, H, d_h) -> (N, H, G, Q, d_h), scaled by 1 / sqrt(d_h)."""
@@ -127,13 +128,6 @@ class EmformerAttention(MultiHead):
             mean = layout.means(frames[:, :, self.window.right :])
             frames = torch.cat([frames, mean.unsqueeze(2)], dim=2)
         return frames.permute(0, 3, 1, 2, 4) * (1.0 / math.sqrt(q.shape[-1]))
-
-    def _axis(self, keys_values: Tensor, cache: Tensor | None) -> Tensor:
-        """(N, G, rows, 2, H, d_h) -> (2, N, H, keys, d_h): the axis of keys, see `Layout`."""
-        new = keys_values.permute(3, 0, 4, 1, 2, 5).flatten(3, 4)
-        if cache is None:
-            return new
-        return torch.cat([cache.transpose(0, 1).to(new.dtype), new], dim=3)
 
     def _bias(self, heads: Heads, layout: Layout) -> Tensor:
         """Return the (H, 1, Q, K) position bias of the heads that run."""
@@ -192,10 +186,25 @@ def _local_bias(num_heads: int, window: Window) -> Tensor:
     return -slopes.unsqueeze(1) * torch.cat([distances.abs(), ages])
 
 
-def _kept(axis: Tensor, layout: Layout) -> Tensor | None:
-    """Return the part of (2, N, H, keys, d_h) that the next chunk needs, streams first."""
+def _axis(new: Tensor, cached: Tensor | None) -> Tensor:
+    """(N, G, rows, H, d_h) -> (N, H, keys, d_h): the axis of keys, see `Layout`."""
+    by_head = new.permute(0, 3, 1, 2, 4).flatten(2, 3)
+    return by_head if cached is None else torch.cat([cached.to(new.dtype), by_head], dim=2)
+
+
+def _windows(axis: Tensor, layout: Layout) -> Tensor:
+    """(N, H, keys, d_h) -> (N * H * G, K, d_h): batched products are fastest with a single batch dimension."""
+    keys = layout.window.keys
+    if layout.kept is not None and layout.segments == 1:
+        # The window of a single segment behind a cache is the beginning of the axis, which needs no copy.
+        return axis[:, :, :keys].flatten(0, 1)
+    return axis.index_select(2, layout.places).view(-1, keys, axis.shape[-1])
+
+
+def _kept(axes: Sequence[Tensor], layout: Layout) -> Tensor | None:
+    """Return the part of the (N, H, keys, d_h) keys and values that the next chunk needs, as one tensor."""
     if layout.kept is None:
         return None
-    _, _, heads, _, channels = axis.shape
-    places = layout.kept[None, :, None, :, None].expand(2, -1, heads, -1, channels)
-    return axis.gather(3, places).transpose(0, 1)
+    _, heads, _, channels = axes[0].shape
+    places = layout.kept[:, None, :, None].expand(-1, heads, -1, channels)
+    return torch.stack([axis.gather(2, places) for axis in axes], dim=1)

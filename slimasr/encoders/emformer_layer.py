@@ -284,5 +284,5 @@ def _join(hidden: EmformerHidden, layout: Layout) -> Tensor:
 def _split(x: Tensor, memory: Tensor, layout: Layout) -> EmformerHidden:
     """The reverse of `_join`."""
     window = layout.window
-    centre = x[:, :, window.right :].flatten(1, 2)[:, : layout.frames]
-    return EmformerHidden(centre, x[:, :, : window.right], memory, window.segment)
+    copies, centre = x.split((window.right, window.segment), dim=2)
+    return EmformerHidden(centre.flatten(1, 2)[:, : layout.frames], copies, memory, window.segment)
