@@ -99,21 +99,21 @@ class EmformerAttention(MultiHead):
         n, groups, computed, outer = x.shape
         heads = self.chosen(width, units)
         rows = torch.cat([x, memory.unsqueeze(2)], dim=2) if self.window.memory else x
-        # (N, G, rows, H, d_h) each; keys and values then on the axis of keys
+        # (N, G, rows, H, d_h) each; keys and values then come on one axis each, from which the windows are taken.
         projected, *new = self.project(rows, heads).unbind(3)
         before = (None, None) if cache is None else cache.unbind(1)
         axes = [_axis(own, cached) for own, cached in zip(new, before, strict=True)]
         keys, values = (_windows(axis, layout) for axis in axes)
         queries = self._queries(projected, layout).flatten(0, 2)
-        scores = torch.bmm(queries, keys.transpose(1, 2))
-        scores = scores.view(n, heads.number, groups, -1, self.window.keys)
+        by_segment = (n, heads.number, groups, self.window.rows)
+        scores = torch.bmm(queries, keys.transpose(1, 2)).view(*by_segment, self.window.keys)
         if self.position == "relative":
             scores = scores + self._bias(heads, layout)
         # The smallest finite number gives a masked key a weight of exactly 0. With -inf, padded segments that have no
         # key at all would give NaN. In place, because no gradient needs the scores themselves.
         scores = scores.masked_fill_(layout.masked, torch.finfo(scores.dtype).min)
         weights = self.dropout(scores.softmax(dim=-1)).flatten(0, 2)
-        context = torch.bmm(weights, values).view(n, heads.number, groups, -1, heads.head_dim)
+        context = torch.bmm(weights, values).view(*by_segment, heads.head_dim)
         # (N, H, G, Q, d_h) -> (N, G, Q, H * d_h), with the channels of a head together as in the rows of ``in_proj``
         context = context.permute(0, 2, 3, 1, 4).flatten(3)
         out = self.out_proj(context, out=outer, inp=heads.channels)

@@ -32,7 +32,7 @@ class EmformerHidden:
     would carry these segments' own look-ahead, and the look-ahead would grow with the number of layers.
 
     Attributes:
-        centre: (N, T, C) the frames.
+        centre: (N, G * c, C) the frames, padded to whole segments once and for all layers.
         copies: (N, G, r, C) the copies of the r frames behind every segment.
         memory: (N, G, C) a summary of every segment; (N, 0, C) without memory.
         segment: c, frames of a segment.
@@ -54,7 +54,7 @@ class EmformerHidden:
         segments = (frames + self.segment - 1) // self.segment
         return replace(
             self,
-            centre=self.centre[index, :frames],
+            centre=self.centre[index, : segments * self.segment],
             copies=self.copies[index, :segments],
             memory=self.memory[index, :segments],
         )
@@ -184,7 +184,7 @@ class EmformerLayer(nn.Module):
         width: float,
         units: dict[str, Units | None],
     ) -> tuple[EmformerHidden, Tensor | None]:
-        x = _join(hidden, layout)
+        x = _join(hidden)
         memory = hidden.memory
         running = self.running(units)
         # Without attention, the summaries pass on unchanged.
@@ -197,7 +197,7 @@ class EmformerLayer(nn.Module):
             cache = attended.cache
         if "ffn" in running:
             x = x + self.parts["ffn"](self.norms["ffn"](x), width, units["ffn"])
-        return _split(self.norms["out"](x), memory, layout), cache
+        return _split(self.norms["out"](x), memory, layout.window), cache
 
     def init_cache(self, n: int, width: float, units: dict[str, Units | None], device: torch.device) -> Tensor:
         """Return the cache of ``n`` streams before their first frame; without attention it holds no head."""
@@ -260,29 +260,25 @@ def into_segments(x: Tensor, layout: Layout) -> EmformerHidden:
     copies. The first layer's summaries are the means of the segments.
     """
     window = layout.window
-    # All frames of all segments, and the look-ahead of the last
-    length = layout.segments * window.segment + window.right
-    padded = F.pad(x, (0, 0, 0, length - x.shape[1])) if x.shape[1] < length else x[:, :length]
+    whole = layout.segments * window.segment
+    # Enough for the end of the last segment and its look-ahead, without a condition on the number of frames, which
+    # export would turn into a constant.
+    padded = F.pad(x, (0, 0, 0, window.segment + window.right))
     starts = torch.arange(1, layout.segments + 1, device=x.device) * window.segment
     places = starts.unsqueeze(1) + torch.arange(window.right, device=x.device)
     copies = padded.index_select(1, places.flatten()).unflatten(1, places.shape)
-    centre = padded[:, : layout.frames]
+    centre = padded[:, :whole]
     if not window.memory:
         return EmformerHidden(centre, copies, x.new_zeros(x.shape[0], 0, x.shape[2]), window.segment)
-    segments = padded[:, : layout.segments * window.segment].unflatten(1, (layout.segments, window.segment))
-    return EmformerHidden(centre, copies, layout.means(segments), window.segment)
+    return EmformerHidden(centre, copies, layout.means(centre.unflatten(1, (-1, window.segment))), window.segment)
 
 
-def _join(hidden: EmformerHidden, layout: Layout) -> Tensor:
+def _join(hidden: EmformerHidden) -> Tensor:
     """Return (N, G, r + c, C): for every segment its copies, then its frames."""
-    segment = layout.window.segment
-    missing = layout.segments * segment - layout.frames
-    centre = F.pad(hidden.centre, (0, 0, 0, missing)) if missing else hidden.centre
-    return torch.cat([hidden.copies, centre.unflatten(1, (layout.segments, segment))], dim=2)
+    return torch.cat([hidden.copies, hidden.centre.unflatten(1, (-1, hidden.segment))], dim=2)
 
 
-def _split(x: Tensor, memory: Tensor, layout: Layout) -> EmformerHidden:
+def _split(x: Tensor, memory: Tensor, window: Window) -> EmformerHidden:
     """The reverse of `_join`."""
-    window = layout.window
     copies, centre = x.split((window.right, window.segment), dim=2)
-    return EmformerHidden(centre.flatten(1, 2)[:, : layout.frames], copies, memory, window.segment)
+    return EmformerHidden(centre.flatten(1, 2), copies, memory, window.segment)

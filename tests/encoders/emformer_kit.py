@@ -43,7 +43,7 @@ class Stack:
     def whole(self, x: Tensor, lens: Sequence[int]) -> Tensor:
         """(N, T, C) -> (N, T, C)."""
         layout = whole_layout(self.window, x.shape[1], torch.tensor(lens))
-        return self.run(into_segments(x, layout), layout).centre
+        return self.run(into_segments(x, layout), layout).centre[:, : x.shape[1]]
 
     def state(self, n: int) -> EmformerState:
         caches = [layer.init_cache(n, self.width, dict(self.units), torch.device("cpu")) for layer in self.layers]
@@ -58,7 +58,7 @@ class Stack:
         for layer, before in zip(self.layers, state.caches, strict=True):
             hidden, after = layer.stream(hidden, layout, before, self.width, dict(self.units))
             caches.append(after)
-        return hidden.centre, EmformerState(state.seen + torch.tensor(lens), tuple(caches))
+        return hidden.centre[:, : max(lens)], EmformerState(state.seen + torch.tensor(lens), tuple(caches))
 
     def stream(self, x: Tensor, segments: Sequence[int]) -> Tensor:
         """(n, T, C) in chunks of so many segments, each with its look-ahead as far as there is one."""
@@ -76,7 +76,7 @@ class Stack:
 def stack(window: Window, depth: int = 2, *, double: bool = True, **changes: object) -> Stack:
     """Random layers of 16 channels, 4 heads of 4 channels and 32 hidden channels, in evaluation mode."""
     options = EmformerOptions(window, 4, **{"dropout": 0.0, **changes})  # type: ignore[arg-type]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = nn.ModuleList(EmformerLayer(16, 4, 32, WIDTHS, options, place) for place in range(depth))
     randomize(layers)
