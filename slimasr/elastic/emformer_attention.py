@@ -205,6 +205,9 @@ def _kept(axes: Sequence[Tensor], layout: Layout) -> Tensor | None:
     """Return the part of the (N, H, keys, d_h) keys and values that the next chunk needs, as one tensor."""
     if layout.kept is None:
         return None
-    _, heads, _, channels = axes[0].shape
-    places = layout.kept[:, None, :, None].expand(-1, heads, -1, channels)
-    return torch.stack([axis.gather(2, places) for axis in axes], dim=1)
+    n, heads, length, channels = axes[0].shape
+    # Rows of (N * H * keys, d_h) are copied whole, which is faster than a gather along one dimension.
+    starts = torch.arange(0, n * heads * length, length, device=layout.kept.device).view(n, heads, 1)
+    places = (starts + layout.kept.unsqueeze(1)).flatten()
+    kept = [axis.flatten(0, 2).index_select(0, places).view(n, heads, -1, channels) for axis in axes]
+    return torch.stack(kept, dim=1)
