@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.elastic.attention import Heads, MultiHead, Slimming
+from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.emformer_layout import Layout, Window
 from slimasr.elastic.index import take
 from slimasr.supernet.cost import Count
@@ -73,7 +74,7 @@ class EmformerAttention(MultiHead):
         self.window = window
         self.position: Position = position
         self.squash: Squash = squash
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for weight in self.in_proj.weight.data.chunk(3):
             nn.init.xavier_uniform_(weight, gain)
         if position == "relative":
