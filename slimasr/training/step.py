@@ -41,7 +41,8 @@ class StepResult:
     Attributes:
         report: losses of this process's batches.
         lr: learning rate of groups with scale 1.
-        grad_norm: norm of the gradients of the objective's parameters, before clipping; NaN when not finite.
+        norm: norm of the gradients of the objective's parameters, before clipping, still on the device; NaN when not
+            finite.
         skipped: whether nothing was updated, because a loss or gradient is non-finite.
         overflow: whether the step was skipped because fp16 overflowed; its loss scale has been lowered, and nothing is
             wrong.
@@ -49,9 +50,14 @@ class StepResult:
 
     report: StepReport
     lr: float
-    grad_norm: float
+    norm: Tensor
     skipped: bool = False
     overflow: bool = False
+
+    @property
+    def grad_norm(self) -> float:
+        """The norm as a number; to read it, wait for all work queued on the device."""
+        return float(self.norm)
 
 
 class Stepper:
@@ -123,11 +129,11 @@ class Stepper:
             # All losses are finite and the scale can still be lowered, so the scaled gradient has overflowed.
             overflow = not failures and self.scaler.is_enabled() and self.scaler.get_scale() > 1.0
             self.scaler.update()
-            return StepResult(report, lr, float("nan"), skipped=True, overflow=overflow)
+            return StepResult(report, lr, torch.tensor(math.nan), skipped=True, overflow=overflow)
         self.method.after_backward(self.objective, context)
-        grad_norm = self.update(context)
+        norm = self.update(context)
         self.method.after_step(self.objective, context)
-        return StepResult(report, lr, grad_norm)
+        return StepResult(report, lr, norm)
 
     def gradients(self, batches: Sequence[Batch], context: StepContext) -> StepReport:
         """Run all passes and accumulate their gradients, divided by one normaliser over batches and processes."""
@@ -170,7 +176,7 @@ class Stepper:
         """Return the context of mixed precision for forward passes."""
         return torch.autocast(self.world.device.type, DTYPES[self.config.precision], enabled=enabled)
 
-    def update(self, context: StepContext) -> float:
+    def update(self, context: StepContext) -> Tensor:
         """Clip, unless the optimiser does, and take a step; return the gradient norm before clipping."""
         # Masked gradients must not count in the norm, so they are zeroed first.
         masks = self.method.update_masks(self.objective, context)
@@ -178,11 +184,11 @@ class Stepper:
         clips_itself = isinstance(self.optimizer, ScaledAdam) and self.optimizer.clip_scale is not None
         # With an infinite limit, the norm is measured and nothing is clipped.
         limit = math.inf if clips_itself else self.config.clip_norm
-        grad_norm = nn.utils.clip_grad_norm_(self.weights.values(), limit)
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), limit)
         with protected(self.optimizer, self.weights, masks):
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        return float(grad_norm)
+        return norm
 
     def set_rate(self, context: StepContext) -> float:
         """Set the learning rate of a step, and return it."""

@@ -85,7 +85,7 @@ def run(
         heard = [*group, *(batch for rival in rivals for batch in islice(rival, len(group)))]
         for batch in heard:
             journal.trained.setdefault(context.epoch, Counter()).update(batch.ids)
-        return StepResult(StepReport(), rate, 1.0)
+        return StepResult(StepReport(), rate, torch.tensor(1.0))
 
     def until(items: Iterable[Any], total: int | None = None, label: str = "") -> Iterator[Any]:
         if label.startswith("epoch"):
