@@ -46,7 +46,23 @@ class ElasticConv2d(nn.Conv2d):
         """(N, inp, T, F) -> (N, out, T', F')."""
         weight = take(take(self.weight, out, 0), inp, 1)
         assert self.bias is not None
-        return F.conv2d(input, weight, take(self.bias, out), self.stride)
+        bias = take(self.bias, out)
+        trains_on_cpu = input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if weight.shape[1] == 1 and trains_on_cpu:
+            return self._by_patches(input.squeeze(1), weight, bias)
+        return F.conv2d(input, weight, bias, self.stride)
+
+    def _by_patches(self, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(N, T, F) -> (N, out, T', F'), as a product of patches and filters.
+
+        Its result has the channels last, for which the CPU's kernels of a next convolution and their gradients are
+        faster. The front end as a whole then takes two thirds of its time.
+        """
+        patches = image
+        for axis in (1, 2):
+            patches = patches.unfold(axis, self.kernel_size[axis - 1], self.stride[axis - 1])
+        # (N, T', F', k^2) @ (k^2, out)
+        return F.linear(patches.flatten(3), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
     def output_size(self, size: int) -> int:
         """Return the number of output frames (or bins) for ``size`` input frames (or bins)."""

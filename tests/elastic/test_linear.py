@@ -50,6 +50,23 @@ def test_convolutions_equal_torch_on_the_slice(out: Index) -> None:
     torch.testing.assert_close(depthwise.extract(out)(x), want)
 
 
+@pytest.mark.parametrize("out", SETS)
+def test_a_convolution_of_one_channel_has_torchs_values_and_gradients(out: Index) -> None:
+    """In training on a CPU it is a product of patches; without gradients, and for export, torch's own operator."""
+    conv = ElasticConv2d(1, 6, 3, 2).double()
+    x = torch.randn(2, 1, 11, 8, dtype=torch.float64, requires_grad=True)
+    assert conv.bias is not None
+    inputs = (x, conv.weight, conv.bias)
+    want = F.conv2d(x, conv.weight[entries(out)], conv.bias[entries(out)], stride=2)
+    got = conv(x, out=out, inp=1)
+    torch.testing.assert_close(got, want)
+    with torch.no_grad():
+        torch.testing.assert_close(conv(x, out=out, inp=1), want, atol=0, rtol=0)
+    weights = torch.randn_like(want)
+    expected = torch.autograd.grad((want * weights).sum(), inputs)
+    torch.testing.assert_close(torch.autograd.grad((got * weights).sum(), inputs), expected)
+
+
 def test_counts_are_those_of_the_extracted_layer() -> None:
     for layer, count in (
         (ElasticLinear(6, 7).extract(3, 4), ElasticLinear(6, 7).count(3, 4, 1)),
