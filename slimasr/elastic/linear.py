@@ -58,11 +58,16 @@ class ElasticConv2d(nn.Conv2d):
         Its result has the channels last, for which the CPU's kernels of a next convolution and their gradients are
         faster. The front end as a whole then takes two thirds of its time.
         """
-        patches = image
-        for axis in (1, 2):
-            patches = patches.unfold(axis, self.kernel_size[axis - 1], self.stride[axis - 1])
+        rows, columns = (self.output_size(size) for size in image.shape[1:])
+        step = self.stride[0]
+        # One (N, T', F') image per entry of the filter. Stacking them takes half of the time of `unfold` and a copy.
+        entries = [
+            image[:, i : i + step * rows : step, j : j + step * columns : step]
+            for i in range(self.kernel_size[0])
+            for j in range(self.kernel_size[1])
+        ]
         # (N, T', F', k^2) @ (k^2, out)
-        return F.linear(patches.flatten(3), weight.flatten(1), bias).permute(0, 3, 1, 2)
+        return F.linear(torch.stack(entries, dim=-1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
     def output_size(self, size: int) -> int:
         """Return the number of output frames (or bins) for ``size`` input frames (or bins)."""
