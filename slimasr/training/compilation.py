@@ -42,8 +42,9 @@ def compile_feed_forward(encoder: Encoder, backend: str = "inductor") -> None:
         UserError: there is no C++ compiler.
     """
     check_compiler()
-    # On a CPU, dropout draws its masks with torch's own kernel: the same masks as uncompiled, and several times as
-    # fast as the generator that the compiler would write into the loops. On GPUs that generator is the faster one.
+    # On a CPU, dropout draws its masks with torch's own kernel, which takes a fraction of the time of the generator
+    # that the compiler would write into the loops. On GPUs that generator is the faster one. Masks are not those of
+    # uncompiled modules (`slimasr.elastic.dropout`).
     on_cpu = all(parameter.device.type == "cpu" for parameter in encoder.parameters())
     options: dict[str, Any] = {"options": {"fallback_random": on_cpu}} if backend == "inductor" else {}
     compiled = torch.compile(ElasticFeedForward.forward, backend=backend, **options)
