@@ -195,8 +195,8 @@ def guard(run: Callable[P, None]) -> Callable[P, None]:
 def quick_imports() -> Iterator[None]:
     """Import the libraries of a command inside the block without garbage collection, which slows imports by a fifth.
 
-    The collector would visit the many objects of torch again and again, although they last as long as the process.
-    They are therefore set aside for good.
+    The collector would scan the many objects of torch repeatedly, although they exist until the process ends. After the
+    block, it therefore ignores them permanently (``gc.freeze``).
     """
     # Where torch is loaded already, as in tests, little is left to import, and nothing may be set aside that the
     # caller leaves behind.

@@ -48,8 +48,8 @@ class _FftConvolution(torch.autograd.Function):
 
     With U, K, and G the spectra of the input, of a kernel, and of the gradient of the kernel's output, the spectra of
     the gradients are conj(K) G for the input and conj(U) G for the kernel. U and K are kept from the forward pass, so
-    one transform per gradient that arrives or leaves suffices, and all of them have a real side. Autograd by itself
-    would transform complex numbers, and more often.
+    the backward pass needs one transform per incoming or outgoing gradient, each between real and complex numbers. The
+    backward pass that autograd derives has more transforms, some of them between complex numbers, which take longer.
     """
 
     @staticmethod
@@ -138,9 +138,9 @@ def convolution_macs(channels: int, directions: int, frames: int, kind: Convolut
     """Count the MACs of `convolve` on one utterance.
 
     A real FFT of length n counts as 2.5 n log2 n operations, half of them multiplications. Every direction adds a
-    transform of its kernel, an inverse one, and n / 2 + 1 complex products. The length counts as the least even one of
-    at least 2T with small prime factors, whatever longer one a processor prefers. Direct sums take T products per
-    output.
+    transform of its kernel, an inverse one, and n / 2 + 1 complex products. The length is
+    counted as the smallest even number of at least 2T with small prime factors, although `convolve` may use a longer
+    one. Direct sums take T products per output.
     """
     if kind == "real" or frames == 0:
         return channels * directions * frames * frames

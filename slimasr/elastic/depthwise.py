@@ -43,8 +43,9 @@ def _as_column(x: Tensor) -> Tensor:
 class _Depthwise(torch.autograd.Function):
     """The convolution, with time as the width of the image except for the gradient of the filters.
 
-    That gradient takes most of the time, and a fraction of it with time as the height, which in turn makes the other
-    operations slower. The gradient of the bias is a sum; together with others it would take longer.
+    The gradient of the filters takes most of the time. With time as the height of the image it takes a fraction of
+    that, while the other operations would become slower. The gradient of the bias is a separate sum, which is faster
+    than computing it in the same operator.
     """
 
     @staticmethod

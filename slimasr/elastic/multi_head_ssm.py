@@ -217,7 +217,7 @@ class MultiHeadSsm(nn.Module):
         u = _joined([head.between(position, part) for head, part in zip(heads, parts, strict=True)], -1)
         # A backward system would otherwise start from the padding, which is not zero after norms and biases.
         u = u.masked_fill(padding.unsqueeze(-1), 0.0)
-        # Channels are systems of their own, of whatever head, so one convolution serves all heads.
+        # Every channel is a separate system, so a single convolution can process the channels of all heads.
         z = F.gelu(convolve(u, responses, self.options.convolution))
         # [forward | backward] of all heads -> of every head
         by_head = z.unflatten(-1, (len(responses), self.ssm_heads, -1)).unbind(-2)

@@ -28,8 +28,9 @@ MODULES = ("heads", "ffn")
 class EmformerHidden:
     """What flows from layer to layer.
 
-    Every segment has its own copies of the frames behind it. Taken anew from the next segments after each layer, they
-    would carry these segments' own look-ahead, and the look-ahead would grow with the number of layers.
+    Every segment has its own copies of the frames that follow it (its right context). If each layer copied them again
+    from the output of the next segment, they would include the look-ahead of that segment, and the total look-ahead
+    would grow with the number of layers.
 
     Attributes:
         centre: (N, G * c, C) the frames, padded to whole segments once and for all layers.

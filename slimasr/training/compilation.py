@@ -1,8 +1,8 @@
 """The encoder's feed-forward modules compiled by ``torch.compile`` for training (``training.compile``).
 
-Whole layers are not compiled: with attention and convolutions in it, the code that torch 2.13 makes for a CPU is for
-one length of utterance, so that almost every batch of a training would be compiled anew; and the length of an FFT is
-computed outside of torch. Feed-forward modules treat every frame separately.
+Whole layers are not compiled. For attention and convolutions, the CPU code that torch 2.13 generates works for a single
+utterance length, so almost every training batch would trigger another compilation. The length of an FFT is also
+computed outside of torch. Feed-forward modules process each frame separately and do not have these problems.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The number of processor threads of a run: named by the recipe, or chosen by timing training steps (``auto``).
 
-A thread that gains little is lost when another program needs the processor, as threads wait for each other between the
-small operations of a step. So more threads are only taken if they pay.
+A step consists of many small operations, between which threads wait for each other. If another program needs the
+processor, additional threads then slow the step down. More threads are therefore used only if they gain enough.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ SHARE = 0.02
 """Largest fraction of the run that the timing may take."""
 
 DOUBLING_GAIN = 1.3
-"""Factor by which each doubling of the threads must speed a step up. With less, two threads lose more beside one busy
-program than they gain without it."""
+"""Factor by which each doubling of the threads must speed a step up. With a smaller gain, two threads cost more time
+when one other program is busy than they save on an idle machine."""
 
-HOPELESS = 2.0
+DROP_FACTOR = 2.0
 """Factor by which a number of threads is slower than a smaller one when it is not timed again, nor any larger one."""
 
 ROUNDS = 5
@@ -96,7 +96,8 @@ def counts_up_to(most: int) -> list[int]:
 def choose_threads(trial: Callable[[], object], planned: int, world: World) -> Choice:
     """Time a training step with several numbers of threads, and return the best one; the present number stays set.
 
-    The processes run the same steps together, and a step takes as long as on the slowest of them, so all choose alike.
+    The processes run the same steps together. The time of a step is that of the slowest process, so all of them make
+    the same choice.
 
     Args:
         trial: runs a batch forward and backward without changing the state of the run.
@@ -133,8 +134,8 @@ def _choose(trial: Callable[[], object], planned: int, world: World) -> Choice:
 def measure(timed: Callable[[int], float], counts: Sequence[int], planned: int) -> dict[int, float]:
     """Return the median seconds of a step by number of threads, for those numbers that were timed.
 
-    The numbers take turns, so that other work on the machine disturbs all alike. No step begins that would probably end
-    after `SHARE` of the run.
+    The numbers are timed alternately, so that other work on the machine affects all of them equally. A step is not
+    started if it would probably exceed `SHARE` of the run.
 
     Args:
         timed: runs a step with a number of threads, and returns its seconds.
@@ -142,7 +143,7 @@ def measure(timed: Callable[[int], float], counts: Sequence[int], planned: int) 
         planned: number of such steps in the run.
     """
     alive = list(counts)
-    # What the first step takes says nothing, because libraries prepare themselves in it.
+    # The time of the first step is ignored, because libraries initialise themselves in it.
     timed(1)
     spent = 0.0
     found: dict[int, list[float]] = {}
@@ -157,7 +158,7 @@ def measure(timed: Callable[[int], float], counts: Sequence[int], planned: int) 
             found.setdefault(threads, []).append(timed(threads))
             spent += found[threads][-1]
             fastest = min(found[number][-1] for number in alive[: position + 1])
-            if found[threads][-1] > HOPELESS * fastest:
+            if found[threads][-1] > DROP_FACTOR * fastest:
                 del alive[position:]
                 break
     return _medians(found)

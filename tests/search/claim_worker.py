@@ -27,7 +27,7 @@ def main(url: str, log: Path, seed: int, deaths: float) -> None:
     study = Study(Database(url, patience=60.0, heartbeat_seconds=1), "race", SPACE, {}, "params", Limits())
 
     def may_die(at: str) -> None:
-        # Nobody dies twice over one subnet: after the third time a study gives up, as it should.
+        # A worker is killed at most once per subnet, because a study gives a subnet up after three failures.
         grave = log.with_name(f"died over {subnet.id}")
         if where == at and not grave.exists():
             grave.touch()

@@ -1,8 +1,8 @@
 """Words per second of our decoding against sherpa-onnx, from samples to texts, both on one thread and in batches.
 
-Both run the same model on AN4's test set: ours in torch, sherpa-onnx on the files of our ONNX export. The predictor's
-file is exported anew, because sherpa-onnx feeds it the last labels instead of a state; it thus needs a stateless
-predictor. The encoder may be of any kind, as whole utterances are recognised.
+Both run the same model on AN4's test set: ours in torch, sherpa-onnx on the files of our ONNX export. The predictor is
+exported a second time, in the form that sherpa-onnx expects: its input is the last labels, not a state. The model must
+therefore have a stateless predictor. The encoder may be of any kind, because whole utterances are recognised.
 
     decode.py                      AN4's preset with random weights that emit as often as trained ones
     decode.py EXP [SUBNET]         a trained model

@@ -256,7 +256,7 @@ PARTS: dict[str, tuple[Callable[[Setting, Clock], None], float]] = {
     "processes": (compare_processes, 0.1),
     "compiled": (compare_compiled, 0.15),
 }
-"""Name -> function and share of the time. Compiling comes last, because nobody can stop it when its time is over."""
+"""Name -> function and share of the time. Compiling comes last, because it cannot be interrupted."""
 
 
 def main() -> None:
