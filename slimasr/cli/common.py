@@ -198,8 +198,8 @@ def quick_imports() -> Iterator[None]:
     The collector would scan the many objects of torch repeatedly, although they exist until the process ends. After the
     block, it therefore ignores them permanently (``gc.freeze``).
     """
-    # Where torch is loaded already, as in tests, little is left to import, and nothing may be set aside that the
-    # caller leaves behind.
+    # If torch is loaded already, as in tests, little is left to import, and objects of the caller must not be exempted
+    # from the collection.
     if "torch" in sys.modules or not gc.isenabled():
         yield
         return
