@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from slimasr.config.encoders import ConformerConfig
 from slimasr.config.loss import LossConfig
-from slimasr.config.model import (
-    ConformerConfig,
-    ConvFrontendConfig,
-    JoinerConfig,
-    ModelConfig,
-    StatelessPredictorConfig,
-)
+from slimasr.config.model import ConvFrontendConfig, JoinerConfig, ModelConfig, StatelessPredictorConfig
 from slimasr.data.batch import Batch
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)

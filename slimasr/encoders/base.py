@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.model import EncoderConfig, FrontendConfig
+from slimasr.config.encoders import EncoderConfig
+from slimasr.config.model import FrontendConfig
 from slimasr.encoders.frontend import Frontend, build_frontend
 from slimasr.errors import UserError
 from slimasr.supernet.cost import Count

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slimasr.config.model import ConformerConfig, EncoderConfig, EncoderSection, FrontendConfig, MhSsmConfig
+from slimasr.config.encoders import ConformerConfig, EncoderConfig, EncoderSection, MhSsmConfig
+from slimasr.config.model import FrontendConfig
 from slimasr.encoders.base import Encoder
 from slimasr.encoders.conformer import Conformer
 from slimasr.encoders.mh_ssm import MhSsm

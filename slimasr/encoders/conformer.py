@@ -10,7 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.model import ConformerConfig, EncoderConfig, FrontendConfig, LayerSizes
+from slimasr.config.encoders import ConformerConfig, EncoderConfig, LayerSizes
+from slimasr.config.model import FrontendConfig
 from slimasr.elastic.attention import ElasticAttention, Heads
 from slimasr.elastic.conv_module import ElasticConvModule
 from slimasr.elastic.feed_forward import ElasticFeedForward

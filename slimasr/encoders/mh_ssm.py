@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from slimasr.config.model import EncoderConfig, FrontendConfig, MhSsmConfig
+from slimasr.config.encoders import EncoderConfig, MhSsmConfig
+from slimasr.config.model import FrontendConfig
 from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of

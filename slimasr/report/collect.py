@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from slimasr.config.encoders import EncoderConfig
 from slimasr.config.load import load_config, parse_config
-from slimasr.config.model import EncoderConfig
 from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment.folder import needed

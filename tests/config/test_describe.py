@@ -31,6 +31,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "LayerSizes": {"ffn1": 1, "heads": 1, "conv": 1, "ffn2": 1},
     "LayerSpaceConfig": {"depths": [1]},
     "PhaseConfig": {"epoch": 2},
+    "EncoderSection": {"kind": "conformer", "d_model": 1, "num_layers": 1},
+    "TreeConfig": {"shared": 0, "depths": [2, 1]},
 }
 """Section -> the keys that it cannot do without."""
 

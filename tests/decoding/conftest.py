@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from slimasr.config.encoders import ConformerConfig
 from slimasr.config.model import (
-    ConformerConfig,
     ConvFrontendConfig,
     JoinerConfig,
     LstmPredictorConfig,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from slimasr.config.model import EncoderConfig
+from slimasr.config.encoders import EncoderConfig
 from slimasr.encoders.build import ENCODERS
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from slimasr.config.model import ConformerConfig, ConvFrontendConfig, ModelConfig
+from slimasr.config.encoders import ConformerConfig
+from slimasr.config.model import ConvFrontendConfig, ModelConfig
 from slimasr.encoders.conformer import Conformer
 from slimasr.encoders.frontend import ConvFrontend
 from slimasr.models.transducer import Transducer

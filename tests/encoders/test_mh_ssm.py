@@ -11,14 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from slimasr.config.model import (
-    FrontendConfig,
-    JoinerConfig,
-    LstmPredictorConfig,
-    MhSsmConfig,
-    ModelConfig,
-    StackFrontendConfig,
-)
+from slimasr.config.encoders import MhSsmConfig
+from slimasr.config.model import FrontendConfig, JoinerConfig, LstmPredictorConfig, ModelConfig, StackFrontendConfig
 from slimasr.elastic.convolution import convolution_macs
 from slimasr.encoders.base import EncoderState
 from slimasr.encoders.conformer import Conformer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from slimasr.config.model import LstmPredictorConfig, MhSsmConfig, ModelConfig, StackFrontendConfig
+from slimasr.config.encoders import MhSsmConfig
+from slimasr.config.model import LstmPredictorConfig, ModelConfig, StackFrontendConfig
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
 from tests.tiny import MODEL, VOCAB_SIZE, encoder_config, randomize

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from slimasr.config.encoders import MhSsmConfig
 from slimasr.config.load import parse_config
 from slimasr.config.loss import LossConfig
-from slimasr.config.model import JoinerConfig, LstmPredictorConfig, MhSsmConfig, ModelConfig, StackFrontendConfig
+from slimasr.config.model import JoinerConfig, LstmPredictorConfig, ModelConfig, StackFrontendConfig
 from slimasr.decoding.beam import modified_beam_search
 from slimasr.decoding.greedy import greedy_search
 from slimasr.models.build import build_model

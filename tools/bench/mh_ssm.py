@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from common import added_peak_megabytes, median_seconds, report, resident_bytes
 
-from slimasr.config.model import MhSsmConfig
+from slimasr.config.encoders import MhSsmConfig
 from slimasr.elastic.attention import ElasticAttention
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm
 from slimasr.elastic.norm import ElasticLayerNorm

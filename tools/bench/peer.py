@@ -24,8 +24,9 @@ import torch
 from common import report
 from torch import Tensor, nn
 
+from slimasr.config.encoders import ConformerConfig
 from slimasr.config.load import load_config
-from slimasr.config.model import ConformerConfig, ModelConfig
+from slimasr.config.model import ModelConfig
 from slimasr.encoders.base import EncoderOutput
 from slimasr.encoders.conformer import Conformer
 

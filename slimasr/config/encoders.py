@@ -1,0 +1,255 @@
+"""The encoder: its kinds with their sizes, and the tree of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from slimasr.config.section import Natural, Positive, PositiveFloat, Rate, Section
+
+
+class TreeConfig(Section):
+    """A tree of layers: branches of different depths, which have their first layers in common (paper 3)."""
+
+    shared: Natural
+    """Number of layers at the input that all branches have in common, below the smallest depth; 0 = every branch has
+    layers of its own only."""
+
+    depths: list[Positive]
+    """Numbers of layers of the branches, at least two, from the deepest, which is ``num_layers``, to the shallowest."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> TreeConfig:
+        if len(self.depths) < 2 or self.depths != sorted(set(self.depths), reverse=True):
+            raise ValueError("depths: needs at least two depths, all different, the deepest first")
+        if self.shared >= self.depths[-1]:
+            raise ValueError(f"shared: must be below the smallest depth, {self.depths[-1]}")
+        return self
+
+
+class LayerSizes(Section):
+    """Sizes of one Conformer layer, as extraction writes them; 0 = the module is absent."""
+
+    ffn1: Natural
+    """Hidden channels of the first feed-forward module."""
+
+    heads: Natural
+    """Attention heads."""
+
+    conv: Natural
+    """Inner channels of the convolution module."""
+
+    ffn2: Natural
+    """Hidden channels of the second feed-forward module."""
+
+
+class EncoderSection(Section):
+    """What the sections of all encoders have in common."""
+
+    # Every encoder declares these again, with its own default and sentence.
+    kind: str
+    d_model: Positive
+    num_layers: Positive
+
+    tree: TreeConfig | None = None
+    """Branches of different depths that share their first layers, of which the deepest is the max subnet; null = one
+    path through all layers."""
+
+    @model_validator(mode="after")
+    def _tree_of_this_depth(self) -> EncoderSection:
+        if self.tree is not None and self.tree.depths[0] != self.num_layers:
+            raise ValueError(
+                f"tree.depths: the first must be the depth of the deepest path (num_layers), {self.num_layers}"
+            )
+        return self
+
+    def _require_all_layers(self, key: str, entries: Sequence[object] | None) -> None:
+        """Refuse a list of sizes of single layers that has not one entry per layer."""
+        if entries is not None and len(entries) != self.total_layers:
+            raise ValueError(f"{key}: needs one entry per encoder layer, {self.total_layers}")
+
+    @property
+    def paths(self) -> list[tuple[int, ...]]:
+        """Ids of the layers of every branch, deepest first; the only path if there is no tree.
+
+        The deepest path has the layers 0 to ``num_layers - 1``. Every other branch starts with the shared ones of
+        these, and its own layers are numbered on from those of the branch before.
+        """
+        paths = [tuple(range(self.num_layers))]
+        if self.tree is None:
+            return paths
+        shared = self.tree.shared
+        for depth in self.tree.depths[1:]:
+            first = paths[-1][-1] + 1
+            paths.append((*range(shared), *range(first, first + depth - shared)))
+        return paths
+
+    @property
+    def total_layers(self) -> int:
+        """Number of layers of all branches together."""
+        return self.paths[-1][-1] + 1
+
+    @property
+    def unit_sizes(self) -> dict[str, int]:
+        """Module -> its units in a layer of full size, from which a space of layers may choose."""
+        return {}
+
+    @property
+    def layer_units(self) -> list[dict[str, int]]:
+        """`unit_sizes` of every layer in the order of the layers' ids; 0 = the layer has no such module."""
+        return [self.unit_sizes] * self.total_layers
+
+
+class ConformerConfig(EncoderSection):
+    """Elastic Conformer (paper 1)."""
+
+    kind: Literal["conformer"] = "conformer"
+    """Selects the Conformer."""
+
+    d_model: Positive = 256
+    """Channels between the layers, and inner channels of the convolution modules."""
+
+    num_layers: Positive = 16
+    """Number of layers; with a tree, those of its deepest path."""
+
+    num_heads: Positive = 4
+    """Attention heads of a layer."""
+
+    head_dim: Positive = 64
+    """Channels of an attention head; ``num_heads * head_dim`` need not be ``d_model``."""
+
+    ffn_dim: Positive = 1024
+    """Hidden channels of each of a layer's two feed-forward modules."""
+
+    kernel_size: Positive = 31
+    """Width of the depthwise convolution in encoder frames; must be odd."""
+
+    attention: Literal["relative", "plain"] = "relative"
+    """Relative positions in every attention module (Dai et al. 2019), or sinusoids added once to the first layer's
+    input."""
+
+    position_dim: Positive | None = None
+    """Channels of the positional sinusoids, the same at every width; null = ``d_model``."""
+
+    slimming: Literal["head_count", "head_size"] = "head_count"
+    """What attention keeps at a smaller width: the first heads whole, or the first channels of every head."""
+
+    norm: Literal["per_width", "shared", "recalibrated"] = "per_width"
+    """Layer and batch norms: ``per_width`` has separate parameters and statistics for each width, ``shared`` has one
+    set for all widths, and ``recalibrated`` shares the parameters but has separate statistics."""
+
+    dropout: Rate = 0.1
+    """Dropout probability in the front end and all modules; 0 = none."""
+
+    adaptive_dropout: bool = False
+    """Whether dropout at the hidden channels of a feed-forward module shrinks in proportion to how many of them run
+    (paper 2)."""
+
+    layers: list[LayerSizes] | None = None
+    """Sizes of every single layer, one entry per layer, as slimasr-extract writes them; null = all layers have the
+    sizes above."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> ConformerConfig:
+        if self.kernel_size % 2 == 0:
+            raise ValueError("kernel_size: must be odd, so that frames keep their place")
+        self._require_all_layers("layers", self.layers)
+        return self
+
+    @property
+    def unit_sizes(self) -> dict[str, int]:
+        return {"ffn1": self.ffn_dim, "heads": self.num_heads, "conv": self.d_model, "ffn2": self.ffn_dim}
+
+    @property
+    def layer_units(self) -> list[dict[str, int]]:
+        if self.layers is None:
+            return super().layer_units
+        return [layer.model_dump() for layer in self.layers]
+
+
+class MhSsmConfig(EncoderSection):
+    """Elastic encoder of multi-head state-space models (paper 2; Fathullah et al. 2023)."""
+
+    kind: Literal["mh_ssm"] = "mh_ssm"
+    """Selects multi-head state-space models."""
+
+    d_model: Positive = 512
+    """Channels between the layers; ``ssm_heads`` must divide it at every width."""
+
+    num_layers: Positive = 16
+    """Number of layers; with a tree, those of its deepest path."""
+
+    ssm_heads: Positive = 1
+    """Heads of a layer; must be 1 or even, as heads gate each other in pairs."""
+
+    ssm_stacks: Positive = 2
+    """State-space units in sequence within a head."""
+
+    ssm_state: Positive = 32
+    """Real numbers in the state of each channel and direction; must be even, as states are conjugate pairs."""
+
+    ffn_dim: Positive = 4096
+    """Hidden channels of a layer's feed-forward module."""
+
+    bidirectional: bool = True
+    """Whether a second set of systems runs backwards in time; false = every frame depends on the past alone, so that
+    the encoder can stream."""
+
+    convolution: Literal["fft", "real"] = "fft"
+    """Convolution by Fourier transforms, or the same with real arithmetic, for runtimes without complex numbers."""
+
+    dt_min: PositiveFloat = 1e-3
+    """Smallest time step of the systems at the start of training, below ``dt_max``; a kernel is about
+    1 / (dt * decay) encoder frames long."""
+
+    dt_max: PositiveFloat = 1e-1
+    """Largest time step of the systems at the start of training."""
+
+    decay: PositiveFloat = 0.5
+    """Decay of all poles at the start of training; large values make short kernels."""
+
+    spread_heads: bool = False
+    """Whether each head starts with its own part of the range from ``dt_min`` to ``dt_max``, from local to global;
+    false = every head takes the whole range."""
+
+    norm: Literal["per_width", "shared"] = "per_width"
+    """Layer norms: separate ones for each width, or the same for all widths."""
+
+    dropout: Rate = 0.1
+    """Dropout probability in the front end and all modules; 0 = none."""
+
+    adaptive_dropout: bool = False
+    """Whether dropout at the hidden channels of a feed-forward module shrinks in proportion to how many of them run
+    (paper 2)."""
+
+    ffn_dims: list[Natural] | None = None
+    """Hidden channels of the feed-forward module of every single layer, one entry per layer, as slimasr-extract writes
+    them; 0 = the layer has no such module, null = ``ffn_dim`` for all."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> MhSsmConfig:
+        if self.ssm_state % 2:
+            raise ValueError("ssm_state: must be even, as states are conjugate pairs")
+        if self.ssm_heads > 1 and self.ssm_heads % 2:
+            raise ValueError("ssm_heads: must be 1 or even, as heads gate each other in pairs")
+        if self.d_model % self.ssm_heads:
+            raise ValueError("d_model: must be a multiple of ssm_heads")
+        if self.dt_min >= self.dt_max:
+            raise ValueError("dt_min: must be below dt_max")
+        self._require_all_layers("ffn_dims", self.ffn_dims)
+        return self
+
+    @property
+    def unit_sizes(self) -> dict[str, int]:
+        return {"ffn": self.ffn_dim}
+
+    @property
+    def layer_units(self) -> list[dict[str, int]]:
+        if self.ffn_dims is None:
+            return super().layer_units
+        return [{"ffn": size} for size in self.ffn_dims]
+
+
+EncoderConfig = Annotated[ConformerConfig | MhSsmConfig, Field(discriminator="kind")]
