@@ -23,31 +23,57 @@ MAX = Subnet()
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """The output of an encoder.
+    """What flows from layer to layer of an encoder, and at last its output.
 
     Attributes:
         out: (N, T', C) hidden states; C is the residual width of the subnet that ran.
         lens: (N,) int64, frames of ``out``; on the device of the input's lengths, which is the CPU (see `Batch`).
         taps: layer id -> (N, T', C) hidden state after that layer, for the requested layers.
+        inner: tensors (N, G, ...) that the next layer needs in addition, with one entry for every ``segment`` frames;
+            what they mean is known to the encoder alone.
+        segment: frames of an entry of ``inner``.
     """
 
     out: Tensor
     lens: Tensor
     taps: dict[int, Tensor] = field(default_factory=dict)
+    inner: tuple[Tensor, ...] = ()
+    segment: int = 1
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors through which gradients of the next layer pass; the frames come first."""
+        return (self.out, *self.inner)
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> EncoderOutput:
+        """Return the same with other `tensors`, in their order."""
+        out, *inner = tensors
+        return replace(self, out=out, inner=tuple(inner))
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the entries of all tensors; a view counts as if it were a copy."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*self.tensors, *self.taps.values()))
 
     def detach(self) -> EncoderOutput:
         """Return the same values, detached from the graph."""
         taps = {layer: hidden.detach() for layer, hidden in self.taps.items()}
-        return EncoderOutput(self.out.detach(), self.lens, taps)
+        return replace(self.with_tensors([tensor.detach() for tensor in self.tensors]), taps=taps)
 
     def select(self, rows: Sequence[int]) -> EncoderOutput:
         """Return the utterances with these indices, with padding trimmed to the longest of them."""
         chosen = torch.tensor(list(rows), dtype=torch.int64)
         lens = self.lens[chosen]
         frames = int(lens.max())
+        segments = (frames + self.segment - 1) // self.segment
         index = chosen.to(self.out.device, non_blocking=True)
-        taps = {layer: hidden[index, :frames] for layer, hidden in self.taps.items()}
-        return EncoderOutput(self.out[index, :frames], lens, taps)
+        return replace(
+            self,
+            out=self.out[index, :frames],
+            lens=lens,
+            taps={layer: hidden[index, :frames] for layer, hidden in self.taps.items()},
+            inner=tuple(tensor[index, :segments] for tensor in self.inner),
+        )
 
 
 @dataclass(frozen=True)
@@ -66,9 +92,9 @@ class EncoderState:
 class Encoder(nn.Module, ABC):
     """Layers on top of a front end, run whole (`forward`) or in parts (`embed`, then `run_layers` per path).
 
-    Layers are numbered from 0. ``subnet=None`` is the max subnet. Calls change no state except, in training mode, the
-    running statistics of the norms that they use. Passes of several subnets can thus share the layers that they have in
-    common: run these once, and continue from their output.
+    Layers are numbered from 0, those of a tree as in `EncoderSection.paths`. ``subnet=None`` is the max subnet. Calls
+    change no state except, in training mode, the running statistics of the norms that they use. Passes of several
+    subnets can thus share the layers that they have in common: run these once, and continue from their output.
     """
 
     config: EncoderConfig
@@ -95,7 +121,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def num_layers(self) -> int:
-        """Number of layers of the max subnet."""
+        """Number of layers of the max subnet; those of other branches of a tree are further ones in ``layers``."""
         return self.config.num_layers
 
     def width_of(self, subnet: Subnet | None) -> int:
@@ -112,7 +138,7 @@ class Encoder(nn.Module, ABC):
         return int(self.output_lens(torch.tensor(num_frames, device="cpu")))
 
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
-        """Run the front end: (N, T, F) features -> (N, T', C) input of layer 0."""
+        """Run the front end: (N, T, F) features -> the input of the first layer, (N, T', C) frames."""
         out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
         return EncoderOutput(out, self.output_lens(x_lens))
 
@@ -131,17 +157,16 @@ class Encoder(nn.Module, ABC):
             taps: ids of the layers whose output is kept, in addition to the taps of ``hidden``.
         """
         run = self.layer_runner(hidden, subnet or MAX)
-        out = hidden.out
         collected = dict(hidden.taps)
         for index in layers:
-            out = run(index, out)
+            hidden = run(index, hidden)
             if index in taps:
-                collected[index] = out
-        return replace(hidden, out=out, taps=collected)
+                collected[index] = hidden.out
+        return replace(hidden, taps=collected)
 
     @abstractmethod
-    def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
-        """Return a function from a layer's id and its (N, T', C) input to its output, for the lengths of ``hidden``.
+    def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, EncoderOutput], EncoderOutput]:
+        """Return a function from a layer's id and its input to its output, for the lengths of ``hidden``.
 
         Padding and positions, which all layers share, are computed once.
         """
@@ -149,8 +174,8 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def half_runner(
         self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
-    ) -> Callable[[int, int, Tensor], Tensor]:
-        """Return a function from a layer's id, a half (0, then 1) and its (N, T', C) input to its output.
+    ) -> Callable[[int, int, EncoderOutput], EncoderOutput]:
+        """Return a function from a layer's id, a half (0, then 1) and the input of that half to its output.
 
         The second half is the last module of a layer, which has units of its own. So subnets that differ in these
         units alone can share the first half.
@@ -170,9 +195,7 @@ class Encoder(nn.Module, ABC):
 
     def path_of(self, subnet: Subnet | None) -> tuple[int, ...]:
         """Return the ids of the layers that a subnet runs, in order."""
-        if subnet is None or subnet.path is None:
-            return tuple(range(self.num_layers))
-        return subnet.path
+        return path_of(self.config, subnet)
 
     def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
         """Create the state before the first frame, for ``n`` streams.
@@ -238,6 +261,11 @@ class Encoder(nn.Module, ABC):
 
         The configuration of the copy is that of `shrink`.
         """
+
+
+def path_of(config: EncoderConfig, subnet: Subnet | None) -> tuple[int, ...]:
+    """Return the ids of the layers that a subnet runs, in order; without a path, they are those of the max subnet."""
+    return config.paths[0] if subnet is None or subnet.path is None else subnet.path
 
 
 def padding_mask(lens: Tensor, num_frames: int, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ from slimasr.elastic.conv_module import ElasticConvModule
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.norm import ElasticLayerNorm
-from slimasr.encoders.base import Encoder, EncoderOutput, padding_mask
+from slimasr.encoders.base import Encoder, EncoderOutput, padding_mask, path_of
 from slimasr.encoders.frontend import shrink_frontend, sinusoids
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
@@ -185,25 +185,26 @@ class Conformer(Encoder):
         added = sinusoids(frames, self._position_dim)[:, : hidden.out.shape[2]]
         return replace(hidden, out=hidden.out * math.sqrt(self._position_dim) + added.to(hidden.out.dtype))
 
-    def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
+    def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, EncoderOutput], EncoderOutput]:
         padding, positions = self._shared_by_layers(hidden)
 
-        def run(index: int, x: Tensor) -> Tensor:
-            return cast(Tensor, self.layers[index](x, padding, positions, subnet.width, layer_units(subnet, index)))
+        def run(index: int, hidden: EncoderOutput) -> EncoderOutput:
+            units = layer_units(subnet, index)
+            return replace(hidden, out=self.layers[index](hidden.out, padding, positions, subnet.width, units))
 
         return run
 
     def half_runner(
         self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
-    ) -> Callable[[int, int, Tensor], Tensor]:
+    ) -> Callable[[int, int, EncoderOutput], EncoderOutput]:
         padding, positions = self._shared_by_layers(hidden)
 
-        def run(index: int, half: int, x: Tensor) -> Tensor:
+        def run(index: int, half: int, hidden: EncoderOutput) -> EncoderOutput:
             layer = cast(ConformerLayer, self.layers[index])
             units = layer_units(subnet, index)
             if half == 0:
-                return layer.first_half(x, padding, positions, subnet.width, units)
-            return layer.second_half(x, subnet.width, units)
+                return replace(hidden, out=layer.first_half(hidden.out, padding, positions, subnet.width, units))
+            return replace(hidden, out=layer.second_half(hidden.out, subnet.width, units))
 
         return run
 
@@ -230,11 +231,12 @@ class Conformer(Encoder):
         assert isinstance(config, ConformerConfig)
         width = subnet.width
         all_sizes = layer_sizes(config)
-        path = subnet.path if subnet.path is not None else range(config.num_layers)
+        path = path_of(config, subnet)
         by_count = config.slimming == "head_count"
         changes: dict[str, object] = {
             "d_model": scaled(config.d_model, width),
             "num_layers": len(path),
+            "tree": None,
             "num_heads": scaled(config.num_heads, width) if by_count else config.num_heads,
             "head_dim": config.head_dim if by_count else scaled(config.head_dim, width),
             "ffn_dim": scaled(config.ffn_dim, width),

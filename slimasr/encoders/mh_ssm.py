@@ -16,7 +16,7 @@ from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm, SsmOptions
 from slimasr.elastic.norm import ElasticLayerNorm
-from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, padding_mask
+from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, padding_mask, path_of
 from slimasr.encoders.frontend import shrink_frontend
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
@@ -125,27 +125,29 @@ class MhSsm(Encoder):
         for width in widths:
             self.count(Subnet(width), 100)
 
-    def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, Tensor], Tensor]:
+    def layer_runner(self, hidden: EncoderOutput, subnet: Subnet) -> Callable[[int, EncoderOutput], EncoderOutput]:
         padding = padding_mask(hidden.lens, hidden.out.shape[1], hidden.out.device)
 
-        def run(index: int, x: Tensor) -> Tensor:
-            return cast(Tensor, self.layers[index](x, padding, subnet.width, subnet.units_of(index, "ffn")))
+        def run(index: int, hidden: EncoderOutput) -> EncoderOutput:
+            units = subnet.units_of(index, "ffn")
+            return replace(hidden, out=self.layers[index](hidden.out, padding, subnet.width, units))
 
         return run
 
     def half_runner(
         self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
-    ) -> Callable[[int, int, Tensor], Tensor]:
+    ) -> Callable[[int, int, EncoderOutput], EncoderOutput]:
         padding = padding_mask(hidden.lens, hidden.out.shape[1], hidden.out.device)
 
-        def run(index: int, half: int, x: Tensor) -> Tensor:
+        def run(index: int, half: int, hidden: EncoderOutput) -> EncoderOutput:
             layer = cast(MhSsmLayer, self.layers[index])
+            x = hidden.out
             if half == 0:
                 shape = x.shape[-1], x.shape[1]
                 if (index, shape) not in known:
                     known[index, shape] = layer.ssm.responses(*shape)
-                return layer.first_half(x, padding, known[index, shape])
-            return layer.second_half(x, subnet.width, subnet.units_of(index, "ffn"))
+                return replace(hidden, out=layer.first_half(x, padding, known[index, shape]))
+            return replace(hidden, out=layer.second_half(x, subnet.width, subnet.units_of(index, "ffn")))
 
         return run
 
@@ -186,13 +188,13 @@ class MhSsm(Encoder):
         assert isinstance(config, MhSsmConfig)
         width = subnet.width
         sizes = ffn_dims(config)
-        path = subnet.path if subnet.path is not None else range(config.num_layers)
-        kept = [_shrink_ffn(sizes[i], width, subnet.units_of(i, "ffn")) for i in path]
+        kept = [_shrink_ffn(sizes[i], width, subnet.units_of(i, "ffn")) for i in path_of(config, subnet)]
         # One common size is enough if all layers have it; 0 must be listed, because ``ffn_dim`` is above 0.
         alike = len(set(kept)) == 1 and kept[0] > 0
         changes: dict[str, object] = {
             "d_model": scaled(config.d_model, width),
             "num_layers": len(kept),
+            "tree": None,
             "ffn_dim": kept[0] if alike else scaled(config.ffn_dim, width),
             "ffn_dims": None if alike else kept,
         }

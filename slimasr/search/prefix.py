@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import MAX, Encoder, EncoderOutput
 from slimasr.models.transducer import Transducer
@@ -57,35 +55,33 @@ class _Room:
     Attributes:
         size: bytes that the states may take.
         left: bytes that are still free.
-        lens: frames of every utterance, the same in all states.
-        hidden: a prefix of the keys of a subnet -> the (N, T, C) state after the last of these halves of layers. When
-            memory is needed, states are dropped in this order.
+        hidden: a prefix of the keys of a subnet -> the state after the last of these halves of layers. When memory is
+            needed, states are dropped in this order.
     """
 
     size: int
     left: int
-    lens: Tensor
-    hidden: OrderedDict[tuple[Any, ...], Tensor] = field(default_factory=OrderedDict)
+    hidden: OrderedDict[tuple[Any, ...], EncoderOutput] = field(default_factory=OrderedDict)
 
-    def deepest(self, keys: tuple[Any, ...]) -> tuple[int, Tensor | None]:
+    def deepest(self, keys: tuple[Any, ...]) -> tuple[int, EncoderOutput | None]:
         """Return the length of the longest prefix of the keys whose state is kept, and the state; else 0 and None."""
         for depth in range(len(keys), 0, -1):
             if keys[:depth] in self.hidden:
                 return depth, self.hidden[keys[:depth]]
         return 0, None
 
-    def keep(self, keys: tuple[Any, ...], states: Sequence[Tensor]) -> None:
+    def keep(self, keys: tuple[Any, ...], states: Sequence[EncoderOutput]) -> None:
         """Keep the states of the last keys, one state per key.
 
         They replace the states that were not used for the longest time, and among those of one subnet deep ones first.
         """
-        needed = sum(map(num_bytes, states))
+        needed = sum(state.num_bytes for state in states)
         if needed > self.size:
             return
         # First, so that the prefix of the new states is not dropped before states of other subnets.
         self._mark_used(keys)
         while self.left < needed:
-            self.left += num_bytes(self.hidden.popitem(last=False)[1])
+            self.left += self.hidden.popitem(last=False)[1].num_bytes
         self.left -= needed
         first = len(keys) - len(states)
         for depth, state in enumerate(states, start=first + 1):
@@ -133,48 +129,42 @@ class PrefixCache:
         keys = half_keys(name, path if name.path is None else name.path, encoder.first_half)
         room = self._rooms.get(number)
         known = 0
-        start: Tensor | None = None
+        start: EncoderOutput | None = None
         if room is not None:
             known, start = room.deepest(keys)
         if room is None or start is None:
-            embedded = encoder.embed(model.normalize(batch.x), batch.x_lens, subnet)
-            room = self._room(number, embedded, 1 + 2 * encoder.num_layers)
+            start = encoder.embed(model.normalize(batch.x), batch.x_lens, subnet)
+            room = self._room(number, start, 1 + 2 * encoder.num_layers)
             if room is None:
                 # No memory is left for this batch: nothing is kept.
-                return encoder.run_layers(embedded, path, subnet)
+                return encoder.run_layers(start, path, subnet)
             known = 1
-            start = embedded.out
             room.keep(keys[:1], [start])
         if encoder is not self._encoder:
             # A stand-alone model, which has weights of its own
             self._encoder = encoder
             self._known = {}
-        run = encoder.half_runner(EncoderOutput(start, room.lens), subnet or MAX, self._known)
+        run = encoder.half_runner(start, subnet or MAX, self._known)
         halves = [(layer, half) for layer in path for half in (0, 1)]
-        out = start
+        state = start
         states = []
         # The first key is that of the front end, so ``known`` keys stand for ``known - 1`` halves.
         for layer, half in halves[known - 1 :]:
-            out = run(layer, half, out)
+            state = run(layer, half, state)
             # Later subnets may begin with any of them.
-            states.append(out)
+            states.append(state)
         room.keep(keys, states)
-        return EncoderOutput(out, room.lens)
+        return state
 
     def _room(self, number: int, embedded: EncoderOutput, num_states: int) -> _Room | None:
         """Return the memory of a batch; None if too little is left for the states of one subnet."""
         if number not in self._rooms:
-            # All states have the shape of the front end's output.
-            needed = num_states * num_bytes(embedded.out)
+            # All states have the shapes of the first layer's input.
+            needed = num_states * embedded.num_bytes
             size = min(max(self._equal_part, needed), self._left)
             if size >= needed:
-                self._rooms[number] = _Room(size, left=size, lens=embedded.lens)
+                self._rooms[number] = _Room(size, left=size)
                 self._left -= size
             else:
                 self._rooms[number] = None
         return self._rooms[number]
-
-
-def num_bytes(tensor: Tensor) -> int:
-    """Return the bytes of a tensor's entries; a view counts as if it were a copy."""
-    return tensor.numel() * tensor.element_size()

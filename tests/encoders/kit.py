@@ -81,10 +81,10 @@ def assert_parts_equal_the_whole(encoder: Encoder, subnet: Subnet) -> None:
     for _ in range(2):
         # The second time with what the first has computed from the weights alone.
         run = encoder.half_runner(start, subnet, known)
-        out = start.out
+        hidden = start
         for layer in (0, 1, 2):
-            out = run(layer, 1, run(layer, 0, out))
-        assert out.equal(whole.out)
+            hidden = run(layer, 1, run(layer, 0, hidden))
+        assert hidden.out.equal(whole.out)
 
 
 def assert_the_first_half_depends_on_its_own_units(encoder: Encoder) -> None:
@@ -95,5 +95,6 @@ def assert_the_first_half_depends_on_its_own_units(encoder: Encoder) -> None:
     for name, size in encoder.unit_groups().items():
         layer, module = name.split(".")
         run = encoder.half_runner(start, Subnet(units=((name, size - 1),)), {})
-        changed = [not run(int(layer), half, start.out).equal(before(int(layer), half, start.out)) for half in (0, 1)]
+        halves = [(run(int(layer), half, start), before(int(layer), half, start)) for half in (0, 1)]
+        changed = [not after.out.equal(unchanged.out) for after, unchanged in halves]
         assert changed == ([True, False] if module in encoder.first_half else [False, True]), name

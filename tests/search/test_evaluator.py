@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from slimasr.config.schema import Config
 from slimasr.config.search import DecodingConfig
@@ -124,7 +123,7 @@ def test_layers_of_an_equal_prefix_run_once(opened: Experiment, batches: list[Ba
     encoder = opened.model.encoder
     half_runner, embed = encoder.half_runner, encoder.embed
 
-    def counting(hidden: EncoderOutput, subnet: Subnet, known: object) -> Callable[[int, int, Tensor], Tensor]:
+    def counting(hidden: EncoderOutput, subnet: Subnet, known: object) -> Callable[..., EncoderOutput]:
         run = half_runner(hidden, subnet, known)
         return lambda layer, half, x: ran.append(layer) or run(layer, half, x)
 
