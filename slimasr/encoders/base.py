@@ -80,13 +80,50 @@ class EncoderOutput:
 class EncoderState:
     """The state of ``n`` streams of a streaming encoder between two chunks.
 
+    The shapes of the layers' tensors do not depend on how long a stream has run, so that streams of different age can
+    be stacked; a layer that keeps frames of the past masks by ``seen`` those that a young stream does not have.
+
     Attributes:
-        frames: (n, k, F) input frames that no output has consumed yet.
-        layers: one tensor (n, ...) per layer that runs.
+        frames: (n, k, F) input frames that no output has consumed yet; k is equal for all streams of one state.
+        seen: (n,) int64, output frames of each stream so far; on the device of ``frames``.
+        layers: for every layer that runs, its tensors (n, ...).
     """
 
     frames: Tensor
-    layers: tuple[Tensor, ...]
+    seen: Tensor
+    layers: tuple[tuple[Tensor, ...], ...]
+
+    def __len__(self) -> int:
+        """Return the number of streams."""
+        return len(self.seen)
+
+    def select(self, rows: Sequence[int]) -> EncoderState:
+        """Return the states of the streams with these indices."""
+        index = torch.tensor(list(rows), dtype=torch.int64, device=self.seen.device)
+        layers = tuple(tuple(tensor[index] for tensor in tensors) for tensors in self.layers)
+        return EncoderState(self.frames[index], self.seen[index], layers)
+
+    @staticmethod
+    def stack(states: Sequence[EncoderState]) -> EncoderState:
+        """Return the streams of all states as one state, in this order.
+
+        Args:
+            states: of one encoder at one subnet, with equally many waiting frames; their streams may differ in age.
+
+        Raises:
+            ValueError: the numbers of waiting frames differ.
+        """
+        if len(states) == 1:
+            return states[0]
+        waiting = {state.frames.shape[1] for state in states}
+        if len(waiting) > 1:
+            raise ValueError(f"streams with {sorted(waiting)} waiting frames cannot be stacked")
+        frames = torch.cat([state.frames for state in states])
+        seen = torch.cat([state.seen for state in states])
+        # The first transposition lists each layer of all states, the second one each tensor of a layer.
+        by_layer = zip(*(state.layers for state in states), strict=True)
+        layers = tuple(tuple(torch.cat(same) for same in zip(*tensors, strict=True)) for tensors in by_layer)
+        return EncoderState(frames, seen, layers)
 
 
 class Encoder(nn.Module, ABC):
@@ -197,6 +234,29 @@ class Encoder(nn.Module, ABC):
         """Return the ids of the layers that a subnet runs, in order."""
         return path_of(self.config, subnet)
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether `stream` works: the encoder needs no more than some frames of look-ahead."""
+        return False
+
+    @property
+    def chunk_frames(self) -> int:
+        """Input frames of one chunk: the encoder computes its output in steps of so many.
+
+        Raises:
+            UserError: this encoder needs whole utterances.
+        """
+        raise self._not_streaming()
+
+    @property
+    def look_ahead_frames(self) -> int:
+        """Input frames behind a chunk that its output depends on.
+
+        Raises:
+            UserError: this encoder needs whole utterances.
+        """
+        raise self._not_streaming()
+
     def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
         """Create the state before the first frame, for ``n`` streams.
 
@@ -205,13 +265,17 @@ class Encoder(nn.Module, ABC):
         """
         raise self._not_streaming()
 
-    def stream(self, x: Tensor, state: EncoderState, subnet: Subnet | None = None) -> tuple[Tensor, EncoderState]:
+    def stream(
+        self, x: Tensor, state: EncoderState, subnet: Subnet | None = None, final: bool = False
+    ) -> tuple[Tensor, EncoderState]:
         """Encode the next frames of the streams; the outputs of all chunks together equal that of `forward`.
 
         Args:
             x: (n, T, F) features as `forward` receives them (`Transducer.normalize`), any T; frames that do not
-                complete an output frame are kept in the state.
+                complete an output frame, or that wait for look-ahead, are kept in the state.
             state: from `init_state` or the previous chunk, at the same subnet.
+            final: whether the streams end with ``x``, which lets out what waited for look-ahead. Frames that complete
+                no output frame are dropped, as in `forward`.
 
         Returns:
             (n, T', C) hidden states, where T' = 0 if ``x`` completes no output frame, and the next state.
@@ -225,7 +289,7 @@ class Encoder(nn.Module, ABC):
         """Create the error of encoders that need whole utterances."""
         return UserError(
             f"model.encoder of kind {self.config.kind} needs whole utterances; "
-            "to stream, train kind mh_ssm with bidirectional: false"
+            "to stream, train kind mh_ssm with bidirectional: false, or kind emformer"
         )
 
     def unit_groups(self) -> dict[str, int]:

@@ -151,33 +151,54 @@ class MhSsm(Encoder):
 
         return run
 
-    def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
+    @property
+    def can_stream(self) -> bool:
+        return not self.config.bidirectional
+
+    @property
+    def chunk_frames(self) -> int:
+        self._check_streaming()
+        return self.frontend.subsampling_factor
+
+    @property
+    def look_ahead_frames(self) -> int:
+        self._check_streaming()
+        # The layers see only the past, but the front end's filters may be longer than its step.
+        return self.frontend.config.min_frames - self.frontend.subsampling_factor
+
+    def _check_streaming(self) -> None:
+        """Raise an error if a direction runs backwards."""
         if self.config.bidirectional:
             raise self._not_streaming()
+
+    def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
+        self._check_streaming()
         channels = self.width_of(subnet)
         layers = [cast(MhSsmLayer, self.layers[index]) for index in self.path_of(subnet)]
-        states = tuple(layer.ssm.init_state(n, channels, device) for layer in layers)
+        states = tuple((layer.ssm.init_state(n, channels, device),) for layer in layers)
         # No input frame is waiting yet.
-        return EncoderState(torch.zeros(n, 0, self.num_mel_bins, device=device), states)
+        frames = torch.zeros(n, 0, self.num_mel_bins, device=device)
+        return EncoderState(frames, torch.zeros(n, dtype=torch.int64, device=device), states)
 
-    def stream(self, x: Tensor, state: EncoderState, subnet: Subnet | None = None) -> tuple[Tensor, EncoderState]:
-        if self.config.bidirectional:
-            raise self._not_streaming()
+    def stream(
+        self, x: Tensor, state: EncoderState, subnet: Subnet | None = None, final: bool = False
+    ) -> tuple[Tensor, EncoderState]:
+        self._check_streaming()
         subnet = subnet or MAX
         # Frames that were too few for an output before come first.
         frames = torch.cat([state.frames.to(x.dtype), x], dim=1)
         complete = self.output_frames(frames.shape[1])
+        # Output frame t starts at input frame t * factor, so this keeps all that the next output frame needs.
+        left = frames[:, frames.shape[1] if final else complete * self.frontend.subsampling_factor :]
         if complete == 0:
-            return x.new_zeros(x.shape[0], 0, self.width_of(subnet)), replace(state, frames=frames)
+            return x.new_zeros(x.shape[0], 0, self.width_of(subnet)), replace(state, frames=left)
         out = self.frontend(frames, subnet.width, self.width_of(subnet))
         states = []
-        for index, before in zip(self.path_of(subnet), state.layers, strict=True):
+        for index, (before,) in zip(self.path_of(subnet), state.layers, strict=True):
             layer = cast(MhSsmLayer, self.layers[index])
             out, after = layer.stream(out, before, subnet.width, subnet.units_of(index, "ffn"))
-            states.append(after)
-        # Output frame t starts at input frame t * factor, so this keeps all that the next output frame needs.
-        left = frames[:, complete * self.frontend.subsampling_factor :]
-        return out, EncoderState(left, tuple(states))
+            states.append((after,))
+        return out, EncoderState(left, state.seen + complete, tuple(states))
 
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
         layer = cast(MhSsmLayer, self.layers[index])

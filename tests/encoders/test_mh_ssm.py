@@ -191,6 +191,49 @@ def test_streaming_equals_the_whole(frontend: FrontendConfig, heads: int, chunks
         want = encoder(x, torch.tensor([61, 61]), subnet).out
         torch.testing.assert_close(torch.cat(outputs, dim=1), want, atol=1e-4, rtol=1e-4)
         assert state.frames.shape[1] == 61 - encoder.frontend.subsampling_factor * want.shape[1]
+        assert state.seen.tolist() == [want.shape[1]] * 2
+        out, state = encoder.stream(x[:, :0], state, subnet, final=True)
+        # Nothing waits for look-ahead, and an incomplete output frame is dropped.
+        assert out.shape[1] == 0 and state.frames.shape[1] == 0
+
+
+@pytest.mark.parametrize("frontend", [STACK, MODEL.frontend], ids=["stack", "conv"])
+def test_streams_of_different_age_run_in_one_batch(frontend: FrontendConfig) -> None:
+    encoder = mh_ssm(frontend, bidirectional=False)
+    step = encoder.chunk_frames
+    x, lens = features((15 * step, 15 * step, 15 * step))
+    states, outputs = [], []
+    # The streams have run for 2, 5 and 9 chunks when they meet.
+    ages = [2, 5, 9]
+    for row, age in enumerate(ages):
+        out, state = encoder.stream(x[row : row + 1, : age * step], encoder.init_state(1, x.device))
+        states.append(state)
+        outputs.append([out])
+    together = EncoderState.stack(states)
+    assert len(together) == 3 and len(set(together.seen.tolist())) == 3
+    for chunk in range(5):
+        pieces = [x[row, (age + chunk) * step : (age + chunk + 1) * step] for row, age in enumerate(ages)]
+        out, together = encoder.stream(torch.stack(pieces), together)
+        for row in range(3):
+            outputs[row].append(out[row : row + 1])
+    # One of them goes on alone to its end.
+    alone = together.select([1])
+    out, _ = encoder.stream(x[1:2, 10 * step :], alone, final=True)
+    outputs[1].append(out)
+    want = encoder(x, lens).out
+    for row, parts in enumerate(outputs):
+        got = torch.cat(parts, dim=1)
+        torch.testing.assert_close(got, want[row : row + 1, : got.shape[1]], atol=1e-4, rtol=1e-4)
+    assert torch.cat(outputs[1], dim=1).shape[1] == want.shape[1]
+
+
+def test_streams_with_other_waiting_frames_cannot_be_stacked() -> None:
+    encoder = mh_ssm(bidirectional=False)
+    x, _ = features((8,))
+    young = encoder.init_state(1, x.device)
+    _, older = encoder.stream(x[:, :1], young)
+    with pytest.raises(ValueError, match="0, 1"):
+        EncoderState.stack([young, older])
 
 
 def test_gradients_under_autocast_are_those_of_float32() -> None:
@@ -222,7 +265,10 @@ def test_encoders_that_need_whole_utterances_say_so() -> None:
         with pytest.raises(UserError, match="needs whole utterances; to stream, train kind mh_ssm"):
             encoder.init_state(1, x.device)
         with pytest.raises(UserError, match="needs whole utterances"):
-            encoder.stream(x, EncoderState(x[:, :0], ()))
+            encoder.stream(x, EncoderState(x[:, :0], torch.zeros(1, dtype=torch.int64), ()))
+        with pytest.raises(UserError, match="or kind emformer"):
+            _ = encoder.chunk_frames
+        assert not encoder.can_stream
 
 
 def test_parts_equal_the_whole_and_taps_are_hidden_states() -> None:
