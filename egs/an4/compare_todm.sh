@@ -59,6 +59,6 @@ done
 . ../../tools/data_option.sh
 slimasr-align "exp/${prefix}_separate_max" --data "$(data_option "$@")"
 run "${prefix}_frames" --config "conf/${prefix}_frames.yaml" \
-  --set "loss.auxiliary.alignments=exp/${prefix}_separate_max/alignments" "$@"
+  --set "loss.alignments=exp/${prefix}_separate_max/alignments" "$@"
 slimasr-report "${experiments[@]}" --title "AN4, paper 2, $title" --out "report_$prefix.html" \
   --json "results_$prefix.json" --results-md "RESULTS_$prefix.md" --claims

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from slimasr.config.migrate import OLD_KEYS, migrated
 from slimasr.config.read import parse_yaml, read_yaml
 from slimasr.config.schema import Config
 from slimasr.config.section import Section, kinds_of, sections_of
@@ -50,12 +51,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(tree: Tree) -> Config:
-    """Check plain data; sections without ``kind`` are of the default one, except in lists, where it is needed.
+    """Check plain data, of this version or an earlier one (`slimasr.config.migrate`).
+
+    Sections without ``kind`` are of the default one, except in lists, where it is needed.
 
     Raises:
         pydantic.ValidationError: a key is unknown, of the wrong type or impossible.
     """
-    return Config.model_validate(_with_default_kinds(tree, Config))
+    return Config.model_validate(_with_default_kinds(migrated(tree), Config))
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -147,8 +150,11 @@ def _read_tree(path: Path, including: tuple[Path, ...]) -> Tree:
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: holds no keys; see the recipes' conf folders for examples")
+    included = _included(path, tree)
+    # Before files are merged, because they may be of different versions.
+    tree = migrated(tree)
     merged: Tree = {}
-    for base in _included(path, tree):
+    for base in included:
         below = _read_tree(path.parent / base, (*including, identity))
         merged = _merge(_with_default_kinds(merged, Config), below, Config)
     # A file that includes nothing keeps its sections without kinds as they are; `parse_config` fills them in.
@@ -173,7 +179,7 @@ def _override_tree(override: str) -> Tree:
     # From the inside out: {"b": value}, then {"a": {"b": value}}.
     for part in reversed(_complete(key.strip().split("."), override)):
         value = {part: value}
-    return dict(value)
+    return migrated(value)
 
 
 def _complete(parts: list[str], override: str) -> list[str]:
@@ -187,6 +193,9 @@ def _complete(parts: list[str], override: str) -> list[str]:
             known = [*Config.model_fields, *(path[-1] for path in _section_paths(Config))]
             raise UserError(f"--set {override}: unknown key {parts[0]}{_did_you_mean(parts[0], known)}")
         parts = [*found[0], *parts[1:]]
+    # Keys of earlier versions are unknown to the schema; `_override_tree` replaces them.
+    if tuple(parts) in OLD_KEYS:
+        return parts
     choices: list[type[Section]] = [Config]
     for part in parts:
         # Below a field that is no section, such as ``space.units``, any key may follow.

@@ -11,6 +11,7 @@ from slimasr.config.section import (
     Bounds,
     Fraction,
     Location,
+    Natural,
     NonNegativeFloat,
     Positive,
     PositiveFloat,
@@ -59,11 +60,6 @@ class DistillationConfig(Section):
     """Nodes of the comparison and of a student's transducer loss: ``teacher`` uses the teacher's pruned nodes for both,
     ``own`` compares there but uses the student's own pruned nodes for its loss, and ``full`` compares at all nodes."""
 
-    per: Literal["node", "utterance"] = "node"
-    """Normalisation: ``node`` averages the divergence over nodes, and transducer and CTC losses over tokens;
-    ``utterance`` averages the sums of all three over utterances (Panchapagesan et al. 2021) and needs another
-    ``kd_weight``."""
-
     @model_validator(mode="after")
     def _alphas_in_order(self) -> DistillationConfig:
         if self.alpha_min > self.alpha_max:
@@ -72,37 +68,65 @@ class DistillationConfig(Section):
 
 
 class AuxiliaryConfig(Section):
-    """Cross-entropy of frame targets at the hidden states of some layers (paper 2, baseline A2)."""
+    """Cross-entropy of frame targets at the hidden states of some layers (paper 2, baseline A2) or at the encoder's
+    output, where smaller subnets may also learn from the posteriors of the largest (paper 3)."""
 
     layers: list[Positive] = [8, 12, 16]
-    """Numbers of layers after which frames are classified, at least one, rising, at most ``model.encoder.num_layers``;
-    a subnet without such a layer has no loss there."""
+    """Numbers of layers of a subnet after which frames are classified, rising, at most ``model.encoder.num_layers``; a
+    subnet with fewer layers has no loss there, and [] = only at the output."""
 
-    aux_weight: PositiveFloat = 0.3
-    """Weight of this loss relative to the transducer loss; it is a mean over frames, summed over the layers."""
+    output: bool = False
+    """Whether frames are also classified at the output of the encoder, which every subnet has."""
+
+    shared: bool = False
+    """Whether one classifier serves all these places; otherwise each has its own."""
+
+    targets: Literal["tokens", "states"] = "tokens"
+    """Classes of the frames: the tokens of the transducer, or tied grapheme states, whose ``states.json`` is in the
+    folder of ``loss.alignments``."""
+
+    num_states: Positive | None = None
+    """Number of states with ``targets: states``, which training takes from ``states.json`` and records; null = not yet
+    known, or ``targets: tokens``."""
 
     hidden_dim: Positive = 64
-    """Hidden channels of the classifier at each layer, which exists in training only; at the paper's sizes, 82 channels
-    give its 1.15 million parameters."""
+    """Hidden channels of a classifier, which exists in training only; at paper 2's sizes, 82 channels give its 1.15
+    million parameters."""
 
-    alignments: Location
-    """Folder that slimasr-align wrote (``exp/<name>/alignments``); every frame belongs to the token emitted nearest to
-    it."""
+    aux_weight: PositiveFloat = 0.3
+    """Weight of the cross-entropy relative to the transducer loss; it is summed over all these places."""
+
+    kl_weight: NonNegativeFloat | None = None
+    """Weight of the divergence KL(teacher || student) of the posteriors at the output, for methods in which subnets
+    learn from others; null = ``aux_weight``, 0 = no teacher."""
 
     @model_validator(mode="after")
-    def _rising(self) -> AuxiliaryConfig:
+    def _places_and_classes(self) -> AuxiliaryConfig:
         # The set also refuses a layer that is given twice.
-        if not self.layers or self.layers != sorted(set(self.layers)):
-            raise ValueError("layers: needs at least one, each after more layers than the one before")
+        if self.layers != sorted(set(self.layers)):
+            raise ValueError("layers: each must be after more layers than the one before")
+        if not self.layers and not self.output:
+            raise ValueError("layers: needs at least one, or output: true")
+        if self.kl_weight and not self.output:
+            raise ValueError("kl_weight: compares posteriors at the output; give output: true, or leave it out")
+        if self.targets == "tokens" and self.num_states is not None:
+            raise ValueError("num_states: has no meaning with targets: tokens; leave it out")
         return self
+
+    @property
+    def teaching_weight(self) -> float:
+        """Weight of the divergence between posteriors, 0 without a classifier at the output."""
+        if not self.output:
+            return 0.0
+        return self.aux_weight if self.kl_weight is None else self.kl_weight
 
 
 class LossConfig(Section):
     """Transducer loss, CTC and frame targets."""
 
-    transducer: Literal["full", "pruned"] = "pruned"
-    """Transducer loss over the full lattice, or over the nodes that a simple joiner finds likely (Kuang et al. 2022),
-    which takes less memory."""
+    transducer: Literal["full", "pruned", "restricted"] = "pruned"
+    """Transducer loss over the full lattice, over the nodes that a simple joiner finds likely (Kuang et al. 2022), or
+    over the paths near an alignment (Mahadeokar et al. 2021); the last two take less memory."""
 
     rnnt_type: Literal["regular", "modified", "constrained"] = "regular"
     """Topology of the lattice: any number of symbols per frame, at most one, or at most one that also pays for a blank
@@ -127,6 +151,12 @@ class LossConfig(Section):
     warmup: Fraction = 0.1
     """Fraction of all optimiser steps over which the weights of simple and pruned loss change; 0 = none."""
 
+    left_buffer: Natural = 5
+    """Encoder frames before its last frame in the alignment at which the restricted loss lets a token be emitted."""
+
+    right_buffer: Natural = 15
+    """Encoder frames after its last frame in the alignment at which the restricted loss lets a token be emitted."""
+
     delay_penalty: Penalty = 0.0
     """Nats per encoder frame by which earlier symbols are favoured (Kang et al. 2023); 0 and below = off."""
 
@@ -137,9 +167,38 @@ class LossConfig(Section):
     """Distillation from the max subnet to the smaller ones, with ``method.kind: todm`` only; null = no distillation."""
 
     auxiliary: AuxiliaryConfig | None = None
-    """Frame targets at inner layers; null = none."""
+    """Frame targets at layers or at the output of the encoder; null = none."""
+
+    alignments: Location | None = None
+    """Folder that slimasr-align wrote (``exp/<name>/alignments``), for the restricted loss and frame targets; null =
+    none, without these losses."""
+
+    per: Literal["unit", "token", "utterance"] = "unit"
+    """Normalisation of all losses: ``unit`` averages each over what it sums, which are tokens, frames or nodes of the
+    lattice; ``token`` and ``utterance`` divide the sums of all by the number of tokens or of utterances, so that
+    weights are those of sums over an utterance."""
 
     def check(self, config: Config) -> None:
         num_layers = config.model.encoder.num_layers
-        if self.auxiliary is not None and max(self.auxiliary.layers) > num_layers:
+        if self.auxiliary is not None and max(self.auxiliary.layers, default=0) > num_layers:
             raise ValueError(f"loss.auxiliary.layers: the encoder has {num_layers} layers (model.encoder.num_layers)")
+        restricted = self.transducer == "restricted"
+        if restricted and self.distillation is not None:
+            raise ValueError("loss.distillation: needs transducer: full or pruned, not restricted")
+        if self.alignments is None and (restricted or self.auxiliary is not None):
+            what = "transducer: restricted" if restricted else "auxiliary"
+            raise ValueError(f"loss.alignments: {what} needs the folder that slimasr-align wrote")
+        if self.alignments is not None and not restricted and self.auxiliary is None:
+            raise ValueError("loss.alignments: no loss needs them; give transducer: restricted or auxiliary, or null")
+
+
+def standalone_loss(config: LossConfig) -> LossConfig:
+    """Return the loss of a stand-alone model, which is computed without alignments, teachers and training-only heads.
+
+    The pruned loss stays, because a model that is trained on may need it; `slimasr.measure.quality.loss_objective`
+    replaces it for models that lack its heads.
+    """
+    changes: dict[str, object] = {"auxiliary": None, "alignments": None, "distillation": None}
+    if config.transducer == "restricted":
+        changes["transducer"] = "full"
+    return config.model_copy(update=changes)

@@ -40,6 +40,9 @@ class MethodSection(Section):
     teaches: ClassVar[bool] = False
     """Whether subnets learn from others of the same step, as ``loss.distillation`` says."""
 
+    teaches_frames: ClassVar[bool] = False
+    """Whether subnets learn frame posteriors from others of the same step, as ``loss.auxiliary`` says."""
+
     # Every method declares its kind again, with a default and a sentence.
     kind: str
 
@@ -47,6 +50,9 @@ class MethodSection(Section):
         """Refuse settings that would silently have no effect."""
         if config.loss.distillation is not None and not self.teaches:
             raise ValueError(f"loss.distillation: method {self.kind} has no teacher; set it to null")
+        auxiliary = config.loss.auxiliary
+        if auxiliary is not None and auxiliary.kl_weight and not self.teaches_frames:
+            raise ValueError(f"loss.auxiliary.kl_weight: method {self.kind} has no teacher of frames; leave it out")
 
 
 class SlimmableConfig(MethodSection):

@@ -50,7 +50,7 @@ class BatchSource:
         Raises:
             UserError: stage 2 has not run or ran with other settings; more than ``data.max_bad_share`` of the
                 utterances are unusable; an utterance of the train or dev sets lacks the alignment that
-                ``loss.auxiliary`` needs.
+                ``loss.alignments`` should hold.
         """
         self._config = config
         self._folder = DataFolder(data_dir)
@@ -131,9 +131,9 @@ class BatchSource:
 
 def _read_all_alignments(config: Config, folder: DataFolder, ids: Sequence[str]) -> Alignments | None:
     """Read the alignments of the training sets; those of the training and dev sets are checked to be complete."""
-    if config.loss.auxiliary is None:
+    source = config.loss.alignments
+    if source is None:
         return None
-    source = config.loss.auxiliary.alignments
     data = config.data
     # Only a check before training starts; `eval_batches` reads the dev set's own alignments.
     read_alignments(source, [data.dev]).require(cut.id for cut in read_feature_cuts(folder, data.dev))

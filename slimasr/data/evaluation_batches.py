@@ -44,7 +44,7 @@ def eval_batches(
         speed: one of ``data.speeds``, to read a training set at that speed.
         longest: an utterance above this duration in seconds has a batch of its own and is cut into pieces; the default
             is `pieces.whole_seconds`.
-        aligned: whether the batches carry the alignments that ``loss.auxiliary`` names, if it names any.
+        aligned: whether the batches carry the alignments that the losses need, if any does.
     """
     folder = DataFolder(data_dir)
     check_features(config, folder, set_name, stored_speed(config, speed))
@@ -58,8 +58,8 @@ def eval_batches(
     packed = _pack(cuts, max_seconds, limits)
     # Like the batches themselves, alignments are indexed by the number of the batch.
     frames = None
-    if aligned and config.loss.auxiliary is not None:
-        alignments = read_alignments(config.loss.auxiliary.alignments, [set_name], [speed])
+    if aligned and config.loss.alignments is not None:
+        alignments = read_alignments(config.loss.alignments, [set_name], [speed])
         frames = [[alignments.of(cut.id, speed) for cut in batch] for batch in packed]
     collator = EvaluationCollator(config, tokenizer, limits, frames)
     yield from load_batches(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)

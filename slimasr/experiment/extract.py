@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from slimasr.config.load import save_config
+from slimasr.config.loss import standalone_loss
 from slimasr.config.method import SeparateConfig
 from slimasr.config.space import WidthSpaceConfig
 from slimasr.errors import UserError
@@ -50,7 +51,7 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     changes = {
         "name": name,
         "model": model.config,
-        "loss": experiment.config.loss.model_copy(update={"auxiliary": None}),
+        "loss": standalone_loss(experiment.config.loss),
         "space": WidthSpaceConfig(widths=[1.0]),
         "method": SeparateConfig(subnet="1.0"),
     }

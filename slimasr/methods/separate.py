@@ -31,7 +31,7 @@ class Separate(Method):
         model = shrink_model_config(config.model, subnet)
         auxiliary = config.loss.auxiliary
         num_layers = model.encoder.num_layers
-        if auxiliary is not None and max(auxiliary.layers) > num_layers:
+        if auxiliary is not None and max(auxiliary.layers, default=0) > num_layers:
             raise UserError(
                 f"loss.auxiliary.layers: {subnet.id} has {num_layers} layers, none after the {num_layers}th"
             )

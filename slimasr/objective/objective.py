@@ -54,7 +54,7 @@ class Objective(nn.Module):
         if encoder is None:
             taps = (*inputs.taps, *self.taps_of(subnet, names))
             encoder = self.model.encode(batch.x, batch.x_lens, subnet, taps)
-        tokens = self._label_units(batch)
+        tokens = batch.y_lens.to(batch.y.device, torch.float32, non_blocking=True)
         # Loss name -> its (N,) values, and the (N,) units that they sum over. Sums and logs follow this order.
         found: dict[str, tuple[Tensor, Tensor]] = {}
         teaching = None
@@ -74,7 +74,7 @@ class Objective(nn.Module):
         if "auxiliary" in names:
             found["auxiliary"] = self._auxiliary(encoder, batch, subnet)
         losses = {name: loss for name, (loss, _) in found.items()}
-        units = {name: counted for name, (_, counted) in found.items()}
+        units = {name: self._units(own, tokens) for name, (_, own) in found.items()}
         return PassOutput(losses, units, encoder, teaching)
 
     def taps_of(self, subnet: Subnet | None, names: Sequence[str]) -> tuple[int, ...]:
@@ -85,11 +85,16 @@ class Objective(nn.Module):
         path = self.model.encoder.path_of(subnet)
         return tuple(count - 1 for count in self.config.auxiliary.layers if count - 1 in path)
 
-    def _label_units(self, batch: Batch) -> Tensor:
-        """Return (N,) units of the losses over labels: their tokens, or 1 if losses are averaged over utterances."""
-        tokens = batch.y_lens.to(batch.y.device, torch.float32, non_blocking=True)
-        per_utterance = self.config.distillation is not None and self.config.distillation.per == "utterance"
-        return torch.ones_like(tokens) if per_utterance else tokens
+    def _units(self, own: Tensor, tokens: Tensor) -> Tensor:
+        """Return the (N,) units by which a loss is divided (``loss.per``).
+
+        Args:
+            own: (N,) what the loss sums over: tokens, frames or nodes.
+            tokens: (N,) tokens of the utterances.
+        """
+        if self.config.per == "unit":
+            return own
+        return tokens if self.config.per == "token" else torch.ones_like(tokens)
 
     def _lattice(
         self, batch: Batch, encoder: EncoderOutput, predictor_out: Tensor | None, subnet: Subnet | None

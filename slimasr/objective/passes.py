@@ -18,7 +18,8 @@ class PassOutput:
 
     Attributes:
         losses: name -> (N,), summed over an utterance. Names without a weight are for the logs.
-        units: name -> (N,), how many tokens or lattice nodes each of them sums over.
+        units: name -> (N,), the tokens, frames or lattice nodes that each of them sums over, or what all
+            losses are divided by (``loss.per``).
         encoder: the encoder's output.
         teaching: what the pass passes on to its students; None unless ``PassInputs.teaches`` was set.
     """

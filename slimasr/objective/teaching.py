@@ -81,7 +81,7 @@ class Learnt:
     Attributes:
         surrogate: (N,) sums over nodes, whose gradient is the divergence's.
         divergence: (N,) sums over nodes, without gradient.
-        nodes: (N,) how many nodes both sum over; 1 if losses are averaged over utterances (`DistillationConfig.per`).
+        nodes: (N,) how many nodes both sum over.
     """
 
     surrogate: Tensor
@@ -111,7 +111,4 @@ def learn(lattice: Lattice, logits: Tensor, ranges: Tensor | None, teaching: Tea
     else:
         others = lattice.logits(teaching.ranges)
         surrogate, value = distillation_loss(others, teaching.classes, valid, divergence)
-    nodes = valid.sum(dim=(1, 2)).to(surrogate.dtype)
-    if config.per == "utterance":
-        nodes = torch.ones_like(nodes)
-    return logits, Learnt(surrogate, value, nodes)
+    return logits, Learnt(surrogate, value, valid.sum(dim=(1, 2)).to(surrogate.dtype))

@@ -83,11 +83,11 @@ def open_data(
         key: supervision field that all utterances of a batch share (`Method.batch_key`).
         identity: identity of the data that the run's record names.
     """
-    if config.loss.auxiliary is not None:
-        place = config.loss.auxiliary.alignments
+    if config.loss.alignments is not None:
+        place = config.loss.alignments
         folder = DataFolder(data_dir)
         check_frame_rate(place, encoder.frontend.subsampling_factor)
-        # Frame targets fit only the frame rate, the tokens and the utterances from which the alignments were made.
+        # Alignments fit only the frame rate, the tokens and the utterances from which the alignments were made.
         names = [*config.data.train, config.data.dev]
         fingerprints = {name: set_identity(config, folder, name).fingerprint for name in names}
         check_aligned_sets(place, tokenizer.fingerprint, fingerprints)

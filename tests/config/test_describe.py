@@ -27,7 +27,6 @@ MINIMAL: dict[str, Any] = {"name": "test", "data": {"corpus": "an4"}}
 NEEDED: dict[str, dict[str, Any]] = {
     "Config": MINIMAL,
     "DataConfig": {"corpus": "an4"},
-    "AuxiliaryConfig": {"alignments": "exp/x/alignments"},
     "LayerSizes": {"ffn1": 1, "heads": 1, "conv": 1, "ffn2": 1},
     "LayerSpaceConfig": {"depths": [1]},
     "PhaseConfig": {"epoch": 2},
@@ -212,7 +211,7 @@ def test_null_means_something() -> None:
         ("data.speeds", "list of numbers in [0.1, 10]"),
         ("data.musan", "section | null"),
         ("data.resample", "true | false"),
-        ("loss.auxiliary.alignments", "path"),
+        ("loss.alignments", "path | null"),
         ("space.widths", "list of fractions in (0, 1]"),
         ("space.units", "mapping of text to list of integers >= 1"),
         ("search.limits", "mapping of params | int8_bytes | macs | rtf to number > 0"),

@@ -53,6 +53,61 @@ def test_overrides(tmp_path: Path) -> None:
     assert load_config(path, ["encoder.num_layers=3", "encoder.num_layers=5"]).model.encoder.num_layers == 5
 
 
+AUXILIARY = {"layers": [2, 4], "hidden_dim": 5}
+TAUGHT = {"method": {"kind": "todm"}, "space": {"kind": "layers", "depths": [16, 8]}}
+
+
+def test_the_restricted_loss_has_no_lattice_to_teach_on(tmp_path: Path) -> None:
+    path = write(tmp_path, **TAUGHT, loss={"distillation": {}})
+    with pytest.raises(UserError, match="loss.distillation: needs transducer: full or pruned, not restricted"):
+        load_config(path, ["loss.transducer=restricted", "loss.alignments=a"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            {"loss": {"auxiliary": {**AUXILIARY, "alignments": "a"}}},
+            {"loss": {"auxiliary": AUXILIARY, "alignments": "a"}},
+        ),
+        (
+            {"loss": {"auxiliary": {**AUXILIARY, "alignments": "a"}, "alignments": None}},
+            {"loss": {"auxiliary": AUXILIARY, "alignments": "a"}},
+        ),
+        (
+            {**TAUGHT, "loss": {"distillation": {"per": "node"}}},
+            {**TAUGHT, "loss": {"distillation": {}, "per": "unit"}},
+        ),
+        (
+            {**TAUGHT, "loss": {"distillation": {"per": "utterance", "kd_weight": 2.0}}},
+            {**TAUGHT, "loss": {"distillation": {"kd_weight": 2.0}, "per": "utterance"}},
+        ),
+    ],
+)
+def test_keys_of_earlier_versions_keep_their_meaning(tmp_path: Path, old: Any, new: Any) -> None:
+    assert load_config(write(tmp_path, **old)) == parse_config({**MINIMAL, **new})
+    assert parse_config({**MINIMAL, **old}) == parse_config({**MINIMAL, **new})
+
+
+def test_keys_of_earlier_versions_may_be_in_any_file_and_in_overrides(tmp_path: Path) -> None:
+    write(tmp_path, "base.yaml", loss={"auxiliary": {**AUXILIARY, "alignments": "a"}})
+    path = tmp_path / "new.yaml"
+    path.write_text(yaml.safe_dump({"include": "base.yaml", "loss": {"alignments": "b", "auxiliary": {"layers": [1]}}}))
+    loss = load_config(path).loss
+    assert loss.alignments == Path("b")
+    assert loss.auxiliary is not None and (loss.auxiliary.layers, loss.auxiliary.hidden_dim) == ([1], 5)
+    for key in ("auxiliary.alignments", "loss.auxiliary.alignments"):
+        assert load_config(path, [f"{key}=c"]).loss.alignments == Path("c")
+    taught = write(tmp_path, "taught.yaml", **TAUGHT)
+    assert load_config(taught, ["loss.distillation.per=utterance"]).loss.per == "utterance"
+
+
+def test_an_old_key_beside_its_present_one_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, loss={"auxiliary": {"alignments": "a"}, "alignments": "b"})
+    with pytest.raises(UserError, match=r"loss.auxiliary.alignments: unknown key"):
+        load_config(path)
+
+
 def test_a_subnet_may_be_written_as_yaml_or_json(tmp_path: Path) -> None:
     path = write(tmp_path, method={"kind": "separate"})
     for text in ('{"path": [0, 1], "units": {"0.ffn1": 8}}', "{path: [0, 1], units: {0.ffn1: 8}}"):
@@ -136,7 +191,25 @@ def test_include_chain(tmp_path: Path) -> None:
             "method.phases.1.schedule.warmup: noam needs a fraction above 0",
         ),
         ("method={kind: multi_exit}", "model.exits: method multi_exit needs at least one"),
-        ("loss.auxiliary={alignments: a, layers: [17]}", "loss.auxiliary.layers: the encoder has 16 layers"),
+        ("loss={alignments: a, auxiliary: {layers: [17]}}", "loss.auxiliary.layers: the encoder has 16 layers"),
+        ("loss={alignments: a, auxiliary: {layers: []}}", "loss.auxiliary.layers: needs at least one, or output: true"),
+        ("loss.auxiliary={layers: [4, 4]}", "loss.auxiliary.layers: each must be after more layers"),
+        ("loss.auxiliary={layers: [4], kl_weight: 0.1}", "loss.auxiliary.kl_weight: compares posteriors at the output"),
+        ("loss.auxiliary={num_states: 9}", "loss.auxiliary.num_states: has no meaning with targets: tokens"),
+        ("loss.auxiliary={kl_weight: -0.1}", "loss.auxiliary.kl_weight: must be at least 0"),
+        (
+            "loss={alignments: a, auxiliary: {output: true, kl_weight: 0.1}}",
+            "loss.auxiliary.kl_weight: method slimmable has no teacher of frames; leave it out",
+        ),
+        ("loss.auxiliary={layers: [4]}", "loss.alignments: auxiliary needs the folder that slimasr-align wrote"),
+        ("loss.transducer=restricted", "loss.alignments: transducer: restricted needs the folder"),
+        ("loss.alignments=exp/a/alignments", "loss.alignments: no loss needs them"),
+        (
+            "loss={transducer: restricted, alignments: a, left_buffer: -1}",
+            "loss.left_buffer: must be at least 0",
+        ),
+        ("loss={transducer: restricted, alignments: a, right_buffer: -2}", "loss.right_buffer: must be at least 0"),
+        ("loss={per: node}", "loss.per: input should be 'unit', 'token' or 'utterance', got 'node'"),
         ("space={kind: layers, depths: [4]}", "space.depths: the largest must be model.encoder.num_layers, 16"),
     ],
 )

@@ -35,8 +35,8 @@ Frames = dict[float, dict[str, list[int]]]
 
 def recipe(folder: Path, **data: object) -> Config:
     made = config(speeds=SPEEDS, **data)
-    auxiliary = AuxiliaryConfig(layers=[1], alignments=folder)
-    return made.model_copy(update={"loss": made.loss.model_copy(update={"auxiliary": auxiliary})})
+    changes = {"auxiliary": AuxiliaryConfig(layers=[1]), "alignments": folder}
+    return made.model_copy(update={"loss": made.loss.model_copy(update=changes)})
 
 
 @pytest.fixture

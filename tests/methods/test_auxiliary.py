@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,7 +23,7 @@ from slimasr.supernet.subnet import Subnet
 from tests.methods.kit import aligned, context, gradients, make_objective, run
 from tests.tiny import MODEL, VOCAB_SIZE, batch
 
-AUXILIARY = AuxiliaryConfig(layers=[1, 3], aux_weight=0.3, hidden_dim=5, alignments=Path("alignments"))
+AUXILIARY = AuxiliaryConfig(layers=[1, 3], aux_weight=0.3, hidden_dim=5)
 LOSS = LossConfig(transducer="full", auxiliary=AUXILIARY)
 MAX = LayerSpace((3,))
 

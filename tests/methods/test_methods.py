@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -21,9 +20,7 @@ from tests.tiny import batch
 from tests.training.kit import tiny_config
 
 PLAIN = LossConfig(transducer="full", ctc_weight=0.3)
-WITH_TARGETS = LossConfig(
-    transducer="full", auxiliary=AuxiliaryConfig(layers=[1, 3], hidden_dim=5, alignments=Path("alignments"))
-)
+WITH_TARGETS = LossConfig(transducer="full", auxiliary=AuxiliaryConfig(layers=[1, 3], hidden_dim=5))
 SPACE = LayerSpace((3, 2, 1))
 DATA = aligned(batch((60, 47, 55, 31), (4, 2, 5, 1)))
 

@@ -22,7 +22,7 @@ from tests.training import kit
 from tests.training.kit import tiny_config, tiny_tokenizer
 
 EXITS = (1, 3)
-AUXILIARY = AuxiliaryConfig(layers=[2, 3], hidden_dim=5, alignments=Path("alignments"))
+AUXILIARY = AuxiliaryConfig(layers=[2, 3], hidden_dim=5)
 LOSSES = [
     LossConfig(transducer="full"),
     LossConfig(transducer="pruned", prune_range=3, ctc_weight=0.3),

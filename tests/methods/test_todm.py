@@ -110,12 +110,12 @@ def test_divergence_is_the_one_between_both_subnets_run_alone(loss: LossConfig, 
     assert report.losses[key] == pytest.approx(node_sum.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("per", ["node", "utterance"])
+@pytest.mark.parametrize("per", ["unit", "token", "utterance"])
 def test_the_gradient_of_a_taught_step_is_autograds(per: str) -> None:
     """KL over the teacher's 3 likeliest tokens and the rest, utterance by utterance, by the softmax alone."""
     weight, count = 0.7, 3
-    options = {"num_kd_tokens": count, "divergence": "kl", "lattice": "full", "kd_weight": weight, "per": per}
-    loss = with_distillation(LATTICES[0], **options)
+    options = {"num_kd_tokens": count, "divergence": "kl", "lattice": "full", "kd_weight": weight}
+    loss = with_distillation(LATTICES[0], **options).model_copy(update={"per": per})
     target, data, method = make_objective(loss), batch(LENS, TOKENS), todm(loss, TodmConfig(num_random=0))
     run(method, target, data)
     found, part = gradients(target), data.select(method.plan(data, context())[1].rows or ())
@@ -130,11 +130,10 @@ def test_the_gradient_of_a_taught_step_is_autograds(per: str) -> None:
         p, q = (torch.cat([x, 1 - x.sum(-1, keepdim=True)], -1) for x in (p, q))
         divergence = divergence + (p * (p / q).log()).sum()
         nodes += p.shape[0] * p.shape[1]
-    by_utterance = per == "utterance"
     for one, subnet in ((data, SPACE.max), (part, SPACE.min)):
         losses = target(one, subnet, ("transducer",)).losses["transducer"]
-        (losses.sum() / (len(one) if by_utterance else one.num_tokens)).backward()
-    (weight * divergence / (len(part) if by_utterance else nodes)).backward()
+        (losses.sum() / (len(one) if per == "utterance" else one.num_tokens)).backward()
+    (weight * divergence / {"unit": nodes, "token": part.num_tokens, "utterance": len(part)}[per]).backward()
     for name, value in gradients(target).items():
         torch.testing.assert_close(found[name], value, atol=2e-6, rtol=1e-4)
 
