@@ -24,8 +24,11 @@ class Batch:
         ids: utterance ids.
         texts: reference transcripts.
         key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
-        alignment: (N, U) int64, the encoder frame that emits each token; -1 after the last token and where there is no
-            alignment; None = no loss of the recipe needs it.
+        ends: (N, U) int64, the last encoder frame of each token; -1 after the last token and in utterances without an
+            alignment; None = no loss of the recipe needs alignments.
+        targets: (N, T') int64, the frame target of each encoder frame: a token or a tied state, as the recipe says; -1
+            behind the last frame and where there is none. T' is at least the number of encoder frames of the longest
+            utterance. None = no loss of the recipe needs frame targets.
         unscored: ids of utterances that are left out of the losses; they are recognised and count in the WER.
         pieces: lengths in frames of the pieces in which a single utterance is recognised (`parts`) that is too long for
             the model at once; it is left out of the losses. Empty = the batch is recognised as a whole.
@@ -40,7 +43,8 @@ class Batch:
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     key: str | None = None
-    alignment: Tensor | None = None
+    ends: Tensor | None = None
+    targets: Tensor | None = None
     unscored: frozenset[str] = frozenset()
     unheard: frozenset[str] = frozenset()
     pieces: tuple[int, ...] = ()
@@ -84,11 +88,12 @@ class Batch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The same batch with all tensors changed, except lengths."""
-        alignment = None if self.alignment is None else change(self.alignment)
-        return replace(self, x=change(self.x), y=change(self.y), alignment=alignment)
+        ends = None if self.ends is None else change(self.ends)
+        targets = None if self.targets is None else change(self.targets)
+        return replace(self, x=change(self.x), y=change(self.y), ends=ends, targets=targets)
 
     def select(self, rows: Sequence[int]) -> Batch:
-        """The utterances with these indices, padding trimmed to the longest of them."""
+        """The utterances with these indices, padding trimmed to the longest of them; `targets` keeps its padding."""
         chosen = torch.tensor(list(rows), dtype=torch.int64)
         x_lens = self.x_lens[chosen]
         y_lens = self.y_lens[chosen]
@@ -103,7 +108,9 @@ class Batch:
             y_lens=y_lens,
             ids=tuple(self.ids[i] for i in rows),
             texts=tuple(self.texts[i] for i in rows),
-            alignment=None if self.alignment is None else self.alignment[index, :tokens],
+            ends=None if self.ends is None else self.ends[index, :tokens],
+            # A batch does not know how many encoder frames its front end makes.
+            targets=None if self.targets is None else self.targets[index],
         )
 
 

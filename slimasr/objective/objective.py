@@ -11,7 +11,7 @@ from slimasr.config.loss import LossConfig
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.losses.ctc import ctc_loss
-from slimasr.losses.frame_targets import IGNORED, frame_loss, frame_targets
+from slimasr.losses.frame_targets import IGNORED, frame_loss
 from slimasr.models.transducer import Transducer
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.objective.scores import Lattice, Scored, score_full, score_pruned, simple_loss
@@ -125,8 +125,9 @@ class Objective(nn.Module):
 
     def _auxiliary(self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None) -> tuple[Tensor, Tensor]:
         """Compute the (N,) loss, and count the (N,) frames that have a target."""
-        assert batch.alignment is not None, "frame targets need the alignments that loss.auxiliary names"
-        targets = frame_targets(batch.alignment, batch.y, encoder.lens, encoder.out.shape[1])
+        assert batch.targets is not None, "the loss of frame targets needs alignments"
+        # Padding behind the longest utterance goes.
+        targets = batch.targets[:, : encoder.out.shape[1]]
         frames = (targets != IGNORED).sum(dim=1).to(torch.float32)
         total = torch.zeros_like(frames)
         for layer in self.taps_of(subnet, ("auxiliary",)):

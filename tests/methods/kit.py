@@ -27,13 +27,19 @@ def make_objective(loss: LossConfig, widths: Sequence[float] = (1.0,), model: Mo
 
 
 def aligned(data: Batch) -> Batch:
-    """The batch with each token emitted somewhere, in order; its last utterance has no alignment."""
-    rng, rows = random.Random(0), []
-    for frames, tokens in zip((data.x_lens // 4 - 1).tolist(), data.y_lens.tolist(), strict=True):
+    """The batch with each token ending somewhere, in order; its last utterance has no alignment."""
+    rng, rows, targets = random.Random(0), [], []
+    lens = MODEL.frontend.output_frames
+    width = max(map(lens, data.x_lens.tolist()))
+    for frames, tokens, y in zip(map(lens, data.x_lens.tolist()), data.y_lens.tolist(), data.y.tolist(), strict=True):
         chosen = sorted(rng.choices(range(frames), k=tokens))
         rows.append(chosen + [-1] * (data.y.shape[1] - tokens))
+        # A frame belongs to the first token that ends on it or later; what comes behind the last token is silence, 0.
+        labels = [next((y[u] for u in range(tokens) if chosen[u] >= t), 0) for t in range(frames)]
+        targets.append(labels + [-1] * (width - frames))
     rows[-1] = [-1] * data.y.shape[1]
-    return replace(data, alignment=torch.tensor(rows))
+    targets[-1] = [-1] * width
+    return replace(data, ends=torch.tensor(rows), targets=torch.tensor(targets))
 
 
 def context(epoch: int = 1) -> StepContext:

@@ -10,7 +10,6 @@ from torch import Tensor
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.config.method import TodmConfig
 from slimasr.data.batch import Batch
-from slimasr.losses.frame_targets import frame_targets
 from slimasr.methods.base import Method
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
@@ -44,9 +43,8 @@ def by_hand(model: Transducer, data: Batch, subnet: Subnet, layer: int) -> Tenso
         head = model.frame_heads[str(layer)]
         inner = F.linear(hidden, head.inner.weight[:, : hidden.shape[-1]], head.inner.bias)  # type: ignore
         logits = F.linear(inner.relu(), head.outer.weight, head.outer.bias)  # type: ignore
-        assert one.alignment is not None
-        targets = frame_targets(one.alignment, one.y, torch.tensor([len(hidden)]), len(hidden))[0]
-        total = total + F.cross_entropy(logits, targets, reduction="sum")
+        assert one.targets is not None
+        total = total + F.cross_entropy(logits, one.targets[0, : len(hidden)], reduction="sum")
     return total
 
 
@@ -105,9 +103,11 @@ def test_other_methods_carry_it_too(kind: str) -> None:
 
 def test_batches_keep_their_alignment_when_moved_and_selected() -> None:
     chosen = DATA.to(torch.device("cpu")).select([1, 3])
-    assert chosen.alignment is not None and DATA.alignment is not None
-    assert torch.equal(chosen.alignment, DATA.alignment[[1, 3], :2])
-    assert chosen.alignment.shape == chosen.y.shape
+    assert chosen.ends is not None and DATA.ends is not None
+    assert torch.equal(chosen.ends, DATA.ends[[1, 3], :2])
+    assert chosen.ends.shape == chosen.y.shape
+    assert chosen.targets is not None and DATA.targets is not None
+    assert torch.equal(chosen.targets, DATA.targets[[1, 3]])
 
 
 def test_heads_are_for_training_only() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from slimasr.methods.multi_exit import MultiExit
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.supernet.space import LayerSpace, build_space
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import context, gradients, make_objective, run
+from tests.methods.kit import aligned, context, gradients, make_objective, run
 from tests.tiny import MODEL, batch
 from tests.training import kit
 from tests.training.kit import tiny_config, tiny_tokenizer
@@ -28,8 +27,7 @@ LOSSES = [
     LossConfig(transducer="pruned", prune_range=3, ctc_weight=0.3),
     LossConfig(transducer="full", auxiliary=AUXILIARY),
 ]
-DATA = batch((60, 47, 31), (4, 2, 3))
-DATA = replace(DATA, alignment=torch.tensor([[1, 4, 4, 9], [3, 8, -1, -1], [0, 2, 5, -1]]))
+DATA = aligned(batch((60, 47, 31), (4, 2, 3)))
 
 
 def objective(loss: LossConfig) -> Objective:

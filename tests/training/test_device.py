@@ -38,9 +38,10 @@ def batch_of(num_mel_bins: int) -> Batch:
     frames = torch.tensor([120, 90, 100])
     tokens = torch.tensor([5, 3, 0])
     names = ("a", "b", "c")
-    alignment = torch.tensor([[1, 3, 4, 6, 9], [0, 1, 2, -1, -1], [-1] * 5])
+    ends = torch.tensor([[1, 3, 4, 6, 9], [0, 1, 2, -1, -1], [-1] * 5])
+    targets = torch.randint(0, 20, (3, 30))
     y = torch.randint(3, 20, (3, 5))
-    return Batch(torch.randn(3, 120, num_mel_bins), frames, y, tokens, names, names, alignment=alignment)
+    return Batch(torch.randn(3, 120, num_mel_bins), frames, y, tokens, names, names, ends=ends, targets=targets)
 
 
 def ctc_stand_in(log_probs: Tensor, y: Tensor, x_lens: Tensor, y_lens: Tensor, **options: Any) -> Tensor:
@@ -88,8 +89,8 @@ def test_passes_read_nothing_back(recipe: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_only_lengths_stay_on_the_cpu() -> None:
     moved = batch_of(8).to(META)
-    assert moved.alignment is not None
-    assert moved.x.device == moved.y.device == moved.alignment.device == META
+    assert moved.ends is not None and moved.targets is not None
+    assert moved.x.device == moved.y.device == moved.ends.device == moved.targets.device == META
     assert moved.num_tokens == 8
     part = moved.select((1, 2))
     assert part.x.shape == (2, 100, 8)
