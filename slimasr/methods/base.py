@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from slimasr.config.schema import Config
 from slimasr.config.training import OptimizerConfig, ScheduleConfig
 from slimasr.data.batch import Batch
-from slimasr.methods.sharing import Backward, SharedEncoder, SharedPredictor
+from slimasr.methods.forks import ForkedEncoder, Route
+from slimasr.methods.sharing import Backward, SharedPredictor
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.supernet.space import SearchSpace
@@ -171,8 +172,8 @@ class Method(nn.Module, ABC):
             losses: loss names and weights of the recipe, as `objective.loss_weights` returns them.
             share_predictor: run the predictor once per step for all passes, with one dropout mask for all (paper
                 1). Not for methods with `substitutes` in the predictor.
-            share_encoder: run the encoder once per step for all passes. Their subnets have the same width, no units,
-                and run the first layers of the encoder. Not for methods with `substitutes` in the encoder.
+            share_encoder: run layers that several passes have in common once per step. The subnets have the same
+                width and no units. Not for methods with `substitutes` in the encoder.
         """
         super().__init__()
         self.space = space
@@ -262,8 +263,9 @@ class Method(nn.Module, ABC):
     ) -> StepReport:
         """Run the step's passes, each one forward and one backward, so that memory holds one graph at a time.
 
-        A shared encoder or predictor (`share_encoder`, `share_predictor`) runs once: forward before all passes, and
-        backward after them. Override this method when passes share other computation.
+        A shared predictor (`share_predictor`) runs once: forward before all passes, and backward after them. Of a
+        shared encoder (`share_encoder`), this holds for the layers that several passes have in common (`ForkedEncoder`).
+        Override this method when passes share other computation.
 
         Args:
             objective: model and losses.
@@ -288,18 +290,19 @@ class Method(nn.Module, ABC):
             inputs = PassInputs(
                 teacher=teacher,
                 teaches=number in teachers,
-                encoder=None if encoder is None else encoder.output_of(item.subnet, item.rows),
+                encoder=None if encoder is None else encoder.output_of(number, item.rows),
                 predictor_out=None if predictor is None else predictor.output_of(item.rows, part),
             )
             output = self.forward_pass(objective, item, part, context, inputs)
             # The backward pass comes at once: the next pass begins without the graph of this one.
             backward(weigh(output, item, part, report) * fraction)
+            if encoder is not None:
+                encoder.finish(number, backward)
             # A finished pass that teaches nobody frees its graph.
             outputs.append(output.detach() if number in teachers else PassOutput())
-        # The passes have gathered their gradients in the leaves of the shared tensors, which go on from there.
-        for shared in (encoder, predictor):
-            if shared is not None:
-                shared.backward(backward)
+        # The passes have gathered their gradients in the predictor's leaf, and the predictor goes on from there.
+        if predictor is not None:
+            predictor.backward(backward)
         return report.read()
 
     def forward_pass(
@@ -326,12 +329,15 @@ class Method(nn.Module, ABC):
             return objective(*args)
         return torch.func.functional_call(objective, stand_ins, args)
 
-    def _shared_encoder(self, objective: Objective, batch: Batch, plan: Sequence[Pass]) -> SharedEncoder:
-        """Run the encoder once, keeping every layer whose hidden states any pass needs."""
-        taps: set[int] = set()
+    def _shared_encoder(self, objective: Objective, batch: Batch, plan: Sequence[Pass]) -> ForkedEncoder:
+        """Prepare the encoder for all passes, cut where any of them reads hidden states."""
+        routes = []
         for item in plan:
-            taps.update(item.taps, objective.taps_of(item.subnet, tuple(item.losses)))
-        return SharedEncoder(objective, batch, [item.subnet for item in plan], taps)
+            alike = item.subnet.width == plan[0].subnet.width and not item.subnet.units
+            assert alike, f"{item.subnet.id} cannot share an encoder: it has another width, or units of its own"
+            taps = {*item.taps, *objective.taps_of(item.subnet, tuple(item.losses))}
+            routes.append(Route(objective.model.encoder.path_of(item.subnet), frozenset(taps)))
+        return ForkedEncoder(objective.model, batch, Subnet(plan[0].subnet.width), routes)
 
 
 def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:

@@ -1,17 +1,15 @@
-"""Tensors that are computed once for all passes of a step: the predictor's output, or the encoder's."""
+"""Tensors that are computed once for all passes of a step, such as the predictor's output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from slimasr.data.batch import Batch
-from slimasr.encoders.base import EncoderOutput
 from slimasr.objective.objective import Objective
 from slimasr.objective.teaching import row_index
-from slimasr.supernet.subnet import Subnet
 
 
 class Backward(Protocol):
@@ -35,9 +33,9 @@ class SharedTensors:
 
     def backward(self, backward: Backward) -> None:
         """Propagate the gathered gradients into the computation of the tensors."""
-        # Not every pass reads every tensor.
+        # Not every pass reads every tensor, and what comes from frozen weights has no graph.
         pairs = zip(self.tensors, self.leaves, strict=True)
-        used = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
+        used = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None and tensor.requires_grad]
         if not used:
             return
         tensors, grads = zip(*used, strict=True)
@@ -61,38 +59,3 @@ class SharedPredictor(SharedTensors):
         chosen = leaf if rows is None else leaf[row_index(rows, leaf.device)]
         # A part is padded to its own longest label sequence, which may be shorter than the batch's.
         return chosen[:, : part.y.shape[1] + 1]
-
-
-class SharedEncoder(SharedTensors):
-    """The encoder's output for subnets that are the first layers of one network.
-
-    One pass of that network serves them all: it keeps the hidden states after the last layer of each.
-    """
-
-    def __init__(self, objective: Objective, batch: Batch, subnets: Sequence[Subnet], taps: Iterable[int]) -> None:
-        """Run the network.
-
-        Args:
-            subnets: the subnets of the step, all of one width and without units.
-            taps: further layers whose hidden states the passes need.
-        """
-        whole = Subnet(subnets[0].width)
-        ends = {subnet.path[-1] for subnet in subnets if subnet.path is not None}
-        for subnet in subnets:
-            is_prefix = subnet.path is None or subnet.path == tuple(range(len(subnet.path)))
-            alike = subnet.width == whole.width and not subnet.units
-            assert is_prefix and alike, f"{subnet.id} is not made of the first layers of {whole.id}"
-        layers = sorted(ends | set(taps))
-        encoded = objective.model.encode(batch.x, batch.x_lens, whole, layers)
-        # The output comes first, then the taps in the order of `layers`; the leaves keep this order.
-        super().__init__([encoded.out, *(encoded.taps[layer] for layer in layers)])
-        out, *hidden = self.leaves
-        self.output = EncoderOutput(out, encoded.lens, dict(zip(layers, hidden, strict=True)))
-
-    def output_of(self, subnet: Subnet, rows: Sequence[int] | None) -> EncoderOutput:
-        """Return what an encoder pass of this subnet alone would return for these utterances, None = all."""
-        output = self.output
-        # Without a path, the subnet has all layers and the network's own output.
-        if subnet.path is not None:
-            output = EncoderOutput(output.taps[subnet.path[-1]], output.lens, output.taps)
-        return output if rows is None else output.select(rows)
