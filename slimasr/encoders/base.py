@@ -55,16 +55,6 @@ class EncoderOutput:
         """Bytes of the entries of all tensors; a view counts as if it were a copy."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (*self.tensors, *self.taps.values()))
 
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All tensors that carry gradient to the next layer, the frames first."""
-        return (self.out,)
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> EncoderOutput:
-        """Return a copy with these in place of `tensors`."""
-        (out,) = tensors
-        return replace(self, out=out)
-
     def detach(self) -> EncoderOutput:
         """Return the same values, detached from the graph."""
         taps = {layer: hidden.detach() for layer, hidden in self.taps.items()}
