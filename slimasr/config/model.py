@@ -140,3 +140,5 @@ class ModelConfig(Section):
     def check(self, config: Config) -> None:
         if config.features.num_mel_bins != self.num_mel_bins:
             raise ValueError("model.num_mel_bins: must equal features.num_mel_bins")
+        if self.encoder.tree is not None and config.space.kind != "branches":
+            raise ValueError("model.encoder.tree: its branches are the subnets of space.kind: branches; set that")

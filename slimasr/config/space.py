@@ -72,4 +72,15 @@ class LayerSpaceConfig(Section):
                 raise ValueError(f"space.units.{module}: the largest must be the encoder's own size, {full}")
 
 
-SpaceConfig = Annotated[WidthSpaceConfig | LayerSpaceConfig, Field(discriminator="kind")]
+class BranchSpaceConfig(Section):
+    """The branches of ``model.encoder.tree`` (paper 3), each of which can be named by its depth, such as l14."""
+
+    kind: Literal["branches"] = "branches"
+    """Selects the branches of the encoder's tree."""
+
+    def check(self, config: Config) -> None:
+        if config.model.encoder.tree is None:
+            raise ValueError("space.kind: branches are those of model.encoder.tree; give the tree, or another kind")
+
+
+SpaceConfig = Annotated[WidthSpaceConfig | LayerSpaceConfig | BranchSpaceConfig, Field(discriminator="kind")]

@@ -26,7 +26,8 @@ from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import check_tokenizer_of, fingerprint, load_checkpoint, load_weights
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
-from slimasr.supernet.space import SearchSpace, build_space
+from slimasr.supernet.build import build_space
+from slimasr.supernet.space import SearchSpace
 
 DATA_FILE = "data.json"
 UNVERIFIED = "does not name its tokenizer and data (an earlier version wrote it); that they match is not verified"
@@ -73,7 +74,7 @@ class Experiment:
         config = load_config(needed(exp / "config.yaml", another))
         needed(exp / "lang")
         tokenizer = Tokenizer.load(exp / "lang")
-        space = build_space(config.space)
+        space = build_space(config)
         path = _checkpoint_path(exp, checkpoint)
         needed(path, _other_checkpoints(exp))
         saved = load_checkpoint(path)

@@ -9,7 +9,8 @@ from slimasr.config.schema import Config
 from slimasr.measure.runtime import RuntimeMeter, noise_features
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
-from slimasr.supernet.space import SearchSpace, build_space
+from slimasr.supernet.build import build_space
+from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
 
@@ -46,6 +47,6 @@ def untrained(config: Config, vocab_size: int) -> tuple[Transducer, SearchSpace]
     Raises:
         UserError: the model does not allow a width of the space.
     """
-    space = build_space(config.space)
+    space = build_space(config)
     # Without a loss, there are no training-only heads, which costs do not count.
     return build_model(config.model, None, vocab_size, space.widths).eval(), space

@@ -263,8 +263,8 @@ class Method(nn.Module, ABC):
     ) -> StepReport:
         """Run the step's passes, each one forward and one backward, so that memory holds one graph at a time.
 
-        A shared predictor (`share_predictor`) runs once: forward before all passes, and backward after them. Of a
-        shared encoder (`share_encoder`), this holds for the layers that several passes have in common (`ForkedEncoder`).
+        A shared predictor (`share_predictor`) runs once: forward before all passes, and backward after them. So do the
+        layers of a shared encoder (`share_encoder`) that several passes have in common; `ForkedEncoder` says when.
         Override this method when passes share other computation.
 
         Args:

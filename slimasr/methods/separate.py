@@ -9,7 +9,7 @@ from slimasr.data.batch import Batch
 from slimasr.errors import UserError
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.models.build import shrink_model_config
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 
 
 class Separate(Method):
@@ -23,7 +23,7 @@ class Separate(Method):
             UserError: ``method.subnet`` is not in the space, or ``loss.auxiliary`` names a layer that it drops.
         """
         assert isinstance(config.method, SeparateConfig)
-        space = build_space(config.space)
+        space = build_space(config)
         subnet = space.parse(config.method.subnet)
         # The only subnet is the whole model, or this configuration has been resolved before.
         if space.count() == 1:

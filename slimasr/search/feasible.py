@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from slimasr.search.history import CostBuckets
 from slimasr.supernet.front import Limits, no_subnet_meets
@@ -133,11 +132,6 @@ class Feasible:
         counted = {subnet: self.costs(subnet) for subnet in subnets}
         if not any(self.counted_limits.allow(costs) for costs in counted.values()):
             raise no_subnet_meets(self.counted_limits, counted)
-
-
-def describe_space(space: SearchSpace) -> dict[str, Any]:
-    """Return plain JSON data that differs between any two different spaces."""
-    return {name: list(choices) for name, choices in space.genes.items()}
 
 
 def _evenly(items: Sequence[int], number: int) -> Sequence[int]:

@@ -21,7 +21,7 @@ from slimasr.measure.runtime import RuntimeMeter
 from slimasr.results.search import Candidates, FoundEntry, StoppedEntry
 from slimasr.search.database import Database, default_url
 from slimasr.search.evaluator import Evaluator
-from slimasr.search.feasible import Feasible, describe_space
+from slimasr.search.feasible import Feasible
 from slimasr.search.generators import Generator, Proposal, build_generator
 from slimasr.search.history import Candidate, History, error_threshold, rivals_of
 from slimasr.search.prefix import layer_keys
@@ -139,7 +139,7 @@ class Search:
         # Word errors can be compared only if all of this is equal. `Study` reports which key differs, so the keys are
         # words for the user, and renaming one would make existing studies unusable.
         identity = {
-            "space": describe_space(experiment.space),
+            "space": experiment.space.describe(),
             "dev set": config.data.dev,
             "content of the dev set": dev_data,
             "cost": config.search.cost,

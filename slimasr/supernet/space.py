@@ -7,9 +7,8 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from slimasr.config.space import SpaceConfig
 from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet, scaled
 
@@ -51,7 +50,7 @@ class SearchSpace(ABC):
     @property
     @abstractmethod
     def genes(self) -> dict[str, tuple[Gene, ...]]:
-        """Gene name -> its choices, descending, including those of layers that a subnet may drop."""
+        """Gene name -> its choices, the largest network first, including those of layers that a subnet may drop."""
 
     @abstractmethod
     def genes_of(self, subnet: Subnet) -> dict[str, Gene]:
@@ -72,6 +71,10 @@ class SearchSpace(ABC):
     @abstractmethod
     def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
         """Create a child that takes each gene from either parent."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain JSON data that differs between any two different spaces."""
+        return {name: list(choices) for name, choices in self.genes.items()}
 
     def parse(self, text: str) -> Subnet:
         """Parse a width (``0.5``), an id (``w0.5``), ``max``, ``min`` or JSON.
@@ -327,14 +330,6 @@ class LayerSpace(SearchSpace):
         ]
         path = None if depth == self.depths[0] else tuple(range(depth))
         return Subnet(width, path, tuple(units))
-
-
-def build_space(config: SpaceConfig) -> SearchSpace:
-    """Build the search space of a configuration."""
-    if config.kind == "widths":
-        return WidthSpace(tuple(config.widths))
-    units = tuple((module, tuple(sizes)) for module, sizes in config.units.items())
-    return LayerSpace(tuple(config.depths), units, tuple(config.widths))
 
 
 def _descending(values: tuple[Number, ...]) -> tuple[Number, ...]:

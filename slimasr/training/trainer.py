@@ -34,7 +34,7 @@ from slimasr.objective.objective import Objective
 from slimasr.progress import Progress, silent
 from slimasr.results.schema import Results
 from slimasr.results.store import update_results
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 from slimasr.training.average import RunningAverage, calibrate
 from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
@@ -95,7 +95,7 @@ def train(
             return
         # All processes draw the same initial weights, so these need not be sent.
         seed_all(derive_seed(config.seed, "weights"))
-        space = build_space(config.space)
+        space = build_space(config)
         model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths)
         model.set_feature_stats(*read_stats(config, data_dir))
         method = build_method(config, space)

@@ -13,7 +13,8 @@ from slimasr.data.batch import Batch
 from slimasr.methods import METHODS, build_method
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import loss_weights
-from slimasr.supernet.space import LayerSpace, build_space
+from slimasr.supernet.build import build_space
+from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
 from tests.methods.kit import aligned, gradients, make_objective, run
 from tests.tiny import batch
@@ -35,7 +36,7 @@ def test_the_table_has_every_kind_that_a_recipe_may_name() -> None:
 def test_every_method_is_built_from_its_recipe(kind: str) -> None:
     space = {"kind": "layers", "depths": [2, 1], "widths": [1.0]}
     config = tiny_config(method={"kind": kind}, space=space, model={"exits": [1, 2]})
-    method = build_method(config, build_space(config.space))
+    method = build_method(config, build_space(config))
     assert type(method) is METHODS[kind][1]
     assert method.losses == loss_weights(config.loss)
     assert method.share_predictor == getattr(config.method, "share_predictor", method.share_predictor)

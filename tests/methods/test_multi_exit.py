@@ -13,7 +13,8 @@ from slimasr.config.method import MultiExitConfig
 from slimasr.methods import build_method
 from slimasr.methods.multi_exit import MultiExit
 from slimasr.objective.objective import Objective, loss_weights
-from slimasr.supernet.space import LayerSpace, build_space
+from slimasr.supernet.build import build_space
+from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
 from tests.methods.kit import aligned, context, gradients, make_objective, run
 from tests.tiny import MODEL, batch
@@ -91,7 +92,7 @@ def test_it_trains_and_every_exit_is_validated(tmp_path: Path, kind: str) -> Non
     )
     target = kit.make_objective(config, tiny_tokenizer())
     before = {name: p.detach().clone() for name, p in target.named_parameters()}
-    method = build_method(config, build_space(config.space))
+    method = build_method(config, build_space(config))
     assert [subnet.id for subnet in method.evaluated()] == ["w1", "w1-l1"]
     trainer = kit.make_trainer(config, tmp_path, method=method, objective=target)
     trainer.run()

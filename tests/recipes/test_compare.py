@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slimasr.config.load import load_config
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 from slimasr.supernet.subnet import Subnet
 from tests.recipes.conftest import EGS
 
@@ -61,7 +61,7 @@ def test_separate_models_are_of_subnets_of_the_space(recipe: Path) -> None:
     made = calls(recipe, "compare_todm.sh")
     settings = [argument for call in made for argument in call if argument.startswith("method.subnet=")]
     chosen = [load_config(EGS / "an4" / "conf" / "todm_separate.yaml", [setting]) for setting in settings]
-    subnets = [build_space(config.space).parse(config.method.subnet) for config in chosen]
+    subnets = [build_space(config).parse(config.method.subnet) for config in chosen]
     assert [subnet.path and len(subnet.path) for subnet in subnets] == [None, 6, 4]
     assert json.loads(settings[1].partition("=")[2])["path"] == list(range(6))
     assert subnets[1] == Subnet(1.0, tuple(range(6)), tuple((f"{layer}.ffn", 192) for layer in range(6)))

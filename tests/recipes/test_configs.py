@@ -13,7 +13,7 @@ import torch
 
 from slimasr.config.load import load_config
 from slimasr.models.build import build_model
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 from tests.recipes.conftest import EGS
 
 CONFIGS = sorted(EGS.glob("*/conf/*.yaml"))
@@ -23,7 +23,7 @@ CONFIGS = sorted(EGS.glob("*/conf/*.yaml"))
 def test_builds_at_every_size(path: Path) -> None:
     """Small spaces are counted subnet by subnet, of large ones a sample lies between min and max."""
     config = load_config(path)
-    space, rng = build_space(config.space), random.Random(0)
+    space, rng = build_space(config), random.Random(0)
     with torch.device("meta"):
         model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
     small = space.count() <= 4
@@ -66,7 +66,7 @@ def test_the_960_hour_preset_covers_all_of_librispeech() -> None:
 def test_the_second_papers_models_have_the_papers_sizes(preset: str) -> None:
     """paper 2: from 29.1 to 99.9 M, and 4 choices for each of 9, 13 or 16 layers."""
     config = load_config(EGS / "librispeech" / "conf" / f"{preset}.yaml")
-    space = build_space(config.space)
+    space = build_space(config)
     with torch.device("meta"):
         model = build_model(config.model, None, config.tokenizer.vocab_size, space.widths)
     sizes = [model.count(subnet).params / 1e6 for subnet in (space.max, space.min)]

@@ -19,7 +19,7 @@ from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model
 from slimasr.results.schema import Results
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 from tests.tiny import model_config, randomize
 
 TEXTS = ("yes no", "no", "yes yes no", "no yes")
@@ -83,7 +83,7 @@ def make_experiment(root: Path, data: Path, widths: list[float], seed: int = 0, 
     write_record(root, config, lang, Results(separate_of="w1" if config.method.kind == "separate" else None))
     tokenizer = Tokenizer.load(lang)
     torch.manual_seed(seed)
-    space = build_space(config.space)
+    space = build_space(config)
     model = randomize(build_model(config.model, config.loss, tokenizer.vocab_size, space.widths), seed)
     torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint}, root / "final.pt")
     return root

@@ -7,9 +7,10 @@ import random
 
 import pytest
 
-from slimasr.config.space import LayerSpaceConfig
+from slimasr.config.load import parse_config
 from slimasr.errors import UserError
-from slimasr.supernet.space import LayerSpace, build_space
+from slimasr.supernet.build import build_space
+from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
 
 PAPER = LayerSpace((16, 13, 9), (("ffn", (512, 1024, 2048, 4096)),))
@@ -143,5 +144,7 @@ def test_parse_says_what_the_space_holds(text: str) -> None:
 
 
 def test_built_from_configuration() -> None:
-    config = LayerSpaceConfig(depths=[9, 16, 13], units={"ffn": [512, 4096, 1024, 2048]})
+    space = {"kind": "layers", "depths": [9, 16, 13], "units": {"ffn": [512, 4096, 1024, 2048]}}
+    encoder = {"kind": "mh_ssm", "num_layers": 16, "ffn_dim": 4096}
+    config = parse_config({"name": "t", "data": {"corpus": "digits"}, "model": {"encoder": encoder}, "space": space})
     assert build_space(config) == PAPER

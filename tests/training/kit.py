@@ -20,7 +20,7 @@ from slimasr.methods import build_method
 from slimasr.methods.base import Method
 from slimasr.models.build import build_model
 from slimasr.objective.objective import Objective
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 from slimasr.training.batches import TrainingData
 from slimasr.training.distributed import World
 from slimasr.training.logs import RunLog
@@ -157,7 +157,7 @@ class SampledBatches(TinyBatches):
 def make_objective(config: Config, tokenizer: Tokenizer) -> Objective:
     """Model and losses, the same weights every time."""
     torch.manual_seed(3)
-    space = build_space(config.space)
+    space = build_space(config)
     return Objective(build_model(config.model, config.loss, tokenizer.vocab_size, space.widths), config.loss)
 
 
@@ -179,7 +179,7 @@ def make_trainer(
         exp,
         TrainingData(batches, batches.dev, tokenizer),
         objective or make_objective(config, tokenizer),
-        method or build_method(config, build_space(config.space)),
+        method or build_method(config, build_space(config)),
         world,
         RunLog(exp, active=world.is_main),
     )

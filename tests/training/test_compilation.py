@@ -17,7 +17,7 @@ from slimasr.methods import build_method
 from slimasr.methods.base import StepContext
 from slimasr.models.build import build_model
 from slimasr.objective.objective import Objective
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 from slimasr.training.compilation import compile_feed_forward
 from slimasr.training.distributed import World
 from slimasr.training.step import Stepper
@@ -32,7 +32,7 @@ CONFORMER = {**tiny_config().model.encoder.model_dump(), "dropout": 0.0}
 def make(**sections: Any) -> tuple[Objective, Stepper]:
     """An objective and its stepper, always with the same weights; batches have 20 mel bins."""
     config = tiny_config(**sections)
-    space = build_space(config.space)
+    space = build_space(config)
     torch.manual_seed(0)
     model = build_model(config.model, config.loss, tiny.VOCAB_SIZE, space.widths)
     objective = Objective(model, config.loss).train()

@@ -26,7 +26,7 @@ from slimasr.methods.base import StepContext
 from slimasr.models.build import build_model
 from slimasr.objective.objective import Objective
 from slimasr.objective.passes import PassInputs
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 from slimasr.training.spec_augment import spec_augment
 
 EGS = Path(__file__).parent.parent.parent / "egs"
@@ -65,7 +65,7 @@ def test_passes_read_nothing_back(recipe: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())
     monkeypatch.setattr(functional, "ctc_loss", ctc_stand_in)
     config, _ = resolve_config(load_config(EGS / recipe, ("loss.backend=torch",)))
-    space = build_space(config.space)
+    space = build_space(config)
     with META:
         model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
     objective = Objective(model, config.loss).train()

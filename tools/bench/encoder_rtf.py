@@ -16,6 +16,7 @@ from slimasr.config.load import load_config
 from slimasr.measure.runtime import noise_features
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
+from slimasr.supernet.build import build_space
 from slimasr.supernet.subnet import Subnet
 
 EGS = Path(__file__).resolve().parents[2] / "egs"
@@ -36,7 +37,7 @@ def measure(name: str, preset: Path, target: float | None) -> None:
     """Time both widths and print the result."""
     config = load_config(preset)
     torch.manual_seed(0)
-    model = build_model(config.model, None, config.tokenizer.vocab_size, config.space.widths).eval()
+    model = build_model(config.model, None, config.tokenizer.vocab_size, build_space(config).widths).eval()
     rtf = {
         width: median_seconds(partial(encode, model.extract(Subnet(width))), REPEATS, warm_ups=2) / SECONDS
         for width in (NARROW, WIDE)

@@ -37,7 +37,7 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.losses import transducer
 from slimasr.methods import resolve_config
 from slimasr.models.build import build_model
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 from slimasr.training.distributed import process_group
 
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
@@ -141,7 +141,7 @@ def compare_optimizers(setting: Setting, clock: Clock) -> None:
             continue
         with explained(name):
             config, _ = resolve_config(size.config("slimmable"))
-            widths = build_space(config.space).widths
+            widths = build_space(config).widths
             with torch.device("meta"):
                 model = build_model(config.model, config.loss, config.tokenizer.vocab_size, widths)
             seconds = {}
@@ -235,7 +235,7 @@ def measure_an4(setting: Setting, clock: Clock) -> None:
         return
     config = load_config(EGS / "an4/conf/slimmable.yaml")
     lang = DataFolder(setting.data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
-    model = build_model(config.model, config.loss, config.tokenizer.vocab_size, build_space(config.space).widths)
+    model = build_model(config.model, config.loss, config.tokenizer.vocab_size, build_space(config).widths)
     frames = model.encoder.output_frames
     source = BatchSource(config, setting.data, Tokenizer.load(lang), encoder_frames=frames)
     start = time.perf_counter()

@@ -44,8 +44,9 @@ from slimasr.search.history import Candidate, History
 from slimasr.search.nsga2 import Nsga2, distributions
 from slimasr.search.search import Job, Search
 from slimasr.search.workers import run_workers
+from slimasr.supernet.build import build_space
 from slimasr.supernet.front import Limits, Measurement, find_front
-from slimasr.supernet.space import LayerSpace, build_space
+from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet, unit_count
 
 PRESETS = {"MH-SSM": "todm", "Conformer": "todm_conformer"}
@@ -85,7 +86,7 @@ def make_experiment(root: Path, config: Config, data: Path) -> Path:
     lang = DataFolder(data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     write_record(root, config, lang, Results())
     torch.manual_seed(0)
-    space = build_space(config.space)
+    space = build_space(config)
     model = build_model(config.model, config.loss, Tokenizer.load(lang).vocab_size, space.widths).eval()
     # The bias of blank is found by bisection: a larger one makes frames emit less.
     low = 0.0

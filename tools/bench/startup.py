@@ -21,7 +21,7 @@ from slimasr.config.load import load_config
 from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model
 from slimasr.results.schema import Results
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 
 PRESET = Path(__file__).resolve().parents[2] / "egs" / "an4" / "conf" / "slimmable.yaml"
 SAMPLING_RATE = 16000
@@ -38,7 +38,7 @@ def make_experiment(root: Path) -> Path:
     exp = root / "exp"
     write_record(exp, config, lang, Results())
     torch.manual_seed(0)
-    model = build_model(config.model, config.loss, tokenizer.vocab_size, build_space(config.space).widths)
+    model = build_model(config.model, config.loss, tokenizer.vocab_size, build_space(config).widths)
     torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint}, exp / "final.pt")
     return exp
 

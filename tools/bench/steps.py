@@ -14,7 +14,7 @@ from slimasr.methods.base import StepContext
 from slimasr.models.build import build_model
 from slimasr.models.transducer import FRAMES_PER_SECOND
 from slimasr.objective.objective import Objective
-from slimasr.supernet.space import build_space
+from slimasr.supernet.build import build_space
 from slimasr.training.distributed import World
 from slimasr.training.step import Stepper
 
@@ -53,7 +53,7 @@ def make_step(config: Config, world: World = World()) -> Callable[[Batch], objec
         world: this process among those that train, and its device.
     """
     config, _ = resolve_config(config)
-    space = build_space(config.space)
+    space = build_space(config)
     torch.manual_seed(0)
     model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
     objective = Objective(model, config.loss).to(world.device).train()
