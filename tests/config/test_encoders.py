@@ -16,14 +16,20 @@ from slimasr.errors import UserError
 KINDS = ["conformer", "mh_ssm"]
 
 
+def recipe(**keys: Any) -> dict[str, Any]:
+    """A recipe with this encoder, and with the space that a tree needs."""
+    space = {"kind": "branches" if "tree" in keys else "widths"}
+    return {"name": "test", "data": {"corpus": "an4"}, "model": {"encoder": keys}, "space": space}
+
+
 def encoder(**keys: Any) -> EncoderSection:
-    return parse_config({"name": "test", "data": {"corpus": "an4"}, "model": {"encoder": keys}}).model.encoder
+    return parse_config(recipe(**keys)).model.encoder
 
 
 def error_of(folder: Path, **keys: Any) -> str:
     """What is said of a recipe with this encoder."""
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"name": "test", "data": {"corpus": "an4"}, "model": {"encoder": keys}}))
+    path.write_text(yaml.safe_dump(recipe(**keys)))
     with pytest.raises(UserError) as caught:
         load_config(path)
     assert "\n" not in str(caught.value)
@@ -53,8 +59,7 @@ def test_every_layer_is_on_a_path_and_only_the_first_ones_on_several(
 
 
 def test_a_tree_is_read_again_as_it_was_written(tmp_path: Path) -> None:
-    sections = {"model": {"encoder": {"num_layers": 4, "tree": {"shared": 1, "depths": [4, 2]}}}}
-    config = parse_config({"name": "test", "data": {"corpus": "an4"}, **sections})
+    config = parse_config(recipe(num_layers=4, tree={"shared": 1, "depths": [4, 2]}))
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
 
