@@ -13,8 +13,8 @@ from torch import Tensor
 class Batch:
     """Utterances of one step, padded on the right.
 
-    Lengths stay on the CPU wherever the other tensors are (`to`), because Python needs their sums and maxima, and
-    reading these from a device would wait for all work queued there.
+    Lengths and ends stay on the CPU wherever the other tensors are (`to`), because Python needs their sums and maxima,
+    and reading these from a device would wait for all work queued there.
 
     Attributes:
         x: (N, T, F) float32 log-mel features, padded with `LOG_EPSILON`.
@@ -25,7 +25,7 @@ class Batch:
         texts: reference transcripts.
         key: what all utterances of a monolingual batch share (`Method.batch_key`), else None.
         ends: (N, U) int64, the last encoder frame of each token; -1 after the last token and in utterances without an
-            alignment; None = no loss of the recipe needs alignments.
+            alignment; on the CPU; None = no loss of the recipe needs alignments.
         targets: (N, T') int64, the frame target of each encoder frame: a token or a tied state, as the recipe says; -1
             behind the last frame and where there is none. T' is at least the number of encoder frames of the longest
             utterance. None = no loss of the recipe needs frame targets.
@@ -79,7 +79,7 @@ class Batch:
         return [replace(self, x=x, x_lens=x_lens, pieces=()) for x, x_lens in pieces]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on ``device``, except lengths; the copies are queued and not waited for."""
+        """The same batch on ``device``, except lengths and ends; the copies are queued and not waited for."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
@@ -87,10 +87,9 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The same batch with all tensors changed, except lengths."""
-        ends = None if self.ends is None else change(self.ends)
+        """The same batch with all tensors changed, except lengths and ends."""
         targets = None if self.targets is None else change(self.targets)
-        return replace(self, x=change(self.x), y=change(self.y), ends=ends, targets=targets)
+        return replace(self, x=change(self.x), y=change(self.y), targets=targets)
 
     def select(self, rows: Sequence[int]) -> Batch:
         """The utterances with these indices, padding trimmed to the longest of them; `targets` keeps its padding."""
@@ -108,7 +107,7 @@ class Batch:
             y_lens=y_lens,
             ids=tuple(self.ids[i] for i in rows),
             texts=tuple(self.texts[i] for i in rows),
-            ends=None if self.ends is None else self.ends[index, :tokens],
+            ends=None if self.ends is None else self.ends[chosen, :tokens],
             # A batch does not know how many encoder frames its front end makes.
             targets=None if self.targets is None else self.targets[index],
         )

@@ -87,10 +87,11 @@ def test_passes_read_nothing_back(recipe: str, monkeypatch: pytest.MonkeyPatch) 
     assert all(output.losses["transducer"].device == META for output in outputs)
 
 
-def test_only_lengths_stay_on_the_cpu() -> None:
+def test_only_lengths_and_ends_stay_on_the_cpu() -> None:
     moved = batch_of(8).to(META)
     assert moved.ends is not None and moved.targets is not None
-    assert moved.x.device == moved.y.device == moved.ends.device == moved.targets.device == META
+    assert moved.x.device == moved.y.device == moved.targets.device == META
+    assert moved.ends.device == moved.select((1, 2)).y_lens.device == torch.device("cpu")
     assert moved.num_tokens == 8
     part = moved.select((1, 2))
     assert part.x.shape == (2, 100, 8)
