@@ -1,4 +1,4 @@
-"""Frame targets from an alignment, and their cross-entropy loss."""
+"""Frame targets from an alignment, their cross-entropy loss, and the distance from a teacher's posteriors (paper 3)."""
 
 from __future__ import annotations
 
@@ -42,14 +42,46 @@ def frame_targets(alignment: Tensor, y: Tensor, lens: Tensor, num_frames: int) -
 
 
 def frame_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Compute the (N,) cross-entropy in nats, summed over an utterance's frames, in float32.
+    """Compute the (N,) cross-entropy in nats, summed over an utterance's frames (paper 3, equation 6).
+
+    It is float32 (float64 for float64 scores).
 
     Args:
-        logits: (N, T, V) scores.
-        targets: (N, T) token ids or `IGNORED`.
+        logits: (N, T, S) scores of S classes.
+        targets: (N, T) classes or `IGNORED`.
     """
     with torch.autocast(device_type=logits.device.type, enabled=False):
-        losses = F.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-        )
+        scores = _upcast(logits).flatten(0, 1)
+        losses = F.cross_entropy(scores, targets.flatten(), ignore_index=IGNORED, reduction="none")
     return losses.view(targets.shape).sum(dim=1)
+
+
+@torch.no_grad()
+def frame_posteriors(logits: Tensor) -> Tensor:
+    """Return the (N, T, S) log posteriors that a teacher passes on (paper 3, equation 5), without a graph.
+
+    They are float32 (float64 for float64 scores), because the divergence needs their small differences.
+    """
+    return _upcast(logits).log_softmax(dim=2)
+
+
+def frame_divergence(logits: Tensor, teacher: Tensor, inside: Tensor) -> Tensor:
+    """Compute the (N,) divergence KL(teacher || student) in nats, summed over an utterance's frames.
+
+    Args:
+        logits: (N, T, S) the student's scores of S classes.
+        teacher: (N, T, S) `frame_posteriors` of the teacher.
+        inside: (N, T) bool, the frames that count. At the others, all scores may be arbitrary, but finite.
+
+    Source: paper 3, equation 7.
+    """
+    with torch.autocast(device_type=logits.device.type, enabled=False):
+        student = _upcast(logits).log_softmax(dim=2)
+        # Summed over classes before the mask, so that padding adds exactly 0.
+        frames = F.kl_div(student, teacher.to(student.dtype), log_target=True, reduction="none").sum(dim=2)
+    return frames.masked_fill(~inside, 0.0).sum(dim=1)
+
+
+def _upcast(logits: Tensor) -> Tensor:
+    """Convert to float32, or keep float64."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slimasr.config.loss import LossConfig
+from slimasr.config.loss import LossConfig, standalone_loss
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
@@ -54,8 +54,8 @@ def measure_quality(
     """Measure the WER with its bootstrap interval, and the loss; the encoder runs once for both.
 
     Args:
-        model: in evaluation mode; the batches are moved to its device. Without training-only heads, the loss is that of
-            the full lattice.
+        model: in evaluation mode; the batches are moved to its device. Without training-only heads, and with a
+            recipe's restricted loss, the loss is that of the full lattice.
         subnet: the subnet to measure.
         batches: the batches of the set.
         tokenizer: turns labels into text.
@@ -153,10 +153,12 @@ def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig, data:
 
 
 def loss_objective(model: Transducer, loss: LossConfig) -> Objective:
-    """Build the objective of a transducer loss.
+    """Build the objective of a transducer loss outside training.
 
-    Extracted models lack the heads of the pruned loss, so the loss of the full lattice replaces it for them.
+    There are no alignments here, so the loss of the full lattice replaces the restricted one. Extracted models lack the
+    heads of the pruned loss, so it replaces that one for them.
     """
+    loss = standalone_loss(loss)
     if loss.transducer == "pruned" and not hasattr(model, "simple_am_head"):
         loss = loss.model_copy(update={"transducer": "full"})
     return Objective(model, loss).eval()

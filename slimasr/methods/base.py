@@ -130,12 +130,17 @@ class PassFigures:
 class StepReport:
     """Sums over one step's passes, for logs: ``losses["w0.5/transducer"]``, and the tokens or nodes summed over.
 
-    ``waiting`` holds figures that are still on the device; `read` adds them to the other fields.
+    Attributes:
+        losses, units: sums of the losses and of what they are divided by, by name.
+        nonfinite: ids of utterances with a non-finite loss.
+        unrestricted: utterances on which the restricted loss used the full lattice (`Restriction.unrestricted`).
+        waiting: figures that are still on the device; `read` adds them to the other fields.
     """
 
     losses: dict[str, float] = field(default_factory=dict)
     units: dict[str, float] = field(default_factory=dict)
     nonfinite: list[str] = field(default_factory=list)
+    unrestricted: int = 0
     waiting: list[PassFigures] = field(default_factory=list)
 
     def read(self) -> StepReport:
@@ -277,10 +282,11 @@ class Method(nn.Module, ABC):
         plan = self.plan(batch, context)
         encoder = self._shared_encoder(objective, batch, plan) if self.share_encoder else None
         predictor = SharedPredictor(objective, batch) if self.share_predictor else None
+        restriction = objective.restriction(batch)
         # The losses of a pass are means over its batch; the fraction makes them summands of the mean over all batches.
         fraction = self.normalizer(batch) / normalizer
         teachers = {item.teacher for item in plan}
-        report = StepReport()
+        report = StepReport(unrestricted=0 if restriction is None else len(restriction.unrestricted))
         outputs: list[PassOutput] = []
         for number, item in enumerate(plan):
             part = batch if item.rows is None else batch.select(item.rows)
@@ -292,6 +298,8 @@ class Method(nn.Module, ABC):
                 teaches=number in teachers,
                 encoder=None if encoder is None else encoder.output_of(number, item.rows),
                 predictor_out=None if predictor is None else predictor.output_of(item.rows, part),
+                # A pass over a part of the batch opens the windows of this part.
+                restriction=restriction if item.rows is None else None,
             )
             output = self.forward_pass(objective, item, part, context, inputs)
             # The backward pass comes at once: the next pass begins without the graph of this one.

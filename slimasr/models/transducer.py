@@ -15,7 +15,7 @@ from slimasr.elastic.linear import ElasticLinear
 from slimasr.encoders.base import EncoderOutput
 from slimasr.encoders.build import build_encoder, shrink_encoder
 from slimasr.encoders.frontend import shrink_frontend
-from slimasr.models.frame_head import FrameHead
+from slimasr.models.frame_head import FrameHeads
 from slimasr.models.joiner import GatedProjection, Joiner, Projection
 from slimasr.models.predictor import build_predictor
 from slimasr.supernet.cost import Cost
@@ -78,10 +78,7 @@ class Transducer(nn.Module):
         if loss is not None and loss.ctc_weight > 0:
             self.ctc_head = ElasticLinear(encoder_dim, vocab_size)
         if loss is not None and loss.auxiliary is not None:
-            hidden = loss.auxiliary.hidden_dim
-            # The configuration counts the layers before a head; the key is the id of the last of them, from 0.
-            heads = {str(count - 1): FrameHead(encoder_dim, hidden, vocab_size) for count in loss.auxiliary.layers}
-            self.frame_heads = nn.ModuleDict(heads)
+            self.frame_heads = FrameHeads(loss.auxiliary, encoder_dim, vocab_size)
 
     @property
     def subsampling_factor(self) -> int:
@@ -136,9 +133,9 @@ class Transducer(nn.Module):
         """(N, T, C) -> (N, T, V) scores of the auxiliary CTC head."""
         return cast(Tensor, self.ctc_head(encoder_out, inp=self.width_of(subnet)))
 
-    def frame_logits(self, hidden: Tensor, layer: int, subnet: Subnet | None = None) -> Tensor:
-        """(N, T, C) hidden states after a layer -> (N, T, V) scores of its frame targets."""
-        return cast(Tensor, self.frame_heads[str(layer)](hidden, self.width_of(subnet)))
+    def frame_logits(self, hidden: Tensor, num_layers: int | None, subnet: Subnet | None = None) -> Tensor:
+        """(N, T, C) hidden states after some number of layers, None = the output -> (N, T, S) scores of targets."""
+        return cast(Tensor, self.frame_heads(hidden, num_layers, self.width_of(subnet)))
 
     def count(self, subnet: Subnet | None = None) -> Cost:
         """Count the cost of the stand-alone subnet, without training-only heads."""

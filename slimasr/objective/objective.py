@@ -11,20 +11,25 @@ from slimasr.config.loss import LossConfig
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.losses.ctc import ctc_loss
-from slimasr.losses.frame_targets import IGNORED, frame_loss
+from slimasr.losses.frame_targets import IGNORED, frame_divergence, frame_loss, frame_posteriors
 from slimasr.models.transducer import Transducer
 from slimasr.objective.passes import PassInputs, PassOutput
+from slimasr.objective.restricted import Restriction, restrict, restricted_loss
 from slimasr.objective.scores import Lattice, Scored, score_full, score_pruned, simple_loss
-from slimasr.objective.teaching import Learnt, Teaching, learn, teach
+from slimasr.objective.teaching import Learnt, NodeTeaching, Teaching, learn, teach
 from slimasr.supernet.subnet import Subnet
+
+Found = dict[str, tuple[Tensor, Tensor]]
+"""Loss name -> its (N,) values, and the (N,) units that they sum over."""
 
 
 class Objective(nn.Module):
     """The module that computes the losses of one subnet on one batch, and to which ``functional_call`` is applied.
 
-    Loss names: ``transducer`` (full or pruned, see ``loss.transducer``), ``ctc``, ``auxiliary`` (frame targets at those
-    of its layers that the subnet runs, summed over layers), and for a pass that has a teacher ``distillation``, whose
-    true value is logged as ``divergence``.
+    Loss names: ``transducer`` (full, pruned or restricted, see ``loss.transducer``), ``ctc``, ``auxiliary`` (frame
+    targets, summed over the places of ``loss.auxiliary`` that the subnet has), and for a pass that has a teacher
+    ``distillation``, whose true value is logged as ``divergence``, and ``frame_distillation`` (KL of the posteriors at
+    the output).
     """
 
     def __init__(self, model: Transducer, config: LossConfig) -> None:
@@ -55,35 +60,46 @@ class Objective(nn.Module):
             taps = (*inputs.taps, *self.taps_of(subnet, names))
             encoder = self.model.encode(batch.x, batch.x_lens, subnet, taps)
         tokens = batch.y_lens.to(batch.y.device, torch.float32, non_blocking=True)
-        # Loss name -> its (N,) values, and the (N,) units that they sum over. Sums and logs follow this order.
-        found: dict[str, tuple[Tensor, Tensor]] = {}
-        teaching = None
+        taught = _taught(inputs.teacher, names, batch, encoder)
+        # Sums and logs follow the order of these losses.
+        found: Found = {}
+        nodes = None
         if "transducer" in names:
             lattice = self._lattice(batch, encoder, inputs.predictor_out, subnet)
-            taught = self._taught(lattice, inputs.teacher) if "distillation" in names else None
-            scored, learnt = self._transducer(lattice, taught, progress)
-            found["transducer"] = scored.loss, tokens
-            if learnt is not None:
-                found["distillation"] = learnt.surrogate, learnt.nodes
-                found["divergence"] = learnt.divergence, learnt.nodes
-            if inputs.teaches and self.config.distillation is not None:
-                teaching = teach(self.config.distillation, scored)
+            if self.config.transducer == "restricted":
+                restriction = inputs.restriction or restrict(self.config, batch, encoder.lens)
+                found["transducer"] = restricted_loss(lattice, restriction, self.config), tokens
+            else:
+                scored, learnt = self._transducer(lattice, None if taught is None else taught.nodes, progress)
+                found["transducer"] = scored.loss, tokens
+                found |= {} if learnt is None else _distances(learnt)
+                if inputs.teaches and self.config.distillation is not None:
+                    nodes = teach(self.config.distillation, scored)
         if "ctc" in names:
             logits = self.model.ctc_logits(encoder.out, subnet)
             found["ctc"] = ctc_loss(logits, encoder.lens, batch.y, batch.y_lens), tokens
-        if "auxiliary" in names:
-            found["auxiliary"] = self._auxiliary(encoder, batch, subnet)
+        more, posteriors = self._frames(batch, encoder, subnet, names, inputs.teaches, taught)
+        found |= more
         losses = {name: loss for name, (loss, _) in found.items()}
         units = {name: self._units(own, tokens) for name, (_, own) in found.items()}
-        return PassOutput(losses, units, encoder, teaching)
+        return PassOutput(losses, units, encoder, Teaching(nodes, posteriors) if inputs.teaches else None)
+
+    def restriction(self, batch: Batch) -> Restriction | None:
+        """Open the windows of the restricted loss for all passes over this batch; None with any other loss."""
+        if self.config.transducer != "restricted":
+            return None
+        return restrict(self.config, batch, self.model.encoder.output_lens(batch.x_lens))
 
     def taps_of(self, subnet: Subnet | None, names: Sequence[str]) -> tuple[int, ...]:
-        """Return the encoder layers, counted from 0, whose hidden states the losses of these names need."""
-        if self.config.auxiliary is None or "auxiliary" not in names:
-            return ()
-        # Recipes count layers from 1: the state after `count` layers is that of layer count - 1.
+        """Return the ids of the encoder layers whose hidden states the losses of these names need."""
+        return tuple(layer for _, layer in self._places(subnet)) if "auxiliary" in names else ()
+
+    def _places(self, subnet: Subnet | None) -> list[tuple[int, int]]:
+        """Return the layers after which frames of a subnet are classified: their number in its path, and their id."""
+        if self.config.auxiliary is None:
+            return []
         path = self.model.encoder.path_of(subnet)
-        return tuple(count - 1 for count in self.config.auxiliary.layers if count - 1 in path)
+        return [(count, path[count - 1]) for count in self.config.auxiliary.layers if count <= len(path)]
 
     def _units(self, own: Tensor, tokens: Tensor) -> Tensor:
         """Return the (N,) units by which a loss is divided (``loss.per``).
@@ -104,14 +120,10 @@ class Objective(nn.Module):
             predictor_out = self.model.predictor(batch.y)
         return Lattice.of(self.model, batch, encoder, predictor_out, subnet)
 
-    def _taught(self, lattice: Lattice, teacher: PassOutput | None) -> Teaching:
-        """Cut what the teacher passes on to the frames and labels of this pass."""
-        # A teacher has run on more utterances, some of which may be longer than all of this pass.
-        assert teacher is not None and teacher.teaching is not None, "distillation needs a teacher"
-        return teacher.teaching.crop(lattice.am.shape[1], lattice.lm.shape[1])
-
-    def _transducer(self, lattice: Lattice, taught: Teaching | None, progress: float) -> tuple[Scored, Learnt | None]:
-        """Compute the configured transducer loss, and the distance to a teacher if there is one."""
+    def _transducer(
+        self, lattice: Lattice, taught: NodeTeaching | None, progress: float
+    ) -> tuple[Scored, Learnt | None]:
+        """Compute the full or pruned transducer loss, and the distance to a teacher if there is one."""
         if self.config.transducer == "full":
             logits, learnt = _scores(lattice, None, taught)
             return score_full(lattice, logits, self.config), learnt
@@ -123,19 +135,71 @@ class Objective(nn.Module):
         logits, learnt = _scores(lattice, ranges, taught)
         return score_pruned(lattice, logits, simple, ranges, self.config, progress), learnt
 
-    def _auxiliary(self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None) -> tuple[Tensor, Tensor]:
-        """Compute the (N,) loss, and count the (N,) frames that have a target."""
+    def _frames(
+        self,
+        batch: Batch,
+        encoder: EncoderOutput,
+        subnet: Subnet | None,
+        names: Sequence[str],
+        teaches: bool,
+        taught: Teaching | None,
+    ) -> tuple[Found, Tensor | None]:
+        """Compute the losses of frames, and the (N, T, S) log posteriors for those that learn from this pass."""
+        found: Found = {}
+        config = self.config.auxiliary
+        teaches = teaches and config is not None and config.teaching_weight > 0
+        learns = "frame_distillation" in names
+        if config is None or not (teaches or learns or "auxiliary" in names):
+            return found, None
+        # The scores at the output serve both losses and later passes.
+        logits = self.model.frame_logits(encoder.out, None, subnet) if config.output else None
+        if "auxiliary" in names:
+            found["auxiliary"] = self._auxiliary(encoder, batch, subnet, logits)
+        if learns:
+            assert logits is not None and taught is not None and taught.frames is not None, "a teacher at the output"
+            lens = encoder.lens.to(logits.device, non_blocking=True)
+            inside = torch.arange(logits.shape[1], device=logits.device) < lens.unsqueeze(1)
+            found["frame_distillation"] = frame_divergence(logits, taught.frames, inside), lens.to(torch.float32)
+        return found, frame_posteriors(logits) if teaches and logits is not None else None
+
+    def _auxiliary(
+        self, encoder: EncoderOutput, batch: Batch, subnet: Subnet | None, output: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the (N,) cross-entropy, and count the (N,) frames that have a target.
+
+        Args:
+            output: (N, T, S) scores at the output of the encoder, None = frames are not classified there.
+        """
         assert batch.targets is not None, "the loss of frame targets needs alignments"
         # Padding behind the longest utterance goes.
         targets = batch.targets[:, : encoder.out.shape[1]]
         frames = (targets != IGNORED).sum(dim=1).to(torch.float32)
         total = torch.zeros_like(frames)
-        for layer in self.taps_of(subnet, ("auxiliary",)):
-            total = total + frame_loss(self.model.frame_logits(encoder.taps[layer], layer, subnet), targets)
+        for count, layer in self._places(subnet):
+            total = total + frame_loss(self.model.frame_logits(encoder.taps[layer], count, subnet), targets)
+        if output is not None:
+            total = total + frame_loss(output, targets)
         return total, frames
 
 
-def _scores(lattice: Lattice, ranges: Tensor | None, taught: Teaching | None) -> tuple[Tensor, Learnt | None]:
+def _taught(teacher: PassOutput | None, names: Sequence[str], batch: Batch, encoder: EncoderOutput) -> Teaching | None:
+    """Cut what the teacher passes on to the frames and labels of this pass; None if no loss needs it."""
+    if not {"distillation", "frame_distillation"} & set(names):
+        return None
+    # A teacher has run on more utterances, some of which may be longer than all of this pass.
+    assert teacher is not None and teacher.teaching is not None, "distillation needs a teacher"
+    return teacher.teaching.crop(encoder.out.shape[1], batch.y.shape[1] + 1)
+
+
+def _distances(learnt: Learnt) -> Found:
+    """Return the losses of a student at nodes of the lattice: what is differentiated, and the value for the logs."""
+    return {
+        "distillation": (learnt.surrogate, learnt.nodes),
+        "divergence": (learnt.divergence, learnt.nodes),
+    }
+
+
+def _scores(lattice: Lattice, ranges: Tensor | None, taught: NodeTeaching | None) -> tuple[Tensor, Learnt | None]:
     """Compute the joiner's scores at the nodes at ``ranges`` (None = all), and their distance to a teacher's."""
     logits = lattice.logits(ranges)
     if taught is None:

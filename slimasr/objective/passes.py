@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from slimasr.encoders.base import EncoderOutput
+from slimasr.objective.restricted import Restriction
 from slimasr.objective.teaching import Teaching, row_index
 
 
@@ -63,9 +64,10 @@ class PassInputs:
     Attributes:
         taps: encoder layers whose hidden states the output holds; an ``encoder`` that is given has its own.
         teacher: detached output, for the utterances of this pass, of the pass that teaches it.
-        teaches: whether later passes learn from this one (``loss.distillation``).
+        teaches: whether later passes learn from this one (``loss.distillation``, ``loss.auxiliary``).
         encoder: output of the encoder for the pass's subnet, if passes share it.
         predictor_out: (N, U + 1, P) output of the predictor, if passes share it.
+        restriction: windows of the restricted loss for the utterances of this pass, if passes share them.
     """
 
     taps: tuple[int, ...] = ()
@@ -73,3 +75,4 @@ class PassInputs:
     teaches: bool = False
     encoder: EncoderOutput | None = None
     predictor_out: Tensor | None = None
+    restriction: Restriction | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -51,6 +52,23 @@ class Lattice:
             am=model.project_encoder(encoder.out, subnet),
             lm=model.joiner.project_predictor(predictor_out),
             limits=boundary(encoder.lens, batch.y_lens),
+        )
+
+    def select(self, rows: Sequence[int]) -> Lattice:
+        """Select the utterances with these indices, with padding trimmed to the longest of them."""
+        chosen = torch.tensor(list(rows), dtype=torch.int64)
+        limits = self.limits[chosen]
+        frames = int(limits[:, 3].max())
+        positions = int(limits[:, 2].max()) + 1
+        index = chosen.to(self.am.device, non_blocking=True)
+        return replace(
+            self,
+            batch=self.batch.select(rows),
+            encoder_out=self.encoder_out[index, :frames],
+            predictor_out=self.predictor_out[index, :positions],
+            am=self.am[index, :frames],
+            lm=self.lm[index, :positions],
+            limits=limits,
         )
 
     def logits(self, ranges: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a pass of a step passes on to those that learn from it, node by node of the lattice (paper 2)."""
+"""What a pass passes on to those that learn from it, at nodes of the lattice (paper 2) or frame by frame (paper 3)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def row_index(rows: Sequence[int], device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Teaching:
+class NodeTeaching:
     """A teacher's distributions at nodes of the lattice.
 
     Attributes:
@@ -39,39 +39,66 @@ class Teaching:
     classes: TeacherClasses
     ranges: Tensor | None
 
-    def select(self, rows: Sequence[int]) -> Teaching:
+    def select(self, rows: Sequence[int]) -> NodeTeaching:
         """Select the utterances with these indices."""
         index = row_index(rows, self.classes.index.device)
         return self._map(lambda nodes: nodes[index])
 
-    def crop(self, frames: int, positions: int) -> Teaching:
+    def crop(self, frames: int, positions: int) -> NodeTeaching:
         """Keep the first frames and label positions, which are all that a batch of shorter utterances has.
 
         A band wider than the lattice begins at position 0 on every frame, so its first positions are the lattice's.
         """
         return self._map(lambda nodes: nodes[:, :frames, :positions])
 
-    def _map(self, cut: Callable[[Tensor], Tensor]) -> Teaching:
+    def _map(self, cut: Callable[[Tensor], Tensor]) -> NodeTeaching:
         classes = TeacherClasses(cut(self.classes.index), cut(self.classes.log_probs))
-        return Teaching(self.config, classes, None if self.ranges is None else cut(self.ranges))
+        return NodeTeaching(self.config, classes, None if self.ranges is None else cut(self.ranges))
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What a pass passes on to those that learn from it in the same step; no part holds a graph.
+
+    Attributes:
+        nodes: its distributions at nodes of the lattice, None = it teaches no lattice.
+        frames: (N, T, S) its log posteriors of the frame targets at the output, None = it teaches no frames.
+    """
+
+    nodes: NodeTeaching | None = None
+    frames: Tensor | None = None
+
+    def select(self, rows: Sequence[int]) -> Teaching:
+        """Select the utterances with these indices."""
+        return Teaching(
+            None if self.nodes is None else self.nodes.select(rows),
+            None if self.frames is None else self.frames[row_index(rows, self.frames.device)],
+        )
+
+    def crop(self, frames: int, positions: int) -> Teaching:
+        """Keep the first frames and label positions, which are all that a batch of shorter utterances has."""
+        return Teaching(
+            None if self.nodes is None else self.nodes.crop(frames, positions),
+            None if self.frames is None else self.frames[:, :frames],
+        )
 
 
 @torch.no_grad()
-def teach(config: DistillationConfig, scored: Scored) -> Teaching:
-    """Keep the distributions of a pass for those that learn from it."""
+def teach(config: DistillationConfig, scored: Scored) -> NodeTeaching:
+    """Keep the distributions of a pass at nodes of the lattice for those that learn from it."""
     lattice = scored.lattice
     ranges = None if config.lattice == "full" else scored.ranges
     # With a pruned loss and distillation on the full lattice, the joiner runs again at all nodes.
     logits = scored.logits if ranges is scored.ranges else lattice.logits(ranges)
     if config.classes == "target_blank":
         classes = target_blank_classes(logits, lattice.next_tokens(ranges), lattice.model.blank_id)
-        return Teaching(config, classes, ranges)
+        return NodeTeaching(config, classes, ranges)
     # (N, T, S, 2): the next token and blank are among the classes even if the teacher finds them improbable.
     required = None
     if config.include_target_blank:
         targets = lattice.next_tokens(ranges)
         required = torch.stack([targets, torch.full_like(targets, lattice.model.blank_id)], dim=3)
-    return Teaching(config, top_classes(logits, config.num_kd_tokens, required), ranges)
+    return NodeTeaching(config, top_classes(logits, config.num_kd_tokens, required), ranges)
 
 
 @dataclass(frozen=True)
@@ -89,7 +116,7 @@ class Learnt:
     nodes: Tensor
 
 
-def learn(lattice: Lattice, logits: Tensor, ranges: Tensor | None, teaching: Teaching) -> tuple[Tensor, Learnt]:
+def learn(lattice: Lattice, logits: Tensor, ranges: Tensor | None, teaching: NodeTeaching) -> tuple[Tensor, Learnt]:
     """Compare a pass with its teacher.
 
     Args:

@@ -20,6 +20,7 @@ from slimasr.energy import EnergyReading
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.files import write_atomic
+from slimasr.methods.base import StepReport
 
 NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
 
@@ -43,6 +44,8 @@ class RunState:
         seconds: time spent training by part (`slimasr.training.timing`), over all resumes.
         energy: energy used for training (`slimasr.energy.EnergyReading`), None if it is not measured.
         sums, units: training losses of the running epoch by name, and the tokens or nodes over which they were summed.
+        unrestricted: utterances of the running epoch on which the restricted loss used the full lattice, each counted
+            whenever a batch held it.
         nonfinite: steps of the whole run that were skipped because of a non-finite loss or gradient.
         nonfinite_row: number of consecutive such steps up to now.
         best: lowest (mean WER, mean loss) on dev so far.
@@ -62,6 +65,7 @@ class RunState:
     energy: EnergyReading | None = None
     sums: dict[str, float] = field(default_factory=dict)
     units: dict[str, float] = field(default_factory=dict)
+    unrestricted: int = 0
     nonfinite: int = 0
     nonfinite_row: int = 0
     best: list[float] | None = None
@@ -84,6 +88,19 @@ class RunState:
         """Add time spent training, by part."""
         for part, seconds in spent.items():
             self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+
+    def add_losses(self, report: StepReport) -> None:
+        """Add the losses of a step to those of the running epoch."""
+        self.unrestricted += report.unrestricted
+        for name, value in report.losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.units[name] = self.units.get(name, 0.0) + report.units[name]
+
+    def clear_losses(self) -> None:
+        """Begin the sums of another epoch."""
+        self.sums = {}
+        self.units = {}
+        self.unrestricted = 0
 
     @property
     def minutes(self) -> float:

@@ -63,6 +63,9 @@ class RunLog:
             self.scalars(group, record[group], record["step"])
         # Epochs without a validation have no figures of the dev set.
         parts = [f"{group} {_figures(record[group])}" for group in ("train", "dev") if record[group]]
+        # Without an alignment, or without a path inside its windows.
+        if record.get("unrestricted"):
+            parts.append(f"{record['unrestricted']} utterances with the full lattice in place of the restricted one")
         self.say(f"epoch {record['epoch']}, step {record['step']}, lr {record['lr']:.3g}: {'; '.join(parts)}")
 
     def close(self) -> None:

@@ -226,3 +226,4 @@ def add_report(total: StepReport, part: StepReport) -> None:
     for name, value in part.units.items():
         total.units[name] = total.units.get(name, 0.0) + value
     total.nonfinite.extend(part.nonfinite)
+    total.unrestricted += part.unrestricted

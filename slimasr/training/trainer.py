@@ -220,9 +220,7 @@ class Trainer:
             note_nonfinite(state, failed, config.max_nonfinite)
         elif not result.skipped:
             state.nonfinite_row = 0
-            for name, value in result.report.losses.items():
-                state.sums[name] = state.sums.get(name, 0.0) + value
-                state.units[name] = state.units.get(name, 0.0) + result.report.units[name]
+            state.add_losses(result.report)
         state.lr = result.lr
         before = self.course.position(state)
         state.batch += len(batches)
@@ -244,8 +242,8 @@ class Trainer:
         sums = self.world.sum_by_key(state.sums)
         units = self.world.sum_by_key(state.units)
         train_losses = {name: value / max(1.0, units[name]) for name, value in sums.items()}
-        state.sums = {}
-        state.units = {}
+        unrestricted = round(self.world.sum(state.unrestricted))
+        state.clear_losses()
         record: dict[str, Any] = {
             "epoch": epoch,
             "step": state.step,
@@ -254,6 +252,8 @@ class Trainer:
             "nonfinite": state.nonfinite,
             "train": train_losses,
         }
+        if self.config.loss.transducer == "restricted":
+            record["unrestricted"] = unrestricted
         if self.validation_is_due(epoch):
             state.unvalidated = record
             self.save()
@@ -389,8 +389,7 @@ class Trainer:
             self.log.say(note)
         # The checkpoint holds the main process's sums, which would otherwise count once per process.
         if not self.world.is_main:
-            self.state.sums = {}
-            self.state.units = {}
+            self.state.clear_losses()
         self.average.load_state_dict(saved["average"], self.world.device)
         # The optimiser must be that of the phase before its state can be loaded.
         self.stepper.enter_phase(self.state.epoch + 1)

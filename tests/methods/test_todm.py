@@ -188,8 +188,10 @@ def band_of(
     if loss.transducer == "full" or lattice == "full":
         return None
     output = target(data, SPACE.max, ("transducer",), 1.0, PassInputs(teaches=True))
-    assert output.teaching is not None and output.teaching.ranges is not None
-    return [output.teaching.ranges[row].tolist() for row in rows]
+    assert output.teaching is not None and output.teaching.nodes is not None
+    ranges = output.teaching.nodes.ranges
+    assert ranges is not None
+    return [ranges[row].tolist() for row in rows]
 
 
 @pytest.mark.parametrize("loss", LATTICES)

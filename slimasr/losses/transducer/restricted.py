@@ -39,6 +39,15 @@ class EmissionWindows:
         """Select utterances by (K,) int64 indices or by a (B,) bool mask."""
         return EmissionWindows(self.first[rows], self.last[rows], self.unrestricted[rows])
 
+    def crop(self, num_symbols: int) -> EmissionWindows:
+        """Keep the first symbols, which are all that utterances with few symbols have."""
+        return EmissionWindows(self.first[:, :num_symbols], self.last[:, :num_symbols], self.unrestricted)
+
+    def to(self, device: torch.device) -> EmissionWindows:
+        """Return the same windows on a device; the copies are queued and not waited for."""
+        tensors = (self.first, self.last, self.unrestricted)
+        return EmissionWindows(*(tensor.to(device, non_blocking=True) for tensor in tensors))
+
     def restrict(self, px: Tensor) -> Tensor:
         """Set (B, S, T) log-probabilities of symbols to -inf outside of the windows."""
         # Blanks need no mask: a blank that leaves the windows leads to a node from which the next symbol, and thus the
