@@ -1,13 +1,15 @@
-"""Frame targets against a loop over frames, their loss against torch's on each utterance alone."""
+"""Frame targets, their loss and the divergence of posteriors, against loops over frames and torch's own functions."""
 
 from __future__ import annotations
 
+import math
 import random
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from slimasr.losses.frame_targets import IGNORED, frame_loss, frame_targets
+from slimasr.losses.frame_targets import IGNORED, frame_divergence, frame_loss, frame_posteriors, frame_targets
 
 
 def nearest(frame: int, emissions: list[int], tokens: list[int]) -> int:
@@ -59,3 +61,63 @@ def test_loss_is_the_cross_entropy_of_the_frames_with_a_target() -> None:
     torch.testing.assert_close(losses, torch.stack(expected))
     (grad,) = torch.autograd.grad(losses.sum(), logits)
     assert (grad[0, 3:] == 0).all() and (grad[0, :3] != 0).any()
+
+
+LENS = (4, 1, 0, 3)
+CLASSES = 5
+
+
+def scores(seed: int) -> Tensor:
+    """(N, T, S) scores in float64; what lies behind the utterances is large."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2.0 * torch.randn(len(LENS), 4, CLASSES, generator=generator, dtype=torch.float64)
+    for row, length in enumerate(LENS):
+        logits[row, length:] = 1e4 * (seed + torch.arange(CLASSES))
+    return logits
+
+
+def log_softmax(row: list[float]) -> list[float]:
+    total = math.log(sum(math.exp(value) for value in row))
+    return [value - total for value in row]
+
+
+def test_cross_entropy_and_divergence_are_those_of_loops_in_float64() -> None:
+    student, teacher = scores(1), scores(2)
+    targets = torch.tensor([[1, 4, 0, 2], [3, -1, -1, -1], [-1] * 4, [2, -1, 1, -1]])
+    entropies, divergences = [], []
+    for n, length in enumerate(LENS):
+        q = [log_softmax(student[n, t].tolist()) for t in range(length)]
+        p = [log_softmax(teacher[n, t].tolist()) for t in range(length)]
+        entropies.append(-sum(q[t][targets[n, t]] for t in range(length) if targets[n, t] >= 0))
+        divergences.append(
+            sum(math.exp(a) * (a - b) for x, y in zip(p, q, strict=True) for a, b in zip(x, y, strict=True))
+        )
+    inside = torch.arange(4) < torch.tensor(LENS).unsqueeze(1)
+    found = frame_divergence(student, frame_posteriors(teacher), inside)
+    torch.testing.assert_close(frame_loss(student, targets), torch.tensor(entropies, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.tensor(divergences, dtype=torch.float64))
+    assert not frame_divergence(student, frame_posteriors(student), inside).any()
+
+
+def test_gradients_match_finite_differences_and_padding_has_none() -> None:
+    inside = torch.arange(4) < torch.tensor(LENS).unsqueeze(1)
+    targets = torch.randint(CLASSES, (len(LENS), 4), generator=torch.Generator().manual_seed(0))
+    targets = targets.masked_fill(~inside, IGNORED)
+    teacher = frame_posteriors(scores(2))
+    student = scores(1).masked_fill(~inside.unsqueeze(2), 0.3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda logits: frame_loss(logits, targets), student)
+    assert torch.autograd.gradcheck(lambda logits: frame_divergence(logits, teacher, inside), student)
+    (grad,) = torch.autograd.grad(frame_divergence(student, teacher, inside).sum(), student)
+    assert grad[inside].any()
+    assert not grad[~inside].any()
+
+
+def test_a_teacher_holds_no_graph_and_half_precision_is_not_enough() -> None:
+    """In bfloat16, posteriors of thousands of classes would have two digits."""
+    logits = scores(1).bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        posteriors = frame_posteriors(logits)
+        found = frame_divergence(logits, frame_posteriors(scores(2).bfloat16()), torch.ones(4, 4, dtype=torch.bool))
+    assert posteriors.dtype == found.dtype == torch.float32
+    assert not posteriors.requires_grad
+    assert torch.equal(posteriors, logits.float().log_softmax(dim=2))

@@ -38,7 +38,7 @@ def batch_of(num_mel_bins: int) -> Batch:
     frames = torch.tensor([120, 90, 100])
     tokens = torch.tensor([5, 3, 0])
     names = ("a", "b", "c")
-    ends = torch.tensor([[1, 3, 4, 6, 9], [0, 1, 2, -1, -1], [-1] * 5])
+    ends = torch.tensor([[1, 3, 4, 6, 9], [-1] * 5, [-1] * 5])
     targets = torch.randint(0, 20, (3, 30))
     y = torch.randint(3, 20, (3, 5))
     return Batch(torch.randn(3, 120, num_mel_bins), frames, y, tokens, names, names, ends=ends, targets=targets)
@@ -50,21 +50,25 @@ def ctc_stand_in(log_probs: Tensor, y: Tensor, x_lens: Tensor, y_lens: Tensor, *
     return -log_probs.sum(dim=(0, 2))
 
 
+RESTRICTED = ("loss.transducer=restricted", "loss.alignments=a", "loss.auxiliary={layers: [], output: true}")
+
+
 @pytest.mark.parametrize(
-    "recipe",
+    ("recipe", "overrides"),
     [
-        "an4/conf/slimmable_head_size.yaml",
-        "an4/conf/todm_conformer_channels.yaml",
-        "an4/conf/todm_frames.yaml",
-        "digits/conf/todm.yaml",
-        "librispeech/conf/slimmable_30M_bpe500.yaml",
+        ("an4/conf/slimmable_head_size.yaml", ()),
+        ("an4/conf/slimmable_head_size.yaml", RESTRICTED),
+        ("an4/conf/todm_conformer_channels.yaml", ()),
+        ("an4/conf/todm_frames.yaml", ()),
+        ("digits/conf/todm.yaml", ()),
+        ("librispeech/conf/slimmable_30M_bpe500.yaml", ()),
     ],
 )
-def test_passes_read_nothing_back(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passes_read_nothing_back(recipe: str, overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     # Autocast does not know the device.
     monkeypatch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())
     monkeypatch.setattr(functional, "ctc_loss", ctc_stand_in)
-    config, _ = resolve_config(load_config(EGS / recipe, ("loss.backend=torch",)))
+    config, _ = resolve_config(load_config(EGS / recipe, ("loss.backend=torch", *overrides)))
     space = build_space(config)
     with META:
         model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
