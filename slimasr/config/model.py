@@ -23,6 +23,11 @@ class ConvFrontendConfig(Section):
     """Channels of both convolutions at width 1."""
 
     @property
+    def factor(self) -> int:
+        """Number of feature frames of 10 ms in an encoder frame."""
+        return 4  # Two strides of 2.
+
+    @property
     def min_frames(self) -> int:
         """The fewest feature frames that make an encoder frame."""
         return 7  # Two kernels of 3 with stride 2: 3 + 2 * 2.

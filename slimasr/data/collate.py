@@ -1,4 +1,4 @@
-"""Make batches from cuts: features, labels and alignments, loaded by this process or by workers."""
+"""Make batches from cuts: features, labels and what alignments say, loaded by this process or by workers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ from slimasr.config.data import MusanConfig
 from slimasr.config.schema import Config
 from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.batch import Batch
+from slimasr.data.batch_alignments import BatchLabels
 from slimasr.data.frames import extract_frames, has_frame, no_frames, pad_with_silence
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
-
-BatchFrames = Sequence[Sequence[np.ndarray]]
-"""For every batch and utterance, the encoder frames of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,9 @@ class Collator(Dataset[Batch]):
         tokenizer: Tokenizer,
         mixer: NoiseMixer | None = None,
         keys: Sequence[str | None] | None = None,
-        frames: BatchFrames | None = None,
+        labels: BatchLabels | None = None,
     ) -> None:
-        """``keys`` and ``frames``, indexed by batch number, become `Batch.key` and `Batch.alignment`."""
+        """``keys``, indexed by batch number, become `Batch.key`; ``labels`` are `Batch.ends` and `Batch.targets`."""
         self.config = config
         self._num_mel_bins = config.features.num_mel_bins
         self._extractor: Fbank | None = None
@@ -72,7 +70,7 @@ class Collator(Dataset[Batch]):
         self._tokenizer = tokenizer
         self._mixer = mixer
         self._keys = keys
-        self._frames = frames
+        self._labels = labels
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         number, clean = item
@@ -85,8 +83,10 @@ class Collator(Dataset[Batch]):
         key = None if self._keys is None else self._keys[number]
         # `NoiseMixer` keeps ids and lengths, so alignments of the clean audio remain valid.
         ids = tuple(cut.id for cut in cuts)
-        alignment = None if self._frames is None else _alignment(self._frames[number], ids, y_lens)
-        return Batch(x, x_lens, y, y_lens, ids, texts, key, alignment)
+        ends = targets = None
+        if self._labels is not None:
+            ends, targets = self._labels.of(number, ids, texts, x_lens.tolist())
+        return Batch(x, x_lens, y, y_lens, ids, texts, key, ends, targets)
 
     def _features(self, cut: Cut) -> np.ndarray:
         """(T, F) float32; T = 0 for audio shorter than one frame."""
@@ -117,14 +117,6 @@ def _pad(rows: Sequence[torch.Tensor], value: float) -> tuple[torch.Tensor, torc
     """Pad rows of different lengths to (N, longest, ...) and return their (N,) int64 lengths."""
     lens = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value), lens
-
-
-def _alignment(frames: Sequence[np.ndarray], ids: Sequence[str], y_lens: torch.Tensor) -> torch.Tensor:
-    """(N, U) as in `Batch`."""
-    for name, row, tokens in zip(ids, frames, y_lens.tolist(), strict=True):
-        if len(row) != tokens:
-            raise UserError(f"{name}: has {tokens} tokens, its alignment {len(row)}: made with another tokenizer")
-    return _pad([torch.from_numpy(row) for row in frames], -1)[0]
 
 
 def load_batches(numbered: Iterable[tuple[int, CutSet]], collator: Collator, num_workers: int) -> Iterator[Batch]:

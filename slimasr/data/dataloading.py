@@ -8,15 +8,15 @@ from pathlib import Path
 from lhotse import CutSet
 
 from slimasr.config.schema import Config
-from slimasr.data.alignments import Alignments, read_alignments
 from slimasr.data.batch import Batch
-from slimasr.data.collate import BatchFrames, Collator, NoiseMixer, load_batches
+from slimasr.data.batch_alignments import BatchLabels, LabelSource, open_labels
+from slimasr.data.collate import Collator, NoiseMixer, load_batches
 from slimasr.data.evaluation_batches import eval_batches
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder
 from slimasr.data.filters import EncoderFrames
 from slimasr.data.sampling import EpochPart, RankInfo, Sample, count_batches, pack, plan_epoch, untrained
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_feature_cuts, read_training_cuts
+from slimasr.data.training_cuts import TrainingCuts, read_feature_cuts, read_training_cuts
 
 __all__ = ["BatchSource", "eval_batches"]
 
@@ -59,12 +59,17 @@ class BatchSource:
         self._process = RankInfo(rank, world_size)
         self._cuts = read_training_cuts(config, self._folder, tokenizer, encoder_frames, key)
         self._noise = _read_noise(config, self._folder)
-        self._alignments = _read_all_alignments(config, self._folder, self._cuts.ids)
+        self._labels = _open_labels(config, self._folder, tokenizer, self._cuts)
 
     @property
     def bad_utterances(self) -> tuple[BadUtterance, ...]:
         """Training utterances that any stage so far has left out, with reasons."""
         return self._cuts.bad
+
+    @property
+    def unaligned(self) -> tuple[str, ...]:
+        """Training utterances that lack the alignment which a loss needs; losses that need none still use them."""
+        return () if self._labels is None else tuple(self._labels.alignments.missing(self._cuts.ids))
 
     @property
     def num_utterances(self) -> int:
@@ -80,13 +85,13 @@ class BatchSource:
         samples = self._samples(epoch, parts)
         plan = plan_epoch(samples, self._config.data, self._seed, epoch, self._process)
         # Skipped batches are planned but never read. Numbers count from the start of the epoch, skipped batches
-        # included, because noise, keys and alignments are found by number.
+        # included, because noise, keys and speeds are found by number.
         numbered = ((number, self._cuts_of(batch)) for number, batch in enumerate(plan) if number >= skip)
         mixer = None
         if self._noise is not None and self._config.data.musan is not None:
             mixer = NoiseMixer(self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._process.rank}")
         keys = None if self._cuts.keys is None else [batch[0].key for batch in plan]
-        collator = Collator(self._config, self._tokenizer, mixer, keys, self._frames_of(plan))
+        collator = Collator(self._config, self._tokenizer, mixer, keys, self._labels_of(plan))
         yield from load_batches(numbered, collator, self._config.data.num_workers)
 
     def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
@@ -105,7 +110,7 @@ class BatchSource:
             most_tokens = max(tokens[item.id] for item in batch)
             sizes.append(len(batch) * batch[0].duration * (1 + most_tokens))
         largest = sizes.index(max(sizes))
-        collate = Collator(self._config, self._tokenizer, frames=self._frames_of(packed))
+        collate = Collator(self._config, self._tokenizer, labels=self._labels_of(packed))
         return [collate[number, self._cuts_of(packed[number])] for number in sorted({0, largest})]
 
     def eval_batches(self, set_name: str, max_seconds: float) -> Iterator[Batch]:
@@ -118,10 +123,10 @@ class BatchSource:
     def _cuts_of(self, batch: Sequence[Sample]) -> CutSet:
         return CutSet.from_items([self._cuts.cut(sample) for sample in batch])
 
-    def _frames_of(self, plan: Sequence[Sequence[Sample]]) -> BatchFrames | None:
-        if self._alignments is None:
+    def _labels_of(self, plan: Sequence[Sequence[Sample]]) -> BatchLabels | None:
+        if self._labels is None:
             return None
-        return [[self._alignments.of(item.id, item.speed) for item in batch] for batch in plan]
+        return BatchLabels(self._labels, [[item.speed for item in batch] for batch in plan])
 
     def _text(self, name: str) -> str:
         # Transcripts are the same at all speeds.
@@ -129,17 +134,16 @@ class BatchSource:
         return text
 
 
-def _read_all_alignments(config: Config, folder: DataFolder, ids: Sequence[str]) -> Alignments | None:
-    """Read the alignments of the training sets; those of the training and dev sets are checked to be complete."""
-    source = config.loss.alignments
-    if source is None:
+def _open_labels(config: Config, folder: DataFolder, tokenizer: Tokenizer, cuts: TrainingCuts) -> LabelSource | None:
+    """Open the alignments of the training sets, after a check of those of the dev set."""
+    if config.loss.alignments is None:
         return None
-    data = config.data
-    # Only a check before training starts; `eval_batches` reads the dev set's own alignments.
-    read_alignments(source, [data.dev]).require(cut.id for cut in read_feature_cuts(folder, data.dev))
-    alignments = read_alignments(source, data.train, data.speeds)
-    alignments.require(ids)
-    return alignments
+    # Before training starts; `eval_batches` reads the dev set's own alignments.
+    dev = [(cut, 1.0) for cut in read_feature_cuts(folder, config.data.dev)]
+    open_labels(config, tokenizer, [config.data.dev], dev)
+    # Durations at one speed tell those at all of them.
+    speed, stored = next(iter(cuts.stored.items()))
+    return open_labels(config, tokenizer, config.data.train, [(stored[name], speed) for name in cuts.ids])
 
 
 def _read_noise(config: Config, folder: DataFolder) -> CutSet | None:

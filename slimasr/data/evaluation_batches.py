@@ -10,9 +10,9 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
-from slimasr.data.alignments import read_alignments
 from slimasr.data.batch import Batch
-from slimasr.data.collate import BatchFrames, Collator, load_batches
+from slimasr.data.batch_alignments import BatchLabels, open_labels
+from slimasr.data.collate import Collator, load_batches
 from slimasr.data.files import DataFolder
 from slimasr.data.filters import infeasible
 from slimasr.data.frames import feature_frames, has_frame
@@ -56,12 +56,10 @@ def eval_batches(
         piece=window_frames(window_seconds(config.data), min_frames),
     )
     packed = _pack(cuts, max_seconds, limits)
-    # Like the batches themselves, alignments are indexed by the number of the batch.
-    frames = None
-    if aligned and config.loss.alignments is not None:
-        alignments = read_alignments(config.loss.alignments, [set_name], [speed])
-        frames = [[alignments.of(cut.id, speed) for cut in batch] for batch in packed]
-    collator = EvaluationCollator(config, tokenizer, limits, frames)
+    source = open_labels(config, tokenizer, [set_name], [(cut, speed) for cut in cuts]) if aligned else None
+    # Like the batches themselves, speeds are indexed by the number of the batch.
+    labels = None if source is None else BatchLabels(source, [[speed] * len(batch) for batch in packed])
+    collator = EvaluationCollator(config, tokenizer, limits, labels)
     yield from load_batches(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)
 
 
@@ -89,9 +87,9 @@ def _is_long(cut: Cut, limits: Limits) -> bool:
 class EvaluationCollator(Collator):
     """Marks utterances without a feature frame and those whose tokens have no alignment; cuts long ones into pieces."""
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, limits: Limits, frames: BatchFrames | None = None) -> None:
-        """``frames`` is that of `Collator`."""
-        super().__init__(config, tokenizer, frames=frames)
+    def __init__(self, config: Config, tokenizer: Tokenizer, limits: Limits, labels: BatchLabels | None = None) -> None:
+        """``labels`` are those of `Collator`."""
+        super().__init__(config, tokenizer, labels=labels)
         self._limits = limits
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:

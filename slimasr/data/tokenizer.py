@@ -77,6 +77,11 @@ class Tokenizer:
         ids: list[int] = self.processor.EncodeAsIds(text)
         return ids
 
+    def unit_counts(self, text: str) -> list[int]:
+        """The number of units (`slimasr.data.timeline.units_of`) that each token of a transcript stands for."""
+        # A piece begins with the sign of a word boundary, which is a unit; an unknown one is given as it was written.
+        return [len(piece) for piece in self.processor.EncodeAsPieces(text)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids; blanks and sentence marks have no text."""
         # Id 1 is the sentence mark.

@@ -17,26 +17,40 @@ def ctc_best_path(logits: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor, bla
 
     Args:
         logits: (N, T, V) unnormalised scores, computed in float32 (float64 for float64 input).
+        x_lens, y, y_lens, blank: see `best_label_path`.
+    """
+    scores = logits if logits.dtype == torch.float64 else logits.float()
+    return best_label_path(scores.log_softmax(dim=-1), x_lens, y, y_lens, blank)
+
+
+@torch.no_grad()
+def best_label_path(
+    scores: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor, blank: int = 0, *, blank_between_repeats: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Align labels with frames by the path of the highest sum of scores, with optional blanks between labels.
+
+    Args:
+        scores: (N, T, V) scores, which need not be normalised.
         x_lens: (N,) frames of each utterance, at most T.
         y: (N, U) labels, padded with any value; labels must not be ``blank``.
         y_lens: (N,) labels of each utterance, at most U; 0 is allowed.
         blank: index of the blank unit.
+        blank_between_repeats: whether repeated labels are separated by at least one blank, as CTC needs it.
 
     Returns:
         (N, T) int64, the position from 0 to U - 1 of the label that a frame emits, `NO_LABEL` for blank and padding.
         (N,) scores of the paths in nats; ``-inf`` for an utterance without any path, all of whose frames emit blank.
     """
-    assert logits.ndim == 3, logits.shape
-    num_utterances, num_frames, _ = logits.shape
-    assert y.shape[0] == num_utterances, (logits.shape, y.shape)
+    assert scores.ndim == 3, scores.shape
+    num_utterances, num_frames, _ = scores.shape
+    assert y.shape[0] == num_utterances, (scores.shape, y.shape)
     assert x_lens.shape == y_lens.shape == (num_utterances,), (x_lens.shape, y_lens.shape)
-    x_lens = x_lens.to(logits.device)
-    y_lens = y_lens.to(logits.device)
-    scores = logits if logits.dtype == torch.float64 else logits.float()
+    x_lens = x_lens.to(scores.device)
+    y_lens = y_lens.to(scores.device)
     states = _states(y, y_lens, blank)
     # (N, T, 2U + 1) scores of the states at every frame
-    emitted = scores.log_softmax(dim=-1).gather(2, states.unsqueeze(1).expand(-1, num_frames, -1))
-    best, steps = _forward(emitted, _may_skip(states, blank), x_lens)
+    emitted = scores.gather(2, states.unsqueeze(1).expand(-1, num_frames, -1))
+    best, steps = _forward(emitted, _may_skip(states, blank, blank_between_repeats), x_lens)
     return _trace_back(best, steps, x_lens, y_lens)
 
 
@@ -48,10 +62,12 @@ def _states(y: Tensor, y_lens: Tensor, blank: int) -> Tensor:
     return states
 
 
-def _may_skip(states: Tensor, blank: int) -> Tensor:
-    """Return which states (N, 2U + 1) can follow the one before the last: labels that differ from the label before."""
+def _may_skip(states: Tensor, blank: int, blank_between_repeats: bool) -> Tensor:
+    """Return which states (N, 2U + 1) can follow the one before the last: labels, except perhaps repeated ones."""
     skips = torch.zeros_like(states, dtype=torch.bool)
-    skips[:, 2:] = (states[:, 2:] != blank) & (states[:, 2:] != states[:, :-2])
+    skips[:, 2:] = states[:, 2:] != blank
+    if blank_between_repeats:
+        skips[:, 2:] &= states[:, 2:] != states[:, :-2]
     return skips
 
 

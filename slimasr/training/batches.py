@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from slimasr.config.schema import Config
-from slimasr.data.alignments import check_aligned_sets, check_frame_rate
+from slimasr.data.alignments import check_aligned_sets
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import BatchSource, eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
@@ -84,13 +84,11 @@ def open_data(
         identity: identity of the data that the run's record names.
     """
     if config.loss.alignments is not None:
-        place = config.loss.alignments
         folder = DataFolder(data_dir)
-        check_frame_rate(place, encoder.frontend.subsampling_factor)
-        # Alignments fit only the frame rate, the tokens and the utterances from which the alignments were made.
+        # Alignments fit only the utterances from which they were made.
         names = [*config.data.train, config.data.dev]
         fingerprints = {name: set_identity(config, folder, name).fingerprint for name in names}
-        check_aligned_sets(place, tokenizer.fingerprint, fingerprints)
+        check_aligned_sets(config.loss.alignments, fingerprints)
     source = BatchSource(
         config,
         data_dir,
@@ -108,6 +106,13 @@ def open_data(
     left_out = describe_left_out(bad, source.num_utterances + len(bad), "+".join(config.data.train), listing)
     dev = partial(dev_batches, config, data_dir, tokenizer, identity.dev)
     notes = evaluation_notes(config, data_dir, config.data.dev, tokenizer, losses=True)
+    unaligned = source.unaligned
+    if unaligned:
+        verb = "utterance has" if len(unaligned) == 1 else "utterances have"
+        notes.append(
+            f"{'+'.join(config.data.train)}: {len(unaligned)} of {source.num_utterances} {verb} no alignment and no "
+            f"frame targets, first {unaligned[0]}"
+        )
     return TrainingData(source, dev, tokenizer, left_out, tuple(notes), identity.fingerprint)
 
 
