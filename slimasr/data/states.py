@@ -170,7 +170,9 @@ def _count(timelines: Iterable[Timeline]) -> Counter[State]:
             continue
         lengths = (timeline.ends - timeline.starts).tolist()
         for state, length in zip(states_of(timeline.units), lengths, strict=True):
-            counts[state] += length
+            # Units that never have a frame, as word boundaries may be, need no state.
+            if length:
+                counts[state] += length
         counts[State(SILENCE)] += timeline.frames - sum(lengths)
     return counts
 

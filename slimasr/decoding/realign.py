@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slimasr.data.timeline import SILENCE_UNIT, Timeline, spans_of_runs
+from slimasr.data.timeline import SILENCE_UNIT, WORD_BOUNDARY, Timeline, spans_of_runs
 from slimasr.decoding.frame_classifier import ClassifierOptions, FrameClassifier, Frames, train_classifier
 from slimasr.losses.ctc_alignment import best_label_path
 
@@ -39,14 +39,15 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The classes of frames: silence, then the units in their order."""
+    """The classes of frames: silence, then the units in their order, without the word boundary, which has no sound."""
 
     units: tuple[str, ...]
 
     @classmethod
     def of(cls, timelines: Iterable[Timeline]) -> Inventory:
         """All units of some timelines."""
-        return cls(tuple(sorted({unit for timeline in timelines for unit in timeline.units})))
+        units = {unit for timeline in timelines for unit in timeline.units}
+        return cls(tuple(sorted(units - {WORD_BOUNDARY})))
 
     @property
     def num_classes(self) -> int:
@@ -54,8 +55,8 @@ class Inventory:
         return len(self.units) + 1
 
     def classes_of(self, units: Sequence[str]) -> list[int] | None:
-        """The class of each unit; None if one of them is unknown."""
-        index = {unit: number for number, unit in enumerate(self.units, start=1)}
+        """The class of each unit, silence for word boundaries; None if a unit is unknown."""
+        index = {WORD_BOUNDARY: SILENCE_CLASS} | {unit: number for number, unit in enumerate(self.units, start=1)}
         classes = [index.get(unit) for unit in units]
         return None if None in classes else [number for number in classes if number is not None]
 
@@ -147,7 +148,7 @@ class Aligner:
     def _some(self, utterances: Sequence[Utterance]) -> Iterator[Utterance]:
         frames = Frames.of([item.x for item in utterances], self.options.offsets)
         scores = (self.classifier.log_posteriors(frames) - self.prior).split(frames.lengths)
-        labels = [self.inventory.classes_of(item.timeline.units) or [] for item in utterances]
+        labels = [self._labels(item.timeline) for item in utterances]
         paths, totals = best_label_path(
             torch.nn.utils.rnn.pad_sequence(list(scores), batch_first=True),
             torch.tensor(frames.lengths),
@@ -160,8 +161,31 @@ class Aligner:
             if not row or total == float("-inf"):
                 yield item
                 continue
-            spans = np.asarray(spans_of_runs(path[: len(item.x)], len(row), 1, item.timeline.frames))
-            yield replace(item, timeline=replace(item.timeline, starts=spans[:, 0], ends=spans[:, 1]))
+            spans = spans_of_runs(path[: len(item.x)], len(row), 1, item.timeline.frames)
+            yield replace(item, timeline=_with_spans(item.timeline, spans))
+
+    def _labels(self, timeline: Timeline) -> list[int]:
+        """The classes of the units that have a sound; none if one of them is unknown."""
+        return [label for label in self.inventory.classes_of(timeline.units) or () if label != SILENCE_CLASS]
+
+
+def _with_spans(timeline: Timeline, spans: Sequence[tuple[int, int]]) -> Timeline:
+    """The timeline with new spans of the units that have a sound; a word boundary is the moment when its word begins."""
+    starts: list[int] = []
+    ends: list[int] = []
+    left = iter(spans)
+    for unit in timeline.units:
+        if unit != WORD_BOUNDARY:
+            start, end = next(left)
+            starts.append(start)
+            ends.append(end)
+            # The boundary in front of the first unit of a word still needs the start of this unit.
+            if len(starts) > 1 and starts[-2] < 0:
+                starts[-2] = ends[-2] = start
+        else:
+            starts.append(-1)
+            ends.append(-1)
+    return replace(timeline, starts=np.asarray(starts, dtype=np.int64), ends=np.asarray(ends, dtype=np.int64))
 
 
 def judge(
@@ -171,7 +195,7 @@ def judge(
     targets = torch.cat([inventory.targets(item.timeline) for item in dev])
     posteriors = classifier.log_posteriors(frames)
     shares = torch.bincount(targets).double() / len(targets)
-    units = sum(len(item.timeline.units) for item in dev)
+    units = sum(unit != WORD_BOUNDARY for item in dev for unit in item.timeline.units)
     spoken = sum(int((item.timeline.ends - item.timeline.starts).sum()) for item in dev)
     return PassFigures(
         entropy=float(torch.special.entr(shares).sum()),
