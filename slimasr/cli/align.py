@@ -1,10 +1,12 @@
-"""``slimasr-align``: find the encoder frame at which a model emits each token, for training on frame targets."""
+"""``slimasr-align``: find when each character of the references is spoken, for losses that need alignments."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +14,6 @@ from slimasr.cli.common import (
     CheckpointOption,
     DataOption,
     DebugOption,
-    ExpArgument,
-    above_zero,
     entry,
     one_thread,
     opened,
@@ -24,74 +24,194 @@ from slimasr.cli.common import (
     subnet_option,
 )
 
-SpeedsOption = Annotated[
-    list[float] | None,
-    typer.Option(
-        "--speed",
-        metavar="FACTOR",
-        callback=above_zero,
-        help="Speed factor of the training sets; may be given several times. "
-        "Default: data.speeds of the configuration.",
-    ),
-]
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
+    from slimasr.decoding.alignment_sources import AlignmentData, Source
+    from slimasr.decoding.realign import PassFigures
+    from slimasr.experiment import Experiment
+
+MIN_COUNT = 400
+
+
+class Paths(str, Enum):
+    """What ``--source`` may be."""
+
+    ctc = "ctc"
+    transducer = "transducer"
+    folder = "folder"
 
 
 def run(
-    exp: ExpArgument,
+    exp: Annotated[
+        Path | None,
+        typer.Argument(metavar="[EXP]", show_default=False, help="Experiment folder of the model that aligns."),
+    ] = None,
     data: DataOption = Path("data"),
     set_names: Annotated[list[str] | None, set_name_option("the training sets and the dev set")] = None,
-    speeds: SpeedsOption = None,
+    source: Annotated[
+        Paths | None,
+        typer.Option(
+            "--source",
+            show_default=False,
+            help="Where times come from: the best path of the model's CTC head, whose blanks are silence; the "
+            "transducer's best path, where each token lasts until halfway to the next one; or the alignments that are "
+            "in the folder already. Default: ctc if the model has a CTC head, else transducer.",
+        ),
+    ] = None,
+    ctm: Annotated[
+        Path | None,
+        typer.Option(
+            "--ctm",
+            metavar="FILE",
+            show_default=False,
+            help="Take times from a CTM file of another aligner, such as Kaldi or MFA, with words or characters.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            show_default=False,
+            help="YAML file that names the sets, in place of EXP, with --ctm or --source folder.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", show_default=False, help="Folder of the alignments. Default: EXP/alignments."
+        ),
+    ] = None,
+    times: Annotated[
+        int,
+        typer.Option(
+            "--realign",
+            metavar="N",
+            min=0,
+            show_default=False,
+            help="Then N times: train a small classifier of frames on the alignment and take its best path, with "
+            "optional silence between characters. Prints how well frames can be told apart. Default: 0.",
+        ),
+    ] = 0,
+    states: Annotated[
+        bool,
+        typer.Option(
+            "--states", help="Write states.json, too: tied states (characters in context) of the training sets."
+        ),
+    ] = False,
+    min_count: Annotated[
+        int | None,
+        typer.Option(
+            "--min-count",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help=f"Frames of 10 ms that a state of --states needs at least. Default: {MIN_COUNT}.",
+        ),
+    ] = None,
     subnet: Annotated[str, subnet_option("max")] = "max",
     checkpoint: CheckpointOption = "final",
     debug: DebugOption = False,
 ) -> None:
-    """Find the encoder frame that emits each reference token.
+    """Find when each character of the references is spoken.
 
-    Writes EXP/alignments/<set>.jsonl, one file for each set and speed.
+    Writes DIR/<set>.jsonl: the characters of every transcript, with a word boundary in front of every word, and their
+    first and last frames of 10 ms at natural speed. loss.alignments names the folder.
     """
     with quick_imports():
-        from slimasr.data.alignments import Origin, alignment_file, write_alignments, write_facts
-        from slimasr.data.dataloading import eval_batches
         from slimasr.data.files import DataFolder, check_sets
-        from slimasr.data.provenance import checked_identity, unverified_sets
-        from slimasr.decoding.align import align_batches
-        from slimasr.decoding.decode import default_device
-        from slimasr.experiment import Experiment
-        from slimasr.experiment.subnets import find_subnet
+        from slimasr.data.provenance import unverified_sets
+        from slimasr.decoding.align_sets import align_sets, tie_states, write_sets
+        from slimasr.errors import UserError
         from slimasr.locking import folder_lock
 
     one_thread()
+    if min_count is not None and not states:
+        raise UserError("--min-count: has no meaning without --states")
     # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
-    experiment = opened(Experiment.open(exp, checkpoint))
-    config = experiment.config
-    tokenizer = experiment.tokenizer
-    folder = exp / "alignments"
-    model = experiment.model.to(default_device())
-    chosen = find_subnet(experiment, subnet)
-    names = set_names or [*config.data.train, config.data.dev]
+    folder = _folder(exp, out)
+    experiment, material = _opened(
+        exp, config, data, checkpoint, needs_model=ctm is None and source is not Paths.folder
+    )
+    section = material.config.data
+    names = set_names or list(dict.fromkeys([*section.train, section.dev]))
     # What cannot be verified is a note; data that have changed are an error, before anything is computed.
-    print_notes(unverified_sets(config, data, names))
-    origin = Origin(model.subsampling_factor, chosen.id, experiment.checkpoint, tokenizer.fingerprint)
-    fingerprints = {name: checked_identity(config, data, name).fingerprint for name in names}
-    seconds = config.decoding.batch_seconds
-    longest = config.data.max_cut_seconds
+    print_notes(unverified_sets(material.config, data, names))
+    chosen = _source(experiment, material, source, ctm, folder, names, subnet)
     with folder_lock(folder / "alignments.lock", "slimasr-align") as lock:
-        write_facts(folder, origin, fingerprints)
-        for set_name in names:
-            # Only training sets are speed-perturbed.
-            set_speeds = (speeds or config.data.speeds) if set_name in config.data.train else [1.0]
-            for speed in set_speeds:
-                batches = eval_batches(config, data, set_name, tokenizer, seconds, speed=speed, longest=longest)
-                path = alignment_file(folder, set_name, speed)
-                frames = dict(align_batches(model, progress(batches, None, path.stem), chosen, config.loss))
-                # Another process may have taken the lock over if this one was suspended for long.
-                lock.verify()
-                write_alignments(path, frames)
-                # -1 stands for a token without a frame.
-                missed = sum(-1 in row for row in frames.values())
-                without = f", {missed} of them without an alignment" if missed else ""
-                typer.echo(f"{path}: {len(frames)} utterances{without}")
+        origin, sets = align_sets(material, chosen, names, times, _report)
+        for path, total, missing in write_sets(material, folder, origin, sets, lock):
+            without = f", {missing} of them without an alignment" if missing else ""
+            typer.echo(f"{path}: {total} utterances{without}")
+        if states:
+            tied = tie_states(material, folder, MIN_COUNT if min_count is None else min_count)
+            typer.echo(f"{folder / 'states.json'}: {tied.count} states, one of them silence")
+
+
+def _folder(exp: Path | None, out: Path | None) -> Path:
+    from slimasr.errors import UserError
+
+    if out is not None:
+        return out
+    if exp is None:
+        raise UserError("--out: is needed without an experiment folder")
+    return exp / "alignments"
+
+
+def _opened(
+    exp: Path | None, config: Path | None, data: Path, checkpoint: str, needs_model: bool
+) -> tuple[Experiment | None, AlignmentData]:
+    """Open the experiment or, without one, the configuration and the tokenizer of the data folder."""
+    from slimasr.config.load import load_config
+    from slimasr.data.files import DataFolder
+    from slimasr.data.tokenizer import Tokenizer
+    from slimasr.decoding.alignment_sources import AlignmentData
+    from slimasr.errors import UserError
+    from slimasr.experiment import Experiment
+
+    if exp is not None and config is not None:
+        raise UserError("--config: the experiment folder has its own configuration; leave one of the two out")
+    if exp is not None:
+        experiment = opened(Experiment.open(exp, checkpoint))
+        return experiment, AlignmentData(experiment.config, data, experiment.tokenizer)
+    if config is None or needs_model:
+        raise UserError("needs an experiment folder whose model aligns, or --config with --ctm or --source folder")
+    loaded: Config = load_config(config)
+    lang = DataFolder(data).lang(loaded.tokenizer.kind, loaded.tokenizer.vocab_size)
+    return None, AlignmentData(loaded, data, Tokenizer.load(lang))
+
+
+def _source(
+    experiment: Experiment | None,
+    material: AlignmentData,
+    source: Paths | None,
+    ctm: Path | None,
+    folder: Path,
+    names: list[str],
+    subnet: str,
+) -> Source:
+    from slimasr.decoding.alignment_sources import CtmSource, FolderSource, ModelSource
+    from slimasr.errors import UserError
+    from slimasr.experiment.subnets import find_subnet
+
+    if ctm is not None and source is not None:
+        raise UserError("--ctm: is a source of its own; leave --source out")
+    if ctm is not None:
+        return CtmSource.read(ctm, material, names)
+    if source is Paths.folder:
+        return FolderSource(folder)
+    assert experiment is not None
+    kind = None if source is None else source.value
+    return ModelSource.of(experiment, find_subnet(experiment, subnet), kind, _watch)
+
+
+def _watch(batches: Iterable[Any], label: str) -> Iterable[Any]:
+    return progress(batches, None, label)
+
+
+def _report(number: int, figures: PassFigures) -> None:
+    typer.echo(f"{'alignment' if number == 0 else f'realignment {number}'}: {figures}")
 
 
 main = partial(entry, run)

@@ -183,7 +183,12 @@ def write_states(folder: Path, states: States) -> None:
         {key: value for key, value in asdict(state).items() if value is not None} | {"count": count}
         for state, count in zip(states.states, states.counts, strict=True)
     ]
-    tree = {"units": CHARACTERS, "min_count": states.min_count, "made_from": dict(states.made_from), "states": described}
+    tree = {
+        "units": CHARACTERS,
+        "min_count": states.min_count,
+        "made_from": dict(states.made_from),
+        "states": described,
+    }
     write_json_atomic(folder / STATES_FILE, tree)
 
 

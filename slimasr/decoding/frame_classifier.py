@@ -31,6 +31,7 @@ class ClassifierOptions:
     batch_frames: int = 512
     lr: float = 2e-3
     dropout: float = 0.1
+    prior_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ class FrameClassifier(nn.Module):
     def log_posteriors(self, frames: Frames) -> Tensor:
         """Return (K, V) log posteriors of all frames."""
         self.eval()
-        return torch.cat([self(frames, rows).log_softmax(dim=1) for rows in torch.arange(len(frames.centres)).split(8192)])
+        return torch.cat(
+            [self(frames, rows).log_softmax(dim=1) for rows in torch.arange(len(frames.centres)).split(8192)]
+        )
 
 
 def train_classifier(

@@ -147,7 +147,7 @@ class Aligner:
 
     def _some(self, utterances: Sequence[Utterance]) -> Iterator[Utterance]:
         frames = Frames.of([item.x for item in utterances], self.options.offsets)
-        scores = (self.classifier.log_posteriors(frames) - self.prior).split(frames.lengths)
+        scores = (self.classifier.log_posteriors(frames) - self.options.prior_scale * self.prior).split(frames.lengths)
         labels = [self._labels(item.timeline) for item in utterances]
         paths, totals = best_label_path(
             torch.nn.utils.rnn.pad_sequence(list(scores), batch_first=True),
@@ -188,9 +188,7 @@ def _with_spans(timeline: Timeline, spans: Sequence[tuple[int, int]]) -> Timelin
     return replace(timeline, starts=np.asarray(starts, dtype=np.int64), ends=np.asarray(ends, dtype=np.int64))
 
 
-def judge(
-    classifier: FrameClassifier, dev: Sequence[Utterance], frames: Frames, inventory: Inventory
-) -> PassFigures:
+def judge(classifier: FrameClassifier, dev: Sequence[Utterance], frames: Frames, inventory: Inventory) -> PassFigures:
     """Compare a classifier with the alignment of the dev set."""
     targets = torch.cat([inventory.targets(item.timeline) for item in dev])
     posteriors = classifier.log_posteriors(frames)

@@ -1,0 +1,193 @@
+"""Where the timelines of a set come from: a model's best path, a CTM file, or a folder of alignments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from slimasr.config.schema import Config
+from slimasr.data.alignments import Alignments, Origin, read_alignments, read_facts
+from slimasr.data.batch import Batch
+from slimasr.data.ctm import Entry, Reference, check_known, read_ctm, timeline_of
+from slimasr.data.dataloading import eval_batches
+from slimasr.data.files import DataFolder
+from slimasr.data.frames import feature_frames
+from slimasr.data.identity import DIGITS, file_digest
+from slimasr.data.provenance import stored_speeds
+from slimasr.data.timeline import Timeline, from_spans, without_times
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.training_cuts import read_feature_cuts
+from slimasr.decoding.align import align_batches
+from slimasr.decoding.decode import default_device
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment
+from slimasr.supernet.subnet import Subnet
+
+Timelines = dict[str, Timeline]
+Watch = Callable[[Iterable[Batch], str], Iterable[Batch]]
+"""Shows the progress through the batches of a set."""
+
+
+@dataclass(frozen=True)
+class AlignmentData:
+    """The data whose utterances are aligned.
+
+    Attributes:
+        config: names the sets and says how features are made.
+        root: data folder of stages 1 to 3.
+        tokenizer: makes the tokens of batches.
+    """
+
+    config: Config
+    root: Path
+    tokenizer: Tokenizer
+
+    def references(self, set_name: str) -> dict[str, Reference]:
+        """Utterance id -> its transcript and length at natural speed.
+
+        Raises:
+            UserError: stage 2 has not run, or not at natural speed.
+        """
+        if 1.0 not in stored_speeds(self.config):
+            raise UserError("data.speeds: needs 1.0, because alignments are made at natural speed")
+        cuts = read_feature_cuts(DataFolder(self.root), set_name)
+        return {cut.id: Reference(cut.supervisions[0].text, feature_frames(cut.duration)) for cut in cuts}
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """The best path of a trained model.
+
+    Attributes:
+        experiment: the run whose model aligns.
+        subnet: the subnet that runs.
+        kind: ``ctc`` or ``transducer``.
+        watch: shows the progress.
+    """
+
+    experiment: Experiment
+    subnet: Subnet
+    kind: str
+    watch: Watch
+
+    @classmethod
+    def of(cls, experiment: Experiment, subnet: Subnet, kind: str | None, watch: Watch) -> ModelSource:
+        """Choose the CTC head if the model has one, unless ``kind`` says otherwise.
+
+        Raises:
+            UserError: the CTC head is asked for, and the model has none.
+        """
+        has_ctc = hasattr(experiment.model, "ctc_head")
+        if kind == "ctc" and not has_ctc:
+            raise UserError(f"--source ctc: the model of {experiment.dir} has no CTC head (loss.ctc_weight)")
+        return cls(experiment, subnet, kind or ("ctc" if has_ctc else "transducer"), watch)
+
+    @property
+    def origin(self) -> Origin:
+        """What the folder records."""
+        return Origin(self.kind, f"subnet {self.subnet.id}, checkpoint {self.experiment.checkpoint}")
+
+    def timelines(self, data: AlignmentData, set_name: str) -> Timelines:
+        """Align a set."""
+        config = data.config
+        references = data.references(set_name)
+        longest = config.data.max_cut_seconds
+        seconds = config.decoding.batch_seconds
+        batches = eval_batches(config, data.root, set_name, data.tokenizer, seconds, longest=longest)
+        model = self.experiment.model.to(default_device())
+        found: Timelines = {}
+        watched = self.watch(batches, set_name)
+        for name, spans in align_batches(model, watched, self.subnet, config.loss, self.kind):
+            reference = references[name]
+            if spans is None:
+                found[name] = without_times(reference.text, reference.frames)
+            else:
+                counts = data.tokenizer.unit_counts(reference.text)
+                found[name] = from_spans(reference.text, counts, spans, reference.frames)
+        # In the order of the manifest.
+        return {name: found[name] for name in references}
+
+
+@dataclass(frozen=True)
+class CtmSource:
+    """A CTM file of another aligner."""
+
+    path: Path
+    entries: Mapping[str, list[Entry]]
+
+    @classmethod
+    def read(cls, path: Path, data: AlignmentData, set_names: Iterable[str]) -> CtmSource:
+        """Read the file.
+
+        Raises:
+            UserError: it is damaged, or names utterances that are in none of the sets.
+        """
+        entries = read_ctm(path)
+        section = data.config.data
+        known: dict[str, Reference] = {}
+        for name in dict.fromkeys([*set_names, *section.train, section.dev, *section.test]):
+            # Sets that nobody asked for need not be there.
+            if name in set_names or DataFolder(data.root).cuts(name).is_file():
+                known |= data.references(name)
+        check_known(path, entries, known)
+        return cls(path, entries)
+
+    @property
+    def origin(self) -> Origin:
+        """What the folder records."""
+        return Origin("ctm", f"{self.path.name} {file_digest(self.path)[:DIGITS]}")
+
+    def timelines(self, data: AlignmentData, set_name: str) -> Timelines:
+        """The timelines of a set; an utterance that is not in the file has no times.
+
+        Raises:
+            UserError: words or times do not fit the set, or none of its utterances is in the file.
+        """
+        references = data.references(set_name)
+        if not any(name in self.entries for name in references):
+            raise UserError(f"{self.path}: has no utterance of {set_name}")
+        return {
+            name: timeline_of(self.path, name, self.entries[name], reference)
+            if self.entries.get(name)
+            else without_times(reference.text, reference.frames)
+            for name, reference in references.items()
+        }
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder that slimasr-align wrote earlier."""
+
+    folder: Path
+
+    @property
+    def origin(self) -> Origin:
+        """What the folder records of itself."""
+        facts = read_facts(self.folder)
+        return Origin(str(facts.get("source")), str(facts.get("made_by")), int(facts.get("realign", 0)))
+
+    def timelines(self, data: AlignmentData, set_name: str) -> Timelines:
+        """Read the timelines of a set.
+
+        Raises:
+            UserError: they are missing or damaged, or belong to other transcripts.
+        """
+        found: Alignments = read_alignments(self.folder, [set_name])
+        timelines: Timelines = {}
+        for name, reference in data.references(set_name).items():
+            found.check(name, reference.text, reference.frames / 100)
+            timelines[name] = found.of(name)
+        return timelines
+
+
+Source = ModelSource | CtmSource | FolderSource
+
+
+def features_at_natural_speed(x: torch.Tensor, frames: int) -> torch.Tensor:
+    """Cut (T, F) features to so many frames, or repeat the last one; rounding may make them differ by a frame."""
+    x = x[:frames]
+    missing = frames - len(x)
+    return x if missing <= 0 else torch.cat([x, x[-1:].expand(missing, -1)])
