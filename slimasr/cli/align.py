@@ -131,9 +131,8 @@ def run(
     # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).cuts, "stage 2 (slimasr-features)")
     folder = _folder(exp, out)
-    experiment, material = _opened(
-        exp, config, data, checkpoint, needs_model=ctm is None and source is not Paths.folder
-    )
+    needs_model = ctm is None and source is not Paths.folder
+    experiment, material = _opened(exp, config, data, checkpoint, needs_model)
     section = material.config.data
     names = set_names or list(dict.fromkeys([*section.train, section.dev]))
     # What cannot be verified is a note; data that have changed are an error, before anything is computed.

@@ -7,8 +7,8 @@
              alignments.json   the kind of units, what made the alignments, and the sets
              states.json       tied states, if they were asked for (`slimasr.data.states`)
 
-Times are in frames of 10 ms at natural speed (`slimasr.data.timeline`); an utterance for which no alignment was found has
-no "starts" and "ends".
+Times are in frames of 10 ms at natural speed (`slimasr.data.timeline`); an utterance for which no alignment was found
+has no "starts" and "ends".
 """
 
 from __future__ import annotations

@@ -94,9 +94,8 @@ def timeline_of(path: Path, name: str, entries: Sequence[Entry], reference: Refe
             )
     spans = [_frames(entry, reference.frames) for entry in entries]
     # The rounded end of an entry may lie behind the start of the next.
-    spans = [
-        (start, max(start, min(end, behind))) for (start, end), (behind, _) in zip(spans, [*spans[1:], (1 << 40, 0)])
-    ]
+    behind = [start for start, _ in spans[1:]] + [reference.frames]
+    spans = [(start, max(start, min(end, limit))) for (start, end), limit in zip(spans, behind, strict=True)]
     sizes = [len(word) for word in words] if labels == words else [1] * len(labels)
     return from_spans(reference.text, *_with_boundaries(words, sizes, spans), reference.frames)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -139,12 +140,9 @@ def spans_of_emissions(emissions: Sequence[int], factor: int, frames: int) -> li
         frames: feature frames of the utterance.
     """
     # Behind the middle of the last encoder frame at or before the boundary (`Timeline.units_at`), rounded down.
-    inner = [
-        min(factor * (first + second) // 2 + factor // 2 + 1, frames)
-        for first, second in zip(emissions[:-1], emissions[1:], strict=True)
-    ]
+    inner = [min(factor * (first + second) // 2 + factor // 2 + 1, frames) for first, second in pairwise(emissions)]
     bounds = [0, *inner, frames]
-    return list(zip(bounds[:-1], bounds[1:], strict=True)) if emissions else []
+    return list(pairwise(bounds)) if emissions else []
 
 
 def spans_of_runs(path: Sequence[int], num_labels: int, factor: int, frames: int) -> list[tuple[int, int]]:

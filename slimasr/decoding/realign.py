@@ -1,7 +1,8 @@
 """Realignment: train a small frame classifier on an alignment, take its best path, repeat.
 
-The spikes of a CTC head and the emissions of a transducer say little about how long a unit lasts. A classifier of single
-frames has to find the audio of a unit, so its best path moves the boundaries there and finds the silence in between.
+The spikes of a CTC head and the emissions of a transducer say little about how long a unit lasts. A classifier that
+sees a few frames has to find the sound of a unit, so its best path moves the boundaries there and finds the silence in
+between.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class Aligner:
 
 
 def _with_spans(timeline: Timeline, spans: Sequence[tuple[int, int]]) -> Timeline:
-    """The timeline with new spans of the units that have a sound; a word boundary is the moment when its word begins."""
+    """The timeline with new spans of the units that have a sound; a word boundary is the moment its word begins."""
     starts: list[int] = []
     ends: list[int] = []
     left = iter(spans)
