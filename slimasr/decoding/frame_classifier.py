@@ -15,7 +15,8 @@ class ClassifierOptions:
     """Size and training of the classifier.
 
     Attributes:
-        offsets: the frames that it sees, relative to the frame that it classifies.
+        offsets: the frames that it sees, relative to the frame that it classifies. Few of them, because a classifier
+            that sees a whole character learns any shift of the alignment instead of correcting it.
         hidden_dim: channels of its hidden layer.
         epochs: passes over the training frames.
         share: share of the frames that are drawn for an epoch; neighbours of 10 ms are nearly equal.
@@ -24,14 +25,13 @@ class ClassifierOptions:
         dropout: dropout probability of the hidden layer.
     """
 
-    offsets: tuple[int, ...] = tuple(range(-12, 13, 2))
+    offsets: tuple[int, ...] = tuple(range(-4, 5))
     hidden_dim: int = 256
     epochs: int = 5
     share: float = 0.34
     batch_frames: int = 512
     lr: float = 2e-3
     dropout: float = 0.1
-    prior_scale: float = 1.0
 
 
 @dataclass(frozen=True)

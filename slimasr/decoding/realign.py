@@ -148,7 +148,7 @@ class Aligner:
 
     def _some(self, utterances: Sequence[Utterance]) -> Iterator[Utterance]:
         frames = Frames.of([item.x for item in utterances], self.options.offsets)
-        scores = (self.classifier.log_posteriors(frames) - self.options.prior_scale * self.prior).split(frames.lengths)
+        scores = (self.classifier.log_posteriors(frames) - self.prior).split(frames.lengths)
         labels = [self._labels(item.timeline) for item in utterances]
         paths, totals = best_label_path(
             torch.nn.utils.rnn.pad_sequence(list(scores), batch_first=True),
@@ -195,7 +195,7 @@ def judge(classifier: FrameClassifier, dev: Sequence[Utterance], frames: Frames,
     posteriors = classifier.log_posteriors(frames)
     shares = torch.bincount(targets).double() / len(targets)
     units = sum(unit != WORD_BOUNDARY for item in dev for unit in item.timeline.units)
-    spoken = sum(int((item.timeline.ends - item.timeline.starts).sum()) for item in dev)
+    spoken = int((targets != SILENCE_CLASS).sum())
     return PassFigures(
         entropy=float(torch.special.entr(shares).sum()),
         cross_entropy=-float(posteriors.gather(1, targets.unsqueeze(1)).double().mean()),
