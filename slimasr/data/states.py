@@ -41,7 +41,7 @@ class State:
 
     Attributes:
         unit: the unit itself, or `SILENCE`.
-        left, right: the units before and behind it.
+        left, right: the units before and behind it, without word boundaries.
         position: ``begin``, ``inside``, ``end`` or ``single`` for units of a word, ``boundary`` for a word boundary.
     """
 
@@ -108,19 +108,26 @@ class States:
 
 
 def states_of(units: Sequence[str]) -> list[State]:
-    """The state of every unit before tying; behind the last unit comes a word boundary."""
-    behind = [*units[1:], WORD_BOUNDARY]
-    before = [WORD_BOUNDARY, *units[:-1]]
-    return [
-        State(unit, left, right, _position(left, unit, right))
-        for left, unit, right in zip(before, units, behind, strict=True)
-    ]
+    """The state of every unit before tying.
+
+    The units before and behind are those of the neighbouring word where a word begins and ends, since words of fluent
+    speech run into each other; at the ends of the utterance they are word boundaries.
+    """
+    found = []
+    for index, unit in enumerate(units):
+        before = units[index - 1] if index else WORD_BOUNDARY
+        behind = units[index + 1] if index + 1 < len(units) else WORD_BOUNDARY
+        # Over the boundary to the unit next to it.
+        left = units[index - 2] if before == WORD_BOUNDARY and index > 1 else before
+        right = units[index + 2] if behind == WORD_BOUNDARY and index + 2 < len(units) else behind
+        found.append(State(unit, left, right, _position(before, unit, behind)))
+    return found
 
 
-def _position(left: str, unit: str, right: str) -> str:
+def _position(before: str, unit: str, behind: str) -> str:
     if unit == WORD_BOUNDARY:
         return "boundary"
-    first, last = left == WORD_BOUNDARY, right == WORD_BOUNDARY
+    first, last = before == WORD_BOUNDARY, behind == WORD_BOUNDARY
     if first and last:
         return "single"
     return "begin" if first else "end" if last else "inside"

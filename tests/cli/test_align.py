@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,37 +20,50 @@ from slimasr.cli.common import command_app
 from slimasr.cli.extract import run as extract
 from slimasr.cli.train import run as train
 from slimasr.config.schema import Config
+from slimasr.data.alignments import read_alignments
 from slimasr.data.files import DataFolder
 from slimasr.data.shards import make_extractor
+from slimasr.data.states import check_states, read_states
+from slimasr.data.timeline import units_of
 from slimasr.data.training_cuts import read_cuts_at
-from slimasr.decoding import align
+from slimasr.decoding import align, alignment_sources
 from slimasr.experiment import Experiment
+from slimasr.losses.ctc_alignment import ctc_best_path
 from slimasr.supernet.subnet import Subnet
+from tests.data.test_timeline import nearest
 from tests.decoding.made_up import config, write_data, write_experiment
 
 RECIPES = {
-    "regular": {"loss": {"transducer": "full"}, "data": {"corpus": "an4", "speeds": [0.9, 1.0]}},
+    "regular": {"loss": {"transducer": "full", "ctc_weight": 1.0}, "data": {"corpus": "an4", "speeds": [0.9, 1.0]}},
     "modified": {
         "loss": {"transducer": "full", "rnnt_type": "modified"},
         "data": {"corpus": "an4", "speeds": [0.9, 1.0], "storage": "on_the_fly"},
     },
 }
+SETS = ("train", "dev")
 
 
 @pytest.fixture(scope="module", params=RECIPES)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Experiment and data folder."""
-    root, recipe = tmp_path_factory.mktemp("align"), config(**RECIPES[request.param])
+    """Experiment and data folder; the model of one of the two recipes has a CTC head."""
+    return make(tmp_path_factory, request.param)
+
+
+@pytest.fixture(scope="module")
+def with_ctc(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Experiment with a CTC head, and data folder."""
+    return make(tmp_path_factory, "regular")
+
+
+def make(factory: pytest.TempPathFactory, kind: str) -> tuple[Path, Path]:
+    root, recipe = factory.mktemp("align"), config(**RECIPES[kind])
     data = write_data(root, recipe)
     return write_experiment(root, recipe, data), data
 
 
-def call(exp: Path, data: Path, *options: str) -> Result:
-    return CliRunner().invoke(command_app(run), [str(exp), "--data", str(data), *options])
-
-
-def read(path: Path) -> dict[str, list[int]]:
-    return {item["id"]: item["frames"] for item in map(json.loads, path.read_text().splitlines())}
+def call(exp: Path | None, data: Path, *options: str) -> Result:
+    first = [] if exp is None else [str(exp)]
+    return CliRunner().invoke(command_app(run), [*first, "--data", str(data), *options])
 
 
 @torch.no_grad()
@@ -100,41 +116,172 @@ def features_of(recipe: Config, data: Path, set_name: str, speed: float) -> dict
     return found
 
 
+@pytest.fixture
+def emitted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
+    """Fills with the emissions of every utterance that the transducer aligns."""
+    last: list[list[int]] = []
+    found: dict[str, list[int]] = {}
+    spans_of, batches_of = align.spans_of_emissions, alignment_sources.align_batches
+
+    def spans(emissions: list[int], factor: int, frames: int) -> list[tuple[int, int]]:
+        last.append(emissions)
+        return spans_of(emissions, factor, frames)
+
+    def batches(*arguments: Any) -> Iterator[tuple[str, align.Spans | None]]:
+        # One utterance at a time: its emissions are the last ones that were turned into spans.
+        for name, aligned in batches_of(*arguments):
+            found[name] = last[-1]
+            yield name, aligned
+
+    monkeypatch.setattr(align, "spans_of_emissions", spans)
+    monkeypatch.setattr(alignment_sources, "align_batches", batches)
+    return found
+
+
 @pytest.mark.parametrize("subnet", ["max", "0.5"])
-def test_paths_are_the_best_ones_of_every_set_at_every_speed(
-    made: tuple[Path, Path], subnet: str, monkeypatch: pytest.MonkeyPatch
+def test_the_transducers_paths_are_the_best_ones(
+    made: tuple[Path, Path],
+    subnet: str,
+    emitted: dict[str, list[int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     exp, data = made
     monkeypatch.setattr(align, "LOGITS_AT_ONCE", 1000)
-    result = call(exp, data, "--subnet", subnet)
+    result = call(exp, data, "--subnet", subnet, "--source", "transducer", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
     experiment = Experiment.open(exp)
     stays = experiment.config.loss.rnnt_type == "regular"
     chosen = experiment.space.parse(subnet)
     several = 0
-    for stem, place in {"train": ("train", 1.0), "train_sp0.9": ("train", 0.9), "dev": ("dev", 1.0)}.items():
-        found, utterances = read(exp / "alignments" / f"{stem}.jsonl"), features_of(experiment.config, data, *place)
+    for set_name in SETS:
+        found = read_alignments(tmp_path, [set_name]).timelines
+        utterances = features_of(experiment.config, data, set_name, 1.0)
         assert found.keys() == utterances.keys()
         for name, (features, text) in utterances.items():
             tokens = experiment.tokenizer.encode(text)
             scores = log_probs(experiment, features, tokens, chosen)
-            score = score_of(scores, tokens, found[name], stays)
+            score = score_of(scores, tokens, emitted[name], stays)
             assert score == pytest.approx(best_score(scores, tokens, stays), abs=1e-3)
-            several += len(set(found[name])) > 1
+            several += len(set(emitted[name])) > 1
+            # What is written has the frame targets of baseline A2.
+            assert found[name].units == units_of(text)
+            assert found[name].frames == len(features)
+            targets = found[name].token_targets(tokens, experiment.tokenizer.unit_counts(text), 4, len(scores))
+            assert targets.tolist() == [nearest(t, emitted[name], tokens) for t in range(len(scores))]
     assert several, "all tokens on one frame would say little"
-    facts = json.loads((exp / "alignments" / "alignments.json").read_text())
+    facts = json.loads((tmp_path / "alignments.json").read_text())
     assert sorted(facts.pop("sets")) == ["dev", "train"]
-    made_by = {"subsampling_factor": 4, "subnet": chosen.id, "checkpoint": "final"}
-    assert facts == {**made_by, "tokenizer": experiment.tokenizer.fingerprint}
+    made_by = f"subnet {chosen.id}, checkpoint final"
+    assert facts == {
+        "source": "transducer",
+        "made_by": made_by,
+        "realign": 0,
+        "units": "characters",
+        "frame_seconds": 0.01,
+    }
 
 
-def test_chosen_sets_and_speeds(made: tuple[Path, Path], tmp_path: Path) -> None:
-    exp, data = made
-    for path in (exp / "alignments").glob("*"):
-        path.unlink()
-    result = call(exp, data, "--set-name", "train", "--set-name", "test", "--speed", "1.0")
+def test_the_ctc_heads_paths_are_the_default_where_there_is_one(with_ctc: tuple[Path, Path], tmp_path: Path) -> None:
+    exp, data = with_ctc
+    result = call(exp, data, "--set-name", "test", "--set-name", "dev", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
-    assert {path.name for path in (exp / "alignments").glob("*.jsonl")} == {"train.jsonl", "test.jsonl"}
+    assert json.loads((tmp_path / "alignments.json").read_text())["source"] == "ctc"
+    experiment = Experiment.open(exp)
+    for set_name in ("test", "dev"):
+        found = read_alignments(tmp_path, [set_name]).timelines
+        for name, (features, text) in features_of(experiment.config, data, set_name, 1.0).items():
+            tokens = torch.tensor([experiment.tokenizer.encode(text)])
+            with torch.no_grad():
+                encoder = experiment.model.encode(features.unsqueeze(0), torch.tensor([len(features)]))
+                logits = experiment.model.ctc_logits(encoder.out)
+            path = ctc_best_path(logits, encoder.lens, tokens, torch.tensor([tokens.shape[1]]))[0][0].tolist()
+            # A tokenizer of single characters: the units are the tokens, and blanks are silence.
+            units = [-1] * len(features)
+            for t, position in enumerate(path):
+                units[4 * t : 4 * t + 4] = [position] * 4
+            assert found[name].units_at(1, len(features)).tolist() == units
+
+
+def test_realignment_and_states(with_ctc: tuple[Path, Path], tmp_path: Path) -> None:
+    exp, data = with_ctc
+    out = ("--out", str(tmp_path))
+    result = call(exp, data, *out, "--realign", "2", "--states", "--min-count", "20")
+    assert result.exit_code == 0, result.output
+    figures = [line for line in result.stdout.splitlines() if "dev cross-entropy" in line]
+    assert [line.split(":")[0] for line in figures] == ["alignment", "realignment 1", "realignment 2"]
+    assert json.loads((tmp_path / "alignments.json").read_text())["realign"] == 2
+    states = read_states(tmp_path)
+    check_states(tmp_path, states)
+    assert f"{states.count} states" in result.stdout
+    timelines = read_alignments(tmp_path, ["train"]).timelines.values()
+    assert sum(states.counts) == sum(item.frames for item in timelines)
+    # From here on, with what is there and without a model; fewer frames make more states.
+    recipe = ("--config", str(exp / "config.yaml"), "--source", "folder")
+    before = (tmp_path / "train.jsonl").read_bytes()
+    result = call(None, data, *out, *recipe, "--states", "--min-count", "1")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "train.jsonl").read_bytes() == before
+    assert read_states(tmp_path).count > states.count
+    result = call(None, data, *out, *recipe, "--realign", "1")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "alignments.json").read_text())["realign"] == 3
+    with pytest.raises(Exception, match="was made from other alignments"):
+        check_states(tmp_path, read_states(tmp_path))
+    result = call(None, data, *out, *recipe, "--states", "--min-count", "999999")
+    assert one_line(result).startswith("error: --min-count 999999: no unit in context has so many frames")
+
+
+CTM = """dev0 1 0.10 0.20 YES
+dev0 1 0.40 0.20 NO
+dev1 1 0.10 0.30 TEN
+dev2 1 0.10 0.20 ONE
+dev2 1 0.30 0.20 TEN
+test0 1 0.10 0.20 YES
+"""
+
+
+def one_line(result: Result) -> str:
+    """The beginning of the only line of an error."""
+    assert result.exit_code == 1, result.output
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr[:88]
+
+
+def test_times_of_another_aligner(with_ctc: tuple[Path, Path], tmp_path: Path) -> None:
+    exp, data = with_ctc
+    (tmp_path / "a.ctm").write_text(CTM)
+    options = ("--ctm", str(tmp_path / "a.ctm"), "--config", str(exp / "config.yaml"), "--out", str(tmp_path / "out"))
+    result = call(None, data, *options, "--set-name", "dev")
+    assert result.exit_code == 0, result.output
+    assert "dev.jsonl: 4 utterances, 1 of them without an alignment" in result.stdout
+    found = read_alignments(tmp_path / "out", ["dev"])
+    assert list(found.of("dev0").words()) == [("YES", 10, 30), ("NO", 40, 60)]
+    assert not found.of("dev3").aligned
+    result = call(None, data, *options)
+    assert result.exit_code == 1
+    assert "a.ctm: has no utterance of train" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dev0 1 0.10 0.20 YES\ndev0 1 0.40 0.20 NOT\n", "a.ctm:2: dev0: has 'NOT' where the transcript has 'NO'"),
+        ("dev0 0.10 0.20 YES\n", "a.ctm:1: has 4 columns"),
+        ("dev0 1 0.10 0.20 YES\ndev0 1 0.40 9.0 NO\n", "a.ctm:2: dev0: 'NO' ends at 9.4 s, the audio has 0.8 s"),
+        ("dev0 1 0.10 0.40 YES\ndev0 1 0.20 0.2 NO\n", "a.ctm:2: dev0: 'NO' starts at 0.2 s, before 'YES' ends"),
+        ("dev0 1 0.50 -0.40 YES\n", "a.ctm:1: dev0: 'YES' ends before it starts"),
+        ("dev9 1 0.10 0.20 YES\n", "a.ctm: utterance dev9 is in none of the sets of the configuration"),
+        ("", "a.ctm: holds no words"),
+    ],
+)
+def test_ctm_files_that_do_not_fit(with_ctc: tuple[Path, Path], tmp_path: Path, text: str, message: str) -> None:
+    exp, data = with_ctc
+    (tmp_path / "a.ctm").write_text(text)
+    result = call(exp, data, "--ctm", str(tmp_path / "a.ctm"), "--set-name", "dev", "--out", str(tmp_path))
+    one_line(result)
+    assert message in result.stderr
+    assert not (tmp_path / "dev.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -143,13 +290,32 @@ def test_chosen_sets_and_speeds(made: tuple[Path, Path], tmp_path: Path) -> None
         (["--subnet", "0.3"], "subnet '0.3' is not in the search space"),
         (["--set-name", "eval"], "cuts_eval.jsonl.gz is missing: run stage 2"),
         (["--checkpoint", "epoch-007"], "epoch-007.pt is missing: run stage 4"),
+        (["--min-count", "5"], "--min-count: has no meaning without --states"),
+        (["--ctm", "a.ctm", "--source", "ctc"], "--ctm: is a source of its own; leave --source out"),
+        (["--ctm", "a.ctm"], "a.ctm: No such file"),
+        (["--config", "a.yaml"], "--config: the experiment folder has its own configuration"),
+        (["--source", "folder", "--out", "nowhere"], "nowhere/alignments.json is missing: run slimasr-align first"),
     ],
 )
-def test_wrong_requests(made: tuple[Path, Path], options: list[str], message: str) -> None:
-    result = call(*made, *options)
-    assert result.exit_code == 1
-    assert result.stderr.count("\n") == 1
+def test_wrong_requests(made: tuple[Path, Path], options: list[str], message: str, tmp_path: Path) -> None:
+    exp, data = made
+    result = call(exp, data, *options)
+    one_line(result)
     assert message in result.stderr
+
+
+def test_requests_without_a_model(made: tuple[Path, Path], tmp_path: Path) -> None:
+    exp, data = made
+    result = call(None, data, "--out", str(tmp_path))
+    one_line(result)
+    assert "needs an experiment folder whose model aligns, or --config with --ctm" in result.stderr
+    result = call(None, data, "--config", str(exp / "config.yaml"), "--ctm", "a.ctm")
+    one_line(result)
+    assert "--out: is needed without an experiment folder" in result.stderr
+    if Experiment.open(exp).config.loss.ctc_weight == 0:
+        result = call(exp, data, "--source", "ctc")
+        one_line(result)
+        assert "has no CTC head (loss.ctc_weight)" in result.stderr
 
 
 def test_training_on_what_was_written(made: tuple[Path, Path], tmp_path: Path) -> None:
@@ -157,8 +323,7 @@ def test_training_on_what_was_written(made: tuple[Path, Path], tmp_path: Path) -
     exp, data = made
     assert call(exp, data).exit_code == 0
     tree = yaml.safe_load((exp / "config.yaml").read_text())
-    auxiliary = {"layers": [1], "hidden_dim": 4, "alignments": str(exp / "alignments")}
-    tree["loss"] |= {"auxiliary": auxiliary}
+    tree["loss"] |= {"auxiliary": {"layers": [1], "hidden_dim": 4}, "alignments": str(exp / "alignments")}
     tree["method"] = {"kind": "separate", "subnet": "1.0"}
     tree["data"] |= {"max_bad_share": 1.0}
     tree["training"] |= {"num_epochs": 1, "calibration_batches": 1, "scan_worst_batches": True}
@@ -179,7 +344,56 @@ def test_training_on_what_was_written(made: tuple[Path, Path], tmp_path: Path) -
     assert not small.has_training_heads
     assert sum(p.numel() for p in small.parameters()) == model.count().params
 
-    (exp / "alignments" / "train.jsonl").unlink()
-    result = CliRunner().invoke(command_app(train), [*options[:-1], str(tmp_path / "again")])
-    assert result.exit_code == 1
-    assert "train.jsonl is missing: run slimasr-align" in result.stderr
+
+def _drop_set(folder: Path) -> None:
+    tree = json.loads((folder / "alignments.json").read_text())
+    del tree["sets"]["dev"]
+    (folder / "alignments.json").write_text(json.dumps(tree))
+
+
+def _other_corpus(folder: Path) -> None:
+    tree = json.loads((folder / "alignments.json").read_text())
+    (folder / "alignments.json").write_text(json.dumps({**tree, "sets": {"train": "0", "dev": "0"}}))
+
+
+def _older(folder: Path) -> None:
+    (folder / "alignments.json").write_text('{"subsampling_factor": 4, "sets": {}}')
+
+
+def _change(folder: Path, key: str, values: Any) -> None:
+    path = folder / "train.jsonl"
+    first, *others = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(first), key: values}), *others]) + "\n")
+
+
+DAMAGE = {
+    "missing": (lambda folder: (folder / "train.jsonl").unlink(), "train.jsonl is missing: run slimasr-align"),
+    "missing set": (_drop_set, "has alignments of train, not of dev: run slimasr-align --set-name dev"),
+    "other corpus": (_other_corpus, "was made from other transcripts or audio of train; run slimasr-align again"),
+    "older version": (_older, "an older version made these alignments, for one model only; run slimasr-align again"),
+    "empty": (lambda folder: (folder / "train.jsonl").write_text(""), "train.jsonl: is empty; run slimasr-align again"),
+    "transcript": (lambda folder: _change(folder, "units", "▁ Y E S ▁ N Q"), "train0: its alignment"),
+    "beyond": (lambda folder: _change(folder, "frames", 900), "train0: its alignment"),
+    "order": (lambda folder: _change(folder, "starts", [79] * 7), "train0: unit 1"),
+    "missing utterance": (lambda folder: _change(folder, "id", "other"), "train0: is not in the alignments of"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_training_refuses_alignments_that_do_not_fit(with_ctc: tuple[Path, Path], damage: str, tmp_path: Path) -> None:
+    exp, data = with_ctc
+    whole = exp / "alignments"
+    if not whole.exists():
+        assert call(exp, data).exit_code == 0
+    folder = Path(shutil.copytree(whole, tmp_path / "alignments"))
+    spoil, message = DAMAGE[damage]
+    spoil(folder)
+    tree = yaml.safe_load((exp / "config.yaml").read_text())
+    tree["loss"] |= {"auxiliary": {"layers": [1], "hidden_dim": 4}, "alignments": str(folder)}
+    tree["method"] = {"kind": "separate", "subnet": "1.0"}
+    tree["data"] |= {"max_bad_share": 1.0}
+    (tmp_path / "a2.yaml").write_text(yaml.safe_dump(tree))
+    options = ["--config", str(tmp_path / "a2.yaml"), "--data", str(data), "--exp", str(tmp_path / "a2")]
+    result = CliRunner().invoke(command_app(train), options)
+    one_line(result)
+    assert message in result.stderr

@@ -48,11 +48,12 @@ def test_units_in_context() -> None:
     assert found == [
         State("▁", "▁", "N", "boundary"),
         State("N", "▁", "O", "begin"),
-        State("O", "N", "▁", "end"),
+        State("O", "N", "A", "end"),
         State("▁", "O", "A", "boundary"),
-        State("A", "▁", "▁", "single"),
+        State("A", "O", "▁", "single"),
     ]
-    assert states_of(units_of("TEN"))[2].position == "inside"
+    assert states_of(units_of("TEN"))[2] == State("E", "T", "N", "inside")
+    assert states_of(units_of("A B C"))[3] == State("B", "A", "C", "single")
 
 
 def test_backing_off_by_hand() -> None:

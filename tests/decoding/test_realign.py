@@ -107,7 +107,9 @@ def test_figures_by_hand() -> None:
     spoken = sum(unit != "▁" for item in items for unit in item.timeline.units)
     assert figures.unit_seconds == pytest.approx(0.01 * (len(labels) - labels.count("▁")) / spoken)
     logits = classifier(frames, torch.arange(len(targets)))
-    assert figures.cross_entropy == pytest.approx(float(torch.nn.functional.cross_entropy(logits, targets).detach()), rel=1e-5)
+    assert figures.cross_entropy == pytest.approx(
+        float(torch.nn.functional.cross_entropy(logits, targets).detach()), rel=1e-5
+    )
     assert figures.accuracy == pytest.approx(float((logits.argmax(1) == targets).float().mean()))
 
 

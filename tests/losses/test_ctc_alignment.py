@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from slimasr.losses.ctc import ctc_loss
-from slimasr.losses.ctc_alignment import NO_LABEL, ctc_best_path
+from slimasr.losses.ctc_alignment import NO_LABEL, best_label_path, ctc_best_path
 
 VOCAB_SIZE = 4
 
@@ -93,3 +93,30 @@ def test_an_utterance_without_frames() -> None:
     path, scores = ctc_best_path(logits, torch.tensor([0, 0]), y, torch.tensor([0, 1]))
     assert path.eq(NO_LABEL).all()
     assert scores.tolist() == [0.0, -math.inf]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_without_blanks_between_repeats_the_path_is_the_best_of_all_cuts(seed: int) -> None:
+    """Scores that are not normalised; every label has a run of frames, with optional blanks before, between, behind."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = int(torch.randint(1, 7, (1,), generator=generator))
+    count = int(torch.randint(0, 4, (1,), generator=generator))
+    scores = torch.randn(1, frames, VOCAB_SIZE, generator=generator, dtype=torch.float64)
+    # Two labels alone, so that many of them repeat.
+    y = torch.randint(1, 3, (1, count), generator=generator)
+    path, found = best_label_path(scores, torch.tensor([frames]), y, torch.tensor([count]), blank_between_repeats=False)
+    labels = y[0].tolist()
+    best = -math.inf
+    # All choices of the first frame of each label and of the frame behind its last one.
+    for bounds in itertools.combinations_with_replacement(range(frames + 1), 2 * count):
+        spans = list(zip(bounds[::2], bounds[1::2], strict=True))
+        if any(start == end for start, end in spans):
+            continue
+        units = [next((labels[n] for n, (a, b) in enumerate(spans) if a <= t < b), 0) for t in range(frames)]
+        best = max(best, sum(float(scores[0, t, unit]) for t, unit in enumerate(units)))
+    assert float(found) == pytest.approx(best, abs=1e-12)
+    if best > -math.inf:
+        units = list(units_of(path[0], labels))
+        assert sum(float(scores[0, t, unit]) for t, unit in enumerate(units)) == pytest.approx(best)
+        positions = [position for position, _ in itertools.groupby(path[0].tolist()) if position != NO_LABEL]
+        assert positions == list(range(count))
