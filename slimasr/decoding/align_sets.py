@@ -150,4 +150,4 @@ def _utterances(
             timeline = timelines[name]
             # A copy, because a view would keep the padded batch in memory.
             x = batch.x[row, : int(batch.x_lens[row])].clone()
-            yield name, Utterance(features_at_natural_speed(x, timeline.frames), timeline)
+            yield name, Utterance(features_at_natural_speed(x, timeline.frames), timeline, timeline)

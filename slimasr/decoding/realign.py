@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from slimasr.data.timeline import SILENCE_UNIT, WORD_BOUNDARY, Timeline, spans_of_runs
@@ -24,6 +25,11 @@ SILENCE_CLASS = 0
 UTTERANCES_AT_ONCE = 32
 """Best paths are found for so many utterances at a time."""
 
+REACH = 40
+"""Frames of 10 ms by which a unit may move away from the alignment with which realignment began. A model of whole
+utterances knows which unit is where, but not when it begins; a classifier that sees a few frames confuses units that
+sound alike, and without a limit one of them can swallow a word."""
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -32,10 +38,12 @@ class Utterance:
     Attributes:
         x: (T, F) log-mel features.
         timeline: its present timeline.
+        source: the timeline with which realignment began.
     """
 
     x: Tensor
     timeline: Timeline
+    source: Timeline
 
 
 @dataclass(frozen=True)
@@ -148,22 +156,39 @@ class Aligner:
 
     def _some(self, utterances: Sequence[Utterance]) -> Iterator[Utterance]:
         frames = Frames.of([item.x for item in utterances], self.options.offsets)
-        scores = (self.classifier.log_posteriors(frames) - self.prior).split(frames.lengths)
-        labels = [self._labels(item.timeline) for item in utterances]
+        by_class = (self.classifier.log_posteriors(frames) - self.prior).split(frames.lengths)
+        scores = [self._by_unit(item, rows) for item, rows in zip(utterances, by_class, strict=True)]
+        counts = torch.tensor([rows.shape[1] - 1 for rows in scores])
+        widest = int(counts.max())
+        padded = [F.pad(rows, (0, widest + 1 - rows.shape[1])) for rows in scores]
+        # Every unit of an utterance is a label of its own, so that equal neighbours need no silence between them.
+        labels = torch.arange(1, widest + 1).expand(len(utterances), -1)
         paths, totals = best_label_path(
-            torch.nn.utils.rnn.pad_sequence(list(scores), batch_first=True),
+            torch.nn.utils.rnn.pad_sequence(padded, batch_first=True),
             torch.tensor(frames.lengths),
-            torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in labels], batch_first=True),
-            torch.tensor([len(row) for row in labels]),
+            labels,
+            counts,
             SILENCE_CLASS,
-            blank_between_repeats=False,
         )
-        for item, path, row, total in zip(utterances, paths.tolist(), labels, totals.tolist(), strict=True):
-            if not row or total == float("-inf"):
+        for item, path, count, total in zip(utterances, paths.tolist(), counts.tolist(), totals.tolist(), strict=True):
+            if not count or total == float("-inf"):
                 yield item
                 continue
-            spans = spans_of_runs(path[: len(item.x)], len(row), 1, item.timeline.frames)
+            spans = spans_of_runs(path[: len(item.x)], count, 1, item.timeline.frames)
             yield replace(item, timeline=_with_spans(item.timeline, spans))
+
+    def _by_unit(self, item: Utterance, by_class: Tensor) -> Tensor:
+        """(T, V) scores of classes -> (T, 1 + units with a sound) scores of silence and units, -inf out of `REACH`."""
+        labels = self._labels(item.timeline)
+        scores = by_class[:, [SILENCE_CLASS, *labels]]
+        if item.source.aligned and labels:
+            spoken = [unit != WORD_BOUNDARY for unit in item.source.units]
+            starts = torch.from_numpy(item.source.starts[spoken])
+            ends = torch.from_numpy(item.source.ends[spoken])
+            moments = torch.arange(len(scores)).unsqueeze(1)
+            outside = (moments < starts - REACH) | (moments >= ends + REACH)
+            scores[:, 1:] = scores[:, 1:].masked_fill(outside, float("-inf"))
+        return scores
 
     def _labels(self, timeline: Timeline) -> list[int]:
         """The classes of the units that have a sound; none if one of them is unknown."""

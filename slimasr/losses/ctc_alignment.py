@@ -24,10 +24,10 @@ def ctc_best_path(logits: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor, bla
 
 
 @torch.no_grad()
-def best_label_path(
-    scores: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor, blank: int = 0, *, blank_between_repeats: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Align labels with frames by the path of the highest sum of scores, with optional blanks between labels.
+def best_label_path(scores: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor, blank: int = 0) -> tuple[Tensor, Tensor]:
+    """Align labels with frames by the path of the highest sum of scores.
+
+    There may be blanks before, between and behind labels; between repeated labels there is at least one.
 
     Args:
         scores: (N, T, V) scores, which need not be normalised.
@@ -35,7 +35,6 @@ def best_label_path(
         y: (N, U) labels, padded with any value; labels must not be ``blank``.
         y_lens: (N,) labels of each utterance, at most U; 0 is allowed.
         blank: index of the blank unit.
-        blank_between_repeats: whether repeated labels are separated by at least one blank, as CTC needs it.
 
     Returns:
         (N, T) int64, the position from 0 to U - 1 of the label that a frame emits, `NO_LABEL` for blank and padding.
@@ -50,7 +49,7 @@ def best_label_path(
     states = _states(y, y_lens, blank)
     # (N, T, 2U + 1) scores of the states at every frame
     emitted = scores.gather(2, states.unsqueeze(1).expand(-1, num_frames, -1))
-    best, steps = _forward(emitted, _may_skip(states, blank, blank_between_repeats), x_lens)
+    best, steps = _forward(emitted, _may_skip(states, blank), x_lens)
     return _trace_back(best, steps, x_lens, y_lens)
 
 
@@ -62,12 +61,10 @@ def _states(y: Tensor, y_lens: Tensor, blank: int) -> Tensor:
     return states
 
 
-def _may_skip(states: Tensor, blank: int, blank_between_repeats: bool) -> Tensor:
-    """Return which states (N, 2U + 1) can follow the one before the last: labels, except perhaps repeated ones."""
+def _may_skip(states: Tensor, blank: int) -> Tensor:
+    """Return which states (N, 2U + 1) can follow the one before the last: labels that differ from the label before."""
     skips = torch.zeros_like(states, dtype=torch.bool)
-    skips[:, 2:] = states[:, 2:] != blank
-    if blank_between_repeats:
-        skips[:, 2:] &= states[:, 2:] != states[:, :-2]
+    skips[:, 2:] = (states[:, 2:] != blank) & (states[:, 2:] != states[:, :-2])
     return skips
 
 

@@ -36,7 +36,7 @@ def speech(seed: int) -> tuple[Utterance, Timeline]:
     count = len(units_of(text))
     spread = from_spans(text, [count], [(0, len(frames))], len(frames))
     truth = Timeline(units_of(text), np.asarray(starts), np.asarray(ends), len(frames))
-    return Utterance(x, spread), truth
+    return Utterance(x, spread, spread), truth
 
 
 def test_boundaries_and_silences_are_found() -> None:
@@ -82,9 +82,9 @@ def test_the_same_again() -> None:
 def test_utterances_without_a_path_or_with_unknown_units_keep_their_times() -> None:
     items = [speech(seed)[0] for seed in range(12)]
     (_, aligner) = list(realign(items, items, 0, OPTIONS))[-1]
-    short = Utterance(items[0].x[:2], from_spans("ABCDE", [6], [(0, 2)], 2))
-    unknown = Utterance(items[0].x, from_spans("AXE", [4], [(0, 5)], len(items[0].x)))
-    for item in (short, unknown):
+    too_short = from_spans("ABCDE", [6], [(0, 2)], 2)
+    unknown = from_spans("AXE", [4], [(0, 5)], len(items[0].x))
+    for item in (Utterance(items[0].x[:2], too_short, too_short), Utterance(items[0].x, unknown, unknown)):
         assert aligner.realigned([items[1], item])[1].timeline is item.timeline
 
 
@@ -118,3 +118,17 @@ def test_windows_see_the_edges_repeated() -> None:
     frames = Frames.of(items, (-2, 0, 1))
     windows = frames.windows(torch.arange(5), torch.tensor([-2, 0, 1]))
     assert windows.tolist() == [[0, 0, 1], [0, 1, 2], [0, 2, 2], [10, 10, 11], [10, 11, 11]]
+
+
+def test_units_stay_near_the_alignment_of_the_source() -> None:
+    """Two sounds of the same letter, far from each other: the source says which one the letter is."""
+    items = [speech(seed)[0] for seed in range(60)]
+    *_, (_, aligner) = realign(items, items[:20], 4, OPTIONS)
+    x = 0.3 * torch.randn(200, 8, generator=torch.Generator().manual_seed(5))
+    x[20:30] += SOUNDS["A"]
+    x[150:154] += SOUNDS["A"]
+    for near in (24, 152):
+        source = from_spans("A", [2], [(near, near + 2)], 200)
+        (found,) = aligner.realigned([Utterance(x, source, source)])
+        start, end = int(found.timeline.starts[1]), int(found.timeline.ends[1])
+        assert (start, end) == ((20, 30) if near == 24 else (150, 154))
