@@ -192,6 +192,11 @@ class LossConfig(Section):
             raise ValueError("loss.alignments: no loss needs them; give transducer: restricted or auxiliary, or null")
 
 
+def needs_states(config: LossConfig) -> bool:
+    """Whether the frame targets of a loss are tied states."""
+    return config.auxiliary is not None and config.auxiliary.targets == "states"
+
+
 def standalone_loss(config: LossConfig) -> LossConfig:
     """Return the loss of a stand-alone model, which is computed without alignments, teachers and training-only heads.
 

@@ -4,6 +4,7 @@
 
     exp/<name>/config.yaml         the resolved configuration, the only configuration that later stages read
                lang/               the tokenizer
+               states.json         the states of the frame targets, if they are states
                checkpoints/        epoch-003.pt, epoch-003-step-00000120.pt, best.pt
                final.pt            averaged weights with re-estimated batch norms
                data.json           the data and the tokenizer of the run

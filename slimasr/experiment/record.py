@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 
 from slimasr.config.load import save_config
+from slimasr.config.loss import needs_states
 from slimasr.config.schema import Config
-from slimasr.files import copy_folder, write_json_atomic, writing
+from slimasr.data.states import STATES_FILE
+from slimasr.files import copy_folder, write_atomic, write_json_atomic, writing
 from slimasr.results.entry import merged
 from slimasr.results.schema import Results
 from slimasr.results.store import update_results
@@ -22,19 +24,23 @@ VERSIONED = ("slimasr", "torch", "lhotse", "k2", "numpy", "sentencepiece", "kald
 
 
 def write_record(exp: Path, config: Config, lang: Path, facts: Results) -> None:
-    """Begin the record of a run: write resolved configuration, tokenizer, versions, and results.json.
+    """Begin the record of a run: write resolved configuration, tokenizer, states of frame targets, versions,
+    and results.json.
 
     The configuration is written last: a folder that has it is complete.
 
     Args:
         exp: experiment folder.
-        config: resolved configuration.
+        config: resolved configuration; the ``states.json`` of its alignments is copied if its frame targets are states.
         lang: folder of the tokenizer, which is copied.
         facts: further content of results.json.
     """
     with writing(exp):
         exp.mkdir(parents=True, exist_ok=True)
     copy_folder(lang, exp / "lang")
+    if needs_states(config.loss):
+        assert config.loss.alignments is not None, "frame targets need alignments"
+        write_atomic(exp / STATES_FILE, (config.loss.alignments / STATES_FILE).read_bytes())
     versions = describe_versions()
     write_json_atomic(exp / "versions.json", versions)
     made = Results(

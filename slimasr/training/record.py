@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slimasr.config.load import first_difference, load_config, save_config
+from slimasr.config.loss import needs_states
 from slimasr.config.schema import Config
 from slimasr.data.files import MUSAN_SET, DataFolder
 from slimasr.data.provenance import (
@@ -15,16 +16,49 @@ from slimasr.data.provenance import (
     data_identity,
     stored_speeds,
 )
+from slimasr.data.states import STATES_FILE, read_states
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.folder import DATA_FILE
 from slimasr.experiment.record import write_record
 from slimasr.files import read_json, understanding, write_json_atomic
+from slimasr.methods import resolve_config
 from slimasr.results.schema import Results
 from slimasr.training.checkpoint import RunState
 from slimasr.training.distributed import World
 
 DAMAGED = "restore it, or choose another --exp"
+
+
+def resolved(config: Config) -> tuple[Config, str | None]:
+    """Return the configuration that is trained and recorded, and the id of a separate model's subnet.
+
+    Raises:
+        UserError: a setting does not fit the search space or the alignments.
+    """
+    config, separate_of = resolve_config(config)
+    return _with_num_states(config), separate_of
+
+
+def _with_num_states(config: Config) -> Config:
+    """Return the configuration with the number of states of its frame targets, which an experiment needs to open.
+
+    Raises:
+        UserError: the recipe names another number than ``states.json`` has, or there is no such file.
+    """
+    auxiliary = config.loss.auxiliary
+    if auxiliary is None or not needs_states(config.loss):
+        return config
+    assert config.loss.alignments is not None, "frame targets need alignments"
+    count = read_states(config.loss.alignments).count
+    if auxiliary.num_states not in (None, count):
+        path = config.loss.alignments / STATES_FILE
+        raise UserError(
+            f"loss.auxiliary.num_states: is {auxiliary.num_states}, but {path} has {count} states; "
+            "leave the key out, or give the folder of the other alignments"
+        )
+    known = auxiliary.model_copy(update={"num_states": count})
+    return config.model_copy(update={"loss": config.loss.model_copy(update={"auxiliary": known})})
 
 
 def begin_record(exp: Path, config: Config, lang: Path, facts: Results, world: World) -> bool:
@@ -36,8 +70,8 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Results, world: W
         Whether the folder holds a run that has begun.
 
     Raises:
-        UserError: the folder has another configuration (the message names the first key that differs), or the
-            tokenizer is missing.
+        UserError: the folder has another configuration (the message names the first key that differs) or other states
+            of frame targets, or the tokenizer is missing.
     """
     stored = exp / "config.yaml"
     # A complete run may have had its checkpoints removed, but it has its final weights.
@@ -50,6 +84,7 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Results, world: W
                 f"{stored} differs from the configuration given: {difference}; "
                 "give the same one to resume this run, or another --exp"
             )
+        _check_states(exp, config)
         # Only changeable keys can differ here; the record takes the new values.
         if before != config and world.is_main:
             save_config(config, stored)
@@ -60,6 +95,20 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Results, world: W
     # The other processes read what the main one has written.
     world.barrier()
     return resumed
+
+
+def _check_states(exp: Path, config: Config) -> None:
+    """Compare the states of a resumed run's frame targets with those of the alignments.
+
+    Raises:
+        UserError: they differ, so that the targets mean something else than the classifier has learnt.
+    """
+    if not needs_states(config.loss):
+        return
+    assert config.loss.alignments is not None, "frame targets need alignments"
+    if read_states(exp).states != read_states(config.loss.alignments).states:
+        place = config.loss.alignments / STATES_FILE
+        raise UserError(f"{place}: has other states than {exp / STATES_FILE}; restore it, or choose another --exp")
 
 
 def with_changeable_keys(config: Config, other: Config) -> Config:

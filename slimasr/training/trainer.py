@@ -27,7 +27,7 @@ from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import check_tokenizer_of, load_weights
 from slimasr.files import understanding
 from slimasr.locking import Lock
-from slimasr.methods import build_method, resolve_config
+from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
 from slimasr.models.build import build_model
 from slimasr.objective.objective import Objective
@@ -42,7 +42,7 @@ from slimasr.training.distributed import World, lock_experiment, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite
 from slimasr.training.logs import RunLog
 from slimasr.training.plan import Course, passes_multiple
-from slimasr.training.record import begin_record, check_data, check_resumed_data, final_facts, record_data
+from slimasr.training.record import begin_record, check_data, check_resumed_data, final_facts, record_data, resolved
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.threads import choose_threads, set_threads
@@ -63,7 +63,8 @@ def train(
     """Train one experiment, or resume it where it was interrupted.
 
     Args:
-        config: the recipe's configuration; `slimasr.methods.resolve_config` derives from it the one that is trained.
+        config: the recipe's configuration; `slimasr.training.record.resolved` derives from it the one that is
+            trained.
         data_dir: manifests, features and tokenizers of stages 1 to 3.
         exp: experiment folder, the record of the run.
         command: the command line, for the record.
@@ -73,7 +74,7 @@ def train(
     Raises:
         UserError: an input is missing or unusable, or ``exp`` holds another configuration or a run on other data.
     """
-    config, separate_of = resolve_config(config)
+    config, separate_of = resolved(config)
     if isinstance(config.training.num_threads, int):
         torch.set_num_threads(config.training.num_threads)
     with process_group() as world, lock_experiment(exp, world) as lock:
