@@ -118,3 +118,13 @@ def test_an_exit_keeps_its_own_projection(tmp_path: Path) -> None:
     assert sum(p.numel() for p in small.parameters()) == whole.count(subnet).params
     with_own = whole.joiner.encoder_proj(whole(x, x_lens, subnet).out)
     assert not torch.allclose(with_own[0], expected[0], atol=1e-2)
+
+
+def test_a_subnet_of_a_taught_supernet_has_no_teacher(tmp_path: Path) -> None:
+    space = {"kind": "layers", "depths": [1]}
+    loss = {"transducer": "pruned", "distillation": {}, "backend": "torch"}
+    recipe = made_up.config(space=space, method={"kind": "todm"}, loss=loss)
+    exp = made_up.write_experiment(tmp_path, recipe, made_up.write_data(tmp_path, recipe))
+    result = extract(exp, tmp_path / "small", "--subnet", "max")
+    assert result.exit_code == 0, result.output
+    assert Experiment.open(tmp_path / "small").config.loss.distillation is None
