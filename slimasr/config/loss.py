@@ -152,10 +152,10 @@ class LossConfig(Section):
     """Fraction of all optimiser steps over which the weights of simple and pruned loss change; 0 = none."""
 
     left_buffer: Natural = 5
-    """Encoder frames before its last frame in the alignment at which the restricted loss lets a token be emitted."""
+    """Encoder frames by which the restricted loss lets a token be emitted before its last frame in the alignment."""
 
     right_buffer: Natural = 15
-    """Encoder frames after its last frame in the alignment at which the restricted loss lets a token be emitted."""
+    """Encoder frames by which the restricted loss lets a token be emitted after its last frame in the alignment."""
 
     delay_penalty: Penalty = 0.0
     """Nats per encoder frame by which earlier symbols are favoured (Kang et al. 2023); 0 and below = off."""
@@ -189,7 +189,7 @@ class LossConfig(Section):
             what = "transducer: restricted" if restricted else "auxiliary"
             raise ValueError(f"loss.alignments: {what} needs the folder that slimasr-align wrote")
         if self.alignments is not None and not restricted and self.auxiliary is None:
-            raise ValueError("loss.alignments: no loss needs them; give transducer: restricted or auxiliary, or null")
+            raise ValueError("loss.alignments: no loss needs them; set it to null, or give transducer: restricted or auxiliary")
 
 
 def needs_states(config: LossConfig) -> bool:
