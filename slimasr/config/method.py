@@ -162,4 +162,21 @@ class MultiExitConfig(MethodSection):
             raise ValueError("space.depths: method multi_exit trains only model.exits and the full depth")
 
 
-MethodConfig = Annotated[SlimmableConfig | TodmConfig | MultiExitConfig | SeparateConfig, Field(discriminator="kind")]
+class CollaborativeConfig(MethodSection):
+    """All branches of a tree on every batch (paper 3), the deepest of which teaches the others frame posteriors if
+    ``loss.auxiliary`` says so."""
+
+    teaches_frames: ClassVar[bool] = True
+
+    kind: Literal["collaborative"] = "collaborative"
+    """Selects collaborative training."""
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        if config.space.kind != "branches":
+            raise ValueError("space: method collaborative trains the branches of a tree; give kind: branches")
+
+
+MethodConfig = Annotated[
+    SlimmableConfig | TodmConfig | MultiExitConfig | CollaborativeConfig | SeparateConfig, Field(discriminator="kind")
+]

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from slimasr.config.method import MethodSection, MultiExitConfig, SeparateConfig, SlimmableConfig, TodmConfig
+from slimasr.config.method import (
+    CollaborativeConfig,
+    MethodSection,
+    MultiExitConfig,
+    SeparateConfig,
+    SlimmableConfig,
+    TodmConfig,
+)
 from slimasr.config.schema import Config
 from slimasr.methods.base import Method
+from slimasr.methods.collaborative import Collaborative
 from slimasr.methods.multi_exit import MultiExit
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
@@ -15,6 +23,7 @@ METHODS: dict[str, tuple[type[MethodSection], type[Method]]] = {
     "slimmable": (SlimmableConfig, Slimmable),
     "todm": (TodmConfig, Todm),
     "multi_exit": (MultiExitConfig, MultiExit),
+    "collaborative": (CollaborativeConfig, Collaborative),
     "separate": (SeparateConfig, Separate),
 }
 """``method.kind`` -> the section of the recipe and the class that it configures."""

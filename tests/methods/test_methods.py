@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -34,8 +34,12 @@ def test_the_table_has_every_kind_that_a_recipe_may_name() -> None:
 
 @pytest.mark.parametrize("kind", METHODS)
 def test_every_method_is_built_from_its_recipe(kind: str) -> None:
-    space = {"kind": "layers", "depths": [2, 1], "widths": [1.0]}
-    config = tiny_config(method={"kind": kind}, space=space, model={"exits": [1, 2]})
+    space: dict[str, Any] = {"kind": "layers", "depths": [2, 1], "widths": [1.0]}
+    encoder: dict[str, Any] = {"num_layers": 2}
+    if kind == "collaborative":
+        space = {"kind": "branches"}
+        encoder["tree"] = {"shared": 0, "depths": [2, 1]}
+    config = tiny_config(method={"kind": kind}, space=space, model={"encoder": encoder, "exits": [1, 2]})
     method = build_method(config, build_space(config))
     assert type(method) is METHODS[kind][1]
     assert method.losses == loss_weights(config.loss)

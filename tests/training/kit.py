@@ -58,7 +58,9 @@ def tiny_config(dropout: float = 0.1, training: dict[str, Any] | None = None, **
         },
     }
     for name, section in sections.items():
-        tree[name] = {**tree.get(name, {}), **section} if isinstance(section, dict) else section
+        # Branches have no widths, which the other spaces have.
+        replaces = not isinstance(section, dict) or section.get("kind") == "branches"
+        tree[name] = section if replaces else {**tree.get(name, {}), **section}
     return parse_config(tree)
 
 
