@@ -252,4 +252,93 @@ class MhSsmConfig(EncoderSection):
         return [{"ffn": size} for size in self.ffn_dims]
 
 
-EncoderConfig = Annotated[ConformerConfig | MhSsmConfig, Field(discriminator="kind")]
+class EmformerConfig(EncoderSection):
+    """Elastic Emformer, a streaming encoder whose segments see a limited context (paper 3; Shi et al. 2021).
+
+    Its frames are those behind the front end, 40 ms each.
+    """
+
+    kind: Literal["emformer"] = "emformer"
+    """Selects the Emformer."""
+
+    d_model: Positive = 512
+    """Channels between the layers."""
+
+    num_layers: Positive = 20
+    """Number of layers; with a tree, those of its deepest path."""
+
+    num_heads: Positive = 8
+    """Attention heads of a layer; must divide ``d_model``, unless ``head_dim`` is given."""
+
+    head_dim: Positive | None = None
+    """Channels of an attention head; null = ``d_model / num_heads``."""
+
+    ffn_dim: Positive = 2048
+    """Hidden channels of a layer's feed-forward module."""
+
+    segment: Positive = 4
+    """Frames of a segment, which are computed together; half of them are the encoder's average delay, in addition to
+    ``right_context``."""
+
+    left_context: Natural = 30
+    """Frames before a segment to which it attends."""
+
+    right_context: Natural = 1
+    """Frames behind a segment to which it attends, the look-ahead of the whole encoder at any number of layers."""
+
+    memory: Natural = 0
+    """Earlier segments of which a layer attends to a summary that the layer below has made; 0 = no summaries."""
+
+    memory_squash: Literal["tanh", "clamp"] = "tanh"
+    """How summaries are bounded: by a hyperbolic tangent, or by cutting them off at -10 and 10."""
+
+    position: Literal["none", "relative"] = "none"
+    """Whether attention knows positions: not at all (paper 3), or by a learnt number for every head and distance, which
+    at the start of training favours near frames."""
+
+    slimming: Literal["head_count", "head_size"] = "head_count"
+    """What attention keeps at a smaller width: the first heads whole, or the first channels of every head."""
+
+    norm: Literal["per_width", "shared"] = "per_width"
+    """Layer norms: separate ones for each width, or the same for all widths."""
+
+    dropout: Rate = 0.1
+    """Dropout probability in the front end, at attention weights and in all modules; 0 = none."""
+
+    adaptive_dropout: bool = False
+    """Whether dropout at the hidden channels of a feed-forward module shrinks in proportion to how many of them run
+    (paper 2)."""
+
+    head_counts: list[Natural] | None = None
+    """Attention heads of every single layer, one entry per layer, as slimasr-extract writes them; 0 = the layer has no
+    attention, null = ``num_heads`` for all."""
+
+    ffn_dims: list[Natural] | None = None
+    """Hidden channels of the feed-forward module of every single layer, one entry per layer, as slimasr-extract writes
+    them; 0 = the layer has no such module, null = ``ffn_dim`` for all."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> EmformerConfig:
+        if self.head_dim is None and self.d_model % self.num_heads:
+            raise ValueError("d_model: must be a multiple of num_heads, unless head_dim is given")
+        self._require_all_layers("head_counts", self.head_counts)
+        self._require_all_layers("ffn_dims", self.ffn_dims)
+        return self
+
+    @property
+    def head_channels(self) -> int:
+        """Channels of an attention head."""
+        return self.d_model // self.num_heads if self.head_dim is None else self.head_dim
+
+    @property
+    def unit_sizes(self) -> dict[str, int]:
+        return {"heads": self.num_heads, "ffn": self.ffn_dim}
+
+    @property
+    def layer_units(self) -> list[dict[str, int]]:
+        heads = self.head_counts or [self.num_heads] * self.total_layers
+        ffn = self.ffn_dims or [self.ffn_dim] * self.total_layers
+        return [{"heads": number, "ffn": size} for number, size in zip(heads, ffn, strict=True)]
+
+
+EncoderConfig = Annotated[ConformerConfig | MhSsmConfig | EmformerConfig, Field(discriminator="kind")]

@@ -303,12 +303,16 @@ class Encoder(nn.Module, ABC):
     def count(self, subnet: Subnet | None, num_frames: int) -> Count:
         """Count the parameters of the stand-alone subnet, and the MACs of ``num_frames`` input frames."""
         subnet = subnet or MAX
-        total = self.frontend.count(subnet.width, self.width_of(subnet), num_frames)
+        total = self.count_frontend(subnet, num_frames)
         # Layers run at the reduced frame rate.
         frames = self.output_frames(num_frames)
         for index in self.path_of(subnet):
             total += self.count_layer(index, subnet, frames)
         return total
+
+    def count_frontend(self, subnet: Subnet, num_frames: int) -> Count:
+        """Count the front end at a subnet: parameters, and MACs on ``num_frames`` input frames."""
+        return self.frontend.count(subnet.width, self.width_of(subnet), num_frames)
 
     @abstractmethod
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:

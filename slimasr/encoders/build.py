@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slimasr.config.encoders import ConformerConfig, EncoderConfig, EncoderSection, MhSsmConfig
+from slimasr.config.encoders import ConformerConfig, EmformerConfig, EncoderConfig, EncoderSection, MhSsmConfig
 from slimasr.config.model import FrontendConfig
 from slimasr.encoders.base import Encoder
 from slimasr.encoders.conformer import Conformer
+from slimasr.encoders.emformer import Emformer
 from slimasr.encoders.mh_ssm import MhSsm
 from slimasr.supernet.subnet import Subnet
 
 ENCODERS: dict[str, tuple[type[EncoderSection], type[Encoder]]] = {
     "conformer": (ConformerConfig, Conformer),
     "mh_ssm": (MhSsmConfig, MhSsm),
+    "emformer": (EmformerConfig, Emformer),
 }
 """``model.encoder.kind`` -> the section of the recipe and the class that it configures."""
 

@@ -19,8 +19,9 @@ from slimasr.elastic.index import size_of
 from slimasr.elastic.norm import ElasticLayerNorm
 from slimasr.encoders.base import Encoder, EncoderOutput, padding_mask, path_of
 from slimasr.encoders.frontend import shrink_frontend, sinusoids
+from slimasr.encoders.sizes import layer_units, shrunk_sizes
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
+from slimasr.supernet.subnet import Subnet, Units, scaled
 
 MODULES = ("ffn1", "heads", "conv", "ffn2")
 """Modules of a layer in running order, named like the fields of `LayerSizes`. In these `Subnet.units` chooses hidden
@@ -189,7 +190,7 @@ class Conformer(Encoder):
         padding, positions = self._shared_by_layers(hidden)
 
         def run(index: int, hidden: EncoderOutput) -> EncoderOutput:
-            units = layer_units(subnet, index)
+            units = layer_units(subnet, index, MODULES)
             return replace(hidden, out=self.layers[index](hidden.out, padding, positions, subnet.width, units))
 
         return run
@@ -201,7 +202,7 @@ class Conformer(Encoder):
 
         def run(index: int, half: int, hidden: EncoderOutput) -> EncoderOutput:
             layer = cast(ConformerLayer, self.layers[index])
-            units = layer_units(subnet, index)
+            units = layer_units(subnet, index, MODULES)
             if half == 0:
                 return replace(hidden, out=layer.first_half(hidden.out, padding, positions, subnet.width, units))
             return replace(hidden, out=layer.second_half(hidden.out, subnet.width, units))
@@ -224,13 +225,12 @@ class Conformer(Encoder):
 
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
         layer = cast(ConformerLayer, self.layers[index])
-        return layer.count(self.width_of(subnet), subnet.width, layer_units(subnet, index), frames)
+        return layer.count(self.width_of(subnet), subnet.width, layer_units(subnet, index, MODULES), frames)
 
     @classmethod
     def shrink(cls, config: EncoderConfig, subnet: Subnet) -> ConformerConfig:
         assert isinstance(config, ConformerConfig)
         width = subnet.width
-        all_sizes = layer_sizes(config)
         path = path_of(config, subnet)
         by_count = config.slimming == "head_count"
         changes: dict[str, object] = {
@@ -246,7 +246,11 @@ class Conformer(Encoder):
         }
         # Sizes are listed layer by layer only if the common sizes above do not describe all layers.
         if config.layers is not None or subnet.units:
-            changes["layers"] = [_shrink_layer(all_sizes[i], width, by_count, layer_units(subnet, i)) for i in path]
+            units = [layer_units(subnet, i, MODULES) for i in path]
+            changes["layers"] = [
+                LayerSizes(**shrunk_sizes(config.layer_units[i], width, chosen, by_count=by_count))
+                for i, chosen in zip(path, units, strict=True)
+            ]
         return config.model_copy(update=changes)
 
     def extract(self, subnet: Subnet) -> Conformer:
@@ -256,7 +260,9 @@ class Conformer(Encoder):
         encoder = Conformer(config, frontend, self.num_mel_bins, (1.0,))
         encoder.frontend = self.frontend.extract(subnet.width, channels)
         encoder.layers = nn.ModuleList(
-            cast(ConformerLayer, self.layers[i]).extract(config, channels, subnet.width, layer_units(subnet, i))
+            cast(ConformerLayer, self.layers[i]).extract(
+                config, channels, subnet.width, layer_units(subnet, i, MODULES)
+            )
             for i in self.path_of(subnet)
         )
         return encoder
@@ -265,23 +271,3 @@ class Conformer(Encoder):
 def layer_sizes(config: ConformerConfig) -> list[LayerSizes]:
     """Return the sizes of all layers at width 1."""
     return [LayerSizes(**units) for units in config.layer_units]
-
-
-def layer_units(subnet: Subnet, layer: int) -> dict[str, Units | None]:
-    """Return module -> units that run in one layer; None = all that the width allows."""
-    return {name: subnet.units_of(layer, name) for name in MODULES}
-
-
-def _shrink_layer(sizes: LayerSizes, width: float, by_count: bool, units: dict[str, Units | None]) -> LayerSizes:
-    """Return the sizes of one stand-alone layer; ``by_count`` = the width reduces the number of heads."""
-    chosen = {}
-    for name in MODULES:
-        size = getattr(sizes, name)
-        # Heads keep their number if the width changes their size instead.
-        scales = size > 0 and (name != "heads" or by_count)
-        limit = scaled(size, width) if scales else size
-        chosen_units = units[name]
-        number = limit if chosen_units is None else unit_count(chosen_units)
-        # A module that the layer lacks stays absent, whatever is chosen for it.
-        chosen[name] = min(number, limit)
-    return LayerSizes(**chosen)

@@ -1,10 +1,10 @@
-"""The elastic Emformer layer, what flows between layers, and the state of streams (Shi et al. 2021)."""
+"""The elastic Emformer layer, and what flows between layers (Shi et al. 2021)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -43,47 +43,6 @@ class EmformerHidden:
     copies: Tensor
     memory: Tensor
     segment: int
-
-    def detach(self) -> EmformerHidden:
-        """Return the same values, detached from the graph."""
-        return replace(self, centre=self.centre.detach(), copies=self.copies.detach(), memory=self.memory.detach())
-
-    def select(self, rows: Sequence[int], frames: int) -> EmformerHidden:
-        """Return the utterances with these indices, trimmed to a number of frames."""
-        index = list(rows)
-        # Without memory there are no summaries to trim.
-        segments = (frames + self.segment - 1) // self.segment
-        return replace(
-            self,
-            centre=self.centre[index, : segments * self.segment],
-            copies=self.copies[index, :segments],
-            memory=self.memory[index, :segments],
-        )
-
-
-@dataclass(frozen=True)
-class EmformerState:
-    """The state of ``n`` streams between two chunks, which may have different ages.
-
-    Attributes:
-        seen: (n,) int64, frames that the layers have seen.
-        caches: one (n, 2, H, m + l, d_h) tensor per layer that runs: keys and values of the last m summaries and the
-            last l frames.
-    """
-
-    seen: Tensor
-    caches: tuple[Tensor, ...]
-
-    def select(self, rows: Sequence[int]) -> EmformerState:
-        """Return the streams with these indices."""
-        index = list(rows)
-        return EmformerState(self.seen[index], tuple(cache[index] for cache in self.caches))
-
-    @classmethod
-    def stack(cls, states: Sequence[EmformerState]) -> EmformerState:
-        """Put streams together to one batch."""
-        by_layer = zip(*(state.caches for state in states), strict=True)
-        return cls(torch.cat([state.seen for state in states]), tuple(torch.cat(caches) for caches in by_layer))
 
 
 @dataclass(frozen=True)
@@ -185,20 +144,43 @@ class EmformerLayer(nn.Module):
         width: float,
         units: dict[str, Units | None],
     ) -> tuple[EmformerHidden, Tensor | None]:
-        x = _join(hidden)
-        memory = hidden.memory
-        running = self.running(units)
+        x, memory, cache = self._attend(_join(hidden), hidden.memory, layout, cache, width, units)
+        return _split(self._transform(x, width, units), memory, layout.window), cache
+
+    def first_half(
+        self, hidden: EmformerHidden, layout: Layout, width: float, units: dict[str, Units | None]
+    ) -> EmformerHidden:
+        """Run the attention of whole utterances."""
+        x, memory, _ = self._attend(_join(hidden), hidden.memory, layout, None, width, units)
+        return _split(x, memory, layout.window)
+
+    def second_half(
+        self, hidden: EmformerHidden, layout: Layout, width: float, units: dict[str, Units | None]
+    ) -> EmformerHidden:
+        """Run the feed-forward module and the norm after it."""
+        return _split(self._transform(_join(hidden), width, units), hidden.memory, layout.window)
+
+    def _attend(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        layout: Layout,
+        cache: Tensor | None,
+        width: float,
+        units: dict[str, Units | None],
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return (N, G, r + c, C) frames after the attention, the summaries that it makes, and the next cache."""
         # Without attention, the summaries pass on unchanged.
-        if "heads" in running:
-            attended: Attended = self.parts["heads"](
-                self.norms["heads"](x), memory, layout, cache, width, units["heads"]
-            )
-            x = x + attended.frames
-            memory = attended.memory
-            cache = attended.cache
-        if "ffn" in running:
+        if "heads" not in self.running(units):
+            return x, memory, cache
+        attended: Attended = self.parts["heads"](self.norms["heads"](x), memory, layout, cache, width, units["heads"])
+        return x + attended.frames, attended.memory, attended.cache
+
+    def _transform(self, x: Tensor, width: float, units: dict[str, Units | None]) -> Tensor:
+        """Run what treats every frame separately: (N, G, r + c, C) -> (N, G, r + c, C)."""
+        if "ffn" in self.running(units):
             x = x + self.parts["ffn"](self.norms["ffn"](x), width, units["ffn"])
-        return _split(self.norms["out"](x), memory, layout.window), cache
+        return cast(Tensor, self.norms["out"](x))
 
     def init_cache(self, n: int, width: float, units: dict[str, Units | None], device: torch.device) -> Tensor:
         """Return the cache of ``n`` streams before their first frame; without attention it holds no head."""

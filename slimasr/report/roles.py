@@ -25,6 +25,7 @@ _WORDS = {
     "plain": "plain attention",
     "mh_ssm": "MH-SSM",
     "conformer": "Conformer",
+    "emformer": "Emformer",
     "multi_exit": "multi-exit",
 }
 _TOLD_APART_BY = {"model", "space", "method", "loss"}

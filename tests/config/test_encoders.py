@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from slimasr.config.encoders import EncoderSection
+from slimasr.config.encoders import EmformerConfig, EncoderSection
 from slimasr.config.load import load_config, parse_config, save_config
 from slimasr.errors import UserError
 
-KINDS = ["conformer", "mh_ssm"]
+KINDS = ["conformer", "mh_ssm", "emformer"]
 
 
 def recipe(**keys: Any) -> dict[str, Any]:
@@ -90,3 +90,27 @@ def test_sizes_of_single_layers_are_those_of_all_branches(tmp_path: Path) -> Non
     assert encoder(kind="mh_ssm", num_layers=2, tree=tree, ffn_dims=[8, 4, 0]).layer_units[2] == {"ffn": 0}
     message = error_of(tmp_path, kind="mh_ssm", num_layers=2, tree=tree, ffn_dims=[8, 4])
     assert "model.encoder.ffn_dims: needs one entry per encoder layer, 3" in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"num_heads": 5}, "model.encoder.d_model: must be a multiple of num_heads, unless head_dim is given"),
+        ({"segment": 0}, "model.encoder.segment: must be at least 1, got 0"),
+        ({"left_context": -1}, "model.encoder.left_context: must be at least 0, got -1"),
+        ({"right_context": -1}, "model.encoder.right_context: must be at least 0, got -1"),
+        ({"memory": -2}, "model.encoder.memory: must be at least 0, got -2"),
+        ({"memory_squash": "relu"}, "model.encoder.memory_squash: input should be 'tanh' or 'clamp', got 'relu'"),
+        ({"head_counts": [4]}, "model.encoder.head_counts: needs one entry per encoder layer, 2"),
+        ({"ffn_dims": [4, 4, 4]}, "model.encoder.ffn_dims: needs one entry per encoder layer, 2"),
+    ],
+)
+def test_emformers_that_cannot_be_are_named_by_key(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
+    assert message in error_of(tmp_path, kind="emformer", num_layers=2, **keys)
+
+
+def test_the_size_of_a_head() -> None:
+    for keys, channels in [({}, 64), ({"num_heads": 4}, 128), ({"num_heads": 5, "head_dim": 7}, 7)]:
+        section = encoder(kind="emformer", **keys)
+        assert isinstance(section, EmformerConfig)
+        assert section.head_channels == channels

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slimasr.elastic.emformer_layout import Layout, Window, chunk_layout, whole_layout
+from slimasr.encoders.base import EncoderState
 from slimasr.encoders.emformer_layer import (
     MODULES,
     EmformerHidden,
     EmformerLayer,
     EmformerOptions,
-    EmformerState,
     into_segments,
 )
 from slimasr.supernet.subnet import Units
@@ -45,20 +45,21 @@ class Stack:
         layout = whole_layout(self.window, x.shape[1], torch.tensor(lens))
         return self.run(into_segments(x, layout), layout).centre[:, : x.shape[1]]
 
-    def state(self, n: int) -> EmformerState:
+    def state(self, n: int) -> EncoderState:
         caches = [layer.init_cache(n, self.width, dict(self.units), torch.device("cpu")) for layer in self.layers]
-        return EmformerState(torch.zeros(n, dtype=torch.int64), tuple(caches))
+        # There is no front end, so no input frame waits.
+        return EncoderState(torch.zeros(n, 0, 1), torch.zeros(n, dtype=torch.int64), tuple((one,) for one in caches))
 
     def chunk(
-        self, x: Tensor, state: EmformerState, lens: Sequence[int], available: Sequence[int]
-    ) -> tuple[Tensor, EmformerState]:
+        self, x: Tensor, state: EncoderState, lens: Sequence[int], available: Sequence[int]
+    ) -> tuple[Tensor, EncoderState]:
         """Run (n, T', C) frames, of which ``lens`` are new and the others of ``available`` are look-ahead."""
         layout = chunk_layout(self.window, max(lens), torch.tensor(lens), torch.tensor(available), state.seen)
         hidden, caches = into_segments(x, layout), []
-        for layer, before in zip(self.layers, state.caches, strict=True):
+        for layer, (before,) in zip(self.layers, state.layers, strict=True):
             hidden, after = layer.stream(hidden, layout, before, self.width, dict(self.units))
-            caches.append(after)
-        return hidden.centre[:, : max(lens)], EmformerState(state.seen + torch.tensor(lens), tuple(caches))
+            caches.append((after,))
+        return hidden.centre[:, : max(lens)], EncoderState(state.frames, state.seen + torch.tensor(lens), tuple(caches))
 
     def stream(self, x: Tensor, segments: Sequence[int]) -> Tensor:
         """(n, T, C) in chunks of so many segments, each with its look-ahead as far as there is one."""

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from slimasr.elastic.emformer_attention import EmformerAttention
 from slimasr.elastic.emformer_layout import Window, whole_layout
-from slimasr.encoders.emformer_layer import EmformerLayer, EmformerOptions, EmformerState, into_segments
+from slimasr.encoders.base import EncoderState
+from slimasr.encoders.emformer_layer import EmformerLayer, EmformerOptions, into_segments
 from slimasr.supernet.subnet import Units
 from tests.encoders.emformer_kit import ALL, Slice, Stack, dense, stack
 
@@ -150,7 +151,7 @@ def test_streams_of_different_age_run_in_one_batch(window: Window) -> None:
         # What a stream has no audio for must not matter.
         x = torch.nn.utils.rnn.pad_sequence(chunks, batch_first=True, padding_value=1e3)
         with torch.no_grad():
-            stacked = EmformerState.stack([states[i] for i in active])
+            stacked = EncoderState.stack([states[i] for i in active])
             out, after = model.chunk(x, stacked, lens, [len(chunk) for chunk in chunks])
         for row, i in enumerate(active):
             outputs[i].append(out[row, : lens[row]])
@@ -312,22 +313,6 @@ def test_summaries_are_bounded() -> None:
         model.layers[0].parts["heads"].out_proj.weight.data *= 1e3
         layout = whole_layout(model.window, 6, torch.tensor([6]))
         assert model.run(into_segments(noise(1, 6, 16), layout), layout).memory.abs().max() == bound
-
-
-def test_hidden_states_can_be_selected_and_detached() -> None:
-    model, lens = stack(Window(3, 4, 2, 1)), [11, 5, 2]
-    x = noise(3, 11, 16)
-    layout = whole_layout(model.window, 11, torch.tensor(lens))
-    hidden = model.run(into_segments(x, layout), layout)
-    assert hidden.centre.requires_grad and not hidden.detach().centre.requires_grad
-    assert not hidden.detach().copies.requires_grad and not hidden.detach().memory.requires_grad
-    selected = hidden.select([2, 1], 5)
-    assert selected.copies.shape == (2, 2, 2, 16) and selected.memory.shape == (2, 2, 16)
-    again = whole_layout(model.window, 5, torch.tensor([2, 5]))
-    want = model.run(hidden, layout).centre
-    got = model.run(selected, again).centre
-    torch.testing.assert_close(got[0, :2], want[2, :2], **EXACT)
-    torch.testing.assert_close(got[1, :5], want[1, :5], **EXACT)
 
 
 def test_half_precision_has_no_nan_where_segments_have_no_key() -> None:
