@@ -10,7 +10,8 @@ Layer = Mapping[str, int]
 """Feed-forward module -> channels; a Conformer layer has ``ffn1`` and ``ffn2``, an MH-SSM layer ``ffn``."""
 
 Architecture = tuple[Layer | None, ...]
-"""One entry per layer of the max subnet, the one at the input first; None = dropped."""
+"""One entry per layer of the max subnet, the one at the input first; None = dropped. A branch of a tree has its layers
+in running order, and behind them what it lacks of the deepest one."""
 
 
 def feed_forward(units: Layer) -> dict[str, int]:
@@ -18,20 +19,24 @@ def feed_forward(units: Layer) -> dict[str, int]:
     return {module: size for module, size in units.items() if module.startswith("ffn")}
 
 
-def architecture_of(subnet: Subnet, layers: Sequence[Layer]) -> Architecture:
+def architecture_of(subnet: Subnet, layers: Sequence[Layer], max_depth: int | None = None) -> Architecture:
     """The layers of a subnet.
 
     Args:
-        subnet: which part of the max subnet runs.
-        layers: those of the max subnet.
+        subnet: which layers run.
+        layers: all layers, in the order of their ids.
+        max_depth: number of layers of the max subnet, which are the first ones; None = all.
     """
-    # A subnet without a path runs all layers. Dropped layers keep their place, so that layer k is always entry k.
-    running = range(len(layers)) if subnet.path is None else subnet.path
-    architecture = []
+    number = len(layers) if max_depth is None else max_depth
+    # A subnet without a path is the max subnet.
+    path = tuple(range(number)) if subnet.path is None else subnet.path
+    # Dropped layers of the max subnet keep their place, so that layer k is always entry k.
+    places = path if all(layer < number for layer in path) else range(len(path))
+    running = dict(zip(places, path, strict=True))
     # Reports of older versions know no layers, so that the result is empty whatever the path is.
-    for number, layer in enumerate(layers):
-        architecture.append(_layer(subnet, number, layer) if number in running else None)
-    return tuple(architecture)
+    return tuple(
+        _layer(subnet, running[place], layers[running[place]]) if place in running else None for place in range(number)
+    )
 
 
 def _layer(subnet: Subnet, number: int, full: Layer) -> Layer:

@@ -182,6 +182,8 @@ def _run(path: Path, root: Path, utterances: Sets) -> ReportedRun:
         curve=read_curve(path),
         config=config.model_dump(mode="json"),
     )
+    if encoder.tree is not None:
+        run = run.model_copy(update={"depth": encoder.num_layers})
     run = reported(run, results)
     subnets = {}
     for subnet_id, entry in results.subnets.items():
@@ -230,7 +232,7 @@ def _check_scored(folder: Path, wer: WerEntry, errors: int) -> None:
 
 
 def full_layers(encoder: EncoderConfig) -> list[dict[str, int]]:
-    """Feed-forward module -> channels, for every layer of the max subnet."""
+    """Feed-forward module -> channels, for every layer in the order of ids."""
     return [feed_forward(units) for units in encoder.layer_units]
 
 

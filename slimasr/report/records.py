@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slimasr.energy import EnergyReading
-from slimasr.report.architecture import Architecture, Layer, architecture_of
-from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Report, ReportedRun
+from slimasr.report.architecture import Architecture, architecture_of
+from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Placed, Report, ReportedRun
 from slimasr.results.schema import SubnetEntry, WerEntry
 from slimasr.results.search import Summary
 
@@ -265,8 +265,8 @@ def _run(name: str, entry: ReportedRun) -> Run:
         # Null outside a checkout of the code.
         revision=entry.revision or "",
         command=entry.command,
-        subnets=_subnets(entry.subnets, entry.layers),
-        slices=_subnets(entry.slices, entry.layers),
+        subnets=_subnets(entry.subnets, entry),
+        slices=_subnets(entry.slices, entry),
         curve=entry.curve,
         model=entry.model,
         family=entry.family,
@@ -282,14 +282,16 @@ def _run(name: str, entry: ReportedRun) -> Run:
     )
 
 
-def _subnets(entries: Mapping[str, SubnetEntry], layers: Sequence[Layer]) -> tuple[SubnetRecord, ...]:
+def _subnets(entries: Mapping[str, SubnetEntry], run: Placed) -> tuple[SubnetRecord, ...]:
     """The records, widest first, then largest first. The id breaks ties, so that tables have one order."""
-    records = [_subnet(subnet_id, entry, layers) for subnet_id, entry in entries.items()]
+    records = []
+    for subnet_id, entry in entries.items():
+        records.append(_subnet(subnet_id, entry, architecture_of(entry.subnet, run.layers, run.depth)))
     return tuple(sorted(records, key=lambda record: (-record.width, -record.params, record.id)))
 
 
-def _subnet(subnet_id: str, entry: SubnetEntry, layers: Sequence[Layer]) -> SubnetRecord:
-    """Convert an entry; ``layers`` are those of the max subnet."""
+def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture) -> SubnetRecord:
+    """Convert an entry."""
     int8_wer = {}
     int8_file = None
     if entry.int8 is not None:
@@ -304,7 +306,7 @@ def _subnet(subnet_id: str, entry: SubnetEntry, layers: Sequence[Layer]) -> Subn
         searched_wer=None if entry.search is None else entry.search.wer,
         int8_wer=int8_wer,
         int8_file=int8_file,
-        architecture=architecture_of(entry.subnet, layers),
+        architecture=architecture,
     )
 
 

@@ -224,7 +224,7 @@ def _may_hold(supernet: Config, described: Described) -> bool:
     assert described.separate_of is not None
     ours = described.config.model.encoder
     theirs = supernet.model.encoder
-    has_layers = supernet.space.kind == "layers"
+    has_layers = supernet.space.kind != "widths"
     # Ids of subnets with a choice of layers or units have a dash (w1-l4), those of plain widths have none (w0.5).
     is_shaped = "-" in described.separate_of
     return ours.kind == theirs.kind and has_layers == is_shaped and ours.d_model <= theirs.d_model
