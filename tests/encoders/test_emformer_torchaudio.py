@@ -16,7 +16,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from slimasr.config.encoders import EmformerConfig
+from slimasr.config.model import StackFrontendConfig
 from slimasr.elastic.emformer_layout import Window, chunk_layout
+from slimasr.encoders.emformer import Emformer
 from slimasr.encoders.emformer_layer import into_segments
 from tests.encoders.emformer_kit import Stack, stack
 from tests.tiny import randomize
@@ -42,13 +45,18 @@ def emformer() -> type[nn.Module]:
 
 def pair(emformer: Any, window: Window, squash: str = "tanh") -> tuple[Stack, Any]:
     """Two layers of ours and of torchaudio, with equal weights."""
-    torch.manual_seed(0)
     ours = stack(window, squash=squash)
+    return ours, copied_into(ours.layers, emformer, window, squash)
+
+
+def copied_into(layers: nn.ModuleList, emformer: Any, window: Window, squash: str = "tanh") -> Any:
+    """Random layers of torchaudio, whose weights replace those of as many layers of ours."""
+    torch.manual_seed(0)
     theirs = emformer(
         16,
         4,
         32,
-        2,
+        len(layers),
         window.segment,
         activation="gelu",
         left_context_length=window.left,
@@ -58,10 +66,10 @@ def pair(emformer: Any, window: Window, squash: str = "tanh") -> tuple[Stack, An
     )
     randomize(theirs, seed=1)
     theirs = theirs.double().eval()
-    for layer, source in zip(ours.layers, theirs.emformer_layers, strict=True):
+    for layer, source in zip(layers, theirs.emformer_layers, strict=True):
         for parameter, parts in joined(layer, source):
             parameter.data.copy_(torch.cat(parts))
-    return ours, theirs
+    return theirs
 
 
 NAMES = {
@@ -159,3 +167,61 @@ def test_streams_equal_torchaudio(emformer: Any, window: Window) -> None:
             want, _, states = theirs.infer(chunk, torch.tensor([c + r, c + r]), states)
             got, state = ours.chunk(chunk, state, [c, c], [c + r, c + r])
             torch.testing.assert_close(got, want, **CLOSE)
+
+
+def encoders(emformer: Any, window: Window) -> tuple[Emformer, Any]:
+    """An encoder with a front end, and torchaudio's layers with the weights of its own."""
+    config = EmformerConfig(
+        d_model=16,
+        num_layers=3,
+        num_heads=4,
+        ffn_dim=32,
+        segment=window.segment,
+        left_context=window.left,
+        right_context=window.right,
+        memory=window.memory,
+        dropout=0.0,
+    )
+    ours = Emformer(config, StackFrontendConfig(), 20, (1.0,)).double().eval()
+    return ours, copied_into(ours.layers, emformer, window)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_an_encoder_equals_torchaudio_wherever_look_ahead_exists(emformer: Any, window: Window) -> None:
+    """Features to output and gradients: an utterance has one segment more, which is the look-ahead of the others."""
+    ours, theirs = encoders(emformer, window)
+    frames = 4 * window.segment
+    x, weights = noise(2, 4 * (frames + window.segment), 20), noise(2, frames, 16)
+    got = ours(x, torch.tensor([x.shape[1]] * 2)).out[:, :frames]
+    embedded = ours.frontend(x, 1.0, 16)[:, : frames + window.right]
+    want, _ = theirs(embedded, torch.tensor([frames] * 2))
+    torch.testing.assert_close(got, want, **CLOSE)
+    frontend = list(ours.frontend.parameters())
+    found = torch.autograd.grad((got * weights).sum(), [*ours.layers.parameters(), *frontend], retain_graph=True)
+    (want * weights).sum().backward(inputs=[*theirs.parameters(), *frontend])
+    by_parameter = dict(zip(ours.layers.parameters(), found, strict=False))
+    for layer, source in zip(ours.layers, theirs.emformer_layers, strict=True):
+        for parameter, parts in joined(layer, source):
+            torch.testing.assert_close(by_parameter[parameter], torch.cat([part.grad for part in parts]), **CLOSE)
+    for parameter, gradient in zip(frontend, found[len(by_parameter) :], strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, **CLOSE)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_an_encoder_streams_like_torchaudio(emformer: Any, window: Window) -> None:
+    """`infer` gets every segment with its look-ahead; we get the features as they come."""
+    ours, theirs = encoders(emformer, window)
+    c, r = window.segment, window.right
+    x = noise(2, 4 * (5 * c + r), 20)
+    state, states, found = ours.init_state(2, x.device), None, []
+    with torch.no_grad():
+        embedded = ours.frontend(x, 1.0, 16)
+        for piece in x.split(7, dim=1):
+            out, state = ours.stream(piece, state)
+            found.append(out)
+        got = torch.cat(found, dim=1)
+        assert got.shape[1] == 5 * c
+        for begin in range(0, 5 * c, c):
+            chunk = embedded[:, begin : begin + c + r]
+            want, _, states = theirs.infer(chunk, torch.tensor([c + r, c + r]), states)
+            torch.testing.assert_close(got[:, begin : begin + c], want, **CLOSE)
