@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,9 @@ from torch import Tensor
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.beam import modified_beam_search
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.beam import BeamSearch
+from slimasr.decoding.greedy import GreedySearch
+from slimasr.decoding.label_search import LabelSearch, search_whole
 from slimasr.decoding.searchable import Searchable
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
@@ -96,7 +98,6 @@ def encoder_of(model: Transducer, subnet: Subnet | None) -> Encode:
     return lambda part: model.encode(part.x, part.x_lens, subnet)
 
 
-@torch.no_grad()
 def search_labels(model: Searchable, am: Tensor, lens: Tensor, config: DecodingConfig) -> list[list[int]]:
     """Run the search that the configuration names, and return the token ids of every utterance.
 
@@ -109,11 +110,20 @@ def search_labels(model: Searchable, am: Tensor, lens: Tensor, config: DecodingC
     Raises:
         UserError: modified beam search is to emit more than one symbol per frame.
     """
+    return [list(hypothesis.tokens) for hypothesis in search_whole(search_of(model, config), am, lens)]
+
+
+def search_of(model: Searchable, config: DecodingConfig) -> LabelSearch[Any]:
+    """Return the search that the configuration names.
+
+    Raises:
+        UserError: modified beam search is to emit more than one symbol per frame.
+    """
     if config.kind == "greedy":
-        return greedy_search(model, am, lens, config.max_symbols_per_frame)
+        return GreedySearch(model, config.max_symbols_per_frame)
     if config.max_symbols_per_frame != 1:
         raise UserError("decoding.max_symbols_per_frame: modified_beam emits at most one symbol per frame; set it to 1")
-    return modified_beam_search(model, am, lens, config.beam)
+    return BeamSearch(model, config.beam)
 
 
 def _joined(texts: Sequence[Sequence[str]]) -> list[str]:

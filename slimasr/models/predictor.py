@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,12 @@ class PredictorState:
     def select(self, index: Tensor) -> PredictorState:
         """Return the states of the hypotheses with these (m,) indices, which may repeat."""
         return PredictorState(tuple(tensor.index_select(0, index) for tensor in self.tensors))
+
+    @staticmethod
+    def stack(states: Sequence[PredictorState]) -> PredictorState:
+        """Return the hypotheses of all states as one state, in this order."""
+        same = zip(*(state.tensors for state in states), strict=True)
+        return PredictorState(tuple(torch.cat(tensors) for tensors in same))
 
     @staticmethod
     def where(mask: Tensor, new: PredictorState, old: PredictorState) -> PredictorState:

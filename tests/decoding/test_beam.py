@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from slimasr.decoding.beam import modified_beam_search
-from slimasr.decoding.greedy import UNK_ID, greedy_search
+from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.label_search import UNK_ID
 from slimasr.models.transducer import Transducer
 
 Scores = dict[tuple[int, ...], float]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from slimasr.decoding.greedy import UNK_ID, greedy_search
+from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.label_search import UNK_ID
 from slimasr.decoding.tabulated import Tabulated, tabulated
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
