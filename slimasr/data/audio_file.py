@@ -93,7 +93,7 @@ class AudioFile:
         self._num_read += block.shape[1]
         if block.shape[1] < num_samples:
             self._check_end()
-        _check_range(block, self.path)
+        check_range(block, self.path)
         return block
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -247,8 +247,8 @@ def _open_sound(content: BinaryIO, splice: Splice | None) -> soundfile.SoundFile
     return _SequentialSoundFile(descriptor, closefd=False)
 
 
-def _check_range(block: np.ndarray, path: Path) -> None:
-    """Raise `AudioError` for samples that are not finite or far out of range."""
+def check_range(block: np.ndarray, path: Path | str) -> None:
+    """Raise `AudioError`, which names ``path``, for samples that are not finite or far out of range."""
     if block.size == 0:
         return
     # np.maximum keeps NaN, which Python's max might drop.

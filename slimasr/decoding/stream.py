@@ -1,0 +1,314 @@
+"""Recognises speech while it arrives: several streams at once, each with the result that the whole audio would have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slimasr.config.search import DecodingConfig
+from slimasr.data.feature_stream import FeatureStream
+from slimasr.data.frames import FRAME_SHIFT, no_frames, pad_with_silence
+from slimasr.data.shards import make_extractor
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.decoding.growing_text import GrowingText
+from slimasr.decoding.label_search import Hypothesis
+from slimasr.decoding.recognize import search_of
+from slimasr.decoding.samples import checked_samples
+from slimasr.decoding.tabulated import tabulated
+from slimasr.encoders.base import EncoderState
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.subnet import Subnet
+
+FRAMES_AT_ONCE = 1000
+"""Most feature frames that are encoded at once, which bounds memory if much audio arrives in one piece."""
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What is known of a stream.
+
+    Attributes:
+        seconds: length of the audio that has arrived.
+        text: what has been recognised of it; later audio may still change its end.
+        tokens: ids of the tokens of the text.
+        times: for each token, the start of the encoder frame that emitted it, in seconds from the start of the stream.
+        final: whether the stream has ended.
+    """
+
+    seconds: float = 0.0
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    times: tuple[float, ...] = ()
+    final: bool = False
+
+
+class Stream:
+    """One stream of speech; `StreamRecognizer.open` starts it."""
+
+    def __init__(self, recognizer: StreamRecognizer) -> None:
+        """Start before the first sample."""
+        self.recognizer = recognizer
+        self.result = StreamResult()
+        self._features = FeatureStream(recognizer.extractor, recognizer.sampling_rate)
+        # Features (F, M) that the encoder has not received yet, and their number since the start.
+        self._waiting = no_frames(recognizer.model.config.num_mel_bins)
+        self._num_frames = 0
+        self._encoder = recognizer.start_encoder()
+        self._search: Any = recognizer.start_search()
+        self._settled = Hypothesis()
+        self._rest = Hypothesis()
+        self._text = GrowingText(recognizer.tokenizer)
+
+    def accept(self, samples: Any, sampling_rate: int | None = None) -> StreamResult:
+        """Take the next samples, and return what is known; see `StreamRecognizer.accept`.
+
+        Raises:
+            UserError: the stream has ended, the rate has changed, or the samples are unusable.
+        """
+        return self.recognizer.accept([self], [samples], sampling_rate)[0]
+
+    def finish(self) -> StreamResult:
+        """End the stream, and return its final result; a stream that has ended already returns it again."""
+        return self.recognizer.finish([self])[0]
+
+    @property
+    def started(self) -> bool:
+        """Whether the encoder has received a chunk."""
+        return self._num_frames > len(self._waiting)
+
+    @property
+    def waiting(self) -> np.ndarray:
+        """The (F, M) features that the encoder has not received."""
+        return self._waiting
+
+    @property
+    def encoder_state(self) -> EncoderState:
+        """The state of the encoder, of one stream."""
+        return self._encoder
+
+    @property
+    def search_state(self) -> Any:
+        """The state of the search, of one stream."""
+        return self._search
+
+    def check_rate(self, sampling_rate: int) -> None:
+        """Raise `UserError` if samples of this rate cannot follow those before."""
+        self._features.check_rate(sampling_rate)
+
+    def take(self, features: np.ndarray, seconds: float) -> None:
+        """Queue the next (F, M) features of so many seconds of audio."""
+        self._waiting = np.concatenate([self._waiting, features])
+        self._num_frames += len(features)
+        self.result = replace(self.result, seconds=self.result.seconds + seconds)
+
+    def take_samples(self, samples: np.ndarray, sampling_rate: int) -> None:
+        """Queue the features of the next (T,) samples."""
+        self.take(self._features.accept(samples, sampling_rate), len(samples) / sampling_rate)
+
+    def take_end(self) -> None:
+        """Queue the last features; audio too short for the front end is padded with silence, as in a file."""
+        self.take(self._features.finish(), 0.0)
+        if self._num_frames:
+            missing = self.recognizer.model.config.frontend.min_frames - self._num_frames
+            self._waiting = pad_with_silence(self._waiting, len(self._waiting) + missing)
+
+    def hand_over(self, frames: int) -> np.ndarray:
+        """Return the next (frames, M) features, which wait no longer."""
+        chunk, self._waiting = self._waiting[:frames], self._waiting[frames:]
+        return chunk
+
+    def move(self, encoder: EncoderState, search: Any, settled: Hypothesis, rest: Hypothesis) -> None:
+        """Set the states after a chunk and what it has brought: labels that are settled, and those behind them."""
+        self._encoder = encoder
+        self._search = search
+        # Most chunks change nothing.
+        if not settled and rest == self._rest:
+            return
+        self._text.settle(settled.tokens)
+        self._settled += settled
+        self._rest = rest
+        known = self._settled + rest
+        seconds = self.recognizer.frame_seconds
+        times = tuple(round(frame * seconds, 3) for frame in known.frames)
+        text = self._text.with_end(rest.tokens)
+        self.result = replace(self.result, text=text, tokens=known.tokens, times=times)
+
+    def end(self) -> None:
+        """Note that the stream has ended."""
+        self.result = replace(self.result, final=True)
+
+
+class StreamRecognizer:
+    """Recognises streams with one subnet; streams that advance together are computed in one batch."""
+
+    def __init__(
+        self, model: Transducer, subnet: Subnet | None, tokenizer: Tokenizer, config: DecodingConfig, sampling_rate: int
+    ) -> None:
+        """Prepare the search.
+
+        Args:
+            model: in evaluation mode.
+            subnet: the subnet that recognises, None = the max subnet.
+            tokenizer: turns labels into text.
+            config: the search for the best labels.
+            sampling_rate: of the model's features, in Hz.
+
+        Raises:
+            UserError: the encoder needs whole utterances, or the search is none for this configuration.
+        """
+        self.model = model
+        self.subnet = subnet
+        self.tokenizer = tokenizer
+        self.sampling_rate = sampling_rate
+        self.extractor = make_extractor(model.config.num_mel_bins, sampling_rate)
+        self._chunk = model.encoder.chunk_frames
+        self._look_ahead = model.encoder.look_ahead_frames
+        self._label_search = search_of(tabulated(model), config)
+
+    @classmethod
+    def of(
+        cls, experiment: Experiment, subnet: Subnet | None, config: DecodingConfig | None = None
+    ) -> StreamRecognizer:
+        """Recognise with the model of an experiment; ``config`` is another search than that of its configuration."""
+        settings = experiment.config
+        rate = settings.data.sampling_rate
+        return cls(experiment.model, subnet, experiment.tokenizer, config or settings.decoding, rate)
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds between two encoder frames."""
+        return self.model.subsampling_factor * FRAME_SHIFT
+
+    def open(self) -> Stream:
+        """Open a stream, which knows nothing of others."""
+        return Stream(self)
+
+    def accept(
+        self, streams: Sequence[Stream], samples: Sequence[Any], sampling_rate: int | Sequence[int] | None = None
+    ) -> list[StreamResult]:
+        """Take the next samples of several streams.
+
+        Args:
+            streams: open streams of this recogniser, each at most once.
+            samples: for each stream, (T,) mono samples with any T: floating-point numbers in [-1, 1], or int16.
+            sampling_rate: in Hz, one for all streams or one for each; None = that of the model's features.
+
+        Returns:
+            What is known of each stream.
+
+        Raises:
+            UserError: a stream has ended, its rate has changed, or samples are unusable. No stream has then taken any.
+        """
+        checked = _checked(streams, samples, self._rates(streams, sampling_rate))
+        for stream, (sound, rate) in zip(streams, checked, strict=True):
+            stream.take_samples(sound, rate)
+        self._advance(streams)
+        return [stream.result for stream in streams]
+
+    def accept_features(self, streams: Sequence[Stream], features: Sequence[np.ndarray]) -> list[StreamResult]:
+        """Take the next (F, M) log-mel features of several streams instead of their samples."""
+        for stream, frames in zip(streams, features, strict=True):
+            _check_open(stream)
+            stream.take(frames, len(frames) * FRAME_SHIFT)
+        self._advance(streams)
+        return [stream.result for stream in streams]
+
+    def finish(self, streams: Sequence[Stream]) -> list[StreamResult]:
+        """End several streams, and return their final results; those that have ended already return them again."""
+        ending = [stream for stream in streams if not stream.result.final]
+        for stream in ending:
+            stream.take_end()
+        self._advance(ending)
+        # A stream without a feature frame has nothing to encode.
+        self._encode_groups([stream for stream in ending if stream.started or len(stream.waiting)], final=True)
+        for stream in ending:
+            stream.end()
+        return [stream.result for stream in streams]
+
+    def start_encoder(self) -> EncoderState:
+        """Create the encoder's state of one stream."""
+        return self.model.encoder.init_state(1, self.model.feature_mean.device, self.subnet)
+
+    def start_search(self) -> Any:
+        """Create the search's state of one stream."""
+        return self._label_search.start(1, self.model.feature_mean.device)
+
+    def _rates(self, streams: Sequence[Stream], sampling_rate: int | Sequence[int] | None) -> list[int]:
+        """Return the sampling rate of every stream."""
+        if isinstance(sampling_rate, Sequence):
+            return list(sampling_rate)
+        return [self.sampling_rate if sampling_rate is None else sampling_rate] * len(streams)
+
+    def _advance(self, streams: Sequence[Stream]) -> None:
+        """Encode and search all chunks that are complete."""
+        while ready := [stream for stream in streams if self._chunks(stream)]:
+            # As many chunks at once as all of them have, so that they stay together.
+            chunks = min(min(map(self._chunks, ready)), max(1, FRAMES_AT_ONCE // self._chunk))
+            self._encode_groups(ready, chunks=chunks)
+
+    def _chunks(self, stream: Stream) -> int:
+        """Return the number of chunks that can be computed: the first one needs its look-ahead too."""
+        return max(0, len(stream.waiting) - self._first_look_ahead(stream)) // self._chunk
+
+    def _first_look_ahead(self, stream: Stream) -> int:
+        """Return the frames of look-ahead that the encoder lacks; later it keeps those of the last chunk."""
+        return 0 if stream.started else self._look_ahead
+
+    def _encode_groups(self, streams: Iterable[Stream], chunks: int = 0, final: bool = False) -> None:
+        """Run some chunks of streams, or with ``final`` all that is left, in batches of equal shape."""
+        groups: dict[tuple[int, int], list[Stream]] = {}
+        for stream in streams:
+            frames = len(stream.waiting) if final else self._first_look_ahead(stream) + chunks * self._chunk
+            kept = stream.encoder_state.frames.shape[1]
+            groups.setdefault((frames, kept), []).append(stream)
+        for (frames, _), group in groups.items():
+            self._encode(group, frames, final)
+
+    @torch.inference_mode()
+    def _encode(self, streams: Sequence[Stream], frames: int, final: bool) -> None:
+        """Run the next frames of streams as one batch."""
+        features = np.stack([stream.hand_over(frames) for stream in streams])
+        # (n, frames, M)
+        x = torch.from_numpy(features).to(self.model.feature_mean.device)
+        state = EncoderState.stack([stream.encoder_state for stream in streams])
+        out, state = self.model.encoder.stream(self.model.normalize(x), state, self.subnet, final)
+        settled, found = self._searched(streams, self.model.project_encoder(out, self.subnet))
+        rests = self._label_search.finish(found)
+        for row, stream in enumerate(streams):
+            alone = (
+                (state, found) if len(streams) == 1 else (state.select([row]), self._label_search.select(found, [row]))
+            )
+            stream.move(*alone, settled[row], rests[row])
+
+    def _searched(self, streams: Sequence[Stream], am: Tensor) -> tuple[list[Hypothesis], Any]:
+        """Search (n, T, J) frames, and return the labels that they settle and the next state of the streams."""
+        state = self._label_search.stack([stream.search_state for stream in streams])
+        # All streams of a batch have equally many frames.
+        lens = torch.full((len(streams),), am.shape[1], dtype=torch.int64)
+        return self._label_search.advance(state, am, lens)
+
+
+def _checked(streams: Sequence[Stream], samples: Sequence[Any], rates: Sequence[int]) -> list[tuple[np.ndarray, int]]:
+    """Return samples and sampling rate of every stream, or raise an error before any stream has taken some."""
+    if len({id(stream) for stream in streams}) < len(streams):
+        raise UserError("a stream is named twice: give it all its samples at once")
+    if not len(streams) == len(samples) == len(rates):
+        raise UserError(f"{len(streams)} streams need samples and rates for each, got {len(samples)} and {len(rates)}")
+    checked = []
+    for stream, sound, rate in zip(streams, samples, rates, strict=True):
+        _check_open(stream)
+        stream.check_rate(rate)
+        checked.append((checked_samples(sound), rate))
+    return checked
+
+
+def _check_open(stream: Stream) -> None:
+    if stream.result.final:
+        raise UserError("the stream has ended: open a new one for further audio")
