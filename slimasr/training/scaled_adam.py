@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 # The largest relative change of a tensor's size in one step.
 SCALE_LIMIT = 0.1
+# Elements of tensors that are updated together: their six arrays of 128 kB stay in the cache of a core.
+BUNDLE = 2**15
 
 
 class ScaledAdam(torch.optim.Optimizer):
@@ -78,66 +80,112 @@ class ScaledAdam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         used = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not used:
+            return loss
+        parameters = [parameter for parameter, _ in used]
+        grads = [cast(Tensor, parameter.grad) for parameter in parameters]
         # Both the clipping and the steps depend on the sizes before this step.
-        sizes = [rms(parameter) for parameter, _ in used]
+        sizes = sizes_of(parameters)
         factor = 1.0
-        if self.clip_scale is not None and used:
-            factor = self._clip_factor(
-                self.clip_scale, [s * p.grad.norm() for s, (p, _) in zip(sizes, used, strict=True)]
-            )
-        for size, (parameter, group) in zip(sizes, used, strict=True):
+        if self.clip_scale is not None:
+            factor = self._clip_factor(self.clip_scale, torch._foreach_mul(sizes, torch._foreach_norm(grads)))
+        for group, alike in self._bundles(used):
+            chosen = [grads[index] for index in alike]
             signed = -factor if group["maximize"] else factor
-            # Not in place: gradients stay as they are for whoever reads them after the step.
-            grad = parameter.grad if signed == 1.0 else parameter.grad * signed
-            self._update(parameter, grad, size, group)
+            if signed != 1.0:
+                # Not in place: gradients stay as they are for whoever reads them after the step.
+                chosen = list(torch._foreach_mul(chosen, signed))
+            self._update([parameters[index] for index in alike], chosen, [sizes[index] for index in alike], group)
         return loss
 
-    def _clip_factor(self, clip_scale: float, relative: list[Tensor]) -> float:
+    def _clip_factor(self, clip_scale: float, relative: Sequence[Tensor]) -> float:
         """Return the factor for the gradients, from their norms r |g| by tensor, and record the norm of these.
 
         The norms are state under a separate key that is no parameter, so that `state_dict` includes them.
         """
-        norm = float(torch.stack(relative).norm())
+        norm = float(torch.stack(list(relative)).norm())
         # The median is over the steps before this one, so that an outlier does not raise its own threshold.
         norms: list[float] = self.state["clipping"].get("norms", [])  # type: ignore[index]
         self.state["clipping"] = {"norms": [*norms, norm][-self.clip_window :]}  # type: ignore[index]
         threshold = clip_scale * statistics.median(norms) if norms else 0.0
         return threshold / norm if 0.0 < threshold < norm else 1.0
 
-    def _update(self, parameter: Tensor, grad: Tensor, size: Tensor, group: dict[str, Any]) -> None:
-        """Update one tensor, whose root mean square is ``size``, and its state; ``grad`` is only read.
+    def _bundles(self, used: Sequence[tuple[Tensor, dict[str, Any]]]) -> list[tuple[dict[str, Any], list[int]]]:
+        """Create missing state, count the step, and return the tensors that `_update` can treat together.
+
+        Returns:
+            Pairs of a group's options and indices of tensors, which have the same formulas and number of steps. A
+            bundle has at most `BUNDLE` elements, so that they stay in the cache, unless a single tensor has more.
+        """
+        kinds: dict[Any, tuple[dict[str, Any], list[int]]] = {}
+        for index, (parameter, group) in enumerate(used):
+            relative = group["relative"] and parameter.numel() > 1
+            state = self.state[parameter]
+            if not state:
+                state.update(initial_state(parameter, relative))
+            state["step"] += 1
+            kinds.setdefault((id(group), relative, state["step"]), (group, []))[1].append(index)
+        bundles = []
+        for group, alike in kinds.values():
+            elements = BUNDLE
+            for index in alike:
+                number = used[index][0].numel()
+                elements += number
+                if elements > BUNDLE:
+                    bundles.append((group, [index]))
+                    elements = number
+                else:
+                    bundles[-1][1].append(index)
+        return bundles
+
+    def _update(
+        self, parameters: list[Tensor], grads: list[Tensor], sizes: list[Tensor], group: dict[str, Any]
+    ) -> None:
+        """Update tensors of one bundle, and their state; ``grads`` are only read.
 
         Most of the time goes into reading and writing, so operations are in place, and numbers are multiplied first.
+
+        Args:
+            parameters: the tensors.
+            grads: their gradients, with the sign and factor of this step.
+            sizes: their root mean squares.
+            group: the options of their group.
         """
-        relative = group["relative"] and parameter.numel() > 1
-        state = self.state[parameter]
-        if not state:
-            state.update(initial_state(parameter, relative))
-        state["step"] += 1
+        states = [self.state[parameter] for parameter in parameters]
         beta1, beta2 = group["betas"]
+        step = states[0]["step"]
         # The second moment starts at 0: this factor corrects its bias, as in Adam.
-        lr = group["lr"] * math.sqrt(1.0 - beta2 ** state["step"])
-        moment = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
-        change = moment.sqrt().add_(group["eps"])
-        torch.div(grad, change, out=change)
-        if relative:
-            change *= size.clamp(min=group["rms_min"]) * -lr
+        lr = group["lr"] * math.sqrt(1.0 - beta2**step)
+        moments = [state["exp_avg_sq"] for state in states]
+        torch._foreach_mul_(moments, beta2)
+        torch._foreach_addcmul_(moments, grads, grads, value=1.0 - beta2)
+        divisors = torch._foreach_sqrt(moments)
+        torch._foreach_add_(divisors, group["eps"])
+        changes = torch._foreach_div(grads, divisors)
+        if "scale_grad" in states[0]:
+            of_size = torch.stack(sizes)
+            torch._foreach_mul_(changes, (of_size.clamp(min=group["rms_min"]) * -lr).unbind())
             # Called in every step, because it sums up the size's gradient.
-            scale = scale_change(parameter, grad, size, state, lr, group)
-            if scale is not None:
-                change.addcmul_(scale, parameter)
+            scales = scale_changes(parameters, grads, of_size, states, lr, group)
+            if scales is not None:
+                torch._foreach_addcmul_(changes, scales.unbind(), parameters)
         else:
-            change *= -lr * group["scale_lr"]
+            torch._foreach_mul_(changes, -lr * group["scale_lr"])
         # The momentum is one of changes, not of gradients, so it includes the changes of size.
-        parameter += state["delta"].lerp_(change, 1.0 - beta1)
-        if parameter.numel() == 1 and group["relative"]:
-            parameter.clamp_(-group["scalar_max"], group["scalar_max"])
+        deltas = [state["delta"] for state in states]
+        torch._foreach_lerp_(deltas, changes, 1.0 - beta1)
+        torch._foreach_add_(parameters, deltas)
+        if group["relative"] and "scale_grad" not in states[0]:
+            limit = group["scalar_max"]
+            torch._foreach_clamp_max_(parameters, limit)
+            torch._foreach_clamp_min_(parameters, -limit)
 
 
-def rms(tensor: Tensor) -> Tensor:
-    """Return the root mean square, a 0-dim tensor."""
+def sizes_of(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the root mean square of each tensor, 0-dim tensors."""
     # Unlike the mean of squares, a norm is read without being written first.
-    return torch.linalg.vector_norm(tensor) / math.sqrt(tensor.numel())
+    norms = torch._foreach_norm(tensors)
+    return list(torch._foreach_div(norms, [math.sqrt(tensor.numel()) for tensor in tensors]))
 
 
 def initial_state(parameter: Tensor, relative: bool) -> dict[str, Any]:
@@ -148,30 +196,43 @@ def initial_state(parameter: Tensor, relative: bool) -> dict[str, Any]:
     return state
 
 
-def scale_change(
-    parameter: Tensor, grad: Tensor, size: Tensor, state: dict[str, Any], lr: float, group: dict[str, Any]
+def scale_changes(
+    parameters: list[Tensor],
+    grads: list[Tensor],
+    sizes: Tensor,
+    states: list[dict[str, Any]],
+    lr: float,
+    group: dict[str, Any],
 ) -> Tensor | None:
-    """Return the relative change s of a tensor's size at the end of each period, otherwise None.
+    """Return the (n,) relative changes s of the sizes of n tensors at the end of each period, otherwise None.
 
     Args:
-        size: the tensor's root mean square.
-        state: state of the tensor; its sums of h and h^2 over the period and its w are updated.
+        parameters: the tensors.
+        grads: their gradients.
+        sizes: (n,) their root mean squares.
+        states: their states; the sums of h and h^2 over the period and w are updated.
         lr: learning rate times sqrt(1 - b2^k).
+        group: the options of their group.
     """
     period = group["scale_period"]
-    decay = group["betas"][1] ** group["scale_period"]
+    decay = group["betas"][1] ** period
     # The derivative of the loss by s, where the tensor is (1 + s) theta.
-    scale_grad = torch.dot(parameter.flatten(), grad.flatten())
-    total = state["scale_grad"].add_(scale_grad)
-    total_sq = state["scale_grad_sq"].addcmul_(scale_grad, scale_grad)
-    if state["step"] % period:
+    pairs = zip(parameters, grads, strict=True)
+    scale_grads = [torch.dot(parameter.flatten(), grad.flatten()) for parameter, grad in pairs]
+    totals = [state["scale_grad"] for state in states]
+    totals_sq = [state["scale_grad_sq"] for state in states]
+    torch._foreach_add_(totals, scale_grads)
+    torch._foreach_addcmul_(totals_sq, scale_grads, scale_grads)
+    if states[0]["step"] % period:
         return None
-    moment = state["scale_avg_sq"].mul_(decay).add_(total_sq, alpha=(1.0 - decay) / period)
-    change = -group["scale_lr"] * lr * total / moment.sqrt().add_(group["eps"])
-    change = change.clamp(-SCALE_LIMIT, SCALE_LIMIT)
+    averages = [state["scale_avg_sq"] for state in states]
+    torch._foreach_mul_(averages, decay)
+    torch._foreach_add_(averages, totals_sq, alpha=(1.0 - decay) / period)
+    roots = torch.stack(averages).sqrt().add_(group["eps"])
+    changes = -group["scale_lr"] * lr * torch.stack(totals) / roots
+    changes = changes.clamp(-SCALE_LIMIT, SCALE_LIMIT)
     # The direction of a tensor close to 0 is arbitrary, so its size is not scaled.
-    change = change.masked_fill(size < group["rms_min"], 0.0)
-    # The sums begin again; `change` is a tensor of its own.
-    total.zero_()
-    total_sq.zero_()
-    return torch.minimum(change, (group["rms_max"] - size) / size)
+    changes = changes.masked_fill(sizes < group["rms_min"], 0.0)
+    # The sums begin again; `changes` is a tensor of its own.
+    torch._foreach_zero_([*totals, *totals_sq])
+    return torch.minimum(changes, (group["rms_max"] - sizes) / sizes)
