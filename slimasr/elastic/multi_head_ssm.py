@@ -178,7 +178,7 @@ class MultiHeadSsm(nn.Module):
             raise ValueError(f"{channels} channels cannot be divided among {self.ssm_heads} heads")
         return channels // self.ssm_heads
 
-    def forward(self, x: Tensor, padding: Tensor, responses: Sequence[Sequence[Tensor]] | None = None) -> Tensor:
+    def forward(self, x: Tensor, padding: Tensor, responses: Sequence[Tensor] | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C).
 
         Args:
@@ -188,15 +188,15 @@ class MultiHeadSsm(nn.Module):
         if responses is None:
             responses = self.responses(x.shape[-1], x.shape[1])
         u = self._projected(x)
-        for position, of_unit in enumerate(responses):
+        for position, of_unit in enumerate(in_turn(responses, self.options.ssm_stacks)):
             u = self._units(position, u, padding, of_unit)
         return self._gated(u)
 
-    def responses(self, channels: int, frames: int) -> list[list[Tensor]]:
+    def responses(self, channels: int, frames: int) -> list[Tensor]:
         """Compute the kernels that `forward` uses for (N, frames, channels), from the weights alone.
 
         Returns:
-            (channels, frames) kernels of both directions for every unit of a stack, all heads side by side.
+            (channels, frames) kernels, all heads side by side: those of both directions for every unit of a stack.
         """
         # They are computed together: each system alone is smaller than the overhead of its calls.
         stacks = self.options.ssm_stacks
@@ -207,8 +207,8 @@ class MultiHeadSsm(nn.Module):
             for direction in range(directions)
             for head in self.heads
         ]
-        by_unit = in_turn(kernels(systems, self._per_head(channels), frames), stacks)
-        return [[_joined(same, 0) for same in in_turn(responses, directions)] for responses in by_unit]
+        of_heads = in_turn(kernels(systems, self._per_head(channels), frames), stacks * directions)
+        return [_joined(same, 0) for same in of_heads]
 
     def _units(self, position: int, u: Tensor, padding: Tensor, responses: Sequence[Tensor]) -> Tensor:
         """(N, T, H C) -> (N, T, H C): the units of all heads at one position of their stacks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,6 +74,28 @@ class EncoderOutput:
             taps={layer: hidden[index, :frames] for layer, hidden in self.taps.items()},
             inner=tuple(tensor[index, :segments] for tensor in self.inner),
         )
+
+
+class Known:
+    """What layers compute from their weights and from shapes alone, kept for later runs of the same model.
+
+    It is to be replaced when the weights change.
+    """
+
+    def __init__(self) -> None:
+        self._results: dict[Any, list[Tensor]] = {}
+
+    def get(self, key: Hashable, frames: int, compute: Callable[[int], list[Tensor]]) -> list[Tensor]:
+        """Return results (..., frames), computed if there are none yet.
+
+        Args:
+            key: what is computed: layer and sizes.
+            frames: number of frames.
+            compute: computes them for a number of frames. Results for fewer frames begin as those for more.
+        """
+        if (key, frames) not in self._results:
+            self._results[key, frames] = compute(frames)
+        return self._results[key, frames]
 
 
 @dataclass(frozen=True)
@@ -185,6 +207,7 @@ class Encoder(nn.Module, ABC):
         layers: Sequence[int],
         subnet: Subnet | None = None,
         taps: Sequence[int] = (),
+        known: Known | None = None,
     ) -> EncoderOutput:
         """Run some layers.
 
@@ -192,8 +215,9 @@ class Encoder(nn.Module, ABC):
             hidden: the output of `embed` or of earlier layers, at the width of ``subnet``.
             layers: ids of the layers to run, in this order; the path of ``subnet`` is ignored.
             taps: ids of the layers whose output is kept, in addition to the taps of ``hidden``.
+            known: what runs of the same model share besides hidden states; None = nothing.
         """
-        run = self.layer_runner(hidden, subnet or MAX)
+        run = self.layer_runner(hidden, subnet or MAX) if known is None else self._by_halves(hidden, subnet, known)
         collected = dict(hidden.taps)
         for index in layers:
             hidden = run(index, hidden)
@@ -208,9 +232,16 @@ class Encoder(nn.Module, ABC):
         Padding and positions, which all layers share, are computed once.
         """
 
+    def _by_halves(
+        self, hidden: EncoderOutput, subnet: Subnet | None, known: Known
+    ) -> Callable[[int, EncoderOutput], EncoderOutput]:
+        """Return the function of `layer_runner`, made of that of `half_runner`."""
+        run = self.half_runner(hidden, subnet or MAX, known)
+        return lambda index, hidden: run(index, 1, run(index, 0, hidden))
+
     @abstractmethod
     def half_runner(
-        self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
+        self, hidden: EncoderOutput, subnet: Subnet, known: Known
     ) -> Callable[[int, int, EncoderOutput], EncoderOutput]:
         """Return a function from a layer's id, a half (0, then 1) and the input of that half to its output.
 
@@ -220,15 +251,19 @@ class Encoder(nn.Module, ABC):
         Args:
             hidden: see `layer_runner`.
             subnet: see `layer_runner`.
-            known: receives what layers compute from weights and shapes alone, and returns it to later runs of the same
-                model; empty at first, and to be replaced when the weights change.
+            known: see `run_layers`.
         """
 
     def forward(
-        self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None, taps: Sequence[int] = ()
+        self,
+        x: Tensor,
+        x_lens: Tensor,
+        subnet: Subnet | None = None,
+        taps: Sequence[int] = (),
+        known: Known | None = None,
     ) -> EncoderOutput:
-        """Encode (N, T, F) features with a subnet's whole path."""
-        return self.run_layers(self.embed(x, x_lens, subnet), self.path_of(subnet), subnet, taps)
+        """Encode (N, T, F) features with a subnet's whole path; see `run_layers`."""
+        return self.run_layers(self.embed(x, x_lens, subnet), self.path_of(subnet), subnet, taps, known)
 
     def path_of(self, subnet: Subnet | None) -> tuple[int, ...]:
         """Return the ids of the layers that a subnet runs, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from slimasr.elastic.conv_module import ElasticConvModule
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.norm import ElasticLayerNorm
-from slimasr.encoders.base import Encoder, EncoderOutput, padding_mask, path_of
+from slimasr.encoders.base import Encoder, EncoderOutput, Known, padding_mask, path_of
 from slimasr.encoders.frontend import shrink_frontend, sinusoids
 from slimasr.encoders.sizes import layer_units, shrunk_sizes
 from slimasr.supernet.cost import Count
@@ -196,7 +196,7 @@ class Conformer(Encoder):
         return run
 
     def half_runner(
-        self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
+        self, hidden: EncoderOutput, subnet: Subnet, known: Known
     ) -> Callable[[int, int, EncoderOutput], EncoderOutput]:
         padding, positions = self._shared_by_layers(hidden)
 

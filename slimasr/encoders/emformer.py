@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from slimasr.config.encoders import EmformerConfig, EncoderConfig
 from slimasr.config.model import FrontendConfig
 from slimasr.elastic.emformer_layout import Layout, Window, chunk_layout, whole_layout
-from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, path_of
+from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, Known, path_of
 from slimasr.encoders.emformer_layer import MODULES, EmformerHidden, EmformerLayer, EmformerOptions, into_segments
 from slimasr.encoders.frontend import shrink_frontend
 from slimasr.encoders.sizes import layer_units, shrunk_sizes
@@ -71,7 +71,7 @@ class Emformer(Encoder):
         return run
 
     def half_runner(
-        self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
+        self, hidden: EncoderOutput, subnet: Subnet, known: Known
     ) -> Callable[[int, int, EncoderOutput], EncoderOutput]:
         layout = self._layout(hidden)
 

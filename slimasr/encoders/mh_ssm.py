@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm, SsmOptions
 from slimasr.elastic.norm import ElasticLayerNorm
-from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, padding_mask, path_of
+from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, Known, padding_mask, path_of
 from slimasr.encoders.frontend import shrink_frontend
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
@@ -54,7 +55,7 @@ class MhSsmLayer(nn.Module):
         """
         return self.second_half(self.first_half(x, padding), width, units)
 
-    def first_half(self, x: Tensor, padding: Tensor, responses: Sequence[Sequence[Tensor]] | None = None) -> Tensor:
+    def first_half(self, x: Tensor, padding: Tensor, responses: Sequence[Tensor] | None = None) -> Tensor:
         """Run the part of the layer that mixes frames: (N, T, C) -> (N, T, C); see `MultiHeadSsm.forward`."""
         mixed = self.ssm(self.norms["ssm"](x), padding, responses)
         return cast(Tensor, x + self.dropout(mixed))
@@ -135,7 +136,7 @@ class MhSsm(Encoder):
         return run
 
     def half_runner(
-        self, hidden: EncoderOutput, subnet: Subnet, known: dict[Any, Any]
+        self, hidden: EncoderOutput, subnet: Subnet, known: Known
     ) -> Callable[[int, int, EncoderOutput], EncoderOutput]:
         padding = padding_mask(hidden.lens, hidden.out.shape[1], hidden.out.device)
 
@@ -143,10 +144,10 @@ class MhSsm(Encoder):
             layer = cast(MhSsmLayer, self.layers[index])
             x = hidden.out
             if half == 0:
-                shape = x.shape[-1], x.shape[1]
-                if (index, shape) not in known:
-                    known[index, shape] = layer.ssm.responses(*shape)
-                return replace(hidden, out=layer.first_half(x, padding, known[index, shape]))
+                channels = x.shape[-1]
+                compute = partial(layer.ssm.responses, channels)
+                responses = known.get((index, channels), x.shape[1], compute)
+                return replace(hidden, out=layer.first_half(x, padding, responses))
             return replace(hidden, out=layer.second_half(x, subnet.width, subnet.units_of(index, "ffn")))
 
         return run

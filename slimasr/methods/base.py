@@ -18,7 +18,7 @@ from slimasr.config.schema import Config
 from slimasr.config.training import OptimizerConfig, ScheduleConfig
 from slimasr.data.batch import Batch
 from slimasr.methods.forks import ForkedEncoder, Route
-from slimasr.methods.sharing import Backward, SharedPredictor
+from slimasr.methods.sharing import Backward, SharedKnown, SharedPredictor
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.supernet.space import SearchSpace
@@ -170,6 +170,7 @@ class Method(nn.Module, ABC):
         losses: Mapping[str, float],
         share_predictor: bool = False,
         share_encoder: bool = False,
+        share_kernels: bool = False,
     ) -> None:
         """Create a method on a search space.
 
@@ -179,12 +180,16 @@ class Method(nn.Module, ABC):
                 1). Not for methods with `substitutes` in the predictor.
             share_encoder: run layers that several passes have in common once per step. The subnets have the same
                 width and no units. Not for methods with `substitutes` in the encoder.
+            share_kernels: compute once per step what encoder layers compute from their weights alone, such as the
+                kernels of state-space layers. Of use if passes have a width in common. Not for methods with
+                `substitutes` in the encoder.
         """
         super().__init__()
         self.space = space
         self.losses = dict(losses)
         self.share_predictor = share_predictor
         self.share_encoder = share_encoder
+        self.share_kernels = share_kernels
 
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> Method:
@@ -270,7 +275,8 @@ class Method(nn.Module, ABC):
 
         A shared predictor (`share_predictor`) runs once: forward before all passes, and backward after them. So do the
         layers of a shared encoder (`share_encoder`) that several passes have in common; `ForkedEncoder` says when.
-        Override this method when passes share other computation.
+        Shared kernels (`share_kernels`) are computed in the first pass that needs them. Override this method when
+        passes share other computation.
 
         Args:
             objective: model and losses.
@@ -283,6 +289,7 @@ class Method(nn.Module, ABC):
         encoder = self._shared_encoder(objective, batch, plan) if self.share_encoder else None
         predictor = SharedPredictor(objective, batch) if self.share_predictor else None
         restriction = objective.restriction(batch)
+        known = SharedKnown() if self.share_kernels else None
         # The losses of a pass are means over its batch; the fraction makes them summands of the mean over all batches.
         fraction = self.normalizer(batch) / normalizer
         teachers = {item.teacher for item in plan}
@@ -300,6 +307,7 @@ class Method(nn.Module, ABC):
                 predictor_out=None if predictor is None else predictor.output_of(item.rows, part),
                 # A pass over a part of the batch opens the windows of this part.
                 restriction=restriction if item.rows is None else None,
+                known=known,
             )
             output = self.forward_pass(objective, item, part, context, inputs)
             # The backward pass comes at once: the next pass begins without the graph of this one.
@@ -308,9 +316,10 @@ class Method(nn.Module, ABC):
                 encoder.finish(number, backward)
             # A finished pass that teaches nobody frees its graph.
             outputs.append(output.detach() if number in teachers else PassOutput())
-        # The passes have gathered their gradients in the predictor's leaf, and the predictor goes on from there.
-        if predictor is not None:
-            predictor.backward(backward)
+        # The passes have gathered their gradients in the leaves of what they share, and it goes on from there.
+        for shared in (predictor, known):
+            if shared is not None:
+                shared.backward(backward)
         return report.read()
 
     def forward_pass(

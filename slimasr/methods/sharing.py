@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from slimasr.data.batch import Batch
+from slimasr.encoders.base import Known
 from slimasr.objective.objective import Objective
 from slimasr.objective.teaching import row_index
 
@@ -40,6 +41,28 @@ class SharedTensors:
             return
         tensors, grads = zip(*used, strict=True)
         backward(tensors, grads)
+
+
+class SharedKnown(Known):
+    """What layers compute from their weights alone, such as kernels, once for all passes of a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shared: list[SharedTensors] = []
+        # Key -> frames and leaves of the longest results; shorter passes read the beginning.
+        self._longest: dict[Hashable, tuple[int, list[Tensor]]] = {}
+
+    def get(self, key: Hashable, frames: int, compute: Callable[[int], list[Tensor]]) -> list[Tensor]:
+        if key not in self._longest or self._longest[key][0] < frames:
+            shared = SharedTensors(compute(frames))
+            self._shared.append(shared)
+            self._longest[key] = frames, shared.leaves
+        return [leaf[..., :frames] for leaf in self._longest[key][1]]
+
+    def backward(self, backward: Backward) -> None:
+        """Propagate the gathered gradients into the weights."""
+        for shared in self._shared:
+            shared.backward(backward)
 
 
 class SharedPredictor(SharedTensors):

@@ -42,7 +42,7 @@ class Todm(Method):
         Raises:
             UserError: a subnet to validate is not in the space.
         """
-        super().__init__(space, losses, config.share_predictor)
+        super().__init__(space, losses, config.share_predictor, share_kernels=True)
         self.config = config
         self.distillation = distillation
         self.validated = list(dict.fromkeys(space.parse(text) for text in config.validated))

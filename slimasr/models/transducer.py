@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slimasr.config.loss import LossConfig
 from slimasr.config.model import ModelConfig
 from slimasr.elastic.linear import ElasticLinear
-from slimasr.encoders.base import EncoderOutput
+from slimasr.encoders.base import EncoderOutput, Known
 from slimasr.encoders.build import build_encoder, shrink_encoder
 from slimasr.encoders.frontend import shrink_frontend
 from slimasr.models.frame_head import FrameHeads
@@ -101,10 +101,15 @@ class Transducer(nn.Module):
         return self.encoder.width_of(subnet)
 
     def encode(
-        self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None, taps: Sequence[int] = ()
+        self,
+        x: Tensor,
+        x_lens: Tensor,
+        subnet: Subnet | None = None,
+        taps: Sequence[int] = (),
+        known: Known | None = None,
     ) -> EncoderOutput:
-        """Encode (N, T, F) log-mel features of (N,) frames with a subnet."""
-        return cast(EncoderOutput, self.encoder(self.normalize(x), x_lens, subnet, taps))
+        """Encode (N, T, F) log-mel features of (N,) frames with a subnet; see `Encoder.run_layers`."""
+        return cast(EncoderOutput, self.encoder(self.normalize(x), x_lens, subnet, taps, known))
 
     forward = encode
 

@@ -58,7 +58,7 @@ class Objective(nn.Module):
         encoder = inputs.encoder
         if encoder is None:
             taps = (*inputs.taps, *self.taps_of(subnet, names))
-            encoder = self.model.encode(batch.x, batch.x_lens, subnet, taps)
+            encoder = self.model.encode(batch.x, batch.x_lens, subnet, taps, inputs.known)
         tokens = batch.y_lens.to(batch.y.device, torch.float32, non_blocking=True)
         taught = _taught(inputs.teacher, names, batch, encoder)
         # Sums and logs follow the order of these losses.

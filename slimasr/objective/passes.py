@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from slimasr.encoders.base import EncoderOutput
+from slimasr.encoders.base import EncoderOutput, Known
 from slimasr.objective.restricted import Restriction
 from slimasr.objective.teaching import Teaching, row_index
 
@@ -68,6 +68,7 @@ class PassInputs:
         encoder: output of the encoder for the pass's subnet, if passes share it.
         predictor_out: (N, U + 1, P) output of the predictor, if passes share it.
         restriction: windows of the restricted loss for the utterances of this pass, if passes share them.
+        known: what encoder layers compute from their weights alone, if passes share it.
     """
 
     taps: tuple[int, ...] = ()
@@ -76,3 +77,4 @@ class PassInputs:
     encoder: EncoderOutput | None = None
     predictor_out: Tensor | None = None
     restriction: Restriction | None = None
+    known: Known | None = None

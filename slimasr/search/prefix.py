@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slimasr.data.batch import Batch
-from slimasr.encoders.base import MAX, Encoder, EncoderOutput
+from slimasr.encoders.base import MAX, Encoder, EncoderOutput, Known
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
@@ -109,7 +109,7 @@ class PrefixCache:
         self._rooms: dict[int, _Room | None] = {}
         # The encoder that ran last, and what it computes from its weights alone.
         self._encoder: Encoder | None = None
-        self._known: dict[Any, Any] = {}
+        self._known = Known()
 
     def encode(
         self, number: int, batch: Batch, model: Transducer, subnet: Subnet | None, name: Subnet
@@ -143,7 +143,7 @@ class PrefixCache:
         if encoder is not self._encoder:
             # A stand-alone model, which has weights of its own
             self._encoder = encoder
-            self._known = {}
+            self._known = Known()
         run = encoder.half_runner(start, subnet or MAX, self._known)
         halves = [(layer, half) for layer in path for half in (0, 1)]
         state = start

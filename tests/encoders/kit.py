@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from slimasr.config.model import ModelConfig
-from slimasr.encoders.base import Encoder
+from slimasr.encoders.base import Encoder, Known
 from slimasr.models.transducer import Transducer, shrink_model_config
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import VOCAB_SIZE, features, randomize
@@ -77,7 +77,7 @@ def assert_parts_equal_the_whole(encoder: Encoder, subnet: Subnet) -> None:
     torch.testing.assert_close(shared.taps[0], whole.taps[0])
     torch.testing.assert_close(whole.taps[2], whole.out)
     start = encoder.embed(x, lens, subnet)
-    known: dict[object, object] = {}
+    known = Known()
     for _ in range(2):
         # The second time with what the first has computed from the weights alone.
         run = encoder.half_runner(start, subnet, known)
@@ -91,10 +91,10 @@ def assert_the_first_half_depends_on_its_own_units(encoder: Encoder) -> None:
     """One unit less changes the first half of a layer if the module is in it, and the second half otherwise."""
     x, lens = features((30,))
     start = encoder.embed(x, lens)
-    before = encoder.half_runner(start, Subnet(), {})
+    before = encoder.half_runner(start, Subnet(), Known())
     for name, size in encoder.unit_groups().items():
         layer, module = name.split(".")
-        run = encoder.half_runner(start, Subnet(units=((name, size - 1),)), {})
+        run = encoder.half_runner(start, Subnet(units=((name, size - 1),)), Known())
         halves = [(run(int(layer), half, start), before(int(layer), half, start)) for half in (0, 1)]
         changed = [not after.out.equal(unchanged.out) for after, unchanged in halves]
         assert changed == ([True, False] if module in encoder.first_half else [False, True]), name
