@@ -189,7 +189,7 @@ class LossConfig(Section):
             what = "transducer: restricted" if restricted else "auxiliary"
             raise ValueError(f"loss.alignments: {what} needs the folder that slimasr-align wrote")
         if self.alignments is not None and not restricted and self.auxiliary is None:
-            raise ValueError("loss.alignments: no loss needs them; set it to null, or give transducer: restricted or auxiliary")
+            raise ValueError("loss.alignments: no loss needs them; give transducer: restricted or auxiliary, or null")
 
 
 def needs_states(config: LossConfig) -> bool:
