@@ -97,8 +97,8 @@ class AuxiliaryConfig(Section):
     """Weight of the cross-entropy relative to the transducer loss; it is summed over all these places."""
 
     kl_weight: NonNegativeFloat | None = None
-    """Weight of the divergence KL(teacher || student) of the posteriors at the output, for methods in which subnets
-    learn from others; null = ``aux_weight``, 0 = no teacher."""
+    """Weight of the divergence KL(teacher || student) of the posteriors at the output, with ``method.kind:
+    collaborative`` only; null = ``aux_weight``, 0 = no teacher."""
 
     @model_validator(mode="after")
     def _places_and_classes(self) -> AuxiliaryConfig:
