@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from slimasr.config.encoders import MhSsmConfig
+from slimasr.config.encoders import EmformerConfig, MhSsmConfig
 from slimasr.config.model import LstmPredictorConfig, ModelConfig, StackFrontendConfig
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
@@ -12,9 +12,21 @@ from tests.tiny import MODEL, VOCAB_SIZE, encoder_config, randomize
 
 LSTM = LstmPredictorConfig(dim=8, num_layers=2, embedding_dim=6)
 SSM = MhSsmConfig(d_model=64, num_layers=1, ssm_heads=2, ssm_state=8, ffn_dim=256, dropout=0.0)
+EMFORMER = EmformerConfig(
+    d_model=64,
+    num_layers=2,
+    num_heads=4,
+    ffn_dim=256,
+    segment=4,
+    left_context=6,
+    memory=2,
+    position="relative",
+    dropout=0.0,
+)
 CONFIGS: dict[str, ModelConfig] = {
     "conformer": MODEL.model_copy(update={"encoder": encoder_config(d_model=64, ffn_dim=256, num_layers=1)}),
     "mh_ssm": MODEL.model_copy(update={"encoder": SSM, "frontend": StackFrontendConfig(), "predictor": LSTM}),
+    "emformer": MODEL.model_copy(update={"encoder": EMFORMER, "frontend": StackFrontendConfig(), "predictor": LSTM}),
 }
 
 

@@ -10,7 +10,7 @@ from slimasr.supernet.subnet import Subnet
 from tests.export.models import CONFIGS, make_model
 from tests.tiny import features
 
-HIDDEN = {"conformer": "ffn1", "mh_ssm": "ffn"}
+HIDDEN = {"conformer": "ffn1", "mh_ssm": "ffn", "emformer": "ffn"}
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

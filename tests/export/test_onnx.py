@@ -80,6 +80,21 @@ def test_float_files_compute_what_torch_computes(exported: tuple[Transducer, Pat
 
 
 @with_onnx
+def test_utterances_of_every_length_have_all_their_frames(exported: tuple[Transducer, Path]) -> None:
+    """Whatever is left behind whole segments or stacks of frames."""
+    model, folder = exported
+    runtime = OnnxTransducer(files(folder, "onnx"), model)
+    for length in range(8, 60, 3):
+        x, x_lens = features((length,), seed=length)
+        with torch.no_grad():
+            encoded = model(x, x_lens)
+            expected = model.project_encoder(encoded.out)
+        got = runtime.encode(x, x_lens)
+        assert torch.equal(got.lens, encoded.lens)
+        torch.testing.assert_close(got.out, expected, atol=1e-4, rtol=1e-4)
+
+
+@with_onnx
 @pytest.mark.parametrize("kind", ["greedy", "modified_beam"])
 def test_searches_find_the_same(exported: tuple[Transducer, Path], kind: str) -> None:
     model, folder = exported
