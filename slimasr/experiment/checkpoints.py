@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from slimasr.config.encoders import EncoderSection
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.models.transducer import Transducer
@@ -48,6 +49,28 @@ def check_tokenizer_of(saved: Mapping[str, Any], tokenizer: Tokenizer, path: Pat
             f"{path}: was trained with another tokenizer ({made_with}) than the one in lang/ "
             f"({tokenizer.fingerprint}); restore the experiment's own lang/"
         )
+
+
+def tree_in_words(encoder: EncoderSection) -> str:
+    """Describe the tree of an encoder's layers, such as ``depths 20, 14, 7 with 6 layers shared``."""
+    if encoder.tree is None:
+        return "no tree"
+    depths = ", ".join(map(str, encoder.tree.depths))
+    return f"depths {depths} with {encoder.tree.shared} layers shared"
+
+
+def check_tree_of(saved: Mapping[str, Any], encoder: EncoderSection, path: Path) -> None:
+    """Check that a checkpoint's weights were trained in this tree, as layers of different trees have equal shapes.
+
+    Checkpoints of earlier versions, and of extracted models, do not name their tree, and pass.
+
+    Raises:
+        UserError: the weights were trained in another tree.
+    """
+    ours = tree_in_words(encoder)
+    made_in = saved.get("tree", ours)
+    if made_in != ours:
+        raise UserError(f"{path}: was trained with another model.encoder.tree ({made_in}) than the recipe's ({ours})")
 
 
 def check_weights(weights: object, path: Path) -> None:

@@ -24,7 +24,13 @@ from slimasr.config.load import load_config
 from slimasr.config.schema import Config
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
-from slimasr.experiment.checkpoints import check_tokenizer_of, fingerprint, load_checkpoint, load_weights
+from slimasr.experiment.checkpoints import (
+    check_tokenizer_of,
+    check_tree_of,
+    fingerprint,
+    load_checkpoint,
+    load_weights,
+)
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.build import build_space
@@ -80,6 +86,7 @@ class Experiment:
         needed(path, _other_checkpoints(exp))
         saved = load_checkpoint(path)
         check_tokenizer_of(saved, tokenizer, path)
+        check_tree_of(saved, config.model.encoder, path)
         # The loss decides which training-only heads are built. An extracted model says that it has none.
         loss = config.loss if saved.get("training_heads", True) else None
         model = build_model(config.model, loss, tokenizer.vocab_size, space.widths)

@@ -24,7 +24,7 @@ from slimasr.data.provenance import unverified_sets
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
-from slimasr.experiment.checkpoints import check_tokenizer_of, load_weights
+from slimasr.experiment.checkpoints import check_tokenizer_of, check_tree_of, load_weights, tree_in_words
 from slimasr.files import understanding
 from slimasr.locking import Lock
 from slimasr.methods import build_method
@@ -370,8 +370,9 @@ class Trainer:
                 save_checkpoint(path, {"model": self.objective.model.state_dict(), **self.origin(), **place})
 
     def origin(self) -> dict[str, str]:
-        """Return digests of the tokenizer and the data to which the weights belong."""
-        return {"tokenizer": self.data.tokenizer.fingerprint, "data": self.data.fingerprint}
+        """Return digests of the tokenizer and the data to which the weights belong, and the tree of the layers."""
+        tree = tree_in_words(self.objective.model.config.encoder)
+        return {"tokenizer": self.data.tokenizer.fingerprint, "data": self.data.fingerprint, "tree": tree}
 
     def resume(self) -> None:
         """Continue from the newest checkpoint that can be read, if there is any."""
@@ -380,6 +381,7 @@ class Trainer:
         if saved is None:
             return
         check_tokenizer_of(saved, self.data.tokenizer, folder)
+        check_tree_of(saved, self.objective.model.config.encoder, folder)
         load_weights(self.objective.model, saved["model"], folder)
         self.method.load_state_dict(saved["method"])
         self.state = RunState.of(saved["state"])

@@ -21,7 +21,7 @@ from slimasr.results.store import read_results, update_results
 from slimasr.supernet.subnet import Subnet
 from slimasr.training.checkpoint import save_checkpoint
 from tests.results.kit import scored
-from tests.training.kit import SENTENCES, make_objective, tiny_config, tiny_tokenizer
+from tests.training.kit import SENTENCES, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
 
 @pytest.fixture
@@ -114,6 +114,25 @@ def test_another_tokenizer_of_the_same_size_is_noticed(trained: Path) -> None:
     assert Tokenizer.load(trained / "lang").vocab_size == tokenizer.vocab_size
     with pytest.raises(UserError, match=r"final\.pt: was trained with another tokenizer"):
         Experiment.open(trained)
+
+
+def test_another_tree_with_equally_many_layers_is_noticed(trained: Path) -> None:
+    """The weights would load: only the configuration says which layers belong to which branch."""
+    trees = [{"shared": 0, "depths": [3, 1]}, {"shared": 1, "depths": [3, 2]}, None]
+    encoder = {"kind": "mh_ssm", "d_model": 8, "ssm_state": 4, "ffn_dim": 8}
+    made = [tiny_config(model={"encoder": {**encoder, "num_layers": 3 if tree else 4, "tree": tree}}) for tree in trees]
+    trainer = make_trainer(made[0], trained / "elsewhere")
+    trainer.save_weights(trained / "final.pt")
+    trainer.save()
+    save_config(made[0], trained / "config.yaml")
+    assert Experiment.open(trained).model.config.encoder.paths == [(0, 1, 2), (3,)]
+    for other, words in [(made[1], "depths 3, 2 with 1 layers shared"), (made[2], "no tree")]:
+        save_config(other, trained / "config.yaml")
+        said = rf"another model\.encoder\.tree \(depths 3, 1 with 0 layers shared\) than the recipe's \({words}\)"
+        with pytest.raises(UserError, match=rf"final\.pt: was trained with {said}"):
+            Experiment.open(trained)
+        with pytest.raises(UserError, match=rf"checkpoints: was trained with {said}"):
+            make_trainer(other, trained / "elsewhere").resume()
 
 
 def test_experiments_from_before_open_with_a_note(trained: Path) -> None:
