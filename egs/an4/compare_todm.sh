@@ -57,7 +57,7 @@ done
 
 . ./path.sh
 . ../../tools/data_option.sh
-slimasr-align "exp/${prefix}_separate_max" --data "$(data_option "$@")"
+slimasr-align "exp/${prefix}_separate_max" --data "$(data_option "$@")" --source transducer
 run "${prefix}_frames" --config "conf/${prefix}_frames.yaml" \
   --set "loss.alignments=exp/${prefix}_separate_max/alignments" "$@"
 slimasr-report "${experiments[@]}" --title "AN4, paper 2, $title" --out "report_$prefix.html" \

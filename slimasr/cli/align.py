@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from slimasr.decoding.realign import PassFigures
     from slimasr.experiment import Experiment
 
-MIN_COUNT = 400
+MIN_COUNT = 200
 
 
 class Paths(str, Enum):
@@ -44,7 +44,7 @@ class Paths(str, Enum):
 def run(
     exp: Annotated[
         Path | None,
-        typer.Argument(metavar="[EXP]", show_default=False, help="Experiment folder of the model that aligns."),
+        typer.Argument(metavar="EXP", show_default=False, help="Experiment folder of the model that aligns."),
     ] = None,
     data: DataOption = Path("data"),
     set_names: Annotated[list[str] | None, set_name_option("the training sets and the dev set")] = None,
@@ -52,10 +52,11 @@ def run(
         Paths | None,
         typer.Option(
             "--source",
+            metavar="SOURCE",
             show_default=False,
-            help="Where times come from: the best path of the model's CTC head, whose blanks are silence; the "
-            "transducer's best path, where each token lasts until halfway to the next one; or the alignments that are "
-            "in the folder already. Default: ctc if the model has a CTC head, else transducer.",
+            help="Where times come from: ctc, the best path of the model's CTC head, whose blanks are silence; "
+            "transducer, its best path, where each token lasts until halfway to the next one; or folder, the "
+            "alignments that are in the folder already. Default: ctc if the model has a CTC head, else transducer.",
         ),
     ] = None,
     ctm: Annotated[

@@ -88,7 +88,7 @@ class Origin:
 
     Attributes:
         source: ``ctc``, ``transducer`` or ``ctm``.
-        made_by: the subnet and checkpoint that aligned, or the digest of the CTM file.
+        made_by: the experiment, subnet and checkpoint that aligned, or the name and digest of the CTM file.
         realign: number of realignments with a frame classifier.
         units: kind of the units.
         frame_seconds: unit of the times.
@@ -164,6 +164,15 @@ def write_facts(folder: Path, origin: Origin, sets: Mapping[str, str]) -> None:
     same = all(before.get(key) == value for key, value in made_by.items())
     earlier = before.get("sets", {}) if same else {}
     write_json_atomic(path, {**made_by, "sets": {**earlier, **sets}})
+
+
+def forget_set(folder: Path, name: str) -> None:
+    """Remove a set from what a folder records, before its file is replaced: a crash leaves no record of old times."""
+    path = folder / FACTS
+    if path.is_file():
+        facts: dict[str, Any] = read_json(path, f"remove it and {AGAIN}")
+        left = {other: made for other, made in facts.get("sets", {}).items() if other != name}
+        write_json_atomic(path, {**facts, "sets": left})
 
 
 def check_aligned_sets(folder: Path, sets: Mapping[str, str]) -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from lhotse import CutSet
 
-from slimasr.data.alignments import Origin, alignment_file, read_alignments, write_alignments, write_facts
+from slimasr.data.alignments import (
+    Origin,
+    alignment_file,
+    forget_set,
+    read_alignments,
+    write_alignments,
+    write_facts,
+)
 from slimasr.data.collate import Collator, load_batches
 from slimasr.data.files import DataFolder
 from slimasr.data.provenance import checked_identity
@@ -68,6 +75,7 @@ def write_sets(
         # Another process may have taken the lock over if this one was suspended for long.
         lock.verify()
         path = alignment_file(folder, name)
+        forget_set(folder, name)
         write_alignments(path, timelines)
         write_facts(folder, origin, {name: fingerprint})
         yield path, len(timelines), sum(not timeline.aligned for timeline in timelines.values())

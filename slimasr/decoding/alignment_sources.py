@@ -88,7 +88,8 @@ class ModelSource:
     @property
     def origin(self) -> Origin:
         """What the folder records."""
-        return Origin(self.kind, f"subnet {self.subnet.id}, checkpoint {self.experiment.checkpoint}")
+        name = self.experiment.config.name
+        return Origin(self.kind, f"{name}, subnet {self.subnet.id}, checkpoint {self.experiment.checkpoint}")
 
     def timelines(self, data: AlignmentData, set_name: str) -> Timelines:
         """Align a set."""

@@ -172,7 +172,7 @@ def test_the_transducers_paths_are_the_best_ones(
     assert several, "all tokens on one frame would say little"
     facts = json.loads((tmp_path / "alignments.json").read_text())
     assert sorted(facts.pop("sets")) == ["dev", "train"]
-    made_by = f"subnet {chosen.id}, checkpoint final"
+    made_by = f"tiny, subnet {chosen.id}, checkpoint final"
     assert facts == {
         "source": "transducer",
         "made_by": made_by,
