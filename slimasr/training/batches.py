@@ -108,10 +108,10 @@ def open_data(
     notes = evaluation_notes(config, data_dir, config.data.dev, tokenizer, losses=True)
     unaligned = source.unaligned
     if unaligned:
-        verb = "utterance has" if len(unaligned) == 1 else "utterances have"
+        verb = "has" if len(unaligned) == 1 else "have"
         notes.append(
-            f"{'+'.join(config.data.train)}: {len(unaligned)} of {source.num_utterances} {verb} no alignment and no "
-            f"frame targets, first {unaligned[0]}"
+            f"{'+'.join(config.data.train)}: {len(unaligned)} of {source.num_utterances} utterances {verb} no "
+            f"alignment and no frame targets, first {unaligned[0]}"
         )
     return TrainingData(source, dev, tokenizer, left_out, tuple(notes), identity.fingerprint)
 

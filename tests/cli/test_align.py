@@ -322,6 +322,11 @@ def test_training_on_what_was_written(made: tuple[Path, Path], tmp_path: Path) -
     """The separate model of baseline A2, from the command line: it trains, and its stand-alone form opens."""
     exp, data = made
     assert call(exp, data).exit_code == 0
+    path = exp / "alignments" / "train.jsonl"
+    first, *others = [json.loads(line) for line in path.read_text().splitlines()]
+    # As if no path had been found for it.
+    del first["starts"], first["ends"]
+    path.write_text("".join(json.dumps(item) + "\n" for item in (first, *others)))
     tree = yaml.safe_load((exp / "config.yaml").read_text())
     tree["loss"] |= {"auxiliary": {"layers": [1], "hidden_dim": 4}, "alignments": str(exp / "alignments")}
     tree["method"] = {"kind": "separate", "subnet": "1.0"}
@@ -331,6 +336,7 @@ def test_training_on_what_was_written(made: tuple[Path, Path], tmp_path: Path) -
     options = ["--config", str(tmp_path / "a2.yaml"), "--data", str(data), "--exp", str(tmp_path / "a2")]
     result = CliRunner().invoke(command_app(train), options)
     assert result.exit_code == 0, result.output
+    assert f"train: 1 of 4 utterances has no alignment and no frame targets, first {first['id']}" in result.stderr
     (epoch,) = [json.loads(line) for line in (tmp_path / "a2" / "train_log.jsonl").read_text().splitlines()][-1:]
     for part in ("train", "dev"):
         assert 0.0 < epoch[part]["w1/auxiliary"] < 10.0, "nats per frame"
