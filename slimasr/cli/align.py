@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from slimasr.experiment import Experiment
 
 MIN_COUNT = 200
+"""Default of ``--min-count``."""
 
 
 class Paths(str, Enum):
@@ -41,75 +42,81 @@ class Paths(str, Enum):
     folder = "folder"
 
 
+ExpOption = Annotated[
+    Path | None,
+    typer.Argument(metavar="EXP", show_default=False, help="Experiment folder of the model that aligns."),
+]
+SourceOption = Annotated[
+    Paths | None,
+    typer.Option(
+        "--source",
+        metavar="SOURCE",
+        show_default=False,
+        help="Where times come from: ctc, the best path of the model's CTC head, whose blanks are silence; "
+        "transducer, its best path, where each token lasts until halfway to the next one; or folder, the "
+        "alignments that are in the folder already. Default: ctc if the model has a CTC head, else transducer.",
+    ),
+]
+CtmOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--ctm",
+        metavar="FILE",
+        show_default=False,
+        help="Take times from a CTM file of another aligner, such as Kaldi or MFA, with words or characters.",
+    ),
+]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        show_default=False,
+        help="YAML file that names the sets, in place of EXP, with --ctm or --source folder.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", show_default=False, help="Folder of the alignments. Default: EXP/alignments."),
+]
+RealignOption = Annotated[
+    int,
+    typer.Option(
+        "--realign",
+        metavar="N",
+        min=0,
+        show_default=False,
+        help="Then N times: train a small classifier of frames on the alignment and take its best path, with "
+        "optional silence between characters. Prints how well frames can be told apart. Default: 0.",
+    ),
+]
+StatesOption = Annotated[
+    bool,
+    typer.Option("--states", help="Write states.json, too: tied states (characters in context) of the training sets."),
+]
+MinCountOption = Annotated[
+    int | None,
+    typer.Option(
+        "--min-count",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help=f"Frames of 10 ms that a state of --states needs at least. Default: {MIN_COUNT}.",
+    ),
+]
+
+
 def run(
-    exp: Annotated[
-        Path | None,
-        typer.Argument(metavar="EXP", show_default=False, help="Experiment folder of the model that aligns."),
-    ] = None,
+    exp: ExpOption = None,
     data: DataOption = Path("data"),
     set_names: Annotated[list[str] | None, set_name_option("the training sets and the dev set")] = None,
-    source: Annotated[
-        Paths | None,
-        typer.Option(
-            "--source",
-            metavar="SOURCE",
-            show_default=False,
-            help="Where times come from: ctc, the best path of the model's CTC head, whose blanks are silence; "
-            "transducer, its best path, where each token lasts until halfway to the next one; or folder, the "
-            "alignments that are in the folder already. Default: ctc if the model has a CTC head, else transducer.",
-        ),
-    ] = None,
-    ctm: Annotated[
-        Path | None,
-        typer.Option(
-            "--ctm",
-            metavar="FILE",
-            show_default=False,
-            help="Take times from a CTM file of another aligner, such as Kaldi or MFA, with words or characters.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            show_default=False,
-            help="YAML file that names the sets, in place of EXP, with --ctm or --source folder.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="DIR", show_default=False, help="Folder of the alignments. Default: EXP/alignments."
-        ),
-    ] = None,
-    times: Annotated[
-        int,
-        typer.Option(
-            "--realign",
-            metavar="N",
-            min=0,
-            show_default=False,
-            help="Then N times: train a small classifier of frames on the alignment and take its best path, with "
-            "optional silence between characters. Prints how well frames can be told apart. Default: 0.",
-        ),
-    ] = 0,
-    states: Annotated[
-        bool,
-        typer.Option(
-            "--states", help="Write states.json, too: tied states (characters in context) of the training sets."
-        ),
-    ] = False,
-    min_count: Annotated[
-        int | None,
-        typer.Option(
-            "--min-count",
-            metavar="N",
-            min=1,
-            show_default=False,
-            help=f"Frames of 10 ms that a state of --states needs at least. Default: {MIN_COUNT}.",
-        ),
-    ] = None,
+    source: SourceOption = None,
+    ctm: CtmOption = None,
+    config: RecipeOption = None,
+    out: OutOption = None,
+    times: RealignOption = 0,
+    states: StatesOption = False,
+    min_count: MinCountOption = None,
     subnet: Annotated[str, subnet_option("max")] = "max",
     checkpoint: CheckpointOption = "final",
     debug: DebugOption = False,
@@ -121,7 +128,7 @@ def run(
     """
     with quick_imports():
         from slimasr.data.files import DataFolder, check_sets
-        from slimasr.data.provenance import unverified_sets
+        from slimasr.data.provenance import checked_identity, unverified_sets
         from slimasr.decoding.align_sets import align_sets, tie_states, write_sets
         from slimasr.errors import UserError
         from slimasr.locking import folder_lock
@@ -138,10 +145,11 @@ def run(
     names = set_names or list(dict.fromkeys([*section.train, section.dev]))
     # What cannot be verified is a note; data that have changed are an error, before anything is computed.
     print_notes(unverified_sets(material.config, data, names))
+    fingerprints = {name: checked_identity(material.config, data, name).fingerprint for name in names}
     chosen = _source(experiment, material, source, ctm, folder, names, subnet)
     with folder_lock(folder / "alignments.lock", "slimasr-align") as lock:
         origin, sets = align_sets(material, chosen, names, times, _report)
-        for path, total, missing in write_sets(material, folder, origin, sets, lock):
+        for path, total, missing in write_sets(folder, origin, fingerprints, sets, lock):
             without = f", {missing} of them without an alignment" if missing else ""
             typer.echo(f"{path}: {total} utterances{without}")
         if states:

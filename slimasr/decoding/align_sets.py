@@ -19,14 +19,12 @@ from slimasr.data.alignments import (
 )
 from slimasr.data.collate import Collator, load_batches
 from slimasr.data.files import DataFolder
-from slimasr.data.provenance import checked_identity
 from slimasr.data.sampling import pack
 from slimasr.data.states import States, build_states, digests_of_alignments, write_states
 from slimasr.data.timeline import Timeline
 from slimasr.data.training_cuts import read_cuts_at
 from slimasr.decoding.alignment_sources import AlignmentData, Source, Timelines, features_at_natural_speed
 from slimasr.decoding.realign import Aligner, PassFigures, Utterance, realign
-from slimasr.errors import UserError
 from slimasr.locking import Lock
 
 TRAIN_SECONDS = 3 * 3600.0
@@ -59,25 +57,37 @@ def align_sets(
     origin = source.origin
     if not times:
         return origin, ((name, source.timelines(data, name)) for name in set_names)
-    aligner = _trained(data, source, times, report)
-    return (
-        replace(origin, realign=origin.realign + times),
-        ((name, _realigned(data, name, source.timelines(data, name), aligner)) for name in set_names),
-    )
+    section = data.config.data
+    known = {name: source.timelines(data, name) for name in dict.fromkeys([*section.train, section.dev])}
+    aligner = _trained(data, known, times, report)
+    given = ((name, known[name] if name in known else source.timelines(data, name)) for name in set_names)
+    realigned = ((name, _realigned(data, name, timelines, aligner)) for name, timelines in given)
+    return replace(origin, realign=origin.realign + times), realigned
 
 
 def write_sets(
-    data: AlignmentData, folder: Path, origin: Origin, sets: Iterator[tuple[str, Timelines]], lock: Lock
+    folder: Path,
+    origin: Origin,
+    fingerprints: Mapping[str, str],
+    sets: Iterator[tuple[str, Timelines]],
+    lock: Lock,
 ) -> Iterator[tuple[Path, int, int]]:
-    """Write the timelines of sets; yield each file, the number of its utterances, and of those without times."""
+    """Write the timelines of sets.
+
+    Args:
+        fingerprints: name of each set -> its fingerprint (`slimasr.data.identity.Identity`).
+        lock: of the folder.
+
+    Yields:
+        Each file, the number of its utterances, and of those without times.
+    """
     for name, timelines in sets:
-        fingerprint = checked_identity(data.config, data.root, name).fingerprint
         # Another process may have taken the lock over if this one was suspended for long.
         lock.verify()
         path = alignment_file(folder, name)
         forget_set(folder, name)
         write_alignments(path, timelines)
-        write_facts(folder, origin, {name: fingerprint})
+        write_facts(folder, origin, {name: fingerprints[name]})
         yield path, len(timelines), sum(not timeline.aligned for timeline in timelines.values())
 
 
@@ -90,15 +100,13 @@ def tie_states(data: AlignmentData, folder: Path, min_count: int) -> States:
     return states
 
 
-def _trained(data: AlignmentData, source: Source, times: int, report: Callable[[int, PassFigures], None]) -> Aligner:
-    """Train on the training sets; the aligner of the last realignment."""
+def _trained(
+    data: AlignmentData, timelines: Mapping[str, Timelines], times: int, report: Callable[[int, PassFigures], None]
+) -> Aligner:
+    """Train on the training sets, from the timelines of these and the dev set; the aligner of the last realignment."""
     section = data.config.data
-    timelines = {name: source.timelines(data, name) for name in dict.fromkeys([*section.train, section.dev])}
     train = [item for name in _drawn(data, section.train, timelines).items() for _, item in _utterances(data, *name)]
     dev = [item for _, item in _utterances(data, section.dev, timelines[section.dev])]
-    for name, items in (("training sets", train), (section.dev, dev)):
-        if not items:
-            raise UserError(f"--realign: no utterance of the {name} has an alignment")
     aligners = []
     for number, (figures, aligner) in enumerate(realign(train, dev, times)):
         report(number, figures)

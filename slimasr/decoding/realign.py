@@ -17,6 +17,7 @@ from torch import Tensor
 
 from slimasr.data.timeline import SILENCE_UNIT, WORD_BOUNDARY, Timeline, spans_of_runs
 from slimasr.decoding.frame_classifier import ClassifierOptions, FrameClassifier, Frames, train_classifier
+from slimasr.errors import UserError
 from slimasr.losses.ctc_alignment import best_label_path
 
 SILENCE_CLASS = 0
@@ -117,10 +118,15 @@ def realign(
     Yields:
         For the given alignment and after every realignment, the figures of a classifier that was trained on it, and the
         aligner made of this classifier.
+
+    Raises:
+        UserError: there is nothing to train on, or no dev utterance has only the units of the training utterances.
     """
     options = options or ClassifierOptions()
     inventory = Inventory.of(item.timeline for item in train)
     dev = [item for item in dev if inventory.classes_of(item.timeline.units) is not None]
+    if not train or not dev:
+        raise UserError("--realign: needs training and dev utterances with an alignment, of the same characters")
     frames = Frames.of([item.x for item in train], options.offsets)
     dev_frames = Frames.of([item.x for item in dev], options.offsets)
     for number in range(times + 1):

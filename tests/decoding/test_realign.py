@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from slimasr.data.timeline import Timeline, from_spans, units_of
+from slimasr.data.timeline import Timeline, from_spans, units_of, without_times
 from slimasr.decoding.frame_classifier import ClassifierOptions, Frames, train_classifier
 from slimasr.decoding.realign import Inventory, Utterance, judge, realign
+from slimasr.errors import UserError
 
 OPTIONS = ClassifierOptions(offsets=(0,), hidden_dim=32, epochs=4, share=1.0, batch_frames=64)
 SOUNDS = {letter: torch.randn(8, generator=torch.Generator().manual_seed(n)) * 2 for n, letter in enumerate("ABCDE")}
@@ -84,8 +85,19 @@ def test_utterances_without_a_path_or_with_unknown_units_keep_their_times() -> N
     (_, aligner) = list(realign(items, items, 0, OPTIONS))[-1]
     too_short = from_spans("ABCDE", [6], [(0, 2)], 2)
     unknown = from_spans("AXE", [4], [(0, 5)], len(items[0].x))
-    for item in (Utterance(items[0].x[:2], too_short, too_short), Utterance(items[0].x, unknown, unknown)):
+    silent = without_times("", len(items[0].x))
+    for x, timeline in ((items[0].x[:2], too_short), (items[0].x, unknown), (items[0].x, silent)):
+        item = Utterance(x, timeline, timeline)
+        assert aligner.realigned([item])[0].timeline is timeline
         assert aligner.realigned([items[1], item])[1].timeline is item.timeline
+
+
+def test_nothing_to_learn_from() -> None:
+    x = torch.zeros(9, 8)
+    train, dev = (from_spans(text, [2], [(0, 9)], 9) for text in "AB")
+    for items in ([], [Utterance(x, dev, dev)]):
+        with pytest.raises(UserError, match="--realign: needs training and dev utterances with an alignment"):
+            list(realign([Utterance(x, train, train)], items, 1, OPTIONS))
 
 
 def test_figures_by_hand() -> None:
