@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from slimasr.config.load import load_config
+from slimasr.methods import resolve_config
 from slimasr.models.build import build_model
 from slimasr.supernet.build import build_space
 from tests.recipes.conftest import EGS
@@ -24,8 +25,13 @@ def test_builds_at_every_size(path: Path) -> None:
     """Small spaces are counted subnet by subnet, of large ones a sample lies between min and max."""
     config = load_config(path)
     space, rng = build_space(config), random.Random(0)
+    auxiliary = config.loss.auxiliary
+    if auxiliary is not None and auxiliary.targets == "states":
+        # Training takes the number from the alignments.
+        auxiliary = auxiliary.model_copy(update={"num_states": 300})
+    loss = config.loss.model_copy(update={"auxiliary": auxiliary})
     with torch.device("meta"):
-        model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
+        model = build_model(config.model, loss, config.tokenizer.vocab_size, space.widths)
     small = space.count() <= 4
     subnets = list(space) if small else [space.max, *(space.sample(rng) for _ in range(20)), space.min]
     params = [model.count(subnet).params for subnet in subnets]
@@ -72,6 +78,46 @@ def test_the_second_papers_models_have_the_papers_sizes(preset: str) -> None:
     sizes = [model.count(subnet).params / 1e6 for subnet in (space.max, space.min)]
     assert sizes == pytest.approx([99.9, 29.1], abs=0.1)
     assert space.count() == 4**9 + 4**13 + 4**16
+
+
+BASE, LAYER = 13_661_825, 3_153_408
+"""Parameters of the third paper's model without its layers, and of one layer, counted by hand."""
+
+
+@pytest.mark.parametrize(
+    ("preset", "layers", "millions"),
+    [
+        ("collaborative", 44, 152.41),
+        ("collaborative_pj", 62, 209.17),
+        ("collaborative_three", 29, 105.11),
+        ("collaborative_three_unshared", 41, 142.95),
+        ("collaborative_two", 28, 101.96),
+    ],
+)
+def test_the_third_papers_trees_have_the_papers_sizes(preset: str, layers: int, millions: float) -> None:
+    config = load_config(EGS / "librispeech" / "conf" / f"{preset}.yaml")
+    space = build_space(config)
+    with torch.device("meta"):
+        model = build_model(config.model, None, config.tokenizer.vocab_size, space.widths)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert total == BASE + layers * LAYER
+    assert total / 1e6 == pytest.approx(millions, abs=0.005)
+    assert config.model.encoder.tree is not None
+    expected = [BASE + depth * LAYER for depth in config.model.encoder.tree.depths]
+    assert [model.count(subnet).params for subnet in space] == expected
+
+
+def test_the_third_papers_separate_models_have_the_papers_sizes() -> None:
+    """paper 3, table 3: 76.7, 70.4, 57.8, 45.2 and 35.7 M."""
+    path = EGS / "librispeech" / "conf" / "collaborative_separate.yaml"
+    found = []
+    for depth in (20, 18, 14, 10, 7):
+        config, _ = resolve_config(load_config(path, [f"method.subnet=l{depth}"]))
+        with torch.device("meta"):
+            model = build_model(config.model, None, config.tokenizer.vocab_size, (1.0,))
+        assert model.count(None).params == BASE + depth * LAYER
+        found.append(round(model.count(None).params / 1e6, 1))
+    assert found == [76.7, 70.4, 57.8, 45.2, 35.7]
 
 
 DATA_FOLDER = """
