@@ -30,9 +30,14 @@ running=()
 
 # run EXPERIMENT OPTION...: trains, searches, decodes and scores an experiment, which the report then includes.
 run() {
+  local command=(./run.sh --stage 4 --stop-stage 7 --exp "exp/$1" "${@:2}" ${options[@]+"${options[@]}"})
   experiments+=("exp/$1")
+  if [ "$jobs" -eq 1 ]; then
+    "${command[@]}"
+    return
+  fi
   while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do sleep 1; done
-  ./run.sh --stage 4 --stop-stage 7 --exp "exp/$1" "${@:2}" "${options[@]}" &
+  "${command[@]}" &
   running+=($!)
 }
 
@@ -55,7 +60,7 @@ weight() {
 # end_of_wave NUMBER: waits for all runs, and ends the script if one has failed; after the last wave, writes the report.
 end_of_wave() {
   local pid failed=0
-  for pid in "${running[@]}"; do wait "$pid" || failed=1; done
+  for pid in ${running[@]+"${running[@]}"}; do wait "$pid" || failed=1; done
   running=()
   [ "$failed" -eq 0 ] || { echo "compare_collaborative.sh: a run of wave $1 failed, see above" >&2; exit 1; }
   [ "$last" -eq "$1" ] || return 0

@@ -42,7 +42,12 @@ def calls(recipe: Path, script: str, *options: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("script", "command"), [("compare.sh", "slimasr-search"), ("compare_todm.sh", "slimasr-align")]
+    ("script", "command"),
+    [
+        ("compare.sh", "slimasr-search"),
+        ("compare_todm.sh", "slimasr-align"),
+        ("compare_collaborative.sh", "slimasr-align"),
+    ],
 )
 @pytest.mark.parametrize(
     ("options", "data"),
@@ -67,7 +72,33 @@ def test_separate_models_are_of_subnets_of_the_space(recipe: Path) -> None:
     assert subnets[1] == Subnet(1.0, tuple(range(6)), tuple((f"{layer}.ffn", 192) for layer in range(6)))
 
 
-@pytest.mark.parametrize("script", ["compare.sh", "compare_todm.sh"])
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_waves_of_paper_3_are_of_presets_and_branches_that_exist(recipe: Path, jobs: str) -> None:
+    made = calls(recipe, "compare_collaborative.sh", "--jobs", jobs, "--last-wave", "6")
+    found = {}
+    for call in made:
+        if "--config" in call and "--exp" in call:
+            settings = [call[place + 1] for place, argument in enumerate(call) if argument == "--set"]
+            config = load_config(EGS / "an4" / call[call.index("--config") + 1], settings)
+            found[call[call.index("--exp") + 1]] = build_space(config), config
+            if config.method.kind == "separate":
+                build_space(config).parse(config.method.subnet)
+    (report,) = [call for call in made if call[0] == "slimasr-report"]
+    experiments = [argument for argument in report[1:] if argument.startswith("exp/")]
+    assert found.keys() == {"exp/aligner", *experiments} and len(experiments) == len(set(experiments)) == 24
+    assert found["exp/collaborative_three_0.3"][1].loss.auxiliary.teaching_weight == 0.3
+
+
+def test_an_earlier_wave_ends_with_the_report(recipe: Path) -> None:
+    made = calls(recipe, "compare_collaborative.sh", "--last-wave", "1")
+    assert [call[0] for call in made] == ["run.sh", "run.sh", "slimasr-align", *["run.sh"] * 5, "slimasr-report"]
+    assert [argument for argument in made[-1] if argument.startswith("exp/")] == [
+        *(f"exp/collaborative_separate_l{depth}" for depth in (10, 7, 5, 4)),
+        "exp/collaborative",
+    ]
+
+
+@pytest.mark.parametrize("script", ["compare.sh", "compare_todm.sh", "compare_collaborative.sh"])
 def test_results_are_written_with_the_claims_of_the_papers(recipe: Path, script: str) -> None:
     (arguments,) = [call for call in calls(recipe, script) if call[0] == "slimasr-report"]
     assert {"--json", "--results-md", "--claims"} <= {*arguments}
