@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from slimasr.decoding.stream import Stream, StreamRecognizer, StreamResult, accept
 from slimasr.decoding.transcribe import transcribe
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import read_candidates
@@ -24,6 +27,8 @@ class Recognizer:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
+        # Subnet id -> what its streams share, so that they can be computed together.
+        self._streaming: dict[str, StreamRecognizer] = {}
 
     @property
     def subnets(self) -> list[Subnet]:
@@ -64,6 +69,40 @@ class Recognizer:
         chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
         # One path yields one text.
         return next(transcribe(self.experiment, [path], chosen))
+
+    def open_stream(self, subnet: Subnet | str | float = "max") -> Stream:
+        """A new stream, which recognises speech while it arrives.
+
+        >>> stream = asr.open_stream("l10")                         # doctest: +SKIP
+        >>> stream.accept(samples, 44100).text                      # doctest: +SKIP
+        'SEVEN'
+        >>> stream.finish().text                                    # doctest: +SKIP
+        'SEVEN FOUR'
+
+        Raises:
+            UserError: there is no such subnet, or the encoder needs whole utterances.
+        """
+        chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
+        if chosen.id not in self._streaming:
+            self._streaming[chosen.id] = StreamRecognizer.of(self.experiment, chosen)
+        return self._streaming[chosen.id].open()
+
+    def accept(
+        self, streams: Sequence[Stream], samples: Sequence[Any], sampling_rate: int | Sequence[int] | None = None
+    ) -> list[StreamResult]:
+        """Take the next samples of several streams at once, and return what is known of each.
+
+        Streams of one subnet are computed in one batch, which is faster than one after the other.
+
+        Args:
+            streams: open streams, each at most once.
+            samples: for each stream, (T,) mono samples with any T: floating-point numbers in [-1, 1], or int16.
+            sampling_rate: in Hz, one for all streams or one for each; None = that of the model's features.
+
+        Raises:
+            UserError: a stream has ended, its rate has changed, or samples are unusable. No stream has then taken any.
+        """
+        return accept(streams, samples, sampling_rate)
 
     def extract(self, subnet: Subnet | str | float, out: Path | str) -> Recognizer:
         """Write one subnet as a stand-alone experiment to the folder ``out``, and open it.

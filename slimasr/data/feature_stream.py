@@ -88,8 +88,9 @@ class FeatureStream:
         """Take samples of the extractor's rate."""
         self._num_samples += len(samples)
         new = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)).unsqueeze(0)
-        # The mirrored start needs a whole window, and later calls at least one frame: lhotse computes no fewer.
-        if self._waiting.shape[1] + new.shape[1] < self._window:
+        # lhotse computes no fewer frames than one; the window of the first one begins with mirrored samples.
+        mirrored = 0 if self._started else (self._window - self._shift) // 2
+        if mirrored + self._waiting.shape[1] + new.shape[1] < self._window:
             self._waiting = torch.cat([self._waiting, new], dim=1)
             return no_frames(self._extractor.config.num_filters)
         if self._started:

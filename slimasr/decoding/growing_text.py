@@ -23,22 +23,29 @@ class GrowingText:
     def settle(self, tokens: Sequence[int]) -> None:
         """Append tokens that will not change."""
         self._open += tokens
-        starts = [place for place, token in enumerate(self._open) if self._begins_word(token)]
         # The last word may go on.
-        if starts and starts[-1] > 0:
-            self._words = self._joined(self._open[: starts[-1]])
-            self._open = self._open[starts[-1] :]
+        for start in range(len(self._open) - 1, 0, -1):
+            if self._begins_word(start):
+                self._words = self._joined(self._open[:start])
+                self._open = self._open[start:]
+                return
 
     def with_end(self, tokens: Sequence[int]) -> str:
         """Return the text with further tokens, which may still change."""
         return self._joined([*self._open, *tokens]).strip()
 
-    def _begins_word(self, token: int) -> bool:
-        return self._tokenizer.tokens[token].startswith(_WORD_MARK)
+    def _begins_word(self, place: int) -> bool:
+        """Whether one of the open tokens begins a word, and has a character of it."""
+        pieces = [self._tokenizer.tokens[token] for token in self._open[place : place + 2]]
+        if not pieces[0].startswith(_WORD_MARK):
+            return False
+        # The tokenizer drops all marks at the start of a text, but only one of them stands for the space that separates
+        # two parts. So a mark alone must be followed by a character.
+        return "".join(pieces)[1:2] not in ("", _WORD_MARK)
 
     def _joined(self, tokens: Sequence[int]) -> str:
         text = self._tokenizer.decode(tokens)
         if self._words is None:
             return text
-        # The tokenizer drops the mark at the start of a text, which stands for a space.
+        # The mark at the start of the tokens, which the tokenizer drops, stands for a space.
         return f"{self._words} {text}" if tokens else self._words

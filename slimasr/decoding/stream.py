@@ -67,12 +67,12 @@ class Stream:
         self._text = GrowingText(recognizer.tokenizer)
 
     def accept(self, samples: Any, sampling_rate: int | None = None) -> StreamResult:
-        """Take the next samples, and return what is known; see `StreamRecognizer.accept`.
+        """Take the next samples, and return what is known; see `accept`.
 
         Raises:
             UserError: the stream has ended, the rate has changed, or the samples are unusable.
         """
-        return self.recognizer.accept([self], [samples], sampling_rate)[0]
+        return accept([self], [samples], sampling_rate)[0]
 
     def finish(self) -> StreamResult:
         """End the stream, and return its final result; a stream that has ended already returns it again."""
@@ -190,34 +190,12 @@ class StreamRecognizer:
         """Open a stream, which knows nothing of others."""
         return Stream(self)
 
-    def accept(
-        self, streams: Sequence[Stream], samples: Sequence[Any], sampling_rate: int | Sequence[int] | None = None
-    ) -> list[StreamResult]:
-        """Take the next samples of several streams.
-
-        Args:
-            streams: open streams of this recogniser, each at most once.
-            samples: for each stream, (T,) mono samples with any T: floating-point numbers in [-1, 1], or int16.
-            sampling_rate: in Hz, one for all streams or one for each; None = that of the model's features.
-
-        Returns:
-            What is known of each stream.
-
-        Raises:
-            UserError: a stream has ended, its rate has changed, or samples are unusable. No stream has then taken any.
-        """
-        checked = _checked(streams, samples, self._rates(streams, sampling_rate))
-        for stream, (sound, rate) in zip(streams, checked, strict=True):
-            stream.take_samples(sound, rate)
-        self._advance(streams)
-        return [stream.result for stream in streams]
-
     def accept_features(self, streams: Sequence[Stream], features: Sequence[np.ndarray]) -> list[StreamResult]:
         """Take the next (F, M) log-mel features of several streams instead of their samples."""
         for stream, frames in zip(streams, features, strict=True):
             _check_open(stream)
             stream.take(frames, len(frames) * FRAME_SHIFT)
-        self._advance(streams)
+        self.advance(streams)
         return [stream.result for stream in streams]
 
     def finish(self, streams: Sequence[Stream]) -> list[StreamResult]:
@@ -225,7 +203,7 @@ class StreamRecognizer:
         ending = [stream for stream in streams if not stream.result.final]
         for stream in ending:
             stream.take_end()
-        self._advance(ending)
+        self.advance(ending)
         # A stream without a feature frame has nothing to encode.
         self._encode_groups([stream for stream in ending if stream.started or len(stream.waiting)], final=True)
         for stream in ending:
@@ -240,13 +218,7 @@ class StreamRecognizer:
         """Create the search's state of one stream."""
         return self._label_search.start(1, self.model.feature_mean.device)
 
-    def _rates(self, streams: Sequence[Stream], sampling_rate: int | Sequence[int] | None) -> list[int]:
-        """Return the sampling rate of every stream."""
-        if isinstance(sampling_rate, Sequence):
-            return list(sampling_rate)
-        return [self.sampling_rate if sampling_rate is None else sampling_rate] * len(streams)
-
-    def _advance(self, streams: Sequence[Stream]) -> None:
+    def advance(self, streams: Sequence[Stream]) -> None:
         """Encode and search all chunks that are complete."""
         while ready := [stream for stream in streams if self._chunks(stream)]:
             # As many chunks at once as all of them have, so that they stay together.
@@ -295,12 +267,47 @@ class StreamRecognizer:
         return self._label_search.advance(state, am, lens)
 
 
-def _checked(streams: Sequence[Stream], samples: Sequence[Any], rates: Sequence[int]) -> list[tuple[np.ndarray, int]]:
+def accept(
+    streams: Sequence[Stream], samples: Sequence[Any], sampling_rate: int | Sequence[int] | None = None
+) -> list[StreamResult]:
+    """Take the next samples of several streams; those of one recogniser are computed in one batch.
+
+    Args:
+        streams: open streams, each at most once.
+        samples: for each stream, (T,) mono samples with any T: floating-point numbers in [-1, 1], or int16.
+        sampling_rate: in Hz, one for all streams or one for each; None = that of the model's features.
+
+    Returns:
+        What is known of each stream.
+
+    Raises:
+        UserError: a stream has ended, its rate has changed, or samples are unusable. No stream has then taken any.
+    """
+    for stream, (sound, rate) in zip(streams, _checked(streams, samples, sampling_rate), strict=True):
+        stream.take_samples(sound, rate)
+    by_recognizer: dict[int, list[Stream]] = {}
+    for stream in streams:
+        by_recognizer.setdefault(id(stream.recognizer), []).append(stream)
+    for together in by_recognizer.values():
+        together[0].recognizer.advance(together)
+    return [stream.result for stream in streams]
+
+
+def _checked(
+    streams: Sequence[Stream], samples: Sequence[Any], sampling_rate: int | Sequence[int] | None
+) -> list[tuple[np.ndarray, int]]:
     """Return samples and sampling rate of every stream, or raise an error before any stream has taken some."""
     if len({id(stream) for stream in streams}) < len(streams):
         raise UserError("a stream is named twice: give it all its samples at once")
-    if not len(streams) == len(samples) == len(rates):
-        raise UserError(f"{len(streams)} streams need samples and rates for each, got {len(samples)} and {len(rates)}")
+    if len(streams) != len(samples):
+        raise UserError(f"{len(streams)} streams need samples for each of them, got {len(samples)}")
+    if isinstance(sampling_rate, Sequence):
+        if len(sampling_rate) != len(streams):
+            raise UserError(f"{len(streams)} streams need one sampling rate or one each, got {len(sampling_rate)}")
+        rates = list(sampling_rate)
+    else:
+        own = (stream.recognizer.sampling_rate for stream in streams)
+        rates = [rate if sampling_rate is None else sampling_rate for rate in own]
     checked = []
     for stream, sound, rate in zip(streams, samples, rates, strict=True):
         _check_open(stream)
