@@ -32,10 +32,11 @@ def architecture_of(subnet: Subnet, layers: Sequence[Layer], max_depth: int | No
     path = tuple(range(number)) if subnet.path is None else subnet.path
     # Dropped layers of the max subnet keep their place, so that layer k is always entry k.
     places = path if all(layer < number for layer in path) else range(len(path))
-    running = dict(zip(places, path, strict=True))
+    by_place = dict(zip(places, path, strict=True))
     # Reports of older versions know no layers, so that the result is empty whatever the path is.
     return tuple(
-        _layer(subnet, running[place], layers[running[place]]) if place in running else None for place in range(number)
+        _layer(subnet, by_place[place], layers[by_place[place]]) if place in by_place else None
+        for place in range(number)
     )
 
 
@@ -46,15 +47,19 @@ def _layer(subnet: Subnet, number: int, full: Layer) -> Layer:
     return channels
 
 
+def running(architecture: Architecture) -> list[Layer]:
+    """The layers that run, in order."""
+    return [layer for layer in architecture if layer is not None]
+
+
 def depth(architecture: Architecture) -> int:
     """How many layers run."""
-    return sum(layer is not None for layer in architecture)
+    return len(running(architecture))
 
 
 def mean_ffn(architecture: Architecture) -> float:
     """Mean width of the feed-forward modules in the layers that run, 0 without any."""
-    running = [layer for layer in architecture if layer is not None]
-    sizes = [size for layer in running for size in layer.values()]
+    sizes = [size for layer in running(architecture) for size in layer.values()]
     return sum(sizes) / len(sizes) if sizes else 0.0
 
 

@@ -1,6 +1,6 @@
 """Pair the systems that a report compares: every supernet with the separate models of its subnets.
 
-A separate model is compared with the subnet of its own architecture if the supernet's results have it. Otherwise it is
+A separate model is compared with the subnet that is the same network if the supernet's results have it. Otherwise it is
 compared with the nearest size: the largest subnet of the Pareto front that is not larger than the model. If a search
 chose the subnet, the comparison is over the test sets alone, because the choice was made on dev. Max and min subnets
 and those of an exhaustive search were not chosen and are compared over all sets.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from slimasr.report.architecture import running
 from slimasr.report.families import families, roles_in
 from slimasr.report.records import Run, SubnetRecord
 
@@ -88,7 +89,7 @@ def matches(supernet: Run, models: Sequence[Run]) -> list[Match]:
 
 
 def _match(supernet: Run, model: Run) -> Match | None:
-    same = supernet.subnet(model.separate_of or "")
+    same = _same(supernet, model)
     # Measured whatever its WER is: the choice is not biased, and a comparison on dev is fair.
     if same is not None and (is_end(supernet, same) or not supernet.is_searched):
         return Match(supernet, same, model, chosen=False)
@@ -99,6 +100,19 @@ def _match(supernet: Run, model: Run) -> Match | None:
     if nearest is None:
         return None
     return Match(supernet, nearest, model, chosen=not is_end(supernet, nearest))
+
+
+def _same(supernet: Run, model: Run) -> SubnetRecord | None:
+    """Find the subnet that is the model's network: of its id, or else of its layers and exactly its parameters.
+
+    The id of a branch depends on the tree, so that equal branches of two trees have different ids.
+    """
+    named = supernet.subnet(model.separate_of or "")
+    if named is not None:
+        return named
+    layers = running(model.largest.architecture)
+    equal = [record for record in supernet.subnets if record.params == model.largest.params]
+    return next((record for record in equal if layers and running(record.architecture) == layers), None)
 
 
 def is_end(run: Run, record: SubnetRecord) -> bool:

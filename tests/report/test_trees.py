@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from slimasr.report.architecture import architecture_of, depth
+from slimasr.report.architecture import Layer, architecture_of, depth
 from slimasr.report.collect import collect
+from slimasr.report.pairs import matches
+from slimasr.report.records import Run, SubnetRecord
 from slimasr.supernet.subnet import Subnet
 from tests.report.made_up import study_of, write_experiment
 
@@ -61,3 +64,32 @@ def test_a_report_reads_the_tree_from_the_configuration(tmp_path: Path) -> None:
     assert {record.id: record.architecture for record in again} == shapes
     without = collect([plain], "made_up", tmp_path)
     assert "depth" not in without.report.to_dict()["experiments"]["plain"]
+
+
+def record(subnet: Subnet, params: float, layers: Sequence[Layer] = LAYERS, max_depth: int = 4) -> SubnetRecord:
+    shape = architecture_of(subnet, layers, max_depth)
+    return SubnetRecord(subnet.id, 1.0, {"params": params}, {}, None, architecture=shape)
+
+
+def run(role: str, separate_of: str | None, *records: SubnetRecord) -> Run:
+    return Run(role, role, separate_of, 1, 1, 1, None, "", "", "", records, (), ())
+
+
+def test_equal_branches_of_two_trees_are_compared_whatever_their_ids_are() -> None:
+    """The separate model stands for a branch of a larger tree, whose layers have other ids."""
+    ours, theirs = Subnet(1.0, (0, 4, 5)), Subnet(1.0, (0, 8, 9))
+    layers = [{"ffn": 10}] * 7
+    supernet = run(
+        "tree",
+        None,
+        record(Subnet(), 400.0, layers),
+        record(ours, 300.0, layers),
+        record(Subnet(1.0, (0, 6)), 200.0, layers),
+    )
+    alone = run("separate", theirs.id, record(Subnet(), 300.0, layers[:3], 3))
+    assert theirs.id != ours.id
+    (match,) = matches(supernet, [alone])
+    assert (match.subnet.id, match.chosen) == (ours.id, False)
+    # Equal in size by chance alone: nothing is decoded that could be nearest.
+    other = run("separate", theirs.id, record(Subnet(), 300.0, [{"ffn": 15}] * 2, 2))
+    assert matches(supernet, [other]) == []
