@@ -83,13 +83,15 @@ class CompiledForward:
         self.compiled = compiled
 
     def __call__(self, x: Tensor, width: float, units: Units | None = None) -> Tensor:
-        """(N, T, C) -> (N, T, C)."""
+        """(N, T, ..., C) -> (N, T, ..., C)."""
         if not (self.module.training and torch.is_grad_enabled()):
             return ElasticFeedForward.forward(self.module, x, width, units)
-        # Without these marks, lengths would be compiled as constants at first, and channels as variables later.
+        # Without these marks, lengths would be compiled as constants at first, and channels as variables later. In
+        # between there may be the frames of a segment, always equally many.
         for dim in (0, 1):
             torch._dynamo.maybe_mark_dynamic(x, dim)
-        torch._dynamo.mark_static(x, 2)
+        for dim in range(2, x.dim()):
+            torch._dynamo.mark_static(x, dim)
         with _settings():
             return self.compiled(self.module, x, width, units)
 

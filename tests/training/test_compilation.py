@@ -26,6 +26,7 @@ from tests.training.kit import tiny_config
 
 # Without dropout, because compiled modules draw other masks.
 MH_SSM = {"kind": "mh_ssm", "d_model": 16, "num_layers": 2, "ffn_dim": 32, "ssm_heads": 2, "dropout": 0.0}
+EMFORMER = {"kind": "emformer", "d_model": 16, "num_layers": 2, "num_heads": 2, "ffn_dim": 32, "dropout": 0.0}
 CONFORMER = {**tiny_config().model.encoder.model_dump(), "dropout": 0.0}
 
 
@@ -75,11 +76,13 @@ def test_compiled_modules_have_the_gradients_of_uncompiled_ones(graphs: Any) -> 
     assert graphs() == 2
 
 
-@pytest.mark.parametrize("kind", ["conformer", "mh_ssm"])
-def test_there_is_one_graph_per_width_for_all_modules_and_lengths(kind: str, graphs: Any, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("encoder", [CONFORMER, MH_SSM, EMFORMER], ids=lambda encoder: encoder["kind"])
+def test_there_is_one_graph_per_width_for_all_modules_and_lengths(
+    encoder: dict[str, Any], graphs: Any, monkeypatch: Any
+) -> None:
     # Graphs are recorded and differentiated as for the compiler, and then run by torch, which takes seconds.
     monkeypatch.setattr("slimasr.training.compilation.check_compiler", lambda: None)
-    sections: dict[str, Any] = {"model": {"encoder": CONFORMER if kind == "conformer" else MH_SSM}}
+    sections: dict[str, Any] = {"model": {"encoder": encoder}}
     eager, eager_stepper = make(**sections)
     expected = gradients(eager, eager_stepper)
     objective, stepper = make(**sections)
