@@ -33,7 +33,7 @@ class EmformerHidden:
     would grow with the number of layers.
 
     Attributes:
-        centre: (N, G * c, C) the frames, padded to whole segments once and for all layers.
+        centre: (N, G * c, C) the frames, padded to whole segments.
         copies: (N, G, r, C) the copies of the r frames behind every segment.
         memory: (N, G, C) a summary of every segment; (N, 0, C) without memory.
         segment: c, frames of a segment.

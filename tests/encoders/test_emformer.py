@@ -180,3 +180,14 @@ def test_hidden_states_can_be_selected_and_detached() -> None:
     for found, want in zip(again, gradients, strict=True):
         assert want.abs().max() > 0.0
         torch.testing.assert_close(found, want)
+
+
+def test_an_utterance_without_a_frame_harms_no_other() -> None:
+    """None of its segments has a key; neither values nor gradients become NaN."""
+    encoder = emformer()
+    x, lens = features((40, 3))
+    together = encoder(x, lens)
+    assert together.lens.tolist() == [10, 0]
+    torch.testing.assert_close(together.out[:1], encoder(x[:1], lens[:1]).out)
+    together.out.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.grad is not None)
