@@ -15,7 +15,9 @@ from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.manifests import build_cuts
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
+from slimasr.experiment.checkpoints import describe_tree
 from slimasr.models.build import build_model
+from slimasr.supernet.build import build_space
 
 RATE = 16000
 TEXTS = ("YES NO", "TEN", "ONE TEN", "NO YES")
@@ -77,11 +79,12 @@ def write_experiment(root: Path, recipe: Config, data: Path) -> Path:
         (exp / "lang" / file.name).write_bytes(file.read_bytes())
     tokenizer = Tokenizer.load(lang)
     torch.manual_seed(4)
-    model = build_model(recipe.model, recipe.loss, tokenizer.vocab_size, recipe.space.widths)
+    model = build_model(recipe.model, recipe.loss, tokenizer.vocab_size, build_space(recipe).widths)
     model.set_feature_stats(*read_stats(recipe, data))
     with torch.no_grad():
         model.joiner.output.weight.mul_(20)
         model.joiner.encoder_proj.weight.mul_(3)
-    torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint}, exp / "final.pt")
+    tree = describe_tree(recipe.model.encoder)
+    torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint, "tree": tree}, exp / "final.pt")
     save_config(recipe, exp / "config.yaml")
     return exp
