@@ -8,7 +8,8 @@ usage() {
 usage: tools/setup.sh [--cpu] [--extras LIST]
 
   --cpu          install PyTorch's CPU build, also where the default index has the CUDA build
-  --extras LIST  optional parts, separated by commas: demo, dev, export, energy, postgresql (default: demo)
+  --extras LIST  optional parts, separated by commas: demo, dev, export, energy, microphone, postgresql
+                 (default: demo)
 
 PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer).
 EOF

@@ -128,6 +128,23 @@ class _Command(TyperCommand):
         """Return the words of the usage line."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; an option whose metavar is in brackets may stand without a value, which is empty."""
+        optional = {
+            name
+            for param in self.params
+            if (param.metavar or "").startswith("[") and param.param_type_name == "option"
+            for name in param.opts
+        }
+        completed: list[str] = []
+        for place, arg in enumerate(args):
+            completed.append(arg)
+            # Another option or nothing follows.
+            if arg in optional and (args[place + 1 : place + 2] or ["-"])[0].startswith("-"):
+                completed.append("")
+        parsed: list[str] = super().parse_args(ctx, completed)
+        return parsed
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the sections of arguments and options."""
         # Typer would list an argument by its Python name; users know it by its metavar, such as EXP.

@@ -81,7 +81,12 @@ class Stream:
     @property
     def started(self) -> bool:
         """Whether the encoder has received a chunk."""
-        return self._num_frames > len(self._waiting)
+        return self.num_encoded > 0
+
+    @property
+    def num_encoded(self) -> int:
+        """Number of feature frames that the encoder has received."""
+        return self._num_frames - len(self._waiting)
 
     @property
     def waiting(self) -> np.ndarray:
@@ -180,6 +185,11 @@ class StreamRecognizer:
         settings = experiment.config
         rate = settings.data.sampling_rate
         return cls(experiment.model, subnet, experiment.tokenizer, config or settings.decoding, rate)
+
+    @property
+    def chunk_seconds(self) -> float:
+        """Seconds of audio in a chunk of the encoder."""
+        return self._chunk * FRAME_SHIFT
 
     @property
     def frame_seconds(self) -> float:
