@@ -56,13 +56,14 @@ def tree_in_words(encoder: EncoderSection) -> str:
     if encoder.tree is None:
         return "no tree"
     depths = ", ".join(map(str, encoder.tree.depths))
-    return f"depths {depths} with {encoder.tree.shared} layers shared"
+    shared = encoder.tree.shared
+    return f"depths {depths} with {shared} {'layer' if shared == 1 else 'layers'} shared"
 
 
 def check_tree_of(saved: Mapping[str, Any], encoder: EncoderSection, path: Path) -> None:
     """Check that a checkpoint's weights were trained in this tree, as layers of different trees have equal shapes.
 
-    Checkpoints of earlier versions, and of extracted models, do not name their tree, and pass.
+    Checkpoints of earlier versions do not name their tree, and pass.
 
     Raises:
         UserError: the weights were trained in another tree.

@@ -130,4 +130,4 @@ def test_a_checkpoint_of_another_tree_is_refused(made: Path, tmp_path: Path, cha
     (exp / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     result = call(extract.run, exp, "--subnet", "max", "--out", tmp_path / "small")
     assert result.exit_code == 1
-    assert "final.pt: was trained with another model.encoder.tree (shared 1 of 3, 2 layers)" in result.output
+    assert "final.pt: was trained with another model.encoder.tree (depths 3, 2 with 1 layer shared)" in result.output

@@ -15,7 +15,7 @@ from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.manifests import build_cuts
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
-from slimasr.experiment.checkpoints import describe_tree
+from slimasr.experiment.checkpoints import tree_in_words
 from slimasr.models.build import build_model
 from slimasr.supernet.build import build_space
 
@@ -84,7 +84,7 @@ def write_experiment(root: Path, recipe: Config, data: Path) -> Path:
     with torch.no_grad():
         model.joiner.output.weight.mul_(20)
         model.joiner.encoder_proj.weight.mul_(3)
-    tree = describe_tree(recipe.model.encoder)
+    tree = tree_in_words(recipe.model.encoder)
     torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint, "tree": tree}, exp / "final.pt")
     save_config(recipe, exp / "config.yaml")
     return exp

@@ -126,7 +126,7 @@ def test_another_tree_with_equally_many_layers_is_noticed(trained: Path) -> None
     trainer.save()
     save_config(made[0], trained / "config.yaml")
     assert Experiment.open(trained).model.config.encoder.paths == [(0, 1, 2), (3,)]
-    for other, words in [(made[1], "depths 3, 2 with 1 layers shared"), (made[2], "no tree")]:
+    for other, words in [(made[1], "depths 3, 2 with 1 layer shared"), (made[2], "no tree")]:
         save_config(other, trained / "config.yaml")
         said = rf"another model\.encoder\.tree \(depths 3, 1 with 0 layers shared\) than the recipe's \({words}\)"
         with pytest.raises(UserError, match=rf"final\.pt: was trained with {said}"):
