@@ -191,3 +191,17 @@ def test_an_utterance_without_a_frame_harms_no_other() -> None:
     torch.testing.assert_close(together.out[:1], encoder(x[:1], lens[:1]).out)
     together.out.square().sum().backward()
     assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.grad is not None)
+
+
+def test_passes_read_nothing_back_from_a_device() -> None:
+    """On the device meta every attempt to do so is an error; lengths stay on the CPU."""
+    meta = torch.device("meta")
+    with meta:
+        encoder = Emformer(config(), STACK, 20, WIDTHS)
+    x, lens = features((61, 40))
+    hidden = encoder(x.to(meta), lens, PIECES, taps=(0,))
+    assert (hidden.out.shape, hidden.lens.tolist()) == ((2, 15, 8), [15, 10])
+    assert hidden.select([1]).out.shape == (1, 10, 8)
+    hidden.out.sum().backward()
+    out, state = encoder.stream(x.to(meta), encoder.init_state(2, meta))
+    assert (out.shape, state.seen.device.type) == ((2, 12, 16), "meta")
