@@ -47,7 +47,7 @@ class Emformer(Encoder):
         self.window = window_of(config)
         residual = [scaled(config.d_model, width) for width in widths]
         options = options_of(config)
-        # The gain of a layer's initial weights goes by its position in the path, which is the same in all branches.
+        # The gain of initial weights goes by the position in the path, which a shared layer has in all branches alike.
         places = {index: place for path in config.paths for place, index in enumerate(path)}
         self.layers = nn.ModuleList(
             EmformerLayer(config.d_model, **sizes, widths=residual, options=options, place=places[index])
