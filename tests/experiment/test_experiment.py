@@ -120,7 +120,12 @@ def test_another_tree_with_equally_many_layers_is_noticed(trained: Path) -> None
     """The weights would load: only the configuration says which layers belong to which branch."""
     trees = [{"shared": 0, "depths": [3, 1]}, {"shared": 1, "depths": [3, 2]}, None]
     encoder = {"kind": "mh_ssm", "d_model": 8, "ssm_state": 4, "ffn_dim": 8}
-    made = [tiny_config(model={"encoder": {**encoder, "num_layers": 3 if tree else 4, "tree": tree}}) for tree in trees]
+    made = []
+    for tree in trees:
+        space = {"kind": "branches" if tree else "widths"}
+        made.append(
+            tiny_config(model={"encoder": {**encoder, "num_layers": 3 if tree else 4, "tree": tree}}, space=space)
+        )
     trainer = make_trainer(made[0], trained / "elsewhere")
     trainer.save_weights(trained / "final.pt")
     trainer.save()

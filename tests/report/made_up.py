@@ -122,7 +122,9 @@ def write_experiment(
     log = training_log({ids[w]: rate for w, rate in rates.items()}, half_life)
     (folder / "train_log.jsonl").write_text(log, encoding="utf-8")
     data = {"corpus": "digits", "dev": "dev", "test": ["test"]}
-    config = parse_config({"name": folder.name, "data": data, "model": {"encoder": encoder or {}}})
+    encoder = encoder or {}
+    space = {"kind": "branches" if "tree" in encoder else "widths"}
+    config = parse_config({"name": folder.name, "data": data, "model": {"encoder": encoder}, "space": space})
     save_config(config, folder / "config.yaml")
     return folder
 
