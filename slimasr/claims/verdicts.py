@@ -9,7 +9,7 @@ Differences of WER come as paired-bootstrap intervals ``[low, high]`` in points.
 - "A is better than B" is *held* when ``high < 0``, *not held* when ``low > 0``, else *not resolved*.
 
 A claim that must hold at several sizes is *not held* as soon as it fails at one of them, and *held* when it holds at
-all of them. Of many comparisons one may fail by chance: see `judge_each`.
+all of them. Of many comparisons one may fail by chance: see `judge_all`.
 """
 
 from __future__ import annotations
@@ -51,15 +51,20 @@ def better(low: float, high: float) -> Verdict:
 
 
 def judge_each(rule: Rule, comparisons: Sequence[Comparison]) -> list[Verdict]:
-    """Judge the comparisons of one claim, which must all hold.
+    """Judge the comparisons of one claim, which must all hold by one rule; see `judge_all`."""
+    return judge_all([(rule, comparison) for comparison in comparisons])
+
+
+def judge_all(parts: Sequence[tuple[Rule, Comparison]]) -> list[Verdict]:
+    """Judge the comparisons of one claim, which must all hold, each by a rule of its own.
 
     A claim on n comparisons needs all of them, which chance alone makes less likely than any single one, so each of
     them may hold at 95 %. But with n comparisons a spurious failure is about n times as likely, so that a failure
     counts only if it is also one at 100 - 5/n % (Bonferroni); otherwise the comparison is not resolved.
     """
     verdicts = []
-    for comparison in comparisons:
-        wide = one_of(comparison, len(comparisons))
+    for rule, comparison in parts:
+        wide = one_of(comparison, len(parts))
         verdict = rule(comparison.low, comparison.high)
         if verdict is Verdict.NOT_HELD and rule(wide.low, wide.high) is not Verdict.NOT_HELD:
             verdict = Verdict.NOT_RESOLVED

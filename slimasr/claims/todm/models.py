@@ -55,7 +55,11 @@ def role(described: Described, supernets: Sequence[Config]) -> Name | None:
     """Return the name and letter of an experiment; separate models and models with exits are the paper's baselines."""
     config = described.config
     if described.separate_of is not None:
-        letter = "A1" if config.loss.auxiliary is None else "A2"
+        auxiliary = config.loss.auxiliary
+        # The paper's frame targets are at inner layers.
+        if auxiliary is not None and auxiliary.output:
+            return None
+        letter = "A1" if auxiliary is None else "A2"
         return Name(separate_words(described, supernets), letter)
     if isinstance(config.method, TodmConfig):
         letter = _with_epochs(config, supernets)
