@@ -20,9 +20,11 @@ from slimasr.results.entry import VERSION, Entry, File
 from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Report, ReportedRun, SystemEntry
 from slimasr.results.schema import (
     CerEntry,
+    DelayEntry,
     EnergyEntry,
     ExtractedFrom,
     Int8Entry,
+    LatencyEntry,
     Results,
     SearchedEntry,
     SubnetEntry,
@@ -39,6 +41,8 @@ HEADINGS: Mapping[type[Entry], str] = {
     WerEntry: "WER of a set",
     CerEntry: "CER of a set",
     SearchedEntry: "Search of a subnet",
+    LatencyEntry: "Latency of a subnet",
+    DelayEntry: "Delays of a set",
     Int8Entry: "Subnet in int8",
     EnergyEntry: "Energy of a stage",
     ExtractedFrom: "Origin of an extracted model",

@@ -51,6 +51,10 @@ MaxSymbolsOption = Annotated[
         "Default: decoding.max_symbols_per_frame of the configuration.",
     ),
 ]
+StreamOption = Annotated[
+    bool,
+    typer.Option("--stream", help="Recognise chunk by chunk, as while audio arrives; needs an encoder that streams."),
+]
 
 
 def run(
@@ -61,6 +65,7 @@ def run(
     method: MethodOption = None,
     beam: BeamOption = None,
     max_symbols: MaxSymbolsOption = None,
+    stream: StreamOption = False,
     checkpoint: CheckpointOption = "final",
     debug: DebugOption = False,
 ) -> None:
@@ -76,6 +81,8 @@ def run(
         from slimasr.data.provenance import checked_identity, unverified_sets
         from slimasr.decoding.decode import decode_batches, default_device, describe, override
         from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
+        from slimasr.decoding.stream import StreamRecognizer
+        from slimasr.decoding.stream_sets import decode_streams, describe_streams
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import find_subnets
 
@@ -87,6 +94,7 @@ def run(
     tokenizer = experiment.tokenizer
     model = experiment.model.to(default_device())
     decoding = override(config.decoding, method, beam, max_symbols)
+    how = describe_streams(decoding) if stream else describe(decoding)
     chosen = find_subnets(experiment, subnets or ["all"])
     names = set_names or [config.data.dev, *config.data.test]
     print_notes(unverified_sets(config, data, names))
@@ -100,8 +108,12 @@ def run(
         for set_name in names:
             batches = eval_batches(config, data, set_name, tokenizer, decoding.batch_seconds)
             shown = progress(batches, None, f"{subnet.id} {set_name}")
-            utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
-            made_by = (experiment.checkpoint, describe(decoding), identities[set_name])
+            if stream:
+                streamed = decode_streams(StreamRecognizer.of(experiment, subnet, decoding), shown)
+                utterances = tuple(utterance.words for utterance in streamed)
+            else:
+                utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
+            made_by = (experiment.checkpoint, how, identities[set_name])
             result = DecodedSet(subnet, utterances, speakers[set_name], *made_by)
             folder = write_decoded(exp, set_name, result)
             typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,6 +36,13 @@ VocabSizeOption = Annotated[
     ),
 ]
 RtfOption = Annotated[bool, typer.Option("--rtf/--no-rtf", help="Measure time and memory too.")]
+LatencyOption = Annotated[
+    bool,
+    typer.Option(
+        "--latency",
+        help="Measure the latency of streams too, and note it in EXP/results.json; needs an encoder that streams.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -45,6 +52,7 @@ def run(
     vocab_size: VocabSizeOption = None,
     overrides: SetOption = None,
     rtf: RtfOption = True,
+    latency: LatencyOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -56,18 +64,28 @@ def run(
     with quick_imports():
         from slimasr.experiment.subnets import profiled_subnets
         from slimasr.files import to_json
-        from slimasr.measure.profile import profile
+        from slimasr.measure.profile import profile, profile_latency, save_latency
+        from slimasr.report.latency import profiled_latency
         from slimasr.report.tables import profile_table
         from slimasr.report.terminal import print_table
 
     experiment, resolved, model, space = _model(exp, config, vocab_size, overrides or [])
     subnets = profiled_subnets(space, experiment)
     costs = dict(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
+    late = dict(progress(profile_latency(model, subnets, resolved), len(subnets), "latency")) if latency else {}
+    if exp is not None and late:
+        save_latency(exp, late)
     if as_json:
-        entries = {subnet.id: {"subnet": subnet.to_dict(), "costs": found} for subnet, found in costs.items()}
+        entries: dict[str, dict[str, Any]] = {}
+        for subnet, found in costs.items():
+            entries[subnet.id] = {"subnet": subnet.to_dict(), "costs": found}
+            if subnet in late:
+                entries[subnet.id]["latency"] = late[subnet].to_dict()
         typer.echo(to_json(entries))
         return
     print_table(profile_table(costs, resolved.name))
+    if late:
+        print_table(profiled_latency(late, resolved.name))
 
 
 main = partial(entry, run)

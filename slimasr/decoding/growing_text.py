@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from slimasr.data.tokenizer import Tokenizer
+from typing import Protocol
 
 _WORD_MARK = "▁"
 """SentencePiece's mark at the start of a word."""
 
 
+class Detokenizer(Protocol):
+    """See `slimasr.data.tokenizer.Tokenizer`."""
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """Id -> piece."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids."""
+
+
 class GrowingText:
     """The text of all tokens so far; words that are complete are not converted again."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Detokenizer) -> None:
         """Start without tokens."""
         self._tokenizer = tokenizer
         # The text of complete words, None = there is none, and the tokens behind them.

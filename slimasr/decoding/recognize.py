@@ -50,7 +50,7 @@ class Recognition:
 
     def utterances(self, batch: Batch, encode: Encode) -> list[Utterance]:
         """Recognise a batch, and return references and hypotheses as words; memory is bounded by its parts."""
-        return _paired(batch, self.texts(batch, encode))
+        return paired(batch, self.texts(batch, encode))
 
     @torch.no_grad()
     def texts(self, batch: Batch, encode: Encode) -> list[str]:
@@ -77,7 +77,7 @@ class Recognition:
             # Every part of a batch carries the ids and references of the whole batch.
             batch, _ = parts[0]
             texts_of_parts = list(islice(texts, len(parts)))
-            found.append(_paired(batch, _joined(texts_of_parts)))
+            found.append(paired(batch, _joined(texts_of_parts)))
         return found
 
     def _search(self, parts: Sequence[EncodedPart]) -> list[list[str]]:
@@ -134,7 +134,7 @@ def _joined(texts: Sequence[Sequence[str]]) -> list[str]:
     return [" ".join(text for (text,) in texts if text)]
 
 
-def _paired(batch: Batch, texts: Sequence[str]) -> list[Utterance]:
+def paired(batch: Batch, texts: Sequence[str]) -> list[Utterance]:
     """Pair the references of a batch with recognised texts, both split into words."""
     rows = zip(batch.ids, batch.texts, texts, strict=True)
     return [Utterance(name, tuple(reference.split()), tuple(text.split())) for name, reference, text in rows]

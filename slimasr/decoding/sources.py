@@ -72,6 +72,25 @@ class FileSource(AudioSource):
                 yield piece
 
 
+class SamplesSource(AudioSource):
+    """Samples that are in memory."""
+
+    name = "samples"
+    is_live = False
+
+    def __init__(self, samples: np.ndarray, sampling_rate: int) -> None:
+        """Keep (T,) float32 mono samples."""
+        self.sampling_rate = sampling_rate
+        self._samples = samples
+
+    def pieces(self, seconds: float, stopped: Stopped) -> Iterator[np.ndarray]:
+        size = _samples_of(seconds, self.sampling_rate)
+        for start in range(0, len(self._samples), size):
+            if stopped():
+                return
+            yield self._samples[start : start + size]
+
+
 @contextmanager
 def file_source(path: Path) -> Iterator[FileSource]:
     """Open an audio file.

@@ -14,8 +14,7 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.feature_stream import FeatureStream
 from slimasr.data.frames import FRAME_SHIFT, no_frames, pad_with_silence
 from slimasr.data.shards import make_extractor
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.growing_text import GrowingText
+from slimasr.decoding.growing_text import Detokenizer, GrowingText
 from slimasr.decoding.label_search import Hypothesis
 from slimasr.decoding.recognize import search_of
 from slimasr.decoding.samples import checked_samples
@@ -119,6 +118,7 @@ class Stream:
 
     def take_end(self) -> None:
         """Queue the last features; audio too short for the front end is padded with silence, as in a file."""
+        # A stream of features has had no samples, so that this adds none.
         self.take(self._features.finish(), 0.0)
         if self._num_frames:
             missing = self.recognizer.model.config.frontend.min_frames - self._num_frames
@@ -154,7 +154,12 @@ class StreamRecognizer:
     """Recognises streams with one subnet; streams that advance together are computed in one batch."""
 
     def __init__(
-        self, model: Transducer, subnet: Subnet | None, tokenizer: Tokenizer, config: DecodingConfig, sampling_rate: int
+        self,
+        model: Transducer,
+        subnet: Subnet | None,
+        tokenizer: Detokenizer,
+        config: DecodingConfig,
+        sampling_rate: int,
     ) -> None:
         """Prepare the search.
 
@@ -185,6 +190,11 @@ class StreamRecognizer:
         settings = experiment.config
         rate = settings.data.sampling_rate
         return cls(experiment.model, subnet, experiment.tokenizer, config or settings.decoding, rate)
+
+    @property
+    def chunk_frames(self) -> int:
+        """Feature frames in a chunk of the encoder."""
+        return self._chunk
 
     @property
     def chunk_seconds(self) -> float:

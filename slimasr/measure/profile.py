@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 from slimasr.config.schema import Config
+from slimasr.measure.latency import measure_latency
 from slimasr.measure.runtime import RuntimeMeter, noise_features
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
+from slimasr.results.schema import LatencyEntry, Results, SubnetEntry
+from slimasr.results.store import update_results
 from slimasr.supernet.build import build_space
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
@@ -39,6 +43,30 @@ def profile(
             )
             costs |= runtime.to_dict()
         yield subnet, costs
+
+
+def profile_latency(
+    model: Transducer, subnets: Iterable[Subnet], config: Config
+) -> Iterator[tuple[Subnet, LatencyEntry]]:
+    """Yield the latency of streams of subnets, measured on ``search.rtf_seconds`` of noise.
+
+    Args:
+        model: the supernet; every subnet is extracted.
+        subnets: subnets of it.
+        config: the experiment's configuration.
+
+    Raises:
+        UserError: the encoder needs whole utterances.
+    """
+    for subnet in subnets:
+        settings = config.decoding, config.data.sampling_rate, config.search.rtf_seconds, config.search.rtf_threads
+        yield subnet, measure_latency(model.extract(subnet).eval(), *settings)
+
+
+def save_latency(exp: Path, found: Mapping[Subnet, LatencyEntry]) -> None:
+    """Write the latency of subnets into an experiment's results.json, beside delays that have been measured."""
+    entries = {subnet.id: SubnetEntry(subnet=subnet, latency=latency) for subnet, latency in found.items()}
+    update_results(exp, Results(subnets=entries))
 
 
 def untrained(config: Config, vocab_size: int) -> tuple[Transducer, SearchSpace]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, architecture_of
 from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Placed, Report, ReportedRun
-from slimasr.results.schema import SubnetEntry, WerEntry
+from slimasr.results.schema import LatencyEntry, SubnetEntry, WerEntry
 from slimasr.results.search import Summary
 
 
@@ -61,6 +61,7 @@ class SubnetRecord:
         int8_wer: by set, of the int8 model in a runtime.
         int8_file: size of the int8 model in bytes, None if it was not exported.
         architecture: empty in results that were written without it.
+        latency: how late streams are, None if it was not measured.
     """
 
     id: str
@@ -72,6 +73,7 @@ class SubnetRecord:
     int8_wer: Mapping[str, Wer] = field(default_factory=dict)
     int8_file: int | None = None
     architecture: Architecture = ()
+    latency: LatencyEntry | None = None
 
     @property
     def params(self) -> float:
@@ -306,6 +308,7 @@ def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture) -> S
         searched_wer=None if entry.search is None else entry.search.wer,
         int8_wer=int8_wer,
         int8_file=int8_file,
+        latency=entry.latency,
         architecture=architecture,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slimasr.report import tables
 from slimasr.report.findings import NO_CLAIMS, Claims, Finding
+from slimasr.report.latency import latency_table
 from slimasr.report.records import Study
 from slimasr.report.table import Table
 
@@ -34,6 +35,7 @@ def all_tables(study: Study, claims: Claims = NO_CLAIMS) -> list[Table]:
         *claims.tables,
         tables.search_table(study),
         tables.slice_table(study),
+        latency_table(study),
         tables.run_table(study),
         tables.time_table(study),
     ]
