@@ -60,6 +60,7 @@ RESTRICTED = ("loss.transducer=restricted", "loss.alignments=a", "loss.auxiliary
         ("an4/conf/slimmable_head_size.yaml", RESTRICTED),
         ("an4/conf/todm_conformer_channels.yaml", ()),
         ("an4/conf/todm_frames.yaml", ()),
+        ("an4/conf/collaborative.yaml", ("loss.auxiliary.num_states=20",)),
         ("digits/conf/todm.yaml", ()),
         ("librispeech/conf/slimmable_30M_bpe500.yaml", ()),
     ],
