@@ -1,9 +1,10 @@
 """Pair the systems that a report compares: every supernet with the separate models of its subnets.
 
 A separate model is compared with the subnet that is the same network if the supernet's results have it. Otherwise it is
-compared with the nearest size: the largest subnet of the Pareto front that is not larger than the model. If a search
-chose the subnet, the comparison is over the test sets alone, because the choice was made on dev. Max and min subnets
-and those of an exhaustive search were not chosen and are compared over all sets.
+compared with the nearest size: the largest subnet of the Pareto front that is not larger than the model; branches of a
+tree are compared with equal models alone. If a search chose the subnet, the comparison is over the test sets alone,
+because the choice was made on dev. Max and min subnets and those of an exhaustive search were not chosen and are
+compared over all sets.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def _match(supernet: Run, model: Run) -> Match | None:
     # A search may have picked this very subnet; the test sets then need to be decoded.
     if same is not None and same.is_decoded:
         return Match(supernet, same, model, chosen=True)
-    nearest = not_larger(supernet, model.largest.params)
+    # Branches are few and far from each other in size: only equal ones are compared.
+    nearest = None if supernet.is_tree else not_larger(supernet, model.largest.params)
     if nearest is None:
         return None
     return Match(supernet, nearest, model, chosen=not is_end(supernet, nearest))

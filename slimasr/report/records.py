@@ -99,6 +99,7 @@ class Run:
         model: a paper's short name for the model, see `slimasr.report.roles.Role`.
         family: see `slimasr.report.roles.Role`.
         is_main: see `slimasr.report.roles.Role`.
+        is_tree: whether the subnets are the branches of a tree.
         front: ids of the subnets on the Pareto front.
         int8_search: whether the search evaluated weights rounded as in int8.
         candidates: every subnet that the search evaluated, None if there was no choice.
@@ -125,6 +126,7 @@ class Run:
     model: str = ""
     family: str = ""
     is_main: bool = False
+    is_tree: bool = False
     front: frozenset[str] = frozenset()
     candidates: CandidateLists | None = None
     search: Summary | None = None
@@ -273,6 +275,7 @@ def _run(name: str, entry: ReportedRun) -> Run:
         model=entry.model,
         family=entry.family,
         is_main=entry.main,
+        is_tree=entry.depth is not None,
         front=frozenset(found.id for found in entry.front),
         candidates=entry.candidates,
         search=entry.search,

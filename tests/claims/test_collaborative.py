@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slimasr.claims import PAPERS, claims_of
 from slimasr.claims.collaborative import judge, role, tables
 from slimasr.claims.collaborative.models import Model, collaborative_families, model_of
 from slimasr.claims.collaborative.pairs import Asked, family_pairs
 from slimasr.claims.todm import role as role_of_paper_2
+from slimasr.config.load import save_config
 from slimasr.config.schema import Config
+from slimasr.report.collect import collect
 from slimasr.report.findings import Verdict
 from slimasr.report.records import Comparison, Run, Study, SubnetRecord, Wer
 from slimasr.report.table import ABSENT
+from slimasr.supernet.build import build_space
+from slimasr.supernet.subnet import Subnet
+from tests.report.made_up import measured
 from tests.report.made_up_configs import config, described, separate
 
 HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
@@ -214,3 +222,46 @@ def test_the_table_has_a_column_for_every_depth() -> None:
     assert table.columns[2:] == ("10 layers", "9 layers", "7 layers", "5 layers", "4 layers")
     assert [row[:2] for row in table.rows] == [(s, r) for s in ("dev", "test") for r in ("separate", FULL.role)]
     assert [cell == ABSENT for cell in table.rows[0][2:]] == [False, True, False, False, False]
+
+
+def write_run(folder: Path, made: Config, subnets: dict[Subnet, int], rate: float, separate_of: str | None) -> Path:
+    """Write the folder of a run whose subnets have these numbers of layers."""
+    folder.mkdir(parents=True)
+    entries = {}
+    for subnet, layers in subnets.items():
+        entry = measured(1.0, rate, folder, subnet.id, seed=1)
+        entries[subnet.id] = {**entry, "subnet": subnet.to_dict(), "costs": {"params": 1000 * layers}}
+    facts = {"name": folder.name, "method": made.method.kind, "separate_of": separate_of, "seed": 1, "epochs": 60}
+    record = {**facts, "steps": 100, "hardware": "abacus", "command": "", "train_minutes": 10.0, "subnets": entries}
+    (folder / "results.json").write_text(json.dumps(record), encoding="utf-8")
+    save_config(made, folder / "config.yaml")
+    return folder
+
+
+def test_folders_of_different_trees_are_joined_by_depth(tmp_path: Path) -> None:
+    """No two of these runs have the same id for a branch of seven layers."""
+    folders = []
+    for name, depths, rate in (("four", FOUR, 0.05), ("two", TWO, 0.1)):
+        made = recipe(3, depths, FRAMES)
+        subnets = {subnet: len(path) for subnet, path in zip(build_space(made), made.model.encoder.paths, strict=True)}
+        folders.append(write_run(tmp_path / name, made, subnets, rate, None))
+    larger = recipe(3, [10, 9, 7, 5, 4])
+    for subnet, path in zip(build_space(larger), larger.model.encoder.paths, strict=True):
+        small = separate({**EMFORMER, "num_layers": len(path)}, {"transducer": "full"})
+        folder = tmp_path / f"alone_{len(path)}"
+        folders.append(write_run(folder, small, {Subnet(): len(path)}, 0.3, subnet.id))
+    report, study = collect(folders, "made up", tmp_path, PAPERS)
+    assert {run.role for run in study.runs} == {
+        "collaborative 10/9/7/5 PJ+LF+CE+KL",
+        "collaborative 10/7 PJ+LF+CE+KL",
+        "separate",
+    }
+    found = {finding.claim: finding for finding in claims_of(study).findings}
+    assert found["C3.1"].verdict is HELD and len(found["C3.1"].evidence) == 4
+    assert found["C3.2"].verdict is HELD and len(found["C3.2"].evidence) == 2
+    assert found["C3.6"].verdict is HELD
+    assert all("dev + test" in line and "unpaired" not in line for line in found["C3.1"].evidence)
+    # Every branch is also in the table of supernets against separate models.
+    assert len([entry for entry in report.comparisons if entry.b.role == "separate"]) == 4 + 2 + 1
+    (table,) = tables(study)
+    assert [row[1] for row in table.rows] == [*("separate", study.runs[0].role, study.runs[1].role)] * 2

@@ -50,7 +50,7 @@ def scored(utterances: list[Utterance], decoding: str = GREEDY) -> dict[str, Any
 
 
 def measured(width: float, error_rate: float, folder: Path, subnet: str, seed: int) -> dict[str, Any]:
-    """The entry of one subnet in results.json; its hypotheses go under ``folder``."""
+    """The entry of one subnet of a space of widths in results.json; its hypotheses go under ``folder``."""
     wer = {}
     for name in SETS:
         utterances = hypotheses(name, error_rate, seed)
@@ -67,7 +67,12 @@ def measured(width: float, error_rate: float, folder: Path, subnet: str, seed: i
         "rtf_p90": 0.0012 + params / 2e8,
         "peak_memory": 4e6 + 8 * params,
     }
-    return {"subnet": {"width": float(subnet[1:])}, "costs": costs, "dev_loss": error_rate, "wer": wer}
+    return {
+        "subnet": {"width": float(subnet[1:].partition("-")[0])},
+        "costs": costs,
+        "dev_loss": error_rate,
+        "wer": wer,
+    }
 
 
 def training_log(rates: dict[str, float], half_life: float, epochs: int = 30) -> str:
