@@ -72,7 +72,8 @@ end_of_wave() {
 # A Conformer with a CTC head finds when every character is spoken; its best path is then improved three times.
 ./run.sh --stop-stage 3 --config conf/collaborative.yaml "$@"
 ./run.sh --stage 4 --stop-stage 4 --config conf/separate.yaml --set name=an4-aligner --exp exp/aligner "$@"
-[ -e exp/aligner/alignments/states.json ] || slimasr-align exp/aligner --data "$data" --realign 3 --states
+[ -e exp/aligner/alignments/states.json ] || slimasr-align exp/aligner --data "$data" \
+  --set-name train --set-name dev --set-name test --realign 3 --states
 
 separate collaborative_separate 10 7 5 4
 preset collaborative
