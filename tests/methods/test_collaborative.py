@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from slimasr.config.encoders import EmformerConfig, EncoderSection
 from slimasr.config.load import parse_config
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.encoders.base import EncoderOutput
@@ -37,10 +38,18 @@ FRAMES = LossConfig(
 )
 
 
-def tree(shared: int, depths: list[int], loss: LossConfig = CTC) -> tuple[Objective, BranchSpace]:
-    """A tiny Conformer with these branches, in double precision."""
-    sizes = {**MODEL.encoder.model_dump(), "num_layers": depths[0], "tree": {"shared": shared, "depths": depths}}
-    encoder = type(MODEL.encoder).model_validate(sizes)
+EMFORMER = EmformerConfig(
+    d_model=16, num_heads=2, ffn_dim=32, segment=2, left_context=3, right_context=1, memory=2, dropout=0.0
+)
+"""Its layers hand on copies of the right context and summaries, besides the frames."""
+
+
+def tree(
+    shared: int, depths: list[int], loss: LossConfig = CTC, base: EncoderSection = MODEL.encoder
+) -> tuple[Objective, BranchSpace]:
+    """A tiny encoder with these branches, in double precision."""
+    sizes = {**base.model_dump(), "num_layers": depths[0], "tree": {"shared": shared, "depths": depths}}
+    encoder = type(base).model_validate(sizes)
     target = make_objective(loss, model=MODEL.model_copy(update={"encoder": encoder})).double()
     return target, branch_space(encoder.paths)
 
@@ -56,10 +65,19 @@ def divergence(target: Objective, student: EncoderOutput, teacher: EncoderOutput
     return total / len(student.lens)
 
 
-@pytest.mark.parametrize("loss", [CTC, FRAMES], ids=["ctc", "frames"])
-@pytest.mark.parametrize("shared", [0, 1, 2])
-def test_the_gradient_is_that_of_all_branches_in_one_graph(loss: LossConfig, shared: int) -> None:
-    target, space = tree(shared, [4, 3], loss)
+@pytest.mark.parametrize(
+    ("base", "loss", "shared"),
+    [
+        (MODEL.encoder, CTC, 0),
+        (MODEL.encoder, CTC, 2),
+        (MODEL.encoder, FRAMES, 1),
+        (EMFORMER, FRAMES, 0),
+        (EMFORMER, FRAMES, 2),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+def test_the_gradient_is_that_of_all_branches_in_one_graph(base: EncoderSection, loss: LossConfig, shared: int) -> None:
+    target, space = tree(shared, [4, 3], loss, base)
     weights = loss_weights(loss)
     kl_weight = 0.0 if loss.auxiliary is None else 0.3
     report = run(Collaborative(space, weights, kl_weight), target, DATA)
