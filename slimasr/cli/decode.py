@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ from slimasr.cli.common import (
     set_name_option,
     subnets_option,
 )
+from slimasr.errors import UserError
+
+if TYPE_CHECKING:
+    from slimasr.experiment import Experiment
 
 MethodOption = Annotated[
     Literal["greedy", "modified_beam"] | None,
@@ -55,6 +59,15 @@ StreamOption = Annotated[
     bool,
     typer.Option("--stream", help="Recognise chunk by chunk, as while audio arrives; needs an encoder that streams."),
 ]
+AlignmentsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--alignments",
+        metavar="DIR",
+        show_default=False,
+        help="With --stream: alignments of slimasr-align; how late words are recognised is noted in EXP/results.json.",
+    ),
+]
 
 
 def run(
@@ -66,6 +79,7 @@ def run(
     beam: BeamOption = None,
     max_symbols: MaxSymbolsOption = None,
     stream: StreamOption = False,
+    alignments: AlignmentsOption = None,
     checkpoint: CheckpointOption = "final",
     debug: DebugOption = False,
 ) -> None:
@@ -74,18 +88,20 @@ def run(
     Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>.
     """
     with quick_imports():
-        from slimasr.data.coverage import coverage_notes
+        from slimasr.data.alignments import check_aligned_sets, read_alignments
         from slimasr.data.dataloading import eval_batches
-        from slimasr.data.evaluation_notes import evaluation_notes
         from slimasr.data.files import DataFolder, check_sets
-        from slimasr.data.provenance import checked_identity, unverified_sets
+        from slimasr.data.provenance import checked_identity
         from slimasr.decoding.decode import decode_batches, default_device, describe, override
         from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
         from slimasr.decoding.stream import StreamRecognizer
         from slimasr.decoding.stream_sets import decode_streams, describe_streams
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import find_subnets
+        from slimasr.measure.emission import DecodedBy, save_delays, set_delays
 
+    if alignments is not None and not stream:
+        raise UserError("--alignments needs --stream: only streams know when words are recognised")
     one_thread()
     # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
@@ -97,26 +113,42 @@ def run(
     how = describe_streams(decoding) if stream else describe(decoding)
     chosen = find_subnets(experiment, subnets or ["all"])
     names = set_names or [config.data.dev, *config.data.test]
-    print_notes(unverified_sets(config, data, names))
     speakers = {name: read_speakers(data, name) for name in names}
     identities = {name: checked_identity(config, data, name).fingerprint for name in names}
-    # All notes come before the first set is decoded, which may take long.
-    print_notes(coverage_notes(data, names, tokenizer))
-    for set_name in names:
-        print_notes(evaluation_notes(config, data, set_name, tokenizer, losses=False))
+    if alignments is not None:
+        check_aligned_sets(alignments, identities)
+    _note(experiment, data, names)
     for subnet in chosen:
+        recognizer = StreamRecognizer.of(experiment, subnet, decoding) if stream else None
         for set_name in names:
             batches = eval_batches(config, data, set_name, tokenizer, decoding.batch_seconds)
             shown = progress(batches, None, f"{subnet.id} {set_name}")
-            if stream:
-                streamed = decode_streams(StreamRecognizer.of(experiment, subnet, decoding), shown)
-                utterances = tuple(utterance.words for utterance in streamed)
-            else:
-                utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
             made_by = (experiment.checkpoint, how, identities[set_name])
-            result = DecodedSet(subnet, utterances, speakers[set_name], *made_by)
-            folder = write_decoded(exp, set_name, result)
+            if recognizer is None:
+                utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
+            else:
+                streamed = list(decode_streams(recognizer, shown))
+                utterances = tuple(utterance.words for utterance in streamed)
+                if alignments is not None:
+                    times = read_alignments(alignments, [set_name])
+                    delays = set_delays(recognizer, streamed, times, DecodedBy(*made_by))
+                    save_delays(exp, subnet, set_name, delays)
+            folder = write_decoded(exp, set_name, DecodedSet(subnet, utterances, speakers[set_name], *made_by))
             typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
+
+
+def _note(experiment: Experiment, data: Path, names: list[str]) -> None:
+    """Print what is to be known of sets before the first one is decoded, which may take long."""
+    from slimasr.data.coverage import coverage_notes
+    from slimasr.data.evaluation_notes import evaluation_notes
+    from slimasr.data.provenance import unverified_sets
+
+    config = experiment.config
+    tokenizer = experiment.tokenizer
+    print_notes(unverified_sets(config, data, names))
+    print_notes(coverage_notes(data, names, tokenizer))
+    for set_name in names:
+        print_notes(evaluation_notes(config, data, set_name, tokenizer, losses=False))
 
 
 main = partial(entry, run)

@@ -12,11 +12,17 @@ from typer.testing import CliRunner, Result
 
 from slimasr.cli.common import command_app
 from slimasr.cli.decode import run
+from slimasr.data.alignments import Origin, alignment_file, read_alignments, write_alignments, write_facts
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import eval_batches
+from slimasr.data.provenance import checked_identity
+from slimasr.data.timeline import from_spans
 from slimasr.decoding.stream import StreamRecognizer, StreamResult
 from slimasr.decoding.stream_sets import decode_streams
 from slimasr.experiment import Experiment
+from slimasr.measure.emission import DecodedBy, set_delays
+from slimasr.measure.latency import available_times, emitted_words
+from slimasr.results.store import read_results
 from slimasr.scoring.icefall import read_recogs
 from tests.decoding.made_up import config, write_data, write_experiment
 from tests.decoding.streaming import EMFORMER, MH_SSM, write_streaming
@@ -64,3 +70,50 @@ def test_an_utterance_without_audio_has_no_words(tmp_path: Path) -> None:
     assert [utterance.result for utterance in again[2:]] == [utterance.result for utterance in streamed[2:]]
     lengths = np.array([utterance.result.seconds for utterance in again])
     np.testing.assert_allclose(lengths, batch.x_lens.numpy() / 100)
+
+
+def test_delays_of_words_are_noted(tmp_path: Path) -> None:
+    exp = write_streaming(tmp_path, EMFORMER)
+    folder = tmp_path / "alignments"
+    refused = decode(exp, "--alignments", str(folder))
+    assert refused.exit_code == 1 and "--alignments needs --stream" in refused.stderr
+    missing = decode(exp, "--stream", "--alignments", str(folder))
+    assert missing.exit_code == 1 and "alignments" in missing.stderr and "slimasr-align" in missing.stderr
+    experiment = Experiment.open(exp)
+    data = tmp_path / "data"
+    batches = eval_batches(experiment.config, data, "test", experiment.tokenizer, 100.0)
+    # The made-up model recognises no word of the references, so its words become the references: each ends 0.2 s
+    # before its last token could be known.
+    recognizer = StreamRecognizer.of(experiment, None)
+    timelines = {}
+    with_words = 0
+    utterances = []
+    for streamed in decode_streams(recognizer, batches):
+        times = available_times(streamed.result, experiment.model.encoder)
+        words = emitted_words(streamed.result.tokens, times, experiment.tokenizer)
+        text = " ".join(word for word, _ in words)
+        ends = [round(100 * seconds) - 20 for _, seconds in words]
+        counts = [len(word) + 1 for word, _ in words]
+        frames = round(100 * streamed.result.seconds)
+        timelines[streamed.words.id] = from_spans(text, counts, [(max(0, end - 2), end) for end in ends], frames)
+        utterances.append(streamed)
+        with_words += len(words)
+    assert with_words >= 4
+    write_alignments(alignment_file(folder, "test"), timelines)
+    fingerprint = checked_identity(experiment.config, data, "test").fingerprint
+    write_facts(folder, Origin("ctm", "made up"), {"test": fingerprint})
+    found = set_delays(recognizer, utterances, read_alignments(folder, ["test"]), DecodedBy("final", "greedy", None))
+    assert (found.words, found.p50, found.p90) == (with_words, pytest.approx(200), pytest.approx(200))
+    # The command notes them beside other measurements, of every subnet.
+    result = decode(exp, "--stream", "--alignments", str(folder))
+    assert result.exit_code == 0, result.output
+    noted = read_results(exp).subnets["w1"].latency
+    assert noted is not None
+    assert noted.delays["test"] == found.model_copy(
+        update={"data": fingerprint, "decoding": "greedy, at most 1 per frame, streaming"}
+    )
+    assert "w0.5" in read_results(exp).subnets
+    # Alignments of other audio or transcripts are refused.
+    write_facts(folder, Origin("ctm", "made up"), {"test": "0" * 12})
+    stale = decode(exp, "--stream", "--alignments", str(folder))
+    assert stale.exit_code == 1 and "was made from other transcripts or audio of test" in stale.stderr
