@@ -29,6 +29,7 @@ EXTRAS = {
     "export": (("onnx", "onnx"), ("onnxruntime", "onnxruntime"), ("sherpa-onnx", "sherpa_onnx")),
     "postgresql": (("psycopg", "psycopg"),),
     "energy": (("codecarbon", "codecarbon"),),
+    "microphone": (("sounddevice", "sounddevice"),),
     "dev": (("pytest", "pytest"), ("ruff", "ruff"), ("mypy", "mypy")),
 }
 

@@ -226,6 +226,9 @@ def _source(
     if path is None:
         yield MicrophoneSource(inputs.microphone or "", sampling_rate)
     elif str(path) == STDIN:
+        # Python has no standard input if the shell has closed it.
+        if sys.stdin is None:
+            raise UserError("standard input is closed: pipe audio into the command")
         yield PipeSource(sys.stdin.buffer, inputs.raw, stopped)
     else:
         with file_source(path) as source:

@@ -61,7 +61,9 @@ class Stream:
         self._num_frames = 0
         self._encoder = recognizer.start_encoder()
         self._search: Any = recognizer.start_search()
+        # Labels that later audio does not change, and their times
         self._settled = Hypothesis()
+        self._times: tuple[float, ...] = ()
         self._rest = Hypothesis()
         self._text = GrowingText(recognizer.tokenizer)
 
@@ -138,12 +140,17 @@ class Stream:
             return
         self._text.settle(settled.tokens)
         self._settled += settled
+        self._times += self._times_of(settled)
         self._rest = rest
-        known = self._settled + rest
-        seconds = self.recognizer.frame_seconds
-        times = tuple(round(frame * seconds, 3) for frame in known.frames)
         text = self._text.with_end(rest.tokens)
-        self.result = replace(self.result, text=text, tokens=known.tokens, times=times)
+        tokens = self._settled.tokens + rest.tokens
+        # Only those of new labels are computed: the cost of a chunk must not grow with the text.
+        self.result = replace(self.result, text=text, tokens=tokens, times=self._times + self._times_of(rest))
+
+    def _times_of(self, labels: Hypothesis) -> tuple[float, ...]:
+        """Return the start of the frame of each label in seconds."""
+        seconds = self.recognizer.frame_seconds
+        return tuple(round(frame * seconds, 3) for frame in labels.frames)
 
     def end(self) -> None:
         """Note that the stream has ended."""
@@ -209,6 +216,12 @@ class StreamRecognizer:
     def open(self) -> Stream:
         """Open a stream, which knows nothing of others."""
         return Stream(self)
+
+    def accept(
+        self, streams: Sequence[Stream], samples: Sequence[Any], sampling_rate: int | Sequence[int] | None = None
+    ) -> list[StreamResult]:
+        """Take the next samples of several streams; the function `accept` describes it."""
+        return accept(streams, samples, sampling_rate)
 
     def accept_features(self, streams: Sequence[Stream], features: Sequence[np.ndarray]) -> list[StreamResult]:
         """Take the next (F, M) log-mel features of several streams instead of their samples."""

@@ -98,6 +98,13 @@ def test_standard_input(exp: Path, expected: StreamResult) -> None:
     assert "holds no samples" in call(exp, "--raw", 8000, "-", stdin=b"\x01").stderr
 
 
+def test_a_standard_input_that_is_closed(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Python has it after `<&-`.
+    monkeypatch.setattr("slimasr.cli.transcribe.sys", SimpleNamespace(stdin=None))
+    result = call(exp, "-")
+    assert result.exit_code == 1 and "standard input is closed" in result.stderr
+
+
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
 def test_wav_from_a_pipe_equals_the_file(subtype: str) -> None:
     stereo = np.stack([noise(0.2, seed=1), noise(0.2, seed=2)], axis=1)
