@@ -106,6 +106,7 @@ FOUR_WIDTHS = {"kind": "layers", "depths": [2, 1], "widths": [0.25, 0.5, 0.75, 1
 RECIPES: dict[str, dict[str, Any]] = {
     "multi_exit": {"space": {**FOUR_WIDTHS, "widths": [1.0]}, "model": {"exits": [1, 2]}},
     "separate": {"method": {"subnet": '{"width": 0.75, "path": [0]}'}},
+    "collaborative": {"space": {"kind": "branches"}, "encoder": {"tree": {"shared": 0, "depths": [2, 1]}}},
 }
 """What methods need beside a Conformer with four widths and two depths."""
 
@@ -114,6 +115,7 @@ def recipe(kind: str, norm: str = "per_width") -> Config:
     """A recipe of one method, whose sizes can be divided by four."""
     sections = RECIPES.get(kind, {})
     encoder = {**tiny_config().model.encoder.model_dump(), "num_heads": 4, "head_dim": 4, "norm": norm}
+    encoder |= sections.get("encoder", {})
     model = {**tiny_config().model.model_dump(), "encoder": encoder, **sections.get("model", {})}
     method = {"kind": kind, **sections.get("method", {})}
     config = tiny_config(
@@ -146,7 +148,7 @@ def test_every_width_has_statistics_whatever_the_method(tmp_path: Path, kind: st
     make_trainer(config, tmp_path, objective=target).run()
     final = torch.load(tmp_path / "final.pt", weights_only=True)["model"]
     counts = {name: int(value) for name, value in final.items() if name.endswith(".batches")}
-    assert len(counts) == len(config.space.widths) * config.model.encoder.num_layers
+    assert len(counts) == len(build_space(config).widths) * config.model.encoder.total_layers
     assert min(counts.values()) > 0
     target.model.load_state_dict(final)
     assert_all_estimated(target.model)
