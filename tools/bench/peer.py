@@ -4,17 +4,14 @@ Both have equal sizes, dropout and input: as many frames as the front end makes 
 each, with some padding. Ours run at full width, with relative positions and without any, as torchaudio's have none.
 torchaudio's layers, but not ours, also drop attention weights.
 
-torchaudio is no dependency, and its compiled part need not load: `models/conformer.py` is plain torch and is loaded by
-its path, from the installed package or from the folder named by ``--torchaudio``:
+torchaudio is found as `torchaudio_parts.py` says:
 
-    pip download torchaudio --no-deps && unzip -d unpacked torchaudio-*.whl
-    tools/bench/peer.py --torchaudio unpacked/torchaudio
+    tools/bench/peer.py [--torchaudio DIR]
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +20,7 @@ from pathlib import Path
 import torch
 from common import report
 from torch import Tensor, nn
+from torchaudio_parts import add_torchaudio_option, find_torchaudio, load_alone, missing
 
 from slimasr.config.encoders import ConformerConfig
 from slimasr.config.load import load_config
@@ -33,32 +31,14 @@ from slimasr.encoders.conformer import Conformer
 EGS = Path(__file__).resolve().parents[2] / "egs"
 UTTERANCES = 8
 TARGET = 0.9
+FILE = "models/conformer.py"
 
 Run = Callable[[Tensor], Tensor]
 
 
-def find_conformer(package: Path | None) -> Path | None:
-    """Return torchaudio's conformer.py, or None if the package is not there; nothing of it is imported.
-
-    Args:
-        package: the folder of the package; None = where it is installed.
-    """
-    if package is None:
-        spec = importlib.util.find_spec("torchaudio")
-        if spec is None or spec.origin is None:
-            return None
-        package = Path(spec.origin).parent
-    path = package / "models" / "conformer.py"
-    return path if path.is_file() else None
-
-
 def build_theirs(path: Path, config: ConformerConfig) -> nn.Module:
     """Build torchaudio's Conformer with the sizes of ours."""
-    spec = importlib.util.spec_from_file_location("torchaudio_conformer", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    theirs: nn.Module = module.Conformer(
+    theirs: nn.Module = load_alone(path).Conformer(
         config.d_model, config.num_heads, config.ffn_dim, config.num_layers, config.kernel_size, config.dropout
     )
     return theirs.train()
@@ -135,12 +115,11 @@ def measure(name: str, preset: Path, frames: int, rounds: int, path: Path) -> No
 def main() -> None:
     """Measure both sizes, or say that the peer is absent."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torchaudio", type=Path, metavar="DIR", help="Folder of the package torchaudio.")
+    add_torchaudio_option(parser)
     package = parser.parse_args().torchaudio
-    path = find_conformer(package)
+    path = find_torchaudio(package, FILE)
     if path is None:
-        where = "torchaudio is not installed" if package is None else f"{package} has no models/conformer.py"
-        print(f"peer: skipped, {where}; name a folder with --torchaudio DIR")
+        print(f"peer: {missing(package, FILE)}")
         return
     torch.set_num_threads(1)
     measure("AN4 size, N 8, T 300", EGS / "an4/conf/slimmable.yaml", 300, 40, path)

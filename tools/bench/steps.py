@@ -25,6 +25,8 @@ TOKENS_PER_SECOND = 3
 def noise_batch(config: Config, utterances: int, seconds: float, tokens: int | None = None) -> Batch:
     """Make a batch of noise with random labels, without blank and the other special tokens (ids 0 to 2).
 
+    Ends of labels and targets of frames are there if the losses of the recipe need them.
+
     Args:
         tokens: labels of each utterance; None = three per second.
     """
@@ -33,6 +35,16 @@ def noise_batch(config: Config, utterances: int, seconds: float, tokens: int | N
     if tokens is None:
         tokens = round(seconds * TOKENS_PER_SECOND)
     names = tuple(f"noise-{number}" for number in range(utterances))
+    encoder_frames = config.model.frontend.output_frames(frames)
+    ends = None
+    if config.loss.transducer == "restricted":
+        # One token ends in each of equal parts of an utterance.
+        places = torch.arange(tokens) + torch.rand(utterances, tokens, generator=generator)
+        ends = (places * encoder_frames / tokens).long()
+    targets = None
+    if config.loss.auxiliary is not None:
+        classes = config.loss.auxiliary.num_states or config.tokenizer.vocab_size
+        targets = torch.randint(classes, (utterances, encoder_frames), generator=generator)
     return Batch(
         x=torch.randn(utterances, frames, config.model.num_mel_bins, generator=generator),
         x_lens=torch.full((utterances,), frames),
@@ -40,6 +52,8 @@ def noise_batch(config: Config, utterances: int, seconds: float, tokens: int | N
         y_lens=torch.full((utterances,), tokens),
         ids=names,
         texts=names,
+        ends=ends,
+        targets=targets,
     )
 
 

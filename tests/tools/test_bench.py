@@ -1,0 +1,69 @@
+"""The benchmarks of collaborative training, of the Emformer and of streams, at small sizes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from slimasr.config.search import DecodingConfig
+
+BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def torchaudio_file(name: str) -> Path:
+    path = module("torchaudio_parts").find_torchaudio(None, name)
+    if path is None:
+        pytest.skip("torchaudio is not installed (extra dev)")
+    return path  # type: ignore[no-any-return]
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_step_of_collaborative_training(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
+    collaborative = module("collaborative")
+    collaborative.report_times(turns=1, tiny=True)
+    against_unshared, against_separate = lines(capsys)
+    # Three branches that share a layer do less than without sharing, and more than the deepest one alone.
+    assert against_unshared["arithmetic"] < 1.0 < against_separate["arithmetic"] < 3.0
+    assert against_unshared["ours"] == against_separate["ours"] > 0.0
+    assert collaborative.added_peak_bytes("shared", tiny=True) >= 0
+
+
+def test_layers_have_the_weights_of_torchaudios(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
+    emformer = module("emformer")
+    emformer.compare(
+        torchaudio_file(emformer.FILE), emformer.sizes(16, 2), utterances=2, frames=30, turns=1, target=1.1
+    )
+    (line,) = lines(capsys)
+    assert line["largest_difference"] < 1e-5 and line["ratio"] > 0.0
+
+
+def test_chunks_of_streams(bench: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    streaming = module("streaming")
+    streaming.compare_encoders(streaming.TINY, torchaudio_file(streaming.FILE))
+    streaming.compare_large_batches(streaming.TINY)
+    recognizer = streaming.an4_recognizer(DecodingConfig(), tmp_path / "lang")
+    streaming.report_real_time("greedy search", recognizer, streaming.TINY)
+    streaming.compare_ages("greedy search", recognizer, streaming.TINY)
+    streaming.compare_batches(recognizer, streaming.TINY)
+    found = lines(capsys)
+    assert [line["target"] for line in found] == [1.0, 4.0, 0.1, 1.1, 4.0]
+    assert all(line["ratio"] > 0.0 for line in found)
+    # Four seconds are a hundred frames of the encoder, of which a fifth or more emit a token.
+    assert 10 <= found[3]["tokens"] <= 100
