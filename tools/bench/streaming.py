@@ -98,9 +98,9 @@ def compare_encoders(settings: Settings, path: Path) -> None:
     report(f"{title}, processor seconds", seconds[0], seconds[1], seconds[0] / seconds[1], AGAINST_INFER)
 
 
-def noise(seconds: float) -> np.ndarray:
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
     """Return samples of noise."""
-    return 0.1 * np.random.default_rng(0).standard_normal(round(seconds * SAMPLING_RATE)).astype(np.float32)
+    return 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * SAMPLING_RATE)).astype(np.float32)
 
 
 def an4_recognizer(decoding: DecodingConfig, folder: Path) -> StreamRecognizer:
@@ -123,22 +123,22 @@ def an4_recognizer(decoding: DecodingConfig, folder: Path) -> StreamRecognizer:
 def opened(recognizer: StreamRecognizer, seconds: float) -> Stream:
     """Open a stream and let it grow to some age."""
     stream = recognizer.open()
-    # In pieces, as the features of ten minutes at once would take much memory.
-    for _ in range(round(seconds / YOUNG_SECONDS)):
-        stream.accept(noise(YOUNG_SECONDS))
+    # In pieces, as the features of ten minutes at once would take much memory; all different, as in real speech.
+    for piece in range(round(seconds / YOUNG_SECONDS)):
+        stream.accept(noise(YOUNG_SECONDS, seed=piece))
     return stream
 
 
 def compare_ages(name: str, recognizer: StreamRecognizer, settings: Settings) -> None:
     """Time chunks of an old stream and of young ones in turns."""
-    samples = noise(CHUNK_SECONDS)
     old = opened(recognizer, settings.old_seconds)
     times: dict[str, list[float]] = {"old": [], "young": []}
     # A young stream is a few chunks older than said before a new one takes its place.
-    for _ in range(settings.chunks // 4):
+    for turn in range(settings.chunks // 4):
         young = opened(recognizer, YOUNG_SECONDS)
-        for _ in range(4):
-            times["old"].append(processor_seconds(lambda: old.accept(samples)))
+        for piece in range(4):
+            samples = noise(CHUNK_SECONDS, seed=4 * turn + piece)
+            times["old"].append(processor_seconds(partial(old.accept, samples)))
             times["young"].append(processor_seconds(partial(young.accept, samples)))
     ages = {side: statistics.median(seconds) for side, seconds in times.items()}
     title = f"chunk of AN4's preset, {name}, stream of {settings.old_seconds:g} s against {YOUNG_SECONDS:g} s"
@@ -203,8 +203,8 @@ def compare_large_batches(settings: Settings) -> None:
 def report_real_time(name: str, recognizer: StreamRecognizer, settings: Settings) -> None:
     """Time every chunk of a stream."""
     stream = opened(recognizer, YOUNG_SECONDS)
-    samples = noise(CHUNK_SECONDS)
-    seconds = [processor_seconds(lambda: stream.accept(samples)) for _ in range(settings.chunks)]
+    chunks = [noise(CHUNK_SECONDS, seed) for seed in range(settings.chunks)]
+    seconds = [processor_seconds(partial(stream.accept, samples)) for samples in chunks]
     p95 = quantile(seconds, 0.95)
     report(
         f"chunk of AN4's preset, {name}, 95 % of chunks within processor seconds, against its audio",
