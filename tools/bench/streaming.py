@@ -32,7 +32,7 @@ from slimasr.config.encoders import EmformerConfig
 from slimasr.config.load import load_config
 from slimasr.config.model import StackFrontendConfig
 from slimasr.config.search import DecodingConfig
-from slimasr.decoding.stream import Stream, StreamRecognizer
+from slimasr.decoding.stream import Stream, StreamRecognizer, accept
 from slimasr.encoders.emformer import Emformer
 from slimasr.models.build import build_model
 
@@ -176,9 +176,7 @@ def compare_batches(recognizer: StreamRecognizer, settings: Settings) -> None:
             stream.accept(samples)
 
     title = f"chunk of AN4's preset, greedy search, {settings.streams} streams in a batch against one after the other"
-    report_batch(
-        title, lambda: recognizer.accept(grouped, [samples] * len(grouped)), one_by_one, max(3, settings.chunks // 5)
-    )
+    report_batch(title, lambda: accept(grouped, [samples] * len(grouped)), one_by_one, max(3, settings.chunks // 5))
 
 
 @torch.inference_mode()
