@@ -38,6 +38,7 @@ from slimasr.supernet.build import build_space
 from slimasr.training.average import RunningAverage, calibrate
 from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
+from slimasr.training.denormals import denormals_flushed
 from slimasr.training.distributed import World, lock_experiment, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite
 from slimasr.training.logs import RunLog
@@ -77,7 +78,7 @@ def train(
     config, separate_of = resolved(config)
     if isinstance(config.training.num_threads, int):
         torch.set_num_threads(config.training.num_threads)
-    with process_group() as world, lock_experiment(exp, world) as lock:
+    with denormals_flushed(), process_group() as world, lock_experiment(exp, world) as lock:
         lang = DataFolder(data_dir).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
         resumed = begin_record(exp, config, lang, Results(command=command, separate_of=separate_of), world)
         log = RunLog(exp, active=world.is_main)

@@ -4,8 +4,8 @@ N 8, T 250, U 50, J 512, float32, forward and backward, at V 500 and, without ta
 5) includes everything that pruning needs: two simple projections, the smoothed loss, ranges, pruning, joiner and pruned
 loss. The restricted side (buffers of 5 and 15 frames, symbols that end at random frames) includes windows, ranges,
 pruning, joiner and loss. Times are processor seconds of one thread; the sides take turns, and the fastest turn of each
-counts. Peak memory is what the process adds to the memory it held before; each side runs in a process of its own
-(Linux). k2 is compared on the pruned loss, if it can be imported.
+counts. As in training, numbers too small for full precision are 0. Peak memory is what the process adds to what it
+held before; each side runs in a process of its own (Linux). k2 is compared on the pruned loss, if it can be imported.
 """
 
 from __future__ import annotations
@@ -161,6 +161,8 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=UNITS, help="size of the vocabulary for --peak-bytes-of")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    # As in training
+    torch.set_flush_denormal(True)
     if options.peak_bytes_of:
         print(added_peak_bytes(options.peak_bytes_of, options.units))
         return

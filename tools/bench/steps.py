@@ -66,6 +66,8 @@ def make_step(config: Config, world: World = World()) -> Callable[[Batch], objec
         config: the recipe's configuration.
         world: this process among those that train, and its device.
     """
+    # As in training
+    torch.set_flush_denormal(True)
     config, _ = resolve_config(config)
     space = build_space(config)
     torch.manual_seed(0)
