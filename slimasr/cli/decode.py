@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,7 +26,10 @@ from slimasr.cli.common import (
 from slimasr.errors import UserError
 
 if TYPE_CHECKING:
+    from slimasr.decoding.stream import StreamRecognizer
+    from slimasr.decoding.stream_sets import StreamedUtterance
     from slimasr.experiment import Experiment
+    from slimasr.measure.emission import DecodedBy
 
 MethodOption = Annotated[
     Literal["greedy", "modified_beam"] | None,
@@ -88,7 +92,7 @@ def run(
     Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>.
     """
     with quick_imports():
-        from slimasr.data.alignments import check_aligned_sets, read_alignments
+        from slimasr.data.alignments import check_aligned_sets
         from slimasr.data.dataloading import eval_batches
         from slimasr.data.files import DataFolder, check_sets
         from slimasr.data.provenance import checked_identity
@@ -98,7 +102,7 @@ def run(
         from slimasr.decoding.stream_sets import decode_streams, describe_streams
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import find_subnets
-        from slimasr.measure.emission import DecodedBy, save_delays, set_delays
+        from slimasr.measure.emission import DecodedBy
 
     if alignments is not None and not stream:
         raise UserError("--alignments needs --stream: only streams know when words are recognised")
@@ -130,11 +134,26 @@ def run(
                 streamed = list(decode_streams(recognizer, shown))
                 utterances = tuple(utterance.words for utterance in streamed)
                 if alignments is not None:
-                    times = read_alignments(alignments, [set_name])
-                    delays = set_delays(recognizer, streamed, times, DecodedBy(*made_by))
-                    save_delays(exp, subnet, set_name, delays)
+                    _save_delays(exp, recognizer, set_name, streamed, alignments, DecodedBy(*made_by))
             folder = write_decoded(exp, set_name, DecodedSet(subnet, utterances, speakers[set_name], *made_by))
             typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
+
+
+def _save_delays(
+    exp: Path,
+    recognizer: StreamRecognizer,
+    set_name: str,
+    streamed: Sequence[StreamedUtterance],
+    alignments: Path,
+    made_by: DecodedBy,
+) -> None:
+    """Compare when the words of a set were recognised with its alignment, and note the delays."""
+    from slimasr.data.alignments import read_alignments
+    from slimasr.measure.emission import save_delays, set_delays
+
+    delays = set_delays(recognizer, streamed, read_alignments(alignments, [set_name]), made_by)
+    assert recognizer.subnet is not None, "a set is decoded by a named subnet"
+    save_delays(exp, recognizer.subnet, set_name, delays)
 
 
 def _note(experiment: Experiment, data: Path, names: list[str]) -> None:
