@@ -73,7 +73,8 @@ RawOption = Annotated[
     typer.Option(
         "--raw",
         metavar="RATE",
-        min=1,
+        min=1000,
+        max=768_000,
         help="With --stream -: standard input is headerless 16-bit mono of this sampling rate. Default: it is wav.",
     ),
 ]

@@ -140,7 +140,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     path = folder / FACTS
     if not path.is_file():
-        raise UserError(f"{path} is missing: run slimasr-align first, or correct loss.alignments")
+        raise UserError(f"{path} is missing: run slimasr-align first, or name another folder")
     facts: dict[str, Any] = read_json(path, AGAIN)
     if "units" not in facts or not isinstance(facts.get("sets"), dict):
         raise UserError(f"{path}: an older version made these alignments, for one model only; {AGAIN}")
@@ -207,7 +207,7 @@ def _read(path: Path) -> dict[str, Timeline]:
         # OverflowError comes from numbers above int64, RecursionError from deeply nested lists.
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise UserError(f"{path}: line {line.number} is not an alignment; {AGAIN}") from None
-        fault = impossible(timeline)
+        fault = impossible(timeline) if name not in found else "is in the file twice"
         if fault is not None:
             raise UserError(f"{path}: line {line.number}: {name}: {fault}; {AGAIN}")
         found[name] = timeline
@@ -217,11 +217,16 @@ def _read(path: Path) -> dict[str, Timeline]:
 
 
 def _parse(item: Mapping[str, Any]) -> Timeline:
-    starts = np.asarray(item.get("starts", []), dtype=np.int64)
-    ends = np.asarray(item.get("ends", []), dtype=np.int64)
+    starts, ends = (_frames_of(item.get(key, [])) for key in ("starts", "ends"))
     if starts.ndim != 1 or starts.shape != ends.shape or not isinstance(item["frames"], int):
         raise ValueError
     return Timeline(tuple(item["units"].split(" ")) if item["units"] else (), starts, ends, item["frames"])
+
+
+def _frames_of(numbers: Sequence[int]) -> np.ndarray:
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError
+    return np.asarray(numbers, dtype=np.int64)
 
 
 def impossible(timeline: Timeline) -> str | None:

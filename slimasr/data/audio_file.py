@@ -53,8 +53,19 @@ _INSPECTORS: dict[bytes, Callable[[BinaryIO, int], Splice | None]] = {
 }
 
 
+SAMPLING_RATES = range(1000, 768_001)
+"""Sampling rates in Hz that sound can have. Others come from damaged headers, and resampling would take any memory."""
+
+
 class AudioError(Exception):
     """An audio file that cannot be used; the message names it."""
+
+
+def check_sampling_rate(sampling_rate: int, name: object) -> None:
+    """Raise `AudioError`, which names the audio, unless its sampling rate is one of `SAMPLING_RATES`."""
+    if sampling_rate not in SAMPLING_RATES:
+        low, high = SAMPLING_RATES[0], SAMPLING_RATES[-1]
+        raise AudioError(f"{name}: has a sampling rate of {sampling_rate} Hz, needs one from {low} to {high}")
 
 
 class AudioFile:
@@ -71,6 +82,7 @@ class AudioFile:
     def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
         self.path = path
         self.sampling_rate: int = file.samplerate
+        check_sampling_rate(self.sampling_rate, path)
         self.num_channels: int = file.channels
         self.num_samples: int | None = None if file.frames == _UNKNOWN_LENGTH else file.frames
         self._file = file

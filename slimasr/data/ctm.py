@@ -47,12 +47,19 @@ def read_ctm(path: Path) -> dict[str, list[Entry]]:
     Raises:
         UserError: a line has other columns, or its times are impossible.
     """
+    if not path.is_file():
+        raise UserError(f"{path} is missing: correct --ctm")
     found: dict[str, list[Entry]] = {}
+    channels: dict[str, str] = {}
     for line in read_lines(path):
         if not line.text.strip() or line.text.startswith(_COMMENT):
             continue
-        name, entry = _parse(line)
+        name, channel, entry = _parse(line)
         entries = found.setdefault(name, [])
+        if channels.setdefault(name, channel) != channel:
+            raise UserError(
+                f"{line.where}: {name}: is in channel {channel}, and above in {channels[name]}; give only one"
+            )
         if entry.label.lower() in SILENCES:
             continue
         if entries and entry.start < entries[-1].end - _SLACK_SECONDS / 2:
@@ -124,14 +131,14 @@ def _frames(entry: Entry, frames: int) -> tuple[int, int]:
     return min(frames_of_seconds(entry.start), frames), min(frames_of_seconds(entry.end), frames)
 
 
-def _parse(line: Line) -> tuple[str, Entry]:
+def _parse(line: Line) -> tuple[str, str, Entry]:
     columns = line.text.split()
     if len(columns) not in (5, 6):
         raise UserError(
             f"{line.where}: has {len(columns)} columns; needs utterance, channel, start, duration, word and perhaps a "
             "confidence"
         )
-    name, _, start_text, duration_text, label = columns[:5]
+    name, channel, start_text, duration_text, label = columns[:5]
     try:
         start, duration = float(start_text), float(duration_text)
     except ValueError:
@@ -140,7 +147,7 @@ def _parse(line: Line) -> tuple[str, Entry]:
         raise UserError(f"{line.where}: {name}: start and duration need to be finite, and the start at least 0")
     if duration < 0:
         raise UserError(f"{line.where}: {name}: {label!r} ends before it starts")
-    return name, Entry(line, start, start + duration, label)
+    return name, channel, Entry(line, start, start + duration, label)
 
 
 def _where(path: Path, entries: Sequence[Entry], words: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import torch
 from lhotse import Fbank
 from torch import Tensor
 
+from slimasr.data.audio_file import SAMPLING_RATES
 from slimasr.data.frames import extract_frames, no_frames
 from slimasr.data.resampling import StreamResampler
 from slimasr.errors import UserError
@@ -51,9 +52,10 @@ class FeatureStream:
         Raises:
             UserError: it is not their rate, or no rate.
         """
-        # In Python, True is an int.
-        if isinstance(sampling_rate, bool) or sampling_rate != int(sampling_rate) or sampling_rate < 1:
-            raise UserError(f"a sampling rate is a whole number of Hz above 0, got {sampling_rate}")
+        # A range holds whole numbers, of any type; True is the whole number 1.
+        if sampling_rate not in SAMPLING_RATES:
+            low, high = SAMPLING_RATES[0], SAMPLING_RATES[-1]
+            raise UserError(f"a sampling rate is a whole number of Hz from {low} to {high}, got {sampling_rate!r}")
         if self._source_rate not in (None, sampling_rate):
             raise UserError(
                 f"a stream of {self._source_rate} Hz cannot go on with {sampling_rate} Hz: open a stream for each rate"

@@ -206,6 +206,8 @@ def read_states(folder: Path) -> States:
         UserError: it is missing or damaged.
     """
     path = folder / STATES_FILE
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing: run slimasr-align with --states first, or name another folder")
     if not path.is_file():
         raise UserError(f"{path} is missing: run slimasr-align with --states")
     advice = "run slimasr-align with --states again"

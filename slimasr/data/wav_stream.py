@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slimasr.data.audio_file import AudioError
+from slimasr.data.audio_file import AudioError, check_sampling_rate
 
 Read = Callable[[int], bytes]
 """Returns the next bytes, at most so many; no byte at the end."""
@@ -60,6 +60,30 @@ class SampleFormat:
         return mono
 
 
+def is_wav(start: bytes) -> bool:
+    """Return whether a stream that starts with these 12 bytes is wav."""
+    return start[:4] == b"RIFF" and start[8:12] == b"WAVE"
+
+
+def read_ahead(read: Read, num_bytes: int) -> tuple[Read, bytes]:
+    """Read the first bytes of a stream.
+
+    Returns:
+        A function that reads the stream from its start, and the bytes, fewer only if the stream ends before.
+    """
+    start = _exactly(read, num_bytes)
+    left = start
+
+    def again(most: int) -> bytes:
+        nonlocal left
+        if not left:
+            return read(most)
+        part, left = left[:most], left[most:]
+        return part
+
+    return again, start
+
+
 def read_wav_header(read: Read, name: str) -> SampleFormat:
     """Read the header of a wav stream up to its first sample.
 
@@ -73,7 +97,7 @@ def read_wav_header(read: Read, name: str) -> SampleFormat:
     start = _exactly(read, 12)
     if not start:
         raise AudioError(f"{name}: holds no samples")
-    if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+    if not is_wav(start):
         raise AudioError(f"{name}: is not a wav stream; for headerless 16-bit mono samples, give their rate by --raw")
     found: SampleFormat | None = None
     while True:
@@ -99,11 +123,12 @@ def _format(content: bytes, name: str) -> SampleFormat:
         # The encoding is the start of a longer identifier.
         (tag,) = struct.unpack("<H", content[24:26])
     allowed = {_PCM: (8, 16, 24, 32), _FLOAT: (32, 64)}.get(tag, ())
-    if bits not in allowed or channels < 1 or rate < 1:
+    if bits not in allowed or channels < 1:
         raise AudioError(
-            f"{name}: is wav of encoding {tag} with {bits} bits, {channels} channels and {rate} Hz; write samples of "
-            "16 bits (ffmpeg -f wav -acodec pcm_s16le)"
+            f"{name}: is wav of encoding {tag} with {bits} bits and {channels} channels; write samples of 16 bits "
+            "(ffmpeg -f wav -acodec pcm_s16le)"
         )
+    check_sampling_rate(rate, name)
     return SampleFormat(rate, channels, bits // 8, tag == _FLOAT)
 
 

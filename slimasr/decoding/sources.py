@@ -14,8 +14,8 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from slimasr.data.audio_file import AudioError, AudioFile, open_audio
-from slimasr.data.wav_stream import Read, SampleFormat, read_samples, read_wav_header
+from slimasr.data.audio_file import AudioError, AudioFile, check_range, open_audio
+from slimasr.data.wav_stream import Read, SampleFormat, is_wav, read_ahead, read_samples, read_wav_header
 from slimasr.errors import UserError
 
 STANDARD_INPUT = "standard input"
@@ -120,23 +120,30 @@ class PipeSource(AudioSource):
             stopped: says whether the user has ended the stream.
 
         Raises:
-            UserError: the stream is empty or no wav.
+            UserError: the stream is empty, no wav, or wav although it should have no header.
         """
         self._read = _reader(file, stopped)
         if raw_rate is None:
             self._form: SampleFormat = _understood(partial(read_wav_header, self._read, self.name))
         else:
             self._form = SampleFormat(raw_rate)
+            self._read, start = read_ahead(self._read, 12)
+            if is_wav(start):
+                raise UserError(f"{self.name}: is wav, whose header says its sampling rate: leave --raw out")
         self.sampling_rate = self._form.sampling_rate
 
     def pieces(self, seconds: float, stopped: Stopped) -> Iterator[np.ndarray]:
         size = _samples_of(seconds, self.sampling_rate)
-        found = False
+        num_samples = 0
         for piece in read_samples(self._read, self._form, size):
-            found = True
+            _understood(partial(check_range, piece, self.name))
+            num_samples += len(piece)
             yield piece
-        if not found:
+        if not num_samples:
             raise UserError(f"{self.name}: holds no samples")
+        expected = None if self._form.length is None else self._form.length // self._form.frame_bytes
+        if expected is not None and num_samples < expected and not stopped():
+            raise UserError(f"{self.name}: is truncated: {num_samples} of {expected} samples have arrived")
 
 
 class PacedSource(AudioSource):

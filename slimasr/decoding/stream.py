@@ -334,19 +334,25 @@ def _checked(
         raise UserError("a stream is named twice: give it all its samples at once")
     if len(streams) != len(samples):
         raise UserError(f"{len(streams)} streams need samples for each of them, got {len(samples)}")
-    if isinstance(sampling_rate, Sequence):
-        if len(sampling_rate) != len(streams):
-            raise UserError(f"{len(streams)} streams need one sampling rate or one each, got {len(sampling_rate)}")
-        rates = list(sampling_rate)
-    else:
-        own = (stream.recognizer.sampling_rate for stream in streams)
-        rates = [rate if sampling_rate is None else sampling_rate for rate in own]
+    rates = _rates(streams, sampling_rate)
     checked = []
     for stream, sound, rate in zip(streams, samples, rates, strict=True):
         _check_open(stream)
         stream.check_rate(rate)
         checked.append((checked_samples(sound), rate))
     return checked
+
+
+def _rates(streams: Sequence[Stream], given: Any) -> list[Any]:
+    """Return the sampling rate of every stream, still unchecked: that of the model, one for all, or one for each."""
+    if given is None:
+        return [stream.recognizer.sampling_rate for stream in streams]
+    # Text has a length too, but is no list of rates.
+    if isinstance(given, str) or not hasattr(given, "__len__"):
+        return [given] * len(streams)
+    if len(given) != len(streams):
+        raise UserError(f"{len(streams)} streams need one sampling rate or one each, got {len(given)}")
+    return list(given)
 
 
 def _check_open(stream: Stream) -> None:

@@ -89,13 +89,24 @@ def test_standard_input(exp: Path, expected: StreamResult) -> None:
         (wav(STORED)[:44], "standard input: holds no samples"),
         (wav(STORED)[:30], "ends within the header"),
         (b"ID3" + bytes(100), "is not a wav stream; for headerless 16-bit mono samples, give their rate by --raw"),
-        (wav(np.array([0.1, np.nan], np.float32), subtype="FLOAT"), "the stream: holds samples that are not finite"),
+        (
+            wav(np.array([0.1, np.nan], np.float32), subtype="FLOAT"),
+            "standard input: holds samples that are not finite",
+        ),
         (wav(0.1 * SAMPLES, subtype="ULAW"), "wav of encoding 7 with 8 bits"),
+        (wav(STORED[:100], 999), "standard input: has a sampling rate of 999 Hz, needs one from 1000 to 768000"),
+        (wav(STORED[:100], 9999991), "standard input: has a sampling rate of 9999991 Hz"),
+        (wav(STORED)[:-2], f"standard input: is truncated: {len(STORED) - 1} of {len(STORED)} samples have arrived"),
     ):
         result = call(exp, "-", stdin=content)
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.count("\n") == 1 and message in result.stderr
-    assert "holds no samples" in call(exp, "--raw", 8000, "-", stdin=b"\x01").stderr
+    for content, message in (
+        (b"\x01", "holds no samples"),
+        (wav(STORED), "is wav, whose header says its sampling rate"),
+    ):
+        assert message in call(exp, "--raw", 8000, "-", stdin=content).stderr
+    assert call(exp, "--raw", 999, "-", stdin=STORED.tobytes()).exit_code == 2
 
 
 def test_a_standard_input_that_is_closed(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:

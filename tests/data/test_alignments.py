@@ -155,6 +155,13 @@ def test_an_utterance_that_is_missing_is_named(prepared: Prepared, aligned: tupl
     path.write_text("".join(kept) + "{}\n")
     with pytest.raises(UserError, match=rf"{path.name}: line {len(kept) + 1} is not an alignment; run slimasr-align"):
         batch_source(recipe(folder), *prepared)
+    twice = json.loads(kept[0])
+    path.write_text("".join([*kept, kept[0]]))
+    with pytest.raises(UserError, match=rf"{path.name}: line {len(kept) + 1}: {twice['id']}: is in the file twice"):
+        batch_source(recipe(folder), *prepared)
+    path.write_text(json.dumps({**twice, "starts": [0.5], "ends": [1.5]}) + "\n")
+    with pytest.raises(UserError, match=rf"{path.name}: line 1 is not an alignment; run slimasr-align"):
+        batch_source(recipe(folder), *prepared)
     path.write_text("")
     with pytest.raises(UserError, match=rf"{path.name}: is empty; run slimasr-align again"):
         batch_source(recipe(folder), *prepared)

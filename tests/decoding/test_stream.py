@@ -169,7 +169,10 @@ def test_what_a_stream_refuses(experiments: dict[str, Experiment]) -> None:
         (lambda: stream.accept(samples[np.newaxis]), r"shape \(T,\), got \(1, 16000\)"),
         (lambda: stream.accept(np.arange(5)), "floating-point numbers in .* got int64"),
         (lambda: stream.accept(samples, 8000), "a stream of 16000 Hz cannot go on with 8000 Hz"),
-        (lambda: stream.accept(samples, 0), "whole number of Hz above 0, got 0"),
+        (lambda: stream.accept(samples, 0), "whole number of Hz from 1000 to 768000, got 0"),
+        (lambda: stream.accept(samples, float("nan")), "whole number of Hz from 1000 to 768000, got nan"),
+        (lambda: stream.accept(samples, "16000"), "whole number of Hz from 1000 to 768000, got '16000'"),
+        (lambda: accept([other], [samples], [16000, 8000]), "1 streams need one sampling rate or one each, got 2"),
         (lambda: accept([stream, stream], [samples, samples]), "named twice"),
         (lambda: accept([other, stream], [samples]), "2 streams need samples"),
         # The first of two streams has taken nothing if the second one cannot.
