@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -26,10 +26,9 @@ from slimasr.cli.common import (
 from slimasr.errors import UserError
 
 if TYPE_CHECKING:
-    from slimasr.decoding.stream import StreamRecognizer
-    from slimasr.decoding.stream_sets import StreamedUtterance
+    from slimasr.data.alignments import Alignments
     from slimasr.experiment import Experiment
-    from slimasr.measure.emission import DecodedBy
+    from slimasr.measure.emission import save_delays, set_delays
 
 MethodOption = Annotated[
     Literal["greedy", "modified_beam"] | None,
@@ -92,7 +91,6 @@ def run(
     Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>.
     """
     with quick_imports():
-        from slimasr.data.alignments import check_aligned_sets
         from slimasr.data.dataloading import eval_batches
         from slimasr.data.files import DataFolder, check_sets
         from slimasr.data.provenance import checked_identity
@@ -119,8 +117,7 @@ def run(
     names = set_names or [config.data.dev, *config.data.test]
     speakers = {name: read_speakers(data, name) for name in names}
     identities = {name: checked_identity(config, data, name).fingerprint for name in names}
-    if alignments is not None:
-        check_aligned_sets(alignments, identities)
+    times = None if alignments is None else _checked_alignments(alignments, identities)
     _note(experiment, data, names)
     for subnet in chosen:
         recognizer = StreamRecognizer.of(experiment, subnet, decoding) if stream else None
@@ -129,31 +126,23 @@ def run(
             shown = progress(batches, None, f"{subnet.id} {set_name}")
             made_by = (experiment.checkpoint, how, identities[set_name])
             if recognizer is None:
+                streamed = []
                 utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
             else:
                 streamed = list(decode_streams(recognizer, shown))
                 utterances = tuple(utterance.words for utterance in streamed)
-                if alignments is not None:
-                    _save_delays(exp, recognizer, set_name, streamed, alignments, DecodedBy(*made_by))
             folder = write_decoded(exp, set_name, DecodedSet(subnet, utterances, speakers[set_name], *made_by))
+            if recognizer is not None and times is not None:
+                save_delays(exp, subnet, set_name, set_delays(recognizer, streamed, times, DecodedBy(*made_by)))
             typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
 
 
-def _save_delays(
-    exp: Path,
-    recognizer: StreamRecognizer,
-    set_name: str,
-    streamed: Sequence[StreamedUtterance],
-    alignments: Path,
-    made_by: DecodedBy,
-) -> None:
-    """Compare when the words of a set were recognised with its alignment, and note the delays."""
-    from slimasr.data.alignments import read_alignments
-    from slimasr.measure.emission import save_delays, set_delays
+def _checked_alignments(folder: Path, identities: Mapping[str, str]) -> Alignments:
+    """Read the alignments of the sets with these fingerprints."""
+    from slimasr.data.alignments import check_aligned_sets, read_alignments
 
-    delays = set_delays(recognizer, streamed, read_alignments(alignments, [set_name]), made_by)
-    assert recognizer.subnet is not None, "a set is decoded by a named subnet"
-    save_delays(exp, recognizer.subnet, set_name, delays)
+    check_aligned_sets(folder, identities)
+    return read_alignments(folder, identities)
 
 
 def _note(experiment: Experiment, data: Path, names: list[str]) -> None:

@@ -10,6 +10,7 @@ from slimasr.data.batch import Batch
 from slimasr.decoding.decode import describe
 from slimasr.decoding.recognize import paired
 from slimasr.decoding.stream import StreamRecognizer, StreamResult
+from slimasr.results.decoded import STREAMING
 from slimasr.scoring import Utterance
 
 
@@ -43,7 +44,7 @@ def decode_streams(recognizer: StreamRecognizer, batches: Iterable[Batch]) -> It
 
 def describe_streams(config: DecodingConfig) -> str:
     """Describe the search in words, for ``results.json``."""
-    return f"{describe(config)}, streaming"
+    return describe(config) + STREAMING
 
 
 def _results(recognizer: StreamRecognizer, batch: Batch) -> list[StreamResult]:

@@ -171,6 +171,8 @@ class Method(nn.Module, ABC):
         share_predictor: bool = False,
         share_encoder: bool = False,
         share_kernels: bool = False,
+        *,
+        per_utterance: bool = False,
     ) -> None:
         """Create a method on a search space.
 
@@ -183,6 +185,7 @@ class Method(nn.Module, ABC):
             share_kernels: compute once per step what encoder layers compute from their weights alone, such as the
                 kernels of state-space layers. Of use if passes have a width in common. Not for methods with
                 `substitutes` in the encoder.
+            per_utterance: losses are averaged over utterances (``loss.per``), otherwise over tokens or other units.
         """
         super().__init__()
         self.space = space
@@ -190,6 +193,7 @@ class Method(nn.Module, ABC):
         self.share_predictor = share_predictor
         self.share_encoder = share_encoder
         self.share_kernels = share_kernels
+        self.per_utterance = per_utterance
 
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> Method:
@@ -198,7 +202,7 @@ class Method(nn.Module, ABC):
         Raises:
             UserError: a setting does not fit the search space.
         """
-        return cls(space, loss_weights(config.loss))
+        return cls(space, loss_weights(config.loss), per_utterance=config.loss.per == "utterance")
 
     @classmethod
     def resolve(cls, config: Config) -> tuple[Config, str | None]:
@@ -227,12 +231,12 @@ class Method(nn.Module, ABC):
         return self.evaluated()
 
     def normalizer(self, batch: Batch) -> float:
-        """Return the weight of this batch among all batches of the step; default: its tokens.
+        """Return the weight of this batch among all batches of the step; default: its tokens, or its utterances.
 
         The step's loss is the weighted mean of its batches' losses. With tokens as weights, a loss per token is one sum
-        over all processes and accumulated batches, divided by all their tokens.
+        over all processes and accumulated batches, divided by all their tokens, and likewise with utterances.
         """
-        return float(max(1, batch.num_tokens))
+        return float(len(batch) if self.per_utterance else max(1, batch.num_tokens))
 
     def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         """Return tensors that replace parameters of the objective in this pass (``functional_call``); default none."""

@@ -32,11 +32,10 @@ class Collaborative(Method):
             space: the branches, deepest first.
             losses: loss names and weights, for all branches.
             kl_weight: weight of the divergence of frame posteriors from those of the deepest branch; 0 = no teacher.
-            per_utterance: whether losses are averaged over utterances (``loss.per``).
+            per_utterance: see `Method`.
         """
-        super().__init__(space, losses, share_predictor=True, share_encoder=True)
+        super().__init__(space, losses, share_predictor=True, share_encoder=True, per_utterance=per_utterance)
         self.kl_weight = kl_weight
-        self.per_utterance = per_utterance
 
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> Collaborative:
@@ -51,6 +50,3 @@ class Collaborative(Method):
             return [Pass(subnet, self.losses) for subnet in self.space]
         taught = self.losses | {"frame_distillation": self.kl_weight}
         return [Pass(deepest, self.losses), *(Pass(subnet, taught, teacher=0) for subnet in others)]
-
-    def normalizer(self, batch: Batch) -> float:
-        return float(len(batch)) if self.per_utterance else super().normalizer(batch)

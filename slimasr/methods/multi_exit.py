@@ -25,21 +25,28 @@ class MultiExit(Method):
     """
 
     def __init__(
-        self, space: SearchSpace, losses: Mapping[str, float], exits: Sequence[int], config: MultiExitConfig
+        self,
+        space: SearchSpace,
+        losses: Mapping[str, float],
+        exits: Sequence[int],
+        config: MultiExitConfig,
+        per_utterance: bool = False,
     ) -> None:
         """Create the method.
 
         Args:
             exits: depths (numbers of layers) after which the model has an exit.
+            per_utterance: see `Method`.
         """
-        super().__init__(space, losses, share_predictor=True, share_encoder=True)
+        super().__init__(space, losses, share_predictor=True, share_encoder=True, per_utterance=per_utterance)
         self.exits = tuple(exits)
         self.exit_losses = {name: config.exit_weight * w for name, w in losses.items() if name != "auxiliary"}
 
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> MultiExit:
         assert isinstance(config.method, MultiExitConfig)
-        return cls(space, loss_weights(config.loss), config.model.exits, config.method)
+        loss = config.loss
+        return cls(space, loss_weights(loss), config.model.exits, config.method, loss.per == "utterance")
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         passes = [Pass(self.space.max, self.losses)]

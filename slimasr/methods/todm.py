@@ -33,16 +33,18 @@ class Todm(Method):
         losses: Mapping[str, float],
         config: TodmConfig,
         distillation: DistillationConfig | None,
+        per_utterance: bool = False,
     ) -> None:
         """Create the method.
 
         Args:
             distillation: how students are compared with the max subnet; None = no subnet is taught (models B0, B1, C).
+            per_utterance: see `Method`.
 
         Raises:
             UserError: a subnet to validate is not in the space.
         """
-        super().__init__(space, losses, config.share_predictor, share_kernels=True)
+        super().__init__(space, losses, config.share_predictor, share_kernels=True, per_utterance=per_utterance)
         self.config = config
         self.distillation = distillation
         self.validated = list(dict.fromkeys(space.parse(text) for text in config.validated))
@@ -50,7 +52,8 @@ class Todm(Method):
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> Todm:
         assert isinstance(config.method, TodmConfig)
-        return cls(space, loss_weights(config.loss), config.method, config.loss.distillation)
+        loss = config.loss
+        return cls(space, loss_weights(loss), config.method, loss.distillation, loss.per == "utterance")
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         weight = self.kd_weight(context.epoch)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from slimasr.report.records import Study, SubnetRecord
 from slimasr.report.table import ABSENT, Table
 from slimasr.report.tables import set_names, wer_cell
-from slimasr.results.schema import LatencyEntry
+from slimasr.results.schema import DelayEntry, LatencyEntry
 from slimasr.supernet.subnet import Subnet
 
 _TITLE = "Latency of streams"
@@ -67,7 +67,7 @@ def latency_table(study: Study) -> Table:
     return Table(_TITLE, columns, tuple(rows), _NOTE + (_NOTE_ON_DELAYS if delayed else ""))
 
 
-def _delays_of(record: SubnetRecord, set_name: str) -> object:
+def _delays_of(record: SubnetRecord, set_name: str) -> DelayEntry | None:
     return None if record.latency is None else record.latency.delays.get(set_name)
 
 

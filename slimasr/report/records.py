@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, architecture_of
+from slimasr.results.decoded import STREAMING
 from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Placed, Report, ReportedRun
-from slimasr.results.schema import LatencyEntry, SubnetEntry, WerEntry
+from slimasr.results.schema import DelayEntry, LatencyEntry, SubnetEntry, WerEntry
 from slimasr.results.search import Summary
 
 
@@ -295,6 +296,22 @@ def _subnets(entries: Mapping[str, SubnetEntry], run: Placed) -> tuple[SubnetRec
     return tuple(sorted(records, key=lambda record: (-record.width, -record.params, record.id)))
 
 
+def current_latency(entry: SubnetEntry) -> LatencyEntry | None:
+    """Return the latency of a subnet without delays of other weights, another search or other data than its WER's."""
+    if entry.latency is None:
+        return None
+    delays = {name: found for name, found in entry.latency.delays.items() if _made_alike(found, entry.wer.get(name))}
+    return entry.latency.model_copy(update={"delays": delays})
+
+
+def _made_alike(delays: DelayEntry, wer: WerEntry | None) -> bool:
+    """Return whether delays and WER of a set belong together; delays alone always do."""
+    if wer is None:
+        return True
+    search = delays.decoding.removesuffix(STREAMING) == wer.decoding.removesuffix(STREAMING)
+    return search and (delays.checkpoint, delays.data) == (wer.checkpoint, wer.data)
+
+
 def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture) -> SubnetRecord:
     """Convert an entry."""
     int8_wer = {}
@@ -311,7 +328,7 @@ def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture) -> S
         searched_wer=None if entry.search is None else entry.search.wer,
         int8_wer=int8_wer,
         int8_file=int8_file,
-        latency=entry.latency,
+        latency=current_latency(entry),
         architecture=architecture,
     )
 

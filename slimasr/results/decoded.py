@@ -6,6 +6,9 @@ from typing import ClassVar
 
 from slimasr.results.entry import File, Genes
 
+STREAMING = ", streaming"
+"""The end of the description of a search that ran chunk by chunk; it finds what it finds in whole utterances."""
+
 
 class Decoded(File):
     """Decoding notes in `decode/<subnet id>/<set>/` how the words there were recognised."""

@@ -13,16 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slimasr.config.encoders import EmformerConfig, EncoderSection
-from slimasr.config.load import parse_config
+from slimasr.config.load import load_config, parse_config
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.encoders.base import EncoderOutput
-from slimasr.methods import build_method
+from slimasr.methods import build_method, resolve_config
 from slimasr.methods.collaborative import Collaborative
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassInputs
 from slimasr.supernet.branches import BranchSpace
 from slimasr.supernet.build import branch_space, build_space
 from tests.methods.kit import aligned, context, gradients, make_objective, run
+from tests.recipes.conftest import EGS
 from tests.tiny import MODEL, batch
 from tests.training import kit
 from tests.training.kit import tiny_config, tiny_tokenizer
@@ -112,10 +113,11 @@ def test_only_layers_that_are_shared_and_the_predictor_run_once() -> None:
     assert sorted(calls) == ["layer 0", "layer 1", "layer 2", "layer 3", "predictor"]
 
 
-def test_a_batch_counts_as_its_losses_are_averaged() -> None:
-    _, space = tree(1, [3, 2])
-    assert Collaborative(space, {"transducer": 1.0}).normalizer(DATA) == 9
-    assert Collaborative(space, {"transducer": 1.0}, per_utterance=True).normalizer(DATA) == 3
+@pytest.mark.parametrize("recipe", ["slimmable", "separate", "todm", "todm_exits", "collaborative"])
+def test_a_batch_counts_as_its_losses_are_averaged(recipe: str) -> None:
+    for per, weight in (("unit", 9), ("token", 9), ("utterance", 3)):
+        config, _ = resolve_config(load_config(EGS / f"an4/conf/{recipe}.yaml", [f"loss.per={per}"]))
+        assert build_method(config, build_space(config)).normalizer(DATA) == weight
 
 
 def recipe(**changes: Any) -> dict[str, Any]:

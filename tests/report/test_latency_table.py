@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from slimasr.report.latency import latency_table
+from slimasr.report.records import current_latency
 from slimasr.report.results_md import all_tables
-from slimasr.results.schema import DelayEntry, LatencyEntry
+from slimasr.results.schema import DelayEntry, LatencyEntry, SubnetEntry, WerEntry
+from slimasr.supernet.subnet import Subnet
 from tests.claims.test_slimmable import run, study, subnet
 
 
@@ -32,3 +36,29 @@ def test_latency_stands_beside_the_wer() -> None:
 
 def test_without_latency_there_is_no_table() -> None:
     assert not latency_table(study([run()])).rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, True),
+        ({"decoding": "greedy"}, True),
+        ({"decoding": "modified_beam, streaming"}, False),
+        ({"checkpoint": "epoch-003"}, False),
+        ({"data": "other"}, False),
+    ],
+)
+def test_delays_of_another_wer_are_left_out(changes: dict[str, str], shown: bool) -> None:
+    made_by = {"checkpoint": "final", "data": "digest", "decoding": "greedy, streaming"}
+    delay = DelayEntry(words=7, p50=212.0, p90=340.4, last_word=0.0, first_partial=1.0, **(made_by | changes))
+    wer = WerEntry.model_validate(
+        {"wer": 9.0, "errors": 9, "words": 100, "ins": 0, "del": 0, "sub": 9, "ser": 9.0, "sentences": 9}
+        | {"ci95": [8.0, 10.0]}
+        | made_by
+    )
+    entry = SubnetEntry(subnet=Subnet(), wer={"test": wer}, latency=LatencyEntry(chunk=160.0, delays={"test": delay}))
+    found = current_latency(entry)
+    assert found is not None and found.chunk == 160.0
+    assert ("test" in found.delays) == shown
+    alone = current_latency(entry.model_copy(update={"wer": {}}))
+    assert alone is not None and "test" in alone.delays
