@@ -133,7 +133,11 @@ def separate_words(described: Described, supernets: Sequence[Config]) -> tuple[s
     config = described.config
     main = next(iter(supernets), config)
     auxiliary = ("auxiliary losses",) if config.loss.auxiliary is not None else ()
-    return (SEPARATE, *auxiliary, *differing_traits(config, main, ("attention",)))
+    position = getattr(config.model.encoder, "position", None)
+    # Only the Emformer has a choice of positions.
+    other = position is not None and position != getattr(main.model.encoder, "position", position)
+    positions = (f"position {position}",) if other else ()
+    return (SEPARATE, *auxiliary, *differing_traits(config, main, ("attention",)), *positions)
 
 
 def differing_traits(config: Config, main: Config, traits: Iterable[str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from slimasr.config.schema import Config
 from slimasr.report.collect import collect
 from slimasr.report.findings import Verdict
 from slimasr.report.records import Comparison, Run, Study, SubnetRecord, Wer
+from slimasr.report.roles import separate_words
 from slimasr.report.table import ABSENT
 from slimasr.supernet.build import build_space
 from slimasr.supernet.subnet import Subnet
@@ -49,6 +50,7 @@ NAMED = {
     "10/7 PJ+LF+CE+KL, lambda 0.05": recipe(3, TWO, {**FRAMES, "aux_weight": 0.05}),
     "10/7 PJ+LF+CE+KL, KL weight 0.3": recipe(3, TWO, {**FRAMES, "kl_weight": 0.3}),
     "10/7 PJ+LF+CE+KL, relative positions": recipe(3, TWO, FRAMES, position="relative"),
+    "10/7 PJ+LF+CE+KL, segment 8": recipe(3, TWO, FRAMES, segment=8),
 }
 
 
@@ -60,6 +62,17 @@ def test_models_are_named_by_their_branches_and_factors() -> None:
         assert name.is_main == (expected.partition(" ")[2] == "PJ+LF+CE+KL")
         assert role_of_paper_2(described(made), supernets) is None
     assert role(described(config()), [config()]) is None
+
+
+def test_names_tell_runs_apart_that_share_their_factors() -> None:
+    main = recipe(3, FOUR, FRAMES)
+    other = main.model_copy(update={"loss": main.loss.model_copy(update={"right_buffer": 30, "per": "utterance"})})
+    for made, words in ((recipe(2, FOUR, FRAMES), "2 shared layers"), (other, "right_buffer 30, per utterance")):
+        name = role(described(made), [main, made])
+        assert name is not None and name.model == f"10/9/7/5 PJ+LF+CE+KL, {words}"
+    without = described(separate({**EMFORMER, "position": "relative"}), "w1")
+    assert separate_words(without, [main]) == ("separate", "position relative")
+    assert separate_words(described(separate(EMFORMER), "w1"), [main]) == ("separate",)
 
 
 def test_separate_models_with_frame_targets_at_the_output_are_those_of_paper_3() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from slimasr.config.schema import Config
@@ -20,6 +20,10 @@ branch teaches the others."""
 
 LAMBDA = 0.1
 """The paper's weight of cross-entropy and divergence of frames, which names leave out."""
+
+WINDOW = ("segment", "left_context", "right_context", "memory")
+LOSS_SETTINGS = ("transducer", "left_buffer", "right_buffer", "per")
+"""Keys of the encoder and of the losses whose values a name tells if they are not those of the main run."""
 
 LAMBDA_WORD = "lambda"
 SEPARATE_CE = "separate + CE"
@@ -79,7 +83,21 @@ def _model(config: Config, main: Config) -> str:
         words.append("no positions" if position == "none" else f"{position} positions")
     if config.loss.ctc_weight != main.loss.ctc_weight:
         words.append(f"CTC weight {config.loss.ctc_weight:g}")
-    return ", ".join(words)
+    return ", ".join([*words, *_settings(config, main)])
+
+
+def _settings(config: Config, main: Config) -> Iterator[str]:
+    """Yield the other settings of the encoder and of the losses in which a run differs from the main one."""
+    tree, main_tree = config.model.encoder.tree, main.model.encoder.tree
+    # Whether any layer is shared is one of the factors.
+    if tree is not None and main_tree is not None and 0 < tree.shared != main_tree.shared > 0:
+        yield f"{tree.shared} shared layers"
+    sections = ((config.model.encoder, main.model.encoder, WINDOW), (config.loss, main.loss, LOSS_SETTINGS))
+    for section, main_section, keys in sections:
+        for key in keys:
+            value = getattr(section, key, None)
+            if value != getattr(main_section, key, None):
+                yield f"{key} {value}"
 
 
 def _factors(config: Config) -> str:
