@@ -57,9 +57,8 @@ def read_ctm(path: Path) -> dict[str, list[Entry]]:
         name, channel, entry = _parse(line)
         entries = found.setdefault(name, [])
         if channels.setdefault(name, channel) != channel:
-            raise UserError(
-                f"{line.where}: {name}: is in channel {channel}, and above in {channels[name]}; give only one"
-            )
+            both = f"{channels[name]} and {channel}"
+            raise UserError(f"{line.where}: {name}: has words in channels {both}; give one only")
         if entry.label.lower() in SILENCES:
             continue
         if entries and entry.start < entries[-1].end - _SLACK_SECONDS / 2:
