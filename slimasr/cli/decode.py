@@ -28,7 +28,6 @@ from slimasr.errors import UserError
 if TYPE_CHECKING:
     from slimasr.data.alignments import Alignments
     from slimasr.experiment import Experiment
-    from slimasr.measure.emission import save_delays, set_delays
 
 MethodOption = Annotated[
     Literal["greedy", "modified_beam"] | None,
@@ -100,7 +99,7 @@ def run(
         from slimasr.decoding.stream_sets import decode_streams, describe_streams
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import find_subnets
-        from slimasr.measure.emission import DecodedBy
+        from slimasr.measure.emission import DecodedBy, save_delays, set_delays
 
     if alignments is not None and not stream:
         raise UserError("--alignments needs --stream: only streams know when words are recognised")
