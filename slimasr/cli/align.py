@@ -87,7 +87,7 @@ RealignOption = Annotated[
         min=0,
         show_default=False,
         help="Then N times: train a small classifier of frames on the alignment and take its best path, with "
-        "optional silence between characters. Prints how well frames can be told apart. Default: 0.",
+        "optional silence between characters. Prints how well the classifier distinguishes frames. Default: 0.",
     ),
 ]
 StatesOption = Annotated[

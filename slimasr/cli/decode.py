@@ -101,8 +101,7 @@ def run(
         from slimasr.experiment.subnets import find_subnets
         from slimasr.measure.emission import DecodedBy, save_delays, set_delays
 
-    if alignments is not None and not stream:
-        raise UserError("--alignments needs --stream: only streams know when words are recognised")
+    _check_options(stream, alignments)
     one_thread()
     # Names that are mistyped should fail before the model is loaded.
     check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
@@ -116,7 +115,7 @@ def run(
     names = set_names or [config.data.dev, *config.data.test]
     speakers = {name: read_speakers(data, name) for name in names}
     identities = {name: checked_identity(config, data, name).fingerprint for name in names}
-    times = None if alignments is None else _checked_alignments(alignments, identities)
+    times = _checked_alignments(alignments, identities)
     _note(experiment, data, names)
     for subnet in chosen:
         recognizer = StreamRecognizer.of(experiment, subnet, decoding) if stream else None
@@ -136,8 +135,15 @@ def run(
             typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
 
 
-def _checked_alignments(folder: Path, identities: Mapping[str, str]) -> Alignments:
-    """Read the alignments of the sets with these fingerprints."""
+def _check_options(stream: bool, alignments: Path | None) -> None:
+    if alignments is not None and not stream:
+        raise UserError("--alignments needs --stream: only streams know when words are recognised")
+
+
+def _checked_alignments(folder: Path | None, identities: Mapping[str, str]) -> Alignments | None:
+    """Read the alignments of the sets with these fingerprints; None without a folder."""
+    if folder is None:
+        return None
     from slimasr.data.alignments import check_aligned_sets, read_alignments
 
     check_aligned_sets(folder, identities)

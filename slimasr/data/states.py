@@ -1,7 +1,7 @@
 """Tied states: classes of units in context (chenones, Le et al. 2019), the frame targets of ``targets: states``.
 
 A unit's state is (left unit, unit, right unit, position in the word). A state with fewer frames than ``min_count`` is
-given up and its frames go to a wider one: first without the right unit, then without the left one, then the unit alone,
+merged into one with less context: first without the right unit, then without the left one, then the unit alone,
 whatever its position. Silence is a state of its own. Unlike the decision trees of hybrid systems, this needs no
 questions and no acoustic model.
 

@@ -46,7 +46,7 @@ def align_sets(
     Args:
         set_names: the sets to align.
         times: number of realignments; they need the training sets and the dev set, too.
-        report: is told the figures of the alignment of the source and of each realignment.
+        report: called with the figures of the source's alignment, then with those of each realignment.
 
     Returns:
         What made the timelines; then the name of each set with its timelines, which are found one set at a time.

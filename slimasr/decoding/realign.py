@@ -79,7 +79,7 @@ class Inventory:
 
 @dataclass(frozen=True)
 class PassFigures:
-    """How well the frames of an alignment can be told apart, on the dev set.
+    """How well a classifier distinguishes the frames of an alignment, on the dev set.
 
     Attributes:
         entropy: unigram entropy of the targets in nats a frame.
