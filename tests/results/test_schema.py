@@ -52,9 +52,10 @@ def all_entries(kind: type[Entry] = Entry) -> Iterator[type[Entry]]:
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_committed_reports_are_read_whole_and_render_as_committed(path: Path, tmp_path: Path) -> None:
-    """Their oldest was written before reports held configurations, utterances and layers."""
+    """Their oldest was written before reports held configurations, utterances and layers; most hold no version."""
     report = Report.load(path)
     content = json.loads(path.read_text(encoding="utf-8"))
+    assert content.pop("version", VERSION) == VERSION
     assert report.to_dict() == content
     assert list(undeclared(report)) == []
     page = path.with_name(path.name.replace("results", "RESULTS")).with_suffix(".md")
