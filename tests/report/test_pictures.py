@@ -27,7 +27,7 @@ BY_COST = {f"wer-{cost}" for cost in COSTS}
 SEARCHED = {"search-params", "search-int8_bytes", "architectures"}
 FILES = {
     "an4/results.json": {*BY_COST, "training"},
-    "an4/results_collaborative.json": {*BY_COST, "training"},
+    "an4/results_collaborative.json": {*BY_COST, "architectures", "training"},
     "an4/results_todm.json": {*BY_COST, *SEARCHED, "models", "training"},
     "an4/results_todm_conformer.json": {*BY_COST, *SEARCHED, "models", "training"},
     "digits/results.json": {*BY_COST, "training"},
