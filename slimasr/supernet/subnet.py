@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ Units = int | tuple[int, ...]
 
 @dataclass(frozen=True, order=True)
 class Subnet:
-    """The part of the shared weights that runs, described by three genes.
+    """The part of the shared weights that runs, described by four genes.
 
     Attributes:
         width: fraction of channels that are kept everywhere, ``0 < width <= 1`` (prefix slices).
@@ -22,6 +23,7 @@ class Subnet:
             other ids are a branch.
         units: sorted pairs ``("<layer id>.<module>", units)``: the FFN channels, heads or modules that run in a layer,
             out of those that the width allows. 0 or ``()`` omits the module.
+        head: name of the output that the subnet uses, such as ``exit4``; None = the model's main output.
 
     Genes of layers outside ``path`` are removed at construction, so equal networks are equal subnets.
     """
@@ -29,10 +31,13 @@ class Subnet:
     width: float = 1.0
     path: tuple[int, ...] | None = None
     units: tuple[tuple[str, Units], ...] = ()
+    head: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.width <= 1.0:
             raise ValueError(f"width: must be above 0 and at most 1, got {self.width}")
+        if self.head == "":
+            raise ValueError("head: must be the name of an output, or absent for the main output")
         kept = []
         for key, units in self.units:
             layer = int(key.split(".", 1)[0])
@@ -52,7 +57,7 @@ class Subnet:
 
     @property
     def id(self) -> str:
-        """Short stable name for paths and tables: ``w0.5``, ``w1-l9``, ``w1-l9-3fa2c1d0``."""
+        """Short stable name for paths and tables: ``w0.5``, ``w1-l9``, ``w1-l9-3fa2c1d0``, ``w1-l4-exit4``."""
         parts = [f"w{self.width:g}"]
         if self.path is not None:
             parts.append(f"l{len(self.path)}")
@@ -60,6 +65,8 @@ class Subnet:
         # Width and depth describe a plain slice; anything else needs a hash of the whole subnet.
         if self.units or self.path != prefix:
             parts.append(hashlib.sha256(self.to_json().encode()).hexdigest()[:8])
+        if self.head is not None:
+            parts.append(re.sub(r"[^A-Za-z0-9.]", "_", self.head))
         return "-".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,6 +74,8 @@ class Subnet:
         data: dict[str, Any] = {"width": self.width}
         if self.path is not None:
             data["path"] = list(self.path)
+        if self.head is not None:
+            data["head"] = self.head
         if self.units:
             data["units"] = {key: units if isinstance(units, int) else list(units) for key, units in self.units}
         return data
@@ -78,12 +87,13 @@ class Subnet:
         Raises:
             ValueError: a key is unknown, a value has a wrong type, or the width is outside (0, 1].
         """
-        unknown = set(data) - {"width", "path", "units"}
+        unknown = set(data) - {"width", "path", "units", "head"}
         if unknown:
-            raise ValueError(f"unknown subnet key {sorted(unknown)[0]!r}; known: width, path, units")
+            raise ValueError(f"unknown subnet key {sorted(unknown)[0]!r}; known: width, path, units, head")
         width = data.get("width", 1.0)
         path = data.get("path")
         units = data.get("units", {})
+        head = data.get("head")
         # In Python a bool is an int, but not a width.
         if not isinstance(width, int | float) or isinstance(width, bool):
             raise ValueError(f"width: must be a number, got {width!r}")
@@ -91,8 +101,10 @@ class Subnet:
             raise ValueError(f"path: must be a list of layer ids such as [0, 1, 2], got {path!r}")
         if not isinstance(units, Mapping):
             raise ValueError(f'units: must look like {{"3.ffn": 512}}, got {units!r}')
+        if head is not None and not isinstance(head, str):
+            raise ValueError(f'head: must be the name of an output such as "exit4", got {head!r}')
         chosen = tuple((str(key), _read_units(str(key), value)) for key, value in units.items())
-        return cls(float(width), None if path is None else tuple(path), chosen)
+        return cls(float(width), None if path is None else tuple(path), chosen, head)
 
     def to_json(self) -> str:
         """Convert to one line of JSON with sorted keys, so that equal subnets have equal strings."""

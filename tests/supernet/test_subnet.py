@@ -13,7 +13,7 @@ from slimasr.supernet.subnet import Subnet
 RICH = Subnet(0.5, (0, 1, 3), (("1.ffn1", 8), ("0.heads", (2, 0)), ("3.conv", (0, 1, 2))))
 
 
-@pytest.mark.parametrize("subnet", [Subnet(), Subnet(0.25), Subnet(1.0, (0, 1)), RICH])
+@pytest.mark.parametrize("subnet", [Subnet(), Subnet(0.25), Subnet(1.0, (0, 1)), Subnet(head="0.63"), RICH])
 def test_json_round_trip(subnet: Subnet) -> None:
     again = Subnet.from_json(subnet.to_json())
     assert again == subnet and hash(again) == hash(subnet) and again.id == subnet.id
@@ -34,9 +34,12 @@ def test_ids_differ_and_are_stable_across_processes() -> None:
         Subnet(0.5, (0, 2)),
         RICH,
         Subnet(1.0, units=(("0.conv", 0),)),
+        Subnet(1.0, head="exit2"),
+        Subnet(1.0, (0, 1), head="exit2"),
     ]
     assert len({s.id for s in subnets}) == len(subnets)
     assert Subnet(0.5).id == "w0.5" and Subnet(1.0, (0, 1, 2)).id == "w1-l3"
+    assert Subnet(1.0, (0, 1), head="exit2").id == "w1-l2-exit2" and Subnet(head="4 blocks").id == "w1-4_blocks"
     code = f"from slimasr.supernet.subnet import Subnet; print(Subnet.from_json({RICH.to_json()!r}).id)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == RICH.id
@@ -55,6 +58,8 @@ def test_wrong_data_is_named() -> None:
     [
         ({"path": 9}, "path: must be a list of layer ids"),
         ({"path": [0, 1.5]}, "path: must be a list of layer ids"),
+        ({"head": 4}, "head: must be the name of an output"),
+        ({"head": ""}, "head: must be the name of an output"),
         ({"width": None}, "width: must be a number"),
         ({"width": "wide"}, "width: must be a number"),
         ({"units": [1]}, "units: must look like"),
