@@ -6,13 +6,13 @@ import torch
 
 from slimasr.config.encoders import ConformerConfig
 from slimasr.config.loss import LossConfig
-from slimasr.config.model import ConvFrontendConfig, JoinerConfig, ModelConfig, StatelessPredictorConfig
+from slimasr.config.model import ConvFrontendConfig, JoinerConfig, StatelessPredictorConfig, TransducerConfig
 from slimasr.data.batch import Batch
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 FULL_LOSS = LossConfig(transducer="full", ctc_weight=1.0)
 ENCODER = ConformerConfig(d_model=16, num_layers=3, num_heads=4, head_dim=4, ffn_dim=32, kernel_size=3, dropout=0.0)
-MODEL = ModelConfig(
+MODEL = TransducerConfig(
     num_mel_bins=20,
     frontend=ConvFrontendConfig(channels=4),
     encoder=ENCODER,
@@ -27,7 +27,7 @@ def encoder_config(**changes: object) -> ConformerConfig:
     return ENCODER.model_copy(update=changes)
 
 
-def model_config(**changes: object) -> ModelConfig:
+def model_config(**changes: object) -> TransducerConfig:
     """The tiny model with some fields of its encoder changed."""
     return MODEL.model_copy(update={"encoder": encoder_config(**changes)})
 

@@ -1,10 +1,11 @@
-"""The network: front end, encoder, predictor, joiner. Sizes are those of the max subnet."""
+"""The network: front end, encoder, and what turns its output into labels. Sizes are those of the max subnet."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from slimasr.config.encoders import ConformerConfig, EncoderConfig
 from slimasr.config.section import MelBins, Positive, Rate, Section
@@ -112,8 +113,8 @@ class JoinerConfig(Section):
 PredictorConfig = Annotated[StatelessPredictorConfig | LstmPredictorConfig, Field(discriminator="kind")]
 
 
-class ModelConfig(Section):
-    """A transducer: front end, encoder, predictor, joiner."""
+class ModelSection(Section):
+    """What all kinds of models have in common: front end, encoder, and outputs at some depths."""
 
     num_mel_bins: MelBins = 80
     """Size of the feature frames that the model reads; must equal ``features.num_mel_bins``."""
@@ -124,18 +125,13 @@ class ModelConfig(Section):
     encoder: EncoderConfig = ConformerConfig()
     """Elastic network over the audio."""
 
-    predictor: PredictorConfig = StatelessPredictorConfig()
-    """Network over the labels emitted so far, shared by all subnets."""
-
-    joiner: JoinerConfig = JoinerConfig()
-    """Network that scores the next label."""
-
     exits: list[Positive] = []
-    """Depths with a projection of the encoder's output of their own (linear, ReLU, layer norm; paper 2, baseline A3),
-    rising, at most ``encoder.num_layers``; one after the last layer is a second output for training only."""
+    """Depths with an output of their own, rising, at most ``encoder.num_layers``: of a transducer a projection of the
+    encoder's output (linear, ReLU, layer norm; paper 2, baseline A3), of a CTC model an output layer (paper 4,
+    Aux-Loss); one after the last layer is a second output there."""
 
     @model_validator(mode="after")
-    def _exits_exist(self) -> ModelConfig:
+    def _exits_exist(self) -> ModelSection:
         if self.exits != sorted(set(self.exits)):
             raise ValueError("exits: must be different and rise")
         if self.exits and self.exits[-1] > self.encoder.num_layers:
@@ -147,3 +143,40 @@ class ModelConfig(Section):
             raise ValueError("model.num_mel_bins: must equal features.num_mel_bins")
         if self.encoder.tree is not None and config.space.kind != "branches":
             raise ValueError("model.encoder.tree: its branches are the subnets of space.kind: branches; set that")
+
+
+class TransducerConfig(ModelSection):
+    """A transducer: front end, encoder, predictor, joiner."""
+
+    kind: Literal["transducer"] = "transducer"
+    """Selects the transducer."""
+
+    predictor: PredictorConfig = StatelessPredictorConfig()
+    """Network over the labels emitted so far, shared by all subnets."""
+
+    joiner: JoinerConfig = JoinerConfig()
+    """Network that scores the next label."""
+
+
+class CtcConfig(ModelSection):
+    """A CTC model: front end, encoder, and a linear output layer that classifies each encoder frame (paper 4)."""
+
+    kind: Literal["ctc"] = "ctc"
+    """Selects the CTC model, whose main loss is CTC with weight 1."""
+
+    dropout: Rate = 0.0
+    """Dropout probability before the output layer; 0 = none."""
+
+
+ModelConfig = Annotated[TransducerConfig | CtcConfig, Field(discriminator="kind")]
+"""The kinds of models. YAML without ``kind`` is a transducer."""
+
+
+def read_model(data: Mapping[str, Any]) -> ModelConfig:
+    """Check plain data, as ``model_dump`` returns them, and return the configuration of a model.
+
+    Raises:
+        pydantic.ValidationError: a key is unknown, of the wrong type or impossible.
+    """
+    adapter: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
+    return adapter.validate_python(data)

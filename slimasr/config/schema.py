@@ -13,7 +13,7 @@ from pydantic import model_validator
 from slimasr.config.data import DataConfig, FeatureConfig, TokenizerConfig
 from slimasr.config.loss import LossConfig
 from slimasr.config.method import MethodConfig, SlimmableConfig
-from slimasr.config.model import ModelConfig
+from slimasr.config.model import ModelConfig, TransducerConfig
 from slimasr.config.search import DecodingConfig, ExhaustiveSearchConfig, SearchConfig
 from slimasr.config.section import Bounds, Line, Section
 from slimasr.config.space import SpaceConfig, WidthSpaceConfig
@@ -40,8 +40,8 @@ class Config(Section):
     tokenizer: TokenizerConfig = TokenizerConfig()
     """Subword model, which stage 3 trains."""
 
-    model: ModelConfig = ModelConfig()
-    """The transducer at the size of the max subnet."""
+    model: ModelConfig = TransducerConfig()
+    """The transducer or CTC model at the size of the max subnet."""
 
     space: SpaceConfig = WidthSpaceConfig()
     """Subnets for which the supernet is trained."""

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slimasr.config.model import ModelConfig
+from slimasr.config.model import ModelConfig, TransducerConfig, read_model
 from slimasr.decoding.greedy import greedy_search
 from slimasr.errors import UserError
 from slimasr.files import to_json, writing
@@ -179,7 +179,7 @@ def _read(path: Path) -> tuple[Transducer, Tensor, int, int]:
     """Read model, features, most symbols per frame and repeats, so that memory holds the weights only once."""
     # Mapped, so that reading the file does not hold a second copy of the weights.
     payload = torch.load(path, weights_only=True, mmap=True)
-    model = build_model(ModelConfig.model_validate(payload["config"]), None, payload["vocab_size"], (1.0,))
+    model = build_model(read_model(payload["config"]), None, payload["vocab_size"], (1.0,))
     # Weights and features are copied: pages of the mapped file count as resident memory as long as it is mapped.
     model.load_state_dict(payload["model"])
     return model.eval(), payload["features"].clone(), payload["max_symbols_per_frame"], payload["repeats"]
@@ -221,7 +221,7 @@ def _timed(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> f
 def _tiny_model() -> ModelConfig:
     """Configure a model just large enough to load every kernel that the real one needs before memory is measured."""
     encoder = {"d_model": 8, "num_layers": 1, "num_heads": 1, "head_dim": 8, "ffn_dim": 8, "kernel_size": 3}
-    return ModelConfig.model_validate(
+    return TransducerConfig.model_validate(
         {
             "frontend": {"kind": "conv", "channels": 4},
             "encoder": {"kind": "conformer", **encoder},

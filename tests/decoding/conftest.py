@@ -12,8 +12,8 @@ from slimasr.config.model import (
     ConvFrontendConfig,
     JoinerConfig,
     LstmPredictorConfig,
-    ModelConfig,
     StatelessPredictorConfig,
+    TransducerConfig,
 )
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
@@ -30,7 +30,7 @@ def make_transducer() -> Callable[..., Transducer]:
 
     def make(predictor: str = "stateless", vocab_size: int = 9, blank_bias: float = 1.0) -> Transducer:
         torch.manual_seed(7)
-        config = ModelConfig(
+        config = TransducerConfig(
             num_mel_bins=16,
             frontend=ConvFrontendConfig(channels=4),
             encoder=ConformerConfig(

@@ -6,21 +6,21 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from slimasr.config.model import ModelConfig
+from slimasr.config.model import TransducerConfig
 from slimasr.encoders.base import Encoder, Known
 from slimasr.models.transducer import Transducer, shrink_model_config
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import VOCAB_SIZE, features, randomize
 
 
-def random_model(config: ModelConfig, widths: Sequence[float]) -> Transducer:
+def random_model(config: TransducerConfig, widths: Sequence[float]) -> Transducer:
     """A model in evaluation mode whose norms, too, are random."""
     model = randomize(Transducer(config, VOCAB_SIZE, widths)).eval()
     assert isinstance(model, Transducer)
     return model
 
 
-def assert_extraction_is_exact(config: ModelConfig, widths: Sequence[float], subnets: Iterable[Subnet]) -> None:
+def assert_extraction_is_exact(config: TransducerConfig, widths: Sequence[float], subnets: Iterable[Subnet]) -> None:
     """Every subnet equals the model extracted from it, and the one built from its own configuration; all are counted
     alike."""
     model = random_model(config, widths)
@@ -37,7 +37,7 @@ def assert_extraction_is_exact(config: ModelConfig, widths: Sequence[float], sub
         assert sum(p.numel() for p in alone.parameters()) == model.count(subnet).params == alone.count().params
 
 
-def assert_extracted_twice(config: ModelConfig, widths: Sequence[float], first: Subnet, second: Subnet) -> None:
+def assert_extracted_twice(config: TransducerConfig, widths: Sequence[float], first: Subnet, second: Subnet) -> None:
     """A subnet of an extracted model can be extracted in turn."""
     x, lens = features((40,))
     once = random_model(config, widths).extract(first)

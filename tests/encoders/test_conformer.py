@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slimasr.config.encoders import ConformerConfig
-from slimasr.config.model import ConvFrontendConfig, ModelConfig
+from slimasr.config.model import ConvFrontendConfig, TransducerConfig
 from slimasr.encoders.conformer import Conformer
 from slimasr.encoders.frontend import ConvFrontend
 from slimasr.models.transducer import Transducer
@@ -100,7 +100,7 @@ def test_impossible_width_is_an_error() -> None:
     with pytest.raises(ValueError, match="whole number"):
         Conformer(ENCODER, ConvFrontendConfig(channels=4), 20, (1.0, 0.3))
     with pytest.raises(ValueError, match="whole number"):
-        Transducer(ModelConfig(), 10, (1.0, 0.6))
+        Transducer(TransducerConfig(), 10, (1.0, 0.6))
 
 
 def test_unit_groups_name_everything_that_can_be_chosen() -> None:

@@ -13,8 +13,8 @@ from slimasr.config.model import (
     FrontendConfig,
     JoinerConfig,
     LstmPredictorConfig,
-    ModelConfig,
     StackFrontendConfig,
+    TransducerConfig,
 )
 from slimasr.encoders.emformer import Emformer
 from slimasr.models.transducer import Transducer, shrink_model_config
@@ -70,11 +70,11 @@ def emformer(frontend: FrontendConfig = STACK, **changes: object) -> Emformer:
     return encoder
 
 
-def model_config(frontend: FrontendConfig = STACK, **changes: object) -> ModelConfig:
+def model_config(frontend: FrontendConfig = STACK, **changes: object) -> TransducerConfig:
     return MODEL.model_copy(update={"frontend": frontend, "encoder": config(**changes)})
 
 
-PAPER = ModelConfig(
+PAPER = TransducerConfig(
     frontend=STACK,
     encoder=EmformerConfig(),
     predictor=LstmPredictorConfig(dim=512, num_layers=3, embedding_dim=512),

@@ -12,7 +12,13 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from slimasr.config.encoders import MhSsmConfig
-from slimasr.config.model import FrontendConfig, JoinerConfig, LstmPredictorConfig, ModelConfig, StackFrontendConfig
+from slimasr.config.model import (
+    FrontendConfig,
+    JoinerConfig,
+    LstmPredictorConfig,
+    StackFrontendConfig,
+    TransducerConfig,
+)
 from slimasr.elastic.convolution import convolution_macs
 from slimasr.encoders.base import EncoderState
 from slimasr.encoders.conformer import Conformer
@@ -46,7 +52,7 @@ SUBNETS = [
     PIECES,
 ]
 
-PAPER = ModelConfig(
+PAPER = TransducerConfig(
     frontend=StackFrontendConfig(factor=4),
     encoder=MhSsmConfig(d_model=512, num_layers=16, ssm_heads=1, ssm_stacks=2, ssm_state=32, ffn_dim=4096),
     predictor=LstmPredictorConfig(dim=512, num_layers=3, embedding_dim=512),
@@ -74,7 +80,7 @@ def mh_ssm(frontend: FrontendConfig = STACK, **changes: object) -> MhSsm:
     return encoder
 
 
-def model_config(**changes: object) -> ModelConfig:
+def model_config(**changes: object) -> TransducerConfig:
     return MODEL.model_copy(update={"frontend": STACK, "encoder": config(**changes)})
 
 

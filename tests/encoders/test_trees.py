@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slimasr.config.encoders import EmformerConfig, EncoderConfig, MhSsmConfig, TreeConfig
-from slimasr.config.model import ModelConfig, StackFrontendConfig
+from slimasr.config.model import StackFrontendConfig, TransducerConfig
 from slimasr.encoders.base import Encoder
 from slimasr.encoders.emformer_layer import EmformerLayer
 from slimasr.models.transducer import Transducer, exit_of
@@ -28,7 +28,7 @@ SHARED = TreeConfig(shared=1, depths=[4, 3, 2])
 APART = TreeConfig(shared=0, depths=[3, 1])
 
 
-def tree_of(encoder: EncoderConfig, tree: TreeConfig) -> ModelConfig:
+def tree_of(encoder: EncoderConfig, tree: TreeConfig) -> TransducerConfig:
     changes = {"num_layers": tree.depths[0], "tree": tree}
     return MODEL.model_copy(
         update={"frontend": StackFrontendConfig(), "encoder": encoder.model_copy(update=changes), "exits": []}

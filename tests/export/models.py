@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from slimasr.config.encoders import EmformerConfig, MhSsmConfig
-from slimasr.config.model import LstmPredictorConfig, ModelConfig, StackFrontendConfig
+from slimasr.config.model import LstmPredictorConfig, StackFrontendConfig, TransducerConfig
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
 from tests.tiny import MODEL, VOCAB_SIZE, encoder_config, randomize
@@ -23,7 +23,7 @@ EMFORMER = EmformerConfig(
     position="relative",
     dropout=0.0,
 )
-CONFIGS: dict[str, ModelConfig] = {
+CONFIGS: dict[str, TransducerConfig] = {
     "conformer": MODEL.model_copy(update={"encoder": encoder_config(d_model=64, ffn_dim=256, num_layers=1)}),
     "mh_ssm": MODEL.model_copy(update={"encoder": SSM, "frontend": StackFrontendConfig(), "predictor": LSTM}),
     "emformer": MODEL.model_copy(update={"encoder": EMFORMER, "frontend": StackFrontendConfig(), "predictor": LSTM}),

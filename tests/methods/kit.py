@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from slimasr.config.loss import LossConfig
-from slimasr.config.model import ModelConfig
+from slimasr.config.model import TransducerConfig
 from slimasr.data.batch import Batch
 from slimasr.methods.base import Method, StepContext, StepReport
 from slimasr.models.transducer import Transducer
@@ -18,7 +18,7 @@ from slimasr.objective.objective import Objective
 from tests.tiny import MODEL, VOCAB_SIZE, randomize
 
 
-def make_objective(loss: LossConfig, widths: Sequence[float] = (1.0,), model: ModelConfig = MODEL) -> Objective:
+def make_objective(loss: LossConfig, widths: Sequence[float] = (1.0,), model: TransducerConfig = MODEL) -> Objective:
     """A model with random weights and norms, the same ones every time, without dropout."""
     torch.manual_seed(0)
     transducer = randomize(Transducer(model, VOCAB_SIZE, widths, loss)).eval()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slimasr.config.encoders import MhSsmConfig
-from slimasr.config.model import ModelConfig
+from slimasr.config.model import TransducerConfig
 from slimasr.data.batch import Batch
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm
 from slimasr.methods.base import Method, Pass, StepContext
@@ -18,7 +18,7 @@ from tests.tiny import FULL_LOSS, MODEL, batch
 
 WIDTHS = (1.0, 0.5)
 ENCODER = MhSsmConfig(d_model=16, num_layers=3, ssm_heads=2, ssm_state=8, ffn_dim=32, dropout=0.0)
-TINY: ModelConfig = MODEL.model_copy(update={"encoder": ENCODER})
+TINY: TransducerConfig = MODEL.model_copy(update={"encoder": ENCODER})
 # Short utterances first, so that the kernels of the first pass are too short for the second one.
 PASSES = (
     (Subnet(1.0, (0, 2)), (1, 3)),

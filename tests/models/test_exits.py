@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from slimasr.config.encoders import MhSsmConfig
 from slimasr.config.load import parse_config
 from slimasr.config.loss import LossConfig
-from slimasr.config.model import JoinerConfig, LstmPredictorConfig, ModelConfig, StackFrontendConfig
+from slimasr.config.model import JoinerConfig, LstmPredictorConfig, StackFrontendConfig, TransducerConfig
 from slimasr.decoding.beam import modified_beam_search
 from slimasr.decoding.greedy import greedy_search
 from slimasr.models.build import build_model
@@ -26,7 +26,7 @@ EXITS = [Subnet(1.0, (0,)), Subnet(0.5, (0, 1)), Subnet(1.0, (0, 1, 2)), Subnet(
 OTHERS = [Subnet(), Subnet(0.5), Subnet(1.0, (0, 2)), Subnet(1.0, (1,))]
 
 
-def make(config: ModelConfig = CONFIG) -> Transducer:
+def make(config: TransducerConfig = CONFIG) -> Transducer:
     torch.manual_seed(0)
     return randomize(Transducer(config, VOCAB_SIZE, WIDTHS)).eval()  # type: ignore[return-value]
 
@@ -99,7 +99,7 @@ def test_costs_are_those_of_the_exit() -> None:
 
 def test_the_papers_sizes() -> None:
     """A3: 99.9 M and three exits of 0.53 M; 40.0 M and 53.1 M at 8 and 12 layers of FFN 2048 (paper 2, section 6)."""
-    config = ModelConfig(
+    config = TransducerConfig(
         frontend=StackFrontendConfig(),
         encoder=MhSsmConfig(),
         predictor=LstmPredictorConfig(dim=512, num_layers=3, embedding_dim=512),

@@ -13,9 +13,9 @@ from slimasr.config.loss import LossConfig
 from slimasr.config.model import (
     JoinerConfig,
     LstmPredictorConfig,
-    ModelConfig,
     PredictorConfig,
     StatelessPredictorConfig,
+    TransducerConfig,
 )
 from slimasr.errors import UserError
 from slimasr.models.build import build_model
@@ -93,7 +93,7 @@ def test_predictor_counts() -> None:
 
 def test_paper_sizes() -> None:
     """30 M / 17 M / 10 M / 7 M of the paper's Table 1, within what it leaves open (paper 1)."""
-    model = Transducer(ModelConfig(predictor=LstmPredictorConfig()), 1000, WIDTHS)
+    model = Transducer(TransducerConfig(predictor=LstmPredictorConfig()), 1000, WIDTHS)
     millions = {w: model.count(Subnet(w)).params / 1e6 for w in WIDTHS}
     assert millions == pytest.approx({1.0: 31.4, 0.75: 20.3, 0.5: 12.3, 0.25: 7.4}, abs=0.1)
 
