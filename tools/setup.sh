@@ -8,7 +8,7 @@ usage() {
 usage: tools/setup.sh [--cpu] [--extras LIST]
 
   --cpu          install PyTorch's CPU build, also where the default index has the CUDA build
-  --extras LIST  optional parts, separated by commas: demo, dev, export, energy, microphone, postgresql
+  --extras LIST  optional parts, separated by commas: demo, dev, export, energy, graph, microphone, postgresql
                  (default: demo)
 
 PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer).

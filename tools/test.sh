@@ -3,7 +3,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-"$root/tools/setup.sh" --extras dev,demo,export,energy,postgresql
+"$root/tools/setup.sh" --extras dev,demo,export,energy,graph,postgresql
 cd "$root"
 export PATH="$root/.venv/bin:$PATH" OMP_NUM_THREADS=1
 

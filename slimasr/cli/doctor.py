@@ -30,6 +30,7 @@ EXTRAS = {
     "postgresql": (("psycopg", "psycopg"),),
     "energy": (("codecarbon", "codecarbon"),),
     "microphone": (("sounddevice", "sounddevice"),),
+    "graph": tuple((name, name.replace("-", "_")) for name in ("kaldifst", "kaldi-decoder", "kaldilm", "kaldingram")),
     "dev": (("pytest", "pytest"), ("ruff", "ruff"), ("mypy", "mypy")),
 }
 

@@ -78,7 +78,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         Requirement(text)
         for text in (
             *project["dependencies"],
-            *(text for name in ("demo", "dev", "export", "energy", "postgresql") for text in extras[name]),
+            *(text for name in ("demo", "dev", "export", "energy", "graph", "postgresql") for text in extras[name]),
         )
     ]
     for python in ("3.10", "3.11", "3.12", "3.13"):
