@@ -198,7 +198,7 @@ class Encoder(nn.Module, ABC):
 
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
         """Run the front end: (N, T, F) features -> the input of the first layer, (N, T', C) frames."""
-        out = self.frontend(x, (subnet or MAX).width, self.width_of(subnet))
+        out = self.frontend(x, x_lens, (subnet or MAX).width, self.width_of(subnet))
         return EncoderOutput(out, self.output_lens(x_lens))
 
     def run_layers(

@@ -143,7 +143,9 @@ class Emformer(Encoder):
         if new == 0:
             return x.new_zeros(x.shape[0], 0, self.width_of(subnet)), replace(state, frames=left)
         used = self._input_frames(min(available, new + self.window.right))
-        embedded = self.frontend(frames[:, :used], subnet.width, self.width_of(subnet))
+        # All frames of a stream are valid.
+        lens = torch.full_like(state.seen, used)
+        embedded = self.frontend(frames[:, :used], lens, subnet.width, self.width_of(subnet))
         out, caches = self._stream_layers(embedded, new, state, subnet)
         return out, EncoderState(left, state.seen + new, caches)
 

@@ -31,10 +31,11 @@ class Frontend(nn.Module, ABC):
         """Return the (N,) output frames for (N,) input frames."""
 
     @abstractmethod
-    def forward(self, x: Tensor, width: float, outer: int) -> Tensor:
+    def forward(self, x: Tensor, lens: Tensor, width: float, outer: int) -> Tensor:
         """(N, T, F) features -> (N, T', outer).
 
         Args:
+            lens: (N,) int64 input frames of every utterance, on any device; what lies behind them is padding.
             width: fraction of inner channels that run.
             outer: number of output channels, the residual width of the subnet.
         """
@@ -78,7 +79,7 @@ class ConvFrontend(Frontend):
     def config(self) -> ConvFrontendConfig:
         return ConvFrontendConfig(channels=self.channels)
 
-    def forward(self, x: Tensor, width: float, outer: int) -> Tensor:
+    def forward(self, x: Tensor, lens: Tensor, width: float, outer: int) -> Tensor:
         channels = scaled(self.channels, width)
         # (N, T, F) -> (N, 1, T, F) -> (N, channels, T', F')
         x = F.silu(self.conv1(x.unsqueeze(1), out=channels))
@@ -138,7 +139,7 @@ class StackFrontend(Frontend):
     def config(self) -> StackFrontendConfig:
         return StackFrontendConfig(factor=self.subsampling_factor)
 
-    def forward(self, x: Tensor, width: float, outer: int) -> Tensor:
+    def forward(self, x: Tensor, lens: Tensor, width: float, outer: int) -> Tensor:
         frames = x.shape[1] // self.subsampling_factor
         x = self.linear(x[:, : frames * self.subsampling_factor], out=self._per_frame(outer))
         # (N, T' * factor, c) -> (N, T', factor, c) -> (N, T', c, factor) -> (N, T', c * factor)

@@ -193,7 +193,9 @@ class MhSsm(Encoder):
         left = frames[:, frames.shape[1] if final else complete * self.frontend.subsampling_factor :]
         if complete == 0:
             return x.new_zeros(x.shape[0], 0, self.width_of(subnet)), replace(state, frames=left)
-        out = self.frontend(frames, subnet.width, self.width_of(subnet))
+        # All frames of a stream are valid.
+        lens = torch.full_like(state.seen, frames.shape[1])
+        out = self.frontend(frames, lens, subnet.width, self.width_of(subnet))
         states = []
         for index, (before,) in zip(self.path_of(subnet), state.layers, strict=True):
             layer = cast(MhSsmLayer, self.layers[index])

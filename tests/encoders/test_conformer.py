@@ -92,7 +92,7 @@ def test_parts_equal_the_whole_and_taps_are_hidden_states() -> None:
 @pytest.mark.parametrize("frames", [7, 8, 9, 10, 11, 100, 101])
 def test_frontend_lengths_are_those_of_the_output(frames: int) -> None:
     frontend = ConvFrontend(ConvFrontendConfig(channels=4), 20, 8, 0.0)
-    out = frontend(torch.randn(1, frames, 20), 1.0, 8)
+    out = frontend(torch.randn(1, frames, 20), torch.tensor([frames]), 1.0, 8)
     assert out.shape[1] == int(frontend.output_lens(torch.tensor(frames)))
 
 

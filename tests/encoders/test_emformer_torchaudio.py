@@ -193,7 +193,7 @@ def test_an_encoder_equals_torchaudio_wherever_look_ahead_exists(emformer: Any, 
     frames = 4 * window.segment
     x, weights = noise(2, 4 * (frames + window.segment), 20), noise(2, frames, 16)
     got = ours(x, torch.tensor([x.shape[1]] * 2)).out[:, :frames]
-    embedded = ours.frontend(x, 1.0, 16)[:, : frames + window.right]
+    embedded = ours.frontend(x, torch.tensor([x.shape[1]] * 2), 1.0, 16)[:, : frames + window.right]
     want, _ = theirs(embedded, torch.tensor([frames] * 2))
     torch.testing.assert_close(got, want, **CLOSE)
     frontend = list(ours.frontend.parameters())
@@ -215,7 +215,7 @@ def test_an_encoder_streams_like_torchaudio(emformer: Any, window: Window) -> No
     x = noise(2, 4 * (5 * c + r), 20)
     state, states, found = ours.init_state(2, x.device), None, []
     with torch.no_grad():
-        embedded = ours.frontend(x, 1.0, 16)
+        embedded = ours.frontend(x, torch.tensor([x.shape[1]] * 2), 1.0, 16)
         for piece in x.split(7, dim=1):
             out, state = ours.stream(piece, state)
             found.append(out)
