@@ -36,10 +36,12 @@ def choose(limit: int, units: Units | None) -> Index:
     if units is None:
         return limit
     # Number of units that the choice needs: the count of a prefix, or the highest index plus one.
-    top = units if isinstance(units, int) else max(units, default=-1) + 1
+    top = units if isinstance(units, int) else max((stop for _, stop in units), default=0)
     if top > limit:
         raise ValueError(f"unit {top - 1} chosen where only {limit} run")
-    return units if isinstance(units, int) else torch.tensor(units, dtype=torch.int64)
+    if isinstance(units, int):
+        return units
+    return torch.cat([torch.arange(start, stop) for start, stop in units] or [torch.arange(0)])
 
 
 def in_blocks(index: Index, block: int, kept: int) -> Index:

@@ -21,6 +21,7 @@ from slimasr.methods.forks import ForkedEncoder, Route
 from slimasr.methods.sharing import Backward, SharedKnown, SharedPredictor
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassInputs, PassOutput
+from slimasr.supernet.list_space import LearntSubnet
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
@@ -222,6 +223,14 @@ class Method(nn.Module, ABC):
     def evaluated(self) -> list[Subnet]:
         """Return the subnets validated each epoch; default: the whole space, too many for most spaces of layers."""
         return list(self.space)
+
+    def learnt(self) -> tuple[LearntSubnet, ...] | None:
+        """Return the subnets that the training has chosen, max first, the largest next.
+
+        An empty tuple = it has not chosen them yet; None = this method learns none, and the space holds all subnets.
+        They follow from parameters and buffers, so that they are known again after a restart.
+        """
+        return None
 
     def calibrated(self) -> list[Subnet]:
         """Return the subnets over which batch norms are estimated at the end; those of one width share statistics.

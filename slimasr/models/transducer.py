@@ -142,9 +142,14 @@ class Transducer(nn.Module):
         """(N, T, C) hidden states after some number of layers, None = the output -> (N, T, S) scores of targets."""
         return cast(Tensor, self.frame_heads(hidden, num_layers, self.width_of(subnet)))
 
-    def count(self, subnet: Subnet | None = None) -> Cost:
-        """Count the cost of the stand-alone subnet, without training-only heads."""
-        frames = COST_SECONDS * FRAMES_PER_SECOND
+    def count(self, subnet: Subnet | None = None, seconds: float = COST_SECONDS) -> Cost:
+        """Count the cost of the stand-alone subnet, without training-only heads.
+
+        Args:
+            subnet: the subnet, None = max.
+            seconds: length of the utterance on which MACs are counted, which are given per second.
+        """
+        frames = round(seconds * FRAMES_PER_SECOND)
         encoder_frames = self.encoder.output_frames(frames)
         predictor = self.predictor.count()
         work = self.encoder.count(subnet, frames)
@@ -155,7 +160,7 @@ class Transducer(nn.Module):
             params=work.params + predictor.params,
             int8_bytes=work.int8_bytes + predictor.int8_bytes,
             paper_size=work.params + predictor.params,
-            macs=work.macs / COST_SECONDS,
+            macs=work.macs / seconds,
             predictor_macs=predictor.macs + projection,
         )
 

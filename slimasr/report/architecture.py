@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from slimasr.supernet.subnet import Subnet, Units
+from slimasr.supernet.subnet import Subnet, Units, unit_count
 
 Layer = Mapping[str, int]
 """Feed-forward module -> channels; a Conformer layer has ``ffn1`` and ``ffn2``, an MH-SSM layer ``ffn``."""
@@ -71,8 +71,5 @@ def name_of(architecture: Architecture) -> str:
 
 
 def _channels(units: Units | None, full: int, width: float) -> int:
-    # Without units of its own a module has the subnet's width. Units are either a number, which stands for the first
-    # so many channels, or the list of the channels that run.
-    if units is None:
-        return round(width * full)
-    return units if isinstance(units, int) else len(units)
+    # Without units of its own a module has the subnet's width.
+    return round(width * full) if units is None else unit_count(units)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from slimasr.supernet.branches import BranchSpace
+from slimasr.supernet.list_space import ListSpace
 from slimasr.supernet.space import LayerSpace, SearchSpace, WidthSpace
 from slimasr.supernet.subnet import Subnet
 
@@ -24,7 +24,7 @@ def build_space(config: Config) -> SearchSpace:
     return LayerSpace(tuple(space.depths), units, tuple(space.widths))
 
 
-def branch_space(paths: Sequence[tuple[int, ...]]) -> BranchSpace:
+def branch_space(paths: Sequence[tuple[int, ...]]) -> ListSpace:
     """Return the space of the branches of a tree, which are called ``l14`` and so on by their depths.
 
     Args:
@@ -32,4 +32,4 @@ def branch_space(paths: Sequence[tuple[int, ...]]) -> BranchSpace:
     """
     # The max subnet has no path, as in every other space.
     subnets = (Subnet(), *(Subnet(1.0, path) for path in paths[1:]))
-    return BranchSpace(subnets, tuple(f"l{len(path)}" for path in paths))
+    return ListSpace(subnets, tuple(f"l{len(path)}" for path in paths), gene="branch")

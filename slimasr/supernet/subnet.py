@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Units = int | tuple[int, ...]
-"""The units of a layer that run: the first ``k``, or those with these indices (sorted)."""
+Ranges = tuple[tuple[int, int], ...]
+"""Sets of units as ``(start, stop)`` pairs: ``((0, 96), (192, 288))`` holds 0 to 95 and 192 to 287. In a `Subnet` they
+rise and neither overlap nor touch, so that equal sets are equal ranges."""
+
+Units = int | Ranges
+"""The units of a layer that run: the first ``k``, or those in these ranges."""
 
 
 @dataclass(frozen=True, order=True)
@@ -22,7 +26,8 @@ class Subnet:
         path: encoder layer ids in running order; None = all layers. A prefix is a depth; shared low layers followed by
             other ids are a branch.
         units: sorted pairs ``("<layer id>.<module>", units)``: the FFN channels, heads or modules that run in a layer,
-            out of those that the width allows. 0 or ``()`` omits the module.
+            out of those that the width allows. 0 or ``()`` omits the module. A list of indices becomes ranges, and
+            units that are a prefix become their number.
         head: name of the output that the subnet uses, such as ``exit4``; None = the model's main output.
 
     Genes of layers outside ``path`` are removed at construction, so equal networks are equal subnets.
@@ -42,7 +47,7 @@ class Subnet:
         for key, units in self.units:
             layer = int(key.split(".", 1)[0])
             if self._runs(layer):
-                kept.append((key, _canonical(units)))
+                kept.append((key, _canonical(key, units)))
         # Sorted by the number of the layer: as text, "10.ffn" would come before "9.ffn".
         kept.sort(key=lambda gene: _layer_and_module(gene[0]))
         # The only way to set a field of a frozen data class
@@ -77,7 +82,7 @@ class Subnet:
         if self.head is not None:
             data["head"] = self.head
         if self.units:
-            data["units"] = {key: units if isinstance(units, int) else list(units) for key, units in self.units}
+            data["units"] = {key: _plain(units) for key, units in self.units}
         return data
 
     @classmethod
@@ -139,11 +144,35 @@ def scaled(size: int, width: float) -> int:
 
 def unit_count(units: Units) -> int:
     """Return the number of chosen units."""
-    return units if isinstance(units, int) else len(units)
+    return units if isinstance(units, int) else sum(stop - start for start, stop in units)
+
+
+def ranges_of(indices: Iterable[int]) -> Ranges:
+    """Return a set of indices as ranges."""
+    return _joined((index, index + 1) for index in indices)
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Sort ranges and join those that overlap or touch."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            first, last = joined[-1]
+            joined[-1] = (first, max(last, stop))
+        else:
+            joined.append((start, stop))
+    return tuple(joined)
 
 
 def _is_list_of_ints(value: object) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(item, int) for item in value)
+
+
+def _is_list_of_ranges(value: object) -> bool:
+    """Return whether this is a list of pairs such as [[0, 96], [192, 288]]."""
+    if not isinstance(value, list | tuple):
+        return False
+    return all(_is_list_of_ints(pair) and len(pair) == 2 and 0 <= pair[0] < pair[1] for pair in value)
 
 
 def _read_units(key: str, value: Any) -> Units:
@@ -153,17 +182,32 @@ def _read_units(key: str, value: Any) -> Units:
         raise ValueError(f'units: {key!r} must be a layer and its module, such as "3.ffn"')
     if isinstance(value, int):
         return value
-    if not _is_list_of_ints(value):
-        raise ValueError(f"units of {key}: must be a number of units or a list of their indices, got {value!r}")
-    return tuple(value)
+    if _is_list_of_ints(value):
+        return ranges_of(value)
+    if _is_list_of_ranges(value):
+        return tuple((start, stop) for start, stop in value)
+    raise ValueError(
+        f"units of {key}: must be a number of units, a list of [start, stop] ranges or a list of indices, got {value!r}"
+    )
 
 
-def _canonical(units: Units) -> Units:
-    """Sort a set of indices; a set that is a prefix becomes its length."""
+def _canonical(key: str, units: Units | Iterable[int]) -> Units:
+    """Sort and join the ranges of a module, and turn indices into ranges; a set that is a prefix becomes its length."""
     if isinstance(units, int):
-        return units
-    ordered = tuple(sorted(set(units)))
-    return len(ordered) if ordered == tuple(range(len(ordered))) else ordered
+        ranges: Ranges = ((0, units),)
+    else:
+        ranges = _joined((item, item + 1) if isinstance(item, int) else item for item in units)
+    if not ranges:
+        return 0
+    start, stop = ranges[0]
+    if start < 0 or stop < 0:
+        raise ValueError(f"units of {key}: must not be negative, got {units!r}")
+    return stop if len(ranges) == 1 and start == 0 else ranges
+
+
+def _plain(units: Units) -> int | list[list[int]]:
+    """Convert units to JSON data."""
+    return units if isinstance(units, int) else [list(pair) for pair in units]
 
 
 def _layer_and_module(key: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from slimasr.elastic.index import Index, choose, in_blocks, in_groups, size_of
 from slimasr.elastic.linear import ElasticConv2d, ElasticDepthwiseConv1d, ElasticLinear
-from slimasr.supernet.subnet import scaled
+from slimasr.supernet.subnet import ranges_of, scaled
 
 SETS: list[Index] = [3, torch.tensor([0, 2, 5])]
 
@@ -88,4 +88,4 @@ def test_index_arithmetic() -> None:
     assert entries(in_groups(3, 2, 4)) == [0, 1, 2, 4, 5, 6]
     assert entries(in_groups(torch.tensor([1, 2]), 3, 4)) == [1, 2, 5, 6, 9, 10]
     with pytest.raises(ValueError, match="unit 4"):
-        choose(4, (0, 4))
+        choose(4, ranges_of([0, 4]))

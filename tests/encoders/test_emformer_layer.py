@@ -16,7 +16,7 @@ from slimasr.elastic.emformer_attention import EmformerAttention
 from slimasr.elastic.emformer_layout import Window, whole_layout
 from slimasr.encoders.base import EncoderState
 from slimasr.encoders.emformer_layer import EmformerLayer, EmformerOptions, into_segments
-from slimasr.supernet.subnet import Units
+from slimasr.supernet.subnet import Units, ranges_of
 from tests.encoders.emformer_kit import ALL, Slice, Stack, dense, stack
 
 WINDOWS = [
@@ -58,8 +58,8 @@ def test_subnets_equal_one_mask_over_one_axis(slimming: str) -> None:
     half = Slice(8, (0, 1), 4) if slimming == "head_count" else Slice(8, (0, 1, 2, 3), 2)
     cases = [
         (part_of(model, 0.5), Slice(8, half.heads, half.head_dim, tuple(range(16)))),
-        (part_of(model, 0.5, heads=(1,), ffn=5), Slice(8, (1,), half.head_dim, tuple(range(5)))),
-        (part_of(model, 1.0, heads=(1, 3), ffn=(0, 7, 31)), Slice(16, (1, 3), 4, (0, 7, 31))),
+        (part_of(model, 0.5, heads=ranges_of([1]), ffn=5), Slice(8, (1,), half.head_dim, tuple(range(5)))),
+        (part_of(model, 1.0, heads=ranges_of([1, 3]), ffn=ranges_of([0, 7, 31])), Slice(16, (1, 3), 4, (0, 7, 31))),
     ]
     for chosen, part in cases:
         x = noise(11, part.channels)
@@ -121,7 +121,7 @@ def test_streaming_equals_the_whole_in_float32_and_at_subnets() -> None:
     model = stack(Window(4, 30, 1, 2), 3, double=False, position="relative")
     for part in (
         model,
-        part_of(model, 0.5, heads=(1,), ffn=5),
+        part_of(model, 0.5, heads=ranges_of([1]), ffn=5),
         part_of(model, 1.0, heads=0),
         part_of(model, 1.0, ffn=0),
     ):
@@ -195,8 +195,8 @@ def test_long_streams_forget_what_lies_behind_all_windows() -> None:
 SUBNETS: list[tuple[float, dict[str, Units]]] = [
     (1.0, {}),
     (0.5, {}),
-    (0.5, {"heads": (1,), "ffn": 7}),
-    (1.0, {"heads": (1, 3), "ffn": (2, 5)}),
+    (0.5, {"heads": ranges_of([1]), "ffn": 7}),
+    (1.0, {"heads": ranges_of([1, 3]), "ffn": ranges_of([2, 5])}),
     (1.0, {"heads": 0}),
     (1.0, {"ffn": 0}),
 ]
@@ -261,7 +261,7 @@ def test_macs_of_the_paper() -> None:
 
 
 def test_weights_outside_the_slice_get_zero_gradient() -> None:
-    part = part_of(stack(Window(3, 4, 1, 1), 1, position="relative"), 0.5, heads=(1,), ffn=(3, 9))
+    part = part_of(stack(Window(3, 4, 1, 1), 1, position="relative"), 0.5, heads=ranges_of([1]), ffn=ranges_of([3, 9]))
     part.whole(noise(1, 8, 8), [8]).square().sum().backward()
     attention, ffn = part.layers[0].parts["heads"], part.layers[0].parts["ffn"]
     rows = torch.zeros(4, 4, dtype=torch.bool)
@@ -337,4 +337,4 @@ def test_impossible_windows_are_errors(name: str, value: int, message: str) -> N
 
 def test_impossible_units_are_errors() -> None:
     with pytest.raises(ValueError, match="unit 4 chosen where only 4 run"):
-        part_of(stack(Window()), 1.0, heads=(4,)).whole(noise(1, 4, 16), [4])
+        part_of(stack(Window()), 1.0, heads=ranges_of([4])).whole(noise(1, 4, 16), [4])

@@ -20,8 +20,8 @@ from slimasr.methods import build_method, resolve_config
 from slimasr.methods.collaborative import Collaborative
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassInputs
-from slimasr.supernet.branches import BranchSpace
 from slimasr.supernet.build import branch_space, build_space
+from slimasr.supernet.list_space import ListSpace
 from tests.methods.kit import aligned, context, gradients, make_objective, run
 from tests.recipes.conftest import EGS
 from tests.tiny import MODEL, batch
@@ -47,7 +47,7 @@ EMFORMER = EmformerConfig(
 
 def tree(
     shared: int, depths: list[int], loss: LossConfig = CTC, base: EncoderSection = MODEL.encoder
-) -> tuple[Objective, BranchSpace]:
+) -> tuple[Objective, ListSpace]:
     """A tiny encoder with these branches, in double precision."""
     sizes = {**base.model_dump(), "num_layers": depths[0], "tree": {"shared": shared, "depths": depths}}
     encoder = type(base).model_validate(sizes)

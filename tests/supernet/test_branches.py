@@ -12,8 +12,8 @@ from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.search.history import Candidate
 from slimasr.search.trials import as_candidate, as_trial
-from slimasr.supernet.branches import BranchSpace
 from slimasr.supernet.build import build_space
+from slimasr.supernet.list_space import ListSpace
 from slimasr.supernet.subnet import Subnet
 
 SHALLOW = Subnet(1.0, (0, 6, 7))
@@ -52,7 +52,7 @@ def test_a_branch_that_does_not_exist_names_those_that_do(text: str) -> None:
 
 
 def test_a_list_without_names_goes_by_ids() -> None:
-    space = BranchSpace((Subnet(), MIDDLE, SHALLOW))
+    space = ListSpace((Subnet(), MIDDLE, SHALLOW))
     assert space.parse(SHALLOW.id) == SHALLOW
     with pytest.raises(UserError, match=f"max, min, w1, {MIDDLE.id}, {SHALLOW.id}$"):
         space.parse("l3")

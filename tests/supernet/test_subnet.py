@@ -23,7 +23,8 @@ def test_equal_networks_are_equal_subnets() -> None:
     assert Subnet(0.5, (0, 1), (("1.ffn1", 8), ("2.ffn1", 4))) == Subnet(0.5, (0, 1), (("1.ffn1", 8),))
     assert Subnet(units=(("0.heads", (1, 0)),)) == Subnet(units=(("0.heads", 2),))
     assert Subnet(units=(("10.ffn1", 1), ("2.ffn1", 1))) == Subnet(units=(("2.ffn1", 1), ("10.ffn1", 1)))
-    assert RICH.units_of(0, "heads") == (0, 2) and RICH.units_of(3, "conv") == 3 and RICH.units_of(1, "conv") is None
+    assert RICH.units_of(0, "heads") == ((0, 1), (2, 3))
+    assert RICH.units_of(3, "conv") == 3 and RICH.units_of(1, "conv") is None
 
 
 def test_ids_differ_and_are_stable_across_processes() -> None:

@@ -1,0 +1,138 @@
+"""The search space that is a finite list of subnets: the branches of a tree (paper 3), a list in the recipe, or the
+subnets that a training has learnt (paper 4)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slimasr.errors import UserError
+from slimasr.supernet.space import Gene, SearchSpace
+from slimasr.supernet.subnet import Subnet
+
+MAX_NAME = "max"
+RESERVED = (MAX_NAME, "min", "all", "front")
+"""Names that mean the same in every space, so that no subnet of a list can have them."""
+
+
+@dataclass(frozen=True)
+class LearntSubnet:
+    """A subnet that a training has chosen.
+
+    Attributes:
+        name: the budget as the recipe wrote it (`Budget.name`), such as ``0.63`` or ``4 blocks``; ``max`` for max.
+        subnet: the subnet.
+        budget: the cost below which the subnet had to stay, in the unit of the method's criterion; None for max.
+    """
+
+    name: str
+    subnet: Subnet
+    budget: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain data for a checkpoint."""
+        return {"name": self.name, "subnet": self.subnet.to_dict(), "budget": self.budget}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LearntSubnet:
+        """Read what `to_dict` returns.
+
+        Raises:
+            ValueError: the subnet is not one (see `Subnet.from_dict`).
+        """
+        return cls(str(data["name"]), Subnet.from_dict(data["subnet"]), data["budget"])
+
+
+@dataclass(frozen=True)
+class ListSpace(SearchSpace):
+    """A list of subnets. Where they come from is known to whoever makes the list.
+
+    Attributes:
+        subnets: the subnets, all different, the largest first.
+        names: short names, one per subnet, by which users can choose them besides their ids; may be empty.
+        gene: name of the only gene, the place of a subnet in the list.
+        pending: why the list holds only max as yet, for error messages; empty if it is complete.
+    """
+
+    subnets: tuple[Subnet, ...]
+    names: tuple[str, ...] = ()
+    gene: str = "subnet"
+    pending: str = ""
+
+    @property
+    def max(self) -> Subnet:
+        return self.subnets[0]
+
+    @property
+    def min(self) -> Subnet:
+        return self.subnets[-1]
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        return tuple(sorted({subnet.width for subnet in self.subnets}, reverse=True))
+
+    def count(self) -> int:
+        return len(self.subnets)
+
+    def __iter__(self) -> Iterator[Subnet]:
+        return iter(self.subnets)
+
+    def __contains__(self, subnet: object) -> bool:
+        return subnet in self.subnets
+
+    @property
+    def genes(self) -> dict[str, tuple[Gene, ...]]:
+        return {self.gene: tuple(range(len(self.subnets)))}
+
+    def genes_of(self, subnet: Subnet) -> dict[str, Gene]:
+        return {self.gene: self.subnets.index(subnet)}
+
+    def from_genes(self, genes: Mapping[str, Gene]) -> Subnet:
+        return self.subnets[int(genes[self.gene])]
+
+    def sample(self, rng: random.Random) -> Subnet:
+        return rng.choice(self.subnets)
+
+    def mutate(self, subnet: Subnet, rng: random.Random, probability: float) -> Subnet:
+        return self.sample(rng) if rng.random() < probability else subnet
+
+    def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
+        return rng.choice((a, b))
+
+    def describe(self) -> dict[str, Any]:
+        # Places in a list would be the same for any other list of this length.
+        return {name: subnet.to_dict() for name, subnet in zip(self._labels(), self.subnets, strict=True)}
+
+    def parse(self, text: str) -> Subnet:
+        if self.pending:
+            # All that is known yet is max; min is not, although the list has a last entry.
+            if text.strip() not in (MAX_NAME, self.max.id, f"{self.max.width:g}", self.max.to_json()):
+                raise UserError(f"subnet {text!r}: {self.pending}")
+            return self.max
+        return super().parse(text)
+
+    def _read(self, text: str) -> Subnet | None:
+        # Before widths: the name 0.63 is a budget here.
+        if text in self.names:
+            return self.subnets[self.names.index(text)]
+        return super()._read(text)
+
+    def _hint(self) -> str:
+        return f"choose one of: max, min, {', '.join(self._labels())}"
+
+    def _labels(self) -> tuple[str, ...]:
+        return self.names or tuple(subnet.id for subnet in self.subnets)
+
+
+def learnt_space(learnt: Sequence[LearntSubnet], pending: str = "") -> ListSpace:
+    """Return the space of learnt subnets, which have the names of their budgets.
+
+    Args:
+        learnt: max first, the largest next; empty = they have not been learnt yet, and the space is max alone.
+        pending: why they have not, for error messages.
+    """
+    if not learnt:
+        return ListSpace((Subnet(),), (MAX_NAME,), pending=pending or "the training has not chosen its subnets yet")
+    return ListSpace(tuple(item.subnet for item in learnt), tuple(item.name for item in learnt))
