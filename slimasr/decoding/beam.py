@@ -20,7 +20,7 @@ from torch import Tensor
 from slimasr.decoding.greedy import running_frames, start_predictor, step_emitting
 from slimasr.decoding.label_search import UNK_ID, Hypothesis, LabelSearch, search_whole
 from slimasr.decoding.links import Chain, Link, labels, settle
-from slimasr.decoding.searchable import Searchable
+from slimasr.decoding.searchable import SearchableTransducer
 from slimasr.models.predictor import PredictorState
 
 _FIRST_DIGEST = 0x2545F4914F6CDD1D
@@ -28,7 +28,7 @@ _FACTOR = 0x5851F42D4C957F2D
 """An odd number below 2^63; products wrap around at 64 bits."""
 
 
-def modified_beam_search(model: Searchable, am: Tensor, lens: Tensor, beam: int = 4) -> list[list[int]]:
+def modified_beam_search(model: SearchableTransducer, am: Tensor, lens: Tensor, beam: int = 4) -> list[list[int]]:
     """Find the label sequence of the best hypothesis of every utterance, with at most one symbol per frame.
 
     The winner has the highest log-probability per symbol of its history, which includes the blanks that fill
@@ -91,7 +91,7 @@ class BeamSearch(LabelSearch[BeamState]):
         beam: number of hypotheses kept per stream.
     """
 
-    model: Searchable
+    model: SearchableTransducer
     beam: int = 4
 
     def start(self, n: int, device: torch.device) -> BeamState:
@@ -167,7 +167,7 @@ class BeamSearch(LabelSearch[BeamState]):
         return BeamState(torch.cat([state.seen for state in states]), together, chains, kept)
 
 
-def _advance(model: Searchable, hyps: _Beam, am: Tensor, running: Tensor) -> tuple[_Beam, Tensor, Tensor]:
+def _advance(model: SearchableTransducer, hyps: _Beam, am: Tensor, running: Tensor) -> tuple[_Beam, Tensor, Tensor]:
     """Advance by one frame: extend the hypotheses, keep the best B, and merge those with equal tokens.
 
     Args:

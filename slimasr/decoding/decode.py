@@ -11,6 +11,7 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition, encoder_of
+from slimasr.decoding.words import word_search
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
@@ -32,7 +33,7 @@ def decode_batches(
         subnet: the subnet that runs, None = the max subnet.
         config: the search for the best labels.
     """
-    recognition = Recognition(model, subnet, tokenizer, config)
+    recognition = Recognition(word_search(model, tokenizer, config, subnet))
     encode = encoder_of(model, subnet)
     utterances: list[Utterance] = []
     for batch in batches:

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from slimasr.decoding.label_search import UNK_ID, Hypothesis, LabelSearch, search_whole
-from slimasr.decoding.searchable import Searchable
+from slimasr.decoding.searchable import SearchableTransducer
 from slimasr.models.predictor import PredictorState
 
 
-def greedy_search(model: Searchable, am: Tensor, lens: Tensor, max_symbols_per_frame: int = 1) -> list[list[int]]:
+def greedy_search(
+    model: SearchableTransducer, am: Tensor, lens: Tensor, max_symbols_per_frame: int = 1
+) -> list[list[int]]:
     """Find the label sequence that takes the best symbol at every step, for all utterances at once.
 
     Args:
@@ -57,7 +59,7 @@ class GreedySearch(LabelSearch[GreedyState]):
         max_symbols_per_frame: the search moves to the next frame after so many symbols.
     """
 
-    model: Searchable
+    model: SearchableTransducer
     max_symbols_per_frame: int = 1
 
     def start(self, n: int, device: torch.device) -> GreedyState:
@@ -125,7 +127,7 @@ def running_frames(am: Tensor, lens: Tensor) -> Tensor:
     return torch.arange(am.shape[1], device=am.device).unsqueeze(1) < lens.to(am.device)
 
 
-def start_predictor(model: Searchable, n: int, device: torch.device) -> tuple[Tensor, PredictorState]:
+def start_predictor(model: SearchableTransducer, n: int, device: torch.device) -> tuple[Tensor, PredictorState]:
     """Return the (n, J) projected predictor output before any label, and the predictor's state."""
     blank = torch.full((n,), model.blank_id, dtype=torch.int64, device=device)
     with torch.no_grad():
@@ -134,7 +136,7 @@ def start_predictor(model: Searchable, n: int, device: torch.device) -> tuple[Te
 
 
 def step_emitting(
-    model: Searchable, symbols: Tensor, emits: Tensor, lm: Tensor, state: PredictorState
+    model: SearchableTransducer, symbols: Tensor, emits: Tensor, lm: Tensor, state: PredictorState
 ) -> tuple[Tensor, PredictorState]:
     """Feed the predictor the symbols of the hypotheses that emitted one; the others keep output and state.
 

@@ -54,7 +54,7 @@ class LabelSearch(ABC, Generic[State]):
 
         Args:
             state: of n streams.
-            am: (n, T, J) projected encoder output (`Transducer.project_encoder`).
+            am: (n, T, J) projected encoder output (`Transducer.project_encoder`), or (n, T, V) scores of a CTC model.
             lens: (n,) int64, frames of each stream, at most T; on the CPU. The others are padding.
 
         Returns:
@@ -80,7 +80,7 @@ def search_whole(search: LabelSearch[State], am: Tensor, lens: Tensor) -> list[H
     """Search whole utterances.
 
     Args:
-        am: (N, T, J) projected encoder output (`Transducer.project_encoder`).
+        am: (N, T, J) what the search reads (`LabelSearch.advance`).
         lens: (N,) int64, number of frames.
     """
     assert am.ndim == 3, am.shape

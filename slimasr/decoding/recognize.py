@@ -1,25 +1,17 @@
-"""From a batch to words: the only place where encoder output is searched for labels and turned into utterances."""
+"""From a batch to utterances: encode, search for words, join the parts, pair with references."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.beam import BeamSearch
-from slimasr.decoding.greedy import GreedySearch
-from slimasr.decoding.label_search import LabelSearch, search_whole
-from slimasr.decoding.searchable import Searchable
+from slimasr.decoding.words import WordSearch
 from slimasr.encoders.base import EncoderOutput
-from slimasr.errors import UserError
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
@@ -34,19 +26,13 @@ EncodedPart = tuple[Batch, EncoderOutput]
 
 @dataclass(frozen=True)
 class Recognition:
-    """Recognises batches with one subnet: encode, project, search, detokenise, join the parts, pair with references.
+    """Recognises batches with one subnet.
 
     Attributes:
-        model: the model that is searched for labels, in evaluation mode and on the device of the batches.
-        subnet: the subnet whose encoder output is searched, None = the max subnet.
-        tokenizer: turns labels into text.
-        config: the search for the best labels.
+        search: finds the words in the encoder output of the subnet.
     """
 
-    model: Searchable
-    subnet: Subnet | None
-    tokenizer: Tokenizer
-    config: DecodingConfig
+    search: WordSearch
 
     def utterances(self, batch: Batch, encode: Encode) -> list[Utterance]:
         """Recognise a batch, and return references and hypotheses as words; memory is bounded by its parts."""
@@ -82,48 +68,18 @@ class Recognition:
 
     def _search(self, parts: Sequence[EncodedPart]) -> list[list[str]]:
         """Find the texts of every part, all in one search."""
-        # (n, T', J) of every part, padded to the longest T' and stacked; padded frames lie beyond ``lens``.
-        projected = [self.model.project_encoder(encoder.out, self.subnet) for _, encoder in parts]
-        frames = max(am.shape[1] for am in projected)
-        am = torch.cat([F.pad(am, (0, 0, 0, frames - am.shape[1])) for am in projected])
+        frames = max(encoder.out.shape[1] for _, encoder in parts)
+        # (n, T', C) of every part, padded to the longest T' and stacked; padded frames lie beyond ``lens``.
+        out = torch.cat([F.pad(encoder.out, (0, 0, 0, frames - encoder.out.shape[1])) for _, encoder in parts])
         lens = torch.cat([part.searched_lens(encoder.lens) for part, encoder in parts])
-        labels = search_labels(self.model, am, lens, self.config)
         # One text per utterance, divided among the parts again.
-        texts = iter([self.tokenizer.decode(row).strip() for row in labels])
+        texts = iter(self.search.texts(out, lens))
         return [list(islice(texts, len(part))) for part, _ in parts]
 
 
 def encoder_of(model: Transducer, subnet: Subnet | None) -> Encode:
     """Return a function that encodes a part of a batch with a subnet."""
     return lambda part: model.encode(part.x, part.x_lens, subnet)
-
-
-def search_labels(model: Searchable, am: Tensor, lens: Tensor, config: DecodingConfig) -> list[list[int]]:
-    """Run the search that the configuration names, and return the token ids of every utterance.
-
-    Args:
-        model: the model, in evaluation mode.
-        am: (N, T, J) projected encoder output (`Transducer.project_encoder`).
-        lens: (N,) int64, number of frames.
-        config: the search for the best labels.
-
-    Raises:
-        UserError: modified beam search is to emit more than one symbol per frame.
-    """
-    return [list(hypothesis.tokens) for hypothesis in search_whole(search_of(model, config), am, lens)]
-
-
-def search_of(model: Searchable, config: DecodingConfig) -> LabelSearch[Any]:
-    """Return the search that the configuration names.
-
-    Raises:
-        UserError: modified beam search is to emit more than one symbol per frame.
-    """
-    if config.kind == "greedy":
-        return GreedySearch(model, config.max_symbols_per_frame)
-    if config.max_symbols_per_frame != 1:
-        raise UserError("decoding.max_symbols_per_frame: modified_beam emits at most one symbol per frame; set it to 1")
-    return BeamSearch(model, config.beam)
 
 
 def _joined(texts: Sequence[Sequence[str]]) -> list[str]:

@@ -1,8 +1,8 @@
-"""The interface of a model for the searches: the transducer has it, and so has a model in another runtime."""
+"""The interfaces of models for the searches: the models have them, and so has a model in another runtime."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from slimasr.config.model import ModelConfig
 from slimasr.models.predictor import PredictorState
 from slimasr.supernet.subnet import Subnet
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 
 class SearchablePredictor(Protocol):
@@ -32,8 +35,8 @@ class SearchableJoiner(Protocol):
         """Shapes that broadcast to (..., J) -> (..., V) logits."""
 
 
-class Searchable(Protocol):
-    """A model whose encoder output can be searched for the best label sequence."""
+class SearchableTransducer(Protocol):
+    """A transducer whose encoder output can be searched for the best label sequence."""
 
     @property
     def blank_id(self) -> int:
@@ -57,3 +60,30 @@ class Searchable(Protocol):
 
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """(..., C) encoder output of a subnet -> (..., J), the input of the joiner."""
+
+
+class SearchableCtc(Protocol):
+    """A CTC model whose encoder output can be searched for labels or words."""
+
+    @property
+    def blank_id(self) -> int:
+        """The label of frames without a token."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of labels, blank included."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration of the model, which has its sizes."""
+
+    def ctc_logits(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
+        """(N, T, C) encoder output of a subnet -> (N, T, V) scores of labels."""
+
+
+Searchable = SearchableTransducer | SearchableCtc
+
+
+def is_ctc(model: Searchable) -> TypeIs[SearchableCtc]:
+    """Whether a model is a CTC model; the others are transducers."""
+    return model.config.kind == "ctc"

@@ -16,7 +16,7 @@ from slimasr.data.frames import FRAME_SHIFT, no_frames, pad_with_silence
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.growing_text import Detokenizer, GrowingText
 from slimasr.decoding.label_search import Hypothesis
-from slimasr.decoding.recognize import search_of
+from slimasr.decoding.label_searches import label_input, label_search
 from slimasr.decoding.samples import checked_samples
 from slimasr.decoding.tabulated import tabulated
 from slimasr.encoders.base import EncoderState
@@ -187,7 +187,7 @@ class StreamRecognizer:
         self.extractor = make_extractor(model.config.num_mel_bins, sampling_rate)
         self._chunk = model.encoder.chunk_frames
         self._look_ahead = model.encoder.look_ahead_frames
-        self._label_search = search_of(tabulated(model), config)
+        self._label_search = label_search(tabulated(model), config)
 
     @classmethod
     def of(
@@ -284,7 +284,7 @@ class StreamRecognizer:
         x = torch.from_numpy(features).to(self.model.feature_mean.device)
         state = EncoderState.stack([stream.encoder_state for stream in streams])
         out, state = self.model.encoder.stream(self.model.normalize(x), state, self.subnet, final)
-        settled, found = self._searched(streams, self.model.project_encoder(out, self.subnet))
+        settled, found = self._searched(streams, label_input(self.model, out, self.subnet))
         rests = self._label_search.finish(found)
         for row, stream in enumerate(streams):
             alone = (

@@ -80,8 +80,10 @@ class Tabulated:
 
 
 @torch.no_grad()
-def tabulated(model: Transducer) -> Searchable:
+def tabulated(model: Searchable) -> Searchable:
     """Return the model with its predictor as a table, or the model itself if there is no table or it is too long."""
+    if not isinstance(model, Transducer):
+        return model
     predictor = model.predictor
     if not isinstance(predictor, StatelessPredictor):
         return model

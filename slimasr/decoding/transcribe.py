@@ -14,6 +14,7 @@ from slimasr.data.pieces import window_seconds as longest_window
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.audio import read_pieces
 from slimasr.decoding.recognize import Recognition, encoder_of
+from slimasr.decoding.words import word_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.supernet.subnet import Subnet
@@ -80,6 +81,6 @@ def _recognize(experiment: Experiment, features: np.ndarray, subnet: Subnet | No
     model = experiment.model
     padded = pad_with_silence(features, model.config.frontend.min_frames)
     batch = single(torch.from_numpy(padded).to(model.feature_mean.device))
-    recognition = Recognition(model, subnet, experiment.tokenizer, experiment.config.decoding)
-    (text,) = recognition.texts(batch, encoder_of(model, subnet))
+    search = word_search(model, experiment.tokenizer, experiment.config.decoding, subnet)
+    (text,) = Recognition(search).texts(batch, encoder_of(model, subnet))
     return text

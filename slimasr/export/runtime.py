@@ -12,6 +12,7 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition
+from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.export.onnx import OnnxFiles, needed
 from slimasr.models.predictor import PredictorState
@@ -58,7 +59,7 @@ def decode_onnx(
 
     In a batch, the scale of int8 activations would depend on all of its utterances.
     """
-    recognition = Recognition(model, None, tokenizer, config)
+    recognition = Recognition(word_search(model, tokenizer, config))
     utterances: list[Utterance] = []
     for batch in batches:
         for row in range(len(batch)):

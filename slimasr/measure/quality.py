@@ -15,6 +15,7 @@ from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.decode import describe
 from slimasr.decoding.recognize import Recognition
+from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
@@ -65,7 +66,7 @@ def measure_quality(
     Raises:
         UserError: the set is empty or has no word.
     """
-    recognition = Recognition(model, subnet, tokenizer, decoding)
+    recognition = Recognition(word_search(model, tokenizer, decoding, subnet))
     dev_loss = TokenLoss(loss_objective(model, loss))
 
     def encode(part: Batch) -> EncoderOutput:

@@ -27,7 +27,9 @@ import torch
 from torch import Tensor
 
 from slimasr.config.model import ModelConfig, TransducerConfig, read_model
-from slimasr.decoding.greedy import greedy_search
+from slimasr.config.search import DecodingConfig
+from slimasr.decoding.label_search import search_whole
+from slimasr.decoding.label_searches import label_input, label_search
 from slimasr.errors import UserError
 from slimasr.files import to_json, writing
 from slimasr.models.build import build_model
@@ -208,7 +210,8 @@ def _payload(model: Transducer, features: Tensor, max_symbols_per_frame: int, re
 def _recognise(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> None:
     """Run encoder and greedy search on (T, F) features, as a batch of one utterance."""
     output = model.encode(features.unsqueeze(0), torch.tensor([features.shape[0]]))
-    greedy_search(model, model.project_encoder(output.out), output.lens, max_symbols_per_frame)
+    search = label_search(model, DecodingConfig(max_symbols_per_frame=max_symbols_per_frame))
+    search_whole(search, label_input(model, output.out), output.lens)
 
 
 def _timed(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> float:

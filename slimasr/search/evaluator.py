@@ -18,6 +18,7 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.searchable import Searchable
 from slimasr.decoding.tabulated import tabulated
+from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
@@ -168,12 +169,12 @@ class Evaluator:
 
     def _decode(self, numbers: Sequence[int], prepared: Prepared) -> list[list[Utterance]]:
         """Return the utterances of some batches, batch by batch; all of them are searched at once."""
-        recognition = Recognition(prepared.searched, prepared.active, self._tokenizer, self._config.decoding)
+        search = word_search(prepared.searched, self._tokenizer, self._config.decoding, prepared.active)
         encoded = []
         for number in numbers:
             parts = self._parts[number].items()
             encoded.append([(part, self._encode(part_number, part, prepared)) for part_number, part in parts])
-        return recognition.utterances_together(encoded)
+        return Recognition(search).utterances_together(encoded)
 
     def _loss(self, prepared: Prepared) -> float | None:
         """Return the loss per reference token; the encoder does not run again if the cache still holds its output."""

@@ -11,6 +11,7 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition
+from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective, scored_part
@@ -116,7 +117,8 @@ def _measure_subnet(
             units[name] = float(output.units[name].sum())
         return encoder
 
-    utterances = Recognition(objective.model, subnet, tokenizer, decoding).utterances(batch, encode)
+    search = word_search(objective.model, tokenizer, decoding, subnet)
+    utterances = Recognition(search).utterances(batch, encode)
     sums["wer"] = float(sum(map(word_errors, utterances)))
     units["wer"] = float(sum(len(utterance.ref) for utterance in utterances))
     return sums, units

@@ -14,7 +14,7 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.frames import extract_frames, pad_with_silence
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.label_search import search_whole
-from slimasr.decoding.recognize import search_of
+from slimasr.decoding.label_searches import label_search
 from slimasr.decoding.stream import StreamResult
 from slimasr.experiment import Experiment
 from slimasr.supernet.subnet import Subnet
@@ -76,7 +76,7 @@ def whole(
         return StreamResult(seconds, final=True)
     x = torch.from_numpy(pad_with_silence(features, model.config.frontend.min_frames)).unsqueeze(0)
     out = model.encode(x, torch.tensor([x.shape[1]]), subnet)
-    search = search_of(model, decoding or experiment.config.decoding)
+    search = label_search(model, decoding or experiment.config.decoding)
     (found,) = search_whole(search, model.project_encoder(out.out, subnet), out.lens)
     text = experiment.tokenizer.decode(found.tokens).strip()
     return StreamResult(seconds, text, found.tokens, tuple(round(0.04 * t, 3) for t in found.frames), final=True)

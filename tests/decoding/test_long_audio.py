@@ -30,6 +30,7 @@ from slimasr.decoding.align import align_batches
 from slimasr.decoding.decode import decode_batches, override
 from slimasr.decoding.greedy import greedy_search
 from slimasr.decoding.recognize import Recognition, encoder_of
+from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.experiment import Experiment
 from slimasr.measure.quality import measure_quality
@@ -180,7 +181,7 @@ def test_batches_searched_together_have_the_same_words(made: Made, kind: str) ->
     subnet = experiment.space.min
     encode = encoder_of(experiment.model, subnet)
     decoding = override(experiment.config.decoding, kind)
-    recognition = Recognition(experiment.model, subnet, experiment.tokenizer, decoding)
+    recognition = Recognition(word_search(experiment.model, experiment.tokenizer, decoding, subnet))
     ran: list[Batch] = []
 
     def watched_encode(part: Batch) -> EncoderOutput:

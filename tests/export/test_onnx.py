@@ -12,7 +12,9 @@ from kaldialign import edit_distance
 from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
-from slimasr.decoding.recognize import search_labels
+from slimasr.decoding.label_search import search_whole
+from slimasr.decoding.label_searches import label_input, label_search
+from slimasr.decoding.searchable import Searchable
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
 from slimasr.export.onnx import OnnxFiles, export_onnx, quantize
@@ -42,10 +44,15 @@ def files(folder: Path, suffix: str) -> OnnxFiles:
     return OnnxFiles(*(folder / f"{part}.{suffix}" for part in ("encoder", "predictor", "joiner")))
 
 
+def labels(model: Searchable, encoder_out: Tensor, lens: Tensor, config: DecodingConfig) -> list[list[int]]:
+    found = search_whole(label_search(model, config), label_input(model, encoder_out), lens)
+    return [list(hypothesis.tokens) for hypothesis in found]
+
+
 def labels_in_torch(model: Transducer, x: Tensor, x_lens: Tensor, config: DecodingConfig) -> list[list[int]]:
     with torch.no_grad():
         encoded = model(x, x_lens)
-        return search_labels(model, model.project_encoder(encoded.out), encoded.lens, config)
+        return labels(model, encoded.out, encoded.lens, config)
 
 
 @with_onnx
@@ -104,7 +111,7 @@ def test_searches_find_the_same(exported: tuple[Transducer, Path], kind: str) ->
     encoded = runtime.encode(x, x_lens)
     expected = labels_in_torch(model, x, x_lens, config)
     assert sum(map(len, expected)) > 30
-    assert search_labels(runtime, encoded.out, encoded.lens, config) == expected
+    assert labels(runtime, encoded.out, encoded.lens, config) == expected
 
 
 def products_saturate() -> bool:
@@ -138,7 +145,7 @@ def test_int8_is_close_and_small(exported: tuple[Transducer, Path], tmp_path: Pa
     x, x_lens = features((200, 120, 63), seed=7)
     encoded = runtime.encode(x, x_lens)
     config = DecodingConfig()
-    found = search_labels(runtime, encoded.out, encoded.lens, config)
+    found = labels(runtime, encoded.out, encoded.lens, config)
     expected = labels_in_torch(model, x, x_lens, config)
     errors = sum(edit_distance(a, b)["total"] for a, b in zip(expected, found, strict=True))
     assert sum(map(len, found)) > 0

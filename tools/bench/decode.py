@@ -39,6 +39,7 @@ from slimasr.data.frames import extract_frames
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import TOKENS_FILE, Tokenizer
 from slimasr.decoding.recognize import Recognition, encoder_of
+from slimasr.decoding.words import word_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.subnets import find_subnet
@@ -123,7 +124,7 @@ def to_batch(recordings: Sequence[Recording], num_mel_bins: int) -> Batch:
 
 def our_texts(model: Transducer, tokenizer: Tokenizer, kind: Any, batches: Sequence[Sequence[Recording]]) -> list[str]:
     """Recognise all batches with our search."""
-    recognition = Recognition(model, None, tokenizer, DecodingConfig(kind=kind))
+    recognition = Recognition(word_search(model, tokenizer, DecodingConfig(kind=kind)))
     encode = encoder_of(model, None)
     return [
         text
