@@ -173,7 +173,7 @@ def _opened(
     """Open the experiment or, without one, the configuration and the tokenizer of the data folder."""
     from slimasr.config.load import load_config
     from slimasr.data.files import DataFolder
-    from slimasr.data.tokenizer import Tokenizer
+    from slimasr.data.tokenizer import load_tokenizer
     from slimasr.decoding.alignment_sources import AlignmentData
     from slimasr.errors import UserError
     from slimasr.experiment import Experiment
@@ -187,7 +187,7 @@ def _opened(
         raise UserError("needs an experiment folder whose model aligns, or --config with --ctm or --source folder")
     loaded: Config = load_config(config)
     lang = DataFolder(data).lang(loaded.tokenizer.kind, loaded.tokenizer.vocab_size)
-    return None, AlignmentData(loaded, data, Tokenizer.load(lang))
+    return None, AlignmentData(loaded, data, load_tokenizer(lang))
 
 
 def _source(

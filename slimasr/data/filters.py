@@ -36,7 +36,7 @@ def unusable(
     if not text.strip() or not ids:
         return "empty transcript"
     if tokenizer.unk_id in ids:
-        return f"transcript has characters the tokenizer does not know: {text!r}"
+        return tokenizer.unencodable(text)
     # Shorter utterances are padded with silence.
     frames = max(feature_frames(seconds), config.model.frontend.min_frames)
     # The first reason found is the one reported.

@@ -1,13 +1,15 @@
-"""Stage 3 and the tokenizer: SentencePiece units; ids 0, 1, 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``."""
+"""The interface of tokenizers, the one of SentencePiece models, and the training of these (stage 3)."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import sentencepiece
 
@@ -23,27 +25,78 @@ from slimasr.locking import Lock, folder_lock, refuse_while_locked
 BLANK = "<blk>"
 SOS_EOS = "<sos/eos>"
 UNK = "<unk>"
+SPECIAL = (BLANK, SOS_EOS, UNK)
+"""The tokens with ids 0, 1 and 2."""
+
 MODEL_FILE = "bpe.model"
 VOCAB_FILE = "bpe.vocab"
 TOKENS_FILE = "tokens.txt"
 
 
-@dataclass(frozen=True)
-class Tokenizer:
+class Tokenizer(ABC):
     """Converts text to token ids and back.
+
+    Ids 0, 1, 2 are `BLANK`, `SOS_EOS` and `UNK` in tokenizers of every kind, because the searches of transducers and
+    device runtimes take them for granted.
+    """
+
+    blank_id: ClassVar[int] = 0
+    unk_id: ClassVar[int] = 2
+
+    @property
+    @abstractmethod
+    def tokens(self) -> tuple[str, ...]:
+        """id -> token."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Digest of everything on which `encode` and `decode` depend; it distinguishes tokenizers of equal size."""
+
+    @property
+    @abstractmethod
+    def spells(self) -> bool:
+        """Whether `decode` returns words; otherwise only a search with a lexicon finds the words of tokens."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, including the special ones."""
+        return len(self.tokens)
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a transcript; what the tokenizer does not know becomes ``<unk>``."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids; blanks and sentence marks have no text.
+
+        If the tokenizer does not spell (`spells`), the text holds the tokens themselves, separated by spaces.
+        """
+
+    @abstractmethod
+    def unencodable(self, text: str) -> str | None:
+        """Why `encode` makes ``<unk>`` of a part of a transcript, or None."""
+
+    @abstractmethod
+    def unit_counts(self, text: str) -> list[int]:
+        """The number of units (`slimasr.data.timeline.units_of`) that each token of a transcript stands for."""
+
+
+@dataclass(frozen=True)
+class SentencePieceTokenizer(Tokenizer):
+    """Subwords or characters of a SentencePiece model.
 
     Attributes:
         processor: the SentencePiece model.
-        tokens: id -> piece.
+        pieces: id -> piece.
     """
 
     processor: sentencepiece.SentencePieceProcessor
-    tokens: tuple[str, ...]
-    blank_id: int = 0
-    unk_id: int = 2
+    pieces: tuple[str, ...]
 
     @classmethod
-    def load(cls, lang_dir: Path) -> Tokenizer:
+    def load(cls, lang_dir: Path) -> SentencePieceTokenizer:
         """Read a folder that `train_tokenizer` wrote, or a copy of it.
 
         Raises:
@@ -55,27 +108,38 @@ class Tokenizer:
         processor = sentencepiece.SentencePieceProcessor()
         try:
             processor.LoadFromSerializedProto(path.read_bytes())
-            tokens = tuple(processor.IdToPiece(i) for i in range(processor.GetPieceSize()))
+            pieces = tuple(processor.IdToPiece(i) for i in range(processor.GetPieceSize()))
         except (RuntimeError, OSError) as error:
             raise UserError(f"{path}: not a SentencePiece model; run stage 3 (slimasr-bpe) again") from error
-        if tokens[:3] != (BLANK, SOS_EOS, UNK):
-            raise UserError(f"{path}: tokens 0, 1, 2 are {tokens[:3]}, need to be {BLANK}, {SOS_EOS}, {UNK}")
-        return cls(processor, tokens)
+        if pieces[:3] != SPECIAL:
+            raise UserError(f"{path}: tokens 0, 1, 2 are {pieces[:3]}, need to be {', '.join(SPECIAL)}")
+        return cls(processor, pieces)
 
     @property
-    def vocab_size(self) -> int:
-        """Number of tokens, including the special ones."""
-        return len(self.tokens)
+    def tokens(self) -> tuple[str, ...]:
+        """id -> piece."""
+        return self.pieces
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the model, which distinguishes models of equal size."""
+        """Digest of the model."""
         return hashlib.sha256(self.processor.serialized_model_proto()).hexdigest()[:DIGITS]
+
+    @property
+    def spells(self) -> bool:
+        """Pieces spell their words."""
+        return True
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript; characters that did not occur in training become ``<unk>``."""
         ids: list[int] = self.processor.EncodeAsIds(text)
         return ids
+
+    def unencodable(self, text: str) -> str | None:
+        """Why `encode` makes ``<unk>`` of a part of a transcript, or None."""
+        if self.unk_id not in self.encode(text):
+            return None
+        return f"transcript has characters the tokenizer does not know: {text!r}"
 
     def unit_counts(self, text: str) -> list[int]:
         """The number of units (`slimasr.data.timeline.units_of`) that each token of a transcript stands for."""
@@ -88,6 +152,20 @@ class Tokenizer:
         spoken = [i for i in ids if i not in (self.blank_id, 1)]
         text: str = self.processor.DecodeIds(spoken)
         return text
+
+
+def load_tokenizer(lang_dir: Path) -> Tokenizer:
+    """Read the tokenizer of any kind that stage 3 wrote to a folder, or a copy of it.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    # Imported here, because the module of phonemes is made of the interface above.
+    from slimasr.data.lexicon import LEXICON_FILE, PhonemeTokenizer
+
+    if (lang_dir / LEXICON_FILE).is_file() and not (lang_dir / MODEL_FILE).is_file():
+        return PhonemeTokenizer.load(lang_dir)
+    return SentencePieceTokenizer.load(lang_dir)
 
 
 def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
@@ -128,7 +206,7 @@ def _write_tokenizer(config: Config, data_dir: Path, lock: Lock) -> Tokenizer:
     write_atomic(lang_dir / TOKENS_FILE, tokens)
     # The model is written last: its presence means that the folder is complete.
     write_atomic(lang_dir / MODEL_FILE, model)
-    tokenizer = Tokenizer.load(lang_dir)
+    tokenizer = SentencePieceTokenizer.load(lang_dir)
     write_tokenizer_record(config, folder, tokenizer.fingerprint)
     return tokenizer
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokenizer import Tokenizer, load_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import (
     check_tokenizer_of,
@@ -80,7 +80,7 @@ class Experiment:
         another = "" if exp.is_dir() else ", or name an experiment folder that exists"
         config = load_config(needed(exp / "config.yaml", another))
         needed(exp / "lang")
-        tokenizer = Tokenizer.load(exp / "lang")
+        tokenizer = load_tokenizer(exp / "lang")
         space = build_space(config)
         path = _checkpoint_path(exp, checkpoint)
         needed(path, _other_checkpoints(exp))

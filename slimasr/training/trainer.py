@@ -21,7 +21,7 @@ from slimasr.data.batch import Batch
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.provenance import unverified_sets
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokenizer import load_tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import check_tokenizer_of, check_tree_of, load_weights, tree_in_words
@@ -82,7 +82,7 @@ def train(
         lang = DataFolder(data_dir).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
         resumed = begin_record(exp, config, lang, Results(command=command, separate_of=separate_of), world)
         log = RunLog(exp, active=world.is_main)
-        tokenizer = Tokenizer.load(exp / "lang")
+        tokenizer = load_tokenizer(exp / "lang")
         for note in unverified_sets(config, data_dir, [*config.data.train, config.data.dev]):
             log.say(f"note: {note}")
         identity = check_data(config, data_dir, tokenizer=None if resumed else tokenizer)

@@ -13,7 +13,7 @@ from slimasr.config.data import TokenizerConfig
 from slimasr.config.load import save_config
 from slimasr.data.coverage import alphabet, coverage_notes, measure_coverage
 from slimasr.data.manifests import prepare
-from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, train_model
+from slimasr.data.tokenizer import MODEL_FILE, load_tokenizer, train_model
 from slimasr.files import write_atomic
 from tests.data.corpus import config, quiet, set_text
 
@@ -62,7 +62,7 @@ def test_agrees_with_what_the_tokenizer_itself_finds_unknown(tmp_path: Path, kin
     options = TokenizerConfig.model_validate({"kind": kind, "vocab_size": size})
     model = train_model(["ÄÖ TWO 한국 नमस्ते", "THREE TWO"] * 9, options)
     write_atomic(tmp_path / MODEL_FILE, model)
-    tokenizer = Tokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     words = ["TWO", "ÄÖ", "TWÄ", "국한", "한글", "नम", "नमन", "two", "A", "T2", "THREE", "<blk>", "\u2047"]
     for word in words:
         unknown = tokenizer.unk_id in tokenizer.encode(word)
@@ -84,7 +84,7 @@ def test_stage_3_names_sets_that_are_not_covered_and_no_others(an4: Path, tmp_pa
     assert note.startswith("note: dev: 1 of ") and "in 1 of 4 utterances" in note
     assert "é (U+00E9)" in note and "for example Café" in note
     (lang,) = data.glob("lang_*")
-    assert list(coverage_notes(data, ["dev", "dev", "nowhere"], Tokenizer.load(lang))) == [note.removeprefix("note: ")]
+    assert list(coverage_notes(data, ["dev", "dev", "nowhere"], load_tokenizer(lang))) == [note.removeprefix("note: ")]
 
 
 def test_training_words_that_a_small_vocabulary_drops(tmp_path: Path, an4: Path) -> None:

@@ -21,7 +21,7 @@ from slimasr.data.files import DataFolder
 from slimasr.data.manifests import prepare
 from slimasr.data.sampling import EpochPart, speed_of
 from slimasr.data.shards import make_extractor
-from slimasr.data.tokenizer import Tokenizer, train_tokenizer
+from slimasr.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, batch_source, config, make_an4, quiet, run_stages, set_text
@@ -168,7 +168,7 @@ def test_utterances_without_alignment_are_left_out_at_every_speed(an4: Path, tmp
 
 
 def _tokenizer(recipe: Config, data_dir: Path) -> Tokenizer:
-    return Tokenizer.load(DataFolder(data_dir).lang(recipe.tokenizer.kind, recipe.tokenizer.vocab_size))
+    return load_tokenizer(DataFolder(data_dir).lang(recipe.tokenizer.kind, recipe.tokenizer.vocab_size))
 
 
 def test_features_on_the_fly_equal_stored_ones(an4: Path, tmp_path: Path) -> None:

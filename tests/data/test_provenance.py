@@ -17,7 +17,7 @@ from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.manifests import prepare
 from slimasr.data.provenance import DataIdentity, checked_identity, data_identity, unverified_sets
-from slimasr.data.tokenizer import Tokenizer, train_tokenizer
+from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 from slimasr.training.record import check_data, check_resumed_data
@@ -46,7 +46,7 @@ def check(data_dir: Path, recipe: Config | None = None) -> DataIdentity:
     """What training looks at before it begins."""
     recipe = recipe or config()
     lang = DataFolder(data_dir).lang(recipe.tokenizer.kind, recipe.tokenizer.vocab_size)
-    identity = check_data(recipe, data_dir, tokenizer=Tokenizer.load(lang))
+    identity = check_data(recipe, data_dir, tokenizer=load_tokenizer(lang))
     read_stats(recipe, data_dir)
     return identity
 
@@ -81,7 +81,7 @@ def test_corrected_transcripts_need_stages_2_and_3_but_no_features(an4: Path, da
 def test_decoding_refuses_stale_transcripts_of_its_set_alone(an4: Path, data_dir: Path) -> None:
     set_text(an4, "test", "tester-0", "STOP STOP")
     stages(config(), data_dir, an4, 1)
-    tokenizer = Tokenizer.load(DataFolder(data_dir).lang("char", 20))
+    tokenizer = load_tokenizer(DataFolder(data_dir).lang("char", 20))
     with pytest.raises(UserError, match=r"transcripts of test have changed .*run stage 2 again"):
         next(eval_batches(config(), data_dir, "test", tokenizer, 10.0))
     assert next(eval_batches(config(), data_dir, "dev", tokenizer, 10.0)).ids
@@ -99,7 +99,7 @@ def test_audio_made_again_under_the_same_name_and_length(an4: Path, data_dir: Pa
             stages(config(), data_dir, an4, 2)
         return
     stages(config(), data_dir, an4, *run_again)
-    tokenizer = Tokenizer.load(DataFolder(data_dir).lang("char", 20))
+    tokenizer = load_tokenizer(DataFolder(data_dir).lang("char", 20))
     with pytest.raises(UserError, match="run stage"):
         list(eval_batches(config(), data_dir, "train", tokenizer, 10.0))
     stages(config(), data_dir, an4, 1, 2)
@@ -223,7 +223,7 @@ def test_a_damaged_record_is_named(data_dir: Path) -> None:
 
 
 def resumed(exp: Path, data_dir: Path, now: DataIdentity, *, accept_changes: bool = False) -> list[str]:
-    tokenizer = Tokenizer.load(DataFolder(data_dir).lang("char", 20))
+    tokenizer = load_tokenizer(DataFolder(data_dir).lang("char", 20))
     return check_resumed_data(exp, now, tokenizer, accept_changes=accept_changes)
 
 
@@ -266,14 +266,14 @@ def test_damaged_features_are_computed_again(data_dir: Path, ending: str, spoil:
         path.unlink()
     compute_features(config(), data_dir, 1, quiet)
     assert path.stat().st_size == whole
-    tokenizer = Tokenizer.load(DataFolder(data_dir).lang("char", 20))
+    tokenizer = load_tokenizer(DataFolder(data_dir).lang("char", 20))
     assert next(iter(eval_batches(config(), data_dir, "dev", tokenizer, 10.0))).x.isfinite().all()
 
 
 def test_features_that_cannot_be_read_are_named_in_one_line(data_dir: Path) -> None:
     (path,) = (data_dir / "features" / "shards").glob("dev-*/*.lca")
     os.truncate(path, 10)
-    tokenizer = Tokenizer.load(DataFolder(data_dir).lang("char", 20))
+    tokenizer = load_tokenizer(DataFolder(data_dir).lang("char", 20))
     with pytest.raises(UserError, match=r"stored features cannot be read from .*\.lca .*run stage 2 again") as caught:
         list(eval_batches(config(), data_dir, "dev", tokenizer, 10.0))
     assert len(str(caught.value)) < 400

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slimasr.config.data import TokenizerConfig
-from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, train_model
+from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer, train_model
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 
@@ -18,7 +18,7 @@ Prepared = tuple[Path, Tokenizer]
 def _train(tmp_path: Path, kind: str, size: int, texts: list[str] = TEXTS) -> Tokenizer:
     config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": size})
     write_atomic(tmp_path / kind / MODEL_FILE, train_model(texts, config))
-    return Tokenizer.load(tmp_path / kind)
+    return load_tokenizer(tmp_path / kind)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char"])
@@ -77,10 +77,10 @@ def test_files_of_the_lang_folder_agree(prepared: Prepared) -> None:
 
 def test_missing_damaged_and_foreign_models_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"bpe\.model is missing: run stage 3"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
     write_atomic(tmp_path / MODEL_FILE, b"not a model")
     with pytest.raises(UserError, match=r"bpe\.model: not a SentencePiece model"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
     import io
 
     import sentencepiece
@@ -91,4 +91,4 @@ def test_missing_damaged_and_foreign_models_are_named(tmp_path: Path) -> None:
     )
     write_atomic(tmp_path / MODEL_FILE, foreign.getvalue())
     with pytest.raises(UserError, match="<blk>"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)

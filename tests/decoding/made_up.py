@@ -14,7 +14,7 @@ from slimasr.data.corpora import ListedUtterance
 from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.manifests import build_cuts
-from slimasr.data.tokenizer import Tokenizer, train_tokenizer
+from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
 from slimasr.experiment.checkpoints import tree_in_words
 from slimasr.models.build import build_model
 from slimasr.supernet.build import build_space
@@ -77,7 +77,7 @@ def write_experiment(root: Path, recipe: Config, data: Path) -> Path:
     (exp / "lang").mkdir(parents=True)
     for file in lang.iterdir():
         (exp / "lang" / file.name).write_bytes(file.read_bytes())
-    tokenizer = Tokenizer.load(lang)
+    tokenizer = load_tokenizer(lang)
     torch.manual_seed(4)
     model = build_model(recipe.model, recipe.loss, tokenizer.vocab_size, build_space(recipe).widths)
     model.set_feature_stats(*read_stats(recipe, data))

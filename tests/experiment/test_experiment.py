@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from slimasr.config.load import save_config
-from slimasr.data.tokenizer import Tokenizer, train_model
+from slimasr.data.tokenizer import load_tokenizer, train_model
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_weights
@@ -111,7 +111,7 @@ def test_another_tokenizer_of_the_same_size_is_noticed(trained: Path) -> None:
     characters = tiny_config().tokenizer.model_copy(update={"kind": "char"})
     other = train_model([text.replace("a", "x") for text in SENTENCES], characters)
     (trained / "lang" / "bpe.model").write_bytes(other)
-    assert Tokenizer.load(trained / "lang").vocab_size == tokenizer.vocab_size
+    assert load_tokenizer(trained / "lang").vocab_size == tokenizer.vocab_size
     with pytest.raises(UserError, match=r"final\.pt: was trained with another tokenizer"):
         Experiment.open(trained)
 

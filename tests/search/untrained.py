@@ -15,7 +15,7 @@ from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, write_cuts
-from slimasr.data.tokenizer import Tokenizer, train_tokenizer
+from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
 from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model
 from slimasr.results.schema import Results
@@ -81,7 +81,7 @@ def make_experiment(root: Path, data: Path, widths: list[float], seed: int = 0, 
     config = make_config(root.name, widths, **options)
     lang = DataFolder(data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     write_record(root, config, lang, Results(separate_of="w1" if config.method.kind == "separate" else None))
-    tokenizer = Tokenizer.load(lang)
+    tokenizer = load_tokenizer(lang)
     torch.manual_seed(seed)
     space = build_space(config)
     model = randomize(build_model(config.model, config.loss, tokenizer.vocab_size, space.widths), seed)

@@ -15,7 +15,7 @@ from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.data.sampling import EpochPart, RankInfo, Sample, count_batches, plan_epoch, untrained
-from slimasr.data.tokenizer import Tokenizer, train_model
+from slimasr.data.tokenizer import SentencePieceTokenizer, Tokenizer, train_model
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
 from slimasr.models.build import build_model
@@ -71,7 +71,7 @@ def tiny_tokenizer() -> Tokenizer:
     config = parse_config({"name": "t", "data": {"corpus": "digits"}, "tokenizer": {"kind": "char"}})
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(train_model(SENTENCES, config.tokenizer))
-    return Tokenizer(processor, tuple(processor.IdToPiece(i) for i in range(processor.GetPieceSize())))
+    return SentencePieceTokenizer(processor, tuple(processor.IdToPiece(i) for i in range(processor.GetPieceSize())))
 
 
 @dataclass

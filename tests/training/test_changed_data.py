@@ -13,7 +13,7 @@ from slimasr.config.schema import Config
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
 from slimasr.data.provenance import checked_identity
-from slimasr.data.tokenizer import Tokenizer, train_tokenizer
+from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_checkpoint
@@ -98,7 +98,7 @@ def test_a_complete_run_keeps_its_record(place: Path) -> None:
 
 def test_a_dev_set_that_changes_while_a_run_trains_is_refused(place: Path) -> None:
     recipe, data = short_recipe(), place / "data"
-    folder, tokenizer = DataFolder(data), Tokenizer.load(place / "exp" / "lang")
+    folder, tokenizer = DataFolder(data), load_tokenizer(place / "exp" / "lang")
     begun_on = checked_identity(recipe, data, "dev")
     assert next(dev_batches(recipe, data, tokenizer, begun_on)).ids
     cuts = list(read_cuts(folder.raw_cuts("dev"), "stage 1"))

@@ -33,7 +33,7 @@ from torch.profiler import ProfilerActivity, profile
 from slimasr.config.load import load_config
 from slimasr.data.dataloading import BatchSource
 from slimasr.data.files import DataFolder
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokenizer import load_tokenizer
 from slimasr.losses import transducer
 from slimasr.methods import resolve_config
 from slimasr.models.build import build_model
@@ -237,7 +237,7 @@ def measure_an4(setting: Setting, clock: Clock) -> None:
     lang = DataFolder(setting.data).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     model = build_model(config.model, config.loss, config.tokenizer.vocab_size, build_space(config).widths)
     frames = model.encoder.output_frames
-    source = BatchSource(config, setting.data, Tokenizer.load(lang), encoder_frames=frames)
+    source = BatchSource(config, setting.data, load_tokenizer(lang), encoder_frames=frames)
     start = time.perf_counter()
     batches = list(islice(source.train_batches(1), 40 if setting.on_gpu else 3))
     loading = (time.perf_counter() - start) / len(batches)

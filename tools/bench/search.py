@@ -33,7 +33,7 @@ from slimasr.config.schema import Config
 from slimasr.config.search import Nsga2SearchConfig
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, write_cuts
-from slimasr.data.tokenizer import Tokenizer, train_tokenizer
+from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
 from slimasr.decoding.greedy import greedy_search
 from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model
@@ -87,7 +87,7 @@ def make_experiment(root: Path, config: Config, data: Path) -> Path:
     write_record(root, config, lang, Results())
     torch.manual_seed(0)
     space = build_space(config)
-    model = build_model(config.model, config.loss, Tokenizer.load(lang).vocab_size, space.widths).eval()
+    model = build_model(config.model, config.loss, load_tokenizer(lang).vocab_size, space.widths).eval()
     # The bias of blank is found by bisection: a larger one makes frames emit less.
     low = 0.0
     high = 50.0

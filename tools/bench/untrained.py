@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from slimasr.config.data import TokenizerConfig
-from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, train_model
+from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer, train_model
 from slimasr.decoding.greedy import greedy_search
 from slimasr.models.transducer import Transducer
 
@@ -23,7 +23,7 @@ def letter_tokenizer(folder: Path) -> Tokenizer:
     folder.mkdir()
     config = TokenizerConfig(kind="char", vocab_size=len(LETTERS))
     (folder / MODEL_FILE).write_bytes(train_model([LETTERS], config))
-    return Tokenizer.load(folder)
+    return load_tokenizer(folder)
 
 
 @torch.no_grad()
