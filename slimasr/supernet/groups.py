@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -110,6 +111,20 @@ def true_cost(model: Counted, subnet: Subnet, criterion: Literal["params", "macs
     return float(cost.params if criterion == "params" else cost.macs)
 
 
+def kept_cost(
+    model: Counted, groups: Sequence[Group], criterion: Criterion, seconds: float, head: str | None = None
+) -> Callable[[Iterable[int]], float]:
+    """Return a function from the indices of kept groups to the true cost of their subnet.
+
+    The true cost is that of the stand-alone model. A module of which some groups are kept has its norm and its shared
+    biases whole, so that it costs more than the sum of `group_costs`.
+    """
+    if criterion == "none":
+        return lambda kept: float(len(set(kept)))
+    by = criterion
+    return lambda kept: true_cost(model, subnet_of([groups[i] for i in kept], groups, head), by, seconds)
+
+
 @dataclass(frozen=True)
 class Budget:
     """A limit below which the cost of a learnt subnet has to stay.
@@ -180,6 +195,134 @@ class Budget:
         if criterion == "none":
             return float(sum(group.layer < number for group in groups))
         return true_cost(model, Subnet(path=tuple(range(number))), criterion, seconds)
+
+
+def resolved_budgets(
+    budgets: Sequence[Budget], model: Counted, groups: Sequence[Group], criterion: Criterion, seconds: float
+) -> list[float]:
+    """Return the limits of budgets in the unit of the criterion (see `Budget.resolve`), in the given order.
+
+    Raises:
+        UserError: a budget leaves no room for any group or is not below the whole, or two are equal.
+    """
+    rest, costs = group_costs(model, groups, criterion, seconds)
+    whole = rest + sum(costs)
+    unit = {"none": "groups", "params": "parameters", "macs": "MACs per second of audio"}[criterion]
+    limits: dict[float, str] = {}
+    for budget in budgets:
+        limit = budget.resolve(model, groups, criterion, seconds)
+        if limit <= rest:
+            reason = f"what belongs to no group costs {rest:.6g} {unit} by itself"
+            raise UserError(f"method.budgets: {budget.name} is {limit:.6g} {unit}, but {reason}; raise it")
+        if limit >= whole:
+            reason = f"the whole model has no more than {whole:.6g}"
+            raise UserError(f"method.budgets: {budget.name} is {limit:.6g} {unit}, but {reason}; lower it")
+        if limit in limits:
+            raise UserError(f"method.budgets: {limits[limit]} and {budget.name} are equal; leave one out")
+        limits[limit] = budget.name
+    return list(limits)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """The groups that a budget keeps.
+
+    Attributes:
+        kept: indices of the groups, ascending.
+        duplicates: number of rows whose largest gate is that of a group which an earlier row has taken.
+    """
+
+    kept: tuple[int, ...]
+    duplicates: int = 0
+
+
+def round_rows(
+    rows: Sequence[Sequence[float]],
+    counts: Sequence[int],
+    limits: Sequence[float],
+    costs: Sequence[Callable[[Iterable[int]], float]],
+) -> list[Rounding]:
+    """Round rows of soft gates to kept groups, for several budgets at once (paper 4, end of step 1).
+
+    Every row of a budget takes the group with its largest gate. What is left of the budget, after rows that share a
+    group, goes to the groups with the largest remaining gates, summed over the rows of the budget, until no group fits.
+    A larger budget starts from the groups of the next smaller one, so that the subnets are nested.
+
+    Args:
+        rows: (K, N) gates, the most important row first.
+        counts: number of rows of each budget.
+        limits: the budgets; the true cost of each result is below its own.
+        costs: for each budget, the true cost of kept groups (`kept_cost`), which grows with every group.
+
+    Returns:
+        The kept groups of every budget, in the order of ``limits``.
+
+    Raises:
+        UserError: a gate is not a finite number.
+    """
+    _check_finite(gate for row in rows for gate in row)
+    orders = []
+    for count in counts:
+        picks = [_largest(row) for row in rows[:count]]
+        gates = [sum(column) for column in zip(*rows[:count], strict=True)] or [0.0] * (len(rows[0]) if rows else 0)
+        orders.append(_Order(picks, descending(gates)))
+    return _nested(orders, limits, costs)
+
+
+def round_scores(
+    scores: Sequence[float], limits: Sequence[float], costs: Sequence[Callable[[Iterable[int]], float]]
+) -> list[Rounding]:
+    """Keep for every budget the groups with the highest scores that fit; otherwise as `round_rows`.
+
+    Args:
+        scores: (N,) one score per group.
+        limits: see `round_rows`.
+        costs: see `round_rows`.
+
+    Raises:
+        UserError: a score is not a finite number.
+    """
+    _check_finite(scores)
+    return _nested([_Order([], descending(scores))] * len(limits), limits, costs)
+
+
+def descending(values: Sequence[float]) -> list[int]:
+    """Return the indices of values from the largest to the smallest, the first of equal ones first."""
+    return sorted(range(len(values)), key=lambda i: -values[i])
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The groups in the order in which one budget takes them: first the picks of its rows, then the others."""
+
+    picks: list[int]
+    others: list[int]
+
+
+def _nested(
+    orders: Sequence[_Order], limits: Sequence[float], costs: Sequence[Callable[[Iterable[int]], float]]
+) -> list[Rounding]:
+    """Fill the budgets from the smallest to the largest, each starting with the groups of the one before."""
+    found: dict[int, Rounding] = {}
+    kept: list[int] = []
+    for number in sorted(range(len(limits)), key=lambda i: limits[i]):
+        order = orders[number]
+        for group in dict.fromkeys([*order.picks, *order.others]):
+            if group not in kept and costs[number]([*kept, group]) < limits[number]:
+                kept.append(group)
+        duplicates = len(order.picks) - len(set(order.picks))
+        found[number] = Rounding(tuple(sorted(kept)), duplicates)
+    return [found[number] for number in range(len(limits))]
+
+
+def _largest(row: Sequence[float]) -> int:
+    """Return the index of the largest gate, the first of equal ones."""
+    return max(range(len(row)), key=lambda i: row[i])
+
+
+def _check_finite(values: Iterable[float]) -> None:
+    if not all(map(math.isfinite, values)):
+        raise UserError("the scores of the groups are not finite: the training diverged; lower training.optimizer.lr")
 
 
 def _number_of(value: object) -> float | None:
