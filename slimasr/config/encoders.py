@@ -29,6 +29,10 @@ class TreeConfig(Section):
         return self
 
 
+ConformerModule = Literal["ffn1", "heads", "conv", "ffn2"]
+"""The modules of a Conformer layer, named like the fields of `LayerSizes`."""
+
+
 class LayerSizes(Section):
     """Sizes of one Conformer layer, as extraction writes them; 0 = the module is absent."""
 
@@ -92,6 +96,11 @@ class EncoderSection(Section):
         return self.paths[-1][-1] + 1
 
     @property
+    def streams(self) -> bool:
+        """Whether the encoder can run on a stream, as it needs no more than some frames of look-ahead."""
+        return False
+
+    @property
     def unit_sizes(self) -> dict[str, int]:
         """Module -> its units in a layer of full size, from which a space of layers may choose."""
         return {}
@@ -126,9 +135,17 @@ class ConformerConfig(EncoderSection):
     kernel_size: Positive = 31
     """Width of the depthwise convolution in encoder frames; must be odd."""
 
-    attention: Literal["relative", "plain"] = "relative"
-    """Relative positions in every attention module (Dai et al. 2019), or sinusoids added once to the first layer's
-    input."""
+    order: list[ConformerModule] = ["ffn1", "heads", "conv", "ffn2"]
+    """Order in which a layer runs its four modules, of which ``ffn2`` is the last; paper 4 has ``conv`` before
+    ``heads``."""
+
+    conv_norm: Literal["batch", "layer"] = "batch"
+    """Norm between the filters and the activation of the convolution module: over the frames of a batch, or over the
+    channels of a frame (paper 4)."""
+
+    attention: Literal["relative", "plain", "none"] = "relative"
+    """Positions in attention: relative ones in every module (Dai et al. 2019), sinusoids added once to the first
+    layer's input, or none (paper 4)."""
 
     position_dim: Positive | None = None
     """Channels of the positional sinusoids, the same at every width; null = ``d_model``."""
@@ -147,6 +164,9 @@ class ConformerConfig(EncoderSection):
     """Whether dropout at the hidden channels of a feed-forward module shrinks in proportion to how many of them run
     (paper 2)."""
 
+    attention_dropout: Rate = 0.0
+    """Dropout probability at the weights of attention; 0 = none."""
+
     layers: list[LayerSizes] | None = None
     """Sizes of every single layer, one entry per layer, as slimasr-extract writes them; null = all layers have the
     sizes above."""
@@ -155,6 +175,8 @@ class ConformerConfig(EncoderSection):
     def _possible(self) -> ConformerConfig:
         if self.kernel_size % 2 == 0:
             raise ValueError("kernel_size: must be odd, so that frames keep their place")
+        if sorted(self.order) != sorted(self.unit_sizes) or self.order[-1] != "ffn2":
+            raise ValueError("order: must name each of ffn1, heads, conv and ffn2 once, ffn2 as the last")
         self._require_all_layers("layers", self.layers)
         return self
 
@@ -240,6 +262,10 @@ class MhSsmConfig(EncoderSection):
             raise ValueError("dt_min: must be below dt_max")
         self._require_all_layers("ffn_dims", self.ffn_dims)
         return self
+
+    @property
+    def streams(self) -> bool:
+        return not self.bidirectional
 
     @property
     def unit_sizes(self) -> dict[str, int]:
@@ -329,6 +355,10 @@ class EmformerConfig(EncoderSection):
     def head_channels(self) -> int:
         """Channels of an attention head."""
         return self.d_model // self.num_heads if self.head_dim is None else self.head_dim
+
+    @property
+    def streams(self) -> bool:
+        return True
 
     @property
     def unit_sizes(self) -> dict[str, int]:

@@ -58,7 +58,35 @@ class StackFrontendConfig(Section):
         return num_frames // self.factor
 
 
-FrontendConfig = Annotated[ConvFrontendConfig | StackFrontendConfig, Field(discriminator="kind")]
+class VggFrontendConfig(Section):
+    """Four padded convolutions in two pairs, each followed by a maximum over two frames, then a linear layer (paper 4).
+
+    The convolutions see frames behind each utterance's end as zeros, so it needs whole utterances.
+    """
+
+    kind: Literal["vgg"] = "vgg"
+    """Selects the VGG front end, for encoders that need whole utterances."""
+
+    channels: tuple[Positive, Positive, Positive, Positive] = (32, 64, 64, 32)
+    """Channels of the four convolutions at width 1."""
+
+    @property
+    def factor(self) -> int:
+        """Number of feature frames of 10 ms in an encoder frame."""
+        return 4  # Two maxima over two frames each.
+
+    @property
+    def min_frames(self) -> int:
+        """The fewest feature frames that make an encoder frame."""
+        return self.factor
+
+    def output_frames(self, num_frames: int) -> int:
+        """Encoder frames of ``num_frames`` feature frames."""
+        # An odd last frame takes part in the convolutions but not in the maxima.
+        return num_frames // self.factor
+
+
+FrontendConfig = Annotated[ConvFrontendConfig | StackFrontendConfig | VggFrontendConfig, Field(discriminator="kind")]
 
 
 class StatelessPredictorConfig(Section):
@@ -136,6 +164,15 @@ class ModelSection(Section):
             raise ValueError("exits: must be different and rise")
         if self.exits and self.exits[-1] > self.encoder.num_layers:
             raise ValueError(f"exits: the encoder has {self.encoder.num_layers} layers (encoder.num_layers)")
+        return self
+
+    @model_validator(mode="after")
+    def _frontend_streams(self) -> ModelSection:
+        if self.frontend.kind == "vgg" and self.encoder.streams:
+            raise ValueError(
+                f"frontend.kind: vgg needs whole utterances, but this encoder of kind {self.encoder.kind} streams; "
+                "choose conv or stack"
+            )
         return self
 
     def check(self, config: Config) -> None:

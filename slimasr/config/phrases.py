@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from slimasr.config.section import Bounds, Called, kinds_of, sections_of
 
 WORDS = {str: "text", Path: "path", bool: "true | false"}
-HOW_MANY = {2: "two", 3: "three"}
+HOW_MANY = {2: "two", 3: "three", 4: "four"}
+GROUPS = {2: "pairs"}
 
 
 def phrase(annotation: Any, metadata: Sequence[Any] = (), *, plural: bool = False) -> str:
@@ -33,7 +34,8 @@ def phrase(annotation: Any, metadata: Sequence[Any] = (), *, plural: bool = Fals
     if origin is list:
         return f"{_counted('list', plural=plural)} of {phrase(arguments[0], plural=True)}"
     if origin is tuple:
-        return f"{HOW_MANY[len(arguments)]} {phrase(arguments[0], plural=True)}"
+        of_each = phrase(arguments[0], plural=True)
+        return f"{GROUPS[len(arguments)]} of {of_each}" if plural else f"{HOW_MANY[len(arguments)]} {of_each}"
     if origin is dict:
         return f"mapping of {phrase(arguments[0])} to {phrase(arguments[1])}"
     if sections_of(annotation):

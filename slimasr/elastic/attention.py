@@ -106,16 +106,20 @@ class ElasticAttention(MultiHead):
         position_dim: int | None,
         slimming: Slimming,
         dropout: float,
+        attention_dropout: float = 0.0,
     ) -> None:
         """Create the module with random weights.
 
         Args:
             position_dim: dimension of the sinusoids of relative positions; None = no relative positions.
             slimming: what a width below 1 reduces.
+            dropout: probability at the output.
+            attention_dropout: probability at the attention weights.
         """
         super().__init__(d_model, num_heads, head_dim, slimming)
         self.position_dim = position_dim
         self.dropout = Dropout(dropout)
+        self.attention_dropout = Dropout(attention_dropout)
         if position_dim is not None:
             self.position_proj = ElasticLinear(position_dim, num_heads * head_dim, bias=False)
             # u and v of the formula above; zero, so that training starts from plain dot products
@@ -139,7 +143,7 @@ class ElasticAttention(MultiHead):
         scores = self._scores(q, k, positions, heads).view(n, heads.number, frames, frames)
         # Queries on padding are not masked; their outputs are ignored later.
         masked = mask_keys(scores, padding)
-        weights = masked.softmax(dim=-1).flatten(0, 1)
+        weights = self.attention_dropout(masked.softmax(dim=-1)).flatten(0, 1)
         # (N * H, T, d_h) -> (N, T, H * d_h), with the channels of a head together as in the rows of ``in_proj``
         context = (weights @ v).view(n, heads.number, frames, -1)
         context = context.transpose(1, 2).reshape(n, frames, heads.total)
@@ -185,7 +189,15 @@ class ElasticAttention(MultiHead):
     def extract(self, outer: int, width: float, units: Units | None) -> ElasticAttention:
         """Copy one subnet into a stand-alone module."""
         heads = self.chosen(width, units)
-        module = ElasticAttention(outer, heads.number, heads.head_dim, self.position_dim, self.slimming, self.dropout.p)
+        module = ElasticAttention(
+            outer,
+            heads.number,
+            heads.head_dim,
+            self.position_dim,
+            self.slimming,
+            self.dropout.p,
+            self.attention_dropout.p,
+        )
         self.extract_projections(module, outer, heads)
         if self.position_dim is not None:
             module.position_proj = self.position_proj.extract(heads.channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,16 +11,19 @@ from torch import Tensor, nn
 from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.index import Index, choose, in_groups, size_of
 from slimasr.elastic.linear import ElasticDepthwiseConv1d, ElasticLinear
-from slimasr.elastic.norm import ElasticBatchNorm, NormMode
+from slimasr.elastic.norm import ElasticBatchNorm, ElasticLayerNorm, NormMode
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Units, scaled
 
+ConvNorm = Literal["batch", "layer"]
+
 
 class ElasticConvModule(nn.Module):
-    """``Drop(PW2(Swish(BN(DW(GLU(PW1 x))))))`` (paper 1); its units are the inner channels.
+    """``Drop(PW2(Swish(Norm(DW(GLU(PW1 x))))))``; its units are the inner channels.
 
-    The rows of PW1 are [value half | gate half], and each half is sliced separately, so that a channel keeps its gate
-    at every size (paper 1).
+    The norm is a batch norm (paper 1) or a layer norm over the inner channels that run (paper 4). The rows of PW1 are
+    [value half | gate half], and each half is sliced separately, so that a channel keeps its gate at every size
+    (paper 1).
     """
 
     def __init__(
@@ -30,17 +34,24 @@ class ElasticConvModule(nn.Module):
         widths: Sequence[int],
         norm: NormMode,
         dropout: float,
+        conv_norm: ConvNorm = "batch",
     ) -> None:
         """Create the module with random weights.
 
         Args:
-            widths: the numbers of inner channels, one per width of the space, that get their own batch norm.
+            widths: the numbers of inner channels, one per width of the space, that get their own norm.
+            norm: whether norms are shared by widths.
+            conv_norm: what the norm is over.
         """
         super().__init__()
         self.channels = channels
         self.gated = ElasticLinear(d_model, 2 * channels)
         self.depthwise = ElasticDepthwiseConv1d(channels, kernel_size)
-        self.norm = ElasticBatchNorm(channels, widths, norm)
+        self.norm: ElasticBatchNorm | ElasticLayerNorm
+        if conv_norm == "batch":
+            self.norm = ElasticBatchNorm(channels, widths, norm)
+        else:
+            self.norm = ElasticLayerNorm(channels, widths, norm)
         self.pointwise = ElasticLinear(channels, d_model)
         self.dropout = Dropout(dropout)
 
@@ -51,15 +62,23 @@ class ElasticConvModule(nn.Module):
     def forward(self, x: Tensor, padding: Tensor, width: float, units: Units | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C); ``padding`` (N, T) is True on padding, which is excluded from sums and statistics."""
         outer = x.shape[-1]
-        # The batch norm is selected by the channels that the width allows, not by those that ``units`` chooses.
+        # The norm is selected by the channels that the width allows, not by those that ``units`` chooses.
         limit = scaled(self.channels, width)
         inner = self.chosen(width, units)
         x = F.glu(self.gated(x, out=in_groups(inner, 2, self.channels), inp=outer), dim=-1)
         # The filters would carry padding into the last valid frames: the biases before make it nonzero.
         x = x.masked_fill(padding.unsqueeze(-1), 0.0)
         x = self.depthwise(x, inner)
-        x = F.silu(self.norm(x, padding, limit, inner))
-        return self.dropout(self.pointwise(x, out=outer, inp=inner))
+        if isinstance(self.norm, ElasticBatchNorm):
+            x = self.norm(x, padding, limit, inner)
+        else:
+            x = self.norm(x, limit, inner)
+        return self.dropout(self.pointwise(F.silu(x), out=outer, inp=inner))
+
+    @property
+    def conv_norm(self) -> ConvNorm:
+        """What the norm is over."""
+        return "batch" if isinstance(self.norm, ElasticBatchNorm) else "layer"
 
     def count(self, outer: int, width: float, units: Units | None, frames: int) -> Count:
         """Count the parameters, and the MACs of ``frames`` frames."""
@@ -77,7 +96,7 @@ class ElasticConvModule(nn.Module):
         inner = self.chosen(width, units)
         size = size_of(inner)
         kernel = self.depthwise.kernel_size[0]
-        module = ElasticConvModule(outer, size, kernel, (size,), self.norm.mode, self.dropout.p)
+        module = ElasticConvModule(outer, size, kernel, (size,), self.norm.mode, self.dropout.p, self.conv_norm)
         module.gated = self.gated.extract(in_groups(inner, 2, self.channels), outer)
         module.depthwise = self.depthwise.extract(inner)
         module.norm = self.norm.extract(limit, inner)

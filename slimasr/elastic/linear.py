@@ -37,10 +37,16 @@ class ElasticLinear(nn.Linear):
 
 
 class ElasticConv2d(nn.Conv2d):
-    """Square-kernel convolution without padding, sliced in output and input channels."""
+    """Square-kernel convolution of images of frames and bins, sliced in output and input channels."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride)
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, border: int = 0) -> None:
+        """Create the layer with random weights.
+
+        Args:
+            border: rows and columns of zeros that are added on every side of the image.
+        """
+        super().__init__(in_channels, out_channels, kernel, stride, border)
+        self.border = border
 
     def forward(self, input: Tensor, out: Index | None = None, inp: Index | None = None) -> Tensor:
         """(N, inp, T, F) -> (N, out, T', F')."""
@@ -50,7 +56,7 @@ class ElasticConv2d(nn.Conv2d):
         trains_on_cpu = input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         if weight.shape[1] == 1 and trains_on_cpu:
             return self._by_patches(input.squeeze(1), weight, bias)
-        return F.conv2d(input, weight, bias, self.stride)
+        return F.conv2d(input, weight, bias, self.stride, self.border)
 
     def _by_patches(self, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """(N, T, F) -> (N, out, T', F'), as a product of patches and filters.
@@ -60,6 +66,8 @@ class ElasticConv2d(nn.Conv2d):
         """
         rows, columns = (self.output_size(size) for size in image.shape[1:])
         step = self.stride[0]
+        if self.border:
+            image = F.pad(image, (self.border,) * 4)
         # One (N, T', F') image per entry of the filter. Stacking them takes half of the time of `unfold` and a copy.
         entries = [
             image[:, i : i + step * rows : step, j : j + step * columns : step]
@@ -71,7 +79,7 @@ class ElasticConv2d(nn.Conv2d):
 
     def output_size(self, size: int) -> int:
         """Return the number of output frames (or bins) for ``size`` input frames (or bins)."""
-        return (size - self.kernel_size[0]) // self.stride[0] + 1
+        return (size + 2 * self.border - self.kernel_size[0]) // self.stride[0] + 1
 
     def count(self, out: int, inp: int, positions: int) -> Count:
         """Count the parameters of the slice, and the MACs of ``positions`` output positions."""
@@ -82,7 +90,7 @@ class ElasticConv2d(nn.Conv2d):
     def extract(self, out: Index | None = None, inp: Index | None = None) -> ElasticConv2d:
         """Copy the slice into a stand-alone layer."""
         weight = take(take(self.weight, out, 0), inp, 1)
-        layer = ElasticConv2d(weight.shape[1], weight.shape[0], self.kernel_size[0], self.stride[0])
+        layer = ElasticConv2d(weight.shape[1], weight.shape[0], self.kernel_size[0], self.stride[0], self.border)
         assert self.bias is not None and layer.bias is not None
         _copy(layer.weight, weight)
         _copy(layer.bias, take(self.bias, out))

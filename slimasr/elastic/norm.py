@@ -85,18 +85,24 @@ class _ElasticNorm(nn.Module):
 
 
 class ElasticLayerNorm(_ElasticNorm):
-    """Layer norm over the last dimension, whose size is the residual width."""
+    """Layer norm over the last dimension: the channels of the residual width, or those of a module that run."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
-        width = x.shape[-1]
-        weight, bias = self.affine_of(width)
-        return F.layer_norm(x, (width,), weight, bias)
+    def forward(self, x: Tensor, width: int | None = None, units: Index | None = None) -> Tensor:
+        """(..., C) -> (..., C).
 
-    def extract(self, width: int) -> ElasticLayerNorm:
-        """Copy the norm of one width into a stand-alone norm."""
-        norm = ElasticLayerNorm(width, (width,), self.mode)
-        _copy_affine(norm, self.affine_of(width))
+        Args:
+            width: number of channels that the width of the subnet allows; it selects the entry; None = those of ``x``.
+            units: the channels that run, out of those of ``width``; None = all.
+        """
+        weight, bias = self.affine_of(x.shape[-1] if width is None else width, units)
+        return F.layer_norm(x, (x.shape[-1],), weight, bias)
+
+    def extract(self, width: int, units: Index | None = None) -> ElasticLayerNorm:
+        """Copy the norm of one width, at the channels that run, into a stand-alone norm."""
+        weight, bias = self.affine_of(width, units)
+        size = len(weight)
+        norm = ElasticLayerNorm(size, (size,), self.mode)
+        _copy_affine(norm, (weight, bias))
         return norm
 
 

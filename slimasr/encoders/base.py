@@ -272,7 +272,7 @@ class Encoder(nn.Module, ABC):
     @property
     def can_stream(self) -> bool:
         """Whether `stream` works: the encoder needs no more than some frames of look-ahead."""
-        return False
+        return self.config.streams
 
     @property
     def chunk_frames(self) -> int:
@@ -369,8 +369,3 @@ class Encoder(nn.Module, ABC):
 def path_of(config: EncoderConfig, subnet: Subnet | None) -> tuple[int, ...]:
     """Return the ids of the layers that a subnet runs, in order; without a path, they are those of the max subnet."""
     return config.paths[0] if subnet is None or subnet.path is None else subnet.path
-
-
-def padding_mask(lens: Tensor, num_frames: int, device: torch.device) -> Tensor:
-    """Return a mask (N, T) on ``device``, True on padding, for (N,) lengths on any device."""
-    return torch.arange(num_frames, device=device) >= lens.to(device, non_blocking=True).unsqueeze(1)

@@ -17,24 +17,26 @@ from slimasr.elastic.conv_module import ElasticConvModule
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.norm import ElasticLayerNorm
-from slimasr.encoders.base import Encoder, EncoderOutput, Known, padding_mask, path_of
+from slimasr.encoders.base import Encoder, EncoderOutput, Known, path_of
 from slimasr.encoders.frontend import shrink_frontend, sinusoids
+from slimasr.encoders.padding import padding_mask
 from slimasr.encoders.sizes import layer_units, shrunk_sizes
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, Units, scaled
 
 MODULES = ("ffn1", "heads", "conv", "ffn2")
-"""Modules of a layer in running order, named like the fields of `LayerSizes`. In these `Subnet.units` chooses hidden
-channels, heads, inner channels and hidden channels."""
+"""Modules of a layer in their default order, named like the fields of `LayerSizes`. In these `Subnet.units` chooses
+hidden channels, heads, inner channels and hidden channels."""
 
 LAST = MODULES[-1]
-"""The module in the second half of a layer (`Encoder.half_runner`)."""
+"""The module in the second half of a layer (`Encoder.half_runner`), the last in every order."""
 
 
 class ConformerLayer(nn.Module):
     """One block; a module whose size is 0 is absent.
 
-    x <- x + FFN1(x) / 2;  x <- x + MHSA(x);  x <- x + Conv(x);  x <- LayerNorm(x + FFN2(x) / 2), all pre-norm.
+    x <- x + FFN1(x) / 2;  x <- x + MHSA(x);  x <- x + Conv(x);  x <- LayerNorm(x + FFN2(x) / 2), all pre-norm, where
+    the recipe's ``order`` may rearrange the modules before the last.
     """
 
     def __init__(self, config: ConformerConfig, sizes: LayerSizes, widths: Sequence[int]) -> None:
@@ -50,17 +52,21 @@ class ConformerLayer(nn.Module):
         mode = config.norm
         position_dim = config.position_dim or d
         self.sizes = sizes
+        self.order = tuple(config.order)
         self.norms = nn.ModuleDict()
         self.parts = nn.ModuleDict()
         if sizes.ffn1:
             self.parts["ffn1"] = ElasticFeedForward(d, sizes.ffn1, p, adaptive=config.adaptive_dropout)
         if sizes.heads:
             relative = position_dim if config.attention == "relative" else None
-            self.parts["heads"] = ElasticAttention(d, sizes.heads, config.head_dim, relative, config.slimming, p)
+            attended = config.attention_dropout
+            self.parts["heads"] = ElasticAttention(
+                d, sizes.heads, config.head_dim, relative, config.slimming, p, attended
+            )
         if sizes.conv:
-            # The batch norm normalises inner channels, so it is selected by their number at each residual width.
+            # The module's own norm normalises inner channels, so it is selected by their number at each residual width.
             inner = [round(sizes.conv * width / d) for width in widths]
-            self.parts["conv"] = ElasticConvModule(d, sizes.conv, config.kernel_size, inner, mode, p)
+            self.parts["conv"] = ElasticConvModule(d, sizes.conv, config.kernel_size, inner, mode, p, config.conv_norm)
         if sizes.ffn2:
             self.parts["ffn2"] = ElasticFeedForward(d, sizes.ffn2, p, adaptive=config.adaptive_dropout)
         # Pre-norms exist only for the modules that exist.
@@ -120,7 +126,7 @@ class ConformerLayer(nn.Module):
     def running(self, units: dict[str, Units | None]) -> list[str]:
         """Return the modules that run, in order."""
         # A choice of 0 units, or of no index, omits the module together with its norm.
-        return [name for name in MODULES if name in self.parts and units[name] not in (0, ())]
+        return [name for name in self.order if name in self.parts and units[name] not in (0, ())]
 
     def count(self, channels: int, width: float, units: dict[str, Units | None], frames: int) -> Count:
         """Count the parameters, and the MACs of one utterance of ``frames`` frames."""

@@ -104,10 +104,6 @@ class Emformer(Encoder):
         return replace(before, out=after.centre[:, : before.out.shape[1]], inner=inner, segment=self.window.segment)
 
     @property
-    def can_stream(self) -> bool:
-        return True
-
-    @property
     def chunk_frames(self) -> int:
         return self.frontend.subsampling_factor * self.window.segment
 

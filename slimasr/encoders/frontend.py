@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig
+from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig, VggFrontendConfig
 from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.linear import ElasticConv2d, ElasticLinear
+from slimasr.encoders.padding import padding_mask
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import scaled
 
@@ -157,10 +160,88 @@ class StackFrontend(Frontend):
         return frontend
 
 
+class VggFrontend(Frontend):
+    """Two pairs of padded 3x3 convolutions, each followed by ReLU and a maximum over two frames, then a linear layer.
+
+    It reduces the frame rate by 4 (paper 4). What lies behind an utterance's end is set to 0 before every convolution,
+    as the convolution itself sees zeros there when the utterance runs alone. An odd last frame is not part of a maximum
+    and is dropped. Channels are the slow index when flattened, so a slice of channels is a prefix.
+    """
+
+    subsampling_factor = 4
+
+    def __init__(self, config: VggFrontendConfig, num_mel_bins: int, d_model: int, dropout: float) -> None:
+        super().__init__()
+        self.num_mel_bins = num_mel_bins
+        self.channels = config.channels
+        pairs = itertools.pairwise((1, *config.channels))
+        self.convs = nn.ModuleList(ElasticConv2d(inp, out, 3, 1, border=1) for inp, out in pairs)
+        self.linear = ElasticLinear(config.channels[-1] * num_mel_bins, d_model)
+        self.dropout = Dropout(dropout)
+
+    def output_lens(self, x_lens: Tensor) -> Tensor:
+        return x_lens // self.subsampling_factor
+
+    @property
+    def config(self) -> VggFrontendConfig:
+        return VggFrontendConfig(channels=self.channels)
+
+    def forward(self, x: Tensor, lens: Tensor, width: float, outer: int) -> Tensor:
+        if x.shape[1] < self.subsampling_factor:
+            # A convolution cannot run on the empty result of the first maximum.
+            return x.new_zeros(x.shape[0], 0, outer)
+        channels = self._channels(width)
+        # (N, T, F) -> (N, 1, T, F)
+        x = x.unsqueeze(1)
+        inp = 1
+        for index, (conv, out) in enumerate(zip(self.convs, channels, strict=True)):
+            x = conv(_without_padding(x, lens), out=out, inp=inp)
+            inp = out
+            if index % 2 == 1:
+                x = F.max_pool2d(F.relu(x), (2, 1))
+                lens = lens // 2
+        # (N, c, T', F) -> (N, T', c * F), channels slow
+        x = x.transpose(1, 2).flatten(2)
+        return self.dropout(self.linear(x, out=outer, inp=inp * self.num_mel_bins))
+
+    def _channels(self, width: float) -> list[int]:
+        """Return the channels of every convolution that run at a width."""
+        return [scaled(channels, width) for channels in self.channels]
+
+    def count(self, width: float, outer: int, frames: int) -> Count:
+        total = Count()
+        inp = 1
+        for index, (conv, out) in enumerate(zip(self.convs, self._channels(width), strict=True)):
+            total += cast(ElasticConv2d, conv).count(out, inp, frames * self.num_mel_bins)
+            inp = out
+            if index % 2 == 1:
+                frames //= 2
+        return total + self.linear.count(outer, inp * self.num_mel_bins, frames)
+
+    def extract(self, width: float, outer: int) -> VggFrontend:
+        channels = self._channels(width)
+        config = VggFrontendConfig.model_validate({"channels": channels})
+        frontend = VggFrontend(config, self.num_mel_bins, outer, self.dropout.p)
+        frontend.convs = nn.ModuleList(
+            cast(ElasticConv2d, conv).extract(out, inp)
+            for conv, (inp, out) in zip(self.convs, itertools.pairwise((1, *channels)), strict=True)
+        )
+        frontend.linear = self.linear.extract(outer, channels[-1] * self.num_mel_bins)
+        return frontend
+
+
+def _without_padding(x: Tensor, lens: Tensor) -> Tensor:
+    """Set the frames of (N, c, T, F) images behind the (N,) ends of their utterances to 0."""
+    padding = padding_mask(lens, x.shape[2], x.device)
+    return x.masked_fill(padding[:, None, :, None], 0.0)
+
+
 def build_frontend(config: FrontendConfig, num_mel_bins: int, d_model: int, dropout: float) -> Frontend:
     """Build the front end that a recipe names under ``model.frontend.kind``."""
     if config.kind == "conv":
         return ConvFrontend(config, num_mel_bins, d_model, dropout)
+    if config.kind == "vgg":
+        return VggFrontend(config, num_mel_bins, d_model, dropout)
     return StackFrontend(config, num_mel_bins, d_model, dropout)
 
 
@@ -168,6 +249,8 @@ def shrink_frontend(config: FrontendConfig, width: float) -> FrontendConfig:
     """Return the configuration of the stand-alone front end at a width."""
     if config.kind == "conv":
         return config.model_copy(update={"channels": scaled(config.channels, width)})
+    if config.kind == "vgg":
+        return config.model_copy(update={"channels": tuple(scaled(number, width) for number in config.channels)})
     return config
 
 

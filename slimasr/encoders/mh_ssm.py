@@ -17,8 +17,9 @@ from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm, SsmOptions
 from slimasr.elastic.norm import ElasticLayerNorm
-from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, Known, padding_mask, path_of
+from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, Known, path_of
 from slimasr.encoders.frontend import shrink_frontend
+from slimasr.encoders.padding import padding_mask
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
 
@@ -151,10 +152,6 @@ class MhSsm(Encoder):
             return replace(hidden, out=layer.second_half(x, subnet.width, subnet.units_of(index, "ffn")))
 
         return run
-
-    @property
-    def can_stream(self) -> bool:
-        return not self.config.bidirectional
 
     @property
     def chunk_frames(self) -> int:

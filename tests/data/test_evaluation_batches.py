@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig
+from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig, VggFrontendConfig
 from slimasr.config.schema import Config
 from slimasr.data.evaluation_batches import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
@@ -23,7 +23,11 @@ def with_loss(recipe: Config, **loss: Any) -> Config:
     return recipe.model_copy(update={"loss": recipe.loss.model_copy(update=loss)})
 
 
-@pytest.mark.parametrize("frontend", [ConvFrontendConfig(), *(StackFrontendConfig(factor=n) for n in (1, 4, 10))])
+def stack(factor: int) -> FrontendConfig:
+    return StackFrontendConfig(factor=factor)
+
+
+@pytest.mark.parametrize("frontend", [ConvFrontendConfig(), VggFrontendConfig(), *map(stack, (1, 4, 10))])
 def test_configured_front_ends_count_frames_as_the_real_ones(frontend: FrontendConfig) -> None:
     real = build_frontend(frontend, 80, 40, 0.0)
     frames = torch.arange(200)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig
+from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig, VggFrontendConfig
 from slimasr.data.timeline import (
     Timeline,
     from_spans,
@@ -25,6 +25,7 @@ FRONTENDS: dict[str, FrontendConfig] = {
     "stack1": StackFrontendConfig(factor=1),
     "stack3": StackFrontendConfig(factor=3),
     "stack4": StackFrontendConfig(factor=4),
+    "vgg": VggFrontendConfig(),
 }
 
 
