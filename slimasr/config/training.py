@@ -153,8 +153,31 @@ class EdenScheduleConfig(Section):
     """Warm-up factor at the first step; 1 = no warm-up."""
 
 
+class PiecewiseScheduleConfig(Section):
+    """Straight lines between given points of the run, such as those of a one-cycle schedule (paper 4)."""
+
+    kind: Literal["piecewise"] = "piecewise"
+    """Selects the schedule of given points."""
+
+    points: list[tuple[Fraction, Fraction]]
+    """Pairs of a position in the run, as a fraction of all optimiser steps, and of the fraction of the peak learning
+    rate there; positions rise from 0 to 1, and two equal ones make a jump."""
+
+    @model_validator(mode="after")
+    def _cover_the_run(self) -> PiecewiseScheduleConfig:
+        shares = [share for share, _ in self.points]
+        if len(shares) < 2 or shares != sorted(shares) or (shares[0], shares[-1]) != (0.0, 1.0):
+            raise ValueError(
+                "points: needs pairs such as [0, 0.01], [0.5, 1], [1, 0], the first ones rising from 0 to 1"
+            )
+        if all(factor == 0.0 for _, factor in self.points):
+            raise ValueError("points: needs a fraction of the peak learning rate above 0")
+        return self
+
+
 ScheduleConfig = Annotated[
-    ProgressScheduleConfig | ForceAnnealScheduleConfig | EdenScheduleConfig, Field(discriminator="kind")
+    ProgressScheduleConfig | ForceAnnealScheduleConfig | EdenScheduleConfig | PiecewiseScheduleConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -162,19 +185,33 @@ class SpecAugmentConfig(Section):
     """Frequency and time masks filled with the feature mean."""
 
     num_freq_masks: Natural = 2
-    """Number of frequency masks per utterance; 0 = none."""
+    """Number of frequency masks per utterance, or the smallest one if it is drawn; 0 = none."""
+
+    max_freq_masks: Natural | None = None
+    """Largest number of frequency masks, which is then drawn uniformly for every utterance; at least
+    ``num_freq_masks``; null = always ``num_freq_masks``."""
 
     max_freq_bins: Natural = 27
     """Largest width of a frequency mask in mel bins; the width is drawn uniformly from 0 on."""
 
     num_time_masks: Natural = 2
-    """Number of time masks per utterance; 0 = none."""
+    """Number of time masks per utterance, or the smallest one if it is drawn; 0 = none."""
+
+    frames_per_time_mask: Positive | None = None
+    """Feature frames of 10 ms of an utterance for each of its time masks at most, whose number is then drawn uniformly
+    for every utterance from ``num_time_masks`` on; null = always ``num_time_masks``."""
 
     max_time_frames: Natural = 100
     """Largest length of a time mask in feature frames of 10 ms; the length is drawn uniformly from 0 on."""
 
     max_time_share: Fraction = 1.0
     """Largest length of a time mask as a fraction of its utterance."""
+
+    @model_validator(mode="after")
+    def _numbers_in_order(self) -> SpecAugmentConfig:
+        if self.max_freq_masks is not None and self.max_freq_masks < self.num_freq_masks:
+            raise ValueError("max_freq_masks: must be at least num_freq_masks")
+        return self
 
 
 class TrainingConfig(Section):

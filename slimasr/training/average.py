@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.data.batch import Batch
-from slimasr.elastic.norm import calibration, completion, fully_estimated
+from slimasr.elastic.norm import calibration, completion, fully_estimated, running_stats
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective
 from slimasr.supernet.subnet import Subnet
@@ -57,7 +57,8 @@ def calibrate(
 
     `Method.calibrated` determines the subnets. Norms that none of them runs, such as those of a width that the method
     does not validate, are estimated over the largest subnet of each width instead, since every subnet of the space may
-    be extracted later. This second estimation does not change the statistics of the first one.
+    be extracted later. This second estimation does not change the statistics of the first one. Without batch norms,
+    nothing runs.
 
     Args:
         objective: model and losses.
@@ -66,6 +67,8 @@ def calibrate(
         batches: starts an iteration over the batches; a second one returns the same.
     """
     model = objective.model
+    if not running_stats(model):
+        return
     with calibration(model):
         _run_encoder(objective, method, method.calibrated(), batches(), context)
     if not fully_estimated(model):

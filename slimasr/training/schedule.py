@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 from slimasr.config.training import (
     EdenScheduleConfig,
@@ -32,7 +34,8 @@ def learning_rate_scale(
         return force_anneal_scale(config, step, epoch, stride)
     if config.kind == "eden":
         return eden_scale(config, step, epoch)
-    return progress_scale(config, progress_of(step, total_steps, stride))
+    progress = progress_of(step, total_steps, stride)
+    return piecewise_scale(config.points, progress) if config.kind == "piecewise" else progress_scale(config, progress)
 
 
 def force_anneal_scale(config: ForceAnnealScheduleConfig, step: float, epoch: int, stride: float = 1.0) -> float:
@@ -55,6 +58,18 @@ def eden_scale(config: EdenScheduleConfig, step: float, epoch: int) -> float:
     by_step = (1.0 + (step / config.steps) ** 2) ** -0.25
     by_epoch = (1.0 + ((epoch - 1) / config.epochs) ** 2) ** -0.25
     return float(warm * by_step * by_epoch)
+
+
+def piecewise_scale(points: Sequence[tuple[float, float]], progress: float) -> float:
+    """Return the factor on the peak learning rate at ``progress`` in [0, 1], on straight lines between the points.
+
+    Args:
+        points: (progress, factor), progress rising from 0 to 1; where two have the same progress, the later holds.
+    """
+    for (start, first), (end, last) in itertools.pairwise(points):
+        if progress < end:
+            return first + (last - first) * (progress - start) / (end - start)
+    return points[-1][1]
 
 
 def progress_scale(config: ProgressScheduleConfig, progress: float) -> float:

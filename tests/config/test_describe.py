@@ -30,6 +30,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "LayerSizes": {"ffn1": 1, "heads": 1, "conv": 1, "ffn2": 1},
     "LayerSpaceConfig": {"depths": [1]},
     "PhaseConfig": {"epoch": 2},
+    "PiecewiseScheduleConfig": {"points": [[0, 1], [1, 0]]},
     "EncoderSection": {"kind": "conformer", "d_model": 1, "num_layers": 1},
     "TreeConfig": {"shared": 0, "depths": [2, 1]},
 }
@@ -58,8 +59,9 @@ def in_shape(words: str, value: Any) -> Any:
         of, to = words.removeprefix("mapping of ").split(" to ")
         return {of.split(" | ")[0]: in_shape(to, value)}
     if words.startswith("list of "):
-        return [value]
-    return [value, value] if words.startswith("two ") else value
+        return [in_shape(words.removeprefix("list of "), value)]
+    times = {"two": 2, "pairs": 2, "four": 4}.get(words.split(" ")[0])
+    return value if times is None else [value] * times
 
 
 def probes(words: str) -> Iterator[tuple[int | float, bool]]:

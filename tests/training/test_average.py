@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,20 @@ def test_calibrated_statistics_are_plain_means_over_batches() -> None:
     stats = norm.stats[str(norm.size)]
     assert torch.allclose(stats.mean.double(), torch.stack([x.mean(dim=0) for x in inputs]).mean(dim=0), atol=1e-5)
     assert torch.allclose(stats.var.double(), torch.stack([x.var(dim=0) for x in inputs]).mean(dim=0), atol=1e-5)
+
+
+def test_without_batch_norms_no_batch_is_read() -> None:
+    def no_batches() -> list[Batch]:
+        raise AssertionError("layer norms have no statistics")
+
+    recipe = tiny_config()
+    method = Slimmable(WidthSpace((1.0, 0.5)), {"transducer": 1.0})
+    for norm, fails in (("layer", False), ("batch", True)):
+        encoder = recipe.model.encoder.model_copy(update={"conv_norm": norm})
+        changed = recipe.model_copy(update={"model": recipe.model.model_copy(update={"encoder": encoder})})
+        objective = make_objective(changed, tiny_tokenizer())
+        with pytest.raises(AssertionError, match="no statistics") if fails else nullcontext():
+            calibrate(objective, method, no_batches, CONTEXT)
 
 
 def test_running_average_travels() -> None:

@@ -6,11 +6,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from slimasr.config.load import load_config
-from slimasr.config.training import EdenScheduleConfig, ForceAnnealScheduleConfig, ProgressScheduleConfig
+from slimasr.config.training import (
+    EdenScheduleConfig,
+    ForceAnnealScheduleConfig,
+    PiecewiseScheduleConfig,
+    ProgressScheduleConfig,
+)
 from slimasr.errors import UserError
 from slimasr.training.schedule import learning_rate_scale, progress_of, progress_scale
 
@@ -111,9 +117,30 @@ def test_eden_by_hand() -> None:
     assert learning_rate_scale(EdenScheduleConfig(warmup_steps=0), 0, 1000, 1) == 1.0
 
 
+def test_piecewise_lines_are_numpys() -> None:
+    """The one-cycle schedule of paper 4: 4e-6 to 4e-4 over 110 of 250 parts, to 4e-5 over 110, to 1e-8 over 30."""
+    points = [(0.0, 0.01), (110 / 250, 1.0), (220 / 250, 0.1), (1.0, 2.5e-5)]
+    config = PiecewiseScheduleConfig(points=points)
+    steps = np.arange(500)
+    want = np.interp((steps + 0.5) / 500, *zip(*points, strict=True))
+    assert [learning_rate_scale(config, int(step), 500, 1) for step in steps] == pytest.approx(want.tolist())
+
+
+def test_piecewise_jumps_and_ends() -> None:
+    config = PiecewiseScheduleConfig(points=[(0.0, 0.5), (0.5, 1.0), (0.5, 0.2), (1.0, 0.2)])
+    found = [learning_rate_scale(config, step, 4, 1, stride=0.0) for step in range(5)]
+    assert found == pytest.approx([0.5, 0.75, 0.2, 0.2, 0.2])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("training.schedule={kind: piecewise}", "training.schedule.points: this key is needed"),
+        ("training.schedule={kind: piecewise, points: [[0, 1], [0.5, 1]]}", "training.schedule.points: needs pairs"),
+        ("training.schedule={kind: piecewise, points: [[0, 1], [0.6, 1], [0.5, 1], [1, 0]]}", "points: needs pairs"),
+        ("training.schedule={kind: piecewise, points: [[0, 0], [1, 0]]}", "points: needs a fraction of the peak"),
+        ("training.schedule={kind: piecewise, points: [[0, 2], [1, 0]]}", "training.schedule.points.0.1: must be at"),
+        ("training.spec_augment={num_freq_masks: 3, max_freq_masks: 2}", "max_freq_masks: must be at least num_freq"),
         ("training.schedule={kind: eden, epochs: 0}", "training.schedule.epochs: must be above 0, got 0"),
         ("training.schedule={kind: eden, warmup_start: 2}", "training.schedule.warmup_start: must be at least 0"),
         ("training.schedule={kind: force_anneal, factor: 1.5}", "training.schedule.factor: must be above 0 and"),

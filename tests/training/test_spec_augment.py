@@ -81,6 +81,43 @@ def test_more_masks_than_bins_and_a_frame_alone() -> None:
     assert masked_cells(noise([1, 1]), config, seed=4).shape == (2, 1, BINS)
 
 
+def numbers_of_cells(size: int, masks: range) -> torch.Tensor:
+    """Probability of 0, 1, ... masked cells of ``size``, for a uniform number of masks of 0 or 1 cell each."""
+    total = torch.zeros(masks[-1] + 1, dtype=torch.float64)
+    for number in masks:
+        found = torch.zeros_like(total)
+        found[0] = 1.0
+        for _ in range(number):
+            # A mask has a cell in half of all cases, which is a new one unless it is one of those before.
+            new = torch.tensor([0.5 * (size - k) / size for k in range(len(found))], dtype=torch.float64)
+            moved = found * new
+            found = found - moved
+            found[1:] += moved[:-1]
+        total += found / len(masks)
+    return total
+
+
+def assert_numbers(cells: torch.Tensor, want: torch.Tensor) -> None:
+    shares = torch.bincount(cells, minlength=len(want)) / len(cells)
+    assert len(shares) == len(want)
+    torch.testing.assert_close(shares.double(), want, atol=0.02, rtol=0.0)
+
+
+def test_the_number_of_freq_masks_is_drawn_for_every_utterance() -> None:
+    config = SpecAugmentConfig(num_freq_masks=2, max_freq_masks=5, max_freq_bins=1, num_time_masks=0)
+    cells = masked_cells(noise([3] * 4000), config, seed=7)[:, 0].sum(dim=1)
+    assert_numbers(cells, numbers_of_cells(BINS, range(2, 6)))
+
+
+def test_the_number_of_time_masks_is_drawn_up_to_one_for_so_many_frames() -> None:
+    """20 frames at 4 a mask allow 5 masks; 7 allow one, but the fewest are 2."""
+    config = SpecAugmentConfig(num_freq_masks=0, num_time_masks=2, frames_per_time_mask=4, max_time_frames=1)
+    masked = masked_cells(noise([20, 7] * 4000), config, seed=8)[:, :, 0]
+    cells = masked.sum(dim=1)
+    assert_numbers(cells[0::2], numbers_of_cells(20, range(2, 6)))
+    assert_numbers(cells[1::2], numbers_of_cells(7, range(2, 3)))
+
+
 def test_masks_follow_from_the_seed_alone() -> None:
     config = SpecAugmentConfig(max_freq_bins=4, max_time_frames=8)
     batch = noise([40, 30])
