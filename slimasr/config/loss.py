@@ -173,10 +173,10 @@ class LossConfig(Section):
     """Folder that slimasr-align wrote (``exp/<name>/alignments``), for the restricted loss and frame targets; null =
     none, without these losses."""
 
-    per: Literal["unit", "token", "utterance"] = "unit"
+    per: Literal["unit", "token", "utterance", "frame"] = "unit"
     """Normalisation of all losses: ``unit`` averages each over what it sums, which are tokens, frames or nodes of the
-    lattice; ``token`` and ``utterance`` divide the sums of all by the number of tokens or of utterances, so that
-    weights are those of sums over an utterance."""
+    lattice; ``token``, ``utterance`` and ``frame`` divide the sums of all by the number of tokens, of utterances or of
+    frames of the encoder, so that weights are those of sums over an utterance."""
 
     def check(self, config: Config) -> None:
         num_layers = config.model.encoder.num_layers

@@ -229,8 +229,8 @@ class TrainingConfig(Section):
     spec_augment: SpecAugmentConfig | None = SpecAugmentConfig()
     """SpecAugment on training features (Park et al. 2019); null = none."""
 
-    clip_norm: PositiveFloat = 5.0
-    """Norm to which larger gradients are scaled down, unless ScaledAdam itself clips them."""
+    clip_norm: PositiveFloat | None = 5.0
+    """Norm to which larger gradients are scaled down, unless ScaledAdam itself clips them; null = never."""
 
     accumulate: Positive = 1
     """Number of batches per process whose gradients are summed for one optimiser step."""

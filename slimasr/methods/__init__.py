@@ -17,6 +17,7 @@ from slimasr.methods.multi_exit import MultiExit
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
+from slimasr.models.transducer import Transducer
 from slimasr.supernet.space import SearchSpace
 
 METHODS: dict[str, tuple[type[MethodSection], type[Method]]] = {
@@ -36,9 +37,13 @@ def method_class(config: Config) -> type[Method]:
     return method
 
 
-def build_method(config: Config, space: SearchSpace) -> Method:
-    """Build the method that a recipe names under ``method.kind``."""
-    return method_class(config).from_config(config, space)
+def build_method(config: Config, space: SearchSpace, model: Transducer) -> Method:
+    """Build the method that a recipe names under ``method.kind``.
+
+    Raises:
+        UserError: a setting fits neither the search space nor the model.
+    """
+    return method_class(config).for_model(config, space, model)
 
 
 def resolve_config(config: Config) -> tuple[Config, str | None]:

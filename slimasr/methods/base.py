@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from slimasr.config.schema import Config
 from slimasr.config.training import OptimizerConfig, ScheduleConfig
 from slimasr.data.batch import Batch
+from slimasr.methods.figures import StepReport, loss_figures
 from slimasr.methods.forks import ForkedEncoder, Route
 from slimasr.methods.sharing import Backward, SharedKnown, SharedPredictor
+from slimasr.models.transducer import Transducer
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.supernet.list_space import LearntSubnet
@@ -63,6 +65,7 @@ class StepContext:
         rng: seeded by run seed and step: equal on all ranks and after a resume.
         position: planned steps done (`slimasr.training.plan`), None = ``step``, as in a run that goes as planned.
         stride: planned steps that this step advances.
+        validating: whether losses are those of the end of the run, so that epochs can be compared.
     """
 
     step: int
@@ -71,6 +74,7 @@ class StepContext:
     rng: random.Random
     position: float | None = None
     stride: float = 1.0
+    validating: bool = False
 
     @property
     def planned(self) -> float:
@@ -82,16 +86,31 @@ class StepContext:
         """Fraction of all planned optimiser steps already done, in [0, 1)."""
         return self.planned / max(1, self.total_steps)
 
+    @property
+    def loss_progress(self) -> float:
+        """The progress on which the weights of losses depend, in [0, 1]."""
+        return 1.0 if self.validating else self.progress
+
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that belong to the method, and how the optimiser treats them."""
+    """Parameters that the optimiser treats alike, such as those that belong to the method.
+
+    Attributes:
+        name: name of the group, which no other group has.
+        parameters: the parameters.
+        lr_scale: factor on the learning rate.
+        weight_decay: decoupled weight decay; ScaledAdam has none.
+        maximize: whether the loss is maximised, not minimised.
+        eps: added to the root of the mean square gradient; None = the optimiser's own.
+    """
 
     name: str
     parameters: Sequence[nn.Parameter]
     lr_scale: float = 1.0
     weight_decay: float = 0.0
     maximize: bool = False
+    eps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,58 +131,12 @@ class Phase:
     lr_scale: float = 1.0
 
 
-@dataclass(frozen=True)
-class PassFigures:
-    """The figures of one pass for the logs, still on its device.
-
-    Attributes:
-        keys: names of the L losses in the report.
-        ids: ids of the N utterances.
-        values: (2L + N,) sums of the losses, then their units, then 1 for each utterance with a non-finite loss.
-    """
-
-    keys: list[str]
-    ids: tuple[str, ...]
-    values: Tensor
-
-
-@dataclass
-class StepReport:
-    """Sums over one step's passes, for logs: ``losses["w0.5/transducer"]``, and the tokens or nodes summed over.
-
-    Attributes:
-        losses, units: sums of the losses and of what they are divided by, by name.
-        nonfinite: ids of utterances with a non-finite loss.
-        unrestricted: utterances on which the restricted loss used the full lattice (`Restriction.unrestricted`).
-        waiting: figures that are still on the device; `read` adds them to the other fields.
-    """
-
-    losses: dict[str, float] = field(default_factory=dict)
-    units: dict[str, float] = field(default_factory=dict)
-    nonfinite: list[str] = field(default_factory=list)
-    unrestricted: int = 0
-    waiting: list[PassFigures] = field(default_factory=list)
-
-    def read(self) -> StepReport:
-        """Add all waiting figures to the sums, with one transfer: each waits for all work queued on the device."""
-        if not self.waiting:
-            return self
-        numbers = torch.cat([figures.values for figures in self.waiting]).tolist()
-        for figures in self.waiting:
-            count = len(figures.keys)
-            size = 2 * count + len(figures.ids)
-            own, numbers = numbers[:size], numbers[size:]
-            for key, loss, number in zip(figures.keys, own[:count], own[count : 2 * count], strict=True):
-                self.losses[key] = self.losses.get(key, 0.0) + loss
-                self.units[key] = self.units.get(key, 0.0) + number
-            flags = zip(figures.ids, own[2 * count :], strict=True)
-            self.nonfinite.extend(utterance for utterance, failed in flags if failed)
-        self.waiting = []
-        return self
-
-
 class Method(nn.Module, ABC):
-    """How subnets are trained. Its parameters, buffers and state travel in the checkpoint as any module's."""
+    """How subnets are trained. Its parameters and buffers travel in the checkpoint, as any module's.
+
+    It keeps no other state that changes: a skipped step, and the trial of the largest batches, undo changes of buffers
+    alone.
+    """
 
     def __init__(
         self,
@@ -172,8 +145,6 @@ class Method(nn.Module, ABC):
         share_predictor: bool = False,
         share_encoder: bool = False,
         share_kernels: bool = False,
-        *,
-        per_utterance: bool = False,
     ) -> None:
         """Create a method on a search space.
 
@@ -186,7 +157,6 @@ class Method(nn.Module, ABC):
             share_kernels: compute once per step what encoder layers compute from their weights alone, such as the
                 kernels of state-space layers. Of use if passes have a width in common. Not for methods with
                 `substitutes` in the encoder.
-            per_utterance: losses are averaged over utterances (``loss.per``), otherwise over tokens or other units.
         """
         super().__init__()
         self.space = space
@@ -194,7 +164,6 @@ class Method(nn.Module, ABC):
         self.share_predictor = share_predictor
         self.share_encoder = share_encoder
         self.share_kernels = share_kernels
-        self.per_utterance = per_utterance
 
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> Method:
@@ -203,7 +172,16 @@ class Method(nn.Module, ABC):
         Raises:
             UserError: a setting does not fit the search space.
         """
-        return cls(space, loss_weights(config.loss), per_utterance=config.loss.per == "utterance")
+        return cls(space, loss_weights(config.loss))
+
+    @classmethod
+    def for_model(cls, config: Config, space: SearchSpace, model: Transducer) -> Method:
+        """Build the method for a model; override it when the method depends on the model's layers.
+
+        Raises:
+            UserError: a setting fits neither the search space nor the model.
+        """
+        return cls.from_config(config, space)
 
     @classmethod
     def resolve(cls, config: Config) -> tuple[Config, str | None]:
@@ -220,9 +198,12 @@ class Method(nn.Module, ABC):
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         """Return the passes of this step, in running order; a teacher comes before its students."""
 
-    def evaluated(self) -> list[Subnet]:
-        """Return the subnets validated each epoch; default: the whole space, too many for most spaces of layers."""
-        return list(self.space)
+    def evaluated(self) -> list[Pass]:
+        """Return the passes validated each epoch; default: the whole space, too many for most spaces of layers.
+
+        Validation computes the losses of the recipe, whatever losses a pass has, and gives its curves the pass's name.
+        """
+        return [Pass(subnet, {}) for subnet in self.space]
 
     def learnt(self) -> tuple[LearntSubnet, ...] | None:
         """Return the subnets that the training has chosen, max first, the largest next.
@@ -237,15 +218,34 @@ class Method(nn.Module, ABC):
 
         Norms that none of these subnets runs are estimated over the largest subnet of each width.
         """
-        return self.evaluated()
+        return [item.subnet for item in self.evaluated()]
 
-    def normalizer(self, batch: Batch) -> float:
-        """Return the weight of this batch among all batches of the step; default: its tokens, or its utterances.
+    def normalizer(self, objective: Objective, batch: Batch) -> float:
+        """Return the weight of this batch among all batches of the step; default: that of ``loss.per``.
 
-        The step's loss is the weighted mean of its batches' losses. With tokens as weights, a loss per token is one sum
-        over all processes and accumulated batches, divided by all their tokens, and likewise with utterances.
+        The step's loss is the weighted mean of its batches' losses; see `Objective.weight_of`.
         """
-        return float(len(batch) if self.per_utterance else max(1, batch.num_tokens))
+        return objective.weight_of(batch)
+
+    def total(self, output: PassOutput, item: Pass, context: StepContext) -> Tensor:
+        """Return what a pass minimises, a scalar; default: the weighted sum of its losses' means per unit."""
+        return output.total(item.losses)
+
+    def figures(self, output: PassOutput, item: Pass, context: StepContext) -> dict[str, Tensor]:
+        """Return scalars of a training pass, 0-dimensional, that are logged beside its losses; default none."""
+        return {}
+
+    def penalties(self, objective: Objective, context: StepContext) -> dict[str, Tensor]:
+        """Return scalars by name, 0-dimensional, that a step minimises besides the totals of its passes; default none.
+
+        They count once in a step, however many batches and processes it has. They are computed outside of autocast, and
+        must not draw random numbers other than from a copy of ``context.rng``.
+        """
+        return {}
+
+    def statistics(self, objective: Objective, context: StepContext) -> dict[str, float]:
+        """Return figures that describe the state of the method at the end of an epoch, for the logs; default none."""
+        return {}
 
     def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         """Return tensors that replace parameters of the objective in this pass (``functional_call``); default none."""
@@ -304,7 +304,7 @@ class Method(nn.Module, ABC):
         restriction = objective.restriction(batch)
         known = SharedKnown() if self.share_kernels else None
         # The losses of a pass are means over its batch; the fraction makes them summands of the mean over all batches.
-        fraction = self.normalizer(batch) / normalizer
+        fraction = self.normalizer(objective, batch) / normalizer
         teachers = {item.teacher for item in plan}
         report = StepReport(unrestricted=0 if restriction is None else len(restriction.unrestricted))
         outputs: list[PassOutput] = []
@@ -324,7 +324,9 @@ class Method(nn.Module, ABC):
             )
             output = self.forward_pass(objective, item, part, context, inputs)
             # The backward pass comes at once: the next pass begins without the graph of this one.
-            backward(weigh(output, item, part, report) * fraction)
+            scalars = self.figures(output, item, context)
+            report.waiting.append(loss_figures(item.name, output, item.losses, part, scalars))
+            backward(self.total(output, item, context) * fraction)
             if encoder is not None:
                 encoder.finish(number, backward)
             # A finished pass that teaches nobody frees its graph.
@@ -353,7 +355,7 @@ class Method(nn.Module, ABC):
             inputs: inputs of the pass, None = nothing; its taps are replaced by those of ``item``.
         """
         inputs = replace(inputs or PassInputs(), taps=item.taps)
-        args = (part, item.subnet, tuple(item.losses), context.progress, inputs)
+        args = (part, item.subnet, tuple(item.losses), context.loss_progress, inputs)
         stand_ins = self.substitutes(objective, item, part, context)
         if not stand_ins:
             return objective(*args)
@@ -368,22 +370,6 @@ class Method(nn.Module, ABC):
             taps = {*item.taps, *objective.taps_of(item.subnet, tuple(item.losses))}
             routes.append(Route(objective.model.encoder.path_of(item.subnet), frozenset(taps)))
         return ForkedEncoder(objective.model, batch, Subnet(plan[0].subnet.width), routes)
-
-
-def weigh(output: PassOutput, item: Pass, part: Batch, report: StepReport) -> Tensor:
-    """Return the weighted mean of one pass's losses, a scalar, and add them to the report.
-
-    The report also gets the ids of the utterances whose losses are not finite.
-    """
-    # Losses and units are (L, N), for L losses.
-    names = list(output.losses)
-    losses = torch.stack([output.losses[name].detach() for name in names])
-    units = torch.stack([output.units[name] for name in names]).to(losses)
-    # Only losses with a weight count, because the others do not reach the gradient.
-    bad = ~torch.isfinite(losses[[names.index(name) for name in item.losses]].sum(dim=0))
-    keys = [f"{item.name}/{name}" for name in names]
-    report.waiting.append(PassFigures(keys, part.ids, torch.cat([losses.sum(dim=1), units.sum(dim=1), bad.to(losses)])))
-    return output.total(item.losses)
 
 
 def teacher_output(output: PassOutput, teacher: Pass, student: Pass) -> PassOutput:

@@ -23,18 +23,15 @@ class Collaborative(Method):
     equation 7).
     """
 
-    def __init__(
-        self, space: SearchSpace, losses: Mapping[str, float], kl_weight: float = 0.0, per_utterance: bool = False
-    ) -> None:
+    def __init__(self, space: SearchSpace, losses: Mapping[str, float], kl_weight: float = 0.0) -> None:
         """Create the method.
 
         Args:
             space: the branches, deepest first.
             losses: loss names and weights, for all branches.
             kl_weight: weight of the divergence of frame posteriors from those of the deepest branch; 0 = no teacher.
-            per_utterance: see `Method`.
         """
-        super().__init__(space, losses, share_predictor=True, share_encoder=True, per_utterance=per_utterance)
+        super().__init__(space, losses, share_predictor=True, share_encoder=True)
         self.kl_weight = kl_weight
 
     @classmethod
@@ -42,7 +39,7 @@ class Collaborative(Method):
         assert isinstance(config.method, CollaborativeConfig)
         auxiliary = config.loss.auxiliary
         kl_weight = 0.0 if auxiliary is None else auxiliary.teaching_weight
-        return cls(space, loss_weights(config.loss), kl_weight, config.loss.per == "utterance")
+        return cls(space, loss_weights(config.loss), kl_weight)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         deepest, *others = self.space

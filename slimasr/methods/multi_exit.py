@@ -30,15 +30,13 @@ class MultiExit(Method):
         losses: Mapping[str, float],
         exits: Sequence[int],
         config: MultiExitConfig,
-        per_utterance: bool = False,
     ) -> None:
         """Create the method.
 
         Args:
             exits: depths (numbers of layers) after which the model has an exit.
-            per_utterance: see `Method`.
         """
-        super().__init__(space, losses, share_predictor=True, share_encoder=True, per_utterance=per_utterance)
+        super().__init__(space, losses, share_predictor=True, share_encoder=True)
         self.exits = tuple(exits)
         self.exit_losses = {name: config.exit_weight * w for name, w in losses.items() if name != "auxiliary"}
 
@@ -46,7 +44,7 @@ class MultiExit(Method):
     def from_config(cls, config: Config, space: SearchSpace) -> MultiExit:
         assert isinstance(config.method, MultiExitConfig)
         loss = config.loss
-        return cls(space, loss_weights(loss), config.model.exits, config.method, loss.per == "utterance")
+        return cls(space, loss_weights(loss), config.model.exits, config.method)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         passes = [Pass(self.space.max, self.losses)]

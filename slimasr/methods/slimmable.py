@@ -19,8 +19,7 @@ class Slimmable(Method):
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> Slimmable:
         assert isinstance(config.method, SlimmableConfig)
-        per_utterance = config.loss.per == "utterance"
-        return cls(space, loss_weights(config.loss), config.method.share_predictor, per_utterance=per_utterance)
+        return cls(space, loss_weights(config.loss), config.method.share_predictor)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         return [Pass(subnet, self.losses) for subnet in self.space]

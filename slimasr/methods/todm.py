@@ -33,18 +33,16 @@ class Todm(Method):
         losses: Mapping[str, float],
         config: TodmConfig,
         distillation: DistillationConfig | None,
-        per_utterance: bool = False,
     ) -> None:
         """Create the method.
 
         Args:
             distillation: how students are compared with the max subnet; None = no subnet is taught (models B0, B1, C).
-            per_utterance: see `Method`.
 
         Raises:
             UserError: a subnet to validate is not in the space.
         """
-        super().__init__(space, losses, config.share_predictor, share_kernels=True, per_utterance=per_utterance)
+        super().__init__(space, losses, config.share_predictor, share_kernels=True)
         self.config = config
         self.distillation = distillation
         self.validated = list(dict.fromkeys(space.parse(text) for text in config.validated))
@@ -53,7 +51,7 @@ class Todm(Method):
     def from_config(cls, config: Config, space: SearchSpace) -> Todm:
         assert isinstance(config.method, TodmConfig)
         loss = config.loss
-        return cls(space, loss_weights(loss), config.method, loss.distillation, loss.per == "utterance")
+        return cls(space, loss_weights(loss), config.method, loss.distillation)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         weight = self.kd_weight(context.epoch)
@@ -72,8 +70,8 @@ class Todm(Method):
             plan.append(Pass(subnet, losses, rows, teacher, role="random"))
         return plan
 
-    def evaluated(self) -> list[Subnet]:
-        return self.validated
+    def evaluated(self) -> list[Pass]:
+        return [Pass(subnet, {}) for subnet in self.validated]
 
     def calibrated(self) -> list[Subnet]:
         """Return the subnets of a typical step, because training has adapted all subnets to such statistics."""

@@ -81,7 +81,8 @@ class Objective(nn.Module):
         more, posteriors = self._frames(batch, encoder, subnet, names, inputs.teaches, taught)
         found |= more
         losses = {name: loss for name, (loss, _) in found.items()}
-        units = {name: self._units(own, tokens) for name, (_, own) in found.items()}
+        frames = encoder.lens.to(batch.y.device, torch.float32, non_blocking=True)
+        units = {name: self._units(own, tokens, frames) for name, (_, own) in found.items()}
         return PassOutput(losses, units, encoder, Teaching(nodes, posteriors) if inputs.teaches else None)
 
     def restriction(self, batch: Batch) -> Restriction | None:
@@ -101,16 +102,28 @@ class Objective(nn.Module):
         path = self.model.encoder.path_of(subnet)
         return [(count, path[count - 1]) for count in self.config.auxiliary.layers if count <= len(path)]
 
-    def _units(self, own: Tensor, tokens: Tensor) -> Tensor:
+    def weight_of(self, batch: Batch) -> float:
+        """Return the weight of a batch in the mean of several batches' losses, by ``loss.per``.
+
+        With tokens as weights, a loss per token is one sum over all batches and processes, divided by all their tokens,
+        and likewise with frames of the encoder and with utterances. Losses per unit are weighted by tokens.
+        """
+        if self.config.per == "utterance":
+            return float(len(batch))
+        if self.config.per == "frame":
+            return float(self.model.encoder.output_lens(batch.x_lens).sum().clamp(min=1))
+        return float(max(1, batch.num_tokens))
+
+    def _units(self, own: Tensor, tokens: Tensor, frames: Tensor) -> Tensor:
         """Return the (N,) units by which a loss is divided (``loss.per``).
 
         Args:
             own: (N,) what the loss sums over: tokens, frames or nodes.
             tokens: (N,) tokens of the utterances.
+            frames: (N,) frames of the encoder.
         """
-        if self.config.per == "unit":
-            return own
-        return tokens if self.config.per == "token" else torch.ones_like(tokens)
+        units = {"unit": own, "token": tokens, "frame": frames, "utterance": torch.ones_like(tokens)}
+        return units[self.config.per]
 
     def _lattice(
         self, batch: Batch, encoder: EncoderOutput, predictor_out: Tensor | None, subnet: Subnet | None

@@ -20,7 +20,7 @@ from slimasr.energy import EnergyReading
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.files import write_atomic
-from slimasr.methods.base import StepReport
+from slimasr.methods.figures import StepReport
 
 NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
 

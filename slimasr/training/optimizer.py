@@ -23,23 +23,27 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the configured optimiser over the objective's parameters and the method's own groups.
 
-    Every group has ``name`` and ``lr_scale``, see `set_learning_rate`. ScaledAdam has no weight decay and takes plain
-    Adam steps for time scales and poles: the magnitude of a logarithm or a frequency does not determine a suitable step
-    size, and ScaledAdam's limit on magnitudes would reduce high frequencies.
+    Every group has ``name`` and ``lr_scale``, see `set_learning_rate`. ScaledAdam has no weight decay. It takes plain
+    Adam steps for time scales and poles, because the magnitude of a logarithm or a frequency does not determine a
+    suitable step size, and its limit on magnitudes would reduce high frequencies. It does so for the method's own
+    parameters, such as scores, as well, and these do not count in its clipping.
     """
     # Many models have no state-space layer, and so no parameters in that group.
-    filled = [group for group in (*objective_groups(objective, config), *groups) if group.parameters]
+    own = [group for group in objective_groups(objective, config) if group.parameters]
     if config.kind == "scaled_adam":
         options = config.model_dump(exclude={"kind", "ssm_lr_scale"})
-        return ScaledAdam([described(group) | {"relative": group.name != SSM} for group in filled], **options)
-    with_decay = [described(group) | {"weight_decay": group.weight_decay} for group in filled]
+        of_model = [described(group) | {"relative": group.name != SSM} for group in own]
+        of_method = [described(group) | {"relative": False, "clipped": False} for group in groups]
+        return ScaledAdam([*of_model, *of_method], **options)
+    with_decay = [described(group) | {"weight_decay": group.weight_decay} for group in (*own, *groups)]
     return torch.optim.AdamW(with_decay, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def described(group: ParameterGroup) -> dict[str, Any]:
     """Return a parameter group in the form that every optimiser accepts."""
-    parameters = list(group.parameters)
-    return {"name": group.name, "params": parameters, "lr_scale": group.lr_scale, "maximize": group.maximize}
+    options: dict[str, Any] = {"name": group.name, "params": list(group.parameters)}
+    options |= {"lr_scale": group.lr_scale, "maximize": group.maximize}
+    return options if group.eps is None else options | {"eps": group.eps}
 
 
 def objective_groups(objective: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:

@@ -187,6 +187,24 @@ def check_resumed_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, *, ac
     return [f"the data have changed since this run began, as accepted: {', '.join(changes)}"]
 
 
+def epoch_entry(config: Config, state: RunState, world: World) -> dict[str, Any]:
+    """Return the log entry of a finished epoch, without its validation; all processes call it together."""
+    sums = world.sum_by_key(state.sums)
+    units = world.sum_by_key(state.units)
+    entry: dict[str, Any] = {
+        "epoch": state.epoch,
+        "step": state.step,
+        "lr": state.lr,
+        "processes": world.size,
+        "nonfinite": state.nonfinite,
+        "train": {name: value / max(1.0, units[name]) for name, value in sums.items()},
+    }
+    unrestricted = round(world.sum(state.unrestricted))
+    if config.loss.transducer == "restricted":
+        entry["unrestricted"] = unrestricted
+    return entry
+
+
 def final_facts(state: RunState) -> Results:
     """Return what results.json gets when the run is complete."""
     facts = Results(

@@ -38,7 +38,8 @@ class ScaledAdam(torch.optim.Optimizer):
     the median of that norm (unclipped) in the ``clip_window`` steps before; the first step has none before it.
 
     Group options besides ``lr``: with ``relative=False``, tensors of any size take plain Adam steps as above, without
-    limits; ``maximize`` ascends. A parameter without gradient and its state stay bit-identical.
+    limits; with ``clipped=False``, gradients are not multiplied and do not count in the norm; ``maximize`` ascends. A
+    parameter without gradient and its state stay bit-identical.
     """
 
     def __init__(
@@ -65,12 +66,19 @@ class ScaledAdam(torch.optim.Optimizer):
             "scalar_max": scalar_max,
             "scale_period": scale_period,
             "relative": True,
+            "clipped": True,
             "maximize": False,
         }
         super().__init__(params, defaults)
         # Clipping is over all groups together, so its options are not those of a group.
         self.clip_scale = clip_scale
         self.clip_window = clip_window
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the groups of a checkpoint; those of earlier versions do not say whether they are clipped."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("clipped", True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -87,11 +95,14 @@ class ScaledAdam(torch.optim.Optimizer):
         # Both the clipping and the steps depend on the sizes before this step.
         sizes = sizes_of(parameters)
         factor = 1.0
-        if self.clip_scale is not None:
-            factor = self._clip_factor(self.clip_scale, torch._foreach_mul(sizes, torch._foreach_norm(grads)))
+        clipped = [index for index, (_, group) in enumerate(used) if group["clipped"]]
+        if self.clip_scale is not None and clipped:
+            norms = torch._foreach_norm([grads[index] for index in clipped])
+            factor = self._clip_factor(self.clip_scale, torch._foreach_mul([sizes[index] for index in clipped], norms))
         for group, alike in self._bundles(used):
             chosen = [grads[index] for index in alike]
-            signed = -factor if group["maximize"] else factor
+            own = factor if group["clipped"] else 1.0
+            signed = -own if group["maximize"] else own
             if signed != 1.0:
                 # Not in place: gradients stay as they are for whoever reads them after the step.
                 chosen = list(torch._foreach_mul(chosen, signed))

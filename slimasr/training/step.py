@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from slimasr.config.training import TrainingConfig
 from slimasr.data.batch import Batch
 from slimasr.elastic.norm import norm_parameters
-from slimasr.methods.base import Method, Phase, StepContext, StepReport
+from slimasr.methods.base import Method, Phase, StepContext
+from slimasr.methods.figures import StepReport, scalar_figures
 from slimasr.objective.objective import Objective
 from slimasr.training.compilation import compile_feed_forward
 from slimasr.training.distributed import World, reduce_gradients
@@ -120,7 +121,8 @@ class Stepper:
         """
         everything = {**self.weights, **self.own}
         failures = reduce_gradients(list(everything.values()), len(report.nonfinite), self.world)
-        fill_missing_gradients(everything, keep=self.norms)
+        # The method's own parameters that a step did not use stay as they are, as norms do.
+        fill_missing_gradients(self.weights, keep=self.norms)
         # Unscaled before anything reads the gradients; an overflow of fp16 stays inf. After the reduction, all
         # processes have the same gradients, so they all decide alike whether to skip.
         self.scaler.unscale_(self.optimizer)
@@ -141,7 +143,7 @@ class Stepper:
         seed_all(derive_seed(self.seed, "step", context.step, self.world.rank))
         for parameter in (*self.weights.values(), *self.own.values()):
             parameter.grad = None
-        normalizer = self.world.sum(sum(self.method.normalizer(batch) for batch in batches))
+        normalizer = self.world.sum(sum(self.method.normalizer(self.objective, batch) for batch in batches))
         total = StepReport()
         for index, batch in enumerate(batches):
             with self.clock.part("data"):
@@ -150,7 +152,22 @@ class Stepper:
                 part = self.method.run(self.objective, prepared, context, normalizer, self.backward)
             # A method with a `run` of its own may have left figures on the device.
             add_report(total, part.read())
-        return total
+        self.penalize(total, context)
+        return total.read()
+
+    def penalize(self, report: StepReport, context: StepContext) -> None:
+        """Accumulate the gradients of the method's penalties, and add these to the report.
+
+        One process does so for all, because gradients and reports are summed over the processes.
+        """
+        if not self.world.is_main:
+            return
+        with self.clock.part("forward"):
+            penalties = self.method.penalties(self.objective, context)
+        if not penalties:
+            return
+        report.waiting.append(scalar_figures("penalty", penalties))
+        self.backward(torch.stack([value.to(torch.float32) for value in penalties.values()]).sum())
 
     def prepare(self, batch: Batch, index: int, context: StepContext) -> Batch:
         """Move the batch to its device and apply SpecAugment; masks depend on seed, step, process and index alone."""
@@ -183,7 +200,7 @@ class Stepper:
         mask_gradients(self.weights, masks)
         clips_itself = isinstance(self.optimizer, ScaledAdam) and self.optimizer.clip_scale is not None
         # With an infinite limit, the norm is measured and nothing is clipped.
-        limit = math.inf if clips_itself else self.config.clip_norm
+        limit = math.inf if clips_itself or self.config.clip_norm is None else self.config.clip_norm
         norm = nn.utils.clip_grad_norm_(self.weights.values(), limit)
         with protected(self.optimizer, self.weights, masks):
             self.scaler.step(self.optimizer)

@@ -43,7 +43,15 @@ from slimasr.training.distributed import World, lock_experiment, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite
 from slimasr.training.logs import RunLog
 from slimasr.training.plan import Course, passes_multiple
-from slimasr.training.record import begin_record, check_data, check_resumed_data, final_facts, record_data, resolved
+from slimasr.training.record import (
+    begin_record,
+    check_data,
+    check_resumed_data,
+    epoch_entry,
+    final_facts,
+    record_data,
+    resolved,
+)
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.threads import choose_threads, set_threads
@@ -100,7 +108,7 @@ def train(
         space = build_space(config)
         model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths)
         model.set_feature_stats(*read_stats(config, data_dir))
-        method = build_method(config, space)
+        method = build_method(config, space, model)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)
         for note in filter(None, (data.left_out, *data.notes)):
             log.say(f"note: {note}")
@@ -241,21 +249,10 @@ class Trainer:
         state = self.state
         state.epoch = epoch
         self.course.begin_epoch(state)
-        sums = self.world.sum_by_key(state.sums)
-        units = self.world.sum_by_key(state.units)
-        train_losses = {name: value / max(1.0, units[name]) for name, value in sums.items()}
-        unrestricted = round(self.world.sum(state.unrestricted))
+        record = epoch_entry(self.config, state, self.world)
         state.clear_losses()
-        record: dict[str, Any] = {
-            "epoch": epoch,
-            "step": state.step,
-            "lr": state.lr,
-            "processes": self.world.size,
-            "nonfinite": state.nonfinite,
-            "train": train_losses,
-        }
-        if self.config.loss.transducer == "restricted":
-            record["unrestricted"] = unrestricted
+        if statistics := self.method.statistics(self.objective, self.context()):
+            record["method"] = statistics
         if self.validation_is_due(epoch):
             state.unvalidated = record
             self.save()

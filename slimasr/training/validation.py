@@ -1,9 +1,10 @@
-"""Validation computes losses and greedy WER of every evaluated subnet on the dev set."""
+"""Validation computes losses and greedy WER of every evaluated pass on the dev set."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 
@@ -17,7 +18,6 @@ from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective, scored_part
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.scoring import word_errors
-from slimasr.supernet.subnet import Subnet
 from slimasr.training.distributed import World
 from slimasr.training.guards import explained_validation
 
@@ -32,14 +32,14 @@ def validate(
     context: StepContext,
     world: World,
 ) -> dict[str, float]:
-    """Compute losses per unit and WER in percent of every evaluated subnet, over all processes.
+    """Compute losses per unit and WER in percent of every evaluated pass, over all processes.
 
     Utterances without a loss count in the WER alone. Losses are those of the end of the run (progress 1), so that
     epochs can be compared. Each process takes a part of the batches. Training and evaluation modes are restored.
 
     Args:
         objective: model and losses.
-        method: determines the subnets (`Method.evaluated`).
+        method: determines the passes (`Method.evaluated`).
         batches: the whole dev set, the same on all processes.
         tokenizer: converts labels to words.
         decoding: settings of the search, which is always greedy here.
@@ -54,7 +54,7 @@ def validate(
     modes = [(module, module.training) for module in (objective, method)]
     objective.eval()
     method.eval()
-    final = StepContext(context.total_steps, context.epoch, context.total_steps, context.rng)
+    final = replace(context, validating=True)
     for index, batch in enumerate(batches):
         if index % world.size == world.rank:
             with explained_validation(batch):
@@ -84,60 +84,59 @@ def _measure(
     decoding: DecodingConfig,
     context: StepContext,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Sum losses and word errors of every subnet over one batch, and count their units and words."""
+    """Sum losses and word errors of every pass over one batch, and count their units and words."""
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
     greedy = decoding.model_copy(update={"kind": "greedy"})
-    for subnet in method.evaluated():
-        more, counted = _measure_subnet(objective, method, subnet, batch, tokenizer, greedy, context)
-        sums |= {f"{subnet.id}/{name}": value for name, value in more.items()}
-        units |= {f"{subnet.id}/{name}": value for name, value in counted.items()}
+    for item in method.evaluated():
+        more, counted = _measure_pass(objective, method, item, batch, tokenizer, greedy, context)
+        sums |= {f"{item.name}/{name}": value for name, value in more.items()}
+        units |= {f"{item.name}/{name}": value for name, value in counted.items()}
     return sums, units
 
 
-def _measure_subnet(
+def _measure_pass(
     objective: Objective,
     method: Method,
-    subnet: Subnet,
+    item: Pass,
     batch: Batch,
     tokenizer: Tokenizer,
     decoding: DecodingConfig,
     context: StepContext,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Do the same for one subnet; the names are those of its losses and ``wer``."""
+    """Do the same for one pass; the names are those of its losses and ``wer``."""
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
 
     # Recognition calls this function for its encoder output, so that losses and WER need one encoder pass.
     def encode(part: Batch) -> EncoderOutput:
-        encoder, output = _forward(objective, method, subnet, part, context)
+        encoder, output = _forward(objective, method, item, part, context)
         # A batch in several parts has no loss, so no part replaces the losses of another.
         for name, values in output.losses.items():
             sums[name] = float(values.sum())
             units[name] = float(output.units[name].sum())
         return encoder
 
-    search = word_search(objective.model, tokenizer, decoding, subnet)
-    utterances = Recognition(search).utterances(batch, encode)
+    utterances = Recognition(objective.model, item.subnet, tokenizer, decoding).utterances(batch, encode)
     sums["wer"] = float(sum(map(word_errors, utterances)))
     units["wer"] = float(sum(len(utterance.ref) for utterance in utterances))
     return sums, units
 
 
 def _forward(
-    objective: Objective, method: Method, subnet: Subnet, batch: Batch, context: StepContext
+    objective: Objective, method: Method, item: Pass, batch: Batch, context: StepContext
 ) -> tuple[EncoderOutput, PassOutput]:
     """Compute the encoder output of the whole batch, and the losses of the utterances that have one."""
     # A pass without losses runs the encoder alone; its hidden states are kept for the second pass.
-    taps = objective.taps_of(subnet, tuple(method.losses))
-    encoder = method.forward_pass(objective, Pass(subnet, {}, taps=taps), batch, context).encoder
+    taps = objective.taps_of(item.subnet, tuple(method.losses))
+    encoder = method.forward_pass(objective, replace(item, losses={}, taps=taps), batch, context).encoder
     assert encoder is not None, "an objective's output carries the encoder's"
     scored = scored_part(batch, encoder)
     if scored is None:
         return encoder, PassOutput()
     part, encoded = scored
     inputs = PassInputs(encoder=encoded)
-    return encoder, method.forward_pass(objective, Pass(subnet, method.losses), part, context, inputs)
+    return encoder, method.forward_pass(objective, replace(item, losses=method.losses), part, context, inputs)
 
 
 def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from slimasr.config.loss import LossConfig
 from slimasr.config.model import TransducerConfig
 from slimasr.data.batch import Batch
-from slimasr.methods.base import Method, StepContext, StepReport
+from slimasr.methods.base import Method, StepContext
+from slimasr.methods.figures import StepReport
 from slimasr.models.transducer import Transducer
 from slimasr.objective.objective import Objective
 from tests.tiny import MODEL, VOCAB_SIZE, randomize
@@ -50,7 +51,7 @@ def context(epoch: int = 1) -> StepContext:
 def run(method: Method, target: Objective, data: Batch) -> StepReport:
     """One step's passes; gradients are those of this step alone."""
     target.zero_grad(set_to_none=True)
-    return method.run(target, data, context(), method.normalizer(data), torch.autograd.backward)
+    return method.run(target, data, context(), method.normalizer(target, data), torch.autograd.backward)
 
 
 def gradients(target: Objective) -> dict[str, Tensor]:

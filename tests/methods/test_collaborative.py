@@ -115,9 +115,11 @@ def test_only_layers_that_are_shared_and_the_predictor_run_once() -> None:
 
 @pytest.mark.parametrize("recipe", ["slimmable", "separate", "todm", "todm_exits", "collaborative"])
 def test_a_batch_counts_as_its_losses_are_averaged(recipe: str) -> None:
-    for per, weight in (("unit", 9), ("token", 9), ("utterance", 3)):
+    # 14, 11 and 13 encoder frames after two convolutions of width 3 and stride 2
+    for per, weight in (("unit", 9), ("token", 9), ("utterance", 3), ("frame", 38)):
         config, _ = resolve_config(load_config(EGS / f"an4/conf/{recipe}.yaml", [f"loss.per={per}"]))
-        assert build_method(config, build_space(config)).normalizer(DATA) == weight
+        target = make_objective(LossConfig(transducer="full", per=config.loss.per))
+        assert build_method(config, build_space(config), target.model).normalizer(target, DATA) == weight
 
 
 def recipe(**changes: Any) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def frames(kl_weight: float | None = None) -> dict[str, Any]:
 @pytest.mark.parametrize(("kl_weight", "expected"), [(None, 0.1), (0.3, 0.3), (0.0, None)])
 def test_all_but_the_deepest_branch_learn_from_it(kl_weight: float | None, expected: float | None) -> None:
     config = parse_config(recipe(loss=frames(kl_weight)))
-    method = build_method(config, build_space(config))
+    method = build_method(config, build_space(config), make_objective(CTC).model)
     deepest, other = method.plan(DATA, context())
     assert deepest.teacher is None and deepest.losses == {"transducer": 1.0, "auxiliary": 0.1}
     if expected is None:

@@ -18,6 +18,7 @@ from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
 from tests.methods.kit import aligned, gradients, make_objective, run
 from tests.tiny import batch
+from tests.training import kit
 from tests.training.kit import tiny_config
 
 PLAIN = LossConfig(transducer="full", ctc_weight=0.3)
@@ -40,7 +41,7 @@ def test_every_method_is_built_from_its_recipe(kind: str) -> None:
         space = {"kind": "branches"}
         encoder["tree"] = {"shared": 0, "depths": [2, 1]}
     config = tiny_config(method={"kind": kind}, space=space, model={"encoder": encoder, "exits": [1, 2]})
-    method = build_method(config, build_space(config))
+    method = build_method(config, build_space(config), kit.make_objective(config, kit.tiny_tokenizer()).model)
     assert type(method) is METHODS[kind][1]
     assert method.losses == loss_weights(config.loss)
     assert method.share_predictor == getattr(config.method, "share_predictor", method.share_predictor)

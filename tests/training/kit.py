@@ -176,12 +176,13 @@ def make_trainer(
     world = world or World()
     tokenizer = tiny_tokenizer()
     batches = batches or TinyBatches(tokenizer, seed=config.seed, world=world)
+    objective = objective or make_objective(config, tokenizer)
     return Trainer(
         config,
         exp,
         TrainingData(batches, batches.dev, tokenizer),
-        objective or make_objective(config, tokenizer),
-        method or build_method(config, build_space(config)),
+        objective,
+        method or build_method(config, build_space(config), objective.model),
         world,
         RunLog(exp, active=world.is_main),
     )

@@ -16,7 +16,7 @@ from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.elastic.norm import ElasticBatchNorm, RunningStats, calibration
 from slimasr.methods import METHODS, resolve_config
-from slimasr.methods.base import StepContext
+from slimasr.methods.base import Pass, StepContext
 from slimasr.methods.slimmable import Slimmable
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.supernet.build import build_space
@@ -152,8 +152,8 @@ def assert_all_estimated(model: nn.Module) -> None:
 class OneSubnet(Slimmable):
     """Trains all subnets, but validates one alone, which none of the other widths shares statistics with."""
 
-    def evaluated(self) -> list[Subnet]:
-        return [Subnet(0.5)]
+    def evaluated(self) -> list[Pass]:
+        return [Pass(Subnet(0.5), {})]
 
 
 @pytest.mark.parametrize("kind", METHODS)

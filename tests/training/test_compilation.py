@@ -37,7 +37,7 @@ def make(**sections: Any) -> tuple[Objective, Stepper]:
     torch.manual_seed(0)
     model = build_model(config.model, config.loss, tiny.VOCAB_SIZE, space.widths)
     objective = Objective(model, config.loss).train()
-    return objective, Stepper(objective, build_method(config, space), config.training, config.seed, World())
+    return objective, Stepper(objective, build_method(config, space, model), config.training, config.seed, World())
 
 
 def gradients(objective: Objective, stepper: Stepper) -> list[dict[str, Tensor]]:

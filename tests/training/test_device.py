@@ -74,7 +74,7 @@ def test_passes_read_nothing_back(recipe: str, overrides: tuple[str, ...], monke
     with META:
         model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
     objective = Objective(model, config.loss).train()
-    method = build_method(config, space)
+    method = build_method(config, space, model)
     batch = batch_of(config.model.num_mel_bins).to(META)
     context = StepContext(500, 1, 1000, random.Random(0))
     outputs = []

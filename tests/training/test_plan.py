@@ -18,7 +18,8 @@ import torch
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.experiment.checkpoints import load_checkpoint
-from slimasr.methods.base import StepContext, StepReport
+from slimasr.methods.base import StepContext
+from slimasr.methods.figures import StepReport
 from slimasr.training.checkpoint import list_checkpoints
 from slimasr.training.distributed import World
 from slimasr.training.plan import Stretch, passes_multiple

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from slimasr.data.batch import Batch
 from slimasr.experiment.checkpoints import load_checkpoint
-from slimasr.methods.base import Method, ParameterGroup, Pass, Phase, StepContext, StepReport, weigh
+from slimasr.methods.base import Method, ParameterGroup, Pass, Phase, StepContext
+from slimasr.methods.figures import StepReport, loss_figures
 from slimasr.models.transducer import Transducer
 from slimasr.objective.objective import Objective
 from slimasr.objective.passes import PassInputs
@@ -87,10 +88,10 @@ class SoftGates(Method):
         return Subnet(1.0, units=tuple(units))
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
-        return [Pass(self.evaluated()[0], self.losses)]
+        return [Pass(self.evaluated()[0].subnet, self.losses)]
 
-    def evaluated(self) -> list[Subnet]:
-        return [self.subnet() if self.frozen else self.space.max]
+    def evaluated(self) -> list[Pass]:
+        return [Pass(self.subnet() if self.frozen else self.space.max, {})]
 
     def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         return {} if self.frozen else self.stand_ins(objective)
@@ -287,8 +288,8 @@ class TwoBranches(Method):
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         return [Pass(SHORT, self.losses, taps=(1,)), Pass(DEEP, self.losses, taps=(3,))]
 
-    def evaluated(self) -> list[Subnet]:
-        return [SHORT, DEEP]
+    def evaluated(self) -> list[Pass]:
+        return [Pass(SHORT, {}), Pass(DEEP, {})]
 
     def run(
         self,
@@ -305,11 +306,12 @@ class TwoBranches(Method):
             assert item.subnet.path is not None
             branch = encoder.run_layers(shared, item.subnet.path[1:], item.subnet, item.taps)
             output = objective(batch, item.subnet, tuple(item.losses), context.progress, PassInputs(encoder=branch))
-            total = total + weigh(output, item, batch, report)
+            report.waiting.append(loss_figures(item.name, output, item.losses, batch, {}))
+            total = total + self.total(output, item, context)
             taps |= branch.taps
         distance = (taps[1] - taps[3].detach()).square().mean(dim=(1, 2)).sum() / batch.num_tokens
         report.losses["distillation"], report.units["distillation"] = float(distance.detach()), 1.0
-        backward((total + distance) * self.normalizer(batch) / normalizer)
+        backward((total + distance) * self.normalizer(objective, batch) / normalizer)
         return report
 
 

@@ -80,9 +80,11 @@ def test_accumulated_batches_share_one_normalizer(tmp_path: Path) -> None:
     assert_close(together, expected)
 
 
-def test_accumulation_equals_the_bigger_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("per", ["unit", "token", "frame", "utterance"])
+def test_accumulation_equals_the_bigger_batch(tmp_path: Path, per: str) -> None:
     """With batch norms out of training mode, utterances do not see each other: 2 + 1 utterances equal 3."""
-    trainer = make_trainer(exact(), tmp_path)
+    loss = tiny_config().loss.model_dump() | {"per": per}
+    trainer = make_trainer(tiny_config(dropout=0.0, training={"spec_augment": None}, loss=loss), tmp_path)
     source = TinyBatches(tiny_tokenizer())
     trainer.objective.eval()
     trainer.stepper.gradients([source.make(["a", "b", "c"])], trainer.context())
@@ -249,7 +251,7 @@ def test_out_of_memory_names_the_options(tmp_path: Path) -> None:
     """The allocator itself refuses: 4 PB."""
 
     class Greedy(Slimmable):
-        def normalizer(self, batch: Batch) -> float:
+        def normalizer(self, objective: Objective, batch: Batch) -> float:
             torch.empty(10**15)
             return 1.0
 

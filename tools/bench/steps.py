@@ -73,7 +73,7 @@ def make_step(config: Config, world: World = World()) -> Callable[[Batch], objec
     torch.manual_seed(0)
     model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
     objective = Objective(model, config.loss).to(world.device).train()
-    method = build_method(config, space).to(world.device)
+    method = build_method(config, space, model).to(world.device)
     stepper = Stepper(objective, method, config.training, config.seed, world)
     rng = random.Random(0)
     return lambda batch: stepper.step([batch], StepContext(TOTAL_STEPS // 2, 1, TOTAL_STEPS, rng))
