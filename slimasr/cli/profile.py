@@ -14,7 +14,7 @@ from slimasr.errors import UserError
 if TYPE_CHECKING:
     from slimasr.config.schema import Config
     from slimasr.experiment import Experiment
-    from slimasr.models.transducer import Transducer
+    from slimasr.models.base import SpeechModel
     from slimasr.supernet.space import SearchSpace
 
 ExpOptional = Annotated[
@@ -93,7 +93,7 @@ main = partial(entry, run)
 
 def _model(
     exp: Path | None, config: Path | None, vocab_size: int | None, overrides: list[str]
-) -> tuple[Experiment | None, Config, Transducer, SearchSpace]:
+) -> tuple[Experiment | None, Config, SpeechModel, SearchSpace]:
     """Return the experiment (None if untrained), its configuration, its model and its search space."""
     from slimasr.config.load import load_config
     from slimasr.experiment import Experiment

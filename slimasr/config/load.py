@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from slimasr.config.migrate import OLD_KEYS, migrated
+from slimasr.config.migrate import OLD_KEYS, migrated, with_present_defaults
 from slimasr.config.read import parse_yaml, read_yaml
 from slimasr.config.schema import Config
 from slimasr.config.section import Section, kinds_of, sections_of
@@ -58,7 +58,7 @@ def parse_config(tree: Tree) -> Config:
     Raises:
         pydantic.ValidationError: a key is unknown, of the wrong type or impossible.
     """
-    return Config.model_validate(_with_default_kinds(migrated(tree), Config))
+    return Config.model_validate(_with_default_kinds(with_present_defaults(migrated(tree)), Config))
 
 
 def save_config(config: Config, path: Path) -> None:

@@ -46,6 +46,11 @@ class MethodSection(Section):
     # Every method declares its kind again, with a default and a sentence.
     kind: str
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the outputs that the method's subnets use besides the main one and those of ``model.exits``."""
+        return ()
+
     def check(self, config: Config) -> None:
         """Refuse settings that would silently have no effect."""
         if config.loss.distillation is not None and not self.teaches:
@@ -61,8 +66,8 @@ class SlimmableConfig(MethodSection):
     kind: Literal["slimmable"] = "slimmable"
     """Selects slimmable training."""
 
-    share_predictor: bool = True
-    """Whether the predictor runs once per batch, with one dropout mask for all subnets."""
+    share_predictor: bool | None = None
+    """Whether the predictor of a transducer runs once per batch, with one dropout mask for all subnets; null = yes."""
 
 
 class SeparateConfig(MethodSection):
@@ -109,8 +114,8 @@ class TodmConfig(MethodSection):
     share: PositiveFraction = 0.25
     """Fraction of a batch's utterances on which each smaller subnet is trained, at least one utterance; 1 = all."""
 
-    share_predictor: bool = True
-    """Whether the predictor runs once per batch, with one dropout mask for all subnets."""
+    share_predictor: bool | None = None
+    """Whether the predictor of a transducer runs once per batch, with one dropout mask for all subnets; null = yes."""
 
     phases: list[PhaseConfig] = []
     """Later phases of the training, their epochs rising; [] = the whole run is one phase."""
@@ -141,8 +146,8 @@ class TodmConfig(MethodSection):
 
 
 class MultiExitConfig(MethodSection):
-    """The full depth and all ``model.exits`` in one encoder pass (paper 2, baseline A3), for a space of depths that are
-    all exits or the full depth."""
+    """The full depth and all ``model.exits`` in one encoder pass (paper 2, baseline A3; paper 4, Aux-Loss), for a space
+    of depths that are all exits or the full depth."""
 
     kind: Literal["multi_exit"] = "multi_exit"
     """Selects the training of several exits."""

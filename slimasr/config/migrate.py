@@ -34,6 +34,21 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def with_present_defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree of a whole configuration with null where an earlier version wrote what null means.
+
+    ``method.share_predictor`` of a transducer was true by default. Of a CTC model, where it means nothing, it stays to
+    be refused.
+    """
+    result = dict(tree)
+    path = ("method", "share_predictor")
+    method = _section(result, path[:1]) or {}
+    kind = (_section(result, ("model",)) or {}).get("kind", "transducer")
+    if kind == "transducer" and method.get(path[1]) is True:
+        result = _with(result, path, None)
+    return result
+
+
 def _section(tree: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any] | None:
     """Return the mapping at a path, None if there is none."""
     found: Any = tree

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -144,6 +144,9 @@ PredictorConfig = Annotated[StatelessPredictorConfig | LstmPredictorConfig, Fiel
 class ModelSection(Section):
     """What all kinds of models have in common: front end, encoder, and outputs at some depths."""
 
+    main_loss: ClassVar[str]
+    """Name of the loss that every subnet is trained for, with weight 1; other losses have weights relative to it."""
+
     num_mel_bins: MelBins = 80
     """Size of the feature frames that the model reads; must equal ``features.num_mel_bins``."""
 
@@ -185,6 +188,8 @@ class ModelSection(Section):
 class TransducerConfig(ModelSection):
     """A transducer: front end, encoder, predictor, joiner."""
 
+    main_loss: ClassVar[str] = "transducer"
+
     kind: Literal["transducer"] = "transducer"
     """Selects the transducer."""
 
@@ -195,14 +200,50 @@ class TransducerConfig(ModelSection):
     """Network that scores the next label."""
 
 
+OF_TRANSDUCERS = (
+    "transducer",
+    "rnnt_type",
+    "backend",
+    "prune_range",
+    "simple_scale",
+    "lm_scale",
+    "am_scale",
+    "warmup",
+    "left_buffer",
+    "right_buffer",
+    "delay_penalty",
+    "ctc_weight",
+    "distillation",
+)
+"""Keys of ``loss`` that mean nothing without a transducer."""
+
+
 class CtcConfig(ModelSection):
     """A CTC model: front end, encoder, and a linear output layer that classifies each encoder frame (paper 4)."""
+
+    main_loss: ClassVar[str] = "ctc"
 
     kind: Literal["ctc"] = "ctc"
     """Selects the CTC model, whose main loss is CTC with weight 1."""
 
     dropout: Rate = 0.0
     """Dropout probability before the output layer; 0 = none."""
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        # What a recipe asks of a lattice, a predictor or a joiner would silently have no effect.
+        for key in OF_TRANSDUCERS:
+            field = type(config.loss).model_fields[key]
+            if getattr(config.loss, key) != field.get_default(call_default_factory=True):
+                raise ValueError(f"loss.{key}: has no meaning for a CTC model (model.kind: ctc); leave it out")
+        if getattr(config.method, "share_predictor", None) is not None:
+            raise ValueError("method.share_predictor: a CTC model has no predictor (model.kind: ctc); leave it out")
+        if any(phase.kd_weight is not None for phase in getattr(config.method, "phases", ())):
+            raise ValueError("method.phases: kd_weight has no meaning for a CTC model (model.kind: ctc); leave it out")
+        if config.decoding.kind == "modified_beam":
+            raise ValueError("decoding.kind: modified_beam needs a transducer, not model.kind: ctc; choose another")
+        if config.decoding.max_symbols_per_frame != 1:
+            raise ValueError("decoding.max_symbols_per_frame: a CTC model emits at most one per frame; leave it out")
 
 
 ModelConfig = Annotated[TransducerConfig | CtcConfig, Field(discriminator="kind")]

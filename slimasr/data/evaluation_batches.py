@@ -111,9 +111,8 @@ class EvaluationCollator(Collator):
 
     def _unscored(self, batch: Batch) -> Iterator[str]:
         model = self.config.model
-        loss = self.config.loss
         # x_lens counts feature frames, of which the front end makes fewer encoder frames.
         rows = zip(batch.ids, batch.x_lens.tolist(), batch.y.tolist(), batch.y_lens.tolist(), strict=True)
         for name, frames, tokens, length in rows:
-            if infeasible(model.frontend.output_frames(frames), tokens[:length], loss) is not None:
+            if infeasible(model.frontend.output_frames(frames), tokens[:length], self.config) is not None:
                 yield name

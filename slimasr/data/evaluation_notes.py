@@ -54,7 +54,7 @@ def _unscored(cut: Cut, config: Config, tokenizer: Tokenizer) -> str | None:
     frontend = config.model.frontend
     # Shorter utterances are padded with silence.
     frames = max(feature_frames(cut.duration), frontend.min_frames)
-    return infeasible(frontend.output_frames(frames), tokenizer.encode(cut.supervisions[0].text), config.loss)
+    return infeasible(frontend.output_frames(frames), tokenizer.encode(cut.supervisions[0].text), config)
 
 
 def _note(set_name: str, total: int, reasons: Mapping[str, str | None], consequence: str) -> str | None:

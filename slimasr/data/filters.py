@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 from slimasr.config.data import DataConfig
-from slimasr.config.loss import LossConfig
 from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance
 from slimasr.data.frames import feature_frames, has_frame
@@ -40,7 +39,7 @@ def unusable(
     # Shorter utterances are padded with silence.
     frames = max(feature_frames(seconds), config.model.frontend.min_frames)
     # The first reason found is the one reported.
-    return _wrong_length(seconds, config.data) or infeasible(encoder_frames(frames), ids, config.loss)
+    return _wrong_length(seconds, config.data) or infeasible(encoder_frames(frames), ids, config)
 
 
 def _wrong_length(seconds: float, config: DataConfig) -> str | None:
@@ -53,25 +52,29 @@ def _wrong_length(seconds: float, config: DataConfig) -> str | None:
     return None
 
 
-def infeasible(frames: int, ids: Sequence[int], loss: LossConfig) -> str | None:
+def infeasible(frames: int, ids: Sequence[int], config: Config) -> str | None:
     """Why no alignment of these tokens fits into so many encoder frames, or None.
 
-    The decision uses only the numbers, never a model's loss, because a diverged model says nothing about the data.
+    The decision uses only the numbers, never a model's loss, because a diverged model says nothing about the data. The
+    losses that the model has decide what is needed.
     """
+    loss = config.loss
+    has_lattice = config.model.main_loss == "transducer"
     tokens = len(ids)
     if tokens == 0:
         return "no tokens"
     if frames < 1:
         return "shorter than one encoder frame"
     # All types but the regular one emit at most one token per frame.
-    if loss.rnnt_type != "regular" and tokens > frames:
+    if has_lattice and loss.rnnt_type != "regular" and tokens > frames:
         return f"{tokens} tokens in {frames} encoder frames: no {loss.rnnt_type} alignment"
-    if loss.transducer == "pruned" and tokens + 1 > frames * (loss.prune_range - 1) + 1:
+    if has_lattice and loss.transducer == "pruned" and tokens + 1 > frames * (loss.prune_range - 1) + 1:
         # A band of prune_range symbols moves up by at most prune_range - 1 per frame.
         return f"{tokens} tokens in {frames} encoder frames: outside loss.prune_range {loss.prune_range}"
     # CTC needs a blank between equal neighbours.
     repeats = sum(a == b for a, b in pairwise(ids))
-    if loss.ctc_weight > 0 and tokens + repeats > frames:
+    has_ctc = config.model.main_loss == "ctc" or loss.ctc_weight > 0
+    if has_ctc and tokens + repeats > frames:
         return f"{tokens} tokens in {frames} encoder frames: no CTC alignment"
     return None
 

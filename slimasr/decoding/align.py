@@ -14,6 +14,7 @@ from slimasr.encoders.base import EncoderOutput
 from slimasr.losses.ctc_alignment import ctc_best_path
 from slimasr.losses.transducer.alignment import best_path
 from slimasr.losses.transducer.log_probs import joint_log_probs
+from slimasr.models.base import SpeechModel
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
@@ -26,7 +27,7 @@ Spans = list[tuple[int, int]]
 
 @torch.no_grad()
 def align_batches(
-    model: Transducer, batches: Iterable[Batch], subnet: Subnet | None, loss: LossConfig, source: str
+    model: SpeechModel, batches: Iterable[Batch], subnet: Subnet | None, loss: LossConfig, source: str
 ) -> Iterator[tuple[str, Spans | None]]:
     """Align the utterances of some batches with their references.
 
@@ -58,7 +59,7 @@ def align_batches(
 
 
 def _ctc_spans(
-    model: Transducer, batch: Batch, encoder: EncoderOutput, subnet: Subnet | None
+    model: SpeechModel, batch: Batch, encoder: EncoderOutput, subnet: Subnet | None
 ) -> Iterator[Spans | None]:
     logits = model.ctc_logits(encoder.out, subnet)
     paths, scores = ctc_best_path(logits, encoder.lens, batch.y, batch.y_lens, model.blank_id)
@@ -68,8 +69,9 @@ def _ctc_spans(
 
 
 def _transducer_spans(
-    model: Transducer, batch: Batch, encoder: EncoderOutput, subnet: Subnet | None, loss: LossConfig
+    model: SpeechModel, batch: Batch, encoder: EncoderOutput, subnet: Subnet | None, loss: LossConfig
 ) -> Iterator[Spans | None]:
+    assert isinstance(model, Transducer), "only a transducer has a lattice"
     px, py = arc_log_probs(model, model.project_encoder(encoder.out, subnet), batch.y)
     # Begin and end of each utterance in the lattice: rows of 0, 0, number of tokens, number of frames.
     zeros = torch.zeros_like(batch.y_lens)

@@ -78,9 +78,11 @@ class ModelSource:
         """Choose the CTC head if the model has one, unless ``kind`` says otherwise.
 
         Raises:
-            UserError: the CTC head is asked for, and the model has none.
+            UserError: the CTC head or the lattice is asked for, and the model has none.
         """
-        has_ctc = hasattr(experiment.model, "ctc_head")
+        has_ctc = experiment.model.ctc_head_of(subnet) is not None
+        if kind == "transducer" and experiment.model.main_loss != "transducer":
+            raise UserError(f"--source transducer: the model of {experiment.dir} is a CTC model; give --source ctc")
         if kind == "ctc" and not has_ctc:
             raise UserError(f"--source ctc: the model of {experiment.dir} has no CTC head (loss.ctc_weight)")
         return cls(experiment, subnet, kind or ("ctc" if has_ctc else "transducer"), watch)

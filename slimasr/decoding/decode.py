@@ -11,14 +11,13 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition, encoder_of
-from slimasr.decoding.words import word_search
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
 
 
 def decode_batches(
-    model: Transducer,
+    model: SpeechModel,
     batches: Iterable[Batch],
     tokenizer: Tokenizer,
     subnet: Subnet | None,

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from slimasr.data.batch import Batch
 from slimasr.decoding.words import WordSearch
 from slimasr.encoders.base import EncoderOutput
-from slimasr.models.transducer import Transducer
+from slimasr.errors import UserError
+from slimasr.models.base import SpeechModel
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
 
@@ -77,7 +78,7 @@ class Recognition:
         return [list(islice(texts, len(part))) for part, _ in parts]
 
 
-def encoder_of(model: Transducer, subnet: Subnet | None) -> Encode:
+def encoder_of(model: SpeechModel, subnet: Subnet | None) -> Encode:
     """Return a function that encodes a part of a batch with a subnet."""
     return lambda part: model.encode(part.x, part.x_lens, subnet)
 

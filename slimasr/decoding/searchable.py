@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from slimasr.config.model import ModelConfig
+from slimasr.config.model import TransducerConfig
 from slimasr.models.predictor import PredictorState
 from slimasr.supernet.subnet import Subnet
 
@@ -47,7 +47,7 @@ class SearchableTransducer(Protocol):
         """Number of labels, blank included."""
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> TransducerConfig:
         """The configuration of the model, which has its sizes."""
 
     @property

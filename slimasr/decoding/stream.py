@@ -22,7 +22,7 @@ from slimasr.decoding.tabulated import tabulated
 from slimasr.encoders.base import EncoderState
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.supernet.subnet import Subnet
 
 FRAMES_AT_ONCE = 1000
@@ -162,7 +162,7 @@ class StreamRecognizer:
 
     def __init__(
         self,
-        model: Transducer,
+        model: SpeechModel,
         subnet: Subnet | None,
         tokenizer: Detokenizer,
         config: DecodingConfig,

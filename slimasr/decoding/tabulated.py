@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slimasr.config.model import ModelConfig
+from slimasr.config.model import TransducerConfig
 from slimasr.decoding.searchable import Searchable
 from slimasr.models.joiner import Joiner
 from slimasr.models.predictor import PredictorState, StatelessPredictor
@@ -69,7 +69,7 @@ class Tabulated:
     def __init__(self, model: Transducer, predictor: StatelessPredictor) -> None:
         self.blank_id = model.blank_id
         self.vocab_size = model.vocab_size
-        self.config: ModelConfig = model.config
+        self.config: TransducerConfig = model.config
         self._model = model
         self.predictor = TabulatedPredictor(predictor, model.joiner, model.vocab_size)
         self.joiner = TabulatedJoiner(model.joiner)

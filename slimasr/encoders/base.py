@@ -306,7 +306,7 @@ class Encoder(nn.Module, ABC):
         """Encode the next frames of the streams; the outputs of all chunks together equal that of `forward`.
 
         Args:
-            x: (n, T, F) features as `forward` receives them (`Transducer.normalize`), any T; frames that do not
+            x: (n, T, F) features as `forward` receives them (`SpeechModel.normalize`), any T; frames that do not
                 complete an output frame, or that wait for look-ahead, are kept in the state.
             state: from `init_state` or the previous chunk, at the same subnet.
             final: whether the streams end with ``x``, which lets out what waited for look-ahead. Frames that complete

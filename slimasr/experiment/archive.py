@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from slimasr.errors import UserError
@@ -58,7 +58,7 @@ def read_archive(experiment: Experiment, conditions: Conditions | None = None) -
     # None if the last search recorded no conditions: then every entry counts.
     conditions = conditions or _last_conditions(experiment)
     return [
-        Measurement(entry.subnet, found.wer, found.dev_loss, entry.costs)
+        Measurement(experiment.space.canonical(entry.subnet), found.wer, found.dev_loss, entry.costs)
         for entry, found in _searched(experiment)
         if conditions is None or conditions.held(entry, found)
     ]
@@ -69,13 +69,14 @@ def read_candidates(experiment: Experiment) -> list[Measurement]:
     archive = read_archive(experiment)
     known = {measurement.subnet for measurement in archive}
     current = _current(experiment, Candidates)
-    others = [] if current is None else [candidate.measurement() for candidate in current.candidates]
+    found = [] if current is None else [candidate.measurement() for candidate in current.candidates]
+    others = [replace(one, subnet=experiment.space.canonical(one.subnet)) for one in found]
     return archive + [measurement for measurement in others if measurement.subnet not in known]
 
 
 def measured_subnets(experiment: Experiment) -> list[Subnet]:
     """Read which subnets were measured in full on the present weights, under any conditions."""
-    return [entry.subnet for entry, _ in _searched(experiment)]
+    return [experiment.space.canonical(entry.subnet) for entry, _ in _searched(experiment)]
 
 
 def read_front(experiment: Experiment) -> list[Subnet]:
@@ -93,7 +94,7 @@ def read_front(experiment: Experiment) -> list[Subnet]:
 def recorded_front(experiment: Experiment) -> list[Subnet]:
     """Read the Pareto front as `read_front` does; an empty list if there is none."""
     current = _current(experiment, Front)
-    return [] if current is None else [found.subnet for found in current.front]
+    return [] if current is None else [experiment.space.canonical(found.subnet) for found in current.front]
 
 
 def _current(experiment: Experiment, kind: type[F]) -> F | None:

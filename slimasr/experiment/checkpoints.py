@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import torch
 from slimasr.config.encoders import EncoderSection
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
+from slimasr.models.heads import LOG_PRIOR
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -89,7 +91,16 @@ def check_weights(weights: object, path: Path) -> None:
         raise UserError(f"{path}: damaged checkpoint: {found}; use another checkpoint")
 
 
-def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+def renamed(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return weights under the present names of their modules.
+
+    Earlier versions named the heads of ``model.exits`` by their depths: ``exits.4.linear.weight`` is now
+    ``heads.exit4.linear.weight``.
+    """
+    return {re.sub(r"^exits\.(\d+)\.", r"heads.exit\1.", name): weight for name, weight in weights.items()}
+
+
+def load_weights(model: SpeechModel, weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Load the weights of a checkpoint into a model.
 
     Raises:
@@ -97,6 +108,9 @@ def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: P
     """
     check_weights(weights, path)
     expected = model.state_dict()
+    weights = renamed(weights)
+    # Earlier versions had no label priors: the model's own, which say that none is known, stay.
+    weights = {name: own for name, own in expected.items() if name.endswith(f".{LOG_PRIOR}")} | weights
     unexpected = [name for name in weights if name not in expected]
     # In the model's order, so that the message names the first layer that does not fit.
     for name in [*expected, *unexpected]:
@@ -112,7 +126,7 @@ def load_weights(model: Transducer, weights: Mapping[str, torch.Tensor], path: P
     # Features are divided by the standard deviations.
     if not bool((weights["feature_std"] > 0).all()):
         raise UserError(f"{path}: damaged checkpoint: feature_std needs to be above 0")
-    model.load_state_dict(dict(weights))
+    model.load_state_dict(weights)
 
 
 def fingerprint(path: Path) -> str:

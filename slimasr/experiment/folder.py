@@ -31,8 +31,8 @@ from slimasr.experiment.checkpoints import (
     load_checkpoint,
     load_weights,
 )
-from slimasr.models.build import build_model
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
+from slimasr.models.build import build_model, head_names
 from slimasr.supernet.build import build_space
 from slimasr.supernet.space import SearchSpace
 
@@ -61,7 +61,7 @@ class Experiment:
     config: Config
     space: SearchSpace
     tokenizer: Tokenizer
-    model: Transducer
+    model: SpeechModel
     checkpoint: str
     data: str | None = None
     notes: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class Experiment:
         check_tree_of(saved, config.model.encoder, path)
         # The loss decides which training-only heads are built. An extracted model says that it has none.
         loss = config.loss if saved.get("training_heads", True) else None
-        model = build_model(config.model, loss, tokenizer.vocab_size, space.widths)
+        model = build_model(config.model, loss, tokenizer.vocab_size, space.widths, head_names(config))
         load_weights(model, saved["model"], path)
         notes: tuple[str, ...] = ()
         if "tokenizer" not in saved:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.supernet.subnet import Subnet
 
 LEVELS = 127
@@ -38,7 +38,7 @@ def scales(weight: Tensor) -> Tensor:
     return (weight.abs().amax(dim=1) / LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def fake_quantized(model: Transducer, subnet: Subnet | None = None) -> Transducer:
+def fake_quantized(model: SpeechModel, subnet: Subnet | None = None) -> SpeechModel:
     """Make a stand-alone copy whose weights are rounded to the values that int8 can hold.
 
     Args:

@@ -18,7 +18,7 @@ from slimasr.decoding.live import StreamTimes, recognize_source
 from slimasr.decoding.sources import SamplesSource
 from slimasr.decoding.stream import StreamRecognizer, StreamResult
 from slimasr.encoders.base import Encoder
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.results.schema import DelayEntry, LatencyEntry
 from slimasr.scoring import Utterance, align
 
@@ -153,12 +153,12 @@ def _quantile(seconds: Sequence[float], share: float) -> float | None:
 
 
 def measure_latency(
-    model: Transducer, decoding: DecodingConfig, sampling_rate: int, seconds: float, threads: int = 1
+    model: SpeechModel, decoding: DecodingConfig, sampling_rate: int, seconds: float, threads: int = 1
 ) -> LatencyEntry:
     """Measure the latency of a stand-alone model on noise: features, encoder and search.
 
     Args:
-        model: a result of `Transducer.extract`, in evaluation mode.
+        model: a result of `SpeechModel.extract`, in evaluation mode.
         decoding: the search.
         sampling_rate: of the audio, in Hz.
         seconds: length of the audio.

@@ -9,8 +9,8 @@ from pathlib import Path
 from slimasr.config.schema import Config
 from slimasr.measure.latency import measure_latency
 from slimasr.measure.runtime import RuntimeMeter, noise_features
-from slimasr.models.build import build_model
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
+from slimasr.models.build import build_model, head_names
 from slimasr.results.schema import LatencyEntry, Results, SubnetEntry
 from slimasr.results.store import update_results
 from slimasr.supernet.build import build_space
@@ -19,7 +19,7 @@ from slimasr.supernet.subnet import Subnet
 
 
 def profile(
-    model: Transducer, subnets: Iterable[Subnet], config: Config, *, measure: bool
+    model: SpeechModel, subnets: Iterable[Subnet], config: Config, *, measure: bool
 ) -> Iterator[tuple[Subnet, Mapping[str, float]]]:
     """Yield the costs of subnets.
 
@@ -46,7 +46,7 @@ def profile(
 
 
 def profile_latency(
-    model: Transducer, subnets: Iterable[Subnet], config: Config
+    model: SpeechModel, subnets: Iterable[Subnet], config: Config
 ) -> Iterator[tuple[Subnet, LatencyEntry]]:
     """Yield the latency of streams of subnets, measured on ``search.rtf_seconds`` of noise.
 
@@ -69,7 +69,7 @@ def save_latency(exp: Path, found: Mapping[Subnet, LatencyEntry]) -> None:
     update_results(exp, Results(subnets=entries))
 
 
-def untrained(config: Config, vocab_size: int) -> tuple[Transducer, SearchSpace]:
+def untrained(config: Config, vocab_size: int) -> tuple[SpeechModel, SearchSpace]:
     """Build the model of a configuration, with random weights, and its search space.
 
     Raises:
@@ -77,4 +77,4 @@ def untrained(config: Config, vocab_size: int) -> tuple[Transducer, SearchSpace]
     """
     space = build_space(config)
     # Without a loss, there are no training-only heads, which costs do not count.
-    return build_model(config.model, None, vocab_size, space.widths).eval(), space
+    return build_model(config.model, None, vocab_size, space.widths, head_names(config)).eval(), space

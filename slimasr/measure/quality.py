@@ -18,7 +18,7 @@ from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
-from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
+from slimasr.models.base import FRAMES_PER_SECOND, SpeechModel
 from slimasr.objective.objective import Objective, scored_part
 from slimasr.objective.passes import PassInputs
 from slimasr.results.schema import WerEntry
@@ -35,8 +35,8 @@ class Quality:
 
     Attributes:
         wer: word error rate, with its bootstrap interval.
-        loss: transducer loss per reference token, over the utterances that have a loss (`Batch.unscored`); None if
-            there are none, or if it is not finite.
+        loss: the model's main loss per reference token, over the utterances that have a loss (`Batch.unscored`); None
+            if there are none, or if it is not finite.
     """
 
     wer: WerResult
@@ -45,7 +45,7 @@ class Quality:
 
 @torch.inference_mode()
 def measure_quality(
-    model: Transducer,
+    model: SpeechModel,
     subnet: Subnet,
     batches: Iterable[Batch],
     tokenizer: Tokenizer,
@@ -82,7 +82,7 @@ def measure_quality(
 
 
 class TokenLoss:
-    """Accumulates the transducer loss per reference token over the batches of a set."""
+    """Accumulates the model's main loss per reference token over the batches of a set."""
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
@@ -105,8 +105,9 @@ class TokenLoss:
             return
         part, encoded = scored
         inputs = PassInputs(encoder=encoded, predictor_out=predictor_out)
-        output = self._objective(part, subnet, ("transducer",), inputs=inputs)
-        self._total += float(output.losses["transducer"].sum())
+        name = self._objective.model.main_loss
+        output = self._objective(part, subnet, (name,), inputs=inputs)
+        self._total += float(output.losses[name].sum())
         self._tokens += part.num_tokens
 
     @property
@@ -153,11 +154,11 @@ def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig, data:
     return quality.wer.wer_entry().measured(checkpoint, describe(decoding), data)
 
 
-def loss_objective(model: Transducer, loss: LossConfig) -> Objective:
-    """Build the objective of a transducer loss outside training.
+def loss_objective(model: SpeechModel, loss: LossConfig) -> Objective:
+    """Build the objective of a model's main loss outside training.
 
     There are no alignments here, so the loss of the full lattice replaces the restricted one. Extracted models lack the
-    heads of the pruned loss, so it replaces that one for them.
+    heads of the pruned loss, so it replaces that one for them. CTC models have none of these losses.
     """
     loss = standalone_loss(loss)
     if loss.transducer == "pruned" and not hasattr(model, "simple_am_head"):

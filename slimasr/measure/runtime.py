@@ -32,8 +32,8 @@ from slimasr.decoding.label_search import search_whole
 from slimasr.decoding.label_searches import label_input, label_search
 from slimasr.errors import UserError
 from slimasr.files import to_json, writing
+from slimasr.models.base import FRAMES_PER_SECOND, SpeechModel
 from slimasr.models.build import build_model
-from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
 
 REPEATS = 7
 """How many times the audio is recognised and timed, after one time that is not timed."""
@@ -85,12 +85,12 @@ class RuntimeMeter:
             self._finalizer = weakref.finalize(self, stack.pop_all().close)
 
     def measure(
-        self, model: Transducer, features: Tensor, *, max_symbols_per_frame: int = 1, repeats: int = REPEATS
+        self, model: SpeechModel, features: Tensor, *, max_symbols_per_frame: int = 1, repeats: int = REPEATS
     ) -> Runtime:
         """Measure a stand-alone model.
 
         Args:
-            model: a result of `Transducer.extract`, on the CPU.
+            model: a result of `SpeechModel.extract`, on the CPU.
             features: (T, F) log-mel features of the audio, on the CPU.
             max_symbols_per_frame: limit of the greedy search.
             repeats: how many times the audio is recognised and timed.
@@ -126,7 +126,7 @@ class RuntimeMeter:
         raise UserError(f"RTF could not be measured: {reason}")
 
 
-def noise_features(model: Transducer, seconds: float) -> Tensor:
+def noise_features(model: SpeechModel, seconds: float) -> Tensor:
     """Draw (T, F) random features with the mean and variance that the model expects, for timing without data."""
     frames = round(seconds * FRAMES_PER_SECOND)
     noise = torch.randn(frames, model.config.num_mel_bins, generator=torch.Generator().manual_seed(0))
@@ -177,7 +177,7 @@ def _measure(path: Path) -> dict[str, float]:
     }
 
 
-def _read(path: Path) -> tuple[Transducer, Tensor, int, int]:
+def _read(path: Path) -> tuple[SpeechModel, Tensor, int, int]:
     """Read model, features, most symbols per frame and repeats, so that memory holds the weights only once."""
     # Mapped, so that reading the file does not hold a second copy of the weights.
     payload = torch.load(path, weights_only=True, mmap=True)
@@ -194,7 +194,7 @@ def _write_tiny(path: Path) -> Path:
     return path
 
 
-def _payload(model: Transducer, features: Tensor, max_symbols_per_frame: int, repeats: int) -> dict[str, Any]:
+def _payload(model: SpeechModel, features: Tensor, max_symbols_per_frame: int, repeats: int) -> dict[str, Any]:
     """Return what `_read` reads: only tensors and plain values, which torch loads without running code."""
     return {
         "config": model.config.model_dump(mode="json"),
@@ -207,14 +207,14 @@ def _payload(model: Transducer, features: Tensor, max_symbols_per_frame: int, re
 
 
 @torch.inference_mode()
-def _recognise(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> None:
+def _recognise(model: SpeechModel, features: Tensor, max_symbols_per_frame: int) -> None:
     """Run encoder and greedy search on (T, F) features, as a batch of one utterance."""
     output = model.encode(features.unsqueeze(0), torch.tensor([features.shape[0]]))
     search = label_search(model, DecodingConfig(max_symbols_per_frame=max_symbols_per_frame))
     search_whole(search, label_input(model, output.out), output.lens)
 
 
-def _timed(model: Transducer, features: Tensor, max_symbols_per_frame: int) -> float:
+def _timed(model: SpeechModel, features: Tensor, max_symbols_per_frame: int) -> float:
     """Return the seconds that recognition takes."""
     start = time.perf_counter()
     _recognise(model, features, max_symbols_per_frame)

@@ -12,8 +12,8 @@ from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_weights
 from slimasr.measure.quality import measure_quality, wer_entry
-from slimasr.models.build import build_model
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
+from slimasr.models.build import build_model, head_names
 from slimasr.progress import Notes, Progress, silent, unread
 from slimasr.results.schema import Results, SubnetEntry, WerEntry
 from slimasr.results.store import update_results
@@ -77,7 +77,7 @@ def _measure(
         yield subnet, {name: measured.wer for name, measured in entries.items()}
 
 
-def _shared_norms(experiment: Experiment, widths: Sequence[float]) -> Transducer:
+def _shared_norms(experiment: Experiment, widths: Sequence[float]) -> SpeechModel:
     """Rebuild the separate model with norms that all widths share, so that it runs at widths it was not trained for."""
     if experiment.space.count() != 1:
         raise UserError(f"--slice: {experiment.dir} holds a supernet, not a separate model: name another experiment")
@@ -90,6 +90,7 @@ def _shared_norms(experiment: Experiment, widths: Sequence[float]) -> Transducer
         loss,
         experiment.tokenizer.vocab_size,
         sorted({1.0, *widths}, reverse=True),
+        head_names(config),
     ).eval()
     # A separate model has one set of norms, under the names that shared norms have, so its weights fit.
     load_weights(model, experiment.model.state_dict(), experiment.dir / "final.pt")

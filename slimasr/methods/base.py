@@ -151,7 +151,8 @@ class Method(nn.Module, ABC):
         Args:
             losses: loss names and weights of the recipe, as `objective.loss_weights` returns them.
             share_predictor: run the predictor once per step for all passes, with one dropout mask for all (paper
-                1). Not for methods with `substitutes` in the predictor.
+                1). Without effect for models that have no predictor, which have no transducer loss. Not for methods
+                with `substitutes` in the predictor.
             share_encoder: run layers that several passes have in common once per step. The subnets have the same
                 width and no units. Not for methods with `substitutes` in the encoder.
             share_kernels: compute once per step what encoder layers compute from their weights alone, such as the
@@ -161,7 +162,7 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.space = space
         self.losses = dict(losses)
-        self.share_predictor = share_predictor
+        self.share_predictor = share_predictor and "transducer" in losses
         self.share_encoder = share_encoder
         self.share_kernels = share_kernels
 
@@ -172,16 +173,7 @@ class Method(nn.Module, ABC):
         Raises:
             UserError: a setting does not fit the search space.
         """
-        return cls(space, loss_weights(config.loss))
-
-    @classmethod
-    def for_model(cls, config: Config, space: SearchSpace, model: Transducer) -> Method:
-        """Build the method for a model; override it when the method depends on the model's layers.
-
-        Raises:
-            UserError: a setting fits neither the search space nor the model.
-        """
-        return cls.from_config(config, space)
+        return cls(space, loss_weights(config), per_utterance=config.loss.per == "utterance")
 
     @classmethod
     def resolve(cls, config: Config) -> tuple[Config, str | None]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.sharing import Backward, SharedTensors
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.supernet.subnet import Subnet
 
 Prefix = tuple[int, ...]
@@ -45,7 +45,7 @@ class Stretch(SharedTensors):
 class ForkedEncoder:
     """Runs the encoder for all passes of a step."""
 
-    def __init__(self, model: Transducer, batch: Batch, subnet: Subnet, routes: Sequence[Route]) -> None:
+    def __init__(self, model: SpeechModel, batch: Batch, subnet: Subnet, routes: Sequence[Route]) -> None:
         """Run the path of the first pass, which comes before the predictor wherever random numbers are drawn.
 
         Args:

@@ -1,7 +1,8 @@
-"""Multi-exit training: the full depth and its exits share one encoder pass (baseline A3 of paper 2).
+"""Multi-exit training: the full depth and its exits share one encoder pass (baseline A3 of paper 2, Aux-Loss of 4).
 
-Every exit has its own projection of the encoder's output, and shares the predictor and the joiner's output layer with
-the others. After training, each exit is a subnet of its own depth.
+Every exit is a head of the model. Of a transducer, it is a projection of the encoder's output, and all exits share the
+predictor and the joiner's output layer. Of a CTC model, it is an output layer. After training, each exit is a subnet of
+its own depth.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from slimasr.data.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import loss_weights
 from slimasr.supernet.space import SearchSpace
-from slimasr.supernet.subnet import Subnet
+from slimasr.supernet.subnet import Subnet, exit_name
 
 
 class MultiExit(Method):
     """Trains with all losses of the recipe at the full depth, and with ``exit_weight`` times these at every exit.
 
-    Frame targets belong to layers, not to exits, and count once. CTC has one head for all depths, so an exit after the
-    last layer adds to its weight.
+    Frame targets belong to layers, not to exits, and count once. The auxiliary CTC head of a transducer serves all
+    depths, so an exit after the last layer adds to its weight.
     """
 
     def __init__(
@@ -43,13 +44,11 @@ class MultiExit(Method):
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> MultiExit:
         assert isinstance(config.method, MultiExitConfig)
-        loss = config.loss
-        return cls(space, loss_weights(loss), config.model.exits, config.method)
+        return cls(space, loss_weights(config), config.model.exits, config.method, config.loss.per == "utterance")
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         passes = [Pass(self.space.max, self.losses)]
         for depth in self.exits:
-            # A path that lists all layers means the exit after the last one; the max subnet has no path.
-            path = tuple(range(depth))
-            passes.append(Pass(Subnet(1.0, path), self.exit_losses, role=f"exit{depth}"))
+            name = exit_name(depth)
+            passes.append(Pass(Subnet(1.0, tuple(range(depth)), head=name), self.exit_losses, role=name))
         return passes

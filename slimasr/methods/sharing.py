@@ -69,7 +69,7 @@ class SharedPredictor(SharedTensors):
     """The predictor's output for all passes of a step."""
 
     def __init__(self, objective: Objective, batch: Batch) -> None:
-        super().__init__([objective.model.predictor(batch.y)])
+        super().__init__([objective.transducer.predictor_out(batch.y)])
 
     def output_of(self, rows: Sequence[int] | None, part: Batch) -> Tensor:
         """Return (N, U + 1, P) output for the utterances of one pass.

@@ -42,7 +42,9 @@ class Todm(Method):
         Raises:
             UserError: a subnet to validate is not in the space.
         """
-        super().__init__(space, losses, config.share_predictor, share_kernels=True)
+        super().__init__(
+            space, losses, config.share_predictor is not False, share_kernels=True, per_utterance=per_utterance
+        )
         self.config = config
         self.distillation = distillation
         self.validated = list(dict.fromkeys(space.parse(text) for text in config.validated))
@@ -51,7 +53,7 @@ class Todm(Method):
     def from_config(cls, config: Config, space: SearchSpace) -> Todm:
         assert isinstance(config.method, TodmConfig)
         loss = config.loss
-        return cls(space, loss_weights(loss), config.method, loss.distillation)
+        return cls(space, loss_weights(config), config.method, loss.distillation, loss.per == "utterance")
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         weight = self.kd_weight(context.epoch)

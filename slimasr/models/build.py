@@ -1,24 +1,53 @@
-"""Build the model of a recipe's configuration."""
+"""Build the model of a recipe's configuration, of any kind."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from slimasr.config.loss import LossConfig
-from slimasr.config.model import ModelConfig
+from slimasr.config.model import CtcConfig, ModelConfig
+from slimasr.config.schema import Config
 from slimasr.errors import UserError
-from slimasr.models.transducer import Transducer, shrink_model_config
+from slimasr.models.base import SpeechModel
+from slimasr.models.ctc import CtcModel
+from slimasr.models.heads import all_names
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.subnet import Subnet
 
-__all__ = ["build_model", "shrink_model_config"]
 
+def build_model(
+    config: ModelConfig,
+    loss: LossConfig | None,
+    vocab_size: int,
+    widths: Sequence[float],
+    heads: Sequence[str] = (),
+) -> SpeechModel:
+    """Build a model with random weights.
 
-def build_model(config: ModelConfig, loss: LossConfig | None, vocab_size: int, widths: Sequence[float]) -> Transducer:
-    """Build a model with random weights; ``loss=None`` omits the training-only heads.
+    Args:
+        config: sizes of the max subnet; its ``kind`` chooses the class.
+        loss: decides which training-only heads exist; None = no such heads.
+        vocab_size: number of tokens, blank included.
+        widths: fractions that get their own norms.
+        heads: names of outputs besides the main one and those of ``config.exits`` (`head_names`).
 
     Raises:
         UserError: a number of channels is not whole at some width.
     """
     try:
-        return Transducer(config, vocab_size, widths, loss)
+        if isinstance(config, CtcConfig):
+            return CtcModel(config, vocab_size, widths, loss, heads)
+        return Transducer(config, vocab_size, widths, loss, heads)
     except ValueError as error:
         raise UserError(f"space.widths: {error}; change the width or the model's sizes") from None
+
+
+def head_names(config: Config) -> tuple[str, ...]:
+    """Return the names of the heads besides the main one: the model's exits, then those that the method needs."""
+    return all_names(config.model, config.method.heads)
+
+
+def shrink_model_config(config: ModelConfig, subnet: Subnet) -> ModelConfig:
+    """Return the configuration of a subnet's stand-alone model."""
+    kind = CtcModel if isinstance(config, CtcConfig) else Transducer
+    return kind.shrink(config, subnet)

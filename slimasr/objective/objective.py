@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.loss import LossConfig
+from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.losses.ctc import ctc_loss
 from slimasr.losses.frame_targets import IGNORED, frame_divergence, frame_loss, frame_posteriors
+from slimasr.models.base import SpeechModel
 from slimasr.models.transducer import Transducer
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.objective.restricted import Restriction, restrict, restricted_loss
@@ -26,13 +28,14 @@ Found = dict[str, tuple[Tensor, Tensor]]
 class Objective(nn.Module):
     """The module that computes the losses of one subnet on one batch, and to which ``functional_call`` is applied.
 
-    Loss names: ``transducer`` (full, pruned or restricted, see ``loss.transducer``), ``ctc``, ``auxiliary`` (frame
-    targets, summed over the places of ``loss.auxiliary`` that the subnet has), and for a pass that has a teacher
-    ``distillation``, whose true value is logged as ``divergence``, and ``frame_distillation`` (KL of the posteriors at
-    the output).
+    Loss names: ``transducer`` (full, pruned or restricted, see ``loss.transducer``), ``ctc`` (of a CTC model's output,
+    or of a transducer's auxiliary head), ``auxiliary`` (frame targets, summed over the places of ``loss.auxiliary``
+    that the subnet has), and for a pass that has a teacher ``distillation``, whose true value is logged as
+    ``divergence``, and ``frame_distillation`` (KL of the posteriors at the output). The model's kind decides which of
+    them it has: a CTC model has no lattice, so ``transducer`` and ``distillation`` need a transducer.
     """
 
-    def __init__(self, model: Transducer, config: LossConfig) -> None:
+    def __init__(self, model: SpeechModel, config: LossConfig) -> None:
         super().__init__()
         self.model = model
         self.config = config
@@ -85,9 +88,15 @@ class Objective(nn.Module):
         units = {name: self._units(own, tokens, frames) for name, (_, own) in found.items()}
         return PassOutput(losses, units, encoder, Teaching(nodes, posteriors) if inputs.teaches else None)
 
+    @property
+    def transducer(self) -> Transducer:
+        """The model as a transducer, which losses over the lattice need."""
+        assert isinstance(self.model, Transducer), "only a transducer has a lattice"
+        return self.model
+
     def restriction(self, batch: Batch) -> Restriction | None:
         """Open the windows of the restricted loss for all passes over this batch; None with any other loss."""
-        if self.config.transducer != "restricted":
+        if self.model.main_loss != "transducer" or self.config.transducer != "restricted":
             return None
         return restrict(self.config, batch, self.model.encoder.output_lens(batch.x_lens))
 
@@ -130,8 +139,8 @@ class Objective(nn.Module):
     ) -> Lattice:
         """Build the lattice, and run the predictor unless the pass shares its output with others."""
         if predictor_out is None:
-            predictor_out = self.model.predictor(batch.y)
-        return Lattice.of(self.model, batch, encoder, predictor_out, subnet)
+            predictor_out = self.transducer.predictor_out(batch.y)
+        return Lattice.of(self.transducer, batch, encoder, predictor_out, subnet)
 
     def _transducer(
         self, lattice: Lattice, taught: NodeTeaching | None, progress: float
@@ -233,11 +242,13 @@ def scored_part(batch: Batch, encoder: EncoderOutput) -> tuple[Batch, EncoderOut
     return batch.select(rows), encoder.select(rows)
 
 
-def loss_weights(config: LossConfig) -> dict[str, float]:
+def loss_weights(config: Config) -> dict[str, float]:
     """Return names and weights of the losses with which every subnet is trained and validated."""
-    weights = {"transducer": 1.0}
-    if config.ctc_weight > 0:
-        weights["ctc"] = config.ctc_weight
-    if config.auxiliary is not None:
-        weights["auxiliary"] = config.auxiliary.aux_weight
+    loss = config.loss
+    # Of a CTC model, the main loss is CTC itself, and there is no auxiliary one.
+    weights = {config.model.main_loss: 1.0}
+    if loss.ctc_weight > 0:
+        weights["ctc"] = loss.ctc_weight
+    if loss.auxiliary is not None:
+        weights["auxiliary"] = loss.auxiliary.aux_weight
     return weights

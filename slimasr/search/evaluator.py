@@ -23,7 +23,7 @@ from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
 from slimasr.measure.quality import Quality, TokenLoss, loss_objective
-from slimasr.models.transducer import FRAMES_PER_SECOND, Transducer
+from slimasr.models.base import FRAMES_PER_SECOND, SpeechModel
 from slimasr.scoring import Utterance, score, word_errors
 from slimasr.search.prefix import PrefixCache, layer_keys
 from slimasr.search.study import Outcome
@@ -42,7 +42,7 @@ class Prepared:
     """
 
     subnet: Subnet
-    model: Transducer
+    model: SpeechModel
     active: Subnet | None
     searched: Searchable
 
@@ -60,7 +60,7 @@ class Evaluator:
         words: number of reference words.
     """
 
-    def __init__(self, model: Transducer, tokenizer: Tokenizer, batches: Iterable[Batch], config: Config) -> None:
+    def __init__(self, model: SpeechModel, tokenizer: Tokenizer, batches: Iterable[Batch], config: Config) -> None:
         """Load the set.
 
         Args:
@@ -89,7 +89,7 @@ class Evaluator:
         # The same by subnet, for the batches on which it was evaluated.
         self._errors_of: dict[Subnet, dict[int, int]] = {}
         # Predictor outputs by batch: subnets share the predictor.
-        self._predicted: dict[int, Tensor] = {}
+        self._predicted: dict[int, Tensor | None] = {}
 
     def order(self, subnet: Subnet) -> tuple[object, ...]:
         """Return a sort key that makes neighbours of the subnets with an equal prefix of layers."""
@@ -187,12 +187,13 @@ class Evaluator:
                 loss.add(batch, prepared.active, encoded, self._predictor_out(number, prepared.model))
         return loss.mean
 
-    def _predictor_out(self, number: int, model: Transducer) -> Tensor:
-        """Return (n, U + 1, P) for the n utterances of a batch that have a loss; it is the same for all subnets."""
+    def _predictor_out(self, number: int, model: SpeechModel) -> Tensor | None:
+        """Return `SpeechModel.predictor_out` of the utterances of a batch that have a loss; it is the same for all
+        subnets."""
         # In int8 every subnet has its own copy of the predictor, but all copies are rounded alike: it is never slimmed.
         if number not in self._predicted:
             batch = self.batches[number]
-            self._predicted[number] = model.predictor(batch.select(batch.scored_rows).y)
+            self._predicted[number] = model.predictor_out(batch.select(batch.scored_rows).y)
         return self._predicted[number]
 
 
@@ -203,7 +204,7 @@ def number_parts(batches: Iterable[Batch]) -> list[dict[int, Batch]]:
     return [{next(numbers): part for part in batch.parts()} for batch in batches]
 
 
-def prepare(model: Transducer, config: SearchConfig) -> Callable[[Subnet], Prepared]:
+def prepare(model: SpeechModel, config: SearchConfig) -> Callable[[Subnet], Prepared]:
     """Return what prepares a subnet: it runs as a slice of the supernet, or is extracted and rounded to int8."""
     if config.int8:
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import MAX, Encoder, EncoderOutput, Known
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.supernet.subnet import Subnet
 
 
@@ -112,7 +112,7 @@ class PrefixCache:
         self._known = Known()
 
     def encode(
-        self, number: int, batch: Batch, model: Transducer, subnet: Subnet | None, name: Subnet
+        self, number: int, batch: Batch, model: SpeechModel, subnet: Subnet | None, name: Subnet
     ) -> EncoderOutput:
         """Return the encoder output of a batch.
 

@@ -6,11 +6,11 @@ import itertools
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from slimasr.errors import UserError
-from slimasr.supernet.subnet import Subnet, scaled
+from slimasr.supernet.subnet import Subnet, scaled, with_exit
 
 Number = TypeVar("Number", int, float)
 Gene = int | float
@@ -75,6 +75,10 @@ class SearchSpace(ABC):
     def describe(self) -> dict[str, Any]:
         """Return plain JSON data that differs between any two different spaces."""
         return {name: list(choices) for name, choices in self.genes.items()}
+
+    def canonical(self, subnet: Subnet) -> Subnet:
+        """Return a subnet of this space, possibly from a file of an earlier version, as the space itself writes it."""
+        return subnet
 
     def parse(self, text: str) -> Subnet:
         """Parse a width (``0.5``), an id (``w0.5``), ``max``, ``min`` or JSON.
@@ -176,11 +180,13 @@ class LayerSpace(SearchSpace):
         depths: numbers of layers, descending.
         units: (module, sizes at width 1, descending), sorted by module; every layer chooses independently.
         choices: widths, descending.
+        exits: depths with an output of their own; subnets of such a depth, except of the full one, use it.
     """
 
     depths: tuple[int, ...]
     units: tuple[tuple[str, tuple[int, ...]], ...] = ()
     choices: tuple[float, ...] = (1.0,)
+    exits: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # Every order of the same choices is the same space, with the same random draws.
@@ -223,6 +229,9 @@ class LayerSpace(SearchSpace):
             return False
         depth = self._depth(subnet)
         if depth not in self.depths or subnet.path not in (None, tuple(range(depth))):
+            return False
+        # Without a head, as files of earlier versions have it, a subnet still is that of its exit.
+        if subnet.head not in (None, with_exit(Subnet(path=subnet.path), self.exits).head):
             return False
         # Genes that keep everything may be absent or explicit here: sizes[0] is allowed as well.
         allowed = {
@@ -280,7 +289,7 @@ class LayerSpace(SearchSpace):
         return self._subnet(width, depth, sizes)
 
     def canonical(self, subnet: Subnet) -> Subnet:
-        """Return the same network without genes that keep everything."""
+        """Return the same network without genes that keep everything, and with the head of its depth."""
         return self._subnet(subnet.width, self._depth(subnet), self._sizes(subnet))
 
     def _read(self, text: str) -> Subnet | None:
@@ -296,7 +305,8 @@ class LayerSpace(SearchSpace):
         except ValueError:
             # The other ids end in a hash, and there may be too many subnets to compare all hashes.
             full = (self._subnet(width, depth, {}) for width in self.choices for depth in self.depths)
-            return next((subnet for subnet in full if subnet.id == text), None)
+            # Ids of earlier versions did not name the head.
+            return next((subnet for subnet in full if text in (subnet.id, replace(subnet, head=None).id)), None)
 
     def _hint(self) -> str:
         units = "".join(f", {module} {'/'.join(map(str, sizes))}" for module, sizes in self.units)
@@ -329,7 +339,7 @@ class LayerSpace(SearchSpace):
             if size != largest[module]
         ]
         path = None if depth == self.depths[0] else tuple(range(depth))
-        return Subnet(width, path, tuple(units))
+        return with_exit(Subnet(width, path, tuple(units)), self.exits)
 
 
 def _descending(values: tuple[Number, ...]) -> tuple[Number, ...]:

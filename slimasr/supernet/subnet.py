@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 Ranges = tuple[tuple[int, int], ...]
@@ -126,6 +126,28 @@ class Subnet:
             return cls.from_dict(json.loads(text))
         except RecursionError:  # many nested brackets, from a user or a damaged file
             raise ValueError("nested too deeply") from None
+
+
+def exit_name(depth: int) -> str:
+    """Return the name of the output after so many layers (``model.exits``)."""
+    return f"exit{depth}"
+
+
+def with_exit(subnet: Subnet, exits: Collection[int]) -> Subnet:
+    """Return a subnet with the head of its depth, if it names no head and its layers are those up to an exit.
+
+    A subnet without a path is the full depth with the main output, also if there is an exit after the last layer.
+
+    Args:
+        subnet: the subnet.
+        exits: numbers of layers after which the model has an output of its own.
+    """
+    path = subnet.path
+    if subnet.head is not None or path is None:
+        return subnet
+    depth = len(path)
+    ends_there = depth in exits and path == tuple(range(depth))
+    return replace(subnet, head=exit_name(depth)) if ends_there else subnet
 
 
 def scaled(size: int, width: float) -> int:

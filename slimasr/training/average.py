@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.data.batch import Batch
-from slimasr.elastic.norm import calibration, completion, fully_estimated, running_stats
+from slimasr.elastic.norm import calibration, completion, fully_estimated
+from slimasr.experiment.checkpoints import renamed
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective
 from slimasr.supernet.subnet import Subnet
@@ -47,7 +48,7 @@ class RunningAverage:
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore what `state_dict` returned."""
         self.count = state["count"]
-        self.parameters = {name: value.to(device) for name, value in state["parameters"].items()}
+        self.parameters = {name: value.to(device) for name, value in renamed(state["parameters"]).items()}
 
 
 def calibrate(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slimasr.data.batch import Batch
 from slimasr.errors import UserError
-from slimasr.models.transducer import FRAMES_PER_SECOND
+from slimasr.models.base import FRAMES_PER_SECOND
 from slimasr.training.checkpoint import RunState
 from slimasr.training.seeding import preserved_rng
 

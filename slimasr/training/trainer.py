@@ -29,7 +29,7 @@ from slimasr.files import understanding
 from slimasr.locking import Lock
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
-from slimasr.models.build import build_model
+from slimasr.models.build import build_model, head_names
 from slimasr.objective.objective import Objective
 from slimasr.progress import Progress, silent
 from slimasr.results.schema import Results
@@ -106,7 +106,7 @@ def train(
         # All processes draw the same initial weights, so these need not be sent.
         seed_all(derive_seed(config.seed, "weights"))
         space = build_space(config)
-        model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths)
+        model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths, head_names(config))
         model.set_feature_stats(*read_stats(config, data_dir))
         method = build_method(config, space, model)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)

@@ -7,7 +7,7 @@ from itertools import cycle, islice
 
 from slimasr.data.batch import Batch
 from slimasr.methods.base import StepContext
-from slimasr.models.transducer import FRAMES_PER_SECOND
+from slimasr.models.base import FRAMES_PER_SECOND
 from slimasr.training.guards import explained_out_of_memory, untouched
 from slimasr.training.step import Stepper
 

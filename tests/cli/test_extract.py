@@ -110,7 +110,7 @@ def test_an_exit_keeps_its_own_projection(tmp_path: Path) -> None:
     result = extract(exp, tmp_path / "small", "--subnet", "w1-l1")
     assert result.exit_code == 0, result.output
     whole, small = Experiment.open(exp).model, Experiment.open(tmp_path / "small").model
-    x, x_lens, subnet = torch.randn(2, 60, 80), torch.tensor([60, 41]), Subnet(1.0, (0,))
+    x, x_lens, subnet = torch.randn(2, 60, 80), torch.tensor([60, 41]), Subnet(1.0, (0,), head="exit1")
     with torch.no_grad():
         expected = whole.project_encoder(whole(x, x_lens, subnet).out, subnet)
         got = small.project_encoder(small(x, x_lens).out)

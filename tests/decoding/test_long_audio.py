@@ -229,7 +229,7 @@ def test_validation_measures_the_same(made: Made, monkeypatch: pytest.MonkeyPatc
     experiment, _ = made
     config, tokenizer = experiment.config, experiment.tokenizer
     objective = Objective(experiment.model, config.loss).eval()  # its mode is restored
-    method = Slimmable(experiment.space, loss_weights(config.loss))  # type: ignore[arg-type]
+    method = Slimmable(experiment.space, loss_weights(config))  # type: ignore[arg-type]
     context = StepContext(0, 1, 10, random.Random(0))
 
     def validated(batches: list[Batch]) -> dict[str, float]:

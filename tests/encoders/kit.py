@@ -8,7 +8,8 @@ import torch
 
 from slimasr.config.model import TransducerConfig
 from slimasr.encoders.base import Encoder, Known
-from slimasr.models.transducer import Transducer, shrink_model_config
+from slimasr.models.build import shrink_model_config
+from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import VOCAB_SIZE, features, randomize
 

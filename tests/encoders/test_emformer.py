@@ -17,7 +17,8 @@ from slimasr.config.model import (
     TransducerConfig,
 )
 from slimasr.encoders.emformer import Emformer
-from slimasr.models.transducer import Transducer, shrink_model_config
+from slimasr.models.build import shrink_model_config
+from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 from tests.encoders.kit import (
     assert_extracted_twice,

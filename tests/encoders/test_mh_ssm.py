@@ -24,7 +24,8 @@ from slimasr.encoders.base import EncoderState
 from slimasr.encoders.conformer import Conformer
 from slimasr.encoders.mh_ssm import MhSsm, MhSsmLayer
 from slimasr.errors import UserError
-from slimasr.models.transducer import Transducer, shrink_model_config
+from slimasr.models.build import shrink_model_config
+from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 from tests.encoders.kit import (
     assert_extracted_twice,

@@ -11,7 +11,8 @@ from slimasr.config.encoders import EmformerConfig, EncoderConfig, MhSsmConfig, 
 from slimasr.config.model import StackFrontendConfig, TransducerConfig
 from slimasr.encoders.base import Encoder
 from slimasr.encoders.emformer_layer import EmformerLayer
-from slimasr.models.transducer import Transducer, exit_of
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.build import branch_space
 from slimasr.supernet.subnet import Subnet
 from tests.encoders.kit import assert_extracted_twice, assert_extraction_is_exact, random_model
 from tests.tiny import ENCODER, MODEL, features
@@ -115,10 +116,9 @@ def test_gains_go_by_the_place_in_the_path() -> None:
 
 
 def test_exits_are_depths_of_the_deepest_path() -> None:
-    config = tree_of(ENCODER, SHARED).model_copy(update={"exits": [2, 3]})
-    assert exit_of(config, Subnet(1.0, (0, 1))) == 2
-    assert exit_of(config, Subnet(1.0, (0, 4, 5))) is None
-    assert exit_of(config, Subnet(1.0, (0, 6))) is None
+    paths = tree_of(ENCODER, SHARED).encoder.paths
+    assert [subnet.head for subnet in branch_space(paths, [2, 3])] == [None, None, None]
+    assert [subnet.head for subnet in branch_space(((0, 1, 2), (0, 1), (0, 3)), [2, 3])] == [None, "exit2", None]
 
 
 def test_layers_of_a_branch_stream_like_those_of_the_extracted_model() -> None:

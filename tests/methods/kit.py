@@ -10,21 +10,27 @@ import torch
 from torch import Tensor
 
 from slimasr.config.loss import LossConfig
-from slimasr.config.model import TransducerConfig
+from slimasr.config.model import ModelConfig
+from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.methods.base import Method, StepContext
-from slimasr.methods.figures import StepReport
-from slimasr.models.transducer import Transducer
-from slimasr.objective.objective import Objective
+from slimasr.methods.base import Method, StepContext, StepReport
+from slimasr.models.base import SpeechModel
+from slimasr.models.build import build_model
+from slimasr.objective.objective import Objective, loss_weights
 from tests.tiny import MODEL, VOCAB_SIZE, randomize
 
 
-def make_objective(loss: LossConfig, widths: Sequence[float] = (1.0,), model: TransducerConfig = MODEL) -> Objective:
+def make_objective(loss: LossConfig, widths: Sequence[float] = (1.0,), model: ModelConfig = MODEL) -> Objective:
     """A model with random weights and norms, the same ones every time, without dropout."""
     torch.manual_seed(0)
-    transducer = randomize(Transducer(model, VOCAB_SIZE, widths, loss)).eval()
-    assert isinstance(transducer, Transducer)
-    return Objective(transducer, loss)
+    made = randomize(build_model(model, loss, VOCAB_SIZE, widths)).eval()
+    assert isinstance(made, SpeechModel)
+    return Objective(made, loss)
+
+
+def weights_of(loss: LossConfig, model: ModelConfig = MODEL) -> dict[str, float]:
+    """Names and weights of a recipe's losses, without the checks of a whole recipe."""
+    return loss_weights(Config.model_construct(model=model, loss=loss))
 
 
 def aligned(data: Batch) -> Batch:

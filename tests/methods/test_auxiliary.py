@@ -16,10 +16,10 @@ from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
 from slimasr.models.frame_head import FrameHead
 from slimasr.models.transducer import Transducer
-from slimasr.objective.objective import Objective, loss_weights
+from slimasr.objective.objective import Objective
 from slimasr.supernet.space import LayerSpace, WidthSpace
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import aligned, context, gradients, make_objective, run
+from tests.methods.kit import aligned, context, gradients, make_objective, run, weights_of
 from tests.tiny import MODEL, VOCAB_SIZE, batch
 
 AUXILIARY = AuxiliaryConfig(layers=[1, 3], aux_weight=0.3, hidden_dim=5)
@@ -62,9 +62,9 @@ def test_the_loss_sums_over_the_layers_that_run(subnet: Subnet) -> None:
 
 def test_a_separate_model_learns_from_both_losses_without_knowing() -> None:
     target, plain = objective(), LOSS.model_copy(update={"auxiliary": None})
-    report = run(Separate(MAX, loss_weights(LOSS)), target, DATA)
+    report = run(Separate(MAX, weights_of(LOSS)), target, DATA)
     together = gradients(target)
-    run(Separate(MAX, loss_weights(plain)), target, DATA)
+    run(Separate(MAX, weights_of(plain)), target, DATA)
     alone = gradients(target)
     frames = float((target.model.encoder.output_lens(DATA.x_lens))[:-1].sum())
     target.zero_grad(set_to_none=True)
@@ -78,14 +78,14 @@ def test_a_separate_model_learns_from_both_losses_without_knowing() -> None:
 
 def test_a_subnet_below_all_its_layers_goes_without() -> None:
     loss = LOSS.model_copy(update={"auxiliary": AUXILIARY.model_copy(update={"layers": [3]})})
-    output = objective(loss=loss)(DATA, Subnet(1.0, (0, 1)), tuple(loss_weights(loss)))
+    output = objective(loss=loss)(DATA, Subnet(1.0, (0, 1)), tuple(weights_of(loss)))
     assert not output.losses["auxiliary"].any()
-    assert torch.isfinite(output.total(loss_weights(loss)))
+    assert torch.isfinite(output.total(weights_of(loss)))
 
 
 @pytest.mark.parametrize("kind", ["slimmable", "todm"])
 def test_other_methods_carry_it_too(kind: str) -> None:
-    losses = loss_weights(LOSS)
+    losses = weights_of(LOSS)
     method: Method = Slimmable(WidthSpace((1.0, 0.5)), losses)
     if kind == "todm":
         method = Todm(LayerSpace((3, 2)), losses, TodmConfig(num_random=1), None)

@@ -18,11 +18,10 @@ from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods import build_method, resolve_config
 from slimasr.methods.collaborative import Collaborative
-from slimasr.objective.objective import Objective, loss_weights
+from slimasr.objective.objective import Objective
 from slimasr.objective.passes import PassInputs
 from slimasr.supernet.build import branch_space, build_space
-from slimasr.supernet.list_space import ListSpace
-from tests.methods.kit import aligned, context, gradients, make_objective, run
+from tests.methods.kit import aligned, context, gradients, make_objective, run, weights_of
 from tests.recipes.conftest import EGS
 from tests.tiny import MODEL, batch
 from tests.training import kit
@@ -79,7 +78,7 @@ def divergence(target: Objective, student: EncoderOutput, teacher: EncoderOutput
 )
 def test_the_gradient_is_that_of_all_branches_in_one_graph(base: EncoderSection, loss: LossConfig, shared: int) -> None:
     target, space = tree(shared, [4, 3], loss, base)
-    weights = loss_weights(loss)
+    weights = weights_of(loss)
     kl_weight = 0.0 if loss.auxiliary is None else 0.3
     report = run(Collaborative(space, weights, kl_weight), target, DATA)
     found = gradients(target)
@@ -109,7 +108,7 @@ def test_only_layers_that_are_shared_and_the_predictor_run_once() -> None:
     modules = {f"layer {i}": layer for i, layer in enumerate(target.model.encoder.layers)}
     for name, module in {**modules, "predictor": target.model.predictor}.items():
         module.register_forward_hook(lambda *_, name=name: calls.append(name))
-    run(Collaborative(space, loss_weights(CTC)), target, DATA)
+    run(Collaborative(space, weights_of(CTC)), target, DATA)
     assert sorted(calls) == ["layer 0", "layer 1", "layer 2", "layer 3", "predictor"]
 
 

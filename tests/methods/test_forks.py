@@ -14,11 +14,11 @@ from slimasr.config.loss import LossConfig
 from slimasr.data.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.forks import ForkedEncoder, Route, cuts_of
-from slimasr.objective.objective import Objective, loss_weights
+from slimasr.objective.objective import Objective
 from slimasr.objective.passes import PassInputs
 from slimasr.supernet.space import WidthSpace
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import context, gradients, make_objective, run
+from tests.methods.kit import context, gradients, make_objective, run, weights_of
 from tests.tiny import batch, model_config
 
 PLAIN = LossConfig(transducer="full", ctc_weight=0.3)
@@ -33,7 +33,7 @@ class Paths(Method):
     """A pass for every path, all of which also hand on the hidden states of their first layer."""
 
     def __init__(self, paths: Sequence[tuple[int, ...]]) -> None:
-        super().__init__(WidthSpace((1.0,)), loss_weights(PLAIN), share_predictor=True, share_encoder=True)
+        super().__init__(WidthSpace((1.0,)), weights_of(PLAIN), share_predictor=True, share_encoder=True)
         self.paths = paths
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
@@ -51,7 +51,7 @@ def test_gradients_are_those_of_all_passes_in_one_graph(paths: Sequence[tuple[in
     report = run(Paths(paths), target, data)
     found = gradients(target)
     target.zero_grad(set_to_none=True)
-    weights = loss_weights(PLAIN)
+    weights = weights_of(PLAIN)
     predictor_out = target.model.predictor(data.y)
     total: Tensor = torch.zeros((), dtype=torch.float64)
     for path in paths:

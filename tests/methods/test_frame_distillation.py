@@ -15,11 +15,10 @@ from slimasr.data.batch import Batch
 from slimasr.losses.frame_targets import IGNORED
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.models.transducer import Transducer
-from slimasr.objective.objective import loss_weights
 from slimasr.objective.passes import PassInputs
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import aligned, gradients, make_objective, run
+from tests.methods.kit import aligned, gradients, make_objective, run, weights_of
 from tests.tiny import MODEL, VOCAB_SIZE, batch
 
 OUTPUT = AuxiliaryConfig(layers=[], output=True, hidden_dim=5, aux_weight=0.3, kl_weight=0.7)
@@ -32,7 +31,7 @@ class Taught(Method):
     """The max subnet teaches a smaller one, on the whole batch or on some of its utterances."""
 
     def __init__(self, rows: tuple[int, ...] | None = None, loss: LossConfig = LOSS) -> None:
-        super().__init__(LayerSpace((3, 2)), loss_weights(loss), share_predictor=True)
+        super().__init__(LayerSpace((3, 2)), weights_of(loss), share_predictor=True)
         self.rows = rows
         assert loss.auxiliary is not None
         self.weight = loss.auxiliary.teaching_weight

@@ -16,7 +16,7 @@ from slimasr.objective.objective import loss_weights
 from slimasr.supernet.build import build_space
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import aligned, gradients, make_objective, run
+from tests.methods.kit import aligned, gradients, make_objective, run, weights_of
 from tests.tiny import batch
 from tests.training import kit
 from tests.training.kit import tiny_config
@@ -43,8 +43,8 @@ def test_every_method_is_built_from_its_recipe(kind: str) -> None:
     config = tiny_config(method={"kind": kind}, space=space, model={"encoder": encoder, "exits": [1, 2]})
     method = build_method(config, build_space(config), kit.make_objective(config, kit.tiny_tokenizer()).model)
     assert type(method) is METHODS[kind][1]
-    assert method.losses == loss_weights(config.loss)
-    assert method.share_predictor == getattr(config.method, "share_predictor", method.share_predictor)
+    assert method.losses == loss_weights(config)
+    assert method.share_predictor == (kind != "separate")
 
 
 class Depths(Method):
@@ -64,7 +64,7 @@ class Depths(Method):
 def test_a_shared_encoder_serves_depths_on_part_of_the_batch(loss: LossConfig, share_predictor: bool) -> None:
     target, results, reports = make_objective(loss), [], []
     for share_encoder in (False, True):
-        method = Depths(SPACE, loss_weights(loss), share_predictor, share_encoder)
+        method = Depths(SPACE, weights_of(loss), share_predictor, share_encoder)
         reports.append(run(method, target, DATA))
         results.append(gradients(target))
     for name, value in results[0].items():
@@ -76,7 +76,7 @@ def test_a_shared_encoder_runs_once() -> None:
     target, calls = make_objective(PLAIN), []
     for index, layer in enumerate(target.model.encoder.layers):
         layer.register_forward_hook(lambda *_, index=index: calls.append(index))
-    run(Depths(SPACE, loss_weights(PLAIN), share_encoder=True), target, DATA)
+    run(Depths(SPACE, weights_of(PLAIN), share_encoder=True), target, DATA)
     assert calls == [0, 1, 2]
 
 
@@ -87,4 +87,4 @@ def test_only_subnets_of_one_width_without_units_can_share_an_encoder(other: Sub
             return [Pass(self.space.max, self.losses), Pass(other, self.losses)]
 
     with pytest.raises(AssertionError, match=f"{other.id} cannot share an encoder"):
-        run(Unlike(SPACE, loss_weights(PLAIN), share_encoder=True), make_objective(PLAIN, (1.0, 0.5)), DATA)
+        run(Unlike(SPACE, weights_of(PLAIN), share_encoder=True), make_objective(PLAIN, (1.0, 0.5)), DATA)

@@ -21,10 +21,10 @@ from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
 from slimasr.models.transducer import Transducer
-from slimasr.objective.objective import Objective, loss_weights
+from slimasr.objective.objective import Objective
 from slimasr.supernet.space import LayerSpace, WidthSpace
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import aligned, context, gradients, make_objective, run
+from tests.methods.kit import aligned, context, gradients, make_objective, run, weights_of
 from tests.tiny import MODEL, VOCAB_SIZE, batch
 from tests.training.kit import TinyBatches, make_trainer, tiny_config, tiny_tokenizer
 
@@ -114,7 +114,7 @@ def test_utterances_without_a_path_in_their_windows_are_counted_and_never_infini
     data = replace(DATA, ends=ends)
     loss = LOSS.model_copy(update={"rnnt_type": "modified", "left_buffer": 0, "right_buffer": 2})
     target = make_objective(loss)
-    report = run(Separate(LayerSpace((3,)), loss_weights(loss)), target, data)
+    report = run(Separate(LayerSpace((3,)), weights_of(loss)), target, data)
     assert report.unrestricted == 3
     assert not report.nonfinite
     whole = make_objective(FULL.model_copy(update={"rnnt_type": "modified"}))
@@ -137,7 +137,7 @@ def test_no_tokens_and_a_single_frame() -> None:
 
 @pytest.mark.parametrize("kind", ["slimmable", "todm"])
 def test_methods_open_the_windows_of_a_batch_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = loss_weights(LOSS)
+    losses = weights_of(LOSS)
     method: Method = Slimmable(WidthSpace((1.0, 0.5)), losses)
     if kind == "todm":
         method = Todm(LayerSpace((3, 2)), losses, TodmConfig(num_random=0), None)

@@ -10,10 +10,9 @@ from slimasr.config.model import TransducerConfig
 from slimasr.data.batch import Batch
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm
 from slimasr.methods.base import Method, Pass, StepContext
-from slimasr.objective.objective import loss_weights
 from slimasr.supernet.space import WidthSpace
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import context, gradients, make_objective, run
+from tests.methods.kit import context, gradients, make_objective, run, weights_of
 from tests.tiny import FULL_LOSS, MODEL, batch
 
 WIDTHS = (1.0, 0.5)
@@ -46,7 +45,7 @@ def test_gradients_are_those_of_passes_with_kernels_of_their_own(monkeypatch: py
         return responses(module, channels, frames)
 
     monkeypatch.setattr(MultiHeadSsm, "responses", counted)
-    method = Parts(WidthSpace(WIDTHS), loss_weights(FULL_LOSS), share_kernels=True)
+    method = Parts(WidthSpace(WIDTHS), weights_of(FULL_LOSS), share_kernels=True)
     run(method, target, data)
     frames = [target.model.encoder.output_frames(number) for number in (47, 60, 55)]
     # Two layers of the first pass, three of the second, none of the third, three of another width.

@@ -13,10 +13,10 @@ from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.models.transducer import Transducer
-from slimasr.objective.objective import Objective, loss_weights
+from slimasr.objective.objective import Objective
 from slimasr.supernet.space import WidthSpace
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import gradients, make_objective, run
+from tests.methods.kit import gradients, make_objective, run, weights_of
 from tests.tiny import FULL_LOSS, MODEL, VOCAB_SIZE, WIDTHS, batch
 
 PRUNED = LossConfig(transducer="pruned", prune_range=3, ctc_weight=0.3)
@@ -30,10 +30,10 @@ def objective(loss: LossConfig = FULL_LOSS) -> Objective:
 @pytest.mark.parametrize("loss", [FULL_LOSS, PRUNED])
 def test_gradient_is_the_sum_over_widths(loss: LossConfig, share_predictor: bool) -> None:
     target, data = objective(loss), batch()
-    report = run(Slimmable(WidthSpace(WIDTHS), loss_weights(loss), share_predictor), target, data)
+    report = run(Slimmable(WidthSpace(WIDTHS), weights_of(loss), share_predictor), target, data)
     together, alone = gradients(target), {}
     for width in WIDTHS:
-        run(Separate(WidthSpace((width,)), loss_weights(loss)), target, data)
+        run(Separate(WidthSpace((width,)), weights_of(loss)), target, data)
         alone[width] = gradients(target)
     for name, value in together.items():
         torch.testing.assert_close(value, sum(g[name] for g in alone.values()), atol=1e-6, rtol=1e-4)
@@ -43,7 +43,7 @@ def test_gradient_is_the_sum_over_widths(loss: LossConfig, share_predictor: bool
 
 def test_gradient_outside_the_slice_is_exactly_zero_and_other_norms_are_untouched() -> None:
     target, data = objective(), batch()
-    run(Separate(WidthSpace((0.5,)), loss_weights(FULL_LOSS)), target, data)
+    run(Separate(WidthSpace((0.5,)), weights_of(FULL_LOSS)), target, data)
     norms = norm_parameters(target)
     for name, parameter in target.named_parameters():
         if name in norms:
@@ -96,7 +96,7 @@ def test_a_shared_predictor_serves_passes_on_part_of_the_batch() -> None:
 
     target, data, results = objective(), batch(), []
     for share in (False, True):
-        run(Parts(WidthSpace(WIDTHS), loss_weights(FULL_LOSS), share), target, data)
+        run(Parts(WidthSpace(WIDTHS), weights_of(FULL_LOSS), share), target, data)
         results.append(gradients(target))
     for name, value in results[0].items():
         torch.testing.assert_close(results[1][name], value, atol=1e-6, rtol=1e-4)
@@ -121,7 +121,7 @@ def test_rows_and_substitutes_reach_the_losses() -> None:
     config = MODEL.model_copy(update={"predictor": LstmPredictorConfig(dim=8, embedding_dim=6, dropout=0.0)})
     target = Objective(Transducer(config, VOCAB_SIZE, WIDTHS, loss).eval(), loss)
     data = batch()
-    report = run(HalfAndHalf(WidthSpace(WIDTHS), loss_weights(loss)), target, data)
+    report = run(HalfAndHalf(WidthSpace(WIDTHS), weights_of(loss)), target, data)
     with torch.no_grad():
         target.get_parameter("model.predictor.lstm.weight_hh_l0").mul_(0.5)
         target.get_parameter("model.joiner.output.weight").mul_(0.5)

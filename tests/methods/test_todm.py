@@ -16,11 +16,11 @@ from slimasr.data.batch import Batch
 from slimasr.methods.base import StepContext
 from slimasr.methods.todm import Todm, split
 from slimasr.models.transducer import Transducer
-from slimasr.objective.objective import Objective, loss_weights
+from slimasr.objective.objective import Objective
 from slimasr.objective.passes import PassInputs
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import context, gradients, make_objective, run
+from tests.methods.kit import context, gradients, make_objective, run, weights_of
 from tests.tiny import VOCAB_SIZE, batch
 
 SPACE = LayerSpace((3, 2, 1), (("ffn1", (32, 16)), ("ffn2", (32, 16, 8))))
@@ -33,7 +33,7 @@ LATTICES = [
 
 
 def todm(loss: LossConfig, config: TodmConfig | None = None) -> Todm:
-    return Todm(SPACE, loss_weights(loss), config or TodmConfig(), loss.distillation)
+    return Todm(SPACE, weights_of(loss), config or TodmConfig(), loss.distillation)
 
 
 def with_distillation(loss: LossConfig, **options: object) -> LossConfig:
@@ -76,14 +76,14 @@ def test_without_a_teacher_the_gradient_is_the_sum_of_every_subnets_own_mean(los
     for item in method.plan(data, context()):
         part = data if item.rows is None else data.select(item.rows)
         target.zero_grad(set_to_none=True)
-        losses = target(part, item.subnet, tuple(loss_weights(loss)), 0.05).losses
-        total = sum(weight * losses[name].sum() / part.num_tokens for name, weight in loss_weights(loss).items())
+        losses = target(part, item.subnet, tuple(weights_of(loss)), 0.05).losses
+        total = sum(weight * losses[name].sum() / part.num_tokens for name, weight in weights_of(loss).items())
         total.backward()
         for name, value in gradients(target).items():
             expected[name] += value
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-4)
-    assert set(report.losses) == {f"{s}/{n}" for s in ("w1", SPACE.min.id, "random") for n in loss_weights(loss)}
+    assert set(report.losses) == {f"{s}/{n}" for s in ("w1", SPACE.min.id, "random") for n in weights_of(loss)}
 
 
 @pytest.mark.parametrize("loss", LATTICES)

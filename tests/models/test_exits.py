@@ -13,17 +13,22 @@ from slimasr.config.loss import LossConfig
 from slimasr.config.model import JoinerConfig, LstmPredictorConfig, StackFrontendConfig, TransducerConfig
 from slimasr.decoding.beam import modified_beam_search
 from slimasr.decoding.greedy import greedy_search
-from slimasr.models.build import build_model
+from slimasr.models.build import build_model, shrink_model_config
 from slimasr.models.joiner import GatedProjection
-from slimasr.models.transducer import Transducer, shrink_model_config
+from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import MODEL, VOCAB_SIZE, features, randomize
 
 CONFIG = MODEL.model_copy(update={"exits": [1, 2, 3]})
 MH_SSM = MhSsmConfig(d_model=16, num_layers=3, ssm_state=4, ffn_dim=32, dropout=0.0)
 WIDTHS = (1.0, 0.5)
-EXITS = [Subnet(1.0, (0,)), Subnet(0.5, (0, 1)), Subnet(1.0, (0, 1, 2)), Subnet(1.0, (0, 1), (("0.ffn1", 7),))]
-OTHERS = [Subnet(), Subnet(0.5), Subnet(1.0, (0, 2)), Subnet(1.0, (1,))]
+EXITS = [
+    Subnet(1.0, (0,), head="exit1"),
+    Subnet(0.5, (0, 1), head="exit2"),
+    Subnet(1.0, (0, 1, 2), head="exit3"),
+    Subnet(1.0, (0, 1), (("0.ffn1", 7),), "exit2"),
+]
+OTHERS = [Subnet(), Subnet(0.5), Subnet(1.0, (0, 1)), Subnet(1.0, (0, 2)), Subnet(1.0, (1,))]
 
 
 def make(config: TransducerConfig = CONFIG) -> Transducer:
@@ -35,7 +40,7 @@ def make(config: TransducerConfig = CONFIG) -> Transducer:
 def test_an_exit_is_linear_relu_and_layer_norm(subnet: Subnet) -> None:
     model, width = make(), model_width(subnet)
     out = torch.randn(2, 5, width)
-    head = model.exits[str(len(subnet.path or ()))]
+    head = model.heads[subnet.head or ""]
     norm = head.norm.affine["12"]
     linear = F.linear(out, head.linear.weight[:, :width], head.linear.bias)
     expected = F.layer_norm(F.relu(linear), (12,), norm.weight, norm.bias)
@@ -108,12 +113,14 @@ def test_the_papers_sizes() -> None:
     )
     with torch.device("meta"):
         model = Transducer(config, 4097, (1.0,), LossConfig(transducer="full"))
-    heads = [sum(p.numel() for p in head.parameters()) / 1e6 for head in model.exits.values()]
+    heads = [sum(p.numel() for p in head.parameters()) / 1e6 for head in model.heads.values()]
     assert heads == pytest.approx([0.53] * 3, abs=0.005)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(99.9 + 3 * 0.53, abs=0.1)
     assert model.count().params / 1e6 == pytest.approx(99.9, abs=0.1)
     for depth, millions in {8: 40.0, 12: 53.1}.items():
-        subnet = Subnet(1.0, tuple(range(depth)), tuple((f"{layer}.ffn", 2048) for layer in range(depth)))
+        subnet = Subnet(
+            1.0, tuple(range(depth)), tuple((f"{layer}.ffn", 2048) for layer in range(depth)), f"exit{depth}"
+        )
         assert model.count(subnet).params / 1e6 == pytest.approx(millions, abs=0.1)
 
 

@@ -173,7 +173,7 @@ def test_every_width_has_statistics_whatever_the_method(tmp_path: Path, kind: st
 def test_a_method_that_validates_one_subnet_leaves_none_without_statistics(tmp_path: Path, norm: str) -> None:
     config = recipe("slimmable", norm)
     target = make_objective(config, tiny_tokenizer())
-    method = OneSubnet(build_space(config), loss_weights(config.loss))
+    method = OneSubnet(build_space(config), loss_weights(config))
     make_trainer(config, tmp_path, method, objective=target).run()
     target.model.load_state_dict(torch.load(tmp_path / "final.pt", weights_only=True)["model"])
     assert_all_estimated(target.model)
@@ -198,7 +198,7 @@ def test_statistics_of_calibrated_subnets_are_not_touched_by_the_others() -> Non
     config, batches = recipe("slimmable"), made_up_batches()
     target = make_objective(config, tiny_tokenizer())
     expected = {width: estimated_over(target, [Subnet(width)], batches) for width in config.space.widths}
-    method = OneSubnet(build_space(config), loss_weights(config.loss))
+    method = OneSubnet(build_space(config), loss_weights(config))
     calibrate(target, method, lambda: batches, CONTEXT)
     for name, found in statistics(target.model).items():
         width = int(name.rsplit(".", 1)[1]) / 16
