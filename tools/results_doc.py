@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from slimasr.results.decoded import Decoded
 from slimasr.results.entry import VERSION, Entry, File
+from slimasr.results.learnt import LearntEntry, LearntSubnets
 from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Report, ReportedRun, SystemEntry
 from slimasr.results.schema import (
     CerEntry,
@@ -46,6 +47,8 @@ HEADINGS: Mapping[type[Entry], str] = {
     Int8Entry: "Subnet in int8",
     EnergyEntry: "Energy of a stage",
     ExtractedFrom: "Origin of an extracted model",
+    LearntSubnets: "subnets.json",
+    LearntEntry: "Learnt subnet",
     Front: "search/front.json",
     Candidates: "search/candidates.json",
     FoundEntry: "Measured subnet",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from slimasr.config.section import (
     LARGEST_INT,
     Bounds,
     Natural,
     NonNegativeFloat,
-    NotEmpty,
     PositiveFloat,
     PositiveFraction,
     Section,
+    SubnetText,
     is_distinct,
 )
 from slimasr.config.training import OptimizerConfig, ScheduleConfig
@@ -25,13 +23,7 @@ if TYPE_CHECKING:
     from slimasr.config.schema import Config
 
 
-def _as_json(value: Any) -> Any:
-    """Turn a subnet in JSON, which YAML reads as a mapping, back into text."""
-    return json.dumps(value) if isinstance(value, Mapping) else value
-
-
 LaterEpoch = Annotated[int, Bounds(2, LARGEST_INT)]
-SubnetText = Annotated[str, NotEmpty, BeforeValidator(_as_json)]
 
 
 class MethodSection(Section):
@@ -47,12 +39,14 @@ class MethodSection(Section):
     kind: str
 
     @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the outputs that the method's subnets use besides the main one and those of ``model.exits``."""
-        return ()
+    def switch_share(self) -> float | None:
+        """Fraction of the run after which the method has chosen its subnets; None = it chooses none."""
+        return None
 
     def check(self, config: Config) -> None:
         """Refuse settings that would silently have no effect."""
+        if self.switch_share is not None and config.space.kind != "learnt":
+            raise ValueError(f"space.kind: method {self.kind} chooses its subnets; set learnt, not {config.space.kind}")
         if config.loss.distillation is not None and not self.teaches:
             raise ValueError(f"loss.distillation: method {self.kind} has no teacher; set it to null")
         auxiliary = config.loss.auxiliary

@@ -5,9 +5,10 @@ Every number of the schema has one of the types below, so that each has a range 
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -170,6 +171,14 @@ NotEmpty = BeforeValidator(_not_empty)
 Text = Annotated[str, NotEmpty]
 Line = Annotated[str, NotEmpty, AfterValidator(_one_line), Called("line of text")]
 Location = Annotated[Path, NotEmpty]
+
+
+def _as_json(value: Any) -> Any:
+    """Turn a subnet in JSON, which YAML reads as a mapping, back into text."""
+    return json.dumps(value) if isinstance(value, Mapping) else value
+
+
+SubnetText = Annotated[str, NotEmpty, BeforeValidator(_as_json)]
 SetName = Annotated[str, NotEmpty, AfterValidator(_file_name), Called("set name")]
 
 

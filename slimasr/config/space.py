@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from slimasr.config.section import Positive, PositiveFraction, Section, is_distinct
+from slimasr.config.section import Positive, PositiveFraction, Section, SubnetText, is_distinct
 
 if TYPE_CHECKING:
     from slimasr.config.schema import Config
+
+RESERVED_NAMES = ("max", "min", "all", "front")
+"""Names of subnets that mean the same in every space."""
 
 
 class WidthSpaceConfig(Section):
@@ -83,4 +86,54 @@ class BranchSpaceConfig(Section):
             raise ValueError("space.kind: branches are those of model.encoder.tree; give the tree, or another kind")
 
 
-SpaceConfig = Annotated[WidthSpaceConfig | LayerSpaceConfig | BranchSpaceConfig, Field(discriminator="kind")]
+class ListSpaceConfig(Section):
+    """The whole encoder and some subnets of it, which the recipe lists."""
+
+    kind: Literal["list"] = "list"
+    """Selects a list of subnets."""
+
+    subnets: dict[str, SubnetText]
+    """Subnets other than the whole encoder, the largest first, each with a name for commands and a description in JSON;
+    all different."""
+
+    @model_validator(mode="after")
+    def _named(self) -> ListSpaceConfig:
+        for name in self.subnets:
+            if (
+                name in RESERVED_NAMES
+                or name.startswith("{")
+                or not name.isprintable()
+                or name != name.strip()
+                or not name
+            ):
+                taken = ", ".join(RESERVED_NAMES)
+                raise ValueError(
+                    f"subnets: {name!r} cannot name a subnet; {taken} and JSON mean something else already"
+                )
+        return self
+
+
+class LearntSpaceConfig(Section):
+    """Subnets that the training chooses (paper 4); each is named by its budget, such as 0.63 or 4 blocks."""
+
+    kind: Literal["learnt"] = "learnt"
+    """Selects subnets that the method chooses; until it has, the whole encoder is the only one."""
+
+    def check(self, config: Config) -> None:
+        share = config.method.switch_share
+        if share is None:
+            raise ValueError(
+                f"space.kind: learnt needs a method that chooses subnets, but {config.method.kind} does not"
+            )
+        # The weights of the time before belong to no subnet, so that an average with them would fit none.
+        if config.training.average_start < share:
+            raise ValueError(
+                f"training.average_start: must be at least {share:g}, the part of the run after which the method "
+                "has chosen its subnets"
+            )
+
+
+SpaceConfig = Annotated[
+    WidthSpaceConfig | LayerSpaceConfig | BranchSpaceConfig | ListSpaceConfig | LearntSpaceConfig,
+    Field(discriminator="kind"),
+]

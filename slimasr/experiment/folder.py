@@ -7,6 +7,7 @@
                states.json         the states of the frame targets, if they are states
                checkpoints/        epoch-003.pt, epoch-003-step-00000120.pt, best.pt
                final.pt            averaged weights with re-estimated batch norms
+               subnets.json        the subnets that the training has learnt, if its space is learnt
                data.json           the data and the tokenizer of the run
                results.json        every measured subnet, and how the run was made
                experiment.lock     the process that is training or extracting (`slimasr.locking`)
@@ -16,9 +17,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
@@ -34,6 +37,7 @@ from slimasr.experiment.checkpoints import (
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model, head_names
 from slimasr.supernet.build import build_space
+from slimasr.supernet.list_space import LearntSubnet, ListSpace, learnt_space
 from slimasr.supernet.space import SearchSpace
 
 DATA_FILE = "data.json"
@@ -80,21 +84,21 @@ class Experiment:
         another = "" if exp.is_dir() else ", or name an experiment folder that exists"
         config = load_config(needed(exp / "config.yaml", another))
         needed(exp / "lang")
-        tokenizer = load_tokenizer(exp / "lang")
-        space = build_space(config)
+        tokenizer = Tokenizer.load(exp / "lang")
         path = _checkpoint_path(exp, checkpoint)
         needed(path, _other_checkpoints(exp))
         saved = load_checkpoint(path)
+        space = space_of(config, saved, path)
         check_tokenizer_of(saved, tokenizer, path)
         check_tree_of(saved, config.model.encoder, path)
         # The loss decides which training-only heads are built. An extracted model says that it has none.
         loss = config.loss if saved.get("training_heads", True) else None
         model = build_model(config.model, loss, tokenizer.vocab_size, space.widths, head_names(config))
         load_weights(model, saved["model"], path)
-        notes: tuple[str, ...] = ()
-        if "tokenizer" not in saved:
-            notes = (f"{path}: {UNVERIFIED}",)
-        return cls(exp, config, space, tokenizer, model.eval(), checkpoint, saved.get("data"), notes)
+        notes = [f"{path}: {UNVERIFIED}"] if "tokenizer" not in saved else []
+        if isinstance(space, ListSpace) and space.pending:
+            notes.append(f"only the max subnet can be used: {space.pending}")
+        return cls(exp, config, space, tokenizer, model.eval(), checkpoint, saved.get("data"), tuple(notes))
 
     @cached_property
     def weights_digest(self) -> str:
@@ -106,6 +110,26 @@ class Experiment:
             UserError: there is no final checkpoint yet.
         """
         return fingerprint(_checkpoint_path(self.dir, "final"))
+
+
+def space_of(config: Config, saved: Mapping[str, Any], path: Path) -> SearchSpace:
+    """Return the search space of a checkpoint: that of the recipe, or the subnets that the training had learnt by then.
+
+    Args:
+        config: the configuration of the run.
+        saved: the checkpoint.
+        path: its file, for error messages.
+
+    Raises:
+        UserError: the subnets in the checkpoint are damaged.
+    """
+    if config.space.kind != "learnt":
+        return build_space(config)
+    try:
+        learnt = [LearntSubnet.from_dict(content) for content in saved.get("subnets") or ()]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: damaged checkpoint (its subnets: {error}); use another checkpoint") from None
+    return learnt_space(learnt, f"{path} is from before the training chose its subnets; use a later checkpoint")
 
 
 def _checkpoint_path(exp: Path, checkpoint: str) -> Path:

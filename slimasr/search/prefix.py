@@ -9,8 +9,8 @@ from typing import Any
 
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import MAX, Encoder, EncoderOutput, Known
-from slimasr.models.base import SpeechModel
-from slimasr.supernet.subnet import Subnet
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.subnet import Ranges, Subnet
 
 
 def layer_keys(subnet: Subnet, path: Sequence[int]) -> tuple[Any, ...]:
@@ -22,11 +22,12 @@ def layer_keys(subnet: Subnet, path: Sequence[int]) -> tuple[Any, ...]:
         subnet: the subnet.
         path: ids of the layers that it runs, in order.
     """
-    chosen: dict[int, list[tuple[str, tuple[int, ...]]]] = {layer: [] for layer in path}
+    chosen: dict[int, list[tuple[str, Ranges]]] = {layer: [] for layer in path}
     for name, units in subnet.units:
         # "3.ffn" is a module of layer 3.
         layer, module = name.split(".", 1)
-        chosen[int(layer)].append((module, (units,) if isinstance(units, int) else units))
+        # All of one form, so that the keys of different choices can be sorted.
+        chosen[int(layer)].append((module, ((0, units),) if isinstance(units, int) else units))
     # Unequal widths share nothing, not even the front end; the minus sign puts large ones first.
     return (-subnet.width, *((layer, tuple(chosen[layer])) for layer in path))
 

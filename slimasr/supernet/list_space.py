@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from slimasr.errors import UserError
+from slimasr.supernet.groups import Group
 from slimasr.supernet.space import Gene, SearchSpace
 from slimasr.supernet.subnet import Subnet
 
 MAX_NAME = "max"
-RESERVED = (MAX_NAME, "min", "all", "front")
-"""Names that mean the same in every space, so that no subnet of a list can have them."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,19 @@ class LearntSubnet:
         name: the budget as the recipe wrote it (`Budget.name`), such as ``0.63`` or ``4 blocks``; ``max`` for max.
         subnet: the subnet.
         budget: the cost below which the subnet had to stay, in the unit of the method's criterion; None for max.
+        cost: what it costs in this unit, as counted; None where there is no budget.
+        groups: the groups that it keeps, for the record; empty for max.
     """
 
     name: str
     subnet: Subnet
     budget: float | None = None
+    cost: float | None = None
+    groups: tuple[Group, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to plain data for a checkpoint."""
-        return {"name": self.name, "subnet": self.subnet.to_dict(), "budget": self.budget}
+        """Convert to plain data for a checkpoint, without the groups, which the subnet's index sets hold as well."""
+        return {"name": self.name, "subnet": self.subnet.to_dict(), "budget": self.budget, "cost": self.cost}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LearntSubnet:
@@ -42,7 +45,7 @@ class LearntSubnet:
         Raises:
             ValueError: the subnet is not one (see `Subnet.from_dict`).
         """
-        return cls(str(data["name"]), Subnet.from_dict(data["subnet"]), data["budget"])
+        return cls(str(data["name"]), Subnet.from_dict(data["subnet"]), data["budget"], data.get("cost"))
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_check
 from slimasr.training.denormals import denormals_flushed
 from slimasr.training.distributed import World, lock_experiment, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite
+from slimasr.training.learnt import has_subnets, record_subnets, saved_subnets
 from slimasr.training.logs import RunLog
 from slimasr.training.plan import Course, passes_multiple
 from slimasr.training.record import (
@@ -237,7 +238,7 @@ class Trainer:
         state.step += 1
         after = self.course.position(state)
         averaging = after >= config.average_start * self.course.plan.total
-        if averaging and passes_multiple(before, after, config.average_period):
+        if averaging and passes_multiple(before, after, config.average_period) and has_subnets(self.method):
             self.average.update(self.objective.model)
         if state.step % config.log_every == 0 and not result.skipped:
             # Means over the main process's batches; those of an epoch are over all processes.
@@ -271,7 +272,7 @@ class Trainer:
         self.verify_lock()
         state.unvalidated = None
         self.log.epoch({**record, "minutes": self.minutes(), "dev": dev})
-        if dev and (state.best is None or dev_metric(dev) < state.best):
+        if dev and has_subnets(self.method) and (state.best is None or dev_metric(dev) < state.best):
             state.best = dev_metric(dev)
             self.save_weights(self.exp / "checkpoints" / "best.pt")
         self.save()
@@ -353,6 +354,7 @@ class Trainer:
         }
         with self.clock.part("checkpoint"):
             save_checkpoint(folder / self.state.checkpoint_name, content)
+            record_subnets(self.exp, self.objective.model, self.method)
             prune_checkpoints(folder, self.config.training.keep_last)
 
     def verify_lock(self) -> None:
@@ -367,10 +369,11 @@ class Trainer:
             with self.clock.part("checkpoint"):
                 save_checkpoint(path, {"model": self.objective.model.state_dict(), **self.origin(), **place})
 
-    def origin(self) -> dict[str, str]:
-        """Return digests of the tokenizer and the data to which the weights belong, and the tree of the layers."""
+    def origin(self) -> dict[str, Any]:
+        """Return digests of the tokenizer and the data to which the weights belong, the tree, and learnt subnets."""
         tree = tree_in_words(self.objective.model.config.encoder)
-        return {"tokenizer": self.data.tokenizer.fingerprint, "data": self.data.fingerprint, "tree": tree}
+        learnt = saved_subnets(self.method)
+        return {"tokenizer": self.data.tokenizer.fingerprint, "data": self.data.fingerprint, "tree": tree, **learnt}
 
     def resume(self) -> None:
         """Continue from the newest checkpoint that can be read, if there is any."""

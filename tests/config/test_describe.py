@@ -29,6 +29,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "DataConfig": {"corpus": "an4"},
     "LayerSizes": {"ffn1": 1, "heads": 1, "conv": 1, "ffn2": 1},
     "LayerSpaceConfig": {"depths": [1]},
+    "ListSpaceConfig": {"subnets": {}},
     "PhaseConfig": {"epoch": 2},
     "PiecewiseScheduleConfig": {"points": [[0, 1], [1, 0]]},
     "EncoderSection": {"kind": "conformer", "d_model": 1, "num_layers": 1},

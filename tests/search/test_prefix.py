@@ -8,7 +8,7 @@ import torch
 from slimasr.config.encoders import EmformerConfig, EncoderConfig, MhSsmConfig, TreeConfig
 from slimasr.config.model import StackFrontendConfig
 from slimasr.models.transducer import Transducer
-from slimasr.search.prefix import PrefixCache
+from slimasr.search.prefix import PrefixCache, layer_keys
 from slimasr.supernet.subnet import Subnet
 from tests.tiny import ENCODER, MODEL, VOCAB_SIZE, batch, randomize
 
@@ -54,3 +54,11 @@ def test_the_output_is_that_of_all_layers(config: EncoderConfig, module: str, st
     if room is not None:
         kept = sum(state.num_bytes for state in room.hidden.values())
         assert kept == room.size - room.left <= states * size
+
+
+def test_choices_of_every_form_have_an_order() -> None:
+    """Numbers, ranges and omitted modules are sorted together, as the search does to bring equal prefixes together."""
+    chosen = [2, ((1, 3),), 0, ((0, 1), (2, 3)), 3]
+    subnets = [Subnet(units=(("0.ffn", units),)) for units in chosen]
+    ordered = sorted(subnets, key=lambda subnet: layer_keys(subnet, (0, 1)))
+    assert [subnet.units_of(0, "ffn") for subnet in ordered] == [0, ((0, 1), (2, 3)), 2, 3, ((1, 3),)]

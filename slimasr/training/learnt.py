@@ -1,0 +1,37 @@
+"""What a run keeps of the subnets that its method has learnt: a part of every checkpoint, and a readable record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from slimasr.methods.base import Method
+from slimasr.models.transducer import Transducer
+from slimasr.results.learnt import LearntEntry, LearntSubnets
+
+
+def has_subnets(method: Method) -> bool:
+    """Whether the subnets are known that the final weights are meant for: always, unless the method still learns them.
+
+    Weights of the time before enter neither the average nor the choice of the best checkpoint.
+    """
+    return method.learnt() != ()
+
+
+def saved_subnets(method: Method) -> dict[str, Any]:
+    """Return what a checkpoint holds of learnt subnets, from which `slimasr.experiment` builds the space."""
+    learnt = method.learnt()
+    return {} if learnt is None else {"subnets": [item.to_dict() for item in learnt]}
+
+
+def record_subnets(exp: Path, model: Transducer, method: Method) -> None:
+    """Write ``subnets.json``, once there are learnt subnets.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    learnt = method.learnt()
+    if learnt:
+        entries = tuple(LearntEntry.of(item, asdict(model.count(item.subnet))) for item in learnt)
+        LearntSubnets(subnets=entries).write(exp)
