@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from slimasr.config.model import TransducerConfig
+from slimasr.config.model import ModelConfig, TransducerConfig
 from slimasr.models.predictor import PredictorState
 from slimasr.supernet.subnet import Subnet
 

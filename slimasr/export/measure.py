@@ -10,7 +10,7 @@ from slimasr.data.batch import Batch
 from slimasr.decoding.decode import describe
 from slimasr.experiment import Experiment
 from slimasr.export.onnx import export_onnx, needed, quantize
-from slimasr.export.runtime import OnnxTransducer, int8_wer
+from slimasr.export.runtime import int8_wer, open_runtime
 from slimasr.locking import folder_lock
 from slimasr.results.schema import Int8Entry, Results, SubnetEntry, WerEntry
 from slimasr.results.store import read_results, update_results
@@ -72,7 +72,7 @@ def _measure_int8(
     # Only the int8 files are kept.
     with TemporaryDirectory(prefix="slimasr-") as temporary:
         files = quantize(export_onnx(model, Path(temporary)), experiment.dir / "export" / subnet.id)
-    runtime = OnnxTransducer(files, model, experiment.config.search.rtf_threads)
+    runtime = open_runtime(files, model, experiment.config.search.rtf_threads)
     for name in missing:
         wer = int8_wer(runtime, sets[name](), experiment.tokenizer, experiment.config.decoding)
         entry = wer.wer_entry().measured_in_int8(weights, decoding, version, data[name])

@@ -1,10 +1,11 @@
-"""A stand-alone transducer as three ONNX files: encoder, predictor, joiner, the parts that device runtimes load.
+"""A stand-alone model as ONNX files: the parts that device runtimes load.
 
-::
+A transducer has three, a CTC model one::
 
     encoder     x (N, T, F) float, x_lens (N,)      -> am (N, T', J), lens (N,)      projection included
     predictor   labels (n,), state_0 (n, ...), ...  -> lm (n, J), next_0, ...        one label, projection included
     joiner      am (n, J), lm (n, J)                -> logits (n, V)
+    ctc         x (N, T, F) float, x_lens (N,)      -> log_probs (N, T', V), lens (N,)
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +27,15 @@ from torch.export import Dim
 
 from slimasr.errors import UserError
 from slimasr.files import replacing, write_atomic, writing
+from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model
+from slimasr.models.ctc import CtcModel
 from slimasr.models.predictor import PredictorState
 from slimasr.models.transducer import Transducer
 
-PARTS = ("encoder", "predictor", "joiner")
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 EXAMPLE_FRAMES = 203
 """Length of the longer of the two utterances with which the encoder is traced; files accept any length."""
 QUANTIZED_OPS = ["MatMul", "Gemm", "Gather"]
@@ -42,23 +47,50 @@ of state space models are several times as large as the poles."""
 
 @dataclass(frozen=True)
 class OnnxFiles:
-    """The files of the three parts."""
+    """The files of a model: a subclass has an attribute for each part, after which the file is named."""
+
+    @property
+    def parts(self) -> dict[str, Path]:
+        """The file of each part, by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files in bytes."""
+        return sum(path.stat().st_size for path in self.parts.values())
+
+    @classmethod
+    def inside(cls, folder: Path, suffix: str) -> Self:
+        """Create the folder, and name the files in it."""
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return cls(**{field.name: folder / f"{field.name}.{suffix}" for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class TransducerFiles(OnnxFiles):
+    """The files of a transducer."""
 
     encoder: Path
     predictor: Path
     joiner: Path
 
-    @property
-    def bytes(self) -> int:
-        """Size of all three files in bytes."""
-        return sum(path.stat().st_size for path in (self.encoder, self.predictor, self.joiner))
+
+@dataclass(frozen=True)
+class CtcFiles(OnnxFiles):
+    """The file of a CTC model."""
+
+    ctc: Path
 
 
-def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
+Files = TypeVar("Files", bound=OnnxFiles)
+
+
+def export_onnx(model: SpeechModel, folder: Path) -> OnnxFiles:
     """Write a stand-alone model as float32 ONNX files.
 
     Args:
-        model: a result of `Transducer.extract`.
+        model: a result of `SpeechModel.extract`.
         folder: where the files are written; it is created if necessary, and files of the same name are replaced.
 
     Raises:
@@ -67,21 +99,32 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
     for package in ("onnx", "onnxscript"):
         needed(package)
     model = deployable(model)
-    files = _files(folder, "onnx")
-    bins = model.config.num_mel_bins
-    dim = model.config.joiner.dim
-    # Batch and length stay free, so that one file serves any number of utterances, frames and hypotheses.
-    n = Dim.DYNAMIC
-    frames = Dim.DYNAMIC
-    # Unequal lengths, so that the example has padding to mask.
+    if isinstance(model, CtcModel):
+        return _export_ctc(model, CtcFiles.inside(folder, "onnx"))
+    assert isinstance(model, Transducer)
+    return _export_transducer(model, TransducerFiles.inside(folder, "onnx"))
+
+
+def _export_ctc(model: CtcModel, files: CtcFiles) -> CtcFiles:
+    """Write the one file of a CTC model; the number of labels is a constant of the graph, as runtimes expect it."""
+    _export_frames(_Ctc(model), model.config.num_mel_bins, files.ctc, "log_probs")
+    return files
+
+
+def _export_frames(module: nn.Module, bins: int, path: Path, output: str) -> None:
+    """Write a module from features to one output per encoder frame, whose name is given, and the lengths."""
+    # Batch and length stay free, so that one file serves any number of utterances and frames. Unequal lengths, so that
+    # the example has padding to mask.
     lens = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES - 60])
-    export_part(
-        _Encoder(model),
-        (torch.zeros(2, EXAMPLE_FRAMES, bins), lens),
-        files.encoder,
-        {"x": {0: n, 1: frames}, "x_lens": {0: n}},
-        ["am", "lens"],
-    )
+    dynamic = {"x": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}, "x_lens": {0: Dim.DYNAMIC}}
+    export_part(module, (torch.zeros(2, EXAMPLE_FRAMES, bins), lens), path, dynamic, [output, "lens"])
+
+
+def _export_transducer(model: Transducer, files: TransducerFiles) -> TransducerFiles:
+    """Write the three files of a transducer, which take any number of utterances, frames and hypotheses."""
+    _export_frames(_Encoder(model), model.config.num_mel_bins, files.encoder, "am")
+    dim = model.config.joiner.dim
+    n = Dim.DYNAMIC
     state = model.predictor.init_state(2, torch.device("cpu")).tensors
     export_part(
         _Predictor(model),
@@ -100,7 +143,7 @@ def export_onnx(model: Transducer, folder: Path) -> OnnxFiles:
     return files
 
 
-def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> OnnxFiles:
+def quantize(files: Files, folder: Path, *, reduce_range: bool = False) -> Files:
     """Convert float32 files to int8 files by onnxruntime's dynamic quantisation.
 
     Weights of linear layers are symmetric with one scale per output channel, embeddings have one scale. The scales of
@@ -117,15 +160,15 @@ def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> O
     """
     quantization = needed("onnxruntime.quantization")
     onnx = needed("onnx")
-    quantized = _files(folder, "int8.onnx")
+    quantized = files.inside(folder, "int8.onnx")
     with _quiet():
-        for part in PARTS:
-            proto = onnx.load(getattr(files, part))
+        for part, path in files.parts.items():
+            proto = onnx.load(path)
             # A product with a constant that is not a matrix is no linear layer but a kernel of a state space model. A
             # node without any constant matrix, such as a product of attention, has nothing to store in int8.
             matrices = {constant.name for constant in proto.graph.initializer if len(constant.dims) == 2}
             # onnxruntime writes the file itself, so it gets a temporary name until it is complete.
-            with replacing(getattr(quantized, part)) as temporary:
+            with replacing(quantized.parts[part]) as temporary:
                 quantization.quantize_dynamic(
                     proto,
                     temporary,
@@ -138,7 +181,7 @@ def quantize(files: OnnxFiles, folder: Path, *, reduce_range: bool = False) -> O
     return quantized
 
 
-def deployable(model: Transducer) -> Transducer:
+def deployable(model: SpeechModel) -> SpeechModel:
     """Copy a model to the CPU, in evaluation mode and in a form that runtimes without complex numbers can run."""
     encoder = model.config.encoder
     if encoder.kind != "mh_ssm" or encoder.convolution == "real":
@@ -174,6 +217,18 @@ class _Encoder(nn.Module):
         return self.model.project_encoder(encoded.out), encoded.lens
 
 
+class _Ctc(nn.Module):
+    """Encoder, output layer and softmax: the graph of the only file of a CTC model."""
+
+    def __init__(self, model: CtcModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        encoded = self.model.encode(x, x_lens)
+        return self.model.ctc_logits(encoded.out).log_softmax(-1), encoded.lens
+
+
 class _Predictor(nn.Module):
     """One step of the predictor and its projection; the state is flattened into separate inputs and outputs."""
 
@@ -197,13 +252,6 @@ class _Joiner(nn.Module):
     def forward(self, am: Tensor, lm: Tensor) -> Tensor:
         logits: Tensor = self.joiner(am, lm)
         return logits
-
-
-def _files(folder: Path, suffix: str) -> OnnxFiles:
-    """Create the folder, and name the files of the three parts in it."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return OnnxFiles(*(folder / f"{part}.{suffix}" for part in PARTS))
 
 
 def export_part(

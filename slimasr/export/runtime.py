@@ -14,7 +14,9 @@ from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
-from slimasr.export.onnx import OnnxFiles, needed
+from slimasr.export.onnx import CtcFiles, OnnxFiles, TransducerFiles, needed
+from slimasr.models.base import SpeechModel
+from slimasr.models.ctc import CtcModel
 from slimasr.models.predictor import PredictorState
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance, WerResult, score
@@ -22,9 +24,9 @@ from slimasr.supernet.subnet import Subnet
 
 
 class OnnxTransducer:
-    """A model that runs in onnxruntime and can be searched like one in torch. Projections are part of its files."""
+    """A transducer in onnxruntime that can be searched like one in torch. Projections are part of its files."""
 
-    def __init__(self, files: OnnxFiles, model: Transducer, threads: int = 1) -> None:
+    def __init__(self, files: TransducerFiles, model: Transducer, threads: int = 1) -> None:
         """Open the files.
 
         Args:
@@ -52,8 +54,50 @@ class OnnxTransducer:
         return encoder_out
 
 
+class OnnxCtc:
+    """A CTC model in onnxruntime that can be searched like one in torch. Its file has the output layer."""
+
+    def __init__(self, files: CtcFiles, model: CtcModel, threads: int = 1) -> None:
+        """Open the file; arguments and errors are those of `OnnxTransducer`."""
+        self.blank_id = model.blank_id
+        self.vocab_size = model.vocab_size
+        self.config = model.config
+        self.session = _Session(files.ctc, threads)
+
+    def encode(self, x: Tensor, x_lens: Tensor) -> EncoderOutput:
+        """(N, T, F) features -> log-probabilities of the labels."""
+        log_probs, lens = self.session.run(x, x_lens)
+        return EncoderOutput(log_probs, lens)
+
+    def ctc_logits(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
+        """Return it unchanged: the output of `encode` has the scores already, of the one subnet that was exported."""
+        return encoder_out
+
+
+OnnxModel = OnnxTransducer | OnnxCtc
+"""A model of either kind in onnxruntime."""
+
+
+def open_runtime(files: OnnxFiles, model: SpeechModel, threads: int = 1) -> OnnxModel:
+    """Open exported files in onnxruntime.
+
+    Args:
+        files: the files.
+        model: the model that they were exported from.
+        threads: number of threads of each session.
+
+    Raises:
+        UserError: the extra ``export`` is not installed.
+    """
+    if isinstance(model, CtcModel):
+        assert isinstance(files, CtcFiles)
+        return OnnxCtc(files, model, threads)
+    assert isinstance(model, Transducer) and isinstance(files, TransducerFiles)
+    return OnnxTransducer(files, model, threads)
+
+
 def decode_onnx(
-    model: OnnxTransducer, batches: Iterable[Batch], tokenizer: Tokenizer, config: DecodingConfig
+    model: OnnxModel, batches: Iterable[Batch], tokenizer: Tokenizer, config: DecodingConfig
 ) -> list[Utterance]:
     """Recognise one utterance after another, as on a device, and return references and hypotheses.
 
@@ -68,9 +112,7 @@ def decode_onnx(
     return utterances
 
 
-def int8_wer(
-    model: OnnxTransducer, batches: Iterable[Batch], tokenizer: Tokenizer, decoding: DecodingConfig
-) -> WerResult:
+def int8_wer(model: OnnxModel, batches: Iterable[Batch], tokenizer: Tokenizer, decoding: DecodingConfig) -> WerResult:
     """Measure the WER of a set with its bootstrap interval.
 
     Raises:

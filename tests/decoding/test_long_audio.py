@@ -249,12 +249,12 @@ def test_a_runtime_decodes_the_same(made: Made, tmp_path: Path) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)
     from slimasr.export.onnx import export_onnx
-    from slimasr.export.runtime import OnnxTransducer, decode_onnx
+    from slimasr.export.runtime import decode_onnx, open_runtime
 
     experiment, _ = made
     model, tokenizer, decoding = experiment.model, experiment.tokenizer, experiment.config.decoding
     alone = model.extract(experiment.space.max)
-    runtime = OnnxTransducer(export_onnx(alone, tmp_path), alone)
+    runtime = open_runtime(export_onnx(alone, tmp_path), alone)
     seen: list[int] = []
     encode = runtime.encode
 

@@ -17,7 +17,7 @@ from slimasr.decoding.label_searches import label_input, label_search
 from slimasr.decoding.searchable import Searchable
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
-from slimasr.export.onnx import OnnxFiles, export_onnx, quantize
+from slimasr.export.onnx import TransducerFiles, export_onnx, quantize
 from slimasr.export.runtime import OnnxTransducer
 from slimasr.models.transducer import Transducer
 from tests.export.models import CONFIGS, make_model
@@ -40,8 +40,8 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return model, folder
 
 
-def files(folder: Path, suffix: str) -> OnnxFiles:
-    return OnnxFiles(*(folder / f"{part}.{suffix}" for part in ("encoder", "predictor", "joiner")))
+def files(folder: Path, suffix: str) -> TransducerFiles:
+    return TransducerFiles(*(folder / f"{part}.{suffix}" for part in ("encoder", "predictor", "joiner")))
 
 
 def labels(model: Searchable, encoder_out: Tensor, lens: Tensor, config: DecodingConfig) -> list[list[int]]:

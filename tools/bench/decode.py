@@ -43,7 +43,7 @@ from slimasr.decoding.words import word_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.subnets import find_subnet
-from slimasr.export.onnx import export_onnx, export_part, needed
+from slimasr.export.onnx import TransducerFiles, export_onnx, export_part, needed
 from slimasr.models.build import build_model
 from slimasr.models.predictor import StatelessPredictor
 from slimasr.models.transducer import Transducer
@@ -103,6 +103,7 @@ def untrained_model(folder: Path, recordings: Sequence[Recording]) -> tuple[Tran
     tokenizer = letter_tokenizer(folder / "lang")
     torch.manual_seed(0)
     model = build_model(config.model, None, tokenizer.vocab_size, (1.0,)).eval()
+    assert isinstance(model, Transducer)
     batch = to_batch(recordings[:8], model.config.num_mel_bins)
     with torch.no_grad():
         # Features are normalised by the statistics of the model, which training would set.
@@ -137,6 +138,7 @@ def export(model: Transducer, tokenizer: Tokenizer, folder: Path) -> dict[str, s
     """Write the files that sherpa-onnx reads, and return its arguments."""
     onnx = needed("onnx")
     files = export_onnx(model, folder)
+    assert isinstance(files, TransducerFiles)
     predictor = model.predictor
     assert isinstance(predictor, StatelessPredictor)
     context = folder / "context.onnx"
@@ -229,8 +231,11 @@ def main() -> None:
             model, tokenizer = untrained_model(folder, recordings)
         else:
             experiment = Experiment.open(arguments.exp)
-            model = experiment.model.extract(find_subnet(experiment, arguments.subnet)).eval()
+            extracted = experiment.model.extract(find_subnet(experiment, arguments.subnet)).eval()
             tokenizer = experiment.tokenizer
+            if not isinstance(extracted, Transducer):
+                raise SystemExit("decode: the model of the experiment is no transducer")
+            model = extracted
         if not isinstance(model.predictor, StatelessPredictor):
             raise SystemExit("decode: sherpa-onnx needs a model with predictor.kind stateless")
         measure(f"decoding of {title}", model.extract(Subnet()).eval(), tokenizer, recordings, folder)

@@ -14,8 +14,8 @@ from common import median_seconds, report
 
 from slimasr.config.load import load_config
 from slimasr.measure.runtime import noise_features
+from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model
-from slimasr.models.transducer import Transducer
 from slimasr.supernet.build import build_space
 from slimasr.supernet.subnet import Subnet
 
@@ -26,7 +26,7 @@ REPEATS = 9
 TARGET_30M = 0.2
 
 
-def encode(model: Transducer) -> None:
+def encode(model: SpeechModel) -> None:
     """Run the encoder once."""
     features = noise_features(model, SECONDS)
     with torch.inference_mode():

@@ -36,6 +36,7 @@ def emitting_model(preset: Path, out: Tensor, lens: Tensor) -> Transducer:
     torch.manual_seed(0)
     vocab_size = config.tokenizer.vocab_size
     model = build_model(config.model.model_copy(update={"encoder": encoder}), None, vocab_size, [1.0]).eval()
+    assert isinstance(model, Transducer)
     # Two utterances of 100 frames each
     with torch.no_grad():
         am = model.project_encoder(out[:2, :100])

@@ -87,7 +87,8 @@ def make_experiment(root: Path, config: Config, data: Path) -> Path:
     write_record(root, config, lang, Results())
     torch.manual_seed(0)
     space = build_space(config)
-    model = build_model(config.model, config.loss, load_tokenizer(lang).vocab_size, space.widths).eval()
+    model = build_model(config.model, config.loss, Tokenizer.load(lang).vocab_size, space.widths).eval()
+    assert isinstance(model, Transducer)
     # The bias of blank is found by bisection: a larger one makes frames emit less.
     low = 0.0
     high = 50.0
@@ -111,7 +112,8 @@ def make_experiment(root: Path, config: Config, data: Path) -> Path:
 @torch.inference_mode()
 def plain_seconds(search: Search) -> float:
     """Return the median processor seconds per candidate of the plain loop."""
-    model: Transducer = search.experiment.model
+    model = search.experiment.model
+    assert isinstance(model, Transducer)
     # Loading is not measured: the batches are cut into utterances beforehand.
     singles = [batch.select([row]) for batch in search.evaluator.batches for row in range(len(batch))]
     subnets = search.feasible.sample(INITIAL, random.Random(0))[:: INITIAL // PLAIN]

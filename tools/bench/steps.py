@@ -11,8 +11,8 @@ from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.methods import build_method, resolve_config
 from slimasr.methods.base import StepContext
-from slimasr.models.build import build_model
 from slimasr.models.base import FRAMES_PER_SECOND
+from slimasr.models.build import build_model
 from slimasr.objective.objective import Objective
 from slimasr.supernet.build import build_space
 from slimasr.training.distributed import World

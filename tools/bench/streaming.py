@@ -35,6 +35,7 @@ from slimasr.config.search import DecodingConfig
 from slimasr.decoding.stream import Stream, StreamRecognizer, accept
 from slimasr.encoders.emformer import Emformer
 from slimasr.models.build import build_model
+from slimasr.models.transducer import Transducer
 
 FILE = "models/emformer.py"
 PRESET = Path(__file__).resolve().parents[2] / "egs" / "an4" / "conf" / "collaborative.yaml"
@@ -108,6 +109,7 @@ def an4_recognizer(decoding: DecodingConfig, folder: Path) -> StreamRecognizer:
     tokenizer = letter_tokenizer(folder)
     torch.manual_seed(0)
     model = build_model(load_config(PRESET).model, None, tokenizer.vocab_size, (1.0,)).eval()
+    assert isinstance(model, Transducer)
     recognizer = StreamRecognizer(model, None, tokenizer, decoding, SAMPLING_RATE)
     frames = recognizer.extractor.extract(noise(20.0), SAMPLING_RATE)
     features = torch.as_tensor(frames).unsqueeze(0)
