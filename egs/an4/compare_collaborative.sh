@@ -6,39 +6,15 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-jobs=1 last=5
-while true; do
-  case ${1:-} in
-    --jobs) jobs=${2:-nothing}; shift $(($# > 1 ? 2 : 1)) ;;
-    --last-wave) last=${2:-nothing}; shift $(($# > 1 ? 2 : 1)) ;;
-    *) break ;;
-  esac
-done
-for number in "$jobs" "$last"; do
-  case $number in
-    [1-9]) ;;
-    *) echo "compare_collaborative.sh: --jobs and --last-wave need a number from 1 to 9, not $number" >&2; exit 2 ;;
-  esac
-done
-
+last=5
 . ./path.sh
-. ../../tools/data_option.sh
-data=$(data_option "$@")
-options=("$@")
-experiments=()
-running=()
+# shellcheck source-path=SCRIPTDIR source=../../tools/waves.sh
+. ../../tools/waves.sh
+waves_options "$@"
 
-# run EXPERIMENT OPTION...: trains, searches, decodes and scores an experiment, which the report then includes.
-run() {
-  local command=(./run.sh --stage 4 --stop-stage 7 --exp "exp/$1" "${@:2}" ${options[@]+"${options[@]}"})
-  experiments+=("exp/$1")
-  if [ "$jobs" -eq 1 ]; then
-    "${command[@]}"
-    return
-  fi
-  while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do sleep 1; done
-  "${command[@]}" &
-  running+=($!)
+report() {
+  slimasr-report "$@" --title "AN4, paper 3" --out report_collaborative.html \
+    --json results_collaborative.json --results-md RESULTS_collaborative.md --claims
 }
 
 # separate PRESET DEPTH...: runs dedicated models of some depths.
@@ -49,29 +25,14 @@ separate() {
   done
 }
 
-# preset NAME OPTION...: runs a preset as it is, or with other options.
-preset() { run "$1" --config "conf/$1.yaml" "${@:2}"; }
-
 # weight LAMBDA: runs three branches with another weight of the frame classifiers.
 weight() {
   run "collaborative_three_$1" --config conf/collaborative_three.yaml --set "loss.auxiliary.aux_weight=$1"
 }
 
-# end_of_wave NUMBER: waits for all runs, and ends the script if one has failed; after the last wave, writes the report.
-end_of_wave() {
-  local pid failed=0
-  for pid in ${running[@]+"${running[@]}"}; do wait "$pid" || failed=1; done
-  running=()
-  [ "$failed" -eq 0 ] || { echo "compare_collaborative.sh: a run of wave $1 failed, see above" >&2; exit 1; }
-  [ "$last" -eq "$1" ] || return 0
-  slimasr-report "${experiments[@]}" --title "AN4, paper 3" --out report_collaborative.html \
-    --json results_collaborative.json --results-md RESULTS_collaborative.md --claims
-  exit 0
-}
-
 # A Conformer with a CTC head finds when every character is spoken; its best path is then improved three times.
-./run.sh --stop-stage 3 --config conf/collaborative.yaml "$@"
-./run.sh --stage 4 --stop-stage 4 --config conf/separate.yaml --set name=an4-aligner --exp exp/aligner "$@"
+./run.sh --stop-stage 3 --config conf/collaborative.yaml "${options[@]}"
+./run.sh --stage 4 --stop-stage 4 --config conf/separate.yaml --set name=an4-aligner --exp exp/aligner "${options[@]}"
 [ -e exp/aligner/alignments/states.json ] || slimasr-align exp/aligner --data "$data" \
   --set-name train --set-name dev --set-name test --realign 3 --states
 

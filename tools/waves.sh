@@ -1,0 +1,66 @@
+# Sourced by scripts that train many experiments, wave by wave, and report them together, such as
+# egs/an4/compare_collaborative.sh.
+#
+# Before such a script sources this file, it sets:
+#   last      the wave after which it stops, unless --last-wave says otherwise
+# and it defines:
+#   report EXPERIMENT...   writes the report on some experiments
+# This file parses --jobs and --last-wave; it sets `options` to all other options, which are those of run.sh, and `data`
+# to the data folder that they name.
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154
+
+# shellcheck source=/dev/null
+. ../../tools/data_option.sh
+
+jobs=1
+options=()
+experiments=()
+running=()
+
+# waves_options OPTION...: reads the options of the script.
+waves_options() {
+  while true; do
+    case ${1:-} in
+      --jobs) jobs=${2:-nothing}; shift $(($# > 1 ? 2 : 1)) ;;
+      --last-wave) last=${2:-nothing}; shift $(($# > 1 ? 2 : 1)) ;;
+      *) break ;;
+    esac
+  done
+  local number
+  for number in "$jobs" "$last"; do
+    case $number in
+      [1-9]) ;;
+      *) echo "$(basename "$0"): --jobs and --last-wave need a number from 1 to 9, not $number" >&2; exit 2 ;;
+    esac
+  done
+  options=("$@")
+  data=$(data_option "$@")
+}
+
+# run EXPERIMENT OPTION...: trains, searches, decodes and scores an experiment, which the report then includes.
+run() {
+  local command=(./run.sh --stage 4 --stop-stage 7 --exp "exp/$1" "${@:2}" "${options[@]}")
+  experiments+=("exp/$1")
+  if [ "$jobs" -eq 1 ]; then
+    "${command[@]}"
+    return
+  fi
+  while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do sleep 1; done
+  "${command[@]}" &
+  running+=($!)
+}
+
+# preset NAME OPTION...: runs a preset as it is, or with other options.
+preset() { run "$1" --config "conf/$1.yaml" "${@:2}"; }
+
+# end_of_wave NUMBER: waits for all runs, and ends the script if one has failed; after the last wave, writes the report.
+end_of_wave() {
+  local pid failed=0
+  for pid in "${running[@]}"; do wait "$pid" || failed=1; done
+  running=()
+  [ "$failed" -eq 0 ] || { echo "$(basename "$0"): a run of wave $1 failed, see above" >&2; exit 1; }
+  [ "$last" -eq "$1" ] || return 0
+  report "${experiments[@]}"
+  exit 0
+}
