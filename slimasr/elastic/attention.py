@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.elastic.dropout import Dropout
+from slimasr.elastic.gates import Side, per_unit, shared_gate
 from slimasr.elastic.index import Index, choose, in_blocks, in_groups, size_of, take
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.supernet.cost import Count
@@ -80,6 +82,29 @@ class MultiHead(nn.Module):
         """Return the rows of ``in_proj`` that run."""
         return in_groups(heads.channels, 3, self.num_heads * self.head_dim)
 
+    def reweight(self, gates: Tensor, ranges: Sequence[tuple[int, int]], side: Side) -> dict[str, Tensor]:
+        """Return the parameters scaled by the (G,) gates of groups of heads (see `per_unit`).
+
+        A gate scales the rows of its heads' queries, keys and values with their biases, and what positions have of
+        their own for these heads, unless ``side`` is ``output``; and the columns of the output.
+        """
+        heads = per_unit(gates, ranges, self.num_heads)
+        channels = heads.repeat_interleave(self.head_dim)
+        scaled_parameters = {
+            "out_proj.weight": self.out_proj.weight * channels,
+            "out_proj.bias": self.out_proj.bias * shared_gate(gates),
+        }
+        if side == "both":
+            rows = channels.repeat(3)
+            scaled_parameters["in_proj.weight"] = self.in_proj.weight * rows.unsqueeze(1)
+            scaled_parameters["in_proj.bias"] = self.in_proj.bias * rows
+            scaled_parameters |= self.reweight_positions(heads)
+        return scaled_parameters
+
+    def reweight_positions(self, heads: Tensor) -> dict[str, Tensor]:
+        """Return the parameters that belong to positions, scaled by the (H,) gates of the heads."""
+        return {}
+
     def count_projections(self, outer: int, heads: Heads, frames: int) -> Count:
         """Count the parameters of the projections, and the MACs of ``frames`` frames."""
         inner = heads.total
@@ -148,6 +173,16 @@ class ElasticAttention(MultiHead):
         context = (weights @ v).view(n, heads.number, frames, -1)
         context = context.transpose(1, 2).reshape(n, frames, heads.total)
         return self.dropout(self.out_proj(context, out=outer, inp=heads.channels))
+
+    def reweight_positions(self, heads: Tensor) -> dict[str, Tensor]:
+        if self.position_dim is None:
+            return {}
+        rows = heads.repeat_interleave(self.head_dim).unsqueeze(1)
+        return {
+            "position_proj.weight": self.position_proj.weight * rows,
+            "content_bias": self.content_bias * heads.unsqueeze(1),
+            "position_bias": self.position_bias * heads.unsqueeze(1),
+        }
 
     def _scores(self, q: Tensor, k: Tensor, positions: Tensor | None, heads: Heads) -> Tensor:
         """(N * H, T, d_h) queries and keys -> (N * H, T, T) scores.

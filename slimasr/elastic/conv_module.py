@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slimasr.elastic.dropout import Dropout
+from slimasr.elastic.gates import Side, per_unit, shared_gate
 from slimasr.elastic.index import Index, choose, in_groups, size_of
 from slimasr.elastic.linear import ElasticDepthwiseConv1d, ElasticLinear
 from slimasr.elastic.norm import ElasticBatchNorm, ElasticLayerNorm, NormMode
@@ -79,6 +80,17 @@ class ElasticConvModule(nn.Module):
     def conv_norm(self) -> ConvNorm:
         """What the norm is over."""
         return "batch" if isinstance(self.norm, ElasticBatchNorm) else "layer"
+
+    def reweight(self, gates: Tensor, ranges: Sequence[tuple[int, int]], side: Side) -> dict[str, Tensor]:
+        """Return the parameters scaled by the (G,) gates of groups of inner channels (see `per_unit`).
+
+        A gate scales columns of PW2 alone, whatever the ``side``: the norm before them would undo any other scale.
+        """
+        inner = per_unit(gates, ranges, self.channels)
+        return {
+            "pointwise.weight": self.pointwise.weight * inner,
+            "pointwise.bias": self.pointwise.bias * shared_gate(gates),
+        }
 
     def count(self, outer: int, width: float, units: Units | None, frames: int) -> Count:
         """Count the parameters, and the MACs of ``frames`` frames."""

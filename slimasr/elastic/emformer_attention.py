@@ -121,6 +121,11 @@ class EmformerAttention(MultiHead):
         summaries = self._squashed(out[:, :, computed:]).squeeze(2) if self.window.memory else memory
         return Attended(self.dropout(out[:, :, :computed]), summaries, _kept(axes, layout))
 
+    def reweight_positions(self, heads: Tensor) -> dict[str, Tensor]:
+        if self.position == "none":
+            return {}
+        return {"position_bias": self.position_bias * heads.unsqueeze(1)}
+
     def _queries(self, q: Tensor, layout: Layout) -> Tensor:
         """(N, G, rows, H, d_h) -> (N, H, G, Q, d_h), scaled by 1 / sqrt(d_h)."""
         frames = q[:, :, : self.window.computed]

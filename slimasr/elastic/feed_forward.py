@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slimasr.elastic.dropout import Dropout, drop
+from slimasr.elastic.gates import Side, per_unit, shared_gate
 from slimasr.elastic.index import Index, choose, size_of
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.supernet.cost import Count
@@ -54,6 +56,21 @@ class ElasticFeedForward(nn.Module):
         if not self.adaptive:
             return self.dropout.p
         return self.dropout.p * size_of(hidden) / self.hidden
+
+    def reweight(self, gates: Tensor, ranges: Sequence[tuple[int, int]], side: Side) -> dict[str, Tensor]:
+        """Return the parameters scaled by the (G,) gates of groups of hidden channels (see `per_unit`).
+
+        A gate scales the rows of W1 with their biases, unless ``side`` is ``output``, and the columns of W2.
+        """
+        hidden = per_unit(gates, ranges, self.hidden)
+        scaled_parameters = {
+            "outer.weight": self.outer.weight * hidden,
+            "outer.bias": self.outer.bias * shared_gate(gates),
+        }
+        if side == "both":
+            scaled_parameters["inner.weight"] = self.inner.weight * hidden.unsqueeze(1)
+            scaled_parameters["inner.bias"] = self.inner.bias * hidden
+        return scaled_parameters
 
     def count(self, channels: int, width: float, units: Units | None, frames: int) -> Count:
         """Count the parameters, and the MACs of ``frames`` frames."""

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from slimasr.config.encoders import EncoderConfig
 from slimasr.config.model import FrontendConfig
+from slimasr.elastic.gates import Side
 from slimasr.encoders.frontend import Frontend, build_frontend
+from slimasr.encoders.grouping import Granularity, encoder_groups, reweighted
 from slimasr.errors import UserError
 from slimasr.supernet.cost import Count
+from slimasr.supernet.groups import Group
 from slimasr.supernet.subnet import Subnet, scaled
 
 MAX = Subnet()
@@ -334,6 +337,27 @@ class Encoder(nn.Module, ABC):
             for index, units in enumerate(self.config.layer_units)
             for module, size in units.items()
         }
+
+    def groups(self, granularity: Granularity) -> list[Group]:
+        """Return the groups of units of the max subnet, in running order; see `encoder_groups`."""
+        return encoder_groups(self.config, granularity)
+
+    def reweight(self, gates: Tensor, groups: Sequence[Group], side: Side = "both") -> dict[str, Tensor]:
+        """Return the parameters, under their names in this encoder, that the gates of groups change.
+
+        With them (``functional_call``), the max subnet at gates of 0 and 1 computes what the subnet of the groups of
+        gate 1 computes (`subnet_of`); see `reweighted`.
+
+        Args:
+            gates: (N,) one per group.
+            groups: the result of `groups`.
+            side: what a gate scales.
+        """
+        return reweighted(self, self.module_name, gates, groups, side)
+
+    @abstractmethod
+    def module_name(self, layer: int, module: str) -> str:
+        """Return the name of a layer's module, as in `Subnet.units`, among the modules of the encoder."""
 
     def count(self, subnet: Subnet | None, num_frames: int) -> Count:
         """Count the parameters of the stand-alone subnet, and the MACs of ``num_frames`` input frames."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slimasr.config.encoders import ConformerConfig, EmformerConfig, EncoderConfig, EncoderSection, MhSsmConfig
+from slimasr.config.encoder_section import EncoderSection
+from slimasr.config.encoders import ConformerConfig, EmformerConfig, EncoderConfig, MhSsmConfig
 from slimasr.config.model import FrontendConfig
 from slimasr.encoders.base import Encoder
 from slimasr.encoders.conformer import Conformer

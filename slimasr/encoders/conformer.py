@@ -229,6 +229,9 @@ class Conformer(Encoder):
     def _position_dim(self) -> int:
         return self.config.position_dim or self.config.d_model
 
+    def module_name(self, layer: int, module: str) -> str:
+        return f"layers.{layer}.parts.{module}"
+
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
         layer = cast(ConformerLayer, self.layers[index])
         return layer.count(self.width_of(subnet), subnet.width, layer_units(subnet, index, MODULES), frames)

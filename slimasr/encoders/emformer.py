@@ -170,6 +170,9 @@ class Emformer(Encoder):
             macs += self.frontend.count(subnet.width, outer, used).macs
         return replace(total, macs=macs)
 
+    def module_name(self, layer: int, module: str) -> str:
+        return f"layers.{layer}.parts.{module}"
+
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
         return self._layer(index).count(
             self.width_of(subnet), subnet.width, layer_units(subnet, index, MODULES), frames

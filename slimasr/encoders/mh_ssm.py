@@ -200,6 +200,9 @@ class MhSsm(Encoder):
             states.append((after,))
         return out, EncoderState(left, state.seen + complete, tuple(states))
 
+    def module_name(self, layer: int, module: str) -> str:
+        return f"layers.{layer}.{module}"
+
     def count_layer(self, index: int, subnet: Subnet, frames: int) -> Count:
         layer = cast(MhSsmLayer, self.layers[index])
         return layer.count(self.width_of(subnet), subnet.width, subnet.units_of(index, "ffn"), frames)

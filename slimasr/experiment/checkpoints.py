@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from slimasr.config.encoders import EncoderSection
+from slimasr.config.encoder_section import EncoderSection
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.models.base import SpeechModel

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from slimasr.config.encoders import EmformerConfig, EncoderSection
+from slimasr.config.encoder_section import EncoderSection
+from slimasr.config.encoders import EmformerConfig
 from slimasr.config.load import load_config, parse_config, save_config
 from slimasr.errors import UserError
 

@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 import torch
 
-from slimasr.config.encoders import EmformerConfig, TreeConfig
+from slimasr.config.encoder_section import TreeConfig
+from slimasr.config.encoders import EmformerConfig
 from slimasr.config.model import (
     ConvFrontendConfig,
     FrontendConfig,

@@ -7,7 +7,8 @@ import itertools
 import pytest
 import torch
 
-from slimasr.config.encoders import EmformerConfig, EncoderConfig, MhSsmConfig, TreeConfig
+from slimasr.config.encoder_section import TreeConfig
+from slimasr.config.encoders import EmformerConfig, EncoderConfig, MhSsmConfig
 from slimasr.config.model import StackFrontendConfig, TransducerConfig
 from slimasr.encoders.base import Encoder
 from slimasr.encoders.emformer_layer import EmformerLayer

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.config.encoders import EmformerConfig, EncoderSection
+from slimasr.config.encoder_section import EncoderSection
+from slimasr.config.encoders import EmformerConfig
 from slimasr.config.load import load_config, parse_config
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.encoders.base import EncoderOutput

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from slimasr.config.encoders import EmformerConfig, EncoderConfig, MhSsmConfig, TreeConfig
+from slimasr.config.encoder_section import TreeConfig
+from slimasr.config.encoders import EmformerConfig, EncoderConfig, MhSsmConfig
 from slimasr.config.model import StackFrontendConfig
 from slimasr.models.transducer import Transducer
 from slimasr.search.prefix import PrefixCache, layer_keys
