@@ -310,10 +310,13 @@ def _running(row: Row) -> Candidate:
     return Candidate(Subnet.from_json(subnet), "running", costs, generation, marks=marks)
 
 
-def _difference(there: Any, here: Any) -> tuple[Any, Any]:
-    """The first values that differ."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in {**there, **here}:
-            if there.get(key) != here.get(key):
-                return f"{key}: {there.get(key, 'none')}", f"{here.get(key, 'none')}"
-    return there, here
+def _difference(there: Any, here: Any) -> tuple[str, str]:
+    """The first values that differ, in nested mappings with the names that lead to them."""
+    names = []
+    while isinstance(there, dict) and isinstance(here, dict):
+        key = next((key for key in {**there, **here} if there.get(key) != here.get(key)), None)
+        if key is None:
+            break
+        names.append(f"{key}: ")
+        there, here = there.get(key, "none"), here.get(key, "none")
+    return f"{''.join(names)}{there}", str(here)

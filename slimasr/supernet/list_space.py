@@ -109,12 +109,16 @@ class ListSpace(SearchSpace):
         return {name: subnet.to_dict() for name, subnet in zip(self._labels(), self.subnets, strict=True)}
 
     def parse(self, text: str) -> Subnet:
-        if self.pending:
-            # All that is known yet is max; min is not, although the list has a last entry.
-            if text.strip() not in (MAX_NAME, self.max.id, f"{self.max.width:g}", self.max.to_json()):
-                raise UserError(f"subnet {text!r}: {self.pending}")
-            return self.max
+        # Of a list that is not there yet only max is known; min is not, although the list has a last entry.
+        if self.pending and not self._means_max(text.strip()):
+            raise UserError(f"subnet {text!r}: {self.pending}")
         return super().parse(text)
+
+    def _means_max(self, text: str) -> bool:
+        try:
+            return text != "min" and self._read(text) == self.max
+        except ValueError:
+            return False
 
     def _read(self, text: str) -> Subnet | None:
         # Before widths: the name 0.63 is a budget here.
@@ -123,7 +127,7 @@ class ListSpace(SearchSpace):
         return super()._read(text)
 
     def _hint(self) -> str:
-        return f"choose one of: max, min, {', '.join(self._labels())}"
+        return f"choose one of: {', '.join(dict.fromkeys([MAX_NAME, 'min', *self._labels()]))}"
 
     def _labels(self) -> tuple[str, ...]:
         return self.names or tuple(subnet.id for subnet in self.subnets)

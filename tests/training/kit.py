@@ -58,8 +58,8 @@ def tiny_config(dropout: float = 0.1, training: dict[str, Any] | None = None, **
         },
     }
     for name, section in sections.items():
-        # Branches have no widths, which the other spaces have.
-        replaces = not isinstance(section, dict) or section.get("kind") == "branches"
+        # These spaces have no widths, which the others have.
+        replaces = not isinstance(section, dict) or section.get("kind") in ("branches", "list", "learnt")
         tree[name] = section if replaces else {**tree.get(name, {}), **section}
     return parse_config(tree)
 
