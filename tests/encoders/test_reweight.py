@@ -1,4 +1,4 @@
-"""Parameters reweighted by gates: at 0 and 1 the subnet of the kept groups, between them the formula, with gradients."""
+"""Parameters reweighted by gates: at 0 and 1 the subnet of the kept groups, in between the formula; gradients."""
 
 from __future__ import annotations
 
