@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from slimasr.claims import PAPERS, claims_of
+from slimasr.claims.asked import Asked
 from slimasr.claims.collaborative import judge, role, tables
 from slimasr.claims.collaborative.models import Model, collaborative_families, model_of
-from slimasr.claims.collaborative.pairs import Asked, family_pairs
+from slimasr.claims.collaborative.pairs import family_pairs
 from slimasr.claims.todm import role as role_of_paper_2
 from slimasr.config.load import save_config
 from slimasr.config.schema import Config

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from slimasr.claims import PAPERS, claims_of
-from slimasr.report.records import Run, Study
+from slimasr.report.records import Run, Study, SubnetRecord, Wer
 
 
 def run(role: str, separate_of: str | None = None) -> Run:
@@ -51,6 +53,20 @@ def test_papers_are_judged_where_their_supernets_are(roles: list[str], claims: l
 def test_separate_models_alone_are_to_become_those_of_paper_1() -> None:
     found = claims_of(Study("", (run("separate", "w1"),), ()))
     assert [finding.claim for finding in found.findings] == PAPER_1
+
+
+def test_the_table_of_a_paper_has_its_own_models_alone() -> None:
+    wer = {name: Wer(10.0, (9.0, 11.0), 10, 100) for name in ("dev", "test")}
+    subnets = (SubnetRecord("w1", 1.0, {"params": 100.0}, wer, None, architecture=({"ffn": 16},)),)
+    models = {"todm C": "C", "multi-exit": "A3", "collaborative 2/1 PJ": "2/1 PJ", "separate, CE 0.6": "separate + CE"}
+    runs = tuple(replace(run(role), model=model, subnets=subnets) for role, model in models.items())
+    shown = {}
+    for table in claims_of(Study("", runs, ())).tables:
+        shown[table.title] = {cell for row in table.rows for cell in row if cell in models}
+    assert shown == {
+        "Models of paper 2 side by side, WER %": {"todm C", "multi-exit"},
+        "Models of paper 3 side by side, WER %": {"collaborative 2/1 PJ"},
+    }
 
 
 def test_every_paper_offers_the_same_functions() -> None:

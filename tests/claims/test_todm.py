@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm, permutation_test, spearmanr
 
+from slimasr.claims.asked import Asked
 from slimasr.claims.todm import judge
-from slimasr.claims.todm.pairs import Asked, todm_pairs
+from slimasr.claims.todm.pairs import todm_pairs
 from slimasr.claims.todm.shapes import layer_trend
 from slimasr.claims.todm.teaching import late_wers
 from slimasr.claims.verdicts import one_of
@@ -138,7 +139,7 @@ def test_one_of_several_pairs_must_differ_more() -> None:
 
 def test_divergences_and_classes_are_compared_where_both_were_trained() -> None:
     runs = [run(model) for model in ("D", "E", "G")]
-    asked = {(p.a[0][-1], p.b[0][-1], p.size) for p in todm_pairs(runs) if p.claim == "C2.5"}
+    asked = {(p.a[0][-1], p.b[0][-1], p.what) for p in todm_pairs(runs) if p.claim == "C2.5"}
     assert asked == {(a, b, end) for a, b in (("E", "D"), ("G", "E")) for end in ("max", "min")}
     assert verdicts(runs, always(-0.5, 0.5))["C2.5"] is HELD
     assert verdicts(runs, always(1.0, 3.0))["C2.5"] is NOT_HELD

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from slimasr.claims.asked import families_with
 from slimasr.config.schema import Config
 from slimasr.report.architecture import depth
-from slimasr.report.families import Family, families
+from slimasr.report.families import Family
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.report.roles import SEPARATE, Described, Name
 
@@ -132,7 +133,7 @@ def applies(study: Study) -> bool:
 
 def collaborative_families(runs: Sequence[Run]) -> list[Family]:
     """Return the families that have a collaborative run."""
-    return [family for family in families(runs) if any(map(is_collaborative, family.runs))]
+    return families_with(runs, is_collaborative)
 
 
 def collaborative_run(runs: Sequence[Run], branches: int, factors: str) -> Run | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
+from slimasr.claims.asked import Asked
 from slimasr.claims.collaborative.models import (
     FULL,
     PJ,
@@ -22,7 +22,7 @@ from slimasr.claims.collaborative.models import (
 )
 from slimasr.claims.verdicts import Rule, better, equal, not_worse
 from slimasr.report.families import Family
-from slimasr.report.pairs import Pair, System
+from slimasr.report.pairs import System
 from slimasr.report.records import Run
 
 FOUR, THREE, TWO = 4, 3, 2
@@ -30,21 +30,6 @@ FOUR, THREE, TWO = 4, 3, 2
 
 Systems = Mapping[int, System]
 """Number of layers -> the system of this depth, the deepest first."""
-
-
-@dataclass(frozen=True)
-class Asked(Pair):
-    """Two systems that a claim compares.
-
-    Attributes:
-        claim: which claim it is.
-        what: which depths they have, and what the claim says of them.
-        rule: judges "the first is better than the second", or whatever the claim says.
-    """
-
-    claim: str = ""
-    what: str = ""
-    rule: Rule = better
 
 
 def pairs(runs: Sequence[Run]) -> Iterator[Asked]:

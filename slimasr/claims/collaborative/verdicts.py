@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slimasr.claims.asked import Found, evidence_of, found_for, is_fair, line_of, prefix_of
 from slimasr.claims.collaborative.models import FULL, UNSHARED, collaborative_families, collaborative_run
-from slimasr.claims.collaborative.pairs import THREE, Asked, branches, family_pairs, weighted
+from slimasr.claims.collaborative.pairs import THREE, branches, family_pairs, weighted
 from slimasr.claims.times import TIMES_RULE, judge_times
-from slimasr.claims.verdicts import Evidence, better, judge_all, one_of
-from slimasr.report.families import Family
+from slimasr.claims.verdicts import Evidence, better, one_of
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.records import Comparison, Study, difference_in_words
+from slimasr.report.records import Comparison, Study
 
 READING = (
     '"Better" and "worse" are held when the interval lies on that side of 0 altogether, not held when it lies on the '
@@ -33,8 +33,6 @@ _TEXTS = {
     "against 20).",
     "C3.7": "No lambda is best at all depths, in 0.05 to 0.3 with 3 branches.",
 }
-
-Found = tuple[Family, Asked, Comparison]
 
 
 def judge(study: Study) -> list[Finding]:
@@ -67,7 +65,7 @@ def very_small_branch(study: Study) -> Finding:
         verdict, doubts = judge_times(shared, [unshared], [minutes])
         more = 100.0 * (minutes[1] / minutes[0] - 1.0)
         evidence.add(
-            f"{_prefix(family)}training: shared {minutes[0]:.1f} min, unshared {minutes[1]:.1f} min ({more:+.0f} %)"
+            f"{prefix_of(family)}training: shared {minutes[0]:.1f} min, unshared {minutes[1]:.1f} min ({more:+.0f} %)"
             f"{doubts}",
             verdict,
         )
@@ -79,13 +77,13 @@ def inconsistent(study: Study) -> Finding:
 
     As one of many comparisons differs by chance, all intervals are those of 100 - 5/n %.
     """
-    found = _comparisons(study, "C3.5")
-    lines = [_line(study, *item) for item in found]
+    found = _found(study, "C3.5")
+    lines = [line_of(study, item) for item in found]
     if not found:
         return Finding("C3.5", _TEXTS["C3.5"], Verdict.NOT_TESTED)
-    signs = {_sign(one_of(comparison, len(found))) for _, _, comparison in found}
+    signs = {_sign(one_of(item.comparison, len(found))) for item in found}
     verdict = Verdict.NOT_RESOLVED
-    if all(_equal_epochs(study, asked) for _, asked, _ in found):
+    if all(is_fair(study, item.asked) for item in found):
         if {-1, 1} <= signs:
             verdict = Verdict.HELD
         elif len(found) > 1 and signs in ({-1}, {1}):
@@ -100,17 +98,17 @@ def no_best_weight(study: Study) -> Finding:
     """
     evidence = Evidence()
     for family in collaborative_families(study.runs):
-        found = [item for item in _comparisons(study, "C3.7") if item[0].name == family.name]
+        found = [item for item in _found(study, "C3.7") if item.family.name == family.name]
         roles = {weight: run.role for weight, run in weighted(family).items()}
         if len(roles) < 2 or not found:
             continue
-        if not all(_equal_epochs(study, asked) for _, asked, _ in found):
+        if not all(is_fair(study, item.asked) for item in found):
             verdict = Verdict.NOT_RESOLVED
         else:
-            wide = [one_of(comparison, len(found)) for _, _, comparison in found]
+            wide = [one_of(item.comparison, len(found)) for item in found]
             verdict = _best_weight(list(roles.values()), wide)
         depths = len(branches(next(iter(weighted(family).values()))))
-        lines = "; ".join(_line(study, *item) for item in found)
+        lines = "; ".join(line_of(study, item) for item in found)
         evidence.add(f"lambda {', '.join(f'{weight:g}' for weight in roles)} at {depths} depths: {lines}", verdict)
     return evidence.finding("C3.7", _TEXTS["C3.7"])
 
@@ -136,39 +134,9 @@ def _sign(comparison: Comparison) -> int:
 
 def _evidence(study: Study, claim: str) -> Evidence:
     """Judge all comparisons made for a claim, by their own rules."""
-    found = _comparisons(study, claim)
-    # All at once: the more comparisons a claim has, the more of them fail by chance.
-    verdicts = judge_all([(asked.rule, comparison) for _, asked, comparison in found])
-    evidence = Evidence()
-    for item, verdict in zip(found, verdicts, strict=True):
-        is_fair = _equal_epochs(study, item[1])
-        evidence.add(_line(study, *item), verdict if is_fair else Verdict.NOT_RESOLVED)
-    return evidence
+    return evidence_of(study, _found(study, claim))
 
 
-def _comparisons(study: Study, claim: str) -> list[Found]:
+def _found(study: Study, claim: str) -> list[Found]:
     """The comparisons that were made for a claim."""
-    found = []
-    for family in collaborative_families(study.runs):
-        for asked in family_pairs(family):
-            comparison = study.compare(asked.a, asked.b)
-            if asked.claim == claim and comparison is not None:
-                found.append((family, asked, comparison))
-    return found
-
-
-def _line(study: Study, family: Family, asked: Asked, comparison: Comparison) -> str:
-    difference = difference_in_words(comparison, asked.a[0], asked.b[0])
-    unfair = "" if _equal_epochs(study, asked) else ", but the epochs differ"
-    return f"{_prefix(family)}{asked.what}, {' + '.join(comparison.sets)}: {difference}{unfair}"
-
-
-def _prefix(family: Family) -> str:
-    """What a line of evidence begins with; nothing for the first family of a report."""
-    return f"{family.name}: " if family.name else ""
-
-
-def _equal_epochs(study: Study, asked: Asked) -> bool:
-    """Whether all seeds of both systems were trained for one number of epochs."""
-    epochs = {run.epochs for role in (asked.a[0], asked.b[0]) for run in study.with_role(role)}
-    return len(epochs) == 1
+    return found_for(study, claim, collaborative_families(study.runs), family_pairs)

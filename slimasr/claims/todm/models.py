@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mode
 
+from slimasr.claims.asked import families_with
 from slimasr.config.loss import DistillationConfig
 from slimasr.config.method import TodmConfig
 from slimasr.config.schema import Config
-from slimasr.report.families import Family, families
+from slimasr.report.families import Family
 from slimasr.report.records import Run, Study
 from slimasr.report.roles import Described, Name, differing_traits, in_words, separate_words
 
@@ -54,6 +55,9 @@ _TRAITS = ("slimming", "norm", "attention")
 def role(described: Described, supernets: Sequence[Config]) -> Name | None:
     """Return the name and letter of an experiment; separate models and models with exits are the paper's baselines."""
     config = described.config
+    # The paper's models are transducers.
+    if config.model.kind != "transducer":
+        return None
     if described.separate_of is not None:
         auxiliary = config.loss.auxiliary
         # The paper's frame targets are at inner layers.
@@ -148,6 +152,14 @@ def is_todm(run: Run) -> bool:
     return run.role.startswith(TODM)
 
 
+def is_shown(run: Run) -> bool:
+    """Return whether the table of paper 2 has a row for this run: its supernets, and baselines with a letter.
+
+    The separate models (A1) are in the report's own table, size by size.
+    """
+    return is_todm(run) or run.model in ("A2", "A3")
+
+
 def applies(study: Study) -> bool:
     """Return whether there is a TODM run."""
     return any(map(is_todm, study.runs))
@@ -155,12 +167,7 @@ def applies(study: Study) -> bool:
 
 def todm_families(runs: Sequence[Run]) -> list[Family]:
     """Return the families that have a TODM run."""
-    return [family for family in families(runs) if any(map(is_todm, family.runs))]
-
-
-def prefix_of(family: Family) -> str:
-    """Return what a line of evidence about a family begins with; nothing for the first family of a report."""
-    return f"{family.name}: " if family.name else ""
+    return families_with(runs, is_todm)
 
 
 def main_todm(runs: Sequence[Run]) -> Run | None:

@@ -7,11 +7,12 @@ whose size is nearest, if it is near enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
+from slimasr.claims.asked import Asked
 from slimasr.claims.todm.models import FROM_THE_START, OVER, main_todm, of_model, todm_families
-from slimasr.report.pairs import Pair, is_end, matches, not_larger
+from slimasr.claims.verdicts import Rule, better, equal, not_worse
+from slimasr.report.pairs import System, is_end, matches, not_larger
 from slimasr.report.records import Run, SubnetRecord
 
 MEDIUM_FRACTION = 1 / 3
@@ -29,17 +30,8 @@ BY_CLASSES = (("G", "E"), ("I", "E"), ("J", "D"), ("L", "D"))
 ENDS = ("max", "min")
 
 
-@dataclass(frozen=True)
-class Asked(Pair):
-    """Two systems that a claim compares.
-
-    Attributes:
-        claim: which claim it is; empty if the paper's claim is about another model.
-        size: which size the systems are, in words.
-    """
-
-    claim: str = ""
-    size: str = ""
+RULES: Mapping[str, Rule] = {"C2.2": not_worse, "C2.5": equal}
+"""How comparisons of a claim are judged, unless the first system has to be better."""
 
 
 def pairs(runs: Sequence[Run]) -> Iterator[Asked]:
@@ -91,7 +83,7 @@ def _against_separate(main: Run, runs: Sequence[Run]) -> Iterator[Asked]:
         if main.model != "F":
             claim = ""
         pair = match.pair
-        yield Asked(pair.a, pair.b, pair.chosen, claim, size)
+        yield _asked(claim, pair.a, pair.b, pair.chosen, size)
 
 
 def _medium(layers: Run | None, channels: Run | None) -> Iterator[Asked]:
@@ -134,7 +126,7 @@ def _ends(claim: str, first: Run | None, second: Run | None, ends: Sequence[str]
         ours = (first.role, end_of(first, end).id)
         theirs = (second.role, end_of(second, end).id)
         # No search chose max or min.
-        yield Asked(ours, theirs, False, claim, end)
+        yield _asked(claim, ours, theirs, False, end)
 
 
 def end_of(run: Run, end: str) -> SubnetRecord:
@@ -145,7 +137,11 @@ def end_of(run: Run, end: str) -> SubnetRecord:
 def _by_size(claim: str, first: Run, ours: SubnetRecord, second: Run, theirs: SubnetRecord) -> Asked:
     """Two subnets of about one size, at least one of which a search chose."""
     size = _sizes(ours, theirs)
-    return Asked((first.role, ours.id), (second.role, theirs.id), True, claim, size)
+    return _asked(claim, (first.role, ours.id), (second.role, theirs.id), True, size)
+
+
+def _asked(claim: str, a: System, b: System, chosen: bool, size: str) -> Asked:
+    return Asked(a, b, chosen, claim, size, RULES.get(claim, better))
 
 
 def _sizes(ours: SubnetRecord, theirs: SubnetRecord) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slimasr.claims.todm.models import is_todm, prefix_of, todm_families
+from slimasr.claims.asked import prefix_of
+from slimasr.claims.todm.models import is_todm, todm_families
 from slimasr.claims.verdicts import Evidence
 from slimasr.report.architecture import Architecture
 from slimasr.report.findings import Finding, Verdict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slimasr.claims.todm.models import applies, meaning
+from slimasr.claims.todm.models import applies, is_shown, meaning
 from slimasr.report.families import line_name
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.report.table import ABSENT, Table
@@ -19,8 +19,7 @@ def tables(study: Study) -> list[Table]:
 
 def model_table(study: Study) -> Table:
     """Make the table of all models of paper 2: max, about half its size, min; set by set."""
-    # The separate models (A1) are in the report's own table, size by size.
-    runs = [run for run in study.runs if run.model not in ("", "A1") and run.subnets]
+    runs = [run for run in study.runs if is_shown(run) and run.subnets]
     names = set_names(study) if applies(study) else []
     rows = []
     for name in names:

@@ -6,7 +6,8 @@ from collections.abc import Sequence, Set
 
 import numpy as np
 
-from slimasr.claims.todm.models import of_model, prefix_of, todm_families
+from slimasr.claims.asked import prefix_of
+from slimasr.claims.todm.models import of_model, todm_families
 from slimasr.claims.todm.pairs import ENDS, end_of
 from slimasr.claims.verdicts import Evidence, better
 from slimasr.report.findings import Finding, Verdict

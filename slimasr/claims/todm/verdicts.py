@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from slimasr.claims.asked import Found, evidence_of, found_for, prefix_of
 from slimasr.claims.times import TIMES_RULE, judge_times
-from slimasr.claims.todm.models import main_todm, prefix_of, todm_families
-from slimasr.claims.todm.pairs import EQUAL_FRACTION, Asked, todm_pairs
+from slimasr.claims.todm.models import main_todm, todm_families
+from slimasr.claims.todm.pairs import EQUAL_FRACTION, todm_pairs
 from slimasr.claims.todm.shapes import no_evident_pattern
 from slimasr.claims.todm.teaching import min_at_two_thirds, missing_halves, teaching_helps_early
-from slimasr.claims.verdicts import Evidence, Rule, better, equal, judge_each, not_worse
-from slimasr.report.families import Family
+from slimasr.claims.verdicts import Evidence
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.records import Comparison, Study, difference_in_words
+from slimasr.report.records import Study
 
 PAPER_SIZES = 3
 """How many separate models paper 2 trains besides its supernet."""
@@ -22,25 +22,21 @@ READING = (
     "made the choice; max and min subnets on all sets."
 )
 
-_COMPARED: dict[str, tuple[str, Rule]] = {
-    "C2.1": ("F's max subnet is better than the separately trained model of its size.", better),
-    "C2.2": ("F's smaller subnets are at most as bad as separate models of their size.", not_worse),
+_COMPARED = {
+    "C2.1": "F's max subnet is better than the separately trained model of its size.",
+    "C2.2": "F's smaller subnets are at most as bad as separate models of their size.",
     "C2.3": (
         "At medium sizes (the lowest third of B0's), layers and channels (B1) beat channels alone (B0): each "
         "subnet of B1's front against the one of B0's that is nearest in size, if their parameters differ by at "
-        f"most {100 * EQUAL_FRACTION:g} %.",
-        better,
+        f"most {100 * EQUAL_FRACTION:g} %."
     ),
-    "C2.5": ("The divergence (alpha or KL) and the number of its classes make no difference.", equal),
-    "C2.6": (
-        "Distillation at full weight to the end (D, E) leaves min worse than none (C), and F repairs it.",
-        better,
-    ),
-    "C2.7": ("Adaptive dropout (C) makes the min subnet better than without (B1).", better),
-    "C2.9": ("A subnet of B1 is better than the smallest exit of a model with several (A3).", better),
-    "C2.10": ("ScaledAdam from the start ends worse than AdamW: it does not converge fully.", better),
+    "C2.5": "The divergence (alpha or KL) and the number of its classes make no difference.",
+    "C2.6": "Distillation at full weight to the end (D, E) leaves min worse than none (C), and F repairs it.",
+    "C2.7": "Adaptive dropout (C) makes the min subnet better than without (B1).",
+    "C2.9": "A subnet of B1 is better than the smallest exit of a model with several (A3).",
+    "C2.10": "ScaledAdam from the start ends worse than AdamW: it does not converge fully.",
 }
-"""Claims that one rule decides on the comparisons made for them."""
+"""Claims that the comparisons made for them decide."""
 
 
 def judge(study: Study) -> list[Finding]:
@@ -61,38 +57,13 @@ def judge(study: Study) -> list[Finding]:
 
 
 def compared(study: Study, claim: str) -> Finding:
-    """Judge a claim that one rule decides, on the comparisons made for it."""
-    text, rule = _COMPARED[claim]
-    found = _comparisons(study, claim)
-    # All at once: the more comparisons a claim has, the more of them fail by chance.
-    verdicts = judge_each(rule, [comparison for _, _, comparison in found])
-    evidence = Evidence()
-    for (family, asked, comparison), verdict in zip(found, verdicts, strict=True):
-        difference = difference_in_words(comparison, asked.a[0], asked.b[0])
-        line = f"{prefix_of(family)}{asked.size}, {' + '.join(comparison.sets)}: {difference}"
-        if _equal_epochs(study, asked):
-            evidence.add(line, verdict)
-        else:
-            evidence.add(f"{line}, but the epochs differ", Verdict.NOT_RESOLVED)
-    return evidence.finding(claim, text)
+    """Judge a claim that must hold in all comparisons made for it."""
+    return evidence_of(study, _found(study, claim)).finding(claim, _COMPARED[claim])
 
 
-def _comparisons(study: Study, claim: str) -> list[tuple[Family, Asked, Comparison]]:
+def _found(study: Study, claim: str) -> list[Found]:
     """The comparisons that were made for a claim."""
-    found = []
-    for family in todm_families(study.runs):
-        for asked in todm_pairs(family.runs):
-            comparison = study.compare(asked.a, asked.b)
-            if asked.claim == claim and comparison is not None:
-                found.append((family, asked, comparison))
-    return found
-
-
-def _equal_epochs(study: Study, asked: Asked) -> bool:
-    """Whether all seeds of both systems were trained for one number of epochs."""
-    roles = (asked.a[0], asked.b[0])
-    epochs = {run.epochs for role in roles for run in study.with_role(role)}
-    return len(epochs) == 1
+    return found_for(study, claim, todm_families(study.runs), lambda family: todm_pairs(family.runs))
 
 
 def teaching_harms_late(study: Study) -> Finding:
@@ -100,7 +71,7 @@ def teaching_harms_late(study: Study) -> Finding:
     finding = compared(study, "C2.6")
     models = {run.role: run.model for run in study.runs}
     # The first model of each comparison is the one that is better if the claim holds.
-    shown = {models[asked.a[0]] for _, asked, _ in _comparisons(study, "C2.6")}
+    shown = {models[found.asked.a[0]] for found in _found(study, "C2.6")}
     missing = missing_halves(shown)
     # One half is enough to refute the claim, but not to confirm it.
     is_half = bool(missing) and finding.verdict is Verdict.HELD

@@ -1,0 +1,85 @@
+"""The comparisons that claims ask for, and the evidence that they make: the same for every paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from slimasr.claims.verdicts import Evidence, Rule, better, judge_all
+from slimasr.report.families import Family, families
+from slimasr.report.findings import Verdict
+from slimasr.report.pairs import Pair
+from slimasr.report.records import Comparison, Run, Study, difference_in_words
+
+
+@dataclass(frozen=True)
+class Asked(Pair):
+    """Two systems that a claim compares.
+
+    Attributes:
+        claim: which claim it is; empty if no claim is about these systems.
+        what: which sizes they have, and what the claim says of them.
+        rule: judges "the first is better than the second", or whatever the claim says.
+    """
+
+    claim: str = ""
+    what: str = ""
+    rule: Rule = better
+
+
+@dataclass(frozen=True)
+class Found:
+    """A comparison that a claim asked for and that was made."""
+
+    family: Family
+    asked: Asked
+    comparison: Comparison
+
+
+PairsOf = Callable[[Family], Iterable[Asked]]
+"""Returns what a paper's claims compare within one family."""
+
+
+def families_with(runs: Sequence[Run], is_ours: Callable[[Run], bool]) -> list[Family]:
+    """Return the families that have a run of a paper."""
+    return [family for family in families(runs) if any(map(is_ours, family.runs))]
+
+
+def prefix_of(family: Family) -> str:
+    """Return what a line of evidence about a family begins with; nothing for the first family of a report."""
+    return f"{family.name}: " if family.name else ""
+
+
+def found_for(study: Study, claim: str, within: Iterable[Family], pairs_of: PairsOf) -> list[Found]:
+    """Return the comparisons that were made for a claim, in the order in which they are asked for."""
+    found = []
+    for family in within:
+        for asked in pairs_of(family):
+            comparison = study.compare(asked.a, asked.b)
+            if asked.claim == claim and comparison is not None:
+                found.append(Found(family, asked, comparison))
+    return found
+
+
+def evidence_of(study: Study, found: Sequence[Found]) -> Evidence:
+    """Judge the comparisons of one claim by their own rules, a line each; those of unequal epochs are not resolved."""
+    # All at once: the more comparisons a claim has, the more of them fail by chance.
+    verdicts = judge_all([(item.asked.rule, item.comparison) for item in found])
+    evidence = Evidence()
+    for item, verdict in zip(found, verdicts, strict=True):
+        evidence.add(line_of(study, item), verdict if is_fair(study, item.asked) else Verdict.NOT_RESOLVED)
+    return evidence
+
+
+def line_of(study: Study, found: Found) -> str:
+    """Write out a comparison: the family, what is compared, over which sets, and the figures."""
+    asked = found.asked
+    difference = difference_in_words(found.comparison, asked.a[0], asked.b[0])
+    unfair = "" if is_fair(study, asked) else ", but the epochs differ"
+    return f"{prefix_of(found.family)}{asked.what}, {' + '.join(found.comparison.sets)}: {difference}{unfair}"
+
+
+def is_fair(study: Study, asked: Asked) -> bool:
+    """Return whether all seeds of both systems were trained for one number of epochs."""
+    epochs = {run.epochs for role in (asked.a[0], asked.b[0]) for run in study.with_role(role)}
+    return len(epochs) == 1
