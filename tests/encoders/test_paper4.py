@@ -110,7 +110,7 @@ def by_torch(layer: ConformerLayer, x: Tensor) -> Tensor:
     def conv(x: Tensor) -> Tensor:
         hidden = F.glu(linear("parts.conv.gated", norm("norms.conv", x)), dim=-1).transpose(1, 2)
         filters = weights["parts.conv.depthwise.weight"], weights["parts.conv.depthwise.bias"]
-        hidden = F.conv1d(hidden, *filters, padding=1, groups=d).transpose(1, 2)
+        hidden = F.conv1d(hidden, *filters, padding=2, groups=d).transpose(1, 2)
         return linear("parts.conv.pointwise", F.silu(norm("parts.conv.norm", hidden)))
 
     def attention(x: Tensor) -> Tensor:
@@ -135,8 +135,8 @@ def by_torch(layer: ConformerLayer, x: Tensor) -> Tensor:
 
 
 def small(**changes: object) -> Conformer:
-    """A tiny encoder like the paper's, in evaluation mode with random weights."""
-    config = model_config(**{**PAPER, **changes})
+    """A tiny encoder like the paper's, in evaluation mode with random weights; some utterances are below the kernel."""
+    config = model_config(**{**PAPER, "kernel_size": 5, **changes})
     frontend = VggFrontendConfig(channels=(4, 8, 8, 4))
     encoder = randomize(Conformer(config.encoder, frontend, 20, WIDTHS)).eval()
     assert isinstance(encoder, Conformer)
@@ -189,6 +189,25 @@ def test_layers_do_not_see_padding_at_any_length(frames: int) -> None:
     together = encoder.run_layers(EncoderOutput(x, torch.tensor([12, frames])), (0, 1, 2))
     alone = encoder.run_layers(EncoderOutput(x[1:, :frames], torch.tensor([frames])), (0, 1, 2))
     torch.testing.assert_close(together.out[1, :frames], alone.out[0], atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_of_a_padded_batch_are_those_of_its_utterances() -> None:
+    encoder, lengths = small().train(), (37, 21, *range(4, 10))
+    x, lens = features(lengths)
+    weights = torch.randn(9, 16)
+
+    def gradients(rows: list[int], frames: int) -> list[Tensor]:
+        out = encoder(x[rows, :frames], lens[rows]).out
+        parts = [(out[i, : lengths[row] // 4] * weights[: lengths[row] // 4]).sum() for i, row in enumerate(rows)]
+        return list(torch.autograd.grad(torch.stack(parts).sum(), list(encoder.parameters()), allow_unused=True))
+
+    together = gradients(list(range(len(lengths))), 37)
+    alone = [gradients([row], length) for row, length in enumerate(lengths)]
+    used = [index for index, gradient in enumerate(together) if gradient is not None]
+    assert len(used) > 60
+    for index in used:
+        want = torch.stack([one[index] for one in alone]).sum(dim=0)
+        torch.testing.assert_close(together[index], want, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("norm", ["per_width", "shared", "recalibrated"])
