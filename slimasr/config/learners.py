@@ -41,7 +41,8 @@ def budget_name(value: Any) -> str:
     if bounds is None or amount is None or not bounds.holds(amount) or (whole and amount != int(amount)):
         raise PydanticCustomError(
             "budget",
-            "must be a share of the whole between 0 and 1 such as 0.63, {{macs: 2.5e8}}, {{params: 2e6}} or {{blocks: 4}}",
+            "must be a share of the whole between 0 and 1 such as 0.63, {{macs: 2.5e8}}, {{params: 2e6}} "
+            "or {{blocks: 4}}",
         )
     if whole:
         return f"{int(amount)} {'block' if amount == 1 else 'blocks'}"
@@ -82,8 +83,8 @@ InnerFraction = Annotated[float, SHARE]
 
 
 class OrthoSoftmaxConfig(Section):
-    """OrthoSoftmax (paper 4): rows of softmaxes, of which a budget adds up the first ones to a soft mask; a penalty makes
-    the rows orthogonal, so that each chooses a group of its own."""
+    """OrthoSoftmax (paper 4): rows of softmaxes, of which a budget adds up the first ones to a soft mask; a penalty
+    makes the rows orthogonal, so that each chooses a group of its own."""
 
     kind: Literal["orthosoftmax"] = "orthosoftmax"
     """Selects OrthoSoftmax."""
@@ -109,8 +110,8 @@ class OrthoSoftmaxConfig(Section):
     """Weight of the orthogonality penalty at the end of step 1, to which it changes linearly."""
 
     score_init_std: NonNegativeFloat = 0.01
-    """Standard deviation of the initial scores; at 0, the value of paper 4, rounding errors alone tell rows apart, which
-    takes many steps."""
+    """Standard deviation of the initial scores; at 0, the value of paper 4, rounding errors alone tell rows apart,
+    which takes many steps."""
 
     score_lr_scale: PositiveFloat = 1.0
     """Factor on the learning rate of the scores; runs of a few thousand steps need about 10."""
@@ -155,8 +156,8 @@ class TopKConfig(Section):
 
 
 class L0Config(Section):
-    """L0 regularisation by hard concrete gates (Louizos et al. 2018), with Lagrange multipliers for one budget (Xia et al.
-    2022); gates multiply the output of a module only."""
+    """L0 regularisation by hard concrete gates (Louizos et al. 2018), with Lagrange multipliers for one budget (Xia et
+    al. 2022); gates multiply the output of a module only."""
 
     kind: Literal["l0"] = "l0"
     """Selects L0 regularisation, which learns one subnet."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from slimasr.config.learners import BudgetName, InnerFraction, LearnerConfig, OrthoSoftmaxConfig, SubnetScale
 from slimasr.config.section import (
     LARGEST_INT,
     Bounds,
@@ -13,6 +14,7 @@ from slimasr.config.section import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveFraction,
+    Rate,
     Section,
     SubnetText,
     is_distinct,
@@ -176,6 +178,69 @@ class CollaborativeConfig(MethodSection):
             raise ValueError("space: method collaborative trains the branches of a tree; give kind: branches")
 
 
+class MaskLearningConfig(MethodSection):
+    """Subnets that the training chooses (paper 4). Step 1 trains the whole encoder and one budget's masked encoder at a
+    time, together with the masks; step 2 trains the whole encoder and the chosen subnets."""
+
+    kind: Literal["mask_learning"] = "mask_learning"
+    """Selects mask learning."""
+
+    budgets: list[BudgetName]
+    """Limits below which the costs of the subnets stay, one subnet each: a share of the whole such as 0.63,
+    ``{macs: 2.5e8}`` per second of audio, ``{params: 2e6}``, or the cost of the first layers with front end and output,
+    ``{blocks: 4}``; all different."""
+
+    granularity: Literal["component", "layer"] = "component"
+    """Groups of parameters that are kept or left out: heads, convolution modules and parts of feed-forward modules,
+    each as wide as the encoder, or whole modules."""
+
+    criterion: Literal["macs", "params", "none"] = "macs"
+    """Cost of a group: MACs per second of audio, parameters, or 1 for every group."""
+
+    cost_seconds: PositiveFloat = 10.0
+    """Length of the utterance in seconds on which MACs are counted; attention's share grows with it."""
+
+    learner: LearnerConfig = OrthoSoftmaxConfig()
+    """How the masks are learnt."""
+
+    step1_share: InnerFraction = 0.6
+    """Fraction of the run in which masks are learnt, at most ``training.average_start``."""
+
+    subnet_scale: SubnetScale = "focal"
+    """Factor on the loss of a masked encoder or a subnet: focal = 1 - exp(-loss per frame), to the power of
+    ``focal_exponent``, or a number."""
+
+    focal_exponent: PositiveFloat = 1.0
+    """Exponent of the focal factor."""
+
+    focal_gradient: bool = True
+    """Whether the gradient also passes through the focal factor."""
+
+    separate_output_layers: bool = True
+    """Whether every subnet has an output layer of its own."""
+
+    layer_dropout: Rate = 0.1
+    """Probability with which the whole encoder's pass of step 2 leaves out a module of which the smallest subnet keeps
+    nothing; 0 = never."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        return tuple(self.budgets) if self.separate_output_layers else ()
+
+    @property
+    def switch_share(self) -> float | None:
+        return self.step1_share
+
+    @model_validator(mode="after")
+    def _possible(self) -> MaskLearningConfig:
+        if not self.budgets or not is_distinct(self.budgets):
+            raise ValueError("budgets: needs at least one, all different")
+        if self.learner.kind == "l0" and len(self.budgets) > 1:
+            raise ValueError("budgets: learner.kind l0 learns one subnet; give one budget")
+        return self
+
+
 MethodConfig = Annotated[
-    SlimmableConfig | TodmConfig | MultiExitConfig | CollaborativeConfig | SeparateConfig, Field(discriminator="kind")
+    SlimmableConfig | TodmConfig | MultiExitConfig | CollaborativeConfig | MaskLearningConfig | SeparateConfig,
+    Field(discriminator="kind"),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slimasr.config.method import (
     CollaborativeConfig,
+    MaskLearningConfig,
     MethodSection,
     MultiExitConfig,
     SeparateConfig,
@@ -13,6 +14,7 @@ from slimasr.config.method import (
 from slimasr.config.schema import Config
 from slimasr.methods.base import Method
 from slimasr.methods.collaborative import Collaborative
+from slimasr.methods.mask_learning import MaskLearning
 from slimasr.methods.multi_exit import MultiExit
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
@@ -25,6 +27,7 @@ METHODS: dict[str, tuple[type[MethodSection], type[Method]]] = {
     "todm": (TodmConfig, Todm),
     "multi_exit": (MultiExitConfig, MultiExit),
     "collaborative": (CollaborativeConfig, Collaborative),
+    "mask_learning": (MaskLearningConfig, MaskLearning),
     "separate": (SeparateConfig, Separate),
 }
 """``method.kind`` -> the section of the recipe and the class that it configures."""

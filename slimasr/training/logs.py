@@ -59,10 +59,11 @@ class RunLog:
         if not self.active:
             return
         append(self.exp / "train_log.jsonl", to_json(record) + "\n")
-        for group in ("train", "dev"):
-            self.scalars(group, record[group], record["step"])
-        # Epochs without a validation have no figures of the dev set.
-        parts = [f"{group} {_figures(record[group])}" for group in ("train", "dev") if record[group]]
+        # Epochs without a validation have no figures of the dev set, and few methods have figures of their own.
+        groups = {group: record[group] for group in ("train", "dev", "method") if record.get(group)}
+        for group, values in groups.items():
+            self.scalars(group, values, record["step"])
+        parts = [f"{group} {_figures(values)}" for group, values in groups.items()]
         # Without an alignment, or without a path inside its windows.
         if record.get("unrestricted"):
             parts.append(f"{record['unrestricted']} utterances with the full lattice in place of the restricted one")

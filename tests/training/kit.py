@@ -58,8 +58,8 @@ def tiny_config(dropout: float = 0.1, training: dict[str, Any] | None = None, **
         },
     }
     for name, section in sections.items():
-        # These spaces have no widths, which the others have.
-        replaces = not isinstance(section, dict) or section.get("kind") in ("branches", "list", "learnt")
+        # Branches and subnets that are learnt have no widths, which the other spaces have.
+        replaces = not isinstance(section, dict) or section.get("kind") in ("branches", "learnt")
         tree[name] = section if replaces else {**tree.get(name, {}), **section}
     return parse_config(tree)
 
