@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from slimasr.errors import UserError
 from slimasr.supernet.list_space import MAX_NAME, ListSpace, learnt_space
 from slimasr.supernet.space import LayerSpace, SearchSpace, WidthSpace
-from slimasr.supernet.subnet import Subnet, Units
+from slimasr.supernet.subnet import Subnet, Units, exit_name, with_exit
 
 if TYPE_CHECKING:
     from slimasr.config.schema import Config
@@ -81,10 +81,10 @@ def _check_fits(subnet: Subnet, config: Config) -> None:
             raise ValueError(f"units: the encoder has no {key}")
         if _end_of(units) > size:
             raise ValueError(f"units of {key}: the module has only {size}")
-    heads = [f"exit{depth}" for depth in config.model.exits]
+    heads = [*map(exit_name, config.model.exits), *config.method.heads]
     if subnet.head is not None and subnet.head not in heads:
         known = ", ".join(heads) or "none besides the main one"
-        raise ValueError(f"head: the model has no output {subnet.head}; it has {known} (model.exits)")
+        raise ValueError(f"head: the model has no output {subnet.head}; it has {known}; model.exits adds outputs")
 
 
 def _end_of(units: Units) -> int:

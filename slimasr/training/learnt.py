@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slimasr.methods.base import Method
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.results.learnt import LearntEntry, LearntSubnets
 
 
@@ -25,7 +25,7 @@ def saved_subnets(method: Method) -> dict[str, Any]:
     return {} if learnt is None else {"subnets": [item.to_dict() for item in learnt]}
 
 
-def record_subnets(exp: Path, model: Transducer, method: Method) -> None:
+def record_subnets(exp: Path, model: SpeechModel, method: Method) -> None:
     """Write ``subnets.json``, once there are learnt subnets.
 
     Raises:
