@@ -22,6 +22,7 @@ exp=
 nj=$(nproc 2> /dev/null || echo 1)
 nproc_per_node=1
 subnet=all
+scales=
 download=false
 check_audio=()
 accept_data=()
@@ -36,7 +37,7 @@ stages:
   0 corpus    find the corpus, make it or (with --download) fetch it
   1 prepare   manifests                        -> DATA/manifests
   2 features  log-mel filter banks, statistics -> DATA/features
-  3 bpe       subword model                    -> DATA/lang_*
+  3 bpe       tokens; with a lexicon, the graph -> DATA/lang_*, DATA/graph_*
   4 train     supernet or separate model       -> EXP/final.pt
   5 search    subnets on dev; the Pareto front -> EXP/search/front.json
   6 decode    the dev and test sets            -> EXP/decode
@@ -53,6 +54,7 @@ options:
   --exp DIR                   experiment folder (default: exp/<name of the configuration>)
   --set KEY=VALUE             override one key of the configuration for stages 0 to 4; repeatable
   --subnet S                  subnets that stage 6 decodes: all, a width or an id (default: all)
+  --scales EXP                stages 5 and 6 search graphs with the scales that slimasr-decode --tune chose in EXP
   --nj N                      parallel processes of stage 2 (default: $nj)
   --cmd local|torchrun|slurm  how to start stage 4 (default from cmd.sh: $train_cmd)
   --nproc N                   processes per node of stage 4 with torchrun and slurm (default: 1)
@@ -102,6 +104,7 @@ parse_options() {
       --exp) exp=$2 ;;
       --set) overrides+=(--set "$2") ;;
       --subnet) subnet=$2 ;;
+      --scales) scales=$2 ;;
       --nj) nj=$2 ;;
       --cmd) train_cmd=$2 ;;
       --nproc) nproc_per_node=$2 ;;
@@ -178,6 +181,19 @@ snapshot() {
   find "${watched[@]}" -type f ! -name '*.lock' -exec ls -dil "$times" {} + 2> /dev/null | sort || true
 }
 
+# folders_of FILES: prints the folders of $data that these lines of a snapshot name, in one line.
+folders_of() {
+  local line folders=
+  while IFS= read -r line; do
+    line=${line##*"$data/"}
+    case ", $folders, " in
+      *", $data/${line%%/*}, "*) ;;
+      *) folders+=${folders:+, }$data/${line%%/*} ;;
+    esac
+  done <<< "$1"
+  echo "$folders"
+}
+
 # run_stage NUMBER NAME PRODUCT COMMAND...: runs a stage and reports what it made. If it changes no file of $watched,
 # it had nothing to do.
 run_stage() {
@@ -194,17 +210,24 @@ run_stage() {
       "run it again with: $(again_from "$number")" >&2
     exit "$status"
   fi
-  changed=$(comm -13 <(echo "$before") <(snapshot) | sed -n 1p) # head would end comm with SIGPIPE
-  # The folder of stage 3 depends on the configuration: its name is taken from the first file that changed.
-  if [ "$name" = bpe ] && [ -n "$changed" ]; then
-    changed=${changed##*"$product"}
-    product+=${changed%%/*}
-  fi
+  changed=$(comm -13 <(echo "$before") <(snapshot))
+  # The folders of stage 3 depend on the configuration: their names are taken from the files that changed.
+  if [ "$name" = bpe ] && [ -n "$changed" ]; then product=$(folders_of "$changed"); fi
   if [ -n "$changed" ]; then
     echo "stage $number $name: done in $took${product:+ -> $product}" >&2
   else
     echo "stage $number $name: nothing to do, ${product:-the corpus} is complete (checked in $took)" >&2
   fi
+}
+
+# Stage 3: the tokenizer, and the search graph if the recipe has a lexicon.
+make_tokens() {
+  slimasr-bpe "$@" && slimasr-graph "$@"
+}
+
+# Stage 5, with the scales of another experiment if the user has named one.
+search_subnets() {
+  { [ -z "$scales" ] || slimasr-decode "$exp" --scales "$scales" "${debug[@]}"; } && slimasr-search "$exp" "$@"
 }
 
 # Prints a recording of the corpus on which the user can try the model, or a placeholder.
@@ -259,12 +282,12 @@ recipe_main() {
   run_stage 1 prepare "$data/manifests" slimasr-prepare "${from[@]}" "${where[@]}" "${check_audio[@]}"
   watched=("$data/features/shards")
   run_stage 2 features "$data/features" slimasr-features "${from[@]}" --num-jobs "$nj"
-  watched=("$data" -maxdepth 2 -path "*/lang_*/*")
-  run_stage 3 bpe "$data/lang_" slimasr-bpe "${from[@]}"
+  watched=("$data" -maxdepth 2 \( -path "*/lang_*/*" -o -path "*/graph_*/*" \))
+  run_stage 3 bpe "$data/lang_" make_tokens "${from[@]}"
   watched=("$exp/final.pt")
   run_stage 4 train "$exp/final.pt" launch_train "${from[@]}" --exp "$exp" "${accept_data[@]}"
   watched=("$exp/search/summary.json")
-  run_stage 5 search "$exp/search/front.json" slimasr-search "$exp" --data "$data"
+  run_stage 5 search "$exp/search/front.json" search_subnets --data "$data"
   watched=("$exp/decode")
   run_stage 6 decode "$exp/decode" slimasr-decode "$exp" --data "$data" --subnet "$subnet"
   watched=("$exp/results.json")
