@@ -14,6 +14,7 @@ STAGES = (
     "prepare",
     "features",
     "bpe",
+    "graph",
     "train",
     "search",
     "quantize",

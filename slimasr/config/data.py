@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,12 +19,21 @@ from slimasr.config.section import (
     Processes,
     Section,
     SetName,
+    Text,
     is_distinct,
 )
+
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
+
+SPELLING = "spelling"
+PIECES = "pieces"
+"""The values of ``tokenizer.lexicon`` that are no path."""
 
 Decibels = Annotated[float, Bounds(-100.0, 100.0)]
 VocabSize = Annotated[int, Bounds(4, LARGEST_INT)]
 Speed = Annotated[float, Bounds(0.1, 10.0)]
+NgramOrder = Annotated[int, Bounds(2, 5)]
 SamplingRate = Annotated[int, Bounds(1000, 1_000_000)]
 
 
@@ -137,10 +146,58 @@ class FeatureConfig(Section):
 
 
 class TokenizerConfig(Section):
-    """SentencePiece model; ids 0, 1, 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``."""
+    """Units of transcripts, which stage 3 makes; ids 0, 1, 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``."""
 
-    kind: Literal["bpe", "unigram", "char"] = "bpe"
-    """SentencePiece algorithm: byte-pair encoding, a unigram model, or single characters."""
+    kind: Literal["bpe", "unigram", "char", "phonemes"] = "bpe"
+    """A SentencePiece model of byte-pair encoding, unigrams or single characters, or the phonemes of ``lexicon``, the
+    last one of each word with a token of its own; phonemes need ``model.kind: ctc`` and are searched for words by
+    ``decoding.kind: graph``."""
 
     vocab_size: VocabSize = 500
-    """Number of tokens, the three special ones included; with ``kind: char`` an upper limit."""
+    """Number of tokens, the three special ones included; with ``kind: char`` and ``kind: phonemes`` an upper limit."""
+
+    lexicon: Text | None = None
+    """Pronunciations of words for the search graph that slimasr-graph makes: the path of a dictionary in CMU's form
+    (``corpus:PATH`` = in the corpus's folder), spelling = the letters of the words of the training text, or pieces =
+    the tokens of a SentencePiece model; null = no search graph; ``kind: phonemes`` needs one of the first two, the
+    other kinds pieces or null."""
+
+    stress: bool = True
+    """Whether digits at the end of a dictionary's phonemes, with which CMU marks stress, are kept."""
+
+    @model_validator(mode="after")
+    def _lexicon_fits(self) -> TokenizerConfig:
+        if self.kind == "phonemes" and self.lexicon in (None, PIECES):
+            raise ValueError(f"lexicon: phonemes need the path of a dictionary, or {SPELLING}")
+        if self.kind != "phonemes" and self.lexicon not in (None, PIECES):
+            raise ValueError(f"lexicon: must be {PIECES} or null with kind: {self.kind}; dictionaries need phonemes")
+        return self
+
+    def check(self, config: Config) -> None:
+        if self.kind == "phonemes" and config.model.kind != "ctc":
+            raise ValueError("tokenizer.kind: phonemes have no spelling, so they need model.kind: ctc")
+
+
+class LanguageModelConfig(Section):
+    """The n-gram model of words in the search graph, which slimasr-graph makes if there is a ``tokenizer.lexicon``."""
+
+    order: NgramOrder = 3
+    """Length in words of the longest n-grams of a model that is trained; a given model has its own."""
+
+    arpa: Text | None = None
+    """Path of a model in ARPA format, plain or with ending .gz (``corpus:PATH`` = in the corpus's folder); null = a
+    Kneser-Ney model is trained on the training transcripts and ``texts``."""
+
+    texts: list[Text] = []
+    """Paths of further training texts, which may hold ``*`` and end in .gz, with one sentence per line (``corpus:PATH``
+    = in the corpus's folder); training takes about 1 kB of memory per word, so larger texts need ``arpa``."""
+
+    max_ngrams: Positive = 1_000_000
+    """Largest number of n-grams; a larger model is pruned by entropy, for which it must fit into memory at about 1 kB
+    per n-gram; the search graph takes about 0.2 kB per n-gram."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> LanguageModelConfig:
+        if self.arpa is not None and self.texts:
+            raise ValueError("texts: a given model (language_model.arpa) is not trained; leave one of the two out")
+        return self

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import model_validator
 
-from slimasr.config.data import DataConfig, FeatureConfig, TokenizerConfig
+from slimasr.config.data import DataConfig, FeatureConfig, LanguageModelConfig, TokenizerConfig
 from slimasr.config.loss import LossConfig
 from slimasr.config.method import MethodConfig, SlimmableConfig
 from slimasr.config.model import ModelConfig, TransducerConfig
@@ -38,7 +38,10 @@ class Config(Section):
     """Acoustic features, which stage 2 computes."""
 
     tokenizer: TokenizerConfig = TokenizerConfig()
-    """Subword model, which stage 3 trains."""
+    """Units of transcripts, which stage 3 makes."""
+
+    language_model: LanguageModelConfig = LanguageModelConfig()
+    """N-gram model of words in the search graph, which stage 3 makes."""
 
     model: ModelConfig = TransducerConfig()
     """The transducer or CTC model at the size of the max subnet."""

@@ -74,6 +74,10 @@ class DataFolder:
         """A tokenizer, as stage 3 writes it."""
         return self.root / f"lang_{kind}_{vocab_size}"
 
+    def graph(self, kind: str, vocab_size: int) -> Path:
+        """The search graph of a tokenizer, as stage 3 writes it."""
+        return self.root / f"graph_{kind}_{vocab_size}"
+
 
 def speed_suffix(speed: float) -> str:
     """The suffix of file names for a speed; empty for speed 1."""

@@ -13,6 +13,7 @@ from lhotse.cut import Cut
 from slimasr.config.data import DataConfig
 from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import CORPORA, ListedUtterance, Progress, find_corpus
+from slimasr.data.corpus_files import record_corpus_folder
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
 from slimasr.data.identity import AudioStamp
 from slimasr.data.listing import check_names, text_problem
@@ -70,6 +71,7 @@ def prepare(
         source = get_corpus(config, data_dir, corpus_dir, download, progress)
         # All sets are checked before the first one is written.
         prepared = _prepare_sets(config, source, progress, check_audio=check_audio)
+        record_corpus_folder(folder, source)
         for name, (cuts, bad) in prepared.items():
             lock.verify()
             write_cuts(folder.raw_cuts(name), cuts)

@@ -294,11 +294,12 @@ def data_identity(config: Config, data_dir: Path) -> DataIdentity:
 
 
 def write_tokenizer_record(config: Config, folder: DataFolder, fingerprint: str) -> None:
-    """Record the transcripts that the tokenizer was trained on, and the digest of its model."""
+    """Record the transcripts that the tokenizer was trained on, its lexicon if it has one, and its digest."""
     lang = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     # Only transcripts: other audio does not require another tokenizer.
     transcripts = {name: manifest_identity(folder, name).transcripts for name in config.data.train}
-    write_json_atomic(lang / "identity.json", {"transcripts": transcripts, "tokenizer": fingerprint})
+    record = {"transcripts": transcripts, **_pronunciations(config), "tokenizer": fingerprint}
+    write_json_atomic(lang / "identity.json", record)
 
 
 def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> None:
@@ -308,7 +309,8 @@ def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> Non
         fingerprint: fingerprint of the tokenizer in the folder.
 
     Raises:
-        UserError: it was trained on other sets or earlier transcripts, or is another model than stage 3 recorded.
+        UserError: it was trained on other sets or earlier transcripts, has another lexicon, or is another model than
+            stage 3 recorded.
     """
     lang = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     record = _read_record(lang / "identity.json")
@@ -322,8 +324,22 @@ def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> Non
         raise UserError(
             f"{lang} was trained on {what} than data.train ({', '.join(now)}) has now: run stage 3 again (slimasr-bpe)"
         )
+    for key, value in _pronunciations(config).items():
+        if record.get(key) != value:
+            raise UserError(
+                f"{lang} was made with {key} {record.get(key)}, the configuration has {value}: "
+                "run stage 3 again (slimasr-bpe)"
+            )
     if record.get("tokenizer") != fingerprint:
         raise UserError(f"{lang} holds another model than stage 3 wrote: run stage 3 again (slimasr-bpe)")
+
+
+def _pronunciations(config: Config) -> dict[str, Any]:
+    """The keys on which a tokenizer of phonemes depends."""
+    tokenizer = config.tokenizer
+    if tokenizer.kind != "phonemes":
+        return {}
+    return {"tokenizer.lexicon": tokenizer.lexicon, "tokenizer.stress": tokenizer.stress}
 
 
 def unverified_sets(config: Config, data_dir: Path, set_names: Sequence[str]) -> list[str]:

@@ -169,24 +169,29 @@ def load_tokenizer(lang_dir: Path) -> Tokenizer:
 
 
 def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
-    """Train on the transcripts of the training sets and write ``lang_<kind>_<size>/``.
+    """Stage 3: train on the transcripts of the training sets, or read the lexicon, and write ``lang_<kind>_<size>/``.
 
     Equal transcripts result in equal models. ``tokens.txt`` has lines ``piece id``, as device runtimes read them.
 
     Raises:
-        UserError: stage 1 has not run or is running, or another process trains this tokenizer.
+        UserError: stage 1 has not run or is running, another process makes this tokenizer, or the settings do not fit
+            the text or the lexicon.
     """
+    # Imported here, because the module of phonemes is made of the interface above.
+    from slimasr.data.phonemes import write_phonemes
+
     folder = DataFolder(data_dir)
     refuse_while_locked(folder.lock("manifests"), "slimasr-bpe")
     name = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size).name
     with folder_lock(folder.lock(name), "slimasr-bpe") as lock:
-        return _write_tokenizer(config, data_dir, lock)
+        for set_name in config.data.train:
+            check_corpus(config.data, folder, set_name)
+        if config.tokenizer.kind == "phonemes":
+            return write_phonemes(config, folder, lock)
+        return _write_pieces(config, folder, lock)
 
 
-def _write_tokenizer(config: Config, data_dir: Path, lock: Lock) -> Tokenizer:
-    folder = DataFolder(data_dir)
-    for name in config.data.train:
-        check_corpus(config.data, folder, name)
+def _write_pieces(config: Config, folder: DataFolder, lock: Lock) -> Tokenizer:
     texts = [
         cut.supervisions[0].text
         for name in config.data.train

@@ -1,0 +1,185 @@
+"""Stage 3's second half: make the search graph of a recipe and measure its language model on the dev and test sets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from slimasr.config.data import LanguageModelConfig
+from slimasr.config.schema import Config
+from slimasr.data.arpa import (
+    SENTENCE_END,
+    SENTENCE_START,
+    count_ngrams,
+    open_text,
+    perplexity,
+    restrict_arpa,
+    vocabulary,
+)
+from slimasr.data.corpus_files import named_path, named_paths
+from slimasr.data.files import DataFolder, read_cuts
+from slimasr.data.graph import (
+    GRAPH_FILE,
+    LANGUAGE_MODEL_FILE,
+    RECORD_FILE,
+    WORDS_FILE,
+    GraphRecord,
+    SetReport,
+    graph_digest,
+    words_text,
+)
+from slimasr.data.hlg import build_hlg, import_graph_library, word_table
+from slimasr.data.identity import digest_of, file_digest
+from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.lexicon_source import piece_lexicon, train_texts
+from slimasr.data.manifests import set_names
+from slimasr.data.ngrams import prune_arpa, train_arpa
+from slimasr.data.provenance import STAGE_1, check_tokenizer, manifest_identity
+from slimasr.data.tokenizer import Tokenizer, load_tokenizer
+from slimasr.errors import UserError
+from slimasr.files import replacing, write_atomic
+from slimasr.locking import Lock, folder_lock, refuse_while_locked
+
+COMMAND = "slimasr-graph"
+
+
+def make_graph(config: Config, data_dir: Path) -> GraphRecord:
+    """Write ``graph_<kind>_<size>/`` for the tokenizer of stage 3, unless it is there and belongs to the same inputs.
+
+    Raises:
+        UserError: the tokenizer is missing or out of date, the lexicon or language model is missing, damaged or of
+            other words, the extra ``graph`` is not installed, or another process makes this graph.
+    """
+    for library in ("kaldifst", "kaldilm"):
+        import_graph_library(library)
+    folder = DataFolder(data_dir)
+    names = (config.tokenizer.kind, config.tokenizer.vocab_size)
+    target = folder.graph(*names)
+    refuse_while_locked(folder.lock("manifests"), COMMAND)
+    refuse_while_locked(folder.lock(folder.lang(*names).name), COMMAND)
+    with folder_lock(folder.lock(target.name), COMMAND) as lock:
+        tokenizer = load_tokenizer(folder.lang(*names))
+        check_tokenizer(config, folder, tokenizer.fingerprint)
+        made_from = _made_from(config, folder, tokenizer)
+        kept = _kept(target, made_from)
+        return _write_graph(config, folder, tokenizer, made_from, lock) if kept is None else kept
+
+
+def _made_from(config: Config, folder: DataFolder, tokenizer: Tokenizer) -> str:
+    """Digest of everything on which the graph and its record depend."""
+    model = config.language_model
+    files = [] if model.arpa is None else [named_path(model.arpa, folder)]
+    files += [path for name in model.texts for path in named_paths(name, folder, "language_model.texts")]
+    digests = [file_digest(path) if path.is_file() else "" for path in files]
+    sets = {name: manifest_identity(folder, name).transcripts for name in set_names(config.data)}
+    settings = [model.model_dump(mode="json"), config.tokenizer.model_dump(mode="json"), config.data.train]
+    return digest_of([tokenizer.fingerprint, settings, digests, sets])
+
+
+def _kept(target: Path, made_from: str) -> GraphRecord | None:
+    """The record of a graph that is complete and was made from the same."""
+    if not (target / RECORD_FILE).is_file() or not (target / GRAPH_FILE).is_file():
+        return None
+    record = GraphRecord.read(target)
+    complete = record.made_from == made_from and record.digest == graph_digest(target / GRAPH_FILE)
+    return record if complete else None
+
+
+def _write_graph(config: Config, folder: DataFolder, tokenizer: Tokenizer, made_from: str, lock: Lock) -> GraphRecord:
+    target = folder.graph(config.tokenizer.kind, config.tokenizer.vocab_size)
+    is_phonemes = isinstance(tokenizer, PhonemeTokenizer)
+    full = tokenizer.lexicon if is_phonemes else piece_lexicon(config, folder, tokenizer)
+    target.mkdir(parents=True, exist_ok=True)
+    # A record beside files of another graph would be wrong.
+    (target / RECORD_FILE).unlink(missing_ok=True)
+    model = _write_language_model(config, folder, full, target / LANGUAGE_MODEL_FILE)
+    sets = {name: _report(folder, name, target, full, model.known) for name in _evaluated(config)}
+    table = word_table(model.lexicon.words)
+    hlg = build_hlg(
+        model.lexicon, {label: i for i, label in enumerate(tokenizer.tokens)}, target / LANGUAGE_MODEL_FILE, table
+    )
+    lock.verify()
+    model.lexicon.write(target)
+    write_atomic(target / WORDS_FILE, words_text(table))
+    with replacing(target / GRAPH_FILE) as temporary:
+        hlg.write(str(temporary))
+    record = GraphRecord(
+        tokenizer=tokenizer.fingerprint,
+        made_from=made_from,
+        digest=graph_digest(target / GRAPH_FILE),
+        num_words=len(model.lexicon.words),
+        num_pronunciations=sum(1 for _ in model.lexicon.entries()),
+        num_labels=len(model.lexicon.labels),
+        ngrams=model.ngrams,
+        states=hlg.num_states,
+        arcs=sum(hlg.num_arcs(state) for state in range(hlg.num_states)),
+        sets=sets,
+    )
+    # Written last: a graph with a record is complete.
+    record.write(target)
+    return record
+
+
+@dataclass(frozen=True)
+class _LanguageModel:
+    """The written language model: the lexicon of its words, the words that it has seen, its numbers of n-grams."""
+
+    lexicon: Lexicon
+    known: frozenset[str]
+    ngrams: tuple[int, ...]
+
+
+def _write_language_model(config: Config, folder: DataFolder, lexicon: Lexicon, target: Path) -> _LanguageModel:
+    """Train the model, or take the part of a given one that the lexicon covers, and prune it to its size."""
+    settings = config.language_model
+    if settings.arpa is None:
+        known = train_arpa(_texts(config, folder), settings.order, lexicon.words, target)
+    else:
+        known = _common_words(named_path(settings.arpa, folder), lexicon)
+        lexicon = lexicon.restricted(known)
+        restrict_arpa(named_path(settings.arpa, folder), known, target)
+    if sum(count_ngrams(target)) > settings.max_ngrams:
+        prune_arpa(target, settings.max_ngrams)
+    return _LanguageModel(lexicon, known, count_ngrams(target))
+
+
+def _texts(config: Config, folder: DataFolder) -> Iterator[str]:
+    """The sentences on which a language model is trained, without marks of their ends."""
+    yield from train_texts(config, folder)
+    settings: LanguageModelConfig = config.language_model
+    for name in settings.texts:
+        for path in named_paths(name, folder, "language_model.texts"):
+            try:
+                with open_text(path) as file:
+                    for line in file:
+                        words = (word for word in line.split() if word not in (SENTENCE_START, SENTENCE_END))
+                        yield " ".join(words)
+            except (OSError, EOFError, UnicodeDecodeError) as error:
+                raise UserError(f"language_model.texts: {path}: cannot be read ({error})") from None
+
+
+def _common_words(arpa: Path, lexicon: Lexicon) -> frozenset[str]:
+    """The words of a given language model that have a pronunciation."""
+    words = vocabulary(arpa)
+    common = words & set(lexicon.words)
+    if common:
+        return common
+    message = f"language_model.arpa: {arpa}: has none of the {len(lexicon.words)} words of the lexicon"
+    for case, change in (("upper", str.upper), ("lower", str.lower)):
+        if {change(word) for word in words} & set(lexicon.words):
+            raise UserError(f"{message}, but would have some in {case} case")
+    raise UserError(f"{message}; give the one of this language")
+
+
+def _evaluated(config: Config) -> list[str]:
+    return list(dict.fromkeys([config.data.dev, *config.data.test]))
+
+
+def _report(folder: DataFolder, name: str, target: Path, lexicon: Lexicon, known: frozenset[str]) -> SetReport:
+    texts = [cut.supervisions[0].text for cut in read_cuts(folder.raw_cuts(name), STAGE_1)]
+    found = perplexity(target / LANGUAGE_MODEL_FILE, texts, known)
+    missing = Counter(word for text in texts for word in lexicon.missing(text))
+    ranked = sorted(missing.items(), key=lambda item: (-item[1], item[0]))
+    return SetReport(found.words, found.value, found.sentences, found.unknown, dict(ranked))
