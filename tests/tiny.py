@@ -6,7 +6,7 @@ import torch
 
 from slimasr.config.encoders import ConformerConfig
 from slimasr.config.loss import LossConfig
-from slimasr.config.model import ConvFrontendConfig, JoinerConfig, StatelessPredictorConfig, TransducerConfig
+from slimasr.config.model import ConvFrontendConfig, CtcConfig, JoinerConfig, StatelessPredictorConfig, TransducerConfig
 from slimasr.data.batch import Batch
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
@@ -19,6 +19,7 @@ MODEL = TransducerConfig(
     predictor=StatelessPredictorConfig(dim=8),
     joiner=JoinerConfig(dim=12),
 )
+CTC_MODEL = CtcConfig(num_mel_bins=20, frontend=ConvFrontendConfig(channels=4), encoder=ENCODER)
 VOCAB_SIZE = 9
 
 

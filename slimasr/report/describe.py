@@ -28,6 +28,9 @@ PLOTTED = COSTS[:4]
 DEPLOYMENTS = 30
 """Largest number of deployed models in the picture of energy."""
 
+MAIN_LOSSES = ("transducer", "ctc")
+"""Ends of the names of main losses in logs. A transducer may have an auxiliary CTC loss, so its own comes first."""
+
 MODULE_COLORS = ("#0072b2", "#56b4e9")
 """Colours of the first and the second feed-forward module of a layer."""
 
@@ -253,13 +256,12 @@ def training_pictures(study: Study) -> list[Picture]:
 def _curves(title: str, lines: Sequence[tuple[str, Run, SubnetRecord]]) -> list[Chart]:
     """A chart of WER and one of loss with a line for each (name, run, subnet); no chart if nothing was logged."""
     charts = []
-    # The keys are the ends of names in the training's log.
-    axes = {"wer": Axis("dev WER", "%", log=True), "transducer": Axis("dev loss", "nats per token", log=True)}
-    for key, y in axes.items():
+    axes = {("wer",): Axis("dev WER", "%", log=True), MAIN_LOSSES: Axis("dev loss", "nats per token", log=True)}
+    for keys, y in axes.items():
         series = []
         # Styles never end. A subnet has the same style in both charts.
         for (name, run, record), (color, dash) in zip(lines, _line_styles(), strict=False):
-            logged = f"{record.id}/{key}"
+            logged = _logged(run, record.id, keys)
             seen = [validation for validation in run.curve if logged in validation.values]
             points = tuple(Point(validation.epoch, validation.values[logged]) for validation in seen)
             if points:
@@ -267,6 +269,13 @@ def _curves(title: str, lines: Sequence[tuple[str, Run, SubnetRecord]]) -> list[
         charts.append(_chart(f"{title}: {y.title}", "", Axis("epoch"), y, series))
     # Both charts or none, so that PNG files have them side by side.
     return charts if any(chart.panels[0].series for chart in charts) else []
+
+
+def _logged(run: Run, subnet_id: str, keys: Sequence[str]) -> str:
+    """Return the name in the training's log of the first of these figures of a subnet that was logged."""
+    names = [f"{subnet_id}/{key}" for key in keys]
+    seen = {name for validation in run.curve for name in validation.values}
+    return next((name for name in names if name in seen), names[0])
 
 
 def architecture_drawings(study: Study, set_name: str) -> list[Drawing]:

@@ -57,7 +57,7 @@ class SubnetRecord:
         width: fraction of all channels.
         costs: by name, as far as they have been measured.
         wer: by set, as far as sets have been scored.
-        dev_loss: transducer loss on dev per reference token, None if it was not measured.
+        dev_loss: the model's main loss on dev per reference token, None if it was not measured.
         searched_wer: dev WER by which the search chose, None if there was no search.
         int8_wer: by set, of the int8 model in a runtime.
         int8_file: size of the int8 model in bytes, None if it was not exported.

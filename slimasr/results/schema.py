@@ -125,7 +125,7 @@ class SearchedEntry(Entry):
     """WER on dev in percent."""
 
     dev_loss: Number | None
-    """Transducer loss on dev per reference token; null where it is not finite or no utterance has a loss."""
+    """Main loss of the model on dev per reference token; null where it is not finite or no utterance has a loss."""
 
     weights: str
     """Digest of `final.pt`."""
@@ -225,7 +225,7 @@ class SubnetEntry(Entry):
     `peak_memory`: bytes. Those that have not been measured are absent."""
 
     dev_loss: Number | None = None
-    """Transducer loss on dev per reference token; null where it is not finite or no utterance has a loss."""
+    """Main loss of the model on dev per reference token; null where it is not finite or no utterance has a loss."""
 
     wer: Mapping[str, WerEntry] = {}
     """WER by the name of the set; sets scored together have the name `dev+test`."""

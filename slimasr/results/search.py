@@ -24,7 +24,7 @@ class FoundEntry(Entry):
     """WER on dev in percent."""
 
     dev_loss: Number | None
-    """Transducer loss on dev per reference token; null where it could not matter, as the WER was too high."""
+    """Main loss of the model on dev per reference token; null where it could not matter, as the WER was too high."""
 
     costs: Mapping[str, Number]
     """Costs by name, as in results.json; time and memory only where they have been measured."""

@@ -33,7 +33,7 @@ class Candidate:
         generation: generation of the plan that it was proposed for, None if there is no plan.
         errors: word errors on dev; for a stopped subnet, those found before it was stopped.
         words: number of reference words on dev.
-        dev_loss: transducer loss per reference token, None if it cannot matter.
+        dev_loss: the model's main loss per reference token, None if it cannot matter.
         marks: attributes that the sampler which proposed it needs later.
     """
 
