@@ -1,4 +1,4 @@
-"""Find the words of a set with characters that a tokenizer lacks, which no model with it can recognise."""
+"""Find the words of a set with characters or pronunciations that a tokenizer lacks, which no model can recognise."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 
 from slimasr.data.files import DataFolder, read_cuts
+from slimasr.data.lexicon import PhonemeTokenizer
 from slimasr.data.tokenizer import Tokenizer
 
 NUM_EXAMPLES = 5
@@ -23,14 +24,14 @@ _NUM_SPECIAL = 3
 
 @dataclass(frozen=True)
 class Coverage:
-    """The characters and words of some texts that a tokenizer does not cover.
+    """The words of some texts that a tokenizer does not cover, because it lacks characters or pronunciations.
 
     Attributes:
         words: words of all texts.
         utterances: number of texts.
-        uncovered_words: words with a character that the tokenizer lacks.
+        uncovered_words: words with a character that the tokenizer lacks, or without pronunciation.
         uncovered_utterances: texts with such a word.
-        characters: the characters that it lacks, the most frequent first.
+        characters: the characters that it lacks, the most frequent first; empty if it lacks pronunciations.
         examples: some of the uncovered words, the most frequent first.
         cure: a normalisation in words, for example ``in lower case``, and how many of the uncovered words it covers;
             None if no normalisation helps enough.
@@ -47,26 +48,32 @@ class Coverage:
     def describe(self) -> str:
         """Describe the coverage in one line for the user."""
         percentage = 100.0 * self.uncovered_words / self.words
-        more = ", ..." if len(self.characters) > NUM_EXAMPLES else ""
         line = (
             f"{self.uncovered_words} of {self.words} words ({percentage:.1f} %) in {self.uncovered_utterances} of "
-            f"{self.utterances} utterances hold characters that the tokenizer lacks, and can never be recognised: "
-            f"{', '.join(map(_named, self.characters[:NUM_EXAMPLES]))}{more}; for example {', '.join(self.examples)}"
+            f"{self.utterances} utterances {self._lack()}; for example {', '.join(self.examples)}"
         )
         if self.cure is not None:
             line += f"; {self.cure[1]} of these words would be covered {self.cure[0]}"
         return line
 
+    def _lack(self) -> str:
+        if not self.characters:
+            return "have no pronunciation, and can never be recognised"
+        more = ", ..." if len(self.characters) > NUM_EXAMPLES else ""
+        named = ", ".join(map(_named, self.characters[:NUM_EXAMPLES]))
+        return f"hold characters that the tokenizer lacks, and can never be recognised: {named}{more}"
+
 
 def coverage_notes(data_dir: Path, set_names: Iterable[str], tokenizer: Tokenizer) -> Iterator[str]:
     """Yield one line for each set that a tokenizer does not cover; sets that stage 1 has not prepared are skipped."""
-    known = alphabet(tokenizer.tokens)
+    by_words = isinstance(tokenizer, PhonemeTokenizer)
+    known = frozenset(tokenizer.lexicon.words) if by_words else alphabet(tokenizer.tokens)
     for name in dict.fromkeys(set_names):
         path = DataFolder(data_dir).raw_cuts(name)
         if not path.is_file():
             continue
         cuts = read_cuts(path, "stage 1 (slimasr-prepare)")
-        coverage = measure_coverage((cut.supervisions[0].text or "" for cut in cuts), known)
+        coverage = measure_coverage((cut.supervisions[0].text or "" for cut in cuts), known, by_words=by_words)
         if coverage.uncovered_words:
             yield f"{name}: {coverage.describe()}"
 
@@ -77,13 +84,15 @@ def alphabet(tokens: Iterable[str]) -> frozenset[str]:
     return frozenset("".join(pieces)) - {_SPACE}
 
 
-def measure_coverage(texts: Iterable[str], known: frozenset[str]) -> Coverage:
-    """Count words and utterances with characters that are not among the known ones.
+def measure_coverage(texts: Iterable[str], known: frozenset[str], *, by_words: bool = False) -> Coverage:
+    """Count words and utterances with characters or words that are not among the known ones.
 
     Args:
         texts: transcripts, one per utterance.
-        known: `alphabet` of a tokenizer.
+        known: `alphabet` of a tokenizer, or the words of its lexicon.
+        by_words: whether ``known`` holds words instead of characters.
     """
+    covers: Callable[[str], bool] = known.__contains__ if by_words else known.issuperset
     words: Counter[str] = Counter()
     utterances = 0
     uncovered_utterances = 0
@@ -91,13 +100,13 @@ def measure_coverage(texts: Iterable[str], known: frozenset[str]) -> Coverage:
         spoken = text.split()
         words.update(spoken)
         utterances += 1
-        uncovered_utterances += not known.issuperset("".join(spoken))
+        uncovered_utterances += not all(map(covers, spoken))
     # Each distinct word is examined once and weighted by its occurrences, which is fast for large corpora.
-    uncovered = Counter({word: number for word, number in words.items() if not known.issuperset(word)})
+    uncovered = Counter({word: number for word, number in words.items() if not covers(word)})
     lacking: Counter[str] = Counter()
     for word, number in uncovered.items():
         for character in word:
-            if character not in known:
+            if not by_words and character not in known:
                 lacking[character] += number
     return Coverage(
         words=words.total(),
@@ -106,16 +115,16 @@ def measure_coverage(texts: Iterable[str], known: frozenset[str]) -> Coverage:
         uncovered_utterances=uncovered_utterances,
         characters=tuple(character for character, _ in _ranked(lacking)),
         examples=tuple(word for word, _ in _ranked(uncovered)[:NUM_EXAMPLES]),
-        cure=_find_cure(uncovered, known),
+        cure=_find_cure(uncovered, covers),
     )
 
 
-def _find_cure(uncovered: Counter[str], known: frozenset[str]) -> tuple[str, int] | None:
+def _find_cure(uncovered: Counter[str], covers: Callable[[str], bool]) -> tuple[str, int] | None:
     """The normalisation that covers most of the words; among equal ones, the one that changes least."""
     best: tuple[str, int] | None = None
     most = 0
     for names, apply in _normalisations():
-        covered = sum(number for word, number in uncovered.items() if known.issuperset(apply(word)))
+        covered = sum(number for word, number in uncovered.items() if covers(apply(word)))
         # The simplest normalisations come first, and only a strictly better one replaces them.
         if covered >= WORTH_NAMING * uncovered.total() and covered > most:
             most = covered
