@@ -101,12 +101,12 @@ class EncoderSection(Section):
         """Refuse sizes that cannot be cut into groups of `group_sizes`.
 
         Raises:
-            ValueError: one line that names the key.
+            ValueError: one line that says which size and what to do, without a key in front.
         """
         for layer, units in enumerate(self.layer_units):
             for module, size in self.group_sizes.items():
                 if size is not None and units[module] % size:
                     raise ValueError(
-                        f"model.encoder: {module} of layer {layer} has {units[module]} channels, which cannot be cut "
-                        f"into chunks of d_model, {size}; change ffn_dim or d_model, or take groups of whole modules"
+                        f"{module} of layer {layer} has {units[module]} channels, which cannot be cut into chunks of "
+                        f"{size} (d_model); change model.encoder.ffn_dim, or take whole modules (layer)"
                     )

@@ -188,7 +188,7 @@ def test_what_cannot_be_cut_is_an_error() -> None:
     config = encoder_config(ffn_dim=40)
     encoder = build_encoder(config, STACK, 20, (1.0,))
     assert len(encoder.groups("layer")) == 12
-    with pytest.raises(ValueError, match=r"model\.encoder: ffn1 of layer 0 has 40 channels.*chunks of d_model, 16"):
+    with pytest.raises(ValueError, match=r"ffn1 of layer 0 has 40 channels.*chunks of 16 \(d_model\)"):
         encoder.groups("component")
     encoder = built("relative")
     groups = encoder.groups("component")
