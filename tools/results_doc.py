@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from slimasr.results.decoded import Decoded
 from slimasr.results.entry import VERSION, Entry, File
-from slimasr.results.learnt import LearntEntry, LearntSubnets
+from slimasr.results.graph import GraphFile, TriedEntry, TunedEntry
 from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Report, ReportedRun, SystemEntry
 from slimasr.results.schema import (
     CerEntry,
@@ -26,6 +26,7 @@ from slimasr.results.schema import (
     ExtractedFrom,
     Int8Entry,
     LatencyEntry,
+    PerEntry,
     Results,
     SearchedEntry,
     SubnetEntry,
@@ -41,6 +42,7 @@ HEADINGS: Mapping[type[Entry], str] = {
     SubnetEntry: "Subnet",
     WerEntry: "WER of a set",
     CerEntry: "CER of a set",
+    PerEntry: "PER of a set",
     SearchedEntry: "Search of a subnet",
     LatencyEntry: "Latency of a subnet",
     DelayEntry: "Delays of a set",
@@ -55,6 +57,9 @@ HEADINGS: Mapping[type[Entry], str] = {
     StoppedEntry: "Subnet stopped early",
     Summary: "search/summary.json",
     Decoded: "decode.json",
+    GraphFile: "graph.json of an experiment",
+    TunedEntry: "Scales",
+    TriedEntry: "Scales that were tried",
     Report: "results.json of a report",
     ReportedRun: "Experiment of a report",
     CandidateLists: "Candidates of a report",
@@ -71,7 +76,7 @@ INTRODUCTION = f"""# Result files
 All files are JSON. Their first key is `version`, the version of the layout, at present {VERSION}. Files that were
 written before layouts had versions lack it and can be read. A file with a newer version is refused. Keys that are not
 listed here are kept when a command changes a file, and otherwise ignored. A damaged file is refused with one line that
-names the key. Error rates (WER, CER and SER) are in percent, and differences between them in points. Keys marked
+names the key. Error rates (WER, CER, PER and SER) are in percent, and differences between them in points. Keys marked
 "always" are needed. The others are absent until something has been measured, and some in files of older versions.
 """
 

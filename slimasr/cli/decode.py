@@ -1,11 +1,11 @@
-"""``slimasr-decode`` (stage 6): recognise sets with chosen subnets."""
+"""``slimasr-decode`` (stage 6): recognise sets with chosen subnets, and choose the scales of graph decoding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -26,15 +26,19 @@ from slimasr.cli.common import (
 from slimasr.errors import UserError
 
 if TYPE_CHECKING:
+    from slimasr.config.search import DecodingConfig
     from slimasr.data.alignments import Alignments
+    from slimasr.data.batch import Batch
+    from slimasr.decoding.decode import Decoding
     from slimasr.experiment import Experiment
+    from slimasr.supernet.subnet import Subnet
 
 MethodOption = Annotated[
-    Literal["greedy", "modified_beam"] | None,
+    Literal["greedy", "modified_beam", "graph"] | None,
     typer.Option(
         "--method",
         metavar="METHOD",
-        help="Search method: greedy or modified_beam. Default: decoding.kind of the configuration.",
+        help="Search method: greedy, modified_beam or graph. Default: decoding.kind of the configuration.",
     ),
 ]
 BeamOption = Annotated[
@@ -70,6 +74,25 @@ AlignmentsOption = Annotated[
         help="With --stream: alignments of slimasr-align; how late words are recognised is noted in EXP/results.json.",
     ),
 ]
+TuneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tune",
+        metavar="SET",
+        show_default=False,
+        help="Decode no sets; try scales of model and label prior on SET with the max subnet, and note the best ones "
+        "in EXP/graph.json, from where all commands take them.",
+    ),
+]
+ScalesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--scales",
+        metavar="DIR",
+        show_default=False,
+        help="Take the scales that --tune has chosen in another experiment folder, and note them in EXP/graph.json.",
+    ),
+]
 
 
 def run(
@@ -82,62 +105,151 @@ def run(
     max_symbols: MaxSymbolsOption = None,
     stream: StreamOption = False,
     alignments: AlignmentsOption = None,
+    tune: TuneOption = None,
+    scales: ScalesOption = None,
     checkpoint: CheckpointOption = "final",
     debug: DebugOption = False,
 ) -> None:
     """Recognise dev and test sets with chosen subnets.
 
-    Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>.
+    Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>, and recogs_phone and errs_phone
+    if the tokens of the model are phonemes.
     """
     with quick_imports():
-        from slimasr.data.dataloading import eval_batches
         from slimasr.data.files import DataFolder, check_sets
-        from slimasr.data.provenance import checked_identity
-        from slimasr.decoding.decode import decode_batches, default_device, describe, override
-        from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
-        from slimasr.decoding.stream import StreamRecognizer
-        from slimasr.decoding.stream_sets import decode_streams, describe_streams
-        from slimasr.experiment import Experiment
-        from slimasr.experiment.subnets import find_subnets
-        from slimasr.measure.emission import DecodedBy, save_delays, set_delays
+        from slimasr.decoding.decode import override
 
-    _check_options(stream, alignments)
+    _check_options(stream, alignments, tune)
     one_thread()
     # Names that are mistyped should fail before the model is loaded.
-    check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
-    experiment = opened(Experiment.open(exp, checkpoint))
-    config = experiment.config
-    tokenizer = experiment.tokenizer
-    model = experiment.model.to(default_device())
-    decoding = override(config.decoding, method, beam, max_symbols)
-    how = describe_streams(decoding) if stream else describe(decoding)
+    check_sets([*(set_names or ()), *([tune] if tune else [])], DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
+    experiment = _opened(exp, checkpoint, scales)
+    decoding = override(experiment.config.decoding, method, beam, max_symbols)
+    if tune is not None:
+        _tune(experiment, data, tune, decoding)
+        return
+    names = set_names or [experiment.config.data.dev, *experiment.config.data.test]
+    _decode(experiment, data, subnets, names, _Way(decoding, stream, alignments))
+
+
+class _Way(NamedTuple):
+    """How sets are recognised."""
+
+    decoding: DecodingConfig
+    stream: bool
+    alignments: Path | None
+
+
+def _decode(experiment: Experiment, data: Path, subnets: list[str] | None, names: list[str], way: _Way) -> None:
+    """Recognise sets with subnets, and write what was recognised."""
+    from slimasr.data.dataloading import eval_batches
+    from slimasr.data.provenance import checked_identity
+    from slimasr.decoding.decode import decode_units, describe
+    from slimasr.decoding.graphs import graph_in
+    from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
+    from slimasr.decoding.stream_sets import describe_streams
+    from slimasr.experiment.subnets import find_subnets
+
+    config, decoding = experiment.config, way.decoding
+    graph = None if way.stream else graph_in(experiment, decoding, data)
+    how = describe_streams(decoding) if way.stream else describe(decoding, graph)
     chosen = find_subnets(experiment, subnets or ["all"])
-    names = set_names or [config.data.dev, *config.data.test]
     speakers = {name: read_speakers(data, name) for name in names}
     identities = {name: checked_identity(config, data, name).fingerprint for name in names}
-    times = _checked_alignments(alignments, identities)
+    times = _checked_alignments(way.alignments, identities)
     _note(experiment, data, names)
     for subnet in chosen:
-        recognizer = StreamRecognizer.of(experiment, subnet, decoding) if stream else None
         for set_name in names:
-            batches = eval_batches(config, data, set_name, tokenizer, decoding.batch_seconds)
-            shown = progress(batches, None, f"{subnet.id} {set_name}")
             made_by = (experiment.checkpoint, how, identities[set_name])
-            if recognizer is None:
-                streamed = []
-                utterances = tuple(decode_batches(model, shown, tokenizer, subnet, decoding))
+            batches = eval_batches(config, data, set_name, experiment.tokenizer, decoding.batch_seconds)
+            shown = progress(batches, None, f"{subnet.id} {set_name}")
+            if way.stream:
+                found = _streamed(experiment, subnet, decoding, shown, times, set_name, made_by)
             else:
-                streamed = list(decode_streams(recognizer, shown))
-                utterances = tuple(utterance.words for utterance in streamed)
-            folder = write_decoded(exp, set_name, DecodedSet(subnet, utterances, speakers[set_name], *made_by))
-            if recognizer is not None and times is not None:
-                save_delays(exp, subnet, set_name, set_delays(recognizer, streamed, times, DecodedBy(*made_by)))
-            typer.echo(f"{subnet.id} {set_name}: {len(utterances)} utterances, {folder}")
+                found = decode_units(experiment.model, shown, experiment.tokenizer, subnet, decoding, graph)
+            decoded = DecodedSet(subnet, found.words, speakers[set_name], *made_by, phonemes=found.phonemes)
+            folder = write_decoded(experiment.dir, set_name, decoded)
+            print_notes(f"{subnet.id} {set_name}: {note}" for note in found.notes)
+            typer.echo(f"{subnet.id} {set_name}: {len(found.words or found.phonemes or ())} utterances, {folder}")
 
 
-def _check_options(stream: bool, alignments: Path | None) -> None:
+def _streamed(
+    experiment: Experiment,
+    subnet: Subnet,
+    decoding: DecodingConfig,
+    batches: Iterable[Batch],
+    times: Alignments | None,
+    set_name: str,
+    made_by: tuple[str, str, str],
+) -> Decoding:
+    """Recognise a set as streams; with times of the reference, note how late words were recognised."""
+    from slimasr.decoding.decode import Decoding
+    from slimasr.decoding.stream import StreamRecognizer
+    from slimasr.decoding.stream_sets import decode_streams
+    from slimasr.measure.emission import DecodedBy, save_delays, set_delays
+
+    recognizer = StreamRecognizer.of(experiment, subnet, decoding)
+    streamed = list(decode_streams(recognizer, batches))
+    if times is not None:
+        save_delays(experiment.dir, subnet, set_name, set_delays(recognizer, streamed, times, DecodedBy(*made_by)))
+    return Decoding(tuple(utterance.words for utterance in streamed), None)
+
+
+def _check_options(stream: bool, alignments: Path | None, tune: str | None) -> None:
     if alignments is not None and not stream:
         raise UserError("--alignments needs --stream: only streams know when words are recognised")
+    if tune is not None and stream:
+        raise UserError("--tune: a graph is not searched in streams; leave --stream out")
+
+
+def _opened(exp: Path, checkpoint: str, scales: Path | None) -> Experiment:
+    """Open the experiment, with the scales of another one if that is asked for; the model is on the device."""
+    from slimasr.decoding.decode import default_device
+    from slimasr.decoding.graphs import take_scales
+    from slimasr.experiment import Experiment
+
+    if scales is not None:
+        # Noted before the configuration is read, to which they belong from now on.
+        tuned = take_scales(exp, scales)
+        typer.echo(f"{exp}: acoustic scale {tuned.acoustic_scale:g}, prior scale {tuned.prior_scale:g}, as {scales}")
+    experiment = opened(Experiment.open(exp, checkpoint))
+    experiment.model.to(default_device())
+    return experiment
+
+
+def _tune(experiment: Experiment, data: Path, set_name: str, decoding: DecodingConfig) -> None:
+    """Choose scales on a set, print all that were tried, and note the best ones."""
+    from slimasr.data.dataloading import eval_batches
+    from slimasr.decoding.graphs import graph_in, write_scales
+    from slimasr.decoding.tune import best_of, try_scales
+    from slimasr.results.graph import GraphFile, TunedEntry
+
+    graph = graph_in(experiment, decoding, data)
+    if graph is None:
+        raise UserError("--tune: chooses the scales of decoding.kind: graph; add --method graph")
+    _note(experiment, data, [set_name])
+    config = experiment.config
+    largest = experiment.space.max
+    batches = eval_batches(config, data, set_name, experiment.tokenizer, decoding.batch_seconds)
+    shown = progress(batches, None, f"{largest.id} {set_name}")
+    tried = try_scales(experiment.model, shown, experiment.tokenizer, largest, decoding, graph)
+    for one in tried:
+        typer.echo(f"acoustic scale {one.acoustic_scale:g}, prior scale {one.prior_scale:g}: WER {one.wer:.2f} %")
+    best = best_of(tried)
+    tuned = TunedEntry(
+        acoustic_scale=best.acoustic_scale,
+        prior_scale=best.prior_scale,
+        experiment=config.name,
+        subnet=largest.id,
+        checkpoint=experiment.checkpoint,
+        set_name=set_name,
+        tried=tuple(tried),
+    )
+    write_scales(experiment.dir, tuned)
+    typer.echo(
+        f"{experiment.dir / GraphFile.PLACE}: acoustic scale {best.acoustic_scale:g}, prior scale "
+        f"{best.prior_scale:g}, the best on {set_name}; give other models of a comparison --scales {experiment.dir}"
+    )
 
 
 def _checked_alignments(folder: Path | None, identities: Mapping[str, str]) -> Alignments | None:

@@ -117,11 +117,11 @@ def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool, char: 
         # Old character error rates must not stay next to new word error rates.
         with_characters = char or has_characters(read_results(exp), subnet_id)
         result = score_decoded(folders, pool, with_characters)
-        for name, wer in result.wers.items():
+        for name in dict.fromkeys([*result.wers, *result.pers]):
             typer.echo(f"{subnet_id} {name}")
-            _print_result(wer)
-            if name in result.cers:
-                _print_result(result.cers[name])
+            for scores in (result.wers, result.cers, result.pers):
+                if name in scores:
+                    _print_result(scores[name])
         print_notes(result.notes)
         update_results(exp, Results(subnets={subnet_id: result.entry}))
 

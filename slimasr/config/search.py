@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from slimasr.config.section import (
     Bounds,
     Fraction,
     Natural,
+    NonNegativeFloat,
     Positive,
     PositiveFloat,
     Section,
@@ -18,17 +19,40 @@ from slimasr.config.section import (
     Threads,
 )
 
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
+
+DecodingKind = Literal["greedy", "modified_beam", "graph"]
 CostName = Literal["params", "int8_bytes", "macs", "rtf"]
 TimedSeconds = Annotated[float, Bounds(0.01, 3600.0)]
 Population = Annotated[int, Bounds(2, LARGEST_INT)]
 
 
-class DecodingConfig(Section):
-    """Search for the best label sequence."""
+class GraphDecodingConfig(Section):
+    """Settings of the search in a decoding graph."""
 
-    kind: Literal["greedy", "modified_beam"] = "greedy"
-    """Search algorithm; modified_beam merges equal hypotheses and emits at most one symbol per frame; validation during
-    training is always greedy."""
+    acoustic_scale: PositiveFloat = 1.0
+    """Factor of the model's log-probabilities; the language model's have factor 1."""
+
+    prior_scale: NonNegativeFloat = 0.0
+    """Share of the label prior, the mean log-probability that the model gives a label in training data, which is
+    subtracted from the model's log-probabilities; 0 = none."""
+
+    beam: PositiveFloat = 16.0
+    """Largest difference in cost (negative log-probability, after scaling) between a path and the best one of a frame;
+    paths beyond it are left out."""
+
+    max_active: Positive = 3000
+    """Largest number of states of the graph that the paths of a frame may end in."""
+
+
+class DecodingConfig(Section):
+    """Search for the words of an utterance."""
+
+    kind: DecodingKind = "greedy"
+    """Search algorithm: greedy; modified_beam, of a transducer, merges equal hypotheses and emits at most one symbol
+    per frame; graph, of a CTC model, finds the best path through lexicon and language model (``slimasr-graph``);
+    validation during training is always greedy."""
 
     beam: Positive = 4
     """Number of hypotheses that modified_beam keeps per utterance; 1 = greedy."""
@@ -39,6 +63,17 @@ class DecodingConfig(Section):
     batch_seconds: PositiveFloat = 200.0
     """Longest batch of validation, decoding and search in seconds of audio, padding included; it bounds memory and
     changes no result."""
+
+    graph: GraphDecodingConfig = GraphDecodingConfig()
+    """Settings of graph."""
+
+    def check(self, config: Config) -> None:
+        if config.model.kind == "ctc" and self.kind == "modified_beam":
+            raise ValueError("decoding.kind: modified_beam searches transducers; a CTC model has greedy and graph")
+        if config.model.kind == "ctc" and self.max_symbols_per_frame != 1:
+            raise ValueError("decoding.max_symbols_per_frame: must be 1, as a CTC model gives each frame one label")
+        if config.model.kind == "transducer" and self.kind == "graph":
+            raise ValueError("decoding.kind: graph needs a CTC model (model.kind: ctc)")
 
 
 class SearchSection(Section):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from slimasr.config.search import DecodingConfig
+from slimasr.config.search import DecodingConfig, DecodingKind
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.recognize import Recognition, encoder_of
+from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition
+from slimasr.decoding.words import Unfinished, word_search
 from slimasr.models.base import SpeechModel
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
+
+if TYPE_CHECKING:
+    from slimasr.decoding.graph import DecodingGraph
 
 
 def decode_batches(
@@ -22,6 +27,7 @@ def decode_batches(
     tokenizer: Tokenizer,
     subnet: Subnet | None,
     config: DecodingConfig,
+    graph: DecodingGraph | None = None,
 ) -> list[Utterance]:
     """Recognise batches, and return references and hypotheses of all utterances in the order of the batches.
 
@@ -30,27 +36,96 @@ def decode_batches(
         batches: features and references.
         tokenizer: turns token ids into text.
         subnet: the subnet that runs, None = the max subnet.
-        config: the search for the best labels.
+        config: the search for the words.
+        graph: the graph of ``kind: graph``.
     """
-    recognition = Recognition(word_search(model, tokenizer, config, subnet))
-    encode = encoder_of(model, subnet)
-    utterances: list[Utterance] = []
-    for batch in batches:
-        utterances += recognition.utterances(batch.to(model.feature_mean.device), encode)
+    (utterances,) = decode_by(
+        model, batches, subnet, [Recognition(word_search(model, tokenizer, config, subnet, graph))]
+    )
     return utterances
 
 
-def describe(config: DecodingConfig) -> str:
-    """Describe the search in words, for ``results.json``."""
+@torch.no_grad()
+def decode_by(
+    model: SpeechModel, batches: Iterable[Batch], subnet: Subnet | None, recognitions: Sequence[Recognition]
+) -> list[list[Utterance]]:
+    """Recognise batches in several ways; the encoder runs once for all of them.
+
+    Args:
+        model: in eval mode; the batches are moved to its device.
+        batches: features and references.
+        subnet: the subnet that runs, None = the max subnet.
+        recognitions: of this subnet.
+
+    Returns:
+        The utterances of each recognition, in the order of the batches.
+    """
+    encode = encoder_of(model, subnet)
+    found: list[list[Utterance]] = [[] for _ in recognitions]
+    for batch in (batch.to(model.feature_mean.device) for batch in batches):
+        parts = [(part, encode(part)) for part in batch.parts()]
+        for utterances, recognition in zip(found, recognitions, strict=True):
+            (together,) = recognition.utterances_together([parts])
+            utterances += together
+    return found
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What one subnet has recognised.
+
+    Attributes:
+        words: references and hypotheses; None = the search finds phonemes alone.
+        phonemes: the same in phonemes; None = these are not the model's tokens.
+        notes: what is unusual about the search.
+    """
+
+    words: tuple[Utterance, ...] | None
+    phonemes: tuple[Utterance, ...] | None
+    notes: tuple[str, ...] = ()
+
+
+def decode_units(
+    model: SpeechModel,
+    batches: Iterable[Batch],
+    tokenizer: Tokenizer,
+    subnet: Subnet | None,
+    config: DecodingConfig,
+    graph: DecodingGraph | None = None,
+) -> Decoding:
+    """Recognise batches in words and, if these are the model's tokens, in phonemes; arguments as in `decode_batches`.
+
+    Greedy search in a model of phonemes finds no words.
+    """
+    unfinished = Unfinished()
+    recognitions = {}
+    if tokenizer.spells or config.kind != "greedy":
+        recognitions["words"] = Recognition(word_search(model, tokenizer, config, subnet, graph, unfinished))
+    if not tokenizer.spells:
+        recognitions["phonemes"] = phoneme_recognition(model, tokenizer, subnet)
+    found = decode_by(model, batches, subnet, list(recognitions.values()))
+    of = {name: tuple(utterances) for name, utterances in zip(recognitions, found, strict=True)}
+    return Decoding(of.get("words"), of.get("phonemes"), tuple(unfinished.notes()))
+
+
+def describe(config: DecodingConfig, graph: DecodingGraph | None = None) -> str:
+    """Describe the search in words, for ``results.json``; ``graph`` is that of ``kind: graph``."""
     # Results are compared by these words: changing them would make all earlier results count as another decoding.
     if config.kind == "greedy":
         return f"greedy, at most {config.max_symbols_per_frame} per frame"
-    return f"modified beam search, beam {config.beam}"
+    if config.kind == "modified_beam":
+        return f"modified beam search, beam {config.beam}"
+    assert graph is not None, "a search in a graph needs one"
+    settings = config.graph
+    return (
+        f"graph {graph.digest}, acoustic scale {settings.acoustic_scale:g}, prior scale {settings.prior_scale:g}, "
+        f"beam {settings.beam:g}, at most {settings.max_active} states"
+    )
 
 
 def override(
     config: DecodingConfig,
-    kind: Literal["greedy", "modified_beam"] | None = None,
+    kind: DecodingKind | None = None,
     beam: int | None = None,
     max_symbols_per_frame: int | None = None,
 ) -> DecodingConfig:

@@ -9,8 +9,12 @@ from itertools import islice
 import torch
 import torch.nn.functional as F
 
+from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
-from slimasr.decoding.words import WordSearch
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.decoding.label_searches import label_search
+from slimasr.decoding.searchable import Searchable
+from slimasr.decoding.words import DecodedLabels, WordSearch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.models.base import SpeechModel
@@ -25,19 +29,26 @@ EncodedPart = tuple[Batch, EncoderOutput]
 """A part of a batch, and its encoder output."""
 
 
+def as_it_is(text: str) -> str:
+    """Return a reference in words."""
+    return text
+
+
 @dataclass(frozen=True)
 class Recognition:
     """Recognises batches with one subnet.
 
     Attributes:
         search: finds the words in the encoder output of the subnet.
+        written: writes references in the units of the search.
     """
 
     search: WordSearch
+    written: Callable[[str], str] = as_it_is
 
     def utterances(self, batch: Batch, encode: Encode) -> list[Utterance]:
         """Recognise a batch, and return references and hypotheses as words; memory is bounded by its parts."""
-        return paired(batch, self.texts(batch, encode))
+        return paired(batch, self.texts(batch, encode), self.written)
 
     @torch.no_grad()
     def texts(self, batch: Batch, encode: Encode) -> list[str]:
@@ -64,7 +75,7 @@ class Recognition:
             # Every part of a batch carries the ids and references of the whole batch.
             batch, _ = parts[0]
             texts_of_parts = list(islice(texts, len(parts)))
-            found.append(paired(batch, _joined(texts_of_parts)))
+            found.append(paired(batch, _joined(texts_of_parts), self.written))
         return found
 
     def _search(self, parts: Sequence[EncodedPart]) -> list[list[str]]:
@@ -76,6 +87,20 @@ class Recognition:
         # One text per utterance, divided among the parts again.
         texts = iter(self.search.texts(out, lens))
         return [list(islice(texts, len(part))) for part, _ in parts]
+
+
+def phoneme_recognition(model: Searchable, tokenizer: Tokenizer, subnet: Subnet | None = None) -> Recognition:
+    """Return the greedy recognition of phonemes, for phoneme error rates.
+
+    References are the first pronunciations of their words.
+
+    Args:
+        model: a CTC model, in evaluation mode.
+        tokenizer: its tokenizer, which does not spell.
+        subnet: the subnet that makes the encoder output, None = the max subnet.
+    """
+    search = DecodedLabels(model, subnet, tokenizer, label_search(model, DecodingConfig()))
+    return Recognition(search, lambda text: tokenizer.decode(tokenizer.encode(text)))
 
 
 def encoder_of(model: SpeechModel, subnet: Subnet | None) -> Encode:
@@ -91,7 +116,13 @@ def _joined(texts: Sequence[Sequence[str]]) -> list[str]:
     return [" ".join(text for (text,) in texts if text)]
 
 
-def paired(batch: Batch, texts: Sequence[str]) -> list[Utterance]:
-    """Pair the references of a batch with recognised texts, both split into words."""
+def paired(batch: Batch, texts: Sequence[str], written: Callable[[str], str] = as_it_is) -> list[Utterance]:
+    """Pair the references of a batch with recognised texts, both split at spaces.
+
+    Args:
+        batch: the batch.
+        texts: what was recognised, utterance by utterance.
+        written: writes references in the units of ``texts``.
+    """
     rows = zip(batch.ids, batch.texts, texts, strict=True)
-    return [Utterance(name, tuple(reference.split()), tuple(text.split())) for name, reference, text in rows]
+    return [Utterance(name, tuple(written(reference).split()), tuple(text.split())) for name, reference, text in rows]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from slimasr.config.model import ModelConfig, TransducerConfig
+from slimasr.config.model import CtcConfig, TransducerConfig
 from slimasr.models.predictor import PredictorState
 from slimasr.supernet.subnet import Subnet
 
@@ -62,6 +62,14 @@ class SearchableTransducer(Protocol):
         """(..., C) encoder output of a subnet -> (..., J), the input of the joiner."""
 
 
+class OutputLayer(Protocol):
+    """See `slimasr.models.heads.CtcHead`."""
+
+    @property
+    def log_prior(self) -> Tensor:
+        """(V,) logarithm of the labels' mean posterior; zeros = not known."""
+
+
 class SearchableCtc(Protocol):
     """A CTC model whose encoder output can be searched for labels or words."""
 
@@ -74,11 +82,14 @@ class SearchableCtc(Protocol):
         """Number of labels, blank included."""
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> CtcConfig:
         """The configuration of the model, which has its sizes."""
 
     def ctc_logits(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """(N, T, C) encoder output of a subnet -> (N, T, V) scores of labels."""
+
+    def ctc_head_of(self, subnet: Subnet | None) -> OutputLayer:
+        """Return the output layer of a subnet."""
 
 
 Searchable = SearchableTransducer | SearchableCtc

@@ -4,6 +4,8 @@
 
     exp/<name>/decode/<subnet id>/<set>/recogs        references and hypotheses (icefall's layout)
                                         errs          errors marked (icefall's layout)
+                                        recogs_phone  the same in phonemes, if these are the model's tokens
+                                        errs_phone
                                         utt2spk       speakers (Kaldi's layout)
                                         decode.json   subnet, checkpoint, search
 """
@@ -21,8 +23,9 @@ from slimasr.files import write_atomic
 from slimasr.locking import file_lock
 from slimasr.results.decoded import Decoded
 from slimasr.scoring import Utterance, align
-from slimasr.scoring.folder import SCORE_FILES
+from slimasr.scoring.folder import PHONEMES_FILE, SCORE_FILES, WORDS_FILE
 from slimasr.scoring.icefall import errs, recogs
+from slimasr.scoring.wer import PHONEME, WORD
 from slimasr.supernet.subnet import Subnet
 
 
@@ -32,19 +35,21 @@ class DecodedSet:
 
     Attributes:
         subnet: the subnet.
-        utterances: references and hypotheses as words.
+        utterances: references and hypotheses as words; None = the search finds phonemes alone.
         utt2spk: utterance id -> speaker.
         checkpoint: name of the checkpoint with the weights.
         decoding: the search in words (`slimasr.decoding.decode.describe`).
         data: fingerprint of the set, None if it is not known.
+        phonemes: references and hypotheses as phonemes, if these are the model's tokens.
     """
 
     subnet: Subnet
-    utterances: tuple[Utterance, ...]
+    utterances: tuple[Utterance, ...] | None
     utt2spk: Mapping[str, str]
     checkpoint: str
     decoding: str
     data: str | None = None
+    phonemes: tuple[Utterance, ...] | None = None
 
 
 def read_speakers(data_dir: Path, set_name: str) -> dict[str, str]:
@@ -79,7 +84,7 @@ def write_decoded(exp: Path, set_name: str, decoded: DecodedSet) -> Path:
         UserError: a file cannot be written, or the references have no word.
     """
     folder = exp / "decode" / decoded.subnet.id / set_name
-    with file_lock(folder / "recogs"):
+    with file_lock(folder / WORDS_FILE):
         _write(folder, decoded)
     return folder
 
@@ -91,9 +96,15 @@ def _write(folder: Path, decoded: DecodedSet) -> None:
         (folder / name).unlink(missing_ok=True)
     how = Decoded(subnet=decoded.subnet, checkpoint=decoded.checkpoint, decoding=decoded.decoding, data=decoded.data)
     how.write(folder)
-    utterances = sorted(decoded.utterances, key=lambda u: u.id)
-    speakers = (f"{u.id} {decoded.utt2spk[u.id]}\n" for u in utterances)
-    write_atomic(folder / "utt2spk", "".join(speakers))
-    write_atomic(folder / "errs", errs([align(u) for u in utterances]))
-    # Last: a folder that has this file is complete.
-    write_atomic(folder / "recogs", recogs(utterances))
+    # Each kind of unit has two files; the last one written means that the folder is complete.
+    units = {PHONEMES_FILE: ("errs_phone", decoded.phonemes), WORDS_FILE: ("errs", decoded.utterances)}
+    for name, (marked, utterances) in units.items():
+        if utterances is None:
+            (folder / name).unlink(missing_ok=True)
+            continue
+        ordered = sorted(utterances, key=lambda u: u.id)
+        speakers = (f"{u.id} {decoded.utt2spk[u.id]}\n" for u in ordered)
+        write_atomic(folder / "utt2spk", "".join(speakers))
+        unit = PHONEME if name == PHONEMES_FILE else WORD
+        write_atomic(folder / marked, errs([align(u) for u in ordered], unit))
+        write_atomic(folder / name, recogs(ordered))

@@ -193,7 +193,13 @@ class StreamRecognizer:
     def of(
         cls, experiment: Experiment, subnet: Subnet | None, config: DecodingConfig | None = None
     ) -> StreamRecognizer:
-        """Recognise with the model of an experiment; ``config`` is another search than that of its configuration."""
+        """Recognise with the model of an experiment; ``config`` is another search than that of its configuration.
+
+        Raises:
+            UserError: as the constructor, or the tokens are phonemes, whose words only a graph knows.
+        """
+        if not experiment.tokenizer.spells:
+            raise UserError(f"{experiment.dir}: the tokens are phonemes (tokenizer.kind), which cannot be streamed")
         settings = experiment.config
         rate = settings.data.sampling_rate
         return cls(experiment.model, subnet, experiment.tokenizer, config or settings.decoding, rate)

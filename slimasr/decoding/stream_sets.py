@@ -10,6 +10,7 @@ from slimasr.data.batch import Batch
 from slimasr.decoding.decode import describe
 from slimasr.decoding.recognize import paired
 from slimasr.decoding.stream import StreamRecognizer, StreamResult
+from slimasr.errors import UserError
 from slimasr.results.decoded import STREAMING
 from slimasr.scoring import Utterance
 
@@ -43,7 +44,13 @@ def decode_streams(recognizer: StreamRecognizer, batches: Iterable[Batch]) -> It
 
 
 def describe_streams(config: DecodingConfig) -> str:
-    """Describe the search in words, for ``results.json``."""
+    """Describe the search in words, for ``results.json``.
+
+    Raises:
+        UserError: the search needs whole utterances.
+    """
+    if config.kind == "graph":
+        raise UserError("decoding.kind: graph is searched for whole utterances only; streams need another kind")
     return describe(config) + STREAMING
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,8 +14,12 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.label_search import LabelSearch, search_whole
 from slimasr.decoding.label_searches import label_input, label_search
-from slimasr.decoding.searchable import Searchable
+from slimasr.decoding.searchable import Searchable, is_ctc
+from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet
+
+if TYPE_CHECKING:
+    from slimasr.decoding.graph import DecodingGraph
 
 
 class WordSearch(ABC):
@@ -33,9 +38,27 @@ class WordSearch(ABC):
         """
 
 
+@dataclass
+class Unfinished:
+    """Counts utterances for which no path reached a final state of the graph; their text is empty."""
+
+    utterances: int = 0
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the user should know of them."""
+        if self.utterances:
+            noun = "utterance" if self.utterances == 1 else "utterances"
+            yield (
+                f"{self.utterances} {noun} reached no final state of the graph and have no words; raise "
+                "decoding.graph.beam or decoding.graph.max_active"
+            )
+
+
 @dataclass(frozen=True)
-class SpelledLabels(WordSearch):
-    """Searches for labels, which the tokenizer puts together to words.
+class DecodedLabels(WordSearch):
+    """Searches for labels and lets the tokenizer decode them.
+
+    The texts consist of words if the tokenizer spells (`Tokenizer.spells`), else of labels, for an error rate of these.
 
     Attributes:
         model: the model, in evaluation mode.
@@ -56,7 +79,12 @@ class SpelledLabels(WordSearch):
 
 
 def word_search(
-    model: Searchable, tokenizer: Tokenizer, config: DecodingConfig, subnet: Subnet | None = None
+    model: Searchable,
+    tokenizer: Tokenizer,
+    config: DecodingConfig,
+    subnet: Subnet | None = None,
+    graph: DecodingGraph | None = None,
+    unfinished: Unfinished | None = None,
 ) -> WordSearch:
     """Return the search for words that belongs to a model, a tokenizer and a configuration.
 
@@ -65,8 +93,33 @@ def word_search(
         tokenizer: that of the model.
         config: the search.
         subnet: the subnet that makes the encoder output, None = the max subnet.
+        graph: the graph of ``kind: graph``; other searches ignore it.
+        unfinished: counts utterances without a complete path through the graph; None = nobody wants to know.
 
     Raises:
-        UserError: the model or the tokenizer does not allow this search.
+        UserError: the model or the tokenizer does not allow this search, or the graph is missing.
     """
-    return SpelledLabels(model, subnet, tokenizer, label_search(model, config))
+    if config.kind == "graph":
+        return _graph_search(model, config, subnet, graph, unfinished)
+    if not tokenizer.spells:
+        raise UserError(
+            f"decoding.kind: {config.kind} finds phonemes instead of words (tokenizer.kind: phonemes); set it to graph"
+        )
+    return DecodedLabels(model, subnet, tokenizer, label_search(model, config))
+
+
+def _graph_search(
+    model: Searchable,
+    config: DecodingConfig,
+    subnet: Subnet | None,
+    graph: DecodingGraph | None,
+    unfinished: Unfinished | None,
+) -> WordSearch:
+    # The libraries of graphs are optional, and other searches need not load them.
+    from slimasr.decoding.graph import GraphSearch
+
+    if not is_ctc(model):
+        raise UserError("decoding.kind: graph needs a CTC model (model.kind: ctc)")
+    if graph is None:
+        raise UserError("decoding.kind: graph needs the graph that slimasr-graph writes; name its data folder")
+    return GraphSearch(model, subnet, graph, config.graph, unfinished or Unfinished())

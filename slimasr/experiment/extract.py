@@ -17,6 +17,7 @@ from slimasr.experiment.checkpoints import tree_in_words
 from slimasr.experiment.folder import LOCK_FILE
 from slimasr.files import copy_folder, write_atomic
 from slimasr.locking import folder_lock
+from slimasr.results.graph import GraphFile
 from slimasr.results.schema import ExtractedFrom, Results
 from slimasr.results.store import update_results
 from slimasr.supernet.cost import Cost
@@ -63,6 +64,9 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     torch.save({"model": model.state_dict(), "training_heads": False, **trained_on}, content)
     write_atomic(out / "final.pt", content.getbuffer())
     copy_folder(experiment.dir / "lang", out / "lang")
+    noted = experiment.dir / GraphFile.PLACE
+    if noted.exists():
+        write_atomic(out / GraphFile.PLACE, noted.read_bytes())
     origin = ExtractedFrom(experiment=experiment.config.name, checkpoint=experiment.checkpoint, subnet=subnet)
     update_results(out, Results(name=name, extracted_from=origin))
     # Last, as in training: a folder that has its configuration is complete.

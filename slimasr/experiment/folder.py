@@ -17,7 +17,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from slimasr.experiment.checkpoints import (
 )
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model, head_names
+from slimasr.results.graph import read_graph_file
 from slimasr.supernet.build import build_space
 from slimasr.supernet.list_space import LearntSubnet, ListSpace, learnt_space
 from slimasr.supernet.space import SearchSpace
@@ -82,7 +83,8 @@ class Experiment:
             UserError: a file is missing (the message names the stage that creates it) or does not fit the others.
         """
         another = "" if exp.is_dir() else ", or name an experiment folder that exists"
-        config = load_config(needed(exp / "config.yaml", another))
+        needed(exp / "config.yaml", another)
+        config = stored_config(exp)
         needed(exp / "lang")
         tokenizer = Tokenizer.load(exp / "lang")
         path = _checkpoint_path(exp, checkpoint)
@@ -112,24 +114,20 @@ class Experiment:
         return fingerprint(_checkpoint_path(self.dir, "final"))
 
 
-def space_of(config: Config, saved: Mapping[str, Any], path: Path) -> SearchSpace:
-    """Return the search space of a checkpoint: that of the recipe, or the subnets that the training had learnt by then.
+def stored_config(exp: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read the configuration of a run, with the scales that ``slimasr-decode --tune`` has chosen.
 
     Args:
-        config: the configuration of the run.
-        saved: the checkpoint.
-        path: its file, for error messages.
+        exp: experiment folder.
+        overrides: ``<key>=<value>``, which go before both.
 
     Raises:
-        UserError: the subnets in the checkpoint are damaged.
+        UserError: a file is damaged or an override impossible.
     """
-    if config.space.kind != "learnt":
-        return build_space(config)
-    try:
-        learnt = [LearntSubnet.from_dict(content) for content in saved.get("subnets") or ()]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: damaged checkpoint (its subnets: {error}); use another checkpoint") from None
-    return learnt_space(learnt, f"{path} is from before the training chose its subnets; use a later checkpoint")
+    tuned = read_graph_file(exp).tuned
+    scales = {} if tuned is None else {name: getattr(tuned, name) for name in ("acoustic_scale", "prior_scale")}
+    chosen = [f"decoding.graph.{name}={scale:g}" for name, scale in scales.items()]
+    return load_config(exp / "config.yaml", [*chosen, *overrides])
 
 
 def _checkpoint_path(exp: Path, checkpoint: str) -> Path:

@@ -11,6 +11,7 @@ from torch import Tensor
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
+from slimasr.decoding.graph import DecodingGraph
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
@@ -97,13 +98,17 @@ def open_runtime(files: OnnxFiles, model: SpeechModel, threads: int = 1) -> Onnx
 
 
 def decode_onnx(
-    model: OnnxModel, batches: Iterable[Batch], tokenizer: Tokenizer, config: DecodingConfig
+    model: OnnxTransducer,
+    batches: Iterable[Batch],
+    tokenizer: Tokenizer,
+    config: DecodingConfig,
+    graph: DecodingGraph | None = None,
 ) -> list[Utterance]:
     """Recognise one utterance after another, as on a device, and return references and hypotheses.
 
     In a batch, the scale of int8 activations would depend on all of its utterances.
     """
-    recognition = Recognition(word_search(model, tokenizer, config))
+    recognition = Recognition(word_search(model, tokenizer, config, graph=graph))
     utterances: list[Utterance] = []
     for batch in batches:
         for row in range(len(batch)):
@@ -112,13 +117,19 @@ def decode_onnx(
     return utterances
 
 
-def int8_wer(model: OnnxModel, batches: Iterable[Batch], tokenizer: Tokenizer, decoding: DecodingConfig) -> WerResult:
+def int8_wer(
+    model: OnnxTransducer,
+    batches: Iterable[Batch],
+    tokenizer: Tokenizer,
+    decoding: DecodingConfig,
+    graph: DecodingGraph | None = None,
+) -> WerResult:
     """Measure the WER of a set with its bootstrap interval.
 
     Raises:
         UserError: the set is empty or has no word.
     """
-    return score(decode_onnx(model, batches, tokenizer, decoding))
+    return score(decode_onnx(model, batches, tokenizer, decoding, graph))
 
 
 class _Session:

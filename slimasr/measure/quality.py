@@ -13,7 +13,7 @@ from slimasr.config.loss import LossConfig, standalone_loss
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.decode import describe
+from slimasr.decoding.graph import DecodingGraph
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
@@ -51,6 +51,7 @@ def measure_quality(
     tokenizer: Tokenizer,
     loss: LossConfig,
     decoding: DecodingConfig,
+    graph: DecodingGraph | None = None,
 ) -> Quality:
     """Measure the WER with its bootstrap interval, and the loss; the encoder runs once for both.
 
@@ -61,12 +62,13 @@ def measure_quality(
         batches: the batches of the set.
         tokenizer: turns labels into text.
         loss: the loss of the recipe.
-        decoding: the search for the best labels.
+        decoding: the search for the words.
+        graph: the graph of ``decoding.kind: graph``.
 
     Raises:
         UserError: the set is empty or has no word.
     """
-    recognition = Recognition(word_search(model, tokenizer, decoding, subnet))
+    recognition = Recognition(word_search(model, tokenizer, decoding, subnet, graph))
     dev_loss = TokenLoss(loss_objective(model, loss))
 
     def encode(part: Batch) -> EncoderOutput:
@@ -142,16 +144,16 @@ def joined_features(batches: Iterable[Batch], seconds: float) -> Tensor:
     return torch.cat(pieces).repeat(repeats, 1)[:wanted].clone()
 
 
-def wer_entry(quality: Quality, checkpoint: str, decoding: DecodingConfig, data: str | None = None) -> WerEntry:
+def wer_entry(quality: Quality, checkpoint: str, decoding: str, data: str | None = None) -> WerEntry:
     """Make the entry of a set in results.json.
 
     Args:
         quality: what was measured on the set.
         checkpoint: name of the checkpoint that was measured.
-        decoding: the search for the best labels.
+        decoding: the search in words (`slimasr.decoding.decode.describe`).
         data: fingerprint of the set (`slimasr.data.identity.Identity`), None if it is not known.
     """
-    return quality.wer.wer_entry().measured(checkpoint, describe(decoding), data)
+    return quality.wer.wer_entry().measured(checkpoint, decoding, data)
 
 
 def loss_objective(model: SpeechModel, loss: LossConfig) -> Objective:

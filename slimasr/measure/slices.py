@@ -8,6 +8,8 @@ from pathlib import Path
 from slimasr.data.dataloading import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.provenance import checked_identity
+from slimasr.decoding.decode import describe
+from slimasr.decoding.graphs import graph_in
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_weights
@@ -65,12 +67,13 @@ def _measure(
     tokenizer = experiment.tokenizer
     """Measure the slices; ``fingerprints`` maps the names of the sets to their fingerprints."""
     model = _shared_norms(experiment, widths)
+    graph = graph_in(experiment, config.decoding, data)
     for subnet in map(Subnet, widths):
         entries: dict[str, WerEntry] = {}
         for name, fingerprint in fingerprints.items():
             batches = eval_batches(config, data, name, tokenizer, config.decoding.batch_seconds)
-            quality = measure_quality(model, subnet, batches, tokenizer, config.loss, config.decoding)
-            entries[name] = wer_entry(quality, experiment.checkpoint, config.decoding, fingerprint)
+            quality = measure_quality(model, subnet, batches, tokenizer, config.loss, config.decoding, graph)
+            entries[name] = wer_entry(quality, experiment.checkpoint, describe(config.decoding, graph), fingerprint)
         entry = SubnetEntry(subnet=subnet, wer=entries)
         # After every width, so that a kill loses no finished one.
         update_results(experiment.dir, Results(slices={subnet.id: entry}))

@@ -55,6 +55,19 @@ class CharacterRate(Entry):
     """Characters of the references, spaces not counted."""
 
 
+class PhonemeRate(Entry):
+    """The first keys of a phoneme error rate."""
+
+    per: Number
+    """Phoneme error rate in percent; the last phoneme of a word differs from the same one inside of words."""
+
+    errors: Whole
+    """Phoneme errors: insertions, deletions and substitutions together."""
+
+    phonemes: Whole
+    """Phonemes of the first pronunciations of the references' words."""
+
+
 class ScoreEntry(Entry):
     """The keys that error rates have in common: the kinds of errors, and what they were measured with."""
 
@@ -116,6 +129,10 @@ class WerEntry(ScoreEntry, WordRate):
 
 class CerEntry(ScoreEntry, CharacterRate):
     """This is the character error rate of a subnet on a set."""
+
+
+class PerEntry(ScoreEntry, PhonemeRate):
+    """This is the phoneme error rate of a subnet on a set, without lexicon and language model."""
 
 
 class SearchedEntry(Entry):
@@ -232,6 +249,9 @@ class SubnetEntry(Entry):
 
     cer: Mapping[str, CerEntry] = {}
     """CER by the name of the set; absent unless `slimasr-score --char` was asked for it."""
+
+    per: Mapping[str, PerEntry] = {}
+    """PER by the name of the set; of models whose tokens are phonemes only."""
 
     search: SearchedEntry | None = None
     """What the search chose by; absent in entries that no search has made."""

@@ -12,14 +12,14 @@ from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from slimasr.locking import file_lock
 from slimasr.results.decoded import Decoded
-from slimasr.results.schema import Results, ScoreEntry, SubnetEntry
+from slimasr.results.schema import PerEntry, Results, ScoreEntry, SubnetEntry
 from slimasr.scoring.alignment import Utterance, align
 from slimasr.scoring.characters import in_characters
 from slimasr.scoring.icefall import errs, read_recogs
 from slimasr.scoring.kaldi import ops, per_spk, per_utt, wer_lines
 from slimasr.scoring.notes import notes
 from slimasr.scoring.transcripts import read_utt2spk
-from slimasr.scoring.wer import CHARACTER, WORD, Unit, WerResult, score
+from slimasr.scoring.wer import CHARACTER, PHONEME, WORD, Unit, WerResult, score
 from slimasr.supernet.subnet import Subnet
 
 SCORE_FILES = (
@@ -32,8 +32,18 @@ SCORE_FILES = (
     "per_spk_char",
     "ops_char",
     "errs_char",
+    "per",
+    "per_utt_phone",
+    "per_spk_phone",
+    "ops_phone",
 )
-"""Files that scoring adds to a decoded set; ``errs`` is written by decoding, too."""
+"""Files that scoring adds to a decoded set; ``errs`` and ``errs_phone`` are written by decoding, too."""
+
+WORDS_FILE = "recogs"
+"""References and hypotheses in words; a decoded set has this file, `PHONEMES_FILE`, or both."""
+
+PHONEMES_FILE = "recogs_phone"
+"""References and hypotheses in phonemes."""
 
 Sets = dict[str, list[Utterance]]
 
@@ -47,12 +57,14 @@ class ScoredSubnet:
     Attributes:
         wers: set name -> result; pooled sets have their names joined by ``+``.
         cers: the same over characters; empty if characters are not scored.
+        pers: the same over phonemes; empty if the model has none.
         entry: the subnet's part of ``results.json``.
         notes: one line for each peculiarity of the sets.
     """
 
     wers: dict[str, WerResult]
     cers: dict[str, WerResult]
+    pers: dict[str, WerResult]
     entry: SubnetEntry
     notes: tuple[str, ...]
 
@@ -69,8 +81,9 @@ def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str,
     """
     found: dict[str, list[Path]] = {}
     # decode/<subnet>/<set>/recogs
-    for recogs in sorted(exp.glob("decode/*/*/recogs")):
-        found.setdefault(recogs.parent.parent.name, []).append(recogs.parent)
+    complete = {path.parent for name in (WORDS_FILE, PHONEMES_FILE) for path in exp.glob(f"decode/*/*/{name}")}
+    for folder in sorted(complete):
+        found.setdefault(folder.parent.name, []).append(folder)
     if not found:
         another = "" if exp.is_dir() else ", or name an experiment folder that exists"
         raise UserError(f"{exp / 'decode'}: holds no decoded set; run stage 6 (slimasr-decode) first{another}")
@@ -103,30 +116,51 @@ def score_decoded(folders: Sequence[Path], pool: bool = False, characters: bool 
     # All sets are locked before the first one is read, so that no decoding replaces one of them meanwhile.
     with ExitStack() as stack:
         for folder in folders:
-            stack.enter_context(file_lock(folder / "recogs"))
+            stack.enter_context(file_lock(folder / WORDS_FILE))
         return _score_decoded(folders, pool, characters)
 
 
 def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> ScoredSubnet:
-    sets = {folder.name: read_recogs(folder / "recogs") for folder in folders}
     hows = {folder.name: Decoded.load(folder / Decoded.PLACE) for folder in folders}
-    wers = _score_sets(folders, sets, WORD)
+    words = _read_sets(folders, WORDS_FILE)
     split: Sets = {}
     if characters:
-        split = {name: [in_characters(utterance) for utterance in utterances] for name, utterances in sets.items()}
-    cers = _score_sets(folders, split, CHARACTER)
-    if pool and len(sets) > 1:
-        pooled = "+".join(sets)
-        how = next(iter(hows.values()))
-        if any(_way(other) != _way(how) for other in hows.values()):
-            raise UserError(f"{folders[0].parent}: the sets were decoded in different ways; decode them again")
-        wers[pooled] = _score_together(sets, WORD)
-        if characters:
-            cers[pooled] = _score_together(split, CHARACTER)
-        # The identity of the data is that of a single set.
-        hows[pooled] = how.model_copy(update={"data": None})
-    odd = (f"{folder}: {note}" for folder in folders for note in notes(sets[folder.name], wers[folder.name]))
-    return ScoredSubnet(wers, cers, _entry(wers, cers, hows), tuple(odd))
+        split = {name: [in_characters(utterance) for utterance in utterances] for name, utterances in words.items()}
+    in_units = {WORD: words, CHARACTER: split, PHONEME: _read_sets(folders, PHONEMES_FILE)}
+    results = {unit: _score_sets(folders, sets, unit) for unit, sets in in_units.items()}
+    if pool and len(folders) > 1:
+        pooled = "+".join(folder.name for folder in folders)
+        hows[pooled] = _common_way(folders, hows)
+        for unit, sets in in_units.items():
+            # A set without words, of a greedy search for phonemes, cannot be pooled with others that have some.
+            if len(sets) == len(folders):
+                results[unit][pooled] = _score_together(sets, unit)
+    wers, cers, pers = results[WORD], results[CHARACTER], results[PHONEME]
+    odd = (
+        f"{folder}: {note}"
+        for folder in folders
+        if folder.name in words
+        for note in notes(words[folder.name], wers[folder.name])
+    )
+    return ScoredSubnet(wers, cers, pers, _entry(wers, cers, pers, hows), tuple(odd))
+
+
+def _read_sets(folders: Sequence[Path], name: str) -> Sets:
+    """Read the files with this name; sets that do not have it are left out."""
+    return {folder.name: read_recogs(folder / name) for folder in folders if (folder / name).exists()}
+
+
+def _common_way(folders: Sequence[Path], hows: Mapping[str, Decoded]) -> Decoded:
+    """Return how all sets were decoded.
+
+    Raises:
+        UserError: they were decoded in different ways.
+    """
+    how = next(iter(hows.values()))
+    if any(_way(other) != _way(how) for other in hows.values()):
+        raise UserError(f"{folders[0].parent}: the sets were decoded in different ways; decode them again")
+    # The identity of the data is that of a single set.
+    return how.model_copy(update={"data": None})
 
 
 def _way(how: Decoded) -> tuple[Subnet, str, str]:
@@ -134,20 +168,33 @@ def _way(how: Decoded) -> tuple[Subnet, str, str]:
     return how.subnet, how.checkpoint, how.decoding
 
 
-def _entry(wers: Mapping[str, WerResult], cers: Mapping[str, WerResult], hows: Mapping[str, Decoded]) -> SubnetEntry:
+def _entry(
+    wers: Mapping[str, WerResult],
+    cers: Mapping[str, WerResult],
+    pers: Mapping[str, WerResult],
+    hows: Mapping[str, Decoded],
+) -> SubnetEntry:
     """Make the entry of the scores in results.json.
 
     Args:
         wers: set name -> its score.
         cers: the same of characters; empty if they were not scored.
+        pers: the same of phonemes; empty if the model has none.
         hows: set name -> how it was decoded.
     """
     subnet = next(iter(hows.values())).subnet
-    words = {name: _with(result.wer_entry(), hows[name]) for name, result in wers.items()}
-    if not cers:
-        return SubnetEntry(subnet=subnet, wer=words)
-    characters = {name: _with(result.cer_entry(), hows[name]) for name, result in cers.items()}
-    return SubnetEntry(subnet=subnet, wer=words, cer=characters)
+    scores = {
+        "wer": {name: _with(result.wer_entry(), hows[name]) for name, result in wers.items()},
+        "cer": {name: _with(result.cer_entry(), hows[name]) for name, result in cers.items()},
+        "per": {name: _with_greedy(result.per_entry(), hows[name]) for name, result in pers.items()},
+    }
+    # Only what is set replaces an earlier entry.
+    return SubnetEntry(subnet=subnet, **{name: entries for name, entries in scores.items() if entries})
+
+
+def _with_greedy(entry: PerEntry, how: Decoded) -> PerEntry:
+    """Note how phonemes were found, which is always the same: without lexicon and language model."""
+    return entry.measured(how.checkpoint, "greedy", how.data)
 
 
 def _with(entry: S, how: Decoded) -> S:
@@ -168,11 +215,11 @@ def write_details(
 ) -> None:
     """Write ``wer``, ``per_utt``, ``ops``, ``errs`` and, if speakers are known, ``per_spk``.
 
-    The files of characters are named ``cer``, ``per_utt_char`` and so on.
+    The files of characters are named ``cer``, ``per_utt_char`` and so on, those of phonemes ``per``, ``per_utt_phone``.
 
     Args:
         folder: is created if it does not exist.
-        utterances: the scored utterances; they consist of characters if ``result`` counts characters.
+        utterances: the scored utterances, in the units that ``result`` counts.
         result: their score.
         utt2spk: utterance id -> speaker.
         missing: number of utterances without a hypothesis, which were scored as empty.
@@ -181,7 +228,7 @@ def write_details(
         UserError: an utterance has no speaker, or a file cannot be written.
     """
     alignments = [align(u) for u in utterances]
-    suffix = "" if result.unit == WORD else "_char"
+    suffix = result.unit.suffix
     files = {
         result.unit.rate: wer_lines(result, missing),
         f"per_utt{suffix}": per_utt(alignments),

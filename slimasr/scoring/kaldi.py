@@ -18,11 +18,12 @@ EPSILON = "<eps>"
 _SPEAKER_WIDTH = 15
 _MAX_WORD_WIDTH = 16
 _SPEAKER_COLUMNS = ("Corr", "Sub", "Ins", "Del", "Err", "S.Err")
+_UNIT_COLUMNS = {"word": "#WORD", "character": "#CHAR", "phoneme": "#PHONE"}
 _OPERATION_NAMES = {"C": "correct", "S": "substitution", "I": "insertion", "D": "deletion"}
 
 
 def wer_lines(result: WerResult, missing: int = 0) -> str:
-    """Format the three lines of ``compute-wer``; ``%CER`` replaces ``%WER`` if characters were counted.
+    """Format the three lines of ``compute-wer``, for characters with ``%CER`` and for phonemes with ``%PER``.
 
     Args:
         result: the score to print.
@@ -57,7 +58,7 @@ def per_spk(alignments: Iterable[Alignment], utt2spk: Mapping[str, str], unit: U
         edits_of.setdefault(utt2spk[alignment.id], []).append(alignment.counts())
     # Kaldi's column is 15 wide; it becomes wider for longer speaker names.
     width = max([_SPEAKER_WIDTH, *map(len, utt2spk.values())])
-    columns = ("#SENT", "#WORD" if unit == WORD else "#CHAR", *_SPEAKER_COLUMNS)
+    columns = ("#SENT", _UNIT_COLUMNS[unit.name], *_SPEAKER_COLUMNS)
     rows = [f"{'SPEAKER':<{width}} id  " + " ".join(f"{c:>10}" for c in columns)]
     for speaker in sorted(edits_of):
         rows += _speaker_lines(f"{speaker:<{width}}", edits_of[speaker])

@@ -1,4 +1,4 @@
-"""Compute the error rate of a set of utterances, over words or over characters."""
+"""Compute the error rate of a set of utterances, over words, characters or phonemes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slimasr.scoring.bootstrap import REPLICATIONS, wer_interval
 
 # The layout of result files is imported where an entry is made: a command that recognises without scoring needs none.
 if TYPE_CHECKING:
-    from slimasr.results.schema import CerEntry, WerEntry
+    from slimasr.results.schema import CerEntry, PerEntry, WerEntry
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,19 @@ class Unit:
     """The unit in which errors are counted.
 
     Attributes:
-        name: ``word`` or ``character``.
+        name: ``word``, ``character`` or ``phoneme``.
         rate: name of the error rate, in files and in ``results.json``.
+        suffix: end of the names of the other files.
     """
 
     name: str
     rate: str
+    suffix: str
 
 
-WORD = Unit("word", "wer")
-CHARACTER = Unit("character", "cer")
+WORD = Unit("word", "wer", "")
+CHARACTER = Unit("character", "cer", "_char")
+PHONEME = Unit("phoneme", "per", "_phone")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class WerResult:
 
     @property
     def wer(self) -> float:
-        """Error rate in percent, of words or of characters according to ``unit``."""
+        """Error rate in percent, of words, characters or phonemes according to ``unit``."""
         return 100.0 * self.counts.errors / self.counts.words
 
     @property
@@ -84,6 +87,22 @@ class WerResult:
             cer=self.wer,
             errors=self.counts.errors,
             characters=self.counts.words,
+            ins=self.counts.insertions,
+            deletions=self.counts.deletions,
+            sub=self.counts.substitutions,
+            ser=self.ser,
+            sentences=self.sentences,
+            ci95=self.ci95,
+        )
+
+    def per_entry(self) -> PerEntry:
+        """The entry of a phoneme error rate in a result file."""
+        from slimasr.results.schema import PerEntry
+
+        return PerEntry(
+            per=self.wer,
+            errors=self.counts.errors,
+            phonemes=self.counts.words,
             ins=self.counts.insertions,
             deletions=self.counts.deletions,
             sub=self.counts.substitutions,

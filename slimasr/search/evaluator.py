@@ -15,6 +15,7 @@ from slimasr.config.schema import Config
 from slimasr.config.search import SearchConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
+from slimasr.decoding.graph import DecodingGraph
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.searchable import Searchable
 from slimasr.decoding.tabulated import tabulated
@@ -60,7 +61,14 @@ class Evaluator:
         words: number of reference words.
     """
 
-    def __init__(self, model: SpeechModel, tokenizer: Tokenizer, batches: Iterable[Batch], config: Config) -> None:
+    def __init__(
+        self,
+        model: SpeechModel,
+        tokenizer: Tokenizer,
+        batches: Iterable[Batch],
+        config: Config,
+        graph: DecodingGraph | None = None,
+    ) -> None:
         """Load the set.
 
         Args:
@@ -68,6 +76,7 @@ class Evaluator:
             tokenizer: turns labels into text.
             batches: the batches of the set.
             config: the experiment's configuration.
+            graph: the graph of ``decoding.kind: graph``.
 
         Raises:
             UserError: no reference has a word, so the WER is undefined.
@@ -77,6 +86,7 @@ class Evaluator:
         self.batches = [batch.to(device) for batch in batches]
         self._tokenizer = tokenizer
         self._config = config
+        self._graph = graph
         self.words = sum(len(text.split()) for batch in self.batches for text in batch.texts)
         if not self.words:
             raise UserError(f"{config.data.dev}: no reference has a word: the word error rate is undefined")
@@ -169,7 +179,7 @@ class Evaluator:
 
     def _decode(self, numbers: Sequence[int], prepared: Prepared) -> list[list[Utterance]]:
         """Return the utterances of some batches, batch by batch; all of them are searched at once."""
-        search = word_search(prepared.searched, self._tokenizer, self._config.decoding, prepared.active)
+        search = word_search(prepared.searched, self._tokenizer, self._config.decoding, prepared.active, self._graph)
         encoded = []
         for number in numbers:
             parts = self._parts[number].items()

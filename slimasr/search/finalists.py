@@ -169,7 +169,7 @@ def _entry(search: Search, subnet: Subnet, quality: Quality, costs: Mapping[str,
         subnet=subnet,
         costs=costs,
         dev_loss=quality.loss,
-        wer={config.data.dev: wer_entry(quality, experiment.checkpoint, config.decoding, search.dev_data)},
+        wer={config.data.dev: wer_entry(quality, experiment.checkpoint, search.conditions.decoding, search.dev_data)},
         search=SearchedEntry(
             wer=quality.wer.wer,
             dev_loss=quality.loss,

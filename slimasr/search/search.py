@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from slimasr.config.load import load_config
 from slimasr.data.dataloading import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.provenance import checked_identity, unverified_sets
 from slimasr.decoding.decode import default_device, describe
+from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graphs import graph_in
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import Conditions
+from slimasr.experiment.folder import stored_config
 from slimasr.measure.quality import Batches, joined_features
 from slimasr.measure.runtime import RuntimeMeter
 from slimasr.results.search import Candidates, FoundEntry, StoppedEntry
@@ -71,7 +73,7 @@ class Job:
         experiment = Experiment.open(self.exp)
         experiment.model.to(default_device())
         # The model was built from the stored configuration; the overrides concern only search and decoding.
-        return replace(experiment, config=load_config(self.exp / "config.yaml", self.overrides))
+        return replace(experiment, config=stored_config(self.exp, self.overrides))
 
     def open(self) -> Search:
         """Open the search.
@@ -85,7 +87,8 @@ class Job:
         seconds = min(config.decoding.batch_seconds, BATCH_SECONDS)
         batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)
         dev_data = checked_identity(config, self.data, config.data.dev).fingerprint
-        return Search.open(experiment, batches, dev_data, self.storage)
+        graph = graph_in(experiment, config.decoding, self.data)
+        return Search.open(experiment, batches, dev_data, self.storage, graph)
 
     def notes(self, search: Search) -> list[str]:
         """Return what the user should know about the study and the dev set."""
@@ -106,6 +109,7 @@ class Search:
         feasible: the subnets that may be proposed.
         dev_batches: returns the batches of the dev set.
         dev_data: fingerprint of the dev set.
+        graph: the graph of ``decoding.kind: graph``.
     """
 
     experiment: Experiment
@@ -113,9 +117,17 @@ class Search:
     feasible: Feasible
     dev_batches: Batches
     dev_data: str
+    graph: DecodingGraph | None = None
 
     @classmethod
-    def open(cls, experiment: Experiment, dev_batches: Batches, dev_data: str, storage: str | None = None) -> Search:
+    def open(
+        cls,
+        experiment: Experiment,
+        dev_batches: Batches,
+        dev_data: str,
+        storage: str | None = None,
+        graph: DecodingGraph | None = None,
+    ) -> Search:
         """Open the search that the experiment's configuration describes.
 
         Args:
@@ -123,6 +135,7 @@ class Search:
             dev_batches: returns the batches of the dev set.
             dev_data: fingerprint of the dev set.
             storage: URL of the database; default: ``search.storage``, else a file in the experiment.
+            graph: the graph of ``decoding.kind: graph``.
 
         Raises:
             UserError: no subnet meets the limits, or the database cannot be used or holds a study of something else.
@@ -150,18 +163,18 @@ class Search:
             "search.limits.rtf": config.search.limits.get("rtf"),
             "decoding.max_symbols_per_frame": config.decoding.max_symbols_per_frame,
             # None stands for greedy search, which older studies do not name.
-            "decoding": None if config.decoding.kind == "greedy" else describe(config.decoding),
+            "decoding": None if config.decoding.kind == "greedy" else describe(config.decoding, graph),
         }
         # New weights have a separate study; that of the old weights is kept.
         name = f"{config.name}-{experiment.weights_digest}"
         study = Study(database, name, experiment.space, identity, config.search.cost, limits)
-        return cls(experiment, study, feasible, dev_batches, dev_data)
+        return cls(experiment, study, feasible, dev_batches, dev_data, graph)
 
     @property
     def conditions(self) -> Conditions:
         """The conditions under which subnets are measured."""
         config = self.experiment.config
-        return Conditions(config.data.dev, config.search.int8, describe(config.decoding), self.dev_data)
+        return Conditions(config.data.dev, config.search.int8, describe(config.decoding, self.graph), self.dev_data)
 
     def generator(self) -> Generator:
         """Build the recipe's generator, at the beginning of its plan."""
@@ -172,7 +185,8 @@ class Search:
     @cached_property
     def evaluator(self) -> Evaluator:
         """Evaluates subnets on the dev set, which is loaded when it is first needed and then kept."""
-        return Evaluator(self.experiment.model, self.experiment.tokenizer, self.dev_batches(), self.experiment.config)
+        experiment = self.experiment
+        return Evaluator(experiment.model, experiment.tokenizer, self.dev_batches(), experiment.config, self.graph)
 
     @cached_property
     def _meter(self) -> RuntimeMeter:

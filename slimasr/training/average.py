@@ -1,4 +1,4 @@
-"""The run's final weights: a running mean of parameters, after which batch norms are estimated again."""
+"""The run's final weights: a running mean of parameters, after which statistics are estimated again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from slimasr.experiment.checkpoints import renamed
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective
 from slimasr.supernet.subnet import Subnet
+from slimasr.training.distributed import ALONE, World
+from slimasr.training.priors import estimate_priors
 
 
 class RunningAverage:
@@ -52,9 +54,13 @@ class RunningAverage:
 
 
 def calibrate(
-    objective: Objective, method: Method, batches: Callable[[], Iterable[Batch]], context: StepContext
+    objective: Objective,
+    method: Method,
+    batches: Callable[[], Iterable[Batch]],
+    context: StepContext,
+    world: World = ALONE,
 ) -> None:
-    """Estimate all batch norm statistics again: means over these batches, without dropout.
+    """Estimate all batch norm statistics again: means over these batches, without dropout; then the label priors.
 
     `Method.calibrated` determines the subnets. Norms that none of them runs, such as those of a width that the method
     does not validate, are estimated over the largest subnet of each width instead, since every subnet of the space may
@@ -65,7 +71,8 @@ def calibrate(
         objective: model and losses.
         method: the training method, whose substitutes also apply here.
         context: the position of the run.
-        batches: starts an iteration over the batches; a second one returns the same.
+        batches: starts an iteration over this process's batches; a second one returns the same.
+        world: this process among all of the run's.
     """
     model = objective.model
     if not running_stats(model):
@@ -76,6 +83,7 @@ def calibrate(
         largest = [Subnet(width) for width in method.space.widths]
         with completion(model):
             _run_encoder(objective, method, largest, batches(), context)
+    estimate_priors(objective, method, batches, context, world)
 
 
 def _run_encoder(

@@ -68,6 +68,10 @@ class World:
             dist.barrier()
 
 
+ALONE = World()
+"""The only process of a run."""
+
+
 @contextmanager
 def process_group() -> Iterator[World]:
     """Join the processes that ``torchrun`` started, over NCCL on GPUs, else gloo; without it, there is one process."""

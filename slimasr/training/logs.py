@@ -77,10 +77,10 @@ class RunLog:
 
 
 def _figures(values: Mapping[str, float]) -> str:
-    """Format losses with four digits, and WERs, which are in percent, with two."""
+    """Format losses with four digits, and error rates, which are in percent, with two."""
     figures = []
     for name, value in values.items():
-        digits = 2 if name.endswith("/wer") else 4
+        digits = 2 if name.endswith(("/wer", "/per")) else 4
         figures.append(f"{name} {value:.{digits}f}")
     return ", ".join(figures)
 

@@ -305,7 +305,7 @@ class Trainer:
     def finish(self) -> None:
         """Average the weights, estimate the batch norms again, write final.pt: the run is complete."""
         self.average.copy_to(self.objective.model)
-        calibrate(self.objective, self.method, self.calibration_batches, self.context())
+        calibrate(self.objective, self.method, self.calibration_batches, self.context(), self.world)
         dev = self.validate(self.state.epoch)
         self.log.say("final weights: " + ", ".join(f"{name} {value:.4f}" for name, value in dev.items()))
         if not all(map(math.isfinite, dev.values())):
@@ -320,13 +320,13 @@ class Trainer:
         self.world.barrier()
 
     def calibration_batches(self) -> Iterable[Batch]:
-        """Return the batches over which batch norms are estimated, the same ones at every call."""
+        """Return the batches over which batch norms and label priors are estimated, the same ones at every call."""
         config = self.config.training
         seed_all(derive_seed(self.config.seed, "calibration", self.world.rank))
         count = math.ceil(config.calibration_batches / self.world.size)
         # The epoch after the last one, so that their order and augmentation are those of no epoch of training.
         source = islice(self.data.train.train_batches(config.num_epochs + 1), count)
-        return self.progress((batch.to(self.world.device) for batch in source), count, "batch norms")
+        return self.progress((batch.to(self.world.device) for batch in source), count, "calibration")
 
     def minutes(self) -> float:
         """Return the minutes spent training, over all resumes; time and energy since the last call enter the state."""

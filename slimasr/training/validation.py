@@ -1,4 +1,4 @@
-"""Validation computes losses and greedy WER of every evaluated pass on the dev set."""
+"""Validation computes losses and greedy error rates of every evaluated subnet on the dev set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.recognize import Recognition
+from slimasr.decoding.recognize import Recognition, phoneme_recognition
+from slimasr.decoding.searchable import Searchable
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, StepContext
@@ -20,6 +21,9 @@ from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.scoring import word_errors
 from slimasr.training.distributed import World
 from slimasr.training.guards import explained_validation
+
+RATES = ("/wer", "/per")
+"""Ends of the names of error rates; all other figures are losses."""
 
 
 @torch.no_grad()
@@ -32,16 +36,18 @@ def validate(
     context: StepContext,
     world: World,
 ) -> dict[str, float]:
-    """Compute losses per unit and WER in percent of every evaluated pass, over all processes.
+    """Compute losses per unit and an error rate in percent of every evaluated subnet, over all processes.
 
-    Utterances without a loss count in the WER alone. Losses are those of the end of the run (progress 1), so that
-    epochs can be compared. Each process takes a part of the batches. Training and evaluation modes are restored.
+    The rate is that of words, or that of phonemes if these are the tokens.
+
+    Utterances without a loss count in the error rate alone. Losses are those of the end of the run (progress 1), so
+    that epochs can be compared. Each process takes a part of the batches. Training and evaluation modes are restored.
 
     Args:
         objective: model and losses.
         method: determines the passes (`Method.evaluated`).
         batches: the whole dev set, the same on all processes.
-        tokenizer: converts labels to words.
+        tokenizer: converts labels to words or phonemes.
         decoding: settings of the search, which is always greedy here.
         context: the position of the run.
         world: this process among all of the run's.
@@ -68,12 +74,12 @@ def validate(
 
 
 def dev_metric(dev: Mapping[str, float]) -> list[float]:
-    """Return what the best checkpoint minimises: mean WER over subnets, then mean loss, in lexicographic order."""
+    """Return what the best checkpoint minimises: mean error rate over subnets, then mean loss, lexicographically."""
     # Non-finite figures count as infinite, because NaN would compare as neither smaller nor larger.
     figures = {name: value if math.isfinite(value) else math.inf for name, value in dev.items()}
-    wers = [value for name, value in figures.items() if name.endswith("/wer")]
-    losses = [value for name, value in figures.items() if not name.endswith("/wer")]
-    return [sum(wers) / max(1, len(wers)), sum(losses) / max(1, len(losses))]
+    rates = [value for name, value in figures.items() if name.endswith(RATES)]
+    losses = [value for name, value in figures.items() if not name.endswith(RATES)]
+    return [sum(rates) / max(1, len(rates)), sum(losses) / max(1, len(losses))]
 
 
 def _measure(
@@ -104,7 +110,7 @@ def _measure_pass(
     decoding: DecodingConfig,
     context: StepContext,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Do the same for one pass; the names are those of its losses and ``wer``."""
+    """Do the same for one subnet; the names are those of its losses and ``wer`` or ``per``."""
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
 
@@ -117,10 +123,20 @@ def _measure_pass(
             units[name] = float(output.units[name].sum())
         return encoder
 
-    utterances = Recognition(objective.model, item.subnet, tokenizer, decoding).utterances(batch, encode)
-    sums["wer"] = float(sum(map(word_errors, utterances)))
-    units["wer"] = float(sum(len(utterance.ref) for utterance in utterances))
+    rate, recognition = _recognition(objective.model, tokenizer, decoding, subnet)
+    utterances = recognition.utterances(batch, encode)
+    sums[rate] = float(sum(map(word_errors, utterances)))
+    units[rate] = float(sum(len(utterance.ref) for utterance in utterances))
     return sums, units
+
+
+def _recognition(
+    model: Searchable, tokenizer: Tokenizer, greedy: DecodingConfig, subnet: Subnet
+) -> tuple[str, Recognition]:
+    """Return the name of the error rate and the recognition that it is the rate of."""
+    if tokenizer.spells:
+        return "wer", Recognition(word_search(model, tokenizer, greedy, subnet))
+    return "per", phoneme_recognition(model, tokenizer, subnet)
 
 
 def _forward(
@@ -146,6 +162,6 @@ def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:
 
 
 def _rates(sums: Mapping[str, float], units: Mapping[str, float]) -> dict[str, float]:
-    """Divide sums by their units; WERs become percentages."""
-    scales = {name: 100.0 if name.endswith("/wer") else 1.0 for name in sums}
+    """Divide sums by their units; error rates become percentages."""
+    scales = {name: 100.0 if name.endswith(RATES) else 1.0 for name in sums}
     return {name: scales[name] * value / max(1.0, units[name]) for name, value in sums.items()}

@@ -209,7 +209,7 @@ def test_null_means_something() -> None:
         ("training.optimizer", "section (kind: adamw | scaled_adam)"),
         ("training.optimizer.betas", "two fractions in [0, 1)"),
         ("training.num_threads", "integer in [1, 1024] | auto | null"),
-        ("decoding.kind", "greedy | modified_beam"),
+        ("decoding.kind", "greedy | modified_beam | graph"),
         ("data.train", "list of set names"),
         ("data.speeds", "list of numbers in [0.1, 10]"),
         ("data.musan", "section | null"),

@@ -1,0 +1,153 @@
+"""Search in a decoding graph: the best path through CTC topology, lexicon and language model gives the words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slimasr.config.search import GraphDecodingConfig
+from slimasr.data.graph import STAGE, Graph
+from slimasr.data.hlg import import_graph_library
+from slimasr.decoding.searchable import SearchableCtc
+from slimasr.decoding.words import Unfinished, WordSearch
+from slimasr.errors import UserError
+from slimasr.supernet.subnet import Subnet
+
+
+@dataclass(frozen=True)
+class DecodingGraph:
+    """A decoding graph in memory.
+
+    Attributes:
+        fst: the transducer (kaldifst); an input label is the id of a token plus 1, an output label the id of a word.
+        words: id -> word.
+        digest: identifies the graph in results.
+    """
+
+    fst: Any
+    words: Sequence[str]
+    digest: str
+
+    @classmethod
+    def open(cls, graph: Graph) -> DecodingGraph:
+        """Load a graph that `slimasr.data.graph.load_graph` has found.
+
+        Raises:
+            UserError: the extra ``graph`` is not installed, or the file is damaged.
+        """
+        return cls(_read(graph.path), graph.words, graph.digest)
+
+
+@dataclass(frozen=True)
+class GraphSearch(WordSearch):
+    """Finds the words on the best path through a graph (Viterbi search with a beam).
+
+    The score of a label at a frame is ``acoustic_scale * (log p - prior_scale * log prior)``.
+
+    Attributes:
+        model: the CTC model, in evaluation mode.
+        subnet: the subnet that has made the encoder output, None = the max subnet.
+        graph: the graph.
+        config: scales and beam.
+        unfinished: counts the utterances without a complete path.
+    """
+
+    model: SearchableCtc
+    subnet: Subnet | None
+    graph: DecodingGraph
+    config: GraphDecodingConfig
+    unfinished: Unfinished
+
+    @torch.no_grad()
+    def texts(self, encoder_out: Tensor, lens: Tensor) -> list[str]:
+        logits = self.model.ctc_logits(encoder_out, self.subnet)
+        prior = label_prior(self.model, self.subnet, self.config.prior_scale)
+        scores = label_scores(logits, prior, self.config).cpu().numpy()
+        texts = []
+        for row, length in zip(scores, lens.tolist(), strict=True):
+            # An utterance without audio has no words, and no path either.
+            words = best_words(row[:length], self.graph, self.config) if length else []
+            self.unfinished.utterances += words is None
+            texts.append(" ".join(words or ()))
+        return texts
+
+
+def label_prior(model: SearchableCtc, subnet: Subnet | None, prior_scale: float) -> Tensor:
+    """Return the (V,) log prior of a subnet's output.
+
+    Raises:
+        UserError: the prior is to be used and is not known.
+    """
+    prior = model.ctc_head_of(subnet).log_prior
+    # All zeros stand for a prior that is not known: those of a distribution would sum to 1.
+    if prior_scale and not prior.any():
+        raise UserError(
+            "decoding.graph.prior_scale: the checkpoint has no label prior, which only final.pt has; set it to 0"
+        )
+    return prior
+
+
+def label_scores(logits: Tensor, log_prior: Tensor, config: GraphDecodingConfig) -> Tensor:
+    """(N, T, V) scores of labels -> their scaled log-probabilities without the prior, in float32."""
+    log_probs = logits.float().log_softmax(-1)
+    return config.acoustic_scale * (log_probs - config.prior_scale * log_prior)
+
+
+def best_words(scores: np.ndarray, graph: DecodingGraph, config: GraphDecodingConfig) -> list[str] | None:
+    """Return the words on the best path; None if no path has reached a final state.
+
+    Args:
+        scores: (T, V) float32 scores of labels.
+        graph: the graph.
+        config: beam and largest number of states.
+    """
+    path = best_path(scores, graph.fst, config.beam, config.max_active)
+    return None if path is None else [graph.words[word] for word in path[1]]
+
+
+def best_path(
+    scores: np.ndarray, fst: Any, beam: float, max_active: int = 2**31 - 1
+) -> tuple[list[int], list[int]] | None:
+    """Find the best path through a graph.
+
+    Args:
+        scores: (T, L) float32; column i belongs to input label i + 1.
+        fst: the graph (kaldifst).
+        beam: largest difference to the best path of a frame.
+        max_active: largest number of states at a frame.
+
+    Returns:
+        The input label of each frame, and the output labels without epsilons; None if no path has reached a final
+        state.
+
+    Raises:
+        UserError: the extra ``graph`` is not installed.
+    """
+    kaldi_decoder = import_graph_library("kaldi_decoder")
+    kaldifst = import_graph_library("kaldifst")
+    options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active)
+    decoder = kaldi_decoder.FasterDecoder(fst, options)
+    # The decodable may refer to the array, which must live as long as it does.
+    kept = np.ascontiguousarray(scores, dtype=np.float32)
+    decoder.decode(kaldi_decoder.DecodableCtc(kept))
+    if not decoder.reached_final():
+        return None
+    _, path = decoder.get_best_path()
+    _, inputs, outputs, _ = kaldifst.get_linear_symbol_sequence(path)
+    return list(inputs), list(outputs)
+
+
+def _read(path: Path) -> Any:
+    try:
+        fst = import_graph_library("kaldifst").StdVectorFst.read(str(path))
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}; run {STAGE} again") from None
+    if fst is None or fst.start < 0:
+        raise UserError(f"{path}: damaged, or holds no path; run {STAGE} again")
+    return fst
