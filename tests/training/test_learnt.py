@@ -42,15 +42,13 @@ class Chooser(Method):
         groups = (Group(0, "ffn1", 8, 16), Group(0, "ffn1", 24, 32))
         return LearntSubnet("max", Subnet()), LearntSubnet("0.63", LEARNT, 1e5, 9e4, groups)
 
-    def evaluated(self) -> Any:
-        return [item.subnet for item in self.learnt()] or [Subnet()]
-
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
-        return [Pass(subnet, self.losses) for subnet in Method.evaluated(self)]
+        return [Pass(subnet, self.losses) for subnet in self.space]
 
     def after_step(self, objective: Objective, context: StepContext) -> None:
         if context.step + 1 == self.switch_step:
             self.switched.fill_(True)
+            self.space = learnt_space(self.learnt())
 
 
 @pytest.fixture(autouse=True)
