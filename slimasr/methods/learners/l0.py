@@ -84,7 +84,7 @@ class L0(Learner):
 
     def statistics(self, place: Place) -> dict[str, float]:
         first, second = self.multipliers.tolist()
-        sparsities = {"sparsity": float(self.sparsity()), "wanted_sparsity": self.wanted_sparsity(place)}
+        sparsities = {"sparsity": float(self.sparsity().detach()), "wanted_sparsity": self.wanted_sparsity(place)}
         return {**sparsities, "multiplier1": first, "multiplier2": second}
 
     def budget_statistics(self, budget: int, place: Place) -> dict[str, float]:
