@@ -12,26 +12,44 @@ import pytest
 import torch
 
 from slimasr.config.load import load_config
-from slimasr.methods import resolve_config
-from slimasr.models.build import build_model
+from slimasr.config.schema import Config
+from slimasr.methods import build_method, resolve_config
+from slimasr.methods.mask_learning import MaskLearning
+from slimasr.models.base import SpeechModel
+from slimasr.models.build import build_model, head_names
 from slimasr.supernet.build import build_space
 from tests.recipes.conftest import EGS
 
 CONFIGS = sorted(EGS.glob("*/conf/*.yaml"))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
-def test_builds_at_every_size(path: Path) -> None:
-    """Small spaces are counted subnet by subnet, of large ones a sample lies between min and max."""
-    config = load_config(path)
-    space, rng = build_space(config), random.Random(0)
-    auxiliary = config.loss.auxiliary
+def built(config: Config, vocab_size: int | None = None) -> SpeechModel:
+    """The model of a recipe, without memory for its weights."""
+    loss, auxiliary = config.loss, config.loss.auxiliary
     if auxiliary is not None and auxiliary.targets == "states":
         # Training takes the number from the alignments.
-        auxiliary = auxiliary.model_copy(update={"num_states": 300})
-    loss = config.loss.model_copy(update={"auxiliary": auxiliary})
+        loss = loss.model_copy(update={"auxiliary": auxiliary.model_copy(update={"num_states": 300})})
     with torch.device("meta"):
-        model = build_model(config.model, loss, config.tokenizer.vocab_size, space.widths)
+        return build_model(
+            config.model,
+            loss,
+            vocab_size or config.tokenizer.vocab_size,
+            build_space(config).widths,
+            head_names(config),
+        )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_builds_at_every_size(path: Path) -> None:
+    """Small spaces are counted subnet by subnet; of large ones, some lie between min and max; budgets are possible."""
+    config = load_config(path)
+    space, rng = build_space(config), random.Random(0)
+    model = built(config)
+    method = build_method(config, space, model)
+    if isinstance(method, MaskLearning):
+        costs = method.division.costs
+        assert costs.rest < costs.limits[-1] <= costs.limits[0] < costs.whole
+        return
     small = space.count() <= 4
     subnets = list(space) if small else [space.max, *(space.sample(rng) for _ in range(20)), space.min]
     params = [model.count(subnet).params for subnet in subnets]
