@@ -19,6 +19,7 @@ from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective, scored_part
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.scoring import word_errors
+from slimasr.supernet.subnet import Subnet
 from slimasr.training.distributed import World
 from slimasr.training.guards import explained_validation
 
