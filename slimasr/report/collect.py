@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from slimasr.config.encoders import EncoderConfig
 from slimasr.config.load import load_config, parse_config
 from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment.folder import needed
-from slimasr.report.architecture import feed_forward
 from slimasr.report.comparison import compare_all
 from slimasr.report.pairs import Pair, separate_pairs
 from slimasr.report.papers import Paper
@@ -177,7 +175,7 @@ def _run(path: Path, root: Path, utterances: Sets) -> ReportedRun:
         dir=os.path.relpath(path, root),
         role="",
         encoder=traits,
-        layers=tuple(full_layers(encoder)),
+        layers=tuple(encoder.layer_units),
         front=() if front is None else front.front,
         curve=read_curve(path),
         config=config.model_dump(mode="json"),
@@ -229,11 +227,6 @@ def _check_scored(folder: Path, wer: WerEntry, errors: int) -> None:
             f"{folder}: not the hypotheses that were scored: run stage 7 (slimasr-score), "
             "and before it stage 6 (slimasr-decode) if the model was trained again"
         )
-
-
-def full_layers(encoder: EncoderConfig) -> list[dict[str, int]]:
-    """Feed-forward module -> channels, for every layer in the order of ids."""
-    return [feed_forward(units) for units in encoder.layer_units]
 
 
 def _with_search(run: ReportedRun, path: Path, config: Config) -> ReportedRun:

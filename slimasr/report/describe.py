@@ -1,14 +1,13 @@
-"""Describe all pictures of a study: WER against cost, searches, energy, training, architectures."""
+"""Describe all charts of a study: WER against cost, searches, energy, training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 
-from slimasr.report.architecture import Layer
 from slimasr.report.deployment import energy_of_deployments
 from slimasr.report.families import Family, families, line_name
-from slimasr.report.picture import COLORS, Axis, Bar, Chart, Drawing, Panel, Picture, Point, Series, Strip
+from slimasr.report.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series, numbered
 from slimasr.report.records import Run, Study, SubnetRecord, Wer
 from slimasr.results.report import CandidateLists
 from slimasr.supernet.cost import COST_UNITS, CostUnit
@@ -27,18 +26,6 @@ PLOTTED = COSTS[:4]
 
 DEPLOYMENTS = 30
 """Largest number of deployed models in the picture of energy."""
-
-MAIN_LOSSES = ("transducer", "ctc")
-"""Ends of the names of main losses in logs. A transducer may have an auxiliary CTC loss, so its own comes first."""
-
-MODULE_COLORS = ("#0072b2", "#56b4e9")
-"""Colours of the first and the second feed-forward module of a layer."""
-
-MODULE_GAP = 0.025
-"""Space between two modules of a layer, as a fraction of the strip's width."""
-
-MOST_STRIPS = 12
-"""Most subnets whose architectures are drawn side by side."""
 
 
 def result_pictures(study: Study, set_name: str) -> list[Picture]:
@@ -67,7 +54,7 @@ def _models(study: Study, set_name: str) -> list[Picture]:
     for family in families(study.runs):
         series = _cost_series(family.runs, set_name, SIZE, bars=False)
         if series and len({run.role for run in family.runs if run.candidates is not None}) > 1:
-            name = _numbered("models", len(pictures))
+            name = numbered("models", len(pictures))
             # The first family of a report has no name.
             title = f"All models, {family.name}: " if family.name else "All models: "
             pictures.append(_cost_picture(name, title, note, set_name, SIZE, series))
@@ -226,7 +213,7 @@ def _energy(study: Study) -> list[Picture]:
         title = f"{quantity} for deployed models: {name}"
         y = Axis("energy" if metered else "time, energy not metered", unit, from_zero=True)
         chart = _chart(title, note, Axis("deployed models"), y, series)
-        pictures.append(Picture(_numbered("energy", len(pictures)), (chart,)))
+        pictures.append(Picture(numbered("energy", len(pictures)), (chart,)))
     return pictures
 
 
@@ -271,74 +258,6 @@ def _curves(title: str, lines: Sequence[tuple[str, Run, SubnetRecord]]) -> list[
     return charts if any(chart.panels[0].series for chart in charts) else []
 
 
-def _logged(run: Run, subnet_id: str, keys: Sequence[str]) -> str:
-    """Return the name in the training's log of the first of these figures of a subnet that was logged."""
-    names = [f"{subnet_id}/{key}" for key in keys]
-    seen = {name for validation in run.curve for name in validation.values}
-    return next((name for name in names if name in seen), names[0])
-
-
-def architecture_drawings(study: Study, set_name: str) -> list[Drawing]:
-    """Describe the Pareto fronts of the families' main supernets, thinned out to at most `MOST_STRIPS` subnets each."""
-    drawings: list[Drawing] = []
-    for family in families(study.runs):
-        run = family.main
-        front = [] if run is None else [record for record in run.front_records if record.architecture]
-        if run is None or not front:
-            continue
-        # Of all measured subnets, so that a full bar is the same width in all pictures of a supernet.
-        layers: list[Layer] = []
-        for record in run.subnets:
-            layers += [layer for layer in record.architecture if layer]
-        modules = tuple(layers[0])
-        widest = max(size for layer in layers for size in layer.values())
-        shown = _thinned(front)
-        sides = f", {modules[0]} on the left and {modules[1]} on the right" if len(modules) > 1 else ""
-        thinned = f" {len(shown)} of {len(front)} subnets are shown." if len(shown) < len(front) else ""
-        note = (
-            f"A bar per layer, the input's at the bottom{sides}; a full bar is a feed-forward module of {widest} "
-            f"channels. Dropped layers are empty. Below: parameters in millions (M), WER on {set_name}.{thinned}"
-        )
-        title = f"Architectures on the Pareto front of {line_name(run, study.runs)}"
-        name = _numbered("architectures", len(drawings))
-        strips = tuple(_strip(run, record, set_name, len(modules), widest) for record in shown)
-        drawings.append(Drawing(name, title, note, len(shown[0].architecture), strips))
-    return drawings
-
-
-def _strip(run: Run, record: SubnetRecord, set_name: str, modules: int, widest: int) -> Strip:
-    """The strip of one subnet.
-
-    Args:
-        modules: number of feed-forward modules in a layer, whose bars stand side by side.
-        widest: channels that fill a bar.
-    """
-    slot = 1.0 / modules
-    full = slot - (MODULE_GAP if modules > 1 else 0.0)
-    bars = []
-    for number, layer in enumerate(record.architecture, start=1):
-        # A dropped layer is None and has no bars.
-        for column, (module, channels) in enumerate((layer or {}).items()):
-            length = full * channels / widest
-            color = MODULE_COLORS[column % 2]
-            hover = f"layer {number}, {module}: {channels} channels"
-            bars.append(Bar(number, column * slot, length, full, color, hover))
-    # If max and min are one subnet, it is called max.
-    ends = {run.smallest.id: " (min)", run.largest.id: " (max)"}
-    lines = [f"{record.params / 1e6:.2f} M{ends.get(record.id, '')}"]
-    if set_name in record.wer:
-        lines.append(f"WER {record.wer[set_name].wer:.1f} %")
-    return Strip(record.id, tuple(lines), tuple(bars))
-
-
-def _thinned(records: Sequence[SubnetRecord]) -> Sequence[SubnetRecord]:
-    """At most `MOST_STRIPS` of the records, evenly spaced, with the first and the last one."""
-    if len(records) <= MOST_STRIPS:
-        return records
-    step = (len(records) - 1) / (MOST_STRIPS - 1)
-    return [records[round(step * number)] for number in range(MOST_STRIPS)]
-
-
 def _value(record: SubnetRecord, cost: CostUnit) -> float:
     """A cost in the unit of its axis."""
     return record.costs[cost.cost] / cost.divisor
@@ -360,8 +279,3 @@ def _line_styles() -> Iterator[tuple[str, str]]:
 def _chart(title: str, note: str, x: Axis, y: Axis, series: Sequence[Series]) -> Chart:
     """A chart of one panel."""
     return Chart(title, note, x, y, (Panel("", tuple(series)),))
-
-
-def _numbered(name: str, number: int) -> str:
-    """The name of a picture in a file's name: ``models``, ``models-2``, and so on."""
-    return f"{name}-{number + 1}" if number else name

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from slimasr.report.architecture import running
+from slimasr.report.architecture import is_same
 from slimasr.report.families import families, roles_in
 from slimasr.report.records import Run, SubnetRecord
 
@@ -112,9 +112,8 @@ def _same(supernet: Run, model: Run) -> SubnetRecord | None:
     named = supernet.subnet(model.separate_of or "")
     if named is not None:
         return named
-    layers = running(model.largest.architecture)
     equal = [record for record in supernet.subnets if record.params == model.largest.params]
-    return next((record for record in equal if layers and running(record.architecture) == layers), None)
+    return next((record for record in equal if is_same(record.architecture, model.largest.architecture)), None)
 
 
 def is_end(run: Run, record: SubnetRecord) -> bool:

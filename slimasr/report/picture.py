@@ -167,3 +167,8 @@ class Drawing:
     note: str
     layers: int
     strips: tuple[Strip, ...]
+
+
+def numbered(name: str, number: int) -> str:
+    """Return the name of a picture in a file's name: ``models``, ``models-2``, and so on."""
+    return f"{name}-{number + 1}" if number else name

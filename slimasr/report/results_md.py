@@ -6,6 +6,7 @@ from slimasr.report import tables
 from slimasr.report.findings import NO_CLAIMS, Claims, Finding
 from slimasr.report.latency import latency_table
 from slimasr.report.records import Study
+from slimasr.report.run_tables import run_table, time_table
 from slimasr.report.table import Table
 
 
@@ -36,8 +37,8 @@ def all_tables(study: Study, claims: Claims = NO_CLAIMS) -> list[Table]:
         tables.search_table(study),
         tables.slice_table(study),
         latency_table(study),
-        tables.run_table(study),
-        tables.time_table(study),
+        run_table(study),
+        time_table(study),
     ]
 
 

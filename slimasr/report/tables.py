@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from slimasr.report import architecture
 from slimasr.report.families import families, has_shapes, line_name, roles_in
@@ -44,7 +45,7 @@ def subnet_table(study: Study) -> Table:
     if "front" in titles:
         notes.append(f"{ON_FRONT} = on the Pareto front of its experiment (dev WER against cost).")
     if "architecture" in titles:
-        notes.append("FFN: channels of a feed-forward module, on average over the layers that run.")
+        notes += _architecture_notes(shown_modules(study))
     if _int8_sets(study):
         notes.append("int8: as a device runtime runs the exported model.")
     place: Place = "top" if len(rows) <= MOST_ROWS_ON_TOP else "bottom"
@@ -59,7 +60,7 @@ def _subnet_columns(study: Study) -> list[_Column]:
         _Column("subnet", lambda run, record: run.label(record)),
     ]
     if _has_shapes(study):
-        columns.append(_Column("architecture", lambda _, record: architecture_cell(record)))
+        columns.append(_architecture_column(shown_modules(study)))
     if any(run.front for run in study.runs if not run.is_separate):
         columns.append(_Column("front", _front_cell))
     columns += [_wer_column(name) for name in set_names(study)]
@@ -85,6 +86,10 @@ def _cost_column(cost: str) -> _Column:
     return _Column(COST_UNITS[cost].heading, lambda _, record: cost_cells(record.costs, [cost])[0])
 
 
+def _architecture_column(modules: Sequence[str]) -> _Column:
+    return _Column("architecture", lambda _, record: architecture_cell(record, modules))
+
+
 def _front_cell(run: Run, record: SubnetRecord) -> str:
     # The only subnet of a separate model is always on its front, which means nothing.
     return ON_FRONT if not run.is_separate and record.id in run.front else ""
@@ -94,15 +99,35 @@ def _file_cell(record: SubnetRecord) -> str:
     return ABSENT if record.int8_file is None else COST_UNITS["int8_bytes"].figure(record.int8_file)
 
 
-def architecture_cell(record: SubnetRecord) -> str:
-    """Return the readable name of a subnet, a dash if its layers are not known."""
-    return architecture.name_of(record.architecture) if record.architecture else ABSENT
+def architecture_cell(record: SubnetRecord, modules: Sequence[str] = ()) -> str:
+    """Return the readable name of a subnet, a dash if its layers are not known; `modules` are named besides FFN."""
+    return architecture.name_of(record.architecture, modules) if record.architecture else ABSENT
+
+
+def shown_modules(study: Study) -> tuple[str, ...]:
+    """The modules that a name of an architecture has to tell: those in which subnets of a supernet differ."""
+    shaped = [run for run in study.runs if not run.is_separate and has_shapes(run.subnets)]
+    found: dict[str, None] = {}
+    for run in shaped:
+        found |= dict.fromkeys(architecture.varying_modules(record.architecture for record in run.subnets))
+    return tuple(found)
+
+
+def _architecture_notes(modules: Sequence[str]) -> list[str]:
+    """What the names of architectures mean."""
+    notes = ["FFN: channels of a feed-forward module, on average over the layers that run."]
+    others = [module for module in modules if architecture.kind_of(module) != architecture.FEED_FORWARD]
+    if others:
+        names = " and ".join(others)
+        notes.append(f"{names}: units of this module, likewise, or the number of layers that have it.")
+    return notes
 
 
 def separate_table(study: Study) -> Table:
     """Make the table of comparisons with separate models: sizes, WER on every set, and the difference."""
     names = set_names(study)
-    sized = _size_with_architecture if _has_shapes(study) else _size
+    modules = shown_modules(study)
+    sized = partial(_size_with_architecture, modules=modules) if _has_shapes(study) else _size
     rows = [_separate_row(study, comparison, names, sized) for comparison in _with_separate(study)]
     headings = [f"{side} {name} WER %" for name in names for side in ("its", "separate")]
     columns = (
@@ -165,8 +190,8 @@ def _size(record: SubnetRecord | None) -> str:
     return ABSENT if record is None else f"{COST_UNITS['params'].figure(record.params)} M"
 
 
-def _size_with_architecture(record: SubnetRecord | None) -> str:
-    return ABSENT if record is None else f"{_size(record)}, {architecture_cell(record)}"
+def _size_with_architecture(record: SubnetRecord | None, modules: Sequence[str]) -> str:
+    return ABSENT if record is None else f"{_size(record)}, {architecture_cell(record, modules)}"
 
 
 def _has_shapes(study: Study) -> bool:
@@ -240,49 +265,6 @@ def slice_table(study: Study) -> Table:
                     rows.append((run.name, sliced.id, name, str(wer), wer_of(study, supernet, sliced.id, name)))
     columns = ("experiment", "slice", "set", "sliced WER %", "supernet WER %")
     return Table("Untrained slices of a separate model", columns, tuple(rows))
-
-
-def run_table(study: Study) -> Table:
-    """Make the table of training runs: what each of them cost and where it ran."""
-    rows = [_run_row(run) for run in study.runs]
-    columns = ("experiment", "role", "seed", "epochs", "steps", "minutes", "revision", "hardware")
-    return Table("Training runs", columns, tuple(rows), place="bottom")
-
-
-def _run_row(run: Run) -> tuple[str, ...]:
-    # All separate models of a family have one role; what tells them apart is the subnet they stand for.
-    role = run.role if run.separate_of is None else f"{run.role} ({run.separate_of})"
-    minutes = ABSENT if run.train_minutes is None else f"{run.train_minutes:.1f}"
-    return (
-        run.name,
-        role,
-        str(run.seed),
-        str(run.epochs),
-        f"{run.steps:,}",
-        minutes,
-        run.revision[:12] or ABSENT,
-        run.hardware or ABSENT,
-    )
-
-
-def time_table(study: Study) -> Table:
-    """Make the table of what the training time was spent on, for the runs that have kept it."""
-    runs = [run for run in study.runs if run.train_seconds]
-    # Each part once, in the order of the runs.
-    parts = list(dict.fromkeys(part for run in runs for part in run.train_seconds))
-    rows = [_time_row(run, parts) for run in runs]
-    note = "Percent of the wall time of training, over all resumes."
-    return Table("Training time", ("experiment", "threads", "seconds", *parts), tuple(rows), note, place="bottom")
-
-
-def _time_row(run: Run, parts: Sequence[str]) -> tuple[str, ...]:
-    total = sum(run.train_seconds.values())
-    cells = []
-    for part in parts:
-        seconds = run.train_seconds.get(part)
-        cells.append(ABSENT if seconds is None or not total else f"{100 * seconds / total:.1f} %")
-    threads = ABSENT if run.train_threads is None else str(run.train_threads)
-    return (run.name, threads, f"{total:,.1f}", *cells)
 
 
 def measurement_table(

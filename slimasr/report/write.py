@@ -6,8 +6,9 @@ from pathlib import Path
 
 from slimasr.files import write_atomic
 from slimasr.report import tables
-from slimasr.report.describe import architecture_drawings, result_pictures, training_pictures
+from slimasr.report.describe import result_pictures, training_pictures
 from slimasr.report.draw_png import write_png
+from slimasr.report.drawings import architecture_drawings
 from slimasr.report.findings import NO_CLAIMS, Claims
 from slimasr.report.page import render_page
 from slimasr.report.picture import Drawing, Picture

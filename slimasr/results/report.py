@@ -72,8 +72,9 @@ class Placed(Entry):
     """What tells encoders apart: `kind`, `slimming`, `norm`, `attention`."""
 
     layers: tuple[Mapping[str, Whole], ...] = ()
-    """Channels of every layer by feed-forward module, the layer at the input first and those of further branches of a
-    tree last. Reports of older versions lack it."""
+    """Units of every layer by module (channels of feed-forward modules and convolutions, heads), the layer at the input
+    first and those of further branches of a tree last. Reports of older versions have feed-forward modules alone, or
+    lack it."""
 
     depth: Whole | None = None
     """Layers of the deepest path of a tree, which are the first ones of `layers`; absent where there is no tree."""

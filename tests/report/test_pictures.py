@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from slimasr.report.describe import architecture_drawings, result_pictures, training_pictures
+from slimasr.report.describe import result_pictures, training_pictures
 from slimasr.report.draw_html import plotly_figure, strips_html
 from slimasr.report.draw_png import chart_figure, strips_figure
+from slimasr.report.drawings import architecture_drawings
 from slimasr.report.picture import Axis, Chart, Panel, Picture, Point, Series
 from slimasr.report.write import shown_set, write_report
 from tests.report.made_up import study_of

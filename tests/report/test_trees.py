@@ -56,7 +56,7 @@ def test_a_report_reads_the_tree_from_the_configuration(tmp_path: Path) -> None:
     collected = collect([folder], "made_up", tmp_path)
     shapes = {record.id: record.architecture for record in collected.study.runs[0].subnets}
     assert [depth(shape) for shape in shapes.values()] == [4, 3, 2]
-    assert all(layer == {"ffn": 16} for shape in shapes.values() for layer in shape if layer)
+    assert all(layer == {"heads": 2, "ffn": 16} for shape in shapes.values() for layer in shape if layer)
     # The file says the same without the folders.
     data = json.loads(json.dumps(collected.report.to_dict()))
     assert data["experiments"]["tree"]["depth"] == 4

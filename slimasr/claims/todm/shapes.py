@@ -9,7 +9,7 @@ import numpy as np
 from slimasr.claims.asked import prefix_of
 from slimasr.claims.todm.models import is_todm, todm_families
 from slimasr.claims.verdicts import Evidence
-from slimasr.report.architecture import Architecture
+from slimasr.report.architecture import Architecture, feed_forward
 from slimasr.report.findings import Finding, Verdict
 from slimasr.report.records import Study
 
@@ -60,7 +60,7 @@ def widths_along_layers(architectures: Sequence[Architecture]) -> list[np.ndarra
     found = []
     for architecture in architectures:
         # A Conformer layer has two feed-forward modules.
-        widths = [sum(layer.values()) for layer in architecture if layer]
+        widths = [sum(feed_forward(layer).values()) for layer in architecture if layer]
         if len(set(widths)) > 1:
             found.append(np.array(widths, dtype=float))
     return found
