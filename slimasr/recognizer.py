@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graphs import graph_of
 from slimasr.decoding.stream import Stream, StreamRecognizer, StreamResult, accept
 from slimasr.decoding.transcribe import transcribe
 from slimasr.experiment import Experiment
@@ -29,6 +32,11 @@ class Recognizer:
         self.experiment = experiment
         # Subnet id -> what its streams share, so that they can be computed together.
         self._streaming: dict[str, StreamRecognizer] = {}
+
+    @cached_property
+    def _graph(self) -> DecodingGraph | None:
+        """The decoding graph, opened once; None if the search needs none."""
+        return graph_of(self.experiment, self.experiment.config.decoding)
 
     @property
     def subnets(self) -> list[Subnet]:
@@ -68,7 +76,7 @@ class Recognizer:
         """
         chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
         # One path yields one text.
-        return next(transcribe(self.experiment, [path], chosen))
+        return next(transcribe(self.experiment, [path], chosen, graph=self._graph))
 
     def open_stream(self, subnet: Subnet | str | float = "max") -> Stream:
         """A new stream, which recognises speech while it arrives.

@@ -39,6 +39,7 @@ def run(
         from slimasr.data.evaluation_notes import evaluation_notes
         from slimasr.data.files import DataFolder, check_sets
         from slimasr.data.provenance import checked_identity, unverified_sets
+        from slimasr.decoding.graphs import graph_in
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import find_subnets
         from slimasr.export.measure import measure_int8
@@ -57,8 +58,9 @@ def run(
     fingerprints = {name: checked_identity(config, data, name).fingerprint for name in sets}
     for name in sets:
         print_notes(evaluation_notes(config, data, name, tokenizer, losses=False))
+    graph = graph_in(experiment, config.decoding, data)
     for subnet in find_subnets(experiment, subnets or ["front"]):
-        measured = measure_int8(experiment, subnet, sets, experiment.weights_digest, fingerprints)
+        measured = measure_int8(experiment, subnet, sets, experiment.weights_digest, fingerprints, graph)
         for name, figures in progress(measured, len(sets), subnet.id):
             typer.echo(f"{subnet.id} {name}: WER {figures.wer:.2f} % in int8 ({figures.runtime})")
 

@@ -21,6 +21,7 @@ from slimasr.cli.common import (
     file_name,
     one_thread,
     opened,
+    print_notes,
     progress,
     quick_imports,
     subnet_option,
@@ -159,12 +160,15 @@ def _transcribe(exp: Path, checkpoint: str, name: str, files: list[Path], window
     """Print the texts of whole files."""
     with quick_imports():
         from slimasr.decoding.transcribe import transcribe_each
+        from slimasr.decoding.words import Unfinished
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import find_subnet
 
     experiment = opened(Experiment.open(exp, checkpoint))
     # A file that cannot be read yields its error, so that the others are still transcribed.
-    results = transcribe_each(experiment, files, find_subnet(experiment, name), window_seconds)
+    unfinished = Unfinished()
+    chosen = find_subnet(experiment, name)
+    results = transcribe_each(experiment, files, chosen, window_seconds, unfinished=unfinished)
     num_bad = 0
     with any_file_name():
         for path, result in zip(files, progress(results, len(files), "transcribe"), strict=True):
@@ -175,6 +179,7 @@ def _transcribe(exp: Path, checkpoint: str, name: str, files: list[Path], window
             else:
                 num_bad += 1
                 typer.echo(f"error: {one_line(result)}", err=True)
+    print_notes(unfinished.notes())
     if num_bad:
         raise UserError(f"{num_bad} of {len(files)} files could not be transcribed")
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from slimasr.data.batch import Batch
 from slimasr.decoding.decode import describe
+from slimasr.decoding.graph import DecodingGraph
 from slimasr.experiment import Experiment
 from slimasr.export.onnx import export_onnx, needed, quantize
 from slimasr.export.runtime import int8_wer, open_runtime
@@ -23,6 +24,7 @@ def measure_int8(
     sets: Mapping[str, Callable[[], Iterable[Batch]]],
     weights: str,
     data: Mapping[str, str],
+    graph: DecodingGraph | None = None,
 ) -> Iterator[tuple[str, WerEntry]]:
     """Write ``export/<subnet id>/*.int8.onnx``, and the WER of each set to ``subnets.<id>.int8`` of results.json.
 
@@ -34,6 +36,7 @@ def measure_int8(
         sets: set name -> a function that returns a new iteration over its batches.
         weights: digest of the checkpoint.
         data: set name -> fingerprint of the set.
+        graph: the graph of ``decoding.kind: graph``.
 
     Yields:
         The name of each set and its entry: WER, interval, and the conditions.
@@ -45,7 +48,7 @@ def measure_int8(
     # A second process waits, and then finds what the first one has measured.
     lock = experiment.dir / "export" / f"{subnet.id}.lock"
     with folder_lock(lock, f"slimasr-quantize of {subnet.id}", wait=True):
-        yield from _measure_int8(experiment, subnet, sets, weights, data)
+        yield from _measure_int8(experiment, subnet, sets, weights, data, graph)
 
 
 def _measure_int8(
@@ -54,9 +57,10 @@ def _measure_int8(
     sets: Mapping[str, Callable[[], Iterable[Batch]]],
     weights: str,
     data: Mapping[str, str],
+    graph: DecodingGraph | None,
 ) -> Iterator[tuple[str, WerEntry]]:
     """Measure the sets whose recorded entry was made under other conditions; the caller holds the lock."""
-    decoding = describe(experiment.config.decoding)
+    decoding = describe(experiment.config.decoding, graph)
     version = f"onnxruntime {needed('onnxruntime').__version__}"
     found = _recorded(experiment.dir, subnet)
     missing = []
@@ -74,7 +78,7 @@ def _measure_int8(
         files = quantize(export_onnx(model, Path(temporary)), experiment.dir / "export" / subnet.id)
     runtime = open_runtime(files, model, experiment.config.search.rtf_threads)
     for name in missing:
-        wer = int8_wer(runtime, sets[name](), experiment.tokenizer, experiment.config.decoding)
+        wer = int8_wer(runtime, sets[name](), experiment.tokenizer, experiment.config.decoding, graph)
         entry = wer.wer_entry().measured_in_int8(weights, decoding, version, data[name])
         int8 = Int8Entry(wer={name: entry}, bytes=files.bytes, runtime=version)
         # After every set, so that a kill loses no finished one.
