@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ from slimasr.data.manifests import build_cuts
 from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
 from slimasr.experiment.checkpoints import tree_in_words
 from slimasr.models.build import build_model
+from slimasr.models.ctc import CtcModel
+from slimasr.models.transducer import Transducer
 from slimasr.supernet.build import build_space
+from slimasr.supernet.subnet import Subnet
 
 RATE = 16000
 TEXTS = ("YES NO", "TEN", "ONE TEN", "NO YES")
@@ -70,6 +74,17 @@ def write_data(root: Path, recipe: Config, test_texts: tuple[str, ...] = TEXTS) 
     return folder.root
 
 
+def let_emit(model: CtcModel, subnets: Iterable[Subnet]) -> None:
+    """Scale the outputs of subnets and take their mean away, so that the best label changes from frame to frame."""
+    model.eval()
+    x = torch.randn(2, 200, len(model.feature_mean)) * model.feature_std + model.feature_mean
+    for subnet in subnets:
+        out = model.encode(x, torch.tensor([200, 200]), subnet).out
+        head = model.ctc_head_of(subnet)
+        head.weight.mul_(20)
+        head.bias.copy_(-torch.nn.functional.linear(out.mean(dim=(0, 1)), head.weight[:, : out.shape[2]]))
+
+
 def write_experiment(root: Path, recipe: Config, data: Path) -> Path:
     """``exp/`` with configuration, tokenizer and ``final.pt``: random weights that emit something."""
     exp = root / "exp"
@@ -82,8 +97,11 @@ def write_experiment(root: Path, recipe: Config, data: Path) -> Path:
     model = build_model(recipe.model, recipe.loss, tokenizer.vocab_size, build_space(recipe).widths)
     model.set_feature_stats(*read_stats(recipe, data))
     with torch.no_grad():
-        model.joiner.output.weight.mul_(20)
-        model.joiner.encoder_proj.weight.mul_(3)
+        if isinstance(model, Transducer):
+            model.joiner.output.weight.mul_(20)
+            model.joiner.encoder_proj.weight.mul_(3)
+        if isinstance(model, CtcModel):
+            let_emit(model, build_space(recipe))
     tree = tree_in_words(recipe.model.encoder)
     torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint, "tree": tree}, exp / "final.pt")
     save_config(recipe, exp / "config.yaml")

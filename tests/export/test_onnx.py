@@ -18,10 +18,11 @@ from slimasr.decoding.searchable import Searchable
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
 from slimasr.export.onnx import TransducerFiles, export_onnx, quantize
-from slimasr.export.runtime import OnnxTransducer
+from slimasr.export.runtime import OnnxCtc, OnnxTransducer, open_runtime
+from slimasr.models.ctc import CtcModel
 from slimasr.models.transducer import Transducer
 from tests.export.models import CONFIGS, make_model
-from tests.tiny import features
+from tests.tiny import CTC_MODEL, features, randomize
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ABSENT = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -99,6 +100,30 @@ def test_utterances_of_every_length_have_all_their_frames(exported: tuple[Transd
         got = runtime.encode(x, x_lens)
         assert torch.equal(got.lens, encoded.lens)
         torch.testing.assert_close(got.out, expected, atol=1e-4, rtol=1e-4)
+
+
+@with_onnx
+def test_a_ctc_model_is_one_file_with_log_probabilities_of_a_fixed_number_of_labels(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    config = CTC_MODEL.model_copy(update={"encoder": CONFIGS["conformer"].encoder})
+    model = randomize(CtcModel(config, VOCAB_SIZE)).eval()
+    assert isinstance(model, CtcModel)
+    made = export_onnx(model, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["ctc.onnx"]
+    runtime = open_runtime(made, model)
+    assert isinstance(runtime, OnnxCtc)
+    names = [entry.name for entry in runtime.session.session.get_outputs()]
+    assert (runtime.session.names, names) == (["x", "x_lens"], ["log_probs", "lens"])
+    assert runtime.session.session.get_outputs()[0].shape[-1] == VOCAB_SIZE
+    for seed, lens in enumerate([(203, 143), (61,), (300, 17, 120)]):
+        x, x_lens = features(lens, seed)
+        with torch.no_grad():
+            encoded = model(x, x_lens)
+            expected = torch.nn.functional.linear(encoded.out, model.output.weight, model.output.bias).log_softmax(-1)
+        got = runtime.encode(x, x_lens)
+        assert torch.equal(got.lens, encoded.lens)
+        for row, length in enumerate(encoded.lens.tolist()):
+            torch.testing.assert_close(got.out[row, :length], expected[row, :length], atol=1e-4, rtol=1e-4)
 
 
 @with_onnx
