@@ -49,10 +49,15 @@ class LibriSpeechOptions(Section):
     """Number of utterances to keep of each part, those with the shortest transcripts; 0 = all."""
 
 
+class TedLium2Options(Section):
+    """TED-LIUM 2 has no options."""
+
+
 CORPUS_OPTIONS: dict[str, type[Section]] = {
     "digits": DigitsOptions,
     "fsdd": FsddOptions,
     "an4": An4Options,
     "librispeech": LibriSpeechOptions,
+    "tedlium2": TedLium2Options,
 }
 """``data.corpus`` -> the section of its options."""

@@ -180,14 +180,13 @@ def check_audio_unchanged(cuts: Iterable[Cut], set_name: str) -> None:
     Raises:
         UserError: files have changed; the message has their number and names the first one.
     """
-    changed: list[Path] = []
+    # A file may hold many utterances.
+    stamps: dict[Path, AudioStamp] = {}
     for cut in cuts:
         stamp = AudioStamp.of_cut(cut)
-        if stamp is None or not cut.has_recording:
-            continue
-        path = Path(cut.recording.sources[0].source)
-        if path.is_file() and not stamp.still_holds(path):
-            changed.append(path)
+        if stamp is not None and cut.has_recording:
+            stamps[Path(cut.recording.sources[0].source)] = stamp
+    changed = [path for path, stamp in stamps.items() if path.is_file() and not stamp.still_holds(path)]
     if changed:
         files = "file has" if len(changed) == 1 else "files have"
         raise UserError(

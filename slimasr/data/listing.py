@@ -7,6 +7,9 @@ import unicodedata
 from slimasr.data.corpora.base import ListedUtterance
 from slimasr.errors import UserError
 
+BEYOND_SECONDS = 0.1
+"""A segment may end this much behind its recording, because lists round times; it is cut there."""
+
 # SentencePiece writes a space as U+2581 and skips sentences with U+2585; neither comes back from token ids.
 RESERVED = "\u2581\u2585"
 # White space of any kind (Z.), control characters (Cc), and surrogates from undecodable file names (Cs).
@@ -49,6 +52,17 @@ def text_problem(text: str) -> str | None:
     reserved = next((character for character in text if character in RESERVED), None)
     if reserved is not None:
         return f"the transcript holds U+{ord(reserved):04X}, which the tokenizer uses as a mark of its own; remove it"
+    return None
+
+
+def segment_problem(utterance: ListedUtterance, seconds: float) -> str | None:
+    """Why a segment of a recording of so many seconds cannot be used, or None."""
+    start = utterance.start
+    end = seconds if utterance.duration is None else start + utterance.duration
+    if start < 0.0 or end <= start:
+        return f"the segment ends at {end:g} s, not behind its start at {start:g} s"
+    if start >= seconds or end > seconds + BEYOND_SECONDS:
+        return f"the segment from {start:g} to {end:g} s is not within the {seconds:g} s of {utterance.audio}"
     return None
 
 

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from lhotse import MonoCut, SupervisionSegment
+from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
+from lhotse.utils import fastcopy
 
 from slimasr.config.data import DataConfig
 from slimasr.data.audio import AudioError, read_recording
@@ -16,7 +17,7 @@ from slimasr.data.corpora import CORPORA, ListedUtterance, Progress, find_corpus
 from slimasr.data.corpus_files import record_corpus_folder
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
 from slimasr.data.identity import AudioStamp
-from slimasr.data.listing import check_names, text_problem
+from slimasr.data.listing import check_names, segment_problem, text_problem
 from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.overlap import check_overlap
 from slimasr.data.provenance import write_manifest_record
@@ -138,36 +139,54 @@ def build_cuts(
 def _in_order(
     pool: ThreadPoolExecutor, utterances: Iterable[ListedUtterance], check_audio: bool
 ) -> Iterator[tuple[ListedUtterance, Cut | BadUtterance]]:
-    # `pool.map` returns results in the order of its input, so manifests do not depend on timing.
     listed = list(utterances)
-    yield from zip(listed, pool.map(partial(_build_cut, check_audio=check_audio), listed), strict=True)
+    # A file may hold many utterances, and is read once. `map` keeps the order, so manifests do not depend on timing.
+    files = list(dict.fromkeys(utterance.audio for utterance in listed))
+    read = dict(zip(files, pool.map(partial(_read_file, check_audio=check_audio), files), strict=True))
+    for utterance in listed:
+        yield utterance, _build_cut(utterance, read[utterance.audio])
 
 
-def _build_cut(utterance: ListedUtterance, *, check_audio: bool) -> Cut | BadUtterance:
+def _read_file(path: Path, *, check_audio: bool) -> tuple[Recording, AudioStamp] | AudioError:
+    """Header and stamp of an audio file, or why it cannot be used."""
+    try:
+        return read_recording(path, path.stem), AudioStamp.of_file(path, content=check_audio)
+    except AudioError as error:
+        return error
+
+
+def _build_cut(utterance: ListedUtterance, file: tuple[Recording, AudioStamp] | AudioError) -> Cut | BadUtterance:
     # One space between words, as `slimasr.textfiles` promises to all later stages.
     text = " ".join(utterance.text.split())
     problem = text_problem(text)
     if problem is not None:
         return BadUtterance(utterance.id, f"{utterance.source or utterance.audio}: {problem}")
-    try:
-        recording = read_recording(utterance.audio, utterance.id)
-        stamp = AudioStamp.of_file(utterance.audio, content=check_audio)
-    except AudioError as error:
-        return BadUtterance(utterance.id, str(error))
-    # One file is one recording, one cut and one utterance, so all of them have the same id.
+    if isinstance(file, AudioError):
+        return BadUtterance(utterance.id, str(file))
+    recording, stamp = file
+    if not utterance.is_segment:
+        # The recording, the cut and the utterance are one, so all of them have the same id.
+        recording = fastcopy(recording, id=utterance.id)
+    problem = segment_problem(utterance, recording.duration)
+    if problem is not None:
+        return BadUtterance(utterance.id, f"{utterance.source or utterance.audio}: {problem}")
+    # A segment may end a little behind the recording (`segment_problem`).
+    rest = recording.duration - utterance.start
+    duration = rest if utterance.duration is None else min(utterance.duration, rest)
     supervision = SupervisionSegment(
         id=utterance.id,
-        recording_id=utterance.id,
+        recording_id=recording.id,
+        # Times of supervisions are those within the cut.
         start=0.0,
-        duration=recording.duration,
+        duration=duration,
         text=text,
         speaker=utterance.speaker,
         language=utterance.language,
     )
     return MonoCut(
         id=utterance.id,
-        start=0.0,
-        duration=recording.duration,
+        start=utterance.start,
+        duration=duration,
         channel=0,
         supervisions=[supervision],
         recording=recording,

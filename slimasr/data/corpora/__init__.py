@@ -22,7 +22,7 @@ class _Corpora(Mapping[str, Corpus]):
     So a recipe does not load the code of other corpora, such as the speech synthesis of ``digits``.
     """
 
-    _names = ("digits", "fsdd", "an4", "librispeech")
+    _names = ("digits", "fsdd", "an4", "librispeech", "tedlium2")
 
     def __getitem__(self, name: str) -> Corpus:
         if name not in self._names:

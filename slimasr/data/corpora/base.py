@@ -22,9 +22,12 @@ T = TypeVar("T", bound=Section)
 
 @dataclass(frozen=True)
 class ListedUtterance:
-    """One listed utterance; the presence of its audio is checked later.
+    """One listed utterance; the presence and the length of its audio are checked later.
 
     Attributes:
+        audio: a file that holds the utterance alone, or a long recording of which it is a segment.
+        start: where the segment begins in the recording, in seconds.
+        duration: length of the segment in seconds; None = up to the end of the recording.
         source: ``file:line`` of the list that names it, for messages; empty if the corpus has no list but its files.
     """
 
@@ -34,6 +37,13 @@ class ListedUtterance:
     speaker: str
     language: str = "en"
     source: str = ""
+    start: float = 0.0
+    duration: float | None = None
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether the file may hold other utterances too."""
+        return self.duration is not None or self.start > 0.0
 
 
 ListUtterances = Callable[[Path, Sequence[str], Options], dict[str, list[ListedUtterance]]]
