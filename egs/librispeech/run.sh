@@ -10,7 +10,7 @@ data_of() {
   case "$1" in
     *mini*) echo data_mini ;;
     *overfit*) echo data_overfit ;;
-    *960h*|*todm*|*collaborative*) echo data_960h ;;
+    *960h*|*todm*|*collaborative*|*orthosoftmax*) echo data_960h ;;
     *) echo data ;;
   esac
 }

@@ -133,4 +133,4 @@ def test_budgets_for_librispeech_are_those_of_whole_blocks(name: str, blocks: tu
         getattr(model.count(subnet, method.config.cost_seconds), criterion)
         for subnet in (None, *(Subnet(path=tuple(range(number))) for number in reversed(blocks)))
     )
-    assert limits == pytest.approx([cost / whole for cost in costs], abs=0.005)
+    assert limits == pytest.approx([cost / whole for cost in costs], abs=0.01)
