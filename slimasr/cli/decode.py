@@ -90,7 +90,7 @@ ScalesOption = Annotated[
         "--scales",
         metavar="DIR",
         show_default=False,
-        help="Take the scales that --tune has chosen in another experiment folder, and note them in EXP/graph.json.",
+        help="Decode no sets; note in EXP/graph.json the scales that --tune has chosen in another experiment folder.",
     ),
 ]
 
@@ -117,13 +117,18 @@ def run(
     """
     with quick_imports():
         from slimasr.data.files import DataFolder, check_sets
-        from slimasr.decoding.decode import override
+        from slimasr.decoding.decode import default_device, override
+        from slimasr.experiment import Experiment
 
     _check_options(stream, alignments, tune)
     one_thread()
     # Names that are mistyped should fail before the model is loaded.
     check_sets([*(set_names or ()), *([tune] if tune else [])], DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
-    experiment = _opened(exp, checkpoint, scales)
+    if scales is not None:
+        _take_scales(exp, scales)
+        return
+    experiment = opened(Experiment.open(exp, checkpoint))
+    experiment.model.to(default_device())
     decoding = override(experiment.config.decoding, method, beam, max_symbols)
     if tune is not None:
         _tune(experiment, data, tune, decoding)
@@ -202,19 +207,14 @@ def _check_options(stream: bool, alignments: Path | None, tune: str | None) -> N
         raise UserError("--tune: a graph is not searched in streams; leave --stream out")
 
 
-def _opened(exp: Path, checkpoint: str, scales: Path | None) -> Experiment:
-    """Open the experiment, with the scales of another one if that is asked for; the model is on the device."""
-    from slimasr.decoding.decode import default_device
+def _take_scales(exp: Path, other: Path) -> None:
+    """Note the scales of another experiment, with which this one is searched from now on."""
     from slimasr.decoding.graphs import take_scales
-    from slimasr.experiment import Experiment
+    from slimasr.experiment.folder import needed
 
-    if scales is not None:
-        # Noted before the configuration is read, to which they belong from now on.
-        tuned = take_scales(exp, scales)
-        typer.echo(f"{exp}: acoustic scale {tuned.acoustic_scale:g}, prior scale {tuned.prior_scale:g}, as {scales}")
-    experiment = opened(Experiment.open(exp, checkpoint))
-    experiment.model.to(default_device())
-    return experiment
+    needed(exp / "config.yaml")
+    tuned = take_scales(exp, other)
+    typer.echo(f"{exp}: acoustic scale {tuned.acoustic_scale:g}, prior scale {tuned.prior_scale:g}, as {other}")
 
 
 def _tune(experiment: Experiment, data: Path, set_name: str, decoding: DecodingConfig) -> None:
