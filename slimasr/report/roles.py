@@ -26,6 +26,9 @@ _WORDS = {
     "mh_ssm": "MH-SSM",
     "conformer": "Conformer",
     "emformer": "Emformer",
+    "ctc mh_ssm": "CTC MH-SSM",
+    "ctc conformer": "CTC Conformer",
+    "ctc emformer": "CTC Emformer",
     "multi_exit": "multi-exit",
 }
 _TOLD_APART_BY = {"model", "space", "method", "loss"}
@@ -216,11 +219,12 @@ def _family_key(described: Described, experiments: Mapping[str, Described]) -> F
 
 
 def _sizes(config: Config) -> FamilyKey:
-    """Kind of the encoder, channels, layers, and channels of the feed-forward modules."""
+    """Kind of the model and encoder, channels, layers, and channels of the feed-forward modules."""
     encoder = config.model.encoder
+    kind = encoder.kind if config.model.kind == "transducer" else f"{config.model.kind} {encoder.kind}"
     # Not all units: supernets that differ in the number of their heads alone are variants within one family.
     feed_forward_sizes = tuple(feed_forward(encoder.unit_sizes).values())
-    return encoder.kind, encoder.d_model, encoder.num_layers, feed_forward_sizes
+    return kind, encoder.d_model, encoder.num_layers, feed_forward_sizes
 
 
 def _may_hold(supernet: Config, described: Described) -> bool:
@@ -231,7 +235,8 @@ def _may_hold(supernet: Config, described: Described) -> bool:
     has_layers = supernet.space.kind != "widths"
     # Ids of subnets with a choice of layers or units have a dash (w1-l4), those of plain widths have none (w0.5).
     is_shaped = "-" in described.separate_of
-    return ours.kind == theirs.kind and has_layers == is_shaped and ours.d_model <= theirs.d_model
+    same_kinds = described.config.model.kind == supernet.model.kind and ours.kind == theirs.kind
+    return same_kinds and has_layers == is_shaped and ours.d_model <= theirs.d_model
 
 
 def _family_labels(keys: Sequence[FamilyKey]) -> dict[FamilyKey, str]:

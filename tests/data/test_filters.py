@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from slimasr.config.loss import LossConfig
+from slimasr.config.model import CtcConfig
 from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance
 from slimasr.data.filters import unusable, write_bad_utterances
@@ -35,8 +37,13 @@ def _reason(recipe: Config, tokenizer: Tokenizer, frames: int, ids: list[int]) -
     return unusable(1.0, "ONE", ids, recipe, tokenizer, encoder_frames=lambda _: frames)
 
 
-def test_ctc_feasibility_is_that_of_a_finite_loss(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("kind", ["transducer", "ctc"])
+def test_ctc_feasibility_is_that_of_a_finite_loss(tokenizer: Tokenizer, kind: str) -> None:
     recipe = _with_loss(ctc_weight=1.0, transducer="full", rnnt_type="regular")
+    if kind == "ctc":
+        # The default of ``loss.transducer`` would say less: a CTC model has no such loss.
+        model = CtcConfig(frontend=recipe.model.frontend, encoder=recipe.model.encoder)
+        recipe = recipe.model_copy(update={"model": model, "loss": LossConfig()})
     generator = torch.Generator().manual_seed(0)
     for frames, length in product(range(1, 6), range(1, 6)):
         for _ in range(4):

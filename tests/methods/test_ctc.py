@@ -11,20 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.config.loss import LossConfig
+from slimasr.config.encoders import TreeConfig
+from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.config.method import MultiExitConfig, TodmConfig
 from slimasr.data.batch import Batch
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
+from slimasr.methods.collaborative import Collaborative
 from slimasr.methods.multi_exit import MultiExit
 from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
 from slimasr.objective.objective import Objective
-from slimasr.supernet.build import build_space
+from slimasr.supernet.build import branch_space, build_space
 from slimasr.supernet.space import LayerSpace, WidthSpace
 from slimasr.supernet.subnet import Subnet
-from tests.methods.kit import context, gradients, make_objective, run, weights_of
-from tests.tiny import CTC_MODEL, batch
+from tests.methods.kit import aligned, context, gradients, make_objective, run, weights_of
+from tests.tiny import CTC_MODEL, ENCODER, batch
 from tests.training import kit
 from tests.training.kit import tiny_config, tiny_tokenizer
 
@@ -90,6 +92,21 @@ def test_an_exit_leaves_the_other_outputs_alone() -> None:
     loss.backward()
     found = {name for name, value in gradients(target).items() if value.any() and not name.startswith("model.encoder")}
     assert found == {"model.heads.exit1.weight", "model.heads.exit1.bias"}
+
+
+def test_branches_of_a_tree_learn_frame_targets_and_posteriors() -> None:
+    auxiliary = AuxiliaryConfig(layers=[2], output=True, hidden_dim=5, aux_weight=0.1, kl_weight=0.3)
+    loss = LossConfig(auxiliary=auxiliary)
+    tree = ENCODER.model_copy(update={"tree": TreeConfig(shared=1, depths=[3, 2])})
+    target = make_objective(loss, (1.0,), CTC_MODEL.model_copy(update={"encoder": tree}))
+    space = branch_space(tree.paths)
+    data = aligned(DATA)
+    report = run(Collaborative(space, weights_of(loss, CTC_MODEL), 0.3), target, data)
+    learnt = {f"{space.min.id}/frame_distillation"}
+    assert report.losses.keys() == {f"{subnet.id}/{name}" for subnet in space for name in ("ctc", "auxiliary")} | learnt
+    for subnet in space:
+        assert report.losses[f"{subnet.id}/ctc"] == pytest.approx(by_torch(target, data, subnet).item(), rel=1e-5)
+    assert all(value.any() for name, value in gradients(target).items() if "frame_heads" in name)
 
 
 SECTIONS: dict[str, dict[str, Any]] = {

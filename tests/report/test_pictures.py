@@ -186,6 +186,22 @@ def test_only_the_first_search_is_shown_until_others_are_clicked(drawn: Drawn) -
         assert set(listed) == {*groups, "separate models"}
 
 
+def test_a_ctc_models_main_loss_is_drawn_as_a_transducers_is() -> None:
+    data = json.loads((EGS / "digits/results.json").read_text(encoding="utf-8"))
+    expected = training_pictures(study_of(data))
+    # An auxiliary CTC loss of a transducer is not drawn.
+    for run in data["experiments"].values():
+        for validation in run["curve"]:
+            dev = validation["dev"]
+            dev |= {name.replace("/transducer", "/ctc"): 99.0 for name in dev if name.endswith("/transducer")}
+    assert training_pictures(study_of(data)) == expected
+    for run in data["experiments"].values():
+        for validation in run["curve"]:
+            dev = validation["dev"]
+            dev |= {name.replace("/transducer", "/ctc"): dev.pop(name) for name in list(dev) if "/transducer" in name}
+    assert training_pictures(study_of(data)) == expected
+
+
 def test_both_renderings_show_the_training(drawn: Drawn) -> None:
     logged = {
         tuple((point["epoch"], value) for point in run["curve"] for name, value in point["dev"].items() if name == key)

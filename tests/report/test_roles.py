@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from slimasr.config.model import CtcConfig
 from slimasr.config.schema import Config
 from slimasr.report.roles import Described, Name, roles_of
 from tests.report.made_up_configs import ADAPTIVE, CONFORMER, LAYERS, MH_SSM, config, described, separate, taught
@@ -59,6 +60,17 @@ def test_separate_models_are_named_and_join_the_supernet_of_their_size() -> None
         "c": "separate, Conformer",
     }
     assert {role.model for role in roles.values()} == {""}
+
+
+def test_kinds_of_models_are_families() -> None:
+    first = config(CONFORMER, {"kind": "widths"}, "slimmable")
+    ctc = first.model_copy(update={"model": CtcConfig(frontend=first.model.frontend, encoder=first.model.encoder)})
+    roles = roles_of({"a": described(first), "b": described(ctc), "c": described(ctc)})
+    assert {name: role.name for name, role in roles.items()} == {
+        "a": "slimmable",
+        "b": "slimmable, CTC Conformer",
+        "c": "slimmable, CTC Conformer",
+    }
 
 
 def test_a_family_of_the_first_paper_comes_first() -> None:
