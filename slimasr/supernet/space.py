@@ -231,7 +231,7 @@ class LayerSpace(SearchSpace):
         if depth not in self.depths or subnet.path not in (None, tuple(range(depth))):
             return False
         # Without a head, as files of earlier versions have it, a subnet still is that of its exit.
-        if subnet.head not in (None, with_exit(Subnet(path=subnet.path), self.exits).head):
+        if subnet.head not in (None, self._subnet(subnet.width, depth, {}).head):
             return False
         # Genes that keep everything may be absent or explicit here: sizes[0] is allowed as well.
         allowed = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -148,3 +150,20 @@ def test_built_from_configuration() -> None:
     encoder = {"kind": "mh_ssm", "num_layers": 16, "ffn_dim": 4096}
     config = parse_config({"name": "t", "data": {"corpus": "digits"}, "model": {"encoder": encoder}, "space": space})
     assert build_space(config) == PAPER
+
+
+def test_subnets_of_a_depth_with_an_output_of_its_own_name_it() -> None:
+    space = LayerSpace((4, 3, 2), (("ffn", (2, 4)),), exits=(2, 4))
+    everything = set(space)
+    assert len(everything) == space.count() == 16 + 8 + 4
+    for subnet in space:
+        depth = 4 if subnet.path is None else len(subnet.path)
+        assert subnet.head == ("exit2" if depth == 2 else None)
+        assert space.from_genes(space.genes_of(subnet)) == subnet == space.parse(subnet.to_json())
+        # As earlier versions wrote it
+        assert space.parse(replace(subnet, head=None).to_json()) == subnet
+    rng = random.Random(0)
+    drawn = [space.sample(rng) for _ in range(40)]
+    children = [space.mutate(subnet, rng, 0.5) for subnet in drawn]
+    children += [space.crossover(a, b, rng) for a, b in pairwise(drawn)]
+    assert {*drawn, *children} <= everything
