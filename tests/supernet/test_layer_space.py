@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 
@@ -165,5 +164,5 @@ def test_subnets_of_a_depth_with_an_output_of_its_own_name_it() -> None:
     rng = random.Random(0)
     drawn = [space.sample(rng) for _ in range(40)]
     children = [space.mutate(subnet, rng, 0.5) for subnet in drawn]
-    children += [space.crossover(a, b, rng) for a, b in pairwise(drawn)]
+    children += [space.crossover(a, b, rng) for a, b in itertools.pairwise(drawn)]
     assert {*drawn, *children} <= everything
