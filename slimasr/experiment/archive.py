@@ -57,11 +57,13 @@ def read_archive(experiment: Experiment, conditions: Conditions | None = None) -
     """
     # None if the last search recorded no conditions: then every entry counts.
     conditions = conditions or _last_conditions(experiment)
-    return [
-        Measurement(experiment.space.canonical(entry.subnet), found.wer, found.dev_loss, entry.costs)
-        for entry, found in _searched(experiment)
-        if conditions is None or conditions.held(entry, found)
+    found = [
+        Measurement(experiment.space.canonical(entry.subnet), searched.wer, searched.dev_loss, entry.costs)
+        for entry, searched in _searched(experiment)
+        if conditions is None or conditions.held(entry, searched)
     ]
+    # A subnet may have an entry of an earlier version, under the id that it had there, and a present one.
+    return list({measurement.subnet: measurement for measurement in found}.values())
 
 
 def read_candidates(experiment: Experiment) -> list[Measurement]:
