@@ -84,7 +84,9 @@ def label_prior(model: SearchableCtc, subnet: Subnet | None, prior_scale: float)
     Raises:
         UserError: the prior is to be used and is not known.
     """
-    prior = model.ctc_head_of(subnet).log_prior
+    head = model.ctc_head_of(subnet)
+    assert head is not None, "a CTC model has an output layer"
+    prior = head.log_prior
     # All zeros stand for a prior that is not known: those of a distribution would sum to 1.
     if prior_scale and not prior.any():
         raise UserError(

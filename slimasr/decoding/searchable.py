@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from slimasr.config.model import CtcConfig, TransducerConfig
+from slimasr.config.model import ModelConfig, TransducerConfig
 from slimasr.models.predictor import PredictorState
 from slimasr.supernet.subnet import Subnet
 
@@ -82,14 +82,14 @@ class SearchableCtc(Protocol):
         """Number of labels, blank included."""
 
     @property
-    def config(self) -> CtcConfig:
+    def config(self) -> ModelConfig:
         """The configuration of the model, which has its sizes."""
 
     def ctc_logits(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """(N, T, C) encoder output of a subnet -> (N, T, V) scores of labels."""
 
-    def ctc_head_of(self, subnet: Subnet | None) -> OutputLayer:
-        """Return the output layer of a subnet."""
+    def ctc_head_of(self, subnet: Subnet | None) -> OutputLayer | None:
+        """Return the output layer of a subnet, which every CTC model has."""
 
 
 Searchable = SearchableTransducer | SearchableCtc
