@@ -278,4 +278,6 @@ def _ngram(path: Path, number: int, text: str, order: int) -> Ngram:
             return Ngram(tuple(fields[1:-1]), float(fields[0]), float(fields[-1]))
     except ValueError:
         pass
-    raise UserError(f"{path}:{number}: is no {order}-gram with its probability: {text[:80]!r}")
+    raise UserError(
+        f"{path}:{number}: is no {order}-gram with its probability, or the file is cut short: {text[:80]!r}"
+    )

@@ -26,6 +26,9 @@ EPSILON = "<eps>"
 BACKOFF = "#0"
 """Marks back-off to shorter histories on the input of G, so that it is deterministic."""
 
+WEIGHT_STEP = 2.0**-14
+"""Weights that differ by less are taken for equal; Kaldi's 2^-10 would add up to visible errors in long sentences."""
+
 
 def word_table(words: Iterable[str]) -> tuple[str, ...]:
     """Number -> word: epsilon, the words, and the symbols that programs expect behind them."""
@@ -54,8 +57,8 @@ def build_hlg(lexicon: Lexicon, ids: Mapping[str, int], arpa: Path, table: Seque
     fst.arcsort(words, sort_type="olabel")
     graph = fst.compose(words, _grammar_fst(fst, arpa, table))
     # In the tropical semiring, so that the best path keeps its weight.
-    fst.determinize_star(graph)
-    fst.minimize_encoded(graph)
+    fst.determinize_star(graph, delta=WEIGHT_STEP)
+    fst.minimize_encoded(graph, delta=WEIGHT_STEP)
     fst.arcsort(graph, sort_type="ilabel")
     used = sorted(ids[label] + 1 for label in lexicon.labels)
     marks = range(first_mark, first_mark + 1 + max(_marks_of(lexicon)))

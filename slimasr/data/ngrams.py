@@ -13,8 +13,8 @@ from slimasr.data.arpa import SENTENCE_END, UNKNOWN_WORD
 from slimasr.errors import UserError
 from slimasr.files import replacing
 
-LARGEST_DISCOUNT = 0.95
-"""With a discount of 1, which a text without repetitions results in, its n-grams would have probability 0."""
+USUAL_DISCOUNT = 0.75
+"""Replaces a discount of 1, which follows from a text without repetitions, and would make its n-grams impossible."""
 
 _FIRST_THRESHOLD = 1e-10
 _NOTHING = 1e-99
@@ -50,7 +50,7 @@ def train_arpa(texts: Iterable[str], order: int, words: Iterable[str], target: P
         raise UserError("the training sets have no text, so no language model can be trained")
     with _without_progress_bars():
         counts.cal_discounting_constants()
-        counts.d = [min(discount, LARGEST_DISCOUNT) for discount in counts.d]
+        counts.d = [discount if discount < 1.0 else USUAL_DISCOUNT for discount in counts.d]
         counts.cal_f()
         _share_with_unseen(counts, seen, sorted(possible - seen.keys()))
         counts.cal_bow()
