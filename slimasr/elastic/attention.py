@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.gates import Side, per_unit, shared_gate
-from slimasr.elastic.index import Index, choose, in_blocks, in_groups, size_of, take
+from slimasr.elastic.index import Index, IndexTable, choose, in_blocks, in_groups, size_of, take
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Units, scaled
@@ -22,11 +22,12 @@ Slimming = Literal["head_count", "head_size"]
 
 @dataclass(frozen=True)
 class Heads:
-    """The attention heads of a subnet: which ones run, their size, and their channels."""
+    """The attention heads of a subnet: which ones run, their size, their channels, and their rows of ``in_proj``."""
 
     index: Index
     head_dim: int
     channels: Index
+    rows: Index
 
     @property
     def number(self) -> int:
@@ -61,9 +62,13 @@ class MultiHead(nn.Module):
         inner = num_heads * head_dim
         self.in_proj = ElasticLinear(d_model, 3 * inner)
         self.out_proj = ElasticLinear(inner, d_model)
+        self.indices = IndexTable()
 
     def chosen(self, width: float, units: Units | None) -> Heads:
         """Return the heads that run at a width."""
+        return self.indices.get((width, units), self.in_proj.weight.device, lambda: self._heads(width, units))
+
+    def _heads(self, width: float, units: Units | None) -> Heads:
         if self.slimming == "head_count":
             index = choose(scaled(self.num_heads, width), units)
             head_dim = self.head_dim
@@ -71,16 +76,13 @@ class MultiHead(nn.Module):
             # Every head runs, so ``units`` chooses out of all heads, and the width shortens each of them.
             index = choose(self.num_heads, units)
             head_dim = scaled(self.head_dim, width)
-        return Heads(index, head_dim, in_blocks(index, self.head_dim, head_dim))
+        channels = in_blocks(index, self.head_dim, head_dim)
+        return Heads(index, head_dim, channels, in_groups(channels, 3, self.num_heads * self.head_dim))
 
     def project(self, x: Tensor, heads: Heads) -> Tensor:
         """(..., C) -> (..., 3, H, d_h): queries, keys and values of the heads that run."""
-        qkv = self.in_proj(x, out=self._rows(heads), inp=x.shape[-1])
+        qkv = self.in_proj(x, out=heads.rows, inp=x.shape[-1])
         return cast(Tensor, qkv).unflatten(-1, (3, heads.number, heads.head_dim))
-
-    def _rows(self, heads: Heads) -> Index:
-        """Return the rows of ``in_proj`` that run."""
-        return in_groups(heads.channels, 3, self.num_heads * self.head_dim)
 
     def reweight(self, gates: Tensor, ranges: Sequence[tuple[int, int]], side: Side) -> dict[str, Tensor]:
         """Return the parameters scaled by the (G,) gates of groups of heads (see `per_unit`).
@@ -112,7 +114,7 @@ class MultiHead(nn.Module):
 
     def extract_projections(self, module: MultiHead, outer: int, heads: Heads) -> None:
         """Copy the projections of one subnet into a stand-alone module."""
-        module.in_proj = self.in_proj.extract(self._rows(heads), outer)
+        module.in_proj = self.in_proj.extract(heads.rows, outer)
         module.out_proj = self.out_proj.extract(outer, heads.channels)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slimasr.elastic.dropout import Dropout
 from slimasr.elastic.gates import Side, per_unit, shared_gate
-from slimasr.elastic.index import Index, choose, in_groups, size_of
+from slimasr.elastic.index import Index, IndexTable, choose, in_groups, size_of
 from slimasr.elastic.linear import ElasticDepthwiseConv1d, ElasticLinear
 from slimasr.elastic.norm import ElasticBatchNorm, ElasticLayerNorm, NormMode
 from slimasr.supernet.cost import Count
@@ -55,10 +55,18 @@ class ElasticConvModule(nn.Module):
             self.norm = ElasticLayerNorm(channels, widths, norm)
         self.pointwise = ElasticLinear(channels, d_model)
         self.dropout = Dropout(dropout)
+        self.indices = IndexTable()
 
     def chosen(self, width: float, units: Units | None) -> Index:
         """Return the inner channels that run at a width."""
-        return choose(scaled(self.channels, width), units)
+        limit = scaled(self.channels, width)
+        return self.indices.get((width, units), self.gated.weight.device, lambda: choose(limit, units))
+
+    def _gated_rows(self, width: float, units: Units | None) -> Index:
+        """Return the rows of PW1 that run at a width."""
+        inner = self.chosen(width, units)
+        device = self.gated.weight.device
+        return self.indices.get(("gated", width, units), device, lambda: in_groups(inner, 2, self.channels))
 
     def forward(self, x: Tensor, padding: Tensor, width: float, units: Units | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C); ``padding`` (N, T) is True on padding, which is excluded from sums and statistics."""
@@ -66,7 +74,7 @@ class ElasticConvModule(nn.Module):
         # The norm is selected by the channels that the width allows, not by those that ``units`` chooses.
         limit = scaled(self.channels, width)
         inner = self.chosen(width, units)
-        x = F.glu(self.gated(x, out=in_groups(inner, 2, self.channels), inp=outer), dim=-1)
+        x = F.glu(self.gated(x, out=self._gated_rows(width, units), inp=outer), dim=-1)
         # The filters would carry padding into the last valid frames: the biases before make it nonzero.
         x = x.masked_fill(padding.unsqueeze(-1), 0.0)
         x = self.depthwise(x, inner)
@@ -109,7 +117,7 @@ class ElasticConvModule(nn.Module):
         size = size_of(inner)
         kernel = self.depthwise.kernel_size[0]
         module = ElasticConvModule(outer, size, kernel, (size,), self.norm.mode, self.dropout.p, self.conv_norm)
-        module.gated = self.gated.extract(in_groups(inner, 2, self.channels), outer)
+        module.gated = self.gated.extract(self._gated_rows(width, units), outer)
         module.depthwise = self.depthwise.extract(inner)
         module.norm = self.norm.extract(limit, inner)
         module.pointwise = self.pointwise.extract(outer, inner)

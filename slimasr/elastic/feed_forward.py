@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slimasr.elastic.dropout import Dropout, drop
 from slimasr.elastic.gates import Side, per_unit, shared_gate
-from slimasr.elastic.index import Index, choose, size_of
+from slimasr.elastic.index import Index, IndexTable, choose, size_of
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Units, scaled
@@ -36,10 +36,13 @@ class ElasticFeedForward(nn.Module):
         self.inner = ElasticLinear(d_model, hidden)
         self.outer = ElasticLinear(hidden, d_model)
         self.dropout = Dropout(dropout)
+        self.indices = IndexTable()
 
     def chosen(self, width: float, units: Units | None) -> Index:
         """Return the hidden channels that run at a width."""
-        return choose(scaled(self.hidden, width), units)
+        return self.indices.get(
+            (width, units), self.inner.weight.device, lambda: choose(scaled(self.hidden, width), units)
+        )
 
     def forward(self, x: Tensor, width: float, units: Units | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C)."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slimasr.elastic.convolution import Convolution, convolution_macs, convolve
-from slimasr.elastic.index import Index, in_blocks, in_groups
+from slimasr.elastic.index import Index, IndexTable, in_blocks, in_groups
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.elastic.norm import ElasticLayerNorm, NormMode
 from slimasr.elastic.ssm import ElasticS4D, kernels
@@ -62,6 +62,7 @@ class ElasticSsmUnit(nn.Module):
             ElasticS4D(channels, options.ssm_state, dt_range, options.decay) for _ in directions
         )
         self.mix = ElasticLinear(options.directions * channels, channels)
+        self.indices = IndexTable()
 
     def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the next (n, T, C) frames from a state of `ElasticS4D.recur` -> (n, T, C) and the next state."""
@@ -71,11 +72,14 @@ class ElasticSsmUnit(nn.Module):
 
     def mixed(self, z: Tensor) -> Tensor:
         """(N, T, D C) activations of D directions -> (N, T, C)."""
-        directions = len(self.systems)
-        channels = z.shape[-1] // directions
+        channels = z.shape[-1] // len(self.systems)
         # Columns of ``mix`` are [forward | backward], and a slice takes the first channels of each.
-        columns = in_groups(channels, directions, self.channels)
-        return cast(Tensor, self.mix(z, out=channels, inp=columns))
+        return cast(Tensor, self.mix(z, out=channels, inp=self._columns(channels)))
+
+    def _columns(self, channels: int) -> Index:
+        """Return the columns of ``mix`` that run."""
+        device = self.mix.weight.device
+        return self.indices.get(channels, device, lambda: in_groups(channels, len(self.systems), self.channels))
 
     def count(self, channels: int, frames: int) -> Count:
         """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
@@ -90,7 +94,7 @@ class ElasticSsmUnit(nn.Module):
         systems = [cast(ElasticS4D, system).extract(channels) for system in self.systems]
         module = ElasticSsmUnit(channels, self.options, systems[0].dt_range)
         module.systems = nn.ModuleList(systems)
-        module.mix = self.mix.extract(channels, in_groups(channels, len(systems), self.channels))
+        module.mix = self.mix.extract(channels, self._columns(channels))
         return module
 
 
@@ -172,6 +176,7 @@ class MultiHeadSsm(nn.Module):
             self.in_proj = ElasticLinear(d_model, d_model)
             # Half of the heads are used up as gates.
             self.out_proj = ElasticLinear(d_model // 2, d_model)
+            self.indices = IndexTable()
 
     def _per_head(self, channels: int) -> int:
         if channels % self.ssm_heads:
@@ -248,7 +253,9 @@ class MultiHeadSsm(nn.Module):
 
     def _rows(self, heads: int, channels: int) -> Index:
         """Return the channels that run in the first ``heads`` heads."""
-        return in_blocks(heads, self.head_dim, self._per_head(channels))
+        device = self.in_proj.weight.device
+        kept = self._per_head(channels)
+        return self.indices.get((heads, channels), device, lambda: in_blocks(heads, self.head_dim, kept))
 
     def _projected(self, x: Tensor) -> Tensor:
         """(N, T, C) -> (N, T, C), the input of all heads."""

@@ -13,6 +13,7 @@ from slimasr.elastic.attention import ElasticAttention, Slimming
 from slimasr.elastic.conv_module import ElasticConvModule
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.encoders.frontend import sinusoids
+from slimasr.supernet.subnet import ranges_of
 from tests.tiny import randomize
 
 PADDING = torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
@@ -68,13 +69,14 @@ def test_relative_attention_equals_the_formula(slimming: Slimming, heads: list[i
         got = module(x[..., :channels], none, positions(5, 16), width)[0]
         want = relative_by_hand(module, x[0, :, :channels], chosen, size, channels)
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
-    got = module(x, none, positions(5, 16), 1.0, (1, 3))[0]
+    got = module(x, none, positions(5, 16), 1.0, ranges_of([1, 3]))[0]
     torch.testing.assert_close(got, relative_by_hand(module, x[0], [1, 3], 4, 16), atol=1e-5, rtol=1e-4)
 
 
 def test_feed_forward_equals_torch_on_the_slice() -> None:
     module = ElasticFeedForward(16, 32, 0.0)
-    for width, units, rows in ((1.0, None, range(32)), (0.5, None, range(16)), (0.5, (1, 7, 15), (1, 7, 15))):
+    some = [1, 7, 15]
+    for width, units, rows in ((1.0, None, range(32)), (0.5, None, range(16)), (0.5, ranges_of(some), some)):
         channels, chosen = int(16 * width), list(rows)
         x = torch.randn(2, 5, channels)
         inner = F.silu(F.linear(x, module.inner.weight[chosen, :channels], module.inner.bias[chosen]))
