@@ -25,6 +25,18 @@ TINY_MODEL = (
     "--set=training.calibration_batches=1",
     "--set=search.rtf_seconds=1",
 )
+# The same for a CTC model whose subnets are learnt: of two blocks, the masks keep what costs as much as one.
+TINY_MASKS = (
+    "--set=encoder.d_model=16",
+    "--set=encoder.num_layers=2",
+    "--set=encoder.head_dim=4",
+    "--set=encoder.ffn_dim=32",
+    "--set=encoder.kernel_size=3",
+    "--set=method.budgets=[{blocks: 1}]",
+    "--set=training.num_epochs=2",
+    "--set=training.calibration_batches=1",
+    "--set=search.rtf_seconds=1",
+)
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

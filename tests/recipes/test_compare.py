@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from slimasr.config.load import load_config
+from slimasr.config.schema import Config
 from slimasr.supernet.build import build_space
 from slimasr.supernet.subnet import Subnet
 from tests.recipes.conftest import EGS
@@ -26,7 +27,7 @@ def recipe(tmp_path: Path) -> Path:
     shutil.copytree(EGS.parent / "tools", tmp_path / "tools")
     for script in EGS.glob("an4/*.sh"):
         shutil.copy(script, folder)
-    for name in ("slimasr", "slimasr-search", "slimasr-align", "slimasr-report", "run.sh"):
+    for name in ("slimasr", "slimasr-search", "slimasr-align", "slimasr-decode", "slimasr-report", "run.sh"):
         program = (folder if name == "run.sh" else tmp_path) / name
         program.write_text(SHOW)
         program.chmod(0o755)
@@ -47,6 +48,7 @@ def calls(recipe: Path, script: str, *options: str) -> list[list[str]]:
         ("compare.sh", "slimasr-search"),
         ("compare_todm.sh", "slimasr-align"),
         ("compare_collaborative.sh", "slimasr-align"),
+        ("compare_orthosoftmax.sh", "slimasr-decode"),
     ],
 )
 @pytest.mark.parametrize(
@@ -59,7 +61,8 @@ def test_commands_read_the_data_that_run_sh_makes(
     made = calls(recipe, script, *options)
     (arguments,) = [call for call in made if call[0] == command]
     assert arguments[arguments.index("--data") + 1] == data
-    assert all(call[-len(options) :] == options for call in made if call[0] == "run.sh")
+    runs = [" ".join(call) for call in made if call[0] == "run.sh"]
+    assert all(f" {' '.join(options)} --scales" in call or call.endswith(" ".join(options)) for call in runs)
 
 
 def test_separate_models_are_of_subnets_of_the_space(recipe: Path) -> None:
@@ -72,21 +75,57 @@ def test_separate_models_are_of_subnets_of_the_space(recipe: Path) -> None:
     assert subnets[1] == Subnet(1.0, tuple(range(6)), tuple((f"{layer}.ffn", 192) for layer in range(6)))
 
 
-@pytest.mark.parametrize("jobs", ["1", "3"])
-def test_waves_of_paper_3_are_of_presets_and_branches_that_exist(recipe: Path, jobs: str) -> None:
-    made = calls(recipe, "compare_collaborative.sh", "--jobs", jobs, "--last-wave", "6")
+def trained(made: list[list[str]]) -> dict[str, Config]:
+    """Experiment -> its configuration; subnets of separate models are in their spaces."""
     found = {}
     for call in made:
         if "--config" in call and "--exp" in call:
             settings = [call[place + 1] for place, argument in enumerate(call) if argument == "--set"]
             config = load_config(EGS / "an4" / call[call.index("--config") + 1], settings)
-            found[call[call.index("--exp") + 1]] = build_space(config), config
+            found[call[call.index("--exp") + 1]] = config
             if config.method.kind == "separate":
                 build_space(config).parse(config.method.subnet)
+    return found
+
+
+def reported(made: list[list[str]]) -> list[str]:
+    """The experiments of the report."""
     (report,) = [call for call in made if call[0] == "slimasr-report"]
-    experiments = [argument for argument in report[1:] if argument.startswith("exp/")]
+    return [argument for argument in report[1:] if argument.startswith("exp/")]
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_waves_of_paper_3_are_of_presets_and_branches_that_exist(recipe: Path, jobs: str) -> None:
+    made = calls(recipe, "compare_collaborative.sh", "--jobs", jobs, "--last-wave", "6")
+    found, experiments = trained(made), reported(made)
     assert found.keys() == {"exp/aligner", *experiments} and len(experiments) == len(set(experiments)) == 24
-    assert found["exp/collaborative_three_0.3"][1].loss.auxiliary.teaching_weight == 0.3
+    assert found["exp/collaborative_three_0.3"].loss.auxiliary.teaching_weight == 0.3
+
+
+def test_waves_of_paper_4_are_all_presets_and_a_second_seed(recipe: Path) -> None:
+    made = calls(recipe, "compare_orthosoftmax.sh", "--last-wave", "5")
+    found, experiments = trained(made), reported(made)
+    assert found.keys() == {*experiments} and len(experiments) == len(set(experiments))
+    names = {path.stem for path in EGS.glob("an4/conf/orthosoftmax*.yaml")} - {"orthosoftmax_separate"}
+    depths = {f"orthosoftmax_separate_l{depth}" for depth in (6, 4, 2)}
+    seeds = {f"{name}_seed1" for name in depths | {"orthosoftmax", "orthosoftmax_exits"}}
+    assert {*experiments} == {f"exp/{name}" for name in names | depths | seeds}
+    separate = {name: config.method.subnet for name, config in found.items() if config.method.kind == "separate"}
+    space = build_space(found["exp/orthosoftmax_separate_l6"])
+    assert {name: len(space.parse(text).path or range(6)) for name, text in separate.items()} == {
+        f"exp/orthosoftmax_separate_l{depth}{seed}": depth for depth in (6, 4, 2) for seed in ("", "_seed1")
+    }
+
+
+def test_all_models_of_paper_4_are_decoded_with_the_scales_of_the_largest(recipe: Path) -> None:
+    made = calls(recipe, "compare_orthosoftmax.sh")
+    (tuning,) = [place for place, call in enumerate(made) if call[0] == "slimasr-decode"]
+    largest = "exp/orthosoftmax_separate_l6"
+    assert made[tuning][1:] == [largest, "--data", "data", "--tune", "dev"]
+    assert made[tuning - 1][-2:] == ["--exp", largest]
+    own, *others = [call for call in made[tuning:] if call[0] == "run.sh"]
+    assert largest in own and "--scales" not in own
+    assert others and all(call[-2:] == ["--scales", largest] for call in others)
 
 
 def test_an_earlier_wave_ends_with_the_report(recipe: Path) -> None:
@@ -98,7 +137,9 @@ def test_an_earlier_wave_ends_with_the_report(recipe: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("script", ["compare.sh", "compare_todm.sh", "compare_collaborative.sh"])
+@pytest.mark.parametrize(
+    "script", ["compare.sh", "compare_todm.sh", "compare_collaborative.sh", "compare_orthosoftmax.sh"]
+)
 def test_results_are_written_with_the_claims_of_the_papers(recipe: Path, script: str) -> None:
     (arguments,) = [call for call in calls(recipe, script) if call[0] == "slimasr-report"]
     assert {"--json", "--results-md", "--claims"} <= {*arguments}

@@ -34,6 +34,7 @@ def place(tmp_path: Path) -> Path:
     for name in STAGES:
         program(root, f"slimasr-{name}", MAKES[name])
     program(root, "slimasr", "true")
+    program(root, "slimasr-graph", "true")
     return root
 
 
@@ -77,6 +78,33 @@ def test_a_stage_with_nothing_to_do_says_so(recipe: Run, place: Path) -> None:
     assert all("nothing to do" in line and "is complete" in line for line in lines[:5])
     assert f"stage 4 train: nothing to do, {place / 'exp' / 'final.pt'} is complete" in lines[4]
     assert all(" done in " in line for line in lines[5:])
+
+
+def test_stage_3_names_the_tokenizer_and_the_search_graph(recipe: Run, place: Path) -> None:
+    program(place, "slimasr-graph", "make graph_bpe_25/HLG.fst && make graph_bpe_25/graph.json")
+    stages = ("--stage", "3", "--stop-stage", "3")
+    done = recipe("digits", *options(place, *stages), first=place / "bin")
+    data = place / "data"
+    assert f" -> {data / 'lang_bpe_25'}, {data / 'graph_bpe_25'}" in done.stderr
+    again = recipe("digits", *options(place, *stages), first=place / "bin")
+    assert "stage 3 bpe: nothing to do" in again.stderr
+
+
+def test_stage_3_fails_where_the_tokenizer_or_the_graph_fails(recipe: Run, place: Path) -> None:
+    program(place, "slimasr-graph", "exit 5")
+    stages = ("--stage", "3", "--stop-stage", "3")
+    assert recipe("digits", *options(place, *stages), first=place / "bin").returncode == 5
+    program(place, "slimasr-bpe", "exit 4")
+    assert recipe("digits", *options(place, *stages), first=place / "bin").returncode == 4
+
+
+def test_scales_are_noted_before_the_search(recipe: Run, place: Path) -> None:
+    for name in ("decode", "search"):
+        program(place, f"slimasr-{name}", f'echo {name} "${{@:2}}"')
+    given = options(place, "--stage", "5", "--stop-stage", "5")
+    done = recipe("digits", *given, "--scales", "exp/other", first=place / "bin")
+    assert done.stdout.splitlines() == ["decode --scales exp/other", f"search --data {place / 'data'}"]
+    assert recipe("digits", *given, first=place / "bin").stdout == f"search --data {place / 'data'}\n"
 
 
 def test_a_failing_stage_is_named_with_the_command_that_runs_it_again(recipe: Run, place: Path) -> None:
