@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption, entry, print_notes, quick_imports
+from slimasr.errors import UserError
 
 if TYPE_CHECKING:
     from slimasr.data.graph import SetReport
 
+IfNeededOption = Annotated[
+    bool, typer.Option("--if-needed", help="Do nothing if the configuration has no tokenizer.lexicon.")
+]
 MOST_NAMED = 10
 
 
@@ -20,19 +24,21 @@ def run(
     config: ConfigOption,
     data: DataOption = Path("data"),
     overrides: SetOption = None,
+    if_needed: IfNeededOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Make the graph with which decoding.kind graph searches for words.
 
     Writes the lexicon, the language model and the graph to DATA/graph_<kind>_<size>, and prints the perplexity of the
-    dev and test sets and the words that cannot be found. Without tokenizer.lexicon there is nothing to do.
+    dev and test sets and the words that cannot be found.
     """
     from slimasr.config.load import load_config
 
     recipe = load_config(config, overrides or ())
     if recipe.tokenizer.lexicon is None:
-        typer.echo("no search graph: tokenizer.lexicon is null")
-        return
+        if if_needed:
+            return
+        raise UserError("tokenizer.lexicon: is null; name a dictionary, spelling or pieces to make a search graph")
     with quick_imports():
         from slimasr.data.graph_stage import make_graph
 

@@ -55,12 +55,12 @@ class Place:
         }
         save_config(parse_config({**tree, **sections}), self.root / "c.yaml")
 
-    def run(self, command: Callable[..., None]) -> Result:
-        arguments = ["--config", str(self.root / "c.yaml"), "--data", str(self.root / "data")]
+    def run(self, command: Callable[..., None], *more: str) -> Result:
+        arguments = ["--config", str(self.root / "c.yaml"), "--data", str(self.root / "data"), *more]
         return CliRunner().invoke(command_app(command), arguments)
 
-    def makes(self, command: Callable[..., None]) -> Result:
-        result = self.run(command)
+    def makes(self, command: Callable[..., None], *more: str) -> Result:
+        result = self.run(command, *more)
         assert result.exit_code == 0, result.output
         return result
 
@@ -177,7 +177,8 @@ def test_spelling(place: Place) -> None:
 
 def test_without_a_lexicon_there_is_no_graph(place: Place) -> None:
     place.recipe(tokenizer={"kind": "char", "vocab_size": 20})
-    assert place.makes(graph).stdout == "no search graph: tokenizer.lexicon is null\n"
+    assert place.fails(graph).startswith("error: tokenizer.lexicon: is null; name a dictionary, spelling or pieces")
+    assert place.makes(graph, "--if-needed").stdout == ""
 
 
 @pytest.mark.parametrize(
