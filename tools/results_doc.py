@@ -17,8 +17,16 @@ from pydantic.fields import FieldInfo
 
 from slimasr.results.decoded import Decoded
 from slimasr.results.entry import VERSION, Entry, File
-from slimasr.results.graph import GraphFile, TriedEntry, TunedEntry
-from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Report, ReportedRun, SystemEntry
+from slimasr.results.learnt import LearntEntry, LearntSubnets
+from slimasr.results.report import (
+    CandidateLists,
+    ComparisonEntry,
+    CurvePoint,
+    PhonemeDifference,
+    Report,
+    ReportedRun,
+    SystemEntry,
+)
 from slimasr.results.schema import (
     CerEntry,
     DelayEntry,
@@ -66,6 +74,7 @@ HEADINGS: Mapping[type[Entry], str] = {
     CurvePoint: "Validation",
     ComparisonEntry: "Comparison",
     SystemEntry: "Side of a comparison",
+    PhonemeDifference: "Comparison in phonemes",
 }
 """The sections of the page in order."""
 

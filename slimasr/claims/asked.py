@@ -9,7 +9,8 @@ from slimasr.claims.verdicts import Evidence, Rule, better, judge_all
 from slimasr.report.families import Family, families
 from slimasr.report.findings import Verdict
 from slimasr.report.pairs import Pair
-from slimasr.report.records import Comparison, Run, Study, difference_in_words
+from slimasr.report.rates import Comparison, difference_in_words
+from slimasr.report.records import Run, Study
 
 
 @dataclass(frozen=True)

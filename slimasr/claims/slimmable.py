@@ -11,7 +11,8 @@ from slimasr.config.schema import Config
 from slimasr.report.families import families, roles_in
 from slimasr.report.findings import Finding, Verdict
 from slimasr.report.pairs import Pair, System
-from slimasr.report.records import Comparison, Run, Study, Wer, difference_in_words
+from slimasr.report.rates import Comparison, Rate, difference_in_words
+from slimasr.report.records import Run, Study
 from slimasr.report.roles import SEPARATE, Described, Name, differing_traits
 from slimasr.report.table import Table
 from slimasr.report.tables import set_names, wer_of
@@ -140,7 +141,7 @@ def slicing_collapses(study: Study) -> Finding:
     """Judge C1.4: a separate full-width model sliced to w < 1 is unusable, the slimmable one is not."""
     evidence = Evidence()
     for subnet, set_name, sliced, joint in _slices(study):
-        line = f"{subnet}, {set_name}: sliced {sliced.wer:.1f} %, slimmable {joint.wer:.1f} %"
+        line = f"{subnet}, {set_name}: sliced {sliced.rate:.1f} %, slimmable {joint.rate:.1f} %"
         evidence.add(line, _collapse(sliced, joint))
     text = (
         "A separate full-width model sliced without slimmable training is unusable "
@@ -262,7 +263,7 @@ def _full_widths(study: Study) -> Iterator[tuple[Run, Run]]:
                 yield joint, alone
 
 
-def _slices(study: Study) -> Iterator[tuple[str, str, Wer, Wer]]:
+def _slices(study: Study) -> Iterator[tuple[str, str, Rate, Rate]]:
     """(subnet, set, WER of the untrained slice, WER of the slimmable subnet) of one seed each."""
     for alone in study.with_role(SEPARATE):
         supernets = [run for run in study.with_role(SLIMMABLE) if run.seed == alone.seed]
@@ -278,7 +279,7 @@ def _slices(study: Study) -> Iterator[tuple[str, str, Wer, Wer]]:
                     yield sliced.id, name, sliced.wer[name], trained.wer[name]
 
 
-def _collapse(sliced: Wer, joint: Wer) -> Verdict:
+def _collapse(sliced: Rate, joint: Rate) -> Verdict:
     """Verdict on "the slice is unusable, the subnet is not"; whole intervals lie beyond the thresholds, or do not."""
     if sliced.low >= UNUSABLE_WER and joint.high <= USABLE_WER:
         return Verdict.HELD

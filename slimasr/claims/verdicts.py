@@ -19,7 +19,7 @@ from dataclasses import replace
 from statistics import NormalDist
 
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.records import Comparison
+from slimasr.report.rates import Comparison
 
 MARGIN = 1.0
 """Differences of WER up to this many points count as none."""

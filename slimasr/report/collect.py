@@ -13,12 +13,13 @@ from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment.folder import needed
 from slimasr.report.comparison import compare_all
+from slimasr.report.errors import References, with_errors
 from slimasr.report.pairs import Pair, separate_pairs
 from slimasr.report.papers import Paper
 from slimasr.report.ranking import rank_correlation
-from slimasr.report.records import Study, comparison_of, read_study
+from slimasr.report.rates import comparison_of
+from slimasr.report.records import Study, read_study
 from slimasr.report.roles import Described, roles_of
-from slimasr.results.decoded import Decoded
 from slimasr.results.report import (
     CandidateLists,
     ComparisonEntry,
@@ -28,20 +29,14 @@ from slimasr.results.report import (
     read_mergeable,
     reported,
 )
-from slimasr.results.schema import SubnetEntry, WerEntry
 from slimasr.results.search import Candidates, FoundEntry, Front, StoppedEntry, Summary
 from slimasr.results.store import read_results
-from slimasr.scoring import align
-from slimasr.scoring.icefall import read_recogs
 
 _ENCODER = ("kind", "slimming", "norm", "attention")
 """Keys of an encoder's configuration that a report shows, as far as the encoder has them."""
 
 _PLOTTED = ("params", "int8_bytes", "macs")
 """Costs of the candidates of a search that a report keeps."""
-
-Sets = dict[str, Mapping[str, int]]
-"""Set -> utterance -> words of its reference."""
 
 
 class Collected(NamedTuple):
@@ -74,7 +69,7 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
             the same model and seed, or a set differs between experiments.
     """
     runs: dict[str, ReportedRun] = {}
-    utterances: Sets = {}
+    references = References({}, {})
     earlier: list[ComparisonEntry] = []
     # Files come first, so that a folder replaces an experiment of its name whatever the order of the arguments is.
     for path in experiments:
@@ -82,8 +77,7 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
             file = read_mergeable(path)
             runs |= file.experiments
             earlier += file.comparisons
-            for name, words in file.utterances.items():
-                _note_set(utterances, name, words, path)
+            references.note_file(file, path)
     folders: set[str] = set()
     for path in experiments:
         if not path.is_file():
@@ -91,16 +85,15 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
             if name in folders:
                 raise UserError(f"{path}: another experiment of this report is called {name}; rename one folder")
             folders.add(name)
-            runs[name] = _run(path, root, utterances)
+            runs[name] = _run(path, root, references)
     configs = {name: parse_config(dict(run.config or {})) for name, run in runs.items()}
     runs = _with_roles(runs, configs, papers)
     _refuse_doubles(runs)
     # A comparison that an earlier report made says nothing about a run that a folder has replaced.
     new = {runs[name].role for name in folders}
     kept = [entry for entry in earlier if not new & {entry.a.role, entry.b.role}]
-    sets = dict(sorted(utterances.items()))
     # Comparisons read the study, so that it is made without them first.
-    report = Report(recipe=recipe, experiments=runs, utterances=sets, comparisons=())
+    report = Report(recipe=recipe, experiments=runs, comparisons=(), **references.sorted())
     study = read_study(report)
     # The first experiment names the sets to compare on; sets that a system lacks are left out of its comparisons.
     data = next(iter(configs.values())).data
@@ -112,22 +105,6 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
         report.model_copy(update={"comparisons": comparisons}),
         replace(study, comparisons=tuple(map(comparison_of, comparisons))),
     )
-
-
-def _note_set(utterances: Sets, name: str, words: Mapping[str, int], where: Path) -> None:
-    """Note the utterances of a set, with the words of their references.
-
-    Raises:
-        UserError: another experiment has a different set of this name.
-    """
-    known = utterances.setdefault(name, words)
-    if known != words:
-        # Entries that only one of the sets has, and both entries of an utterance whose words differ.
-        differing = len(known.items() ^ words.items())
-        raise UserError(
-            f"{where}: its set {name} is not that of the other experiments ({differing} entries differ); "
-            "decode all on one set, or report on them apart"
-        )
 
 
 def _with_roles(
@@ -162,8 +139,8 @@ def _refuse_doubles(runs: Mapping[str, ReportedRun]) -> None:
         seen[key] = run.dir
 
 
-def _run(path: Path, root: Path, utterances: Sets) -> ReportedRun:
-    """Read one experiment and note its sets in ``utterances``. Its role depends on the others and stays empty."""
+def _run(path: Path, root: Path, references: References) -> ReportedRun:
+    """Read one experiment and note its ``references``. Its role depends on the others and stays empty."""
     config = load_config(needed(path / "config.yaml"))
     results = read_results(path)
     if not results.subnets:
@@ -185,48 +162,11 @@ def _run(path: Path, root: Path, utterances: Sets) -> ReportedRun:
     run = reported(run, results)
     subnets = {}
     for subnet_id, entry in results.subnets.items():
-        subnets[subnet_id] = _with_errors(path, subnet_id, entry, utterances)
+        subnets[subnet_id] = with_errors(path, subnet_id, entry, references)
     # Absolute paths of one machine mean nothing to the readers of a committed report.
     command = results.command.replace(f"{root.resolve()}{os.sep}", "")
     run = run.model_copy(update={"subnets": subnets, "command": command})
     return _with_search(run, path, config)
-
-
-def _with_errors(path: Path, subnet_id: str, entry: SubnetEntry, utterances: Sets) -> SubnetEntry:
-    """Return a copy of a subnet with the errors of every utterance, for the sets whose hypotheses are in the folder.
-
-    Raises:
-        UserError: the hypotheses are not those that were scored, or they are those of another set.
-    """
-    scored = dict(entry.wer)
-    for name, wer in entry.wer.items():
-        folder = path / "decode" / subnet_id / name
-        recogs = folder / "recogs"
-        if recogs.exists():
-            # In the order of ids, so that entry k is the same utterance in all experiments and in ``utterances``.
-            alignments = sorted(map(align, read_recogs(recogs)), key=lambda alignment: alignment.id)
-            words = {alignment.id: alignment.counts().words for alignment in alignments}
-            _note_set(utterances, name, words, path)
-            errors = tuple(alignment.counts().errors for alignment in alignments)
-            _check_scored(folder, wer, sum(errors))
-            scored[name] = wer.model_copy(update={"by_utterance": errors})
-    # Setting ``wer`` would write an empty mapping for a subnet that was never scored.
-    return entry.model_copy(update={"wer": scored}) if scored else entry
-
-
-def _check_scored(folder: Path, wer: WerEntry, errors: int) -> None:
-    """Check that the hypotheses in a folder are those that results.json has scored.
-
-    Raises:
-        UserError: they are not.
-    """
-    notes = Decoded.load(folder / Decoded.PLACE)
-    # Equal numbers of errors alone would not do: another checkpoint may make as many.
-    if (errors, notes.checkpoint, notes.decoding) != (wer.errors, wer.checkpoint, wer.decoding):
-        raise UserError(
-            f"{folder}: not the hypotheses that were scored: run stage 7 (slimasr-score), "
-            "and before it stage 6 (slimasr-decode) if the model was trained again"
-        )
 
 
 def _with_search(run: ReportedRun, path: Path, config: Config) -> ReportedRun:

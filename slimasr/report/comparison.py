@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
 
 from slimasr.report.pairs import Pair, System
+from slimasr.report.rates import Rate
 from slimasr.report.records import Run, Study, SubnetRecord
-from slimasr.results.report import ComparisonEntry, SystemEntry
+from slimasr.results.report import ComparisonEntry, PhonemeDifference, SystemEntry
 from slimasr.scoring.bootstrap import difference_interval
+
+References = Mapping[str, Mapping[str, int]]
+"""Set -> utterance -> words or phonemes of its reference."""
 
 Measured = tuple[Run, SubnetRecord]
 """One seed of a system: the run, and the record of the subnet in it."""
@@ -52,8 +56,25 @@ def compare_all(
         if entry is None:
             entry = _independent(a, b, study, sets)
         if entry is not None:
-            found.append(entry)
+            per = _by_phonemes(entry, study)
+            found.append(entry if per is None else entry.model_copy(update={"per": per}))
     return found
+
+
+def _by_phonemes(entry: ComparisonEntry, study: Study) -> PhonemeDifference | None:
+    """Compare the systems of an entry by their phoneme errors, over its sets and seeds; None if not all are known."""
+    pairs = [pair for pair in _by_seed(entry.a.name, entry.b.name, study) if pair[0][0].seed in entry.seeds]
+    rates = [record.per.get(name) for pair in pairs for _, record in pair for name in entry.sets]
+    if not pairs or not all(rate is not None and rate.by_utterance for rate in rates):
+        return None
+    both = [(first.per, second.per) for (_, first), (_, second) in pairs]
+    errors_a, errors_b, phonemes = counts = _counts(both, study.phonemes, entry.sets)
+    if counts.shape[1] < 2:
+        return None
+    number = int(phonemes.sum())
+    per_a, per_b = (100.0 * float(errors.sum()) / number for errors in (errors_a, errors_b))
+    interval = difference_interval(errors_a - errors_b, phonemes)
+    return PhonemeDifference(phonemes=number, per_a=per_a, per_b=per_b, delta=per_a - per_b, ci95=interval)
 
 
 def _earlier(entry: ComparisonEntry | None, sets: Sequence[str]) -> ComparisonEntry | None:
@@ -76,24 +97,34 @@ def _paired(a: System, b: System, study: Study, sets: Sequence[str]) -> Comparis
     common = [name for name in sets if all(_knows(record, name) for record in records)]
     if not common:
         return None
-    # (3, N): the utterances of all sets are resampled together.
-    counts = np.concatenate([_counts(pairs, study, name) for name in common], axis=1)
-    errors_a, errors_b, words = counts
+    both = [(first.wer, second.wer) for (_, first), (_, second) in pairs]
+    errors_a, errors_b, words = counts = _counts(both, study.utterances, common)
     if len(words) < 2:
         return None
     seeds = sorted(run.seed for (run, _), _ in pairs)
     return _entry(a, b, common, seeds, counts, difference_interval(errors_a - errors_b, words))
 
 
-def _counts(pairs: Sequence[tuple[Measured, Measured]], study: Study, set_name: str) -> np.ndarray:
-    """(3, N): errors of both systems and reference words on every utterance of a set, summed over the seeds.
+def _counts(
+    both: Sequence[tuple[Mapping[str, Rate], Mapping[str, Rate]]], references: References, sets: Sequence[str]
+) -> np.ndarray:
+    """(3, N): errors of both systems and reference units on every utterance, summed over the seeds.
 
-    Seeds of one utterance are summed, not concatenated: they are no independent samples of speech.
+    Seeds of one utterance are summed, not concatenated: they are no independent samples of speech. The utterances of
+    all sets are resampled together.
+
+    Args:
+        both: the error rates of both systems by set, seed by seed.
+        references: units of the references.
+        sets: names of the sets.
     """
-    words = np.array(list(study.utterances[set_name].values())) * len(pairs)
-    errors_a = np.sum([first.wer[set_name].by_utterance for (_, first), _ in pairs], axis=0)
-    errors_b = np.sum([second.wer[set_name].by_utterance for _, (_, second) in pairs], axis=0)
-    return np.stack([errors_a, errors_b, words])
+    parts = []
+    for name in sets:
+        units = np.array(list(references[name].values())) * len(both)
+        errors_a = np.sum([first[name].by_utterance for first, _ in both], axis=0)
+        errors_b = np.sum([second[name].by_utterance for _, second in both], axis=0)
+        parts.append(np.stack([errors_a, errors_b, units]))
+    return np.concatenate(parts, axis=1)
 
 
 def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> ComparisonEntry | None:
@@ -110,10 +141,10 @@ def _independent(a: System, b: System, study: Study, sets: Sequence[str]) -> Com
         return None
     wers = [(first.wer[name], second.wer[name]) for name in common]
     # (3, sets), as for single utterances above.
-    counts = np.array([[ours.errors, theirs.errors, ours.words] for ours, theirs in wers]).T
+    counts = np.array([[ours.errors, theirs.errors, ours.units] for ours, theirs in wers]).T
     errors_a, errors_b, words = counts
     # Half-widths as numbers of errors (times 100) rather than rates: those of independent sums add up as squares.
-    halves = np.array([0.5 * (wer.high - wer.low) * wer.words for both in wers for wer in both])
+    halves = np.array([0.5 * (wer.high - wer.low) * wer.units for both in wers for wer in both])
     middle = 100.0 * float((errors_a - errors_b).sum() / words.sum())
     half = float(np.sqrt(np.square(halves).sum()) / words.sum())
     entry = _entry(a, b, common, [run.seed], counts, (middle - half, middle + half))

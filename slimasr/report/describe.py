@@ -8,7 +8,8 @@ from itertools import cycle
 from slimasr.report.deployment import energy_of_deployments
 from slimasr.report.families import Family, families, line_name
 from slimasr.report.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series, numbered
-from slimasr.report.records import Run, Study, SubnetRecord, Wer
+from slimasr.report.rates import Rate
+from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.results.report import CandidateLists
 from slimasr.supernet.cost import COST_UNITS, CostUnit
 
@@ -108,7 +109,7 @@ def _cost_points(
                 continue
             interval = (wer.low, wer.high) if bars else None
             hover = _hover(run, record, set_name, wer)
-            point = Point(_value(record, cost), wer.wer, run.label(record), interval, hover)
+            point = Point(_value(record, cost), wer.rate, run.label(record), interval, hover)
             # The max and min subnets of a search are measured even if they are not on its front. Files of older
             # versions have no front; then all subnets are on the line.
             if run.candidates is not None and run.front and record.id not in run.front:
@@ -118,11 +119,11 @@ def _cost_points(
     return _by_x(on_line), _by_x(off_front)
 
 
-def _hover(run: Run, record: SubnetRecord, set_name: str, wer: Wer) -> tuple[str, ...]:
+def _hover(run: Run, record: SubnetRecord, set_name: str, wer: Rate) -> tuple[str, ...]:
     """Name, WER and all measured costs of a subnet, line by line."""
     lines = [
         f"<b>{run.name}: {run.label(record)}</b>",
-        f"WER on {set_name}: {wer} %, {wer.errors} errors in {wer.words} words",
+        f"WER on {set_name}: {wer} %, {wer.errors} errors in {wer.units} words",
     ]
     for cost in COSTS:
         if cost.cost in record.costs:
@@ -172,7 +173,7 @@ def _search_series(run: Run, seen: CandidateLists, family: Family, cost: CostUni
             # The WER of stage 5, decoded as the candidates were, is to be preferred to that of stage 6.
             known = record.searched_wer
             if known is None and seen.set_name in record.wer:
-                known = record.wer[seen.set_name].wer
+                known = record.wer[seen.set_name].rate
             if known is not None and cost.cost in record.costs:
                 separate.append(Point(_value(record, cost), known, mate.name))
     front = _by_x([point for point in finished if point.name in run.front])

@@ -89,7 +89,7 @@ def caption_of(run: Run, record: SubnetRecord, set_name: str) -> tuple[str, ...]
     ends = {run.smallest.id: " (min)", run.largest.id: " (max)"}
     lines = [f"{record.params / 1e6:.2f} M{ends.get(record.id, '')}"]
     if set_name in record.wer:
-        lines.append(f"WER {record.wer[set_name].wer:.1f} %")
+        lines.append(f"WER {record.wer[set_name].rate:.1f} %")
     return tuple(lines)
 
 

@@ -7,46 +7,17 @@ from dataclasses import dataclass, field
 
 from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, architecture_of
+from slimasr.report.rates import Comparison, Rate, comparison_of, per_of, wer_of
 from slimasr.results.decoded import STREAMING
-from slimasr.results.report import CandidateLists, ComparisonEntry, CurvePoint, Placed, Report, ReportedRun
+from slimasr.results.report import (
+    CandidateLists,
+    CurvePoint,
+    Placed,
+    Report,
+    ReportedRun,
+)
 from slimasr.results.schema import DelayEntry, LatencyEntry, SubnetEntry, WerEntry
 from slimasr.results.search import Summary
-
-
-@dataclass(frozen=True)
-class Wer:
-    """The WER of one subnet on one set.
-
-    Attributes:
-        wer: in percent.
-        interval: ends of the 95 % bootstrap interval in percent, None if there is none.
-        errors: word errors.
-        words: words of the references.
-        by_utterance: errors in the order of `Study.utterances`, empty if they were not kept.
-        decoding: description of the search for the words.
-    """
-
-    wer: float
-    interval: tuple[float, float] | None
-    errors: int
-    words: int
-    by_utterance: tuple[int, ...] = ()
-    decoding: str = ""
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval, the WER itself without one."""
-        return self.wer if self.interval is None else self.interval[0]
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval, the WER itself without one."""
-        return self.wer if self.interval is None else self.interval[1]
-
-    def __str__(self) -> str:
-        if self.interval is None:
-            return f"{self.wer:.2f}"
-        return f"{self.wer:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 @dataclass(frozen=True)
@@ -63,18 +34,20 @@ class SubnetRecord:
         int8_file: size of the int8 model in bytes, None if it was not exported.
         architecture: empty in results that were written without it.
         latency: how late streams are, None if it was not measured.
+        per: phoneme error rates by set, empty unless phonemes are the model's tokens.
     """
 
     id: str
     width: float
     costs: Mapping[str, float]
-    wer: Mapping[str, Wer]
+    wer: Mapping[str, Rate]
     dev_loss: float | None
     searched_wer: float | None = None
-    int8_wer: Mapping[str, Wer] = field(default_factory=dict)
+    int8_wer: Mapping[str, Rate] = field(default_factory=dict)
     int8_file: int | None = None
     architecture: Architecture = ()
     latency: LatencyEntry | None = None
+    per: Mapping[str, Rate] = field(default_factory=dict)
 
     @property
     def params(self) -> float:
@@ -182,46 +155,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two systems, compared on the same utterances.
-
-    Attributes:
-        a: role and subnet id of the first system.
-        b: role and subnet id of the second system.
-        sets: names of the sets, which are pooled.
-        seeds: seeds that both systems have; their utterances are pooled.
-        words: words of the references, counted once for every seed.
-        wer_a: WER of ``a`` in percent.
-        wer_b: WER of ``b`` in percent.
-        delta: WER of ``a`` minus WER of ``b``, in points.
-        low: lower end of the 95 % interval of ``delta``.
-        high: upper end of the 95 % interval of ``delta``.
-        paired: whether the interval is that of the paired bootstrap, not that of two independent systems.
-    """
-
-    a: tuple[str, str]
-    b: tuple[str, str]
-    sets: tuple[str, ...]
-    seeds: tuple[int, ...]
-    words: int
-    wer_a: float
-    wer_b: float
-    delta: float
-    low: float
-    high: float
-    paired: bool = True
-
-    def __str__(self) -> str:
-        ends = f"{self.delta:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
-        return ends if self.paired else f"{ends} (unpaired)"
-
-
-def difference_in_words(comparison: Comparison, a: str, b: str) -> str:
-    """Write out both WERs, their difference and its interval, for systems called ``a`` and ``b``."""
-    return f"{a} {comparison.wer_a:.2f} %, {b} {comparison.wer_b:.2f} %, difference {comparison}"
-
-
-@dataclass(frozen=True)
 class Study:
     """A report in the form that tables, plots and verdicts read.
 
@@ -230,13 +163,15 @@ class Study:
         runs: the experiments, in the order of the report.
         comparisons: the comparisons that tables and claims need, as far as the runs allow them.
         utterances: set -> utterance id -> words of its reference. The order of the ids is that of
-            `Wer.by_utterance`.
+            `Rate.by_utterance`.
+        phonemes: the same for phonemes, for sets whose phoneme errors are known.
     """
 
     recipe: str
     runs: tuple[Run, ...]
     comparisons: tuple[Comparison, ...]
     utterances: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    phonemes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def with_role(self, role: str) -> list[Run]:
         """The runs of one role, one per seed."""
@@ -254,6 +189,7 @@ def read_study(report: Report) -> Study:
         runs=tuple(_run(name, entry) for name, entry in report.experiments.items()),
         comparisons=tuple(map(comparison_of, report.comparisons)),
         utterances=report.utterances,
+        phonemes=report.phonemes,
     )
 
 
@@ -317,39 +253,18 @@ def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture) -> S
     int8_wer = {}
     int8_file = None
     if entry.int8 is not None:
-        int8_wer = {name: _wer(scored) for name, scored in entry.int8.wer.items()}
+        int8_wer = {name: wer_of(scored) for name, scored in entry.int8.wer.items()}
         int8_file = entry.int8.bytes
     return SubnetRecord(
         id=subnet_id,
         width=entry.subnet.width,
         costs=entry.costs,
-        wer={name: _wer(scored) for name, scored in entry.wer.items()},
+        wer={name: wer_of(scored) for name, scored in entry.wer.items()},
         dev_loss=entry.dev_loss,
         searched_wer=None if entry.search is None else entry.search.wer,
         int8_wer=int8_wer,
         int8_file=int8_file,
         latency=current_latency(entry),
         architecture=architecture,
-    )
-
-
-def _wer(entry: WerEntry) -> Wer:
-    return Wer(entry.wer, entry.ci95, entry.errors, entry.words, entry.by_utterance, entry.decoding)
-
-
-def comparison_of(entry: ComparisonEntry) -> Comparison:
-    """Convert a report's entry to a comparison."""
-    low, high = entry.ci95
-    return Comparison(
-        a=entry.a.name,
-        b=entry.b.name,
-        sets=entry.sets,
-        seeds=entry.seeds,
-        words=entry.words,
-        wer_a=entry.wer_a,
-        wer_b=entry.wer_b,
-        delta=entry.delta,
-        low=low,
-        high=high,
-        paired=entry.paired,
+        per={name: per_of(scored) for name, scored in entry.per.items()},
     )

@@ -8,7 +8,8 @@ from functools import partial
 
 from slimasr.report import architecture
 from slimasr.report.families import families, has_shapes, line_name, roles_in
-from slimasr.report.records import Comparison, Run, Study, SubnetRecord, Wer
+from slimasr.report.rates import Comparison, Rate
+from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.report.table import ABSENT, ON_FRONT, Place, Table
 from slimasr.supernet.cost import COST_UNITS
 from slimasr.supernet.front import Measurement
@@ -46,6 +47,8 @@ def subnet_table(study: Study) -> Table:
         notes.append(f"{ON_FRONT} = on the Pareto front of its experiment (dev WER against cost).")
     if "architecture" in titles:
         notes += _architecture_notes(shown_modules(study))
+    if per_sets(study):
+        notes.append("PER: phoneme errors of the same models without lexicon and language model.")
     if _int8_sets(study):
         notes.append("int8: as a device runtime runs the exported model.")
     place: Place = "top" if len(rows) <= MOST_ROWS_ON_TOP else "bottom"
@@ -63,7 +66,11 @@ def _subnet_columns(study: Study) -> list[_Column]:
         columns.append(_architecture_column(shown_modules(study)))
     if any(run.front for run in study.runs if not run.is_separate):
         columns.append(_Column("front", _front_cell))
-    columns += [_wer_column(name) for name in set_names(study)]
+    in_phonemes = per_sets(study)
+    for name in set_names(study):
+        columns.append(_wer_column(name))
+        if name in in_phonemes:
+            columns.append(_per_column(name))
     columns += [_int8_column(name) for name in int8]
     columns += [_cost_column(cost) for cost in COSTS]
     if int8:
@@ -76,6 +83,10 @@ def _subnet_columns(study: Study) -> list[_Column]:
 
 def _wer_column(set_name: str) -> _Column:
     return _Column(f"{set_name} WER %", lambda _, record: wer_cell(record.wer, set_name))
+
+
+def _per_column(set_name: str) -> _Column:
+    return _Column(f"{set_name} PER %", lambda _, record: wer_cell(record.per, set_name))
 
 
 def _int8_column(set_name: str) -> _Column:
@@ -128,7 +139,9 @@ def separate_table(study: Study) -> Table:
     names = set_names(study)
     modules = shown_modules(study)
     sized = partial(_size_with_architecture, modules=modules) if _has_shapes(study) else _size
-    rows = [_separate_row(study, comparison, names, sized) for comparison in _with_separate(study)]
+    compared = _with_separate(study)
+    in_phonemes = any(comparison.per is not None for comparison in compared)
+    rows = [_separate_row(study, comparison, names, sized, in_phonemes) for comparison in compared]
     headings = [f"{side} {name} WER %" for name in names for side in ("its", "separate")]
     columns = (
         "supernet",
@@ -138,6 +151,7 @@ def separate_table(study: Study) -> Table:
         "separate size",
         *headings,
         "difference, points",
+        *(["difference in PER, points"] if in_phonemes else []),
         "over",
     )
     notes = [
@@ -162,7 +176,11 @@ def _with_separate(study: Study) -> list[Comparison]:
 
 
 def _separate_row(
-    study: Study, comparison: Comparison, set_names: Sequence[str], sized: Callable[[SubnetRecord | None], str]
+    study: Study,
+    comparison: Comparison,
+    set_names: Sequence[str],
+    sized: Callable[[SubnetRecord | None], str],
+    in_phonemes: bool,
 ) -> tuple[str, ...]:
     systems = (comparison.a, comparison.b)
     # Set by set, the supernet's WER before the separate model's, as in the headings.
@@ -175,6 +193,7 @@ def _separate_row(
         sized(_record(study, comparison.b)),
         *wers,
         str(comparison),
+        *([ABSENT if comparison.per is None else str(comparison.per)] if in_phonemes else []),
         " + ".join(comparison.sets),
     )
 
@@ -315,6 +334,11 @@ def set_names(study: Study) -> list[str]:
     return sorted(names, key=lambda name: not name.startswith("dev"))
 
 
+def per_sets(study: Study) -> set[str]:
+    """Return the names of the sets whose phoneme errors are known."""
+    return {name for run in study.runs for record in run.subnets for name in record.per}
+
+
 def _int8_sets(study: Study) -> list[str]:
     """Names of the sets that were decoded in int8."""
     decoded: set[str] = set()
@@ -324,8 +348,8 @@ def _int8_sets(study: Study) -> list[str]:
     return [name for name in set_names(study) if name in decoded]
 
 
-def wer_cell(wers: Mapping[str, Wer], set_name: str) -> str:
-    """Return the WER on one set, a dash if the set was not decoded."""
+def wer_cell(wers: Mapping[str, Rate], set_name: str) -> str:
+    """Return the WER or PER on one set, a dash if the set was not decoded."""
     return str(wers[set_name]) if set_name in wers else ABSENT
 
 
@@ -337,5 +361,5 @@ def wer_of(study: Study, role: str, subnet: str, set_name: str) -> str:
         return ABSENT
     if len(wers) == 1:
         return str(wers[0])
-    mean = sum(wer.wer for wer in wers) / len(wers)
+    mean = sum(wer.rate for wer in wers) / len(wers)
     return f"{mean:.2f} (mean of {len(wers)} seeds)"

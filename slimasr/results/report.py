@@ -120,6 +120,26 @@ class SystemEntry(Entry):
         return self.role, self.subnet
 
 
+class PhonemeDifference(Entry):
+    """The same two systems are compared by their phoneme errors, as both were found without lexicon and language
+    model."""
+
+    phonemes: Whole
+    """Phonemes of the references, counted once for every seed."""
+
+    per_a: Number
+    """PER of the first system in percent."""
+
+    per_b: Number
+    """PER of the second system in percent."""
+
+    delta: Number
+    """PER of the first system minus that of the second, in points."""
+
+    ci95: tuple[Number, Number]
+    """Ends of the 95 % interval of the difference, in points, of the paired bootstrap."""
+
+
 class ComparisonEntry(Entry):
     """Two systems are compared on the same utterances."""
 
@@ -154,6 +174,10 @@ class ComparisonEntry(Entry):
     """Whether the interval rests on the errors that both systems made on every utterance; if not, it takes them as
     independent."""
 
+    per: PhonemeDifference | None = None
+    """The comparison by phoneme errors, over the same sets and seeds; absent unless these are known on every
+    utterance."""
+
 
 class Report(File):
     """`slimasr-report --json` writes this file: all that tables, pictures and verdicts are made from."""
@@ -169,6 +193,9 @@ class Report(File):
     utterances: Mapping[str, Mapping[str, Whole]] = {}
     """Words of the reference by utterance and set, in the order of `errors_by_utterance`. Reports of older versions
     lack it."""
+
+    phonemes: Mapping[str, Mapping[str, Whole]] = {}
+    """Phonemes of the reference by utterance and set, for sets whose phoneme errors are known; absent without any."""
 
     comparisons: tuple[ComparisonEntry, ...]
     """The comparisons that tables and claims ask for."""

@@ -134,6 +134,12 @@ class CerEntry(ScoreEntry, CharacterRate):
 class PerEntry(ScoreEntry, PhonemeRate):
     """This is the phoneme error rate of a subnet on a set, without lexicon and language model."""
 
+    by_utterance: CountsInText = Field(
+        default=(), validation_alias="errors_by_utterance", serialization_alias="errors_by_utterance"
+    )
+    """Phoneme errors of every utterance, in the order of the report's `phonemes`, with spaces between. Only reports
+    hold it."""
+
 
 class SearchedEntry(Entry):
     """The search of stage 5 chose by these values. Another search reuses them if its conditions are the same."""

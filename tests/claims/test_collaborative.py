@@ -20,7 +20,8 @@ from slimasr.config.load import save_config
 from slimasr.config.schema import Config
 from slimasr.report.collect import collect
 from slimasr.report.findings import Verdict
-from slimasr.report.records import Comparison, Run, Study, SubnetRecord, Wer
+from slimasr.report.rates import Comparison, Rate
+from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.report.roles import separate_words
 from slimasr.report.table import ABSENT
 from slimasr.supernet.build import build_space
@@ -99,7 +100,7 @@ def test_short_names_are_read_back(name: str, model: Model, weight: float | None
 
 
 def record(layers: int, subnet_id: str) -> SubnetRecord:
-    wer = {name: Wer(10.0, (9.0, 11.0), 10, 100) for name in ("dev", "test")}
+    wer = {name: Rate(10.0, (9.0, 11.0), 10, 100) for name in ("dev", "test")}
     shape = ({"ffn": 16},) * layers + (None,) * (10 - layers)
     return SubnetRecord(subnet_id, 1.0, {"params": 100.0 * layers}, wer, None, architecture=shape)
 

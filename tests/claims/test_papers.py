@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from slimasr.claims import PAPERS, claims_of
-from slimasr.report.records import Run, Study, SubnetRecord, Wer
+from slimasr.report.rates import Rate
+from slimasr.report.records import Run, Study, SubnetRecord
 
 
 def run(role: str, separate_of: str | None = None) -> Run:
@@ -56,7 +57,7 @@ def test_separate_models_alone_are_to_become_those_of_paper_1() -> None:
 
 
 def test_the_table_of_a_paper_has_its_own_models_alone() -> None:
-    wer = {name: Wer(10.0, (9.0, 11.0), 10, 100) for name in ("dev", "test")}
+    wer = {name: Rate(10.0, (9.0, 11.0), 10, 100) for name in ("dev", "test")}
     subnets = (SubnetRecord("w1", 1.0, {"params": 100.0}, wer, None, architecture=({"ffn": 16},)),)
     models = {"todm C": "C", "multi-exit": "A3", "collaborative 2/1 PJ": "2/1 PJ", "separate, CE 0.6": "separate + CE"}
     runs = tuple(replace(run(role), model=model, subnets=subnets) for role, model in models.items())

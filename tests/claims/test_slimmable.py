@@ -16,7 +16,8 @@ from slimasr.claims.slimmable import (
     slicing_collapses,
 )
 from slimasr.report.findings import Verdict
-from slimasr.report.records import Comparison, CurvePoint, Run, Study, SubnetRecord, Wer
+from slimasr.report.rates import Comparison, Rate
+from slimasr.report.records import CurvePoint, Run, Study, SubnetRecord
 
 IDS = ("w1", "w0.5")
 HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
@@ -24,7 +25,7 @@ HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RES
 
 def subnet(subnet_id: str, wer: float = 10.0) -> SubnetRecord:
     interval = (wer - 1.0, wer + 1.0)
-    return SubnetRecord(subnet_id, float(subnet_id[1:]), {}, {"test": Wer(wer, interval, 10, 100)}, None)
+    return SubnetRecord(subnet_id, float(subnet_id[1:]), {}, {"test": Rate(wer, interval, 10, 100)}, None)
 
 
 def run(role: str = "slimmable", separate_of: str | None = None, **changes: object) -> Run:

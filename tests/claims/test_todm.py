@@ -17,7 +17,8 @@ from slimasr.claims.todm.teaching import late_wers
 from slimasr.claims.verdicts import one_of
 from slimasr.report.findings import Verdict
 from slimasr.report.pairs import not_larger
-from slimasr.report.records import Comparison, CurvePoint, Run, Study, SubnetRecord, Wer
+from slimasr.report.rates import Comparison, Rate
+from slimasr.report.records import CurvePoint, Run, Study, SubnetRecord
 from slimasr.results.search import Summary
 
 HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
@@ -26,7 +27,7 @@ Interval = tuple[float, float]
 
 
 def record(subnet_id: str, params: float, widths: tuple[int, ...] = ()) -> SubnetRecord:
-    wer = {name: Wer(10.0, (9.0, 11.0), 10, 100) for name in ("dev", "test")}
+    wer = {name: Rate(10.0, (9.0, 11.0), 10, 100) for name in ("dev", "test")}
     shape = tuple({"ffn": width} for width in widths)
     return SubnetRecord(subnet_id, 1.0, {"params": params}, wer, None, architecture=shape)
 

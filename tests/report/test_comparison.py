@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from slimasr.errors import UserError
 from slimasr.report.collect import collect
+from slimasr.report.rates import difference_in_words
 from slimasr.report.results_md import render_results
-from slimasr.scoring import compare
+from slimasr.scoring import compare, icefall, score
 from slimasr.scoring.icefall import read_recogs
+from slimasr.scoring.wer import PHONEME
 from tests.report import made_up
 from tests.report.made_up import decode, hypotheses, scored, write_experiment
 
@@ -56,7 +60,7 @@ def test_without_hypotheses_systems_count_as_independent(tmp_path: Path) -> None
     assert (found.words, found.sets, found.seeds) == (paired.words, paired.sets, paired.seeds)
     # Two independent sets of two independent systems: variances add up, each weighted by its words.
     wers = [run.subnets[0].wer[name] for run in study.runs for name in ("dev", "test")]
-    half = sum(((w.high - w.low) / 2 * w.words) ** 2 for w in wers) ** 0.5 / found.words
+    half = sum(((w.high - w.low) / 2 * w.units) ** 2 for w in wers) ** 0.5 / found.words
     assert (found.low, found.high) == pytest.approx((found.delta - half, found.delta + half))
 
 
@@ -109,3 +113,54 @@ def test_one_utterance_is_not_compared(tmp_path: Path, monkeypatch: pytest.Monke
     study = collect([joint, alone], "made up", tmp_path).study
     assert [run.subnets[0].wer["dev"].interval for run in study.runs] == [None, None]
     assert study.comparisons == ()
+
+
+def in_phonemes(folder: Path, subnet: str, rate: float) -> Path:
+    """Let a made-up experiment have been recognised in phonemes too, which stand for half a word here."""
+    record = json.loads((folder / "results.json").read_text())
+    entry = record["subnets"][subnet]
+    entry["per"] = {}
+    for name in entry["wer"]:
+        found = [
+            replace(u, ref=(*u.ref, *u.ref), hyp=(*u.hyp, *v.hyp))
+            for u, v in zip(hypotheses(name, rate, 7), hypotheses(name, rate, 8), strict=True)
+        ]
+        (folder / "decode" / subnet / name / "recogs_phone").write_text(icefall.recogs(found))
+        result = score(found, replications=100, unit=PHONEME)
+        entry["per"][name] = result.per_entry().to_dict() | {"checkpoint": "final", "decoding": "greedy"}
+    (folder / "results.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_phoneme_errors_are_compared_beside_word_errors(tmp_path: Path) -> None:
+    joint = in_phonemes(write_experiment(tmp_path / "joint", {1.0: 0.1}), "w1", 0.05)
+    alone = in_phonemes(write_experiment(tmp_path / "alone", {1.0: 0.3}, separate_of=1.0), "w1", 0.12)
+    report, study = collect([joint, alone], "made up", tmp_path)
+    (found,) = study.comparisons
+    pooled = [
+        [u for name in found.sets for u in read_recogs(folder / "decode" / "w1" / name / "recogs_phone")]
+        for folder in (alone, joint)
+    ]
+    reference = compare(*pooled)
+    assert found.per is not None and reference.ci95 is not None
+    assert (found.per.per_a, found.per.per_b) == pytest.approx((reference.wer2, reference.wer1))
+    assert (found.per.low, found.per.high) == pytest.approx(reference.ci95, abs=0.3)
+    assert report.comparisons[0].per is not None and report.comparisons[0].per.phonemes == 2 * found.words
+    text = render_results(study, "results.json")
+    (row,) = (line for line in text.splitlines() if line.startswith("| slimmable | w1 | "))
+    assert str(found.per) in row and str(found) in row
+    wer, per = (study.runs[0].subnets[0].wer["test"], study.runs[0].subnets[0].per["test"])
+    assert f"| {wer} | {per} |" in text and "test PER %" in text
+    assert difference_in_words(found, "a", "b").endswith(f"difference {found.per}")
+    # Without the errors of one of them on every utterance, only words are compared.
+    (alone / "decode" / "w1" / "dev" / "recogs_phone").unlink()
+    (without,) = collect([joint, alone], "made up", tmp_path).study.comparisons
+    assert without.per is None and without.delta == found.delta
+
+
+def test_phonemes_of_other_weights_than_those_scored_are_refused(tmp_path: Path) -> None:
+    folder = in_phonemes(write_experiment(tmp_path / "joint", {1.0: 0.1}), "w1", 0.05)
+    path = folder / "decode" / "w1" / "test" / "recogs_phone"
+    path.write_text(icefall.recogs([replace(u, ref=(*u.ref, *u.ref), hyp=()) for u in hypotheses("test", 0.1, 1)]))
+    with pytest.raises(UserError, match="test: not the hypotheses that were scored"):
+        collect([folder], "made up", tmp_path)

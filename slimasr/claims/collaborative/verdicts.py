@@ -10,7 +10,8 @@ from slimasr.claims.collaborative.pairs import THREE, branches, family_pairs, we
 from slimasr.claims.times import TIMES_RULE, judge_times
 from slimasr.claims.verdicts import Evidence, better, one_of
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.records import Comparison, Study
+from slimasr.report.rates import Comparison
+from slimasr.report.records import Study
 
 READING = (
     '"Better" and "worse" are held when the interval lies on that side of 0 altogether, not held when it lies on the '
