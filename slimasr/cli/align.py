@@ -39,6 +39,7 @@ class Paths(str, Enum):
 
     ctc = "ctc"
     transducer = "transducer"
+    pronunciations = "pronunciations"
     folder = "folder"
 
 
@@ -53,8 +54,9 @@ SourceOption = Annotated[
         metavar="SOURCE",
         show_default=False,
         help="Where times come from: ctc, the best path of the model's CTC head, whose blanks are silence; "
-        "transducer, its best path, where each token lasts until halfway to the next one; or folder, the "
-        "alignments that are in the folder already. Default: ctc if the model has a CTC head, else transducer.",
+        "transducer, its best path, where each token lasts until halfway to the next one; pronunciations, the best CTC "
+        "path through any pronunciation of each word (extra graph); or folder, the alignments that are in the folder "
+        "already. Default: pronunciations if tokens are phonemes, else ctc if there is a CTC head, else transducer.",
     ),
 ]
 CtmOption = Annotated[

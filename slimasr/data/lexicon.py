@@ -166,7 +166,7 @@ class PhonemeTokenizer(Tokenizer):
 
     def unit_counts(self, text: str) -> list[int]:
         """The number of units that each token stands for: those of each word are shared out evenly over its labels."""
-        return [count for word in text.split() for count in _shares(len(word) + 1, len(self._ids_of(word)))]
+        return [count for word in text.split() for count in shares(len(word) + 1, len(self._ids_of(word)))]
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -177,7 +177,7 @@ class PhonemeTokenizer(Tokenizer):
         return [self.unk_id] if variants is None else [self._ids[label] for label in variants[0]]
 
 
-def _shares(units: int, parts: int) -> list[int]:
+def shares(units: int, parts: int) -> list[int]:
     """Whole numbers that sum to ``units`` and differ by at most 1."""
     bounds = [units * part // parts for part in range(parts + 1)]
     return [end - start for start, end in pairwise(bounds)]

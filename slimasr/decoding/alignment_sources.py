@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,17 @@ from slimasr.data.dataloading import eval_batches
 from slimasr.data.files import DataFolder
 from slimasr.data.frames import feature_frames
 from slimasr.data.identity import DIGITS, file_digest
+from slimasr.data.lexicon import PhonemeTokenizer
 from slimasr.data.provenance import stored_speeds
 from slimasr.data.timeline import Timeline, from_spans, without_times
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.decoding.align import align_batches
 from slimasr.decoding.decode import default_device
+from slimasr.decoding.pronunciations import Pronounced, align_pronunciations
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
+from slimasr.models.base import SpeechModel
 from slimasr.supernet.subnet import Subnet
 
 Timelines = dict[str, Timeline]
@@ -64,7 +67,7 @@ class ModelSource:
     Attributes:
         experiment: the run whose model aligns.
         subnet: the subnet that runs.
-        kind: ``ctc`` or ``transducer``.
+        kind: ``ctc``, ``transducer`` or ``pronunciations``.
         watch: shows the progress.
     """
 
@@ -75,11 +78,16 @@ class ModelSource:
 
     @classmethod
     def of(cls, experiment: Experiment, subnet: Subnet, kind: str | None, watch: Watch) -> ModelSource:
-        """Choose the CTC head if the model has one, unless ``kind`` says otherwise.
+        """Choose the CTC head if the model has one, unless ``kind`` says otherwise; for phonemes all pronunciations.
 
         Raises:
-            UserError: the CTC head or the lattice is asked for, and the model has none.
+            UserError: the CTC head, the lattice or the lexicon is asked for, and the model has none.
         """
+        has_lexicon = isinstance(experiment.tokenizer, PhonemeTokenizer)
+        if kind == "pronunciations" and not has_lexicon:
+            raise UserError("--source pronunciations: the tokens of the model are no phonemes; give --source ctc")
+        if kind is None and has_lexicon:
+            kind = "pronunciations"
         has_ctc = experiment.model.ctc_head_of(subnet) is not None
         if kind == "transducer" and experiment.model.main_loss != "transducer":
             raise UserError(f"--source transducer: the model of {experiment.dir} is a CTC model; give --source ctc")
@@ -103,15 +111,27 @@ class ModelSource:
         model = self.experiment.model.to(default_device())
         found: Timelines = {}
         watched = self.watch(batches, set_name)
-        for name, spans in align_batches(model, watched, self.subnet, config.loss, self.kind):
+        for name, aligned in self._aligned(model, watched, data, references):
             reference = references[name]
-            if spans is None:
+            if aligned is None:
                 found[name] = without_times(reference.text, reference.frames)
             else:
-                counts = data.tokenizer.unit_counts(reference.text)
-                found[name] = from_spans(reference.text, counts, spans, reference.frames)
+                found[name] = from_spans(reference.text, aligned.counts, aligned.spans, reference.frames)
         # In the order of the manifest.
         return {name: found[name] for name in references}
+
+    def _aligned(
+        self, model: SpeechModel, batches: Iterable[Batch], data: AlignmentData, references: Mapping[str, Reference]
+    ) -> Iterator[tuple[str, Pronounced | None]]:
+        """Align batches; yield the id of each utterance and the times of its tokens, None if it has no alignment."""
+        tokenizer = data.tokenizer
+        if self.kind == "pronunciations":
+            assert isinstance(tokenizer, PhonemeTokenizer), "only phonemes have pronunciations"
+            yield from align_pronunciations(model, batches, self.subnet, tokenizer)
+            return
+        for name, spans in align_batches(model, batches, self.subnet, data.config.loss, self.kind):
+            counts = tokenizer.unit_counts(references[name].text)
+            yield name, None if spans is None else Pronounced(counts, spans)
 
 
 @dataclass(frozen=True)
