@@ -67,7 +67,9 @@ class Coverage:
 def coverage_notes(data_dir: Path, set_names: Iterable[str], tokenizer: Tokenizer) -> Iterator[str]:
     """Yield one line for each set that a tokenizer does not cover; sets that stage 1 has not prepared are skipped."""
     by_words = isinstance(tokenizer, PhonemeTokenizer)
-    known = frozenset(tokenizer.lexicon.words) if by_words else alphabet(tokenizer.tokens)
+    known = (
+        frozenset(tokenizer.lexicon.words) if isinstance(tokenizer, PhonemeTokenizer) else alphabet(tokenizer.tokens)
+    )
     for name in dict.fromkeys(set_names):
         path = DataFolder(data_dir).raw_cuts(name)
         if not path.is_file():
