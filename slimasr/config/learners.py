@@ -41,8 +41,7 @@ def budget_name(value: Any) -> str:
     if bounds is None or amount is None or not bounds.holds(amount) or (whole and amount != int(amount)):
         raise PydanticCustomError(
             "budget",
-            "must be a share of the whole between 0 and 1 such as 0.63, {{macs: 2.5e8}}, {{params: 2e6}} "
-            "or {{blocks: 4}}",
+            "must be a share of the whole between 0 and 1 such as 0.63, {macs: 2.5e8}, {params: 2e6} or {blocks: 4}",
         )
     if whole:
         return f"{int(amount)} {'block' if amount == 1 else 'blocks'}"
