@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
+from slimasr.data.batch import Batch
+from slimasr.data.sampling import EpochPart
 from slimasr.methods import build_method
 from slimasr.methods.mask_learning import MaskLearning
 from slimasr.models.build import build_model, head_names
 from slimasr.objective.objective import Objective
 from slimasr.supernet.build import build_space
+from slimasr.training.distributed import World
 from slimasr.training.seeding import seed_all
-from tests.training.kit import MEL_BINS, tiny_config, tiny_tokenizer
+from slimasr.training.trainer import Trainer
+from tests.training.kit import MEL_BINS, TinyBatches, make_trainer, tiny_config, tiny_tokenizer
 
 CONFORMER = {
     "kind": "conformer",
@@ -66,3 +73,36 @@ def build(config: Config) -> tuple[Objective, MaskLearning]:
     method = build_method(config, build_space(config), model)
     assert isinstance(method, MaskLearning)
     return Objective(model, config.loss), method
+
+
+@dataclass
+class Shares(TinyBatches):
+    """The shares of two processes, one after the other."""
+
+    def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
+        return 2 * self.num_batches
+
+    def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
+        places = [World(rank, 2) for rank in range(2)]
+        shares = [TinyBatches(self.tokenizer, self.seed, place, self.num_batches, self.batch_size) for place in places]
+        both = zip(*(share.train_batches(epoch) for share in shares), strict=True)
+        return (batch for pair in both for batch in pair)
+
+
+def train_two_epochs(exp: Path, learner: str, world: World | None = None) -> Trainer:
+    """Six steps in float64, with the switch at the 5th: of one of two processes, or of one that takes both shares."""
+    settings = {"budgets": [0.6], "step1_share": 0.5, "layer_dropout": 0.5, "learner": {"kind": learner}}
+    training = {
+        "num_epochs": 3,
+        "validate_every": 3,
+        "optimizer": {"lr": 1e-2},
+        "accumulate": 2 if world is None else 1,
+    }
+    target, method = build(mask_config(settings, training))
+    kind = Shares if world is None else TinyBatches
+    batches = kind(tiny_tokenizer(), world=world or World(), batch_size=4, num_batches=3)
+    trainer = make_trainer(mask_config(settings, training), exp, method.double(), batches, target.double(), world)
+    for _ in range(2):
+        trainer.run_epoch()
+    assert method.switched
+    return trainer

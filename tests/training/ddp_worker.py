@@ -9,12 +9,20 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from slimasr.training import threads
 from slimasr.training.distributed import process_group, reduce_gradients
+from slimasr.training.trainer import Trainer
+from tests.methods.mask_kit import train_two_epochs
 from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
+
+
+def state_of(trainer: Trainer) -> dict[str, Any]:
+    """What a run of mask learning ends with."""
+    return {"model": trainer.objective.state_dict(), "method": trainer.method.state_dict()}
 
 
 def main(out: Path) -> None:
@@ -42,6 +50,8 @@ def main(out: Path) -> None:
         threads.usable_processors = lambda: 8 + 8 * world.rank
         choice = threads.choose_threads(lambda: time.sleep(0.002 * world.rank), 10_000, world)
         content["choice"] = str(choice)
+        masks = {learner: train_two_epochs(out / "masks", learner, world) for learner in ("orthosoftmax", "l0")}
+        content["masks"] = {name: state_of(trainer) for name, trainer in masks.items()}
         torch.save({**content, "weights": trainer.objective.state_dict()}, out / f"rank{world.rank}.pt")
 
 

@@ -12,6 +12,8 @@ import torch
 
 from slimasr.training.distributed import process_group
 from slimasr.training.trainer import Trainer
+from tests.methods.mask_kit import train_two_epochs
+from tests.training.ddp_worker import state_of
 from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +71,18 @@ def test_an_epoch_ends_equal_on_all_processes_and_as_in_one(ranks: list[dict[str
         torch.testing.assert_close(first[name], value, rtol=0.0, atol=1e-6, msg=name)
     assert ranks[0]["dev"] == pytest.approx(ranks[1]["dev"])
     assert ranks[0]["dev"] == pytest.approx(trainer.validate(1), rel=1e-6)
+
+
+@pytest.mark.parametrize("learner", ["orthosoftmax", "l0"])
+def test_masks_are_learnt_as_in_one_process(ranks: list[dict[str, Any]], tmp_path: Path, learner: str) -> None:
+    """Both processes train the same budget with the same noise, add the penalty once, and choose the same subnets."""
+    expected = state_of(train_two_epochs(tmp_path, learner))
+    first, second = (rank["masks"][learner] for rank in ranks)
+    for part, tensors in expected.items():
+        for name, value in tensors.items():
+            assert torch.equal(first[part][name], second[part][name]), name
+            torch.testing.assert_close(first[part][name], value, rtol=0.0, atol=1e-6, msg=name)
+    assert expected["method"]["kept"].any()
 
 
 def test_all_processes_choose_the_same_threads(ranks: list[dict[str, Any]]) -> None:
