@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 SHOW_AFTER_SECONDS = 2.0
 LINE_EVERY_SECONDS = 10.0
-SUBNET_NAMES = "a width such as 0.5, a depth such as l10 of a tree, a subnet id, max, min"
+SUBNET_NAMES = "a width such as 0.5, a depth such as l10 of a tree, a name or budget such as '4 blocks', id, max, min"
 
 
 def above_zero(value: float | list[float] | None) -> float | list[float] | None:
