@@ -58,7 +58,7 @@ def read_archive(experiment: Experiment, conditions: Conditions | None = None) -
     # None if the last search recorded no conditions: then every entry counts.
     conditions = conditions or _last_conditions(experiment)
     found = [
-        Measurement(experiment.space.canonical(entry.subnet), searched.wer, searched.dev_loss, entry.costs)
+        Measurement(_present(experiment, entry.subnet), searched.wer, searched.dev_loss, entry.costs)
         for entry, searched in _searched(experiment)
         if conditions is None or conditions.held(entry, searched)
     ]
@@ -72,13 +72,13 @@ def read_candidates(experiment: Experiment) -> list[Measurement]:
     known = {measurement.subnet for measurement in archive}
     current = _current(experiment, Candidates)
     found = [] if current is None else [candidate.measurement() for candidate in current.candidates]
-    others = [replace(one, subnet=experiment.space.canonical(one.subnet)) for one in found]
+    others = [replace(one, subnet=_present(experiment, one.subnet)) for one in found]
     return archive + [measurement for measurement in others if measurement.subnet not in known]
 
 
 def measured_subnets(experiment: Experiment) -> list[Subnet]:
     """Read which subnets were measured in full on the present weights, under any conditions."""
-    return [experiment.space.canonical(entry.subnet) for entry, _ in _searched(experiment)]
+    return [_present(experiment, entry.subnet) for entry, _ in _searched(experiment)]
 
 
 def read_front(experiment: Experiment) -> list[Subnet]:
@@ -96,7 +96,12 @@ def read_front(experiment: Experiment) -> list[Subnet]:
 def recorded_front(experiment: Experiment) -> list[Subnet]:
     """Read the Pareto front as `read_front` does; an empty list if there is none."""
     current = _current(experiment, Front)
-    return [] if current is None else [experiment.space.canonical(found.subnet) for found in current.front]
+    return [] if current is None else [_present(experiment, found.subnet) for found in current.front]
+
+
+def _present(experiment: Experiment, subnet: Subnet) -> Subnet:
+    """Return a subnet of a file as the experiment's space writes it; one outside of the space stays as it is."""
+    return experiment.space.canonical(subnet) if subnet in experiment.space else subnet
 
 
 def _current(experiment: Experiment, kind: type[F]) -> F | None:

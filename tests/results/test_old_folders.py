@@ -20,7 +20,7 @@ from slimasr.report.results_md import render_results
 from slimasr.results.schema import Results
 from slimasr.results.store import update_results
 from tests.report.made_up import GREEDY
-from tests.report.made_up_todm import write_todm
+from tests.report.made_up_todm import SPACE, write_todm
 from tests.results.kit import results_json
 
 CONDITIONS = Conditions("dev", False, GREEDY, "f00d")
@@ -103,7 +103,8 @@ def made(folder: Path, age: int) -> Path:
 
 def opened(folder: Path) -> Experiment:
     """What the readers of a search's files need of an experiment; these folders have no model."""
-    return cast(Experiment, SimpleNamespace(dir=folder, weights_digest=fingerprint(folder / "final.pt")))
+    facts = {"dir": folder, "weights_digest": fingerprint(folder / "final.pt"), "space": SPACE}
+    return cast(Experiment, SimpleNamespace(**facts))
 
 
 @pytest.fixture(scope="module")
