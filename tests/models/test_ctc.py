@@ -16,6 +16,7 @@ from slimasr.config.load import describe_validation, parse_config
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.config.model import CtcConfig
 from slimasr.experiment.checkpoints import load_weights
+from slimasr.export.int8 import quantized_weights
 from slimasr.models.build import build_model, head_names, shrink_model_config
 from slimasr.models.ctc import CtcModel
 from slimasr.models.heads import CtcHead
@@ -71,6 +72,9 @@ def test_extracted_models_are_equal_and_of_the_shrunk_configuration(encoder: Enc
         assert shapes == {name: value.shape for name, value in alone.state_dict().items()}
         assert sum(p.numel() for p in alone.parameters()) == model.count(subnet).params == alone.count().params
         assert model.count(subnet) == alone.count() and model.count(subnet).predictor_macs == 0
+        weights = [weight for _, weight in quantized_weights(alone)]
+        one_byte, scales = sum(weight.numel() for weight in weights), sum(map(len, weights))
+        assert alone.count().int8_bytes == one_byte + 4 * (alone.count().params - one_byte + scales)
         with torch.no_grad():
             inside, outside = model.encode(x, x_lens, subnet), alone.encode(x, x_lens)
             expected = model.ctc_logits(inside.out, subnet)
