@@ -68,7 +68,8 @@ class MaskLearning(Method):
     """Learns masks in step 1, and trains the subnets that they become in step 2.
 
     A pass of step 1 runs the whole encoder with the parameters of its groups multiplied by soft gates. At the switch,
-    which is the first successful step at or after ``step1_share`` of the run, gates become index sets.
+    which is the first successful step at or after ``step1_share`` of the run, gates become index sets. A transducer's
+    predictor runs once for all passes.
     """
 
     switched: Tensor
@@ -90,7 +91,7 @@ class MaskLearning(Method):
             division: groups and budgets.
             learner: learns which groups the budgets keep.
         """
-        super().__init__(space, losses)
+        super().__init__(space, losses, share_predictor=True)
         self.config = config
         self.division = division
         self.learner = learner

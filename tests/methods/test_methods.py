@@ -40,7 +40,11 @@ def test_every_method_is_built_from_its_recipe(kind: str) -> None:
     if kind == "collaborative":
         space = {"kind": "branches"}
         encoder["tree"] = {"shared": 0, "depths": [2, 1]}
-    config = tiny_config(method={"kind": kind}, space=space, model={"encoder": encoder, "exits": [1, 2]})
+    settings: dict[str, Any] = {"kind": kind}
+    if kind == "mask_learning":
+        space = {"kind": "learnt"}
+        settings["budgets"] = [0.9]
+    config = tiny_config(method=settings, space=space, model={"encoder": encoder, "exits": [1, 2]})
     method = build_method(config, build_space(config), kit.make_objective(config, kit.tiny_tokenizer()).model)
     assert type(method) is METHODS[kind][1]
     assert method.losses == loss_weights(config)

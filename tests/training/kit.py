@@ -18,7 +18,7 @@ from slimasr.data.sampling import EpochPart, RankInfo, Sample, count_batches, pl
 from slimasr.data.tokenizer import SentencePieceTokenizer, Tokenizer, train_model
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
-from slimasr.models.build import build_model
+from slimasr.models.build import build_model, head_names
 from slimasr.objective.objective import Objective
 from slimasr.supernet.build import build_space
 from slimasr.training.batches import TrainingData
@@ -162,7 +162,8 @@ def make_objective(config: Config, tokenizer: Tokenizer) -> Objective:
     """Model and losses, the same weights every time."""
     torch.manual_seed(3)
     space = build_space(config)
-    return Objective(build_model(config.model, config.loss, tokenizer.vocab_size, space.widths), config.loss)
+    model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths, head_names(config))
+    return Objective(model, config.loss)
 
 
 def make_trainer(

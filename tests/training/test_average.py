@@ -121,6 +121,7 @@ FOUR_WIDTHS = {"kind": "layers", "depths": [2, 1], "widths": [0.25, 0.5, 0.75, 1
 RECIPES: dict[str, dict[str, Any]] = {
     "multi_exit": {"space": {**FOUR_WIDTHS, "widths": [1.0]}, "model": {"exits": [1, 2]}},
     "separate": {"method": {"subnet": '{"width": 0.75, "path": [0]}'}},
+    "mask_learning": {"space": {"kind": "learnt"}, "method": {"budgets": [0.9]}},
     "collaborative": {"space": {"kind": "branches"}, "encoder": {"tree": {"shared": 0, "depths": [2, 1]}}},
 }
 """What methods need beside a Conformer with four widths and two depths."""

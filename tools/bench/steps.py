@@ -12,7 +12,7 @@ from slimasr.data.batch import Batch
 from slimasr.methods import build_method, resolve_config
 from slimasr.methods.base import StepContext
 from slimasr.models.base import FRAMES_PER_SECOND
-from slimasr.models.build import build_model
+from slimasr.models.build import build_model, head_names
 from slimasr.objective.objective import Objective
 from slimasr.supernet.build import build_space
 from slimasr.training.distributed import World
@@ -71,7 +71,7 @@ def make_step(config: Config, world: World = World()) -> Callable[[Batch], objec
     config, _ = resolve_config(config)
     space = build_space(config)
     torch.manual_seed(0)
-    model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths)
+    model = build_model(config.model, config.loss, config.tokenizer.vocab_size, space.widths, head_names(config))
     objective = Objective(model, config.loss).to(world.device).train()
     method = build_method(config, space, model).to(world.device)
     stepper = Stepper(objective, method, config.training, config.seed, world)
