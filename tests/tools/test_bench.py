@@ -1,4 +1,4 @@
-"""The benchmarks of collaborative training, of the Emformer and of streams, at small sizes."""
+"""The benchmarks of collaborative training, of mask learning, of the Emformer and of streams, at small sizes."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def test_a_step_of_collaborative_training(bench: None, capsys: pytest.CaptureFix
     assert against_unshared["arithmetic"] < 1.0 < against_separate["arithmetic"] < 3.0
     assert against_unshared["ours"] == against_separate["ours"] > 0.0
     assert collaborative.added_peak_bytes("shared", tiny=True) >= 0
+
+
+def test_steps_of_mask_learning(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
+    mask_learning = module("mask_learning")
+    mask_learning.report_times("tiny", turns=1)
+    against_own, against_full, step_1, step_2 = lines(capsys)
+    assert against_own["ours"] == against_full["ours"] > 0.0
+    # The smaller of two nested subnets, and both together
+    assert 0.0 < against_full["macs"] < step_2["macs"] - against_full["macs"] < 1.0
+    assert min(step_1["ours"], step_2["ours"], against_own["other"]) > 0.0
 
 
 def test_layers_have_the_weights_of_torchaudios(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
