@@ -53,14 +53,30 @@ class RunningAverage:
         self.parameters = {name: value.to(device) for name, value in renamed(state["parameters"]).items()}
 
 
-def calibrate(
+def estimate_statistics(
     objective: Objective,
     method: Method,
     batches: Callable[[], Iterable[Batch]],
     context: StepContext,
     world: World = ALONE,
 ) -> None:
-    """Estimate all batch norm statistics again: means over these batches, without dropout; then the label priors.
+    """Estimate what follows from the final weights: batch norm statistics, then the label priors of a CTC model.
+
+    Args:
+        objective: model and losses.
+        method: the training method.
+        batches: starts an iteration over this process's batches; a second one returns the same.
+        context: the position of the run.
+        world: this process among all of the run's.
+    """
+    calibrate(objective, method, batches, context)
+    estimate_priors(objective, method, batches, context, world)
+
+
+def calibrate(
+    objective: Objective, method: Method, batches: Callable[[], Iterable[Batch]], context: StepContext
+) -> None:
+    """Estimate all batch norm statistics again: means over these batches, without dropout.
 
     `Method.calibrated` determines the subnets. Norms that none of them runs, such as those of a width that the method
     does not validate, are estimated over the largest subnet of each width instead, since every subnet of the space may
@@ -71,8 +87,7 @@ def calibrate(
         objective: model and losses.
         method: the training method, whose substitutes also apply here.
         context: the position of the run.
-        batches: starts an iteration over this process's batches; a second one returns the same.
-        world: this process among all of the run's.
+        batches: starts an iteration over the batches; a second one returns the same.
     """
     model = objective.model
     if not running_stats(model):
@@ -83,7 +98,6 @@ def calibrate(
         largest = [Subnet(width) for width in method.space.widths]
         with completion(model):
             _run_encoder(objective, method, largest, batches(), context)
-    estimate_priors(objective, method, batches, context, world)
 
 
 def _run_encoder(

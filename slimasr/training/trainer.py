@@ -35,7 +35,7 @@ from slimasr.progress import Progress, silent
 from slimasr.results.schema import Results
 from slimasr.results.store import update_results
 from slimasr.supernet.build import build_space
-from slimasr.training.average import RunningAverage, calibrate
+from slimasr.training.average import RunningAverage, estimate_statistics
 from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
 from slimasr.training.denormals import denormals_flushed
@@ -305,7 +305,7 @@ class Trainer:
     def finish(self) -> None:
         """Average the weights, estimate the batch norms again, write final.pt: the run is complete."""
         self.average.copy_to(self.objective.model)
-        calibrate(self.objective, self.method, self.calibration_batches, self.context(), self.world)
+        estimate_statistics(self.objective, self.method, self.calibration_batches, self.context(), self.world)
         dev = self.validate(self.state.epoch)
         self.log.say("final weights: " + ", ".join(f"{name} {value:.4f}" for name, value in dev.items()))
         if not all(map(math.isfinite, dev.values())):
