@@ -75,8 +75,8 @@ def choose(limit: int, units: Units | None) -> Index:
     """
     if units is None:
         return limit
-    # Number of units that the choice needs: the count of a prefix, or the highest index plus one.
-    top = units if isinstance(units, int) else max((stop for _, stop in units), default=0)
+    # Number of units that the choice needs: the count of a prefix, or the end of the last range, as ranges rise.
+    top = units if isinstance(units, int) else units[-1][1] if units else 0
     if top > limit:
         raise ValueError(f"unit {top - 1} chosen where only {limit} run")
     if isinstance(units, int):

@@ -345,6 +345,12 @@ def test_a_study_of_something_else_is_refused(url: str) -> None:
     with pytest.raises(UserError, match=r"another cost \(params there, macs here\): name another --storage"):
         open_study(url, space={"depth": [3, 1]}, cost="macs")
     open_study(url, "another", space={"depth": [3, 2]}, cost="params")
+    # Learnt subnets have equal names and genes in every run; what differs is named without the whole subnets.
+    learnt = {"max": {}, "0.63": {"width": 1.0, "units": {"0.ffn1": [[8, 16]], "1.conv": 0}}}
+    open_study(url, "learnt", space=learnt)
+    other = {**learnt, "0.63": {"width": 1.0, "units": {"0.ffn1": [[0, 4], [8, 16]], "1.conv": 0}}}
+    with pytest.raises(UserError, match=r"\(0.63: units: 0.ffn1: \[\[8, 16\]\] there, \[\[0, 4\], \[8, 16\]\] here\)"):
+        open_study(url, "learnt", space=other)
 
 
 def test_a_space_of_many_genes_fits(url: str) -> None:
