@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from slimasr.cli import train as cli_train
 from slimasr.cli.common import command_app
-from slimasr.config.load import load_config, save_config
+from slimasr.config.load import load_config, parse_config, save_config
 from slimasr.data.features import compute_features
 from slimasr.data.manifests import prepare
 from slimasr.data.tokenizer import train_tokenizer
@@ -27,8 +28,11 @@ from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.progress import silent
+from slimasr.supernet.list_space import ListSpace
+from slimasr.supernet.subnet import Subnet
 from slimasr.training.checkpoint import list_checkpoints
 from slimasr.training.trainer import train
+from tests.methods import mask_kit
 from tests.training.kit import assert_equal, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,3 +184,45 @@ def test_a_stage_before_its_input_names_the_stage(recipe: Path, tmp_path: Path) 
     assert len(done.stderr.splitlines()) == 1
     with pytest.raises(UserError, match=r"config.yaml is missing: run stage 4 \(slimasr-train\) first"):
         Experiment.open(tmp_path / "exp")
+
+
+def test_subnets_that_a_training_has_learnt_are_found_again(recipe: Path, tmp_path: Path) -> None:
+    """From the configuration to extracted models; the first epoch ends before the subnets are chosen."""
+    encoder = {**mask_kit.CONFORMER, "dropout": 0.1}
+    changes: dict[str, Any] = {
+        "model": {**mask_kit.ctc_model(), "encoder": encoder},
+        "space": {"kind": "learnt"},
+        "method": {"kind": "mask_learning", "budgets": [0.8, {"blocks": 1}]},
+        "loss": {"per": "frame"},
+    }
+    before = load_config(recipe / "config.yaml").model_dump(mode="json")
+    changes["training"] = {**before["training"], "checkpoint_minutes": 10.0}
+    config = parse_config({**before, **changes})
+    train(config, recipe / "data", tmp_path / "exp")
+    experiment = Experiment.open(tmp_path / "exp")
+    space, model = experiment.space, experiment.model
+    assert isinstance(space, ListSpace)
+    assert space.names == ("max", "0.8", "1 block")
+    assert space.parse("min") == space.parse("1 block") == space.parse(space.min.id)
+    costs = [model.count(subnet).macs for subnet in space]
+    assert costs[0] > costs[1] >= costs[2]
+    assert costs[1] < 0.8 * costs[0]
+    assert costs[2] < model.count(Subnet(path=(0,))).macs
+    batch = tiny_batch()
+    for subnet in space:
+        alone = model.extract(subnet)
+        assert sum(p.numel() for p in alone.parameters()) == model.count(subnet).params
+        expected = model.ctc_logits(model.encode(*batch, subnet).out, subnet)
+        torch.testing.assert_close(alone.ctc_logits(alone.encode(*batch).out), expected, rtol=0.0, atol=1e-5)
+    record = json.loads((tmp_path / "exp" / "subnets.json").read_text())["subnets"]
+    assert [entry["name"] for entry in record] == list(space.names)
+    assert [entry["costs"]["macs"] for entry in record] == pytest.approx(costs)
+    early = Experiment.open(tmp_path / "exp", "epoch-001")
+    assert early.space.parse("max") == Subnet()
+    with pytest.raises(UserError, match="from before the training chose its subnets"):
+        early.space.parse("0.8")
+
+
+def tiny_batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise, and its lengths."""
+    return torch.randn(2, 60, mask_kit.MEL_BINS, generator=torch.Generator().manual_seed(0)), torch.tensor([60, 41])
