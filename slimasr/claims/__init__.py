@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from slimasr.claims import collaborative, slimmable, todm
+from slimasr.claims import collaborative, orthosoftmax, slimmable, todm
 from slimasr.claims.verdicts import reading_of
 from slimasr.report.findings import Claims, Finding
 from slimasr.report.papers import Paper
@@ -39,7 +39,7 @@ class ClaimModule(Paper, Protocol):
         ...
 
 
-PAPERS: tuple[ClaimModule, ...] = (slimmable, todm, collaborative)
+PAPERS: tuple[ClaimModule, ...] = (slimmable, todm, collaborative, orthosoftmax)
 """Papers 1, 2, ... in order. If several of them have a name for an experiment, the first one's counts."""
 
 

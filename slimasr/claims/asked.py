@@ -21,11 +21,13 @@ class Asked(Pair):
         claim: which claim it is; empty if no claim is about these systems.
         what: which sizes they have, and what the claim says of them.
         rule: judges "the first is better than the second", or whatever the claim says.
+        counts: whether the claim depends on it; else it is shown with the claim, without a verdict.
     """
 
     claim: str = ""
     what: str = ""
     rule: Rule = better
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,15 @@ def found_for(study: Study, claim: str, within: Iterable[Family], pairs_of: Pair
 
 def evidence_of(study: Study, found: Sequence[Found]) -> Evidence:
     """Judge the comparisons of one claim by their own rules, a line each; those of unequal epochs are not resolved."""
+    counted = [item for item in found if item.asked.counts]
     # All at once: the more comparisons a claim has, the more of them fail by chance.
-    verdicts = judge_all([(item.asked.rule, item.comparison) for item in found])
+    verdicts = judge_all([(item.asked.rule, item.comparison) for item in counted])
     evidence = Evidence()
-    for item, verdict in zip(found, verdicts, strict=True):
+    for item, verdict in zip(counted, verdicts, strict=True):
         evidence.add(line_of(study, item), verdict if is_fair(study, item.asked) else Verdict.NOT_RESOLVED)
+    for item in found:
+        if not item.asked.counts:
+            evidence.note(line_of(study, item))
     return evidence
 
 

@@ -105,6 +105,10 @@ class Evidence:
         self.verdicts.append(verdict)
         self.lines.append(f"{line}: {verdict.value}")
 
+    def note(self, line: str) -> None:
+        """Add a line of figures on which the verdict does not depend."""
+        self.lines.append(f"{line} (not part of the verdict)")
+
     def finding(self, claim: str, text: str) -> Finding:
         """Return the verdict on a claim that must hold in every line."""
         return Finding(claim, text, all_of(self.verdicts), tuple(self.lines))

@@ -169,9 +169,10 @@ class MaskLearning(Method):
             return ()
         limits = self.division.costs.limits
         costs = self.true_costs.tolist()
+        largest = max(self.division.costs.groups)
         found = [LearntSubnet(MAX_NAME, self.space.max)]
         for i, (name, subnet) in enumerate(zip(self.division.names, self.subnets(), strict=True)):
-            found.append(LearntSubnet(name, subnet, limits[i], costs[i], tuple(self._kept_groups(i))))
+            found.append(LearntSubnet(name, subnet, limits[i], costs[i], tuple(self._kept_groups(i)), largest))
         return tuple(found)
 
     def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:

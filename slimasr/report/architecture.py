@@ -118,7 +118,9 @@ def _size_in_words(sizes: Sequence[int]) -> str:
     present = [size for size in sizes if size]
     if len(present) < len(sizes) and len(set(present)) <= 1:
         return f"in {len(present)}"
-    return f"{_mean(sizes):.3g}"
+    mean = _mean(sizes)
+    # Heads are few, channels many.
+    return f"{mean:.1f}" if mean < 10 else f"{mean:.0f}"
 
 
 def _mean(sizes: Sequence[int]) -> float:

@@ -20,6 +20,7 @@ from slimasr.report.ranking import rank_correlation
 from slimasr.report.rates import comparison_of
 from slimasr.report.records import Study, read_study
 from slimasr.report.roles import Described, roles_of
+from slimasr.results.learnt import LearntSubnets
 from slimasr.results.report import (
     CandidateLists,
     ComparisonEntry,
@@ -157,6 +158,9 @@ def _run(path: Path, root: Path, references: References) -> ReportedRun:
         curve=read_curve(path),
         config=config.model_dump(mode="json"),
     )
+    learnt = LearntSubnets.read(path)
+    if learnt is not None:
+        run = run.model_copy(update={"learnt": learnt.subnets})
     if encoder.tree is not None:
         run = run.model_copy(update={"depth": encoder.num_layers})
     run = reported(run, results)

@@ -28,6 +28,12 @@ PLOTTED = COSTS[:4]
 DEPLOYMENTS = 30
 """Largest number of deployed models in the picture of energy."""
 
+RATES = ("wer", "per")
+"""Ends of the names of error rates in logs."""
+
+MAIN_LOSSES = ("transducer", "ctc")
+"""Ends of the names of main losses in logs. A transducer may have an auxiliary CTC loss, so its own comes first."""
+
 
 def result_pictures(study: Study, set_name: str) -> list[Picture]:
     """Describe everything but the training. WERs are on ``set_name``, those of a search on its dev set."""
@@ -242,14 +248,17 @@ def training_pictures(study: Study) -> list[Picture]:
 
 
 def _curves(title: str, lines: Sequence[tuple[str, Run, SubnetRecord]]) -> list[Chart]:
-    """A chart of WER and one of loss with a line for each (name, run, subnet); no chart if nothing was logged."""
+    """A chart of WER or PER and one of loss with a line for each (name, run, subnet); none if nothing was logged."""
     charts = []
-    axes = {("wer",): Axis("dev WER", "%", log=True), MAIN_LOSSES: Axis("dev loss", "nats per token", log=True)}
+    # Models whose tokens are phonemes are validated in these.
+    words = any(_logged(run, record.name, RATES).endswith("wer") for _, run, record in lines)
+    rates = Axis("dev WER" if words else "dev PER", "%", log=True)
+    axes = {RATES: rates, MAIN_LOSSES: Axis("dev loss", "nats per token", log=True)}
     for keys, y in axes.items():
         series = []
         # Styles never end. A subnet has the same style in both charts.
         for (name, run, record), (color, dash) in zip(lines, _line_styles(), strict=False):
-            logged = _logged(run, record.id, keys)
+            logged = _logged(run, record.name, keys)
             seen = [validation for validation in run.curve if logged in validation.values]
             points = tuple(Point(validation.epoch, validation.values[logged]) for validation in seen)
             if points:
@@ -257,6 +266,13 @@ def _curves(title: str, lines: Sequence[tuple[str, Run, SubnetRecord]]) -> list[
         charts.append(_chart(f"{title}: {y.title}", "", Axis("epoch"), y, series))
     # Both charts or none, so that PNG files have them side by side.
     return charts if any(chart.panels[0].series for chart in charts) else []
+
+
+def _logged(run: Run, subnet: str, keys: Sequence[str]) -> str:
+    """Return the name in the training's log of the first of these figures of a subnet that was logged."""
+    names = [f"{subnet}/{key}" for key in keys]
+    seen = {name for validation in run.curve for name in validation.values}
+    return next((name for name in names if name in seen), names[0])
 
 
 def _value(record: SubnetRecord, cost: CostUnit) -> float:

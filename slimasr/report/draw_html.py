@@ -7,7 +7,20 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from slimasr.report.picture import COLORS, TRACK, Axis, Chart, Drawing, Panel, Series, Strip
+from slimasr.report.picture import (
+    COLORS,
+    TRACK,
+    Axis,
+    Chart,
+    Drawing,
+    HeatMap,
+    HeatMaps,
+    Panel,
+    Series,
+    Strip,
+    is_dark,
+    shade,
+)
 
 # Ticks of logarithmic axes: 1, 2 and 5 times every power of ten, from 0.0001 to 5000.
 _LOG_TICKS = [digit * 10.0**power for power in range(-4, 4) for digit in (1, 2, 5)]
@@ -21,6 +34,9 @@ _BAR = 11.0
 
 _GAP = 4.0
 """Height of the gap between two bars."""
+
+_CELL = (32.0, 15.0)
+"""Width and height of a cell of a heat map."""
 
 _NUMBERS = 22.0
 """Width of the column with the layers' numbers."""
@@ -144,3 +160,45 @@ def _strip_svg(strip: Strip, layers: int) -> str:
     size = f'width="{_NUMBERS + _STRIP:g}" height="{layers * step:g}"'
     box = f'viewBox="0 0 {_NUMBERS + _STRIP:g} {layers * step:g}"'
     return f'<svg {box} {size} role="img" aria-label="{escape(strip.name)}">{"".join(shapes)}</svg>'
+
+
+def heat_maps_html(maps: HeatMaps) -> str:
+    """Draw every row of maps as inline SVG pictures below its title."""
+    parts = []
+    for row in maps.rows:
+        figures = []
+        for each in row.maps:
+            lines = "<br>".join(map(escape, each.lines))
+            caption = f'<figcaption title="{escape(each.name)}">{lines}</figcaption>'
+            figures.append(f"<figure>{_map_svg(each)}{caption}</figure>")
+        parts.append(f'<h3>{escape(row.title)}</h3><div class="strips">{"".join(figures)}</div>')
+    return "".join(parts)
+
+
+def _map_svg(each: HeatMap) -> str:
+    wide, high = _CELL
+    rows = len(each.cells)
+    # The headings stand below the lowest row, which is row 1.
+    bottom = rows * high
+    shapes = []
+    for number, row in enumerate(each.cells, start=1):
+        top = bottom - number * high
+        shapes.append(f'<text x="{_NUMBERS - 6:g}" y="{top + high - 4:g}" text-anchor="end">{number}</text>')
+        for column, (module, share) in enumerate(zip(each.columns, row, strict=True)):
+            left = _NUMBERS + column * wide
+            said = "none" if share is None else f"{100 * share:.0f}"
+            ink = "#fff" if is_dark(share) else "#444"
+            shapes.append(
+                f"<g><title>block {number}, {escape(module)}: {said}{'' if share is None else ' %'}</title>"
+                f'<rect x="{left:g}" y="{top:g}" width="{wide - 1:g}" height="{high - 1:g}" fill="{shade(share)}"/>'
+                f'<text x="{left + wide / 2:g}" y="{top + high - 4:g}" text-anchor="middle" style="fill: {ink}">'
+                f"{'' if share is None else said}</text></g>"
+            )
+    for column, module in enumerate(each.columns):
+        middle = _NUMBERS + (column + 0.5) * wide
+        shapes.append(f'<text x="{middle:g}" y="{bottom + 10:g}" text-anchor="middle">{escape(module)}</text>')
+    width = _NUMBERS + wide * len(each.columns)
+    height = bottom + high
+    size = f'width="{width:g}" height="{height:g}"'
+    box = f'viewBox="0 0 {width:g} {height:g}"'
+    return f'<svg {box} {size} role="img" aria-label="{escape(each.name)}">{"".join(shapes)}</svg>'

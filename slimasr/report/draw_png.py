@@ -10,11 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from slimasr.files import replacing
-from slimasr.report.picture import COLORS, TRACK, Chart, Drawing, Panel, Picture
+from slimasr.report.picture import COLORS, TRACK, Chart, Drawing, HeatMap, HeatMaps, Panel, Picture, is_dark, shade
 
 DPI = 160
 MOST_INSIDE = 4
 """Legends with more entries are placed next to the plot."""
+
+MOST_MAPS = 6
+"""Most heat maps side by side."""
 
 # Plotly's names of line and marker styles, which pictures use, as matplotlib has them.
 _LINES = {"": "none", "solid": "-", "dash": "--", "dot": ":"}
@@ -28,9 +31,12 @@ _MARKERS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_png(drawn: Picture | Drawing, path: Path) -> Path:
+def write_png(drawn: Picture | Drawing | HeatMaps, path: Path) -> Path:
     """Draw into a file and return its path."""
-    figure = chart_figure(drawn) if isinstance(drawn, Picture) else strips_figure(drawn)
+    if isinstance(drawn, Picture):
+        figure = chart_figure(drawn)
+    else:
+        figure = heat_maps_figure(drawn) if isinstance(drawn, HeatMaps) else strips_figure(drawn)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
     return path
@@ -151,3 +157,42 @@ def strips_figure(drawing: Drawing) -> Figure:
     panels[0].set_ylabel("encoder layer", fontsize=8)
     figure.suptitle(drawing.title, fontsize=9, x=0.01, horizontalalignment="left")
     return figure
+
+
+def heat_maps_figure(maps: HeatMaps) -> Figure:
+    """Draw a grid of the maps, block 1 at the bottom of each; as many rows as fit stand side by side in one line."""
+    columns = max(len(row.maps) for row in maps.rows)
+    largest = max(len(each.cells) for row in maps.rows for each in row.maps)
+    beside = min(len(maps.rows), max(1, MOST_MAPS // columns))
+    # Division that rounds up.
+    lines = -(-len(maps.rows) // beside)
+    figure = Figure(figsize=(0.6 + 1.7 * columns * beside, 0.4 + lines * (1.0 + 0.19 * largest)), layout="constrained")
+    grid = figure.subplots(lines, columns * beside, squeeze=False)
+    for axes in grid.flat:
+        axes.set_visible(False)
+    for number, row in enumerate(maps.rows):
+        first = number % beside * columns
+        places = grid[number // beside][first : first + len(row.maps)]
+        for axes, each in zip(places, row.maps, strict=True):
+            _draw_map(axes, each)
+        places[0].set_title(row.title, fontsize=7.5, loc="left")
+    figure.suptitle(maps.title, fontsize=9.5, x=0.01, horizontalalignment="left")
+    return figure
+
+
+def _draw_map(axes: Axes, each: HeatMap) -> None:
+    axes.set_visible(True)
+    for number, row in enumerate(each.cells, start=1):
+        for column, share in enumerate(row):
+            axes.barh(number, 0.97, left=column, height=0.94, color=shade(share))
+            if share is not None:
+                ink = "white" if is_dark(share) else "#444"
+                text = f"{100 * share:.0f}"
+                axes.text(column + 0.485, number, text, fontsize=6.5, color=ink, ha="center", va="center")
+    axes.set_xlim(0, len(each.columns))
+    axes.set_ylim(0.4, len(each.cells) + 0.6)
+    axes.set_xticks([column + 0.485 for column in range(len(each.columns))], each.columns)
+    axes.set_yticks(range(1, len(each.cells) + 1))
+    axes.spines[:].set_visible(False)
+    axes.tick_params(left=False, bottom=False, labelsize=7, labelcolor="#777")
+    axes.set_xlabel("\n".join(each.lines), fontsize=8, loc="left")

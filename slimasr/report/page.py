@@ -7,9 +7,9 @@ from html import escape
 
 import plotly.offline
 
-from slimasr.report.draw_html import plotly_figure, strips_html
+from slimasr.report.draw_html import heat_maps_html, plotly_figure, strips_html
 from slimasr.report.findings import Finding
-from slimasr.report.picture import Chart, Drawing, Picture
+from slimasr.report.picture import Chart, Drawing, HeatMaps, Picture
 from slimasr.report.table import Table
 
 _STYLE = """
@@ -56,7 +56,7 @@ def render_page(
     lead: str,
     tables: Sequence[Table],
     plots: Sequence[Picture],
-    drawings: Sequence[Drawing],
+    drawings: Sequence[Drawing | HeatMaps],
     curves: Sequence[Picture],
     findings: Sequence[Finding],
 ) -> str:
@@ -135,8 +135,9 @@ def _plot(chart: Chart) -> str:
     )
 
 
-def _drawing(drawing: Drawing) -> str:
-    return f'<h2>{escape(drawing.title)}</h2><p class="note">{escape(drawing.note)}</p>{strips_html(drawing)}'
+def _drawing(drawing: Drawing | HeatMaps) -> str:
+    drawn = heat_maps_html(drawing) if isinstance(drawing, HeatMaps) else strips_html(drawing)
+    return f'<h2>{escape(drawing.title)}</h2><p class="note">{escape(drawing.note)}</p>{drawn}'
 
 
 def _findings(findings: Sequence[Finding]) -> str:

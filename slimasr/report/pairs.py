@@ -2,9 +2,9 @@
 
 A separate model is compared with the subnet that is the same network if the supernet's results have it. Otherwise it is
 compared with the nearest size: the largest subnet of the Pareto front that is not larger than the model; branches of a
-tree are compared with equal models alone. If a search chose the subnet, the comparison is over the test sets alone,
-because the choice was made on dev. Max and min subnets and those of an exhaustive search were not chosen and are
-compared over all sets.
+tree are compared with equal models alone, and subnets that the training chose by budgets with the models of these.
+If a search chose the subnet, the comparison is over the test sets alone, because the choice was made on dev. Max and
+min subnets, those of an exhaustive search and those of budgets were not chosen so, and are compared over all sets.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from slimasr.report.architecture import is_same
+from slimasr.report.architecture import depth, is_same
 from slimasr.report.families import families, roles_in
 from slimasr.report.records import Run, SubnetRecord
 
 System = tuple[str, str]
-"""Role and subnet id."""
+"""Role, and name of the subnet: its id, or the budget of a learnt one."""
+
+NEAR_BUDGET = 0.05
+"""A learnt subnet and a separate model of one budget differ by at most this fraction of the model's cost."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Match:
     @property
     def pair(self) -> Pair:
         """The two systems."""
-        ours = (self.supernet.role, self.subnet.id)
+        ours = (self.supernet.role, self.subnet.name)
         theirs = (self.model.role, self.model.separate_of or "")
         return Pair(ours, theirs, self.chosen)
 
@@ -91,6 +94,9 @@ def matches(supernet: Run, models: Sequence[Run]) -> list[Match]:
 
 def _match(supernet: Run, model: Run) -> Match | None:
     same = _same(supernet, model)
+    if same is None and supernet.is_learnt:
+        same = _of_its_budget(supernet, model)
+        return None if same is None else Match(supernet, same, model, chosen=False)
     # Measured whatever its WER is: the choice is not biased, and a comparison on dev is fair.
     if same is not None and (is_end(supernet, same) or not supernet.is_searched):
         return Match(supernet, same, model, chosen=False)
@@ -107,13 +113,40 @@ def _match(supernet: Run, model: Run) -> Match | None:
 def _same(supernet: Run, model: Run) -> SubnetRecord | None:
     """Find the subnet that is the model's network: of its id, or else of its layers and exactly its parameters.
 
-    The id of a branch depends on the tree, so that equal branches of two trees have different ids.
+    The id of a branch depends on the tree, so that equal branches of two trees have different ids. A subnet whose
+    supernet has several outputs may use another one than the model, which has only one.
     """
     named = supernet.subnet(model.separate_of or "")
     if named is not None:
         return named
+    shaped = [record for record in supernet.subnets if record.shape_id == model.separate_of]
+    if shaped:
+        return shaped[0]
     equal = [record for record in supernet.subnets if record.params == model.largest.params]
     return next((record for record in equal if is_same(record.architecture, model.largest.architecture)), None)
+
+
+def _of_its_budget(supernet: Run, model: Run) -> SubnetRecord | None:
+    """Find the learnt subnet whose budget is what a model costs.
+
+    A budget in blocks is that of the model with as many layers. Of other budgets, the one counts whose subnet costs
+    most nearly what the model costs, if the difference is small.
+    """
+    whole = model.largest
+    in_blocks = {}
+    for record in supernet.subnets:
+        number, _, unit = record.name.partition(" ")
+        if record.learnt is not None and unit.startswith("block"):
+            in_blocks[int(number)] = record
+    if depth(whole.architecture) in in_blocks:
+        return in_blocks[depth(whole.architecture)]
+    cost = supernet.criterion or "params"
+    others = [record for record in supernet.subnets if record.learnt is not None and record not in in_blocks.values()]
+    priced = [record for record in others if cost in record.costs and cost in whole.costs]
+    nearest = min(priced, key=lambda record: abs(record.costs[cost] - whole.costs[cost]), default=None)
+    if nearest is None or abs(nearest.costs[cost] - whole.costs[cost]) > NEAR_BUDGET * whole.costs[cost]:
+        return None
+    return nearest
 
 
 def is_end(run: Run, record: SubnetRecord) -> bool:

@@ -169,6 +169,62 @@ class Drawing:
     strips: tuple[Strip, ...]
 
 
+@dataclass(frozen=True)
+class HeatMap:
+    """Shares of a small table as shades.
+
+    Attributes:
+        name: id of the subnet.
+        lines: lines of text below the map.
+        columns: headings of the columns.
+        cells: shares from 0 to 1, row by row, the row at the bottom first; None = there is nothing to be shared.
+    """
+
+    name: str
+    lines: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class HeatMapRow:
+    """Maps side by side, with a title."""
+
+    title: str
+    maps: tuple[HeatMap, ...]
+
+
+@dataclass(frozen=True)
+class HeatMaps:
+    """Rows of maps that share one file, whose name ends in ``name``.
+
+    Attributes:
+        name: end of the file's name.
+        title: heading on the page and in the file.
+        note: text below the heading on the page.
+        rows: the rows from the top.
+    """
+
+    name: str
+    title: str
+    note: str
+    rows: tuple[HeatMapRow, ...]
+
+
+def shade(share: float | None) -> str:
+    """Return the CSS colour of a share: from the colour of an unfilled bar to the first of `COLORS`; white for None."""
+    if share is None:
+        return "#ffffff"
+    ends = [[int(color[place : place + 2], 16) for place in (1, 3, 5)] for color in (TRACK, COLORS[0])]
+    mixed = [round(low + share * (high - low)) for low, high in zip(*ends, strict=True)]
+    return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
+def is_dark(share: float | None) -> bool:
+    """Return whether text on the shade of a share has to be light."""
+    return share is not None and share > 0.5
+
+
 def numbered(name: str, number: int) -> str:
     """Return the name of a picture in a file's name: ``models``, ``models-2``, and so on."""
     return f"{name}-{number + 1}" if number else name

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, architecture_of
 from slimasr.report.rates import Comparison, Rate, comparison_of, per_of, wer_of
 from slimasr.results.decoded import STREAMING
+from slimasr.results.learnt import LearntEntry
 from slimasr.results.report import (
     CandidateLists,
     CurvePoint,
@@ -18,6 +19,7 @@ from slimasr.results.report import (
 )
 from slimasr.results.schema import DelayEntry, LatencyEntry, SubnetEntry, WerEntry
 from slimasr.results.search import Summary
+from slimasr.supernet.cost import COST_UNITS
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class SubnetRecord:
         architecture: empty in results that were written without it.
         latency: how late streams are, None if it was not measured.
         per: phoneme error rates by set, empty unless phonemes are the model's tokens.
+        shape_id: id of the subnet without regard to which output it uses.
+        learnt: the record of a subnet that the training has chosen; None for max and in other supernets.
     """
 
     id: str
@@ -48,6 +52,13 @@ class SubnetRecord:
     architecture: Architecture = ()
     latency: LatencyEntry | None = None
     per: Mapping[str, Rate] = field(default_factory=dict)
+    shape_id: str = ""
+    learnt: LearntEntry | None = None
+
+    @property
+    def name(self) -> str:
+        """What all seeds of a supernet call the subnet: its id, or the budget of a learnt one, whose ids differ."""
+        return self.id if self.learnt is None else self.learnt.name
 
     @property
     def params(self) -> float:
@@ -82,6 +93,7 @@ class Run:
         energy: what the stages ``train`` and ``search`` took, if it was measured.
         train_threads: processor threads of each training process, None if that is not known.
         train_seconds: part of the training -> its wall time, empty if it was not kept.
+        criterion: the cost that budgets of learnt subnets limit, ``params`` or ``macs``; empty if they limit none.
     """
 
     name: str
@@ -109,6 +121,12 @@ class Run:
     energy: Mapping[str, EnergyReading] = field(default_factory=dict)
     train_threads: int | None = None
     train_seconds: Mapping[str, float] = field(default_factory=dict)
+    criterion: str = ""
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the training has chosen the subnets, by budgets."""
+        return any(record.learnt is not None for record in self.subnets)
 
     @property
     def is_separate(self) -> bool:
@@ -142,16 +160,16 @@ class Run:
         return sorted(on_front, key=lambda record: record.params)
 
     def subnet(self, subnet_id: str) -> SubnetRecord | None:
-        """Find the record of a subnet; in a separate model, that of the subnet which the model stands for."""
+        """Find the record of a subnet by its id or name; a separate model has that of the subnet it stands for."""
         if self.is_separate:
             # A separate model has one subnet, its whole network, which is "w1" there whatever its size is.
             stands_for_it = subnet_id == self.separate_of
             return self.subnets[0] if self.subnets and stands_for_it else None
-        return next((record for record in self.subnets if record.id == subnet_id), None)
+        return next((record for record in self.subnets if subnet_id in (record.id, record.name)), None)
 
     def label(self, record: SubnetRecord) -> str:
-        """The id that all records of one size share: a separate model has that of the subnet it stands for."""
-        return self.separate_of if self.separate_of is not None else record.id
+        """The name that all records of one size share: a separate model has that of the subnet it stands for."""
+        return self.separate_of if self.separate_of is not None else record.name
 
 
 @dataclass(frozen=True)
@@ -206,7 +224,7 @@ def _run(name: str, entry: ReportedRun) -> Run:
         # Null outside a checkout of the code.
         revision=entry.revision or "",
         command=entry.command,
-        subnets=_subnets(entry.subnets, entry),
+        subnets=_subnets(entry.subnets, entry, entry.learnt),
         slices=_subnets(entry.slices, entry),
         curve=entry.curve,
         model=entry.model,
@@ -221,14 +239,26 @@ def _run(name: str, entry: ReportedRun) -> Run:
         energy={stage: EnergyReading.of(used) for stage, used in entry.energy.items()},
         train_threads=entry.train_threads,
         train_seconds=entry.train_seconds,
+        criterion=_criterion(entry),
     )
 
 
-def _subnets(entries: Mapping[str, SubnetEntry], run: Placed) -> tuple[SubnetRecord, ...]:
+def _criterion(entry: ReportedRun) -> str:
+    """The cost that budgets limit, from the configuration."""
+    criterion = ((entry.config or {}).get("method") or {}).get("criterion", "")
+    return criterion if criterion in COST_UNITS else ""
+
+
+def _subnets(
+    entries: Mapping[str, SubnetEntry], run: Placed, learnt: Sequence[LearntEntry] = ()
+) -> tuple[SubnetRecord, ...]:
     """The records, widest first, then largest first. The id breaks ties, so that tables have one order."""
+    # Max is known by its id alone, as in other supernets.
+    budgets = {item.id: item for item in learnt if item.budget is not None}
     records = []
     for subnet_id, entry in entries.items():
-        records.append(_subnet(subnet_id, entry, architecture_of(entry.subnet, run.layers, run.depth)))
+        shape = architecture_of(entry.subnet, run.layers, run.depth)
+        records.append(_subnet(subnet_id, entry, shape, budgets.get(subnet_id)))
     return tuple(sorted(records, key=lambda record: (-record.width, -record.params, record.id)))
 
 
@@ -248,7 +278,7 @@ def _made_alike(delays: DelayEntry, wer: WerEntry | None) -> bool:
     return search and (delays.checkpoint, delays.data) == (wer.checkpoint, wer.data)
 
 
-def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture) -> SubnetRecord:
+def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture, learnt: LearntEntry | None) -> SubnetRecord:
     """Convert an entry."""
     int8_wer = {}
     int8_file = None
@@ -267,4 +297,6 @@ def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture) -> S
         latency=current_latency(entry),
         architecture=architecture,
         per={name: per_of(scored) for name, scored in entry.per.items()},
+        shape_id=replace(entry.subnet, head=None).id,
+        learnt=learnt,
     )

@@ -162,6 +162,8 @@ def separate_table(study: Study) -> Table:
         "Difference: supernet minus separate, negative = the supernet is better; 95 % interval of the paired "
         "bootstrap, all common seeds pooled.",
     ]
+    if any(run.is_learnt for run in study.runs):
+        notes.insert(1, "The partner of a subnet that the training chose by a budget is the model of this budget.")
     if is_decoded_unlike(study):
         notes.append(UNLIKE)
     place: Place = "top" if len(rows) <= MOST_ROWS_ON_TOP else "middle"

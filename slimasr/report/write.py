@@ -11,9 +11,11 @@ from slimasr.report.draw_png import write_png
 from slimasr.report.drawings import architecture_drawings
 from slimasr.report.findings import NO_CLAIMS, Claims
 from slimasr.report.page import render_page
-from slimasr.report.picture import Drawing, Picture
+from slimasr.report.picture import Drawing, HeatMaps, Picture
 from slimasr.report.records import Run, Study
+from slimasr.report.remaining import remaining_maps
 from slimasr.report.results_md import all_tables
+from slimasr.report.states import state_pictures
 
 
 def write_report(study: Study, out: Path, claims: Claims = NO_CLAIMS) -> list[Path]:
@@ -30,13 +32,13 @@ def write_report(study: Study, out: Path, claims: Claims = NO_CLAIMS) -> list[Pa
     set_name = shown_set(study)
     shown = [table for table in all_tables(study, claims) if table.rows]
     plots = result_pictures(study, set_name)
-    drawings = architecture_drawings(study, set_name)
-    curves = training_pictures(study)
+    drawings = [*architecture_drawings(study, set_name), *remaining_maps(study, set_name)]
+    curves = [*training_pictures(study), *state_pictures(study)]
     findings = claims.findings if claims.are_tested else ()
     page = render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawings, curves, findings)
     write_atomic(out, page)
     paths = [out]
-    drawn: list[Picture | Drawing] = [*plots, *drawings, *curves]
+    drawn: list[Picture | Drawing | HeatMaps] = [*plots, *drawings, *curves]
     for picture in drawn:
         paths.append(write_png(picture, out.with_name(f"{out.stem}-{picture.name}.png")))
     return paths

@@ -30,6 +30,10 @@ class LearntEntry(Entry):
     groups: tuple[str, ...]
     """The groups of parameters that it keeps, such as 0.ffn1[96:192], the units 96 to 191; empty for max."""
 
+    largest_group: Number | None = None
+    """What the largest of all groups costs in this unit, which is how far the cost may be below the budget; null for
+    max."""
+
     costs: Mapping[str, Number]
     """Counted costs by name, as in results.json."""
 
@@ -42,6 +46,7 @@ class LearntEntry(Entry):
             subnet=learnt.subnet,
             budget=learnt.budget,
             cost=learnt.cost,
+            largest_group=learnt.largest_group,
             groups=tuple(f"{group.key}[{group.start}:{group.stop}]" for group in learnt.groups),
             costs=dict(costs),
         )

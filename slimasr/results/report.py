@@ -13,12 +13,16 @@ from pydantic import Field
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding
 from slimasr.results.entry import Entry, File, Flag, Number, Whole
+from slimasr.results.learnt import LearntEntry
 from slimasr.results.schema import Results, RunFacts
 from slimasr.results.search import FoundEntry, Summary
 
+SCALES = ("lambda",)
+"""Ends of the names of those figures of training passes that are no losses."""
+
 
 class CurvePoint(Entry):
-    """This is one validation on dev during the training."""
+    """This is an epoch of the training that ended with a validation on dev, or with figures of the method."""
 
     epoch: Whole
     """Epochs finished."""
@@ -27,7 +31,12 @@ class CurvePoint(Entry):
     """Optimiser steps done."""
 
     values: Mapping[str, Number] = Field(validation_alias="dev", serialization_alias="dev")
-    """`<subnet id>/wer` in percent, and losses such as `<subnet id>/transducer` per reference token."""
+    """`<subnet id>/wer` or `<subnet id>/per` in percent, and losses such as `<subnet id>/transducer` per reference
+    token; the name of its budget stands for the id of a learnt subnet. Empty without a validation."""
+
+    method: Mapping[str, Number] = {}
+    """Figures of the method at the end of the epoch, such as `temperature` or `<budget>/undecided`, and of its passes
+    on average, such as `<budget>/lambda`; absent unless it has any."""
 
 
 class CandidateLists(Entry):
@@ -82,6 +91,9 @@ class Placed(Entry):
 
 class ReportedRun(RunFacts, Placed):
     """An experiment: the keys of its results.json, and what the report takes from its other files."""
+
+    learnt: tuple[LearntEntry, ...] = ()
+    """The subnets that the training has learnt, max first; absent where it learns none."""
 
     front: tuple[FoundEntry, ...] = ()
     """The subnets of the Pareto front, cheapest first."""
@@ -227,7 +239,7 @@ def reported(run: ReportedRun, results: Results) -> ReportedRun:
 
 
 def read_curve(exp: Path) -> tuple[CurvePoint, ...]:
-    """Read the validations in an experiment's ``train_log.jsonl``. A line cut short by a crash is left out.
+    """Read the validations and the method's figures in ``train_log.jsonl``. A line cut short by a crash is left out.
 
     Raises:
         UserError: a line does not have the form of a log entry.
@@ -242,12 +254,17 @@ def read_curve(exp: Path) -> tuple[CurvePoint, ...]:
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            # A value that was not finite is null; logs of older versions have NaN or Infinity there. The curves have
-            # neither, and a validation without any value is left out.
-            dev = {}
-            for key, value in (entry.get("dev") or {}).items():
-                if value is not None and math.isfinite(value):
-                    dev[key] = round(value, 4)
-            if dev:
-                points.append(CurvePoint(epoch=entry["epoch"], step=entry["step"], values=dev))
+            dev = _finite(entry.get("dev") or {})
+            trained = entry.get("train") or {}
+            scales = {key: value for key, value in trained.items() if key.rpartition("/")[2] in SCALES}
+            method = _finite({**(entry.get("method") or {}), **scales})
+            # An epoch without any value is left out, and so is an empty mapping of figures.
+            if dev or method:
+                figures: dict[str, Any] = {"method": method} if method else {}
+                points.append(CurvePoint(epoch=entry["epoch"], step=entry["step"], values=dev, **figures))
     return tuple(points)
+
+
+def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the finite values, rounded; one that was not finite is null, or NaN or Infinity in older logs."""
+    return {key: round(value, 4) for key, value in values.items() if value is not None and math.isfinite(value)}

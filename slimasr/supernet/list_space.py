@@ -26,6 +26,7 @@ class LearntSubnet:
         budget: the cost below which the subnet had to stay, in the unit of the method's criterion; None for max.
         cost: what it costs in this unit, as counted; None where there is no budget.
         groups: the groups that it keeps, for the record; empty for max.
+        largest_group: what the largest of all groups costs in this unit, for the record; None where there is no budget.
     """
 
     name: str
@@ -33,6 +34,7 @@ class LearntSubnet:
     budget: float | None = None
     cost: float | None = None
     groups: tuple[Group, ...] = ()
+    largest_group: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain data for a checkpoint, without the groups, which the subnet's index sets hold as well."""

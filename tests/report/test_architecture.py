@@ -32,7 +32,7 @@ def test_modules_are_named_where_subnets_differ_in_them() -> None:
     ("modules", "name"),
     [
         ((), "3 layers, FFN 6"),
-        (("ffn1", "heads", "conv", "ffn2"), "3 layers, FFN 6, heads 1.67, conv in 2"),
+        (("ffn1", "heads", "conv", "ffn2"), "3 layers, FFN 6, heads 1.7, conv in 2"),
     ],
 )
 def test_names_have_means_or_the_number_of_layers(modules: tuple[str, ...], name: str) -> None:
@@ -40,7 +40,7 @@ def test_names_have_means_or_the_number_of_layers(modules: tuple[str, ...], name
 
 
 def test_all_layers_of_one_size_have_no_number_of_layers() -> None:
-    assert name_of(architecture_of(Subnet(), FULL), ("conv", "heads")) == "3 layers, FFN 8, conv 6, heads 4"
+    assert name_of(architecture_of(Subnet(), FULL), ("conv", "heads")) == "3 layers, FFN 8, conv 6.0, heads 4.0"
 
 
 def test_shapes_of_older_versions_are_compared_by_their_feed_forward_modules() -> None:
