@@ -4,6 +4,7 @@
 #   recipe    name shown by --help
 #   corpora   corpora of this recipe, the default first; it has conf/slimmable.yaml, the others conf/<corpus>.yaml
 # It may also define:
+#   preset           configuration of the default corpus (default: conf/slimmable.yaml)
 #   data_of CONFIG   prints the data folder of a configuration (default: data)
 #   threads          OpenMP threads of every stage, unless $OMP_NUM_THREADS is set (default: torch chooses)
 # shellcheck shell=bash
@@ -74,7 +75,7 @@ recipe_error() {
 }
 
 default_config() {
-  if [ "$corpus" = "${corpora%% *}" ]; then echo conf/slimmable.yaml; else echo "conf/$corpus.yaml"; fi
+  if [ "$corpus" = "${corpora%% *}" ]; then echo "${preset:-conf/slimmable.yaml}"; else echo "conf/$corpus.yaml"; fi
 }
 
 default_data() {

@@ -190,11 +190,15 @@ class LanguageModelConfig(Section):
 
     texts: list[Text] = []
     """Paths of further training texts, which may hold ``*`` and end in .gz, with one sentence per line (``corpus:PATH``
-    = in the corpus's folder); training takes about 1 kB of memory per word, so larger texts need ``arpa``."""
+    = in the corpus's folder)."""
+
+    max_words: Positive = 5_000_000
+    """Largest number of words to train on, as 1000 words of a 4-gram model take about 1.3 MB of memory; of longer
+    ``texts``, lines at equal distances are used; transcripts are used as a whole."""
 
     max_ngrams: Positive = 1_000_000
-    """Largest number of n-grams; a larger model is pruned by entropy, for which it must fit into memory at about 1 kB
-    per n-gram; the search graph takes about 0.2 kB per n-gram."""
+    """Largest number of n-grams, as the memory of the search graph grows with it; a larger model is pruned by
+    entropy."""
 
     @model_validator(mode="after")
     def _one_source(self) -> LanguageModelConfig:

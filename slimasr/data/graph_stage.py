@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from slimasr.config.data import LanguageModelConfig
 from slimasr.config.schema import Config
-from slimasr.data.arpa import (
-    SENTENCE_END,
-    SENTENCE_START,
-    count_ngrams,
-    open_text,
-    perplexity,
-    restrict_arpa,
-    vocabulary,
-)
-from slimasr.data.corpus_files import named_path, named_paths
+from slimasr.data.arpa import count_ngrams, perplexity, restrict_arpa, vocabulary
+from slimasr.data.corpus_files import named_path
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.graph import (
     GRAPH_FILE,
@@ -33,7 +23,8 @@ from slimasr.data.graph import (
 from slimasr.data.hlg import build_hlg, import_graph_library, word_table
 from slimasr.data.identity import digest_of, file_digest
 from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
-from slimasr.data.lexicon_source import piece_lexicon, train_texts
+from slimasr.data.lexicon_source import piece_lexicon
+from slimasr.data.lm_texts import language_model_texts, text_files
 from slimasr.data.manifests import set_names
 from slimasr.data.ngrams import prune_arpa, train_arpa
 from slimasr.data.provenance import STAGE_1, check_tokenizer, manifest_identity
@@ -71,7 +62,7 @@ def _made_from(config: Config, folder: DataFolder, tokenizer: Tokenizer) -> str:
     """Digest of everything on which the graph and its record depend."""
     model = config.language_model
     files = [] if model.arpa is None else [named_path(model.arpa, folder)]
-    files += [path for name in model.texts for path in named_paths(name, folder, "language_model.texts")]
+    files += text_files(config, folder)
     digests = [file_digest(path) if path.is_file() else "" for path in files]
     sets = {name: manifest_identity(folder, name).transcripts for name in set_names(config.data)}
     settings = [model.model_dump(mode="json"), config.tokenizer.model_dump(mode="json"), config.data.train]
@@ -134,7 +125,7 @@ def _write_language_model(config: Config, folder: DataFolder, lexicon: Lexicon, 
     """Train the model, or take the part of a given one that the lexicon covers, and prune it to its size."""
     settings = config.language_model
     if settings.arpa is None:
-        known = train_arpa(_texts(config, folder), settings.order, lexicon.words, target)
+        known = train_arpa(language_model_texts(config, folder), settings.order, lexicon.words, target)
     else:
         known = _common_words(named_path(settings.arpa, folder), lexicon)
         lexicon = lexicon.restricted(known)
@@ -142,21 +133,6 @@ def _write_language_model(config: Config, folder: DataFolder, lexicon: Lexicon, 
     if sum(count_ngrams(target)) > settings.max_ngrams:
         prune_arpa(target, settings.max_ngrams)
     return _LanguageModel(lexicon, known, count_ngrams(target))
-
-
-def _texts(config: Config, folder: DataFolder) -> Iterator[str]:
-    """The sentences on which a language model is trained, without marks of their ends."""
-    yield from train_texts(config, folder)
-    settings: LanguageModelConfig = config.language_model
-    for name in settings.texts:
-        for path in named_paths(name, folder, "language_model.texts"):
-            try:
-                with open_text(path) as file:
-                    for line in file:
-                        words = (word for word in line.split() if word not in (SENTENCE_START, SENTENCE_END))
-                        yield " ".join(words)
-            except (OSError, EOFError, UnicodeDecodeError) as error:
-                raise UserError(f"language_model.texts: {path}: cannot be read ({error})") from None
 
 
 def _common_words(arpa: Path, lexicon: Lexicon) -> frozenset[str]:

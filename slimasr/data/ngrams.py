@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -16,7 +17,9 @@ from slimasr.files import replacing
 USUAL_DISCOUNT = 0.75
 """Replaces a discount of 1, which follows from a text without repetitions, and would make its n-grams impossible."""
 
-_FIRST_THRESHOLD = 1e-10
+_ROUNDING = 1e-12
+_RAISE = 1.3
+"""Factor between thresholds of pruning, if the first one leaves too many n-grams."""
 _NOTHING = 1e-99
 """A probability that is written as 0 (logarithm -99)."""
 
@@ -63,7 +66,7 @@ def train_arpa(texts: Iterable[str], order: int, words: Iterable[str], target: P
 def prune_arpa(path: Path, max_ngrams: int) -> None:
     """Prune a model to at most so many n-grams by A. Stolcke's entropy criterion (1998); the file is replaced.
 
-    The threshold is doubled until the model is small enough. N-grams of one word are kept.
+    N-grams of one word are kept.
 
     Raises:
         UserError: even the single words are too many, or the model cannot be pruned.
@@ -71,21 +74,47 @@ def prune_arpa(path: Path, max_ngrams: int) -> None:
     _, prune = _kaldingram()
     with _without_progress_bars():
         (model,) = prune.ArpaParser().loadf(path, encoding="utf-8")
-        threshold = _FIRST_THRESHOLD
-        while _size(model) > max_ngrams:
-            if len(model.counts()) == 1 or threshold > 1.0:
-                raise UserError(
-                    f"language_model.max_ngrams {max_ngrams}: is below the {_size(model)} n-grams that cannot be "
-                    "pruned; raise it, or give a smaller dictionary"
-                )
-            try:
-                prune.prune(model, threshold, 2)
-            # Of a logarithm of 0, if a history leaves nothing to other words.
-            except (ValueError, ZeroDivisionError, KeyError) as error:
-                raise UserError(f"{path}: cannot be pruned ({error}); prune it elsewhere") from None
-            threshold *= 2.0
+        words = dict(model.counts())[1]
+        if words > max_ngrams:
+            raise UserError(
+                f"language_model.max_ngrams {max_ngrams}: is below the {words} words of the model; raise it, or give a "
+                "smaller dictionary"
+            )
+        try:
+            _prune(prune, model, max_ngrams)
+        # Of a logarithm of 0, if a history leaves nothing to other words.
+        except (ValueError, ZeroDivisionError, KeyError) as error:
+            raise UserError(f"{path}: cannot be pruned ({error}); prune it elsewhere") from None
         with replacing(path) as temporary:
             prune.ArpaParser().dumpf(model, temporary, encoding="utf-8")
+
+
+def _prune(prune: Any, model: Any, max_ngrams: int) -> None:
+    """Prune with the threshold that should leave the wanted number, and with larger ones as long as it does not.
+
+    N-grams that begin longer ones are kept whatever they contribute, so that the first threshold may leave more.
+    """
+    changes = sorted(_changes(prune, model))
+    surplus = _size(model) - max_ngrams
+    threshold = max(changes[surplus - 1] * (1.0 + _ROUNDING), _ROUNDING)
+    while _size(model) > max_ngrams:
+        prune.prune(model, threshold, 2)
+        threshold *= _RAISE
+
+
+def _changes(prune: Any, model: Any) -> Iterator[float]:
+    """The relative increases of perplexity that the removals of the n-grams of two and more words would cause."""
+    for length in range(1, model.order()):
+        # The library's structures: histories of a length -> the words behind each and their log10-probabilities.
+        for history, after in model._ngrams[length].items():
+            seen, lower = prune.compute_numerator_denominator(model, history)
+            share = 10.0 ** model.log_joint_prob(history)
+            backoff = model._log_bo(history) or 0.0
+            for word, log10 in after.items():
+                shorter = model.log_p_raw((*history[1:], word))
+                raised = math.log10(seen + 10.0**log10) - math.log10(lower + 10.0**shorter)
+                change = 10.0**log10 * (shorter + raised - log10) + seen * (raised - backoff)
+                yield float(10.0 ** (-share * change) - 1.0)
 
 
 def _size(model: Any) -> int:

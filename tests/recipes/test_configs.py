@@ -138,6 +138,18 @@ def test_the_third_papers_separate_models_have_the_papers_sizes() -> None:
     assert found == [76.7, 70.4, 57.8, 45.2, 35.7]
 
 
+def test_the_fourth_papers_separate_models_have_the_papers_sizes() -> None:
+    """paper 4, tables 1 and 4: 12, 8, 6 and 4 blocks; the paper has two tokens less, each of 384 weights and a bias."""
+    path = EGS / "tedlium2" / "conf" / "separate.yaml"
+    found = {}
+    for subnet in build_space(load_config(path)):
+        config, _ = resolve_config(load_config(path, [f"method.subnet={subnet.id}"]))
+        with torch.device("meta"):
+            model = build_model(config.model, None, config.tokenizer.vocab_size, (1.0,))
+        found[config.model.encoder.num_layers] = model.count(None).params - 2 * (384 + 1)
+    assert found == {12: 42_066_991, 8: 28_407_343, 6: 21_577_519, 4: 14_747_695}
+
+
 DATA_FOLDER = """
 cd "$1"
 recipe_main() { :; }

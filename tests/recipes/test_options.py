@@ -8,7 +8,7 @@ import pytest
 
 from tests.recipes.conftest import EGS, Run
 
-RECIPES = ("digits", "an4", "librispeech")
+RECIPES = ("digits", "an4", "librispeech", "tedlium2")
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -9,9 +9,10 @@ that were split at apostrophes are joined, as in Kaldi's recipe.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,8 @@ def _utterances(sph: Path, listed: Mapping[str, StmSegment], texts: Mapping[str,
 
 def _lhotse_texts(corpus_dir: Path, name: str) -> dict[str, str]:
     """Utterance id -> text as lhotse's recipe reads it."""
-    with _libsndfile():
+    # Its progress bar, which cannot be switched off, is not wanted.
+    with _libsndfile(), redirect_stderr(io.StringIO()):
         try:
             made: Any = prepare_tedlium2(corpus_dir, dataset_parts=[name])
         except (AssertionError, ValueError, RuntimeError, OSError) as error:
