@@ -197,7 +197,7 @@ def _key_in_words(key: str, value: object, other: object) -> str:
     return _WORDS.get(str(value), f"{key} {value}")
 
 
-FamilyKey = tuple[str, int, int, tuple[int, ...]]
+FamilyKey = tuple[str, int, int, tuple[int, ...], str]
 """What the supernets of a family have in common, see `_sizes`."""
 
 
@@ -205,10 +205,12 @@ def _family_key(described: Described, experiments: Mapping[str, Described]) -> F
     """The sizes of a supernet, or of the supernet that a separate model belongs to."""
     if described.separate_of is None:
         return _sizes(described.config)
-    supernets = [other for other in experiments.values() if other.separate_of is None]
+    kind = described.config.model.kind
+    alike = [other for other in experiments.values() if other.config.model.kind == kind]
+    supernets = [other for other in alike if other.separate_of is None]
     # Separate models have sizes of their own; without a supernet they all go into one family.
     if not supernets:
-        return _sizes(next(iter(experiments.values())).config)
+        return _sizes(alike[0].config)
     # Best evidence first: the subnet of this id has exactly as many parameters as the model; then a supernet that can
     # hold such a subnet, as a search need not have measured it; then any supernet.
     sizes = described.params.values()
@@ -219,12 +221,12 @@ def _family_key(described: Described, experiments: Mapping[str, Described]) -> F
 
 
 def _sizes(config: Config) -> FamilyKey:
-    """Kind of the model and encoder, channels, layers, and channels of the feed-forward modules."""
+    """Kind of the encoder, channels, layers, channels of the feed-forward modules, and kind of the model."""
     encoder = config.model.encoder
     kind = encoder.kind if config.model.kind == "transducer" else f"{config.model.kind} {encoder.kind}"
     # Not all units: supernets that differ in the number of their heads alone are variants within one family.
     feed_forward_sizes = tuple(feed_forward(encoder.unit_sizes).values())
-    return kind, encoder.d_model, encoder.num_layers, feed_forward_sizes
+    return encoder.kind, encoder.d_model, encoder.num_layers, feed_forward_sizes, config.model.kind
 
 
 def _may_hold(supernet: Config, described: Described) -> bool:
@@ -242,12 +244,18 @@ def _may_hold(supernet: Config, described: Described) -> bool:
 def _family_labels(keys: Sequence[FamilyKey]) -> dict[FamilyKey, str]:
     """A label for every family, empty for the first one."""
     labels: dict[FamilyKey, str] = {}
-    first_kind = keys[0][0] if keys else ""
+    first = _kinds(keys[0]) if keys else ""
     for key in keys:
-        kind, channels, layers, _ = key
-        label = in_words(kind)
-        # The encoder's kind is not enough if an earlier family has it, the first one included, whose label is empty.
-        if labels and (label in labels.values() or kind == first_kind):
+        _, channels, layers, *_ = key
+        label = _kinds(key)
+        # The kinds are not enough if an earlier family has them, the first one included, whose label is empty.
+        if labels and label in (first, *labels.values()):
             label = f"{label} of {layers} layers, {channels} channels"
         labels[key] = label if labels else ""
     return labels
+
+
+def _kinds(key: FamilyKey) -> str:
+    """Encoder and kind of the model, unless this is a transducer: ``Conformer``, ``CTC Conformer``."""
+    encoder, *_, model = key
+    return in_words(encoder) if model == "transducer" else f"{model.upper()} {in_words(encoder)}"

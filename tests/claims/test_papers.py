@@ -31,6 +31,7 @@ def run(role: str, separate_of: str | None = None) -> Run:
 
 PAPER_1 = [f"C1.{number}" for number in range(1, 7)]
 PAPER_2 = [f"C2.{number}" for number in range(1, 12)]
+PAPER_4 = [f"C4.{number}" for number in range(1, 9)]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,13 @@ def test_papers_are_judged_where_their_supernets_are(roles: list[str], claims: l
     assert [finding.claim for finding in found.findings] == claims
     assert bool(found.reading) == bool(claims)
     assert not found.are_tested
+
+
+@pytest.mark.parametrize("model", ["OrthoSoftmax macs component", "Top-k params layer", "Aux-Loss"])
+def test_paper_4_is_judged_where_one_of_its_models_is(model: str) -> None:
+    for others, claims in (((), PAPER_4), ((run("slimmable"),), [*PAPER_1, *PAPER_4])):
+        study = Study("", (replace(run(model), model=model), *others), ())
+        assert [finding.claim for finding in claims_of(study).findings] == claims
 
 
 def test_separate_models_alone_are_to_become_those_of_paper_1() -> None:

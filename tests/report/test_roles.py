@@ -10,6 +10,10 @@ from slimasr.config.model import CtcConfig
 from slimasr.config.schema import Config
 from slimasr.report.roles import Described, Name, roles_of
 from tests.report.made_up_configs import ADAPTIVE, CONFORMER, LAYERS, MH_SSM, config, described, separate, taught
+from tests.report.made_up_masks import mask_recipe, recipe
+
+MASKED = mask_recipe()
+ALONE = recipe({"kind": "widths", "widths": [1.0]}, {"kind": "separate"}, {"num_layers": 2})
 
 
 def names_of(*supernets: Config) -> list[str]:
@@ -85,4 +89,22 @@ def test_a_family_of_the_first_paper_comes_first() -> None:
         "other": ("todm, MH-SSM", ""),
         "wide": ("ours", "X"),
         "alone": ("separate, MH-SSM", ""),
+    }
+
+
+def test_models_of_another_kind_are_another_family() -> None:
+    """Also where encoders are the same, so that sizes do not tell them apart."""
+    roles = roles_of(
+        {
+            "ours": described(config(MASKED.model.encoder.model_dump(), {"kind": "widths"}, "slimmable"), w1=900.0),
+            "ctc": described(MASKED, w1=800.0),
+            "a": described(separate(CONFORMER), "w1", w1=900.0),
+            "b": described(ALONE, "w1-l2", w1=300.0),
+        }
+    )
+    assert {name: role.family for name, role in roles.items()} == {
+        "ours": "",
+        "ctc": "CTC Conformer",
+        "a": "",
+        "b": "CTC Conformer",
     }
