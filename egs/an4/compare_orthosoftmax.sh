@@ -32,8 +32,8 @@ separate l6 max
 options+=(--scales "$largest")
 preset orthosoftmax
 preset orthosoftmax_exits
-separate l4 '{"path": [0, 1, 2, 3]}'
-separate l2 min
+separate l4 w1-l4
+separate l2 w1-l2
 end_of_wave 1
 preset orthosoftmax_macs_layer
 preset orthosoftmax_params_component
@@ -50,8 +50,8 @@ end_of_wave 3
 run orthosoftmax_seed1 --config conf/orthosoftmax.yaml --set seed=1
 run orthosoftmax_exits_seed1 --config conf/orthosoftmax_exits.yaml --set seed=1
 separate l6_seed1 max --set seed=1
-separate l4_seed1 '{"path": [0, 1, 2, 3]}' --set seed=1
-separate l2_seed1 min --set seed=1
+separate l4_seed1 w1-l4 --set seed=1
+separate l2_seed1 w1-l2 --set seed=1
 preset orthosoftmax_no_annealing
 preset orthosoftmax_no_adaptive_dropout
 preset orthosoftmax_no_layer_dropout

@@ -65,7 +65,7 @@ def test_paper_4_from_the_dictionary_to_the_report(recipe: Run, small_an4: Path,
     options = ("--config", "conf/orthosoftmax.yaml", "--corpus-dir", small_an4, "--data", data, "--exp", exp, "--nj", 1)
     done = recipe("an4", *options, "--set=frontend.channels=4", "--set=data.speeds=[1.0]", *TINY_MASKS)
     assert done.returncode == 0, done.stderr
-    graph = json.loads((data / "graph_phonemes_500" / "graph.json").read_text())
+    graph = json.loads((data / "graph_phonemes_54" / "graph.json").read_text())
     # That of the corpus: words, pronunciations, phonemes with and without the mark of a word's end.
     assert (graph["num_words"], graph["num_pronunciations"], graph["num_labels"]) == (101, 130, 51)
     results = json.loads((exp / "results.json").read_text())
