@@ -121,8 +121,8 @@ def score_decoded(folders: Sequence[Path], pool: bool = False, characters: bool 
 
 
 def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> ScoredSubnet:
-    hows = {folder.name: Decoded.load(folder / Decoded.PLACE) for folder in folders}
     words = _read_sets(folders, WORDS_FILE)
+    hows = {folder.name: Decoded.load(folder / Decoded.PLACE) for folder in folders}
     split: Sets = {}
     if characters:
         split = {name: [in_characters(utterance) for utterance in utterances] for name, utterances in words.items()}

@@ -16,6 +16,7 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import eval_batches
 from slimasr.decoding.beam import modified_beam_search
+from slimasr.decoding.decode import describe
 from slimasr.decoding.greedy import greedy_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
@@ -89,7 +90,7 @@ def test_candidates_are_decoded_as_the_recipe_says(opened: Experiment, batches: 
         quality = measure_quality(opened.model, subnet, said, opened.tokenizer, config.loss, decoding)
         assert quality.wer.counts.errors == errors[-1]
     assert plain_errors(opened, opened.space.max, said) == 0 < errors[0]
-    assert wer_entry(quality, "x", decoding).decoding == "modified beam search, beam 3"
+    assert wer_entry(quality, "x", describe(decoding)).decoding == "modified beam search, beam 3"
 
 
 def greedy_texts(opened: Experiment, batch: Batch) -> list[str]:
