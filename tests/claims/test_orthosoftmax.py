@@ -57,6 +57,15 @@ def test_models_are_named_by_learner_criterion_granularity_and_ablation() -> Non
         assert role_of_paper_2(described(made), supernets) is None
 
 
+def test_budgets_are_usual_for_a_criterion() -> None:
+    """As in the paper, where shares of parameters and of MACs that mean the same sizes differ."""
+    by_macs = [mask_recipe(budgets=[0.52, 0.75], granularity=unit) for unit in ("component", "layer")]
+    by_params = mask_recipe(budgets=[0.352, 0.67], criterion="params")
+    names = [role(described(made), [*by_macs, by_params]) for made in (*by_macs, by_params)]
+    found = [name and name.model for name in names]
+    assert found == [f"OrthoSoftmax {name}" for name in ("macs component", "macs layer", "params component")]
+
+
 def test_baselines_of_ctc_models_are_those_of_this_paper() -> None:
     name = role(described(ALONE, "w1"), [])
     assert name is not None and name.words == ("separate",)

@@ -27,7 +27,7 @@ AUX_LOSS = "Aux-Loss"
 DEDICATED = "separate"
 
 BUDGETS = "budgets"
-"""Begins the part of a name that tells other budgets than most runs of the learner have."""
+"""Begins the part of a name that tells other budgets than most runs of the learner and criterion have."""
 
 FOCAL = "focal"
 _SETTINGS = ("step1_share", "cost_seconds", "focal_exponent", "focal_gradient", "separate_output_layers")
@@ -92,7 +92,9 @@ def _model(config: Config, method: MaskLearningConfig, supernets: Sequence[Confi
     if method.layer_dropout != usual:
         words.append(f"layer_dropout {method.layer_dropout:g}" if method.layer_dropout else "no layer dropout")
     words += _settings(method, _method(alike[0]))
-    if tuple(method.budgets) != mode(tuple(_method(other).budgets) for other in alike):
+    # Budgets of different criteria may be written differently and mean the same sizes.
+    budgets = [tuple(_method(other).budgets) for other in alike if _method(other).criterion == method.criterion]
+    if tuple(method.budgets) != mode(budgets):
         words.append(f"{BUDGETS} {'/'.join(method.budgets)}")
     return ", ".join(words)
 

@@ -159,11 +159,11 @@ def _is_number(text: str) -> bool:
 def _at(
     claim: str, end: str, first: Run | None, second: Run | None, rule: Rule, says: str, counts: bool = True
 ) -> Iterator[Asked]:
-    """The max or the min subnets of two runs, if both have one of the same budget."""
+    """The max or the min subnets of two runs; those of min only if both runs have as many budgets."""
     if first is None or second is None:
         return
     ours, theirs = (run.largest if end == "max" else run.smallest for run in (first, second))
-    if end == "min" and ours.name != theirs.name:
+    if end == "min" and len(first.subnets) != len(second.subnets):
         return
     a: System = (first.role, ours.name)
     b: System = (second.role, theirs.name)

@@ -24,11 +24,20 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class Kept:
-    """What one learnt subnet keeps."""
+    """What one learnt subnet keeps.
+
+    Attributes:
+        run: its run.
+        record: its record.
+        shares: kept shares, block by block.
+        place: its place among the learnt subnets of the run, of which there are ``number``, the largest first.
+    """
 
     run: Run
     record: SubnetRecord
     shares: Shares
+    place: int
+    number: int
 
     def of_kind(self, kind: str) -> float | None:
         """Return the mean share of the modules of one kind over all blocks, None without any."""
@@ -71,9 +80,9 @@ def what_is_kept(study: Study) -> Finding:
 
 def _kept(runs: Sequence[Run]) -> Iterator[Kept]:
     for run in runs:
-        for record in run.subnets:
-            if record.learnt is not None and record.architecture:
-                yield Kept(run, record, remaining_shares(run, record))
+        learnt = [record for record in run.subnets if record.learnt is not None and record.architecture]
+        for place, record in enumerate(learnt):
+            yield Kept(run, record, remaining_shares(run, record), place, len(learnt))
 
 
 def _convolutions_most(kept: Kept) -> bool | None:
@@ -115,7 +124,8 @@ def _preferences(kept: Sequence[Kept]) -> Iterator[bool | None]:
         if model.criterion != PARAMS:
             continue
         for theirs in kept:
-            same_size = (ours.record.name, ours.run.seed) == (theirs.record.name, theirs.run.seed)
+            # Budgets of different criteria may be written differently and mean the same sizes.
+            same_size = (ours.place, ours.number) == (theirs.place, theirs.number) and ours.run.seed == theirs.run.seed
             if same_size and model_of(theirs.run) == replace(model, criterion=MACS):
                 first, second = _preference(ours), _preference(theirs)
                 yield None if first is None or second is None else first > second
