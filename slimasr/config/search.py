@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DecodingKind = Literal["greedy", "modified_beam", "graph"]
 CostName = Literal["params", "int8_bytes", "macs", "rtf"]
 TimedSeconds = Annotated[float, Bounds(0.01, 3600.0)]
+ActiveStates = Annotated[int, Bounds(2, 2**31 - 1)]
 Population = Annotated[int, Bounds(2, LARGEST_INT)]
 
 
@@ -42,7 +43,7 @@ class GraphDecodingConfig(Section):
     """Largest difference in cost (negative log-probability, after scaling) between a path and the best one of a frame;
     paths beyond it are left out."""
 
-    max_active: Positive = 3000
+    max_active: ActiveStates = 3000
     """Largest number of states of the graph that the paths of a frame may end in."""
 
 

@@ -19,6 +19,8 @@ from slimasr.decoding.words import Unfinished, WordSearch
 from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet
 
+MIN_ACTIVE = 20
+
 
 @dataclass(frozen=True)
 class DecodingGraph:
@@ -133,7 +135,9 @@ def best_path(
     """
     kaldi_decoder = import_graph_library("kaldi_decoder")
     kaldifst = import_graph_library("kaldifst")
-    options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active)
+    # So many states are kept although they lie beyond the beam; the library's own number, unless fewer are allowed.
+    min_active = min(MIN_ACTIVE, max_active - 1)
+    options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active, min_active=min_active)
     decoder = kaldi_decoder.FasterDecoder(fst, options)
     # The decodable may refer to the array, which must live as long as it does.
     kept = np.ascontiguousarray(scores, dtype=np.float32)

@@ -10,6 +10,7 @@ from slimasr.data.graph import load_graph
 from slimasr.decoding.graph import DecodingGraph
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
+from slimasr.experiment.folder import needed
 from slimasr.locking import file_lock
 from slimasr.results.graph import GraphFile, TunedEntry, read_graph_file
 
@@ -55,8 +56,9 @@ def take_scales(exp: Path, other: Path) -> TunedEntry:
     """Note the scales of another experiment in this one, and return them.
 
     Raises:
-        UserError: ``slimasr-decode --tune`` has not run there.
+        UserError: there is no experiment, or ``slimasr-decode --tune`` has not run in the other one.
     """
+    needed(exp / "config.yaml")
     tuned = read_graph_file(other).tuned
     if tuned is None:
         raise UserError(f"{other / GraphFile.PLACE}: has no scales; run slimasr-decode --tune there first")

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from slimasr.cli import align, decode, extract, score, search, transcribe
 from slimasr.cli.common import command_app
+from slimasr.config.load import load_config, save_config
 from slimasr.config.search import GraphDecodingConfig
 from slimasr.data.alignments import read_alignments
 from slimasr.data.files import DataFolder
@@ -228,3 +229,15 @@ def test_graphs_that_do_not_belong(place: Path) -> None:
     (folder / "HLG.fst").write_bytes((folder / "HLG.fst").read_bytes()[:100])
     assert "HLG.fst has changed since stage 3 wrote it" in on_data(place, decode, status=1).stderr
     assert "has no scales; run slimasr-decode --tune" in on_data(place, decode, "--scales", place, status=1).stderr
+
+
+def test_paths_that_reach_no_end_are_counted(place: Path) -> None:
+    """With a beam that keeps the best path alone, some utterances end within a word."""
+    stored = place / "exp" / "config.yaml"
+    save_config(load_config(stored, ["decoding.graph.beam=0.001", "decoding.graph.max_active=2"]), stored)
+    said = on_data(place, decode, "--set-name", "dev", "--subnet", "max").stderr
+    found = read_recogs(place / "exp" / "decode" / "w1" / "dev" / "recogs")
+    empty = sum(not one.hyp for one in found)
+    assert empty > 0
+    noun = "utterance" if empty == 1 else "utterances"
+    assert f"note: w1 dev: {empty} {noun} reached no final state of the graph and have no words; raise" in said

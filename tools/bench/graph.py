@@ -16,7 +16,7 @@ import importlib.util
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -151,15 +151,19 @@ def searched(search: WordSearch, outputs: Sequence[Tensor]) -> list[str]:
     return [search.texts(out, torch.tensor([out.shape[1]]))[0] for out in outputs]
 
 
-def recognizer_of(side: Side, kind: str, folder: Path) -> Any:
-    """Export the model, and open it in sherpa-onnx."""
+def export(side: Side, folder: Path) -> dict[str, str]:
+    """Write the files that sherpa-onnx reads, and return its arguments."""
     files = export_onnx(side.model, folder)
     assert isinstance(files, CtcFiles)
     tokens = folder / TOKENS_FILE
     tokens.write_text("".join(f"{token} {number}\n" for number, token in enumerate(side.tokenizer.tokens)))
+    return {"model": str(files.ctc), "tokens": str(tokens)}
+
+
+def recognizer_of(side: Side, kind: str, exported: Mapping[str, str]) -> Any:
+    """Open the exported model in sherpa-onnx."""
     return needed("sherpa_onnx").OfflineRecognizer.from_zipformer_ctc(
-        model=str(files.ctc),
-        tokens=str(tokens),
+        **exported,
         ctc_graph=str(side.graph.path) if kind == "graph" else "",
         num_threads=1,
         feature_dim=side.model.config.num_mel_bins,
@@ -186,10 +190,11 @@ def measure(title: str, side: Side, recordings: Sequence[Recording], folder: Pat
     bins = side.model.config.num_mel_bins
     with torch.no_grad():
         outputs = [side.model.encode(b.x, b.x_lens).out for b in (to_batch([one], bins) for one in recordings)]
+    exported = export(side, folder / "onnx")
     for kind, search in our_searches(side).items():
         alone, _ = seconds_of(partial(searched, search, outputs))
         ours, our_found = seconds_of(partial(our_texts, side, search, recordings))
-        recognizer = recognizer_of(side, kind, folder / kind)
+        recognizer = recognizer_of(side, kind, exported)
         theirs, their_found = seconds_of(partial(their_texts, recognizer, side, kind, recordings))
         report_figures(
             f"{title}, {kind}, milliseconds an utterance",
