@@ -66,16 +66,16 @@ class Coverage:
 
 def coverage_notes(data_dir: Path, set_names: Iterable[str], tokenizer: Tokenizer) -> Iterator[str]:
     """Yield one line for each set that a tokenizer does not cover; sets that stage 1 has not prepared are skipped."""
-    by_words = isinstance(tokenizer, PhonemeTokenizer)
-    known = (
-        frozenset(tokenizer.lexicon.words) if isinstance(tokenizer, PhonemeTokenizer) else alphabet(tokenizer.tokens)
-    )
+    lexicon = tokenizer.lexicon if isinstance(tokenizer, PhonemeTokenizer) else None
+    known = alphabet(tokenizer.tokens) if lexicon is None else frozenset(lexicon.words)
     for name in dict.fromkeys(set_names):
         path = DataFolder(data_dir).raw_cuts(name)
         if not path.is_file():
             continue
         cuts = read_cuts(path, "stage 1 (slimasr-prepare)")
-        coverage = measure_coverage((cut.supervisions[0].text or "" for cut in cuts), known, by_words=by_words)
+        coverage = measure_coverage(
+            (cut.supervisions[0].text or "" for cut in cuts), known, by_words=lexicon is not None
+        )
         if coverage.uncovered_words:
             yield f"{name}: {coverage.describe()}"
 

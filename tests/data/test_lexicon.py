@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from slimasr.config.load import describe_validation, parse_config
 from slimasr.data.dictionary import mark_word_ends, read_dictionary, spell
+from slimasr.data.filters import unusable
 from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
 from slimasr.data.timeline import units_of
 from slimasr.data.tokenizer import load_tokenizer
@@ -75,6 +76,16 @@ def test_tokens_are_the_labels_that_occur_and_the_last_one_of_a_word_has_its_own
     assert tokenizer.encode("A PEN") == [expected.index("AH#"), 2]
     assert tokenizer.unencodable("A BOOK") is None
     assert tokenizer.unencodable("MY PEN A PEN") == "transcript has words without pronunciation: MY, PEN"
+
+
+def test_utterances_with_words_without_pronunciation_are_left_out_of_training() -> None:
+    tokenizer = PhonemeTokenizer.of(Lexicon(mark_word_ends({"A": (("AH",),)})))
+    recipe = parse_config({"name": "x", "data": {"corpus": "an4"}, "model": {"kind": "ctc"}})
+    reasons = [
+        unusable(1.0, text, tokenizer.encode(text), recipe, tokenizer, lambda frames: frames // 4)
+        for text in ("A A", "A PEN")
+    ]
+    assert reasons == [None, "transcript has a word without pronunciation: PEN"]
 
 
 def test_units_of_a_transcript_are_shared_out_over_its_labels() -> None:
