@@ -48,8 +48,9 @@ def test_a_step_of_collaborative_training(bench: None, capsys: pytest.CaptureFix
 def test_steps_of_mask_learning(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
     mask_learning = module("mask_learning")
     mask_learning.report_times("tiny", turns=1)
-    against_own, against_full, step_1, step_2 = lines(capsys)
+    passes, against_own, against_full, step_1, step_2 = lines(capsys)
     assert against_own["ours"] == against_full["ours"] > 0.0
+    assert passes["ours"] > 0.0
     # The smaller of two nested subnets, and both together
     assert 0.0 < against_full["macs"] < step_2["macs"] - against_full["macs"] < 1.0
     assert min(step_1["ours"], step_2["ours"], against_own["other"]) > 0.0
