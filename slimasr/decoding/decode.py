@@ -11,7 +11,7 @@ import torch
 from slimasr.config.search import DecodingConfig, DecodingKind
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition
+from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition, utterances_by
 from slimasr.decoding.words import Unfinished, word_search
 from slimasr.models.base import SpeechModel
 from slimasr.scoring import Utterance
@@ -45,7 +45,6 @@ def decode_batches(
     return utterances
 
 
-@torch.no_grad()
 def decode_by(
     model: SpeechModel, batches: Iterable[Batch], subnet: Subnet | None, recognitions: Sequence[Recognition]
 ) -> list[list[Utterance]]:
@@ -63,10 +62,8 @@ def decode_by(
     encode = encoder_of(model, subnet)
     found: list[list[Utterance]] = [[] for _ in recognitions]
     for batch in (batch.to(model.feature_mean.device) for batch in batches):
-        parts = [(part, encode(part)) for part in batch.parts()]
-        for utterances, recognition in zip(found, recognitions, strict=True):
-            (together,) = recognition.utterances_together([parts])
-            utterances += together
+        for utterances, more in zip(found, utterances_by(recognitions, batch, encode), strict=True):
+            utterances += more
     return found
 
 

@@ -89,6 +89,22 @@ class Recognition:
         return [list(islice(texts, len(part))) for part, _ in parts]
 
 
+@torch.no_grad()
+def utterances_by(recognitions: Sequence[Recognition], batch: Batch, encode: Encode) -> list[list[Utterance]]:
+    """Recognise a batch in several ways; every part is encoded once, and memory is bounded by the parts.
+
+    Returns:
+        The utterances of each recognition.
+    """
+    texts: list[list[list[str]]] = [[] for _ in recognitions]
+    for part in batch.parts():
+        encoded = (part, encode(part))
+        for found, recognition in zip(texts, recognitions, strict=True):
+            found += recognition._search([encoded])
+    pairs = zip(texts, recognitions, strict=True)
+    return [paired(batch, _joined(found), recognition.written) for found, recognition in pairs]
+
+
 def phoneme_recognition(model: Searchable, tokenizer: Tokenizer, subnet: Subnet | None = None) -> Recognition:
     """Return the greedy recognition of phonemes, for phoneme error rates.
 
