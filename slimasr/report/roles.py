@@ -26,9 +26,6 @@ _WORDS = {
     "mh_ssm": "MH-SSM",
     "conformer": "Conformer",
     "emformer": "Emformer",
-    "ctc mh_ssm": "CTC MH-SSM",
-    "ctc conformer": "CTC Conformer",
-    "ctc emformer": "CTC Emformer",
     "multi_exit": "multi-exit",
 }
 _TOLD_APART_BY = {"model", "space", "method", "loss"}
