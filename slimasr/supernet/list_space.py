@@ -57,12 +57,14 @@ class ListSpace(SearchSpace):
     Attributes:
         subnets: the subnets, all different, the largest first.
         names: short names, one per subnet, by which users can choose them besides their ids; may be empty.
+        aliases: further names of subnets of the list.
         gene: name of the only gene, the place of a subnet in the list.
         pending: why the list holds only max as yet, for error messages; empty if it is complete.
     """
 
     subnets: tuple[Subnet, ...]
     names: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, Subnet], ...] = ()
     gene: str = "subnet"
     pending: str = ""
 
@@ -124,8 +126,9 @@ class ListSpace(SearchSpace):
 
     def _read(self, text: str) -> Subnet | None:
         # Before widths: the name 0.63 is a budget here.
-        if text in self.names:
-            return self.subnets[self.names.index(text)]
+        named = {**dict(self.aliases), **dict(zip(self.names, self.subnets, strict=False))}
+        if text in named:
+            return named[text]
         return super()._read(text)
 
     def _hint(self) -> str:
@@ -144,4 +147,8 @@ def learnt_space(learnt: Sequence[LearntSubnet], pending: str = "") -> ListSpace
     """
     if not learnt:
         return ListSpace((Subnet(),), (MAX_NAME,), pending=pending or "the training has not chosen its subnets yet")
-    return ListSpace(tuple(item.subnet for item in learnt), tuple(item.name for item in learnt))
+    # Budgets that are closer than a group may have become one subnet, which then has the names of both.
+    first = {item.subnet: item.name for item in reversed(learnt)}
+    subnets = tuple(dict.fromkeys(item.subnet for item in learnt))
+    aliases = tuple((item.name, item.subnet) for item in learnt if item.name != first[item.subnet])
+    return ListSpace(subnets, tuple(first[subnet] for subnet in subnets), aliases)

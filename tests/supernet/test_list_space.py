@@ -42,6 +42,13 @@ def test_learnt_subnets_have_the_names_of_their_budgets() -> None:
             space.parse(name)
 
 
+def test_budgets_that_became_one_subnet_name_it_both() -> None:
+    one = Subnet(units=(("0.heads", 1),))
+    space = learnt_space([LEARNT[0], LearntSubnet("0.64", one, 64.0), LearntSubnet("0.63", one, 63.0)])
+    assert list(space) == [Subnet(), one] and space.names == ("max", "0.64")
+    assert space.parse("0.64") == space.parse("0.63") == space.parse("min") == one
+
+
 def test_learnt_subnets_survive_a_checkpoint() -> None:
     plain = json.loads(json.dumps([item.to_dict() for item in LEARNT]))
     again = [LearntSubnet.from_dict(item) for item in plain]
