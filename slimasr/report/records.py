@@ -253,8 +253,8 @@ def _subnets(
     entries: Mapping[str, SubnetEntry], run: Placed, learnt: Sequence[LearntEntry] = ()
 ) -> tuple[SubnetRecord, ...]:
     """The records, widest first, then largest first. The id breaks ties, so that tables have one order."""
-    # Max is known by its id alone, as in other supernets.
-    budgets = {item.id: item for item in learnt if item.budget is not None}
+    # Max is known by its id alone, as in other supernets. A subnet of two budgets has the name of the larger one.
+    budgets = {item.id: item for item in reversed(learnt) if item.budget is not None}
     records = []
     for subnet_id, entry in entries.items():
         shape = architecture_of(entry.subnet, run.layers, run.depth)

@@ -15,6 +15,7 @@ from slimasr.claims import PAPERS, claims_of
 from slimasr.report.collect import collect
 from slimasr.report.draw_html import heat_maps_html
 from slimasr.report.draw_png import heat_maps_figure
+from slimasr.report.drawings import architecture_drawings
 from slimasr.report.findings import Verdict
 from slimasr.report.pairs import matches
 from slimasr.report.remaining import remaining_maps
@@ -22,6 +23,7 @@ from slimasr.report.results_md import render_results
 from slimasr.report.states import state_pictures
 from slimasr.report.write import write_report
 from slimasr.supernet.subnet import Subnet
+from tests.report.made_up import study_of
 from tests.report.made_up_masks import LAYERS, SIZES, chosen, learnt, mask_recipe, write_alone, write_masks, write_paper
 from tests.report.page import Page
 
@@ -167,3 +169,27 @@ def test_index_sets_are_read_back_from_the_report(report: Report) -> None:
     assert Subnet.from_dict(entry["subnet"]) == subnet
     names = [item["name"] for item in report.data["experiments"]["main"]["learnt"]]
     assert names == ["max", "4 blocks", "2 blocks"]
+
+
+def test_a_subnet_of_two_budgets_has_the_name_of_the_larger_one(report: Report) -> None:
+    """Without outputs of their own, budgets that are nearer than a group may have become one subnet."""
+    data = json.loads(json.dumps(report.data))
+    entry = data["experiments"]["main"]
+    large, small = entry["learnt"][1:]
+    del entry["subnets"][small["id"]]
+    small["id"] = large["id"]
+    run = study_of({**data, "experiments": {"main": entry}, "comparisons": []}).runs[0]
+    assert [record.name for record in run.subnets] == ["w1", "4 blocks"]
+
+
+def test_strips_have_a_bar_for_every_module_that_varies(report: Report) -> None:
+    (main, *_) = report.study.runs
+    front = frozenset(record.id for record in main.subnets)
+    (drawing,) = architecture_drawings(replace(report.study, runs=(replace(main, front=front),)), "test")
+    assert "from left to right ffn1, heads, ffn2" in drawing.note
+    assert "channels or heads of 4. Dropped" in drawing.note
+    _, groups = chosen(4)
+    heads = [sum(g.module == "heads" and g.layer == layer for g in groups) for layer in range(LAYERS)]
+    bars = [bar for bar in drawing.strips[1].bars if "heads:" in bar.hover]
+    assert [bar.length / bar.full_length for bar in bars] == [number / 4 for number in heads]
+    assert len(drawing.strips[1].bars) == 3 * LAYERS
