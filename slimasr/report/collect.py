@@ -13,13 +13,13 @@ from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment.folder import needed
 from slimasr.report.comparison import compare_all
-from slimasr.report.errors import References, with_errors
 from slimasr.report.pairs import Pair, separate_pairs
 from slimasr.report.papers import Paper
 from slimasr.report.ranking import rank_correlation
 from slimasr.report.rates import comparison_of
 from slimasr.report.records import Study, read_study
 from slimasr.report.roles import Described, roles_of
+from slimasr.report.utterances import References, with_errors
 from slimasr.results.learnt import LearntSubnets
 from slimasr.results.report import (
     CandidateLists,
