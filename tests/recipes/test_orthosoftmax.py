@@ -91,7 +91,7 @@ def _flat(tree: object, prefix: str = "") -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("corpus", "name", "components", "layers"),
-    [("an4", "orthosoftmax", 78, 24), ("librispeech", "orthosoftmax", 204, 48)],
+    [("an4", "orthosoftmax", 78, 24), ("librispeech", "orthosoftmax", 204, 48), ("tedlium2", "orthosoftmax", 180, 48)],
 )
 def test_encoders_are_cut_into_the_papers_numbers_of_groups(
     corpus: str, name: str, components: int, layers: int
@@ -118,11 +118,19 @@ def test_models_for_librispeech_have_the_papers_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "blocks"),
-    [("orthosoftmax", (4, 8)), ("orthosoftmax_four", (2, 4, 6, 9)), ("orthosoftmax_params_layer", (4, 8))],
+    ("corpus", "name", "blocks"),
+    [
+        ("librispeech", "orthosoftmax", (4, 8)),
+        ("librispeech", "orthosoftmax_four", (2, 4, 6, 9)),
+        ("librispeech", "orthosoftmax_params_layer", (4, 8)),
+        ("tedlium2", "orthosoftmax", (6,)),
+        ("tedlium2", "orthosoftmax_two", (4, 8)),
+        ("tedlium2", "orthosoftmax_two_params", (4, 8)),
+        ("tedlium2", "orthosoftmax_four", (1, 3, 5, 8)),
+    ],
 )
-def test_budgets_for_librispeech_are_those_of_whole_blocks(name: str, blocks: tuple[int, ...]) -> None:
-    config = preset("librispeech", name)
+def test_the_papers_budgets_are_those_of_whole_blocks(corpus: str, name: str, blocks: tuple[int, ...]) -> None:
+    config = preset(corpus, name)
     model = built(config, vocab_size=79)
     method = build_method(config, build_space(config), model)
     assert isinstance(method, MaskLearning)
