@@ -53,7 +53,7 @@ def _table(study: Study, family: Family) -> Table:
     return Table(title, ("set", "model", MAX, *headings), tuple(cells), note)
 
 
-def _systems(family: Family) -> dict[str, Systems]:
+def _systems(family: Family) -> Mapping[str, Systems]:
     """Role -> its subnets by budget."""
     main = found(family.runs, MAIN) or next(filter(is_mask_learning, family.runs), None)
     # Number of layers of a separate model -> the budget that it stands for.
