@@ -189,7 +189,7 @@ def _entry(
         "per": {name: _with_greedy(result.per_entry(), hows[name]) for name, result in pers.items()},
     }
     # Only what is set replaces an earlier entry.
-    return SubnetEntry(subnet=subnet, **{name: entries for name, entries in scores.items() if entries})
+    return SubnetEntry.model_validate({"subnet": subnet, **{name: found for name, found in scores.items() if found}})
 
 
 def _with_greedy(entry: PerEntry, how: Decoded) -> PerEntry:
