@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from slimasr.methods.learners import GroupCosts, Learner, Place, TrueCosts, buil
 from slimasr.models.base import SpeechModel
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassOutput
-from slimasr.supernet.groups import Budget, Group, group_costs, kept_cost, resolved_budgets, subnet_of
+from slimasr.supernet.groups import Budget, Group, Rounding, group_costs, kept_cost, resolved_budgets, subnet_of
 from slimasr.supernet.list_space import MAX_NAME, LearntSubnet
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
@@ -75,6 +75,7 @@ class MaskLearning(Method):
     switched: Tensor
     kept: Tensor
     true_costs: Tensor
+    final_figures: Tensor
 
     def __init__(
         self,
@@ -101,6 +102,8 @@ class MaskLearning(Method):
         self.register_buffer("kept", torch.zeros(shape, dtype=torch.bool))
         # (M,): what they cost in the unit of the criterion, as counted.
         self.register_buffer("true_costs", torch.zeros(shape[0], dtype=torch.float64))
+        # (M, F): figures about the masks at the switch, for the logs.
+        self.register_buffer("final_figures", torch.zeros(shape[0], len(self._figure_names)))
 
     @classmethod
     def for_model(cls, config: Config, space: SearchSpace, model: SpeechModel) -> MaskLearning:
@@ -215,14 +218,17 @@ class MaskLearning(Method):
 
     def after_step(self, objective: Objective, context: StepContext) -> None:
         """Switch to step 2 at the first successful step at or after its time."""
-        place = self._place(context)
+        # The step has been done, and the scores are those behind it.
+        place = replace(self._place(context), step=context.planned + context.stride)
         # Positions are sums of strides, which are not exact after a change of processes or data.
-        if self.switched or context.planned + context.stride < place.steps - 1e-6:
+        if self.switched or place.step < place.steps - 1e-6:
             return
         costs = self._costs(objective)
         for number, rounding in enumerate(self.learner.rounded(place, costs)):
             self.kept[number, list(rounding.kept)] = True
             self.true_costs[number] = costs[number](rounding.kept)
+            figures = self._mask_figures(number, rounding, place)
+            self.final_figures[number] = torch.tensor([figures[name] for name in self._figure_names])
         self.switched.fill_(True)
 
     def _costs(self, objective: Objective) -> TrueCosts:
@@ -232,22 +238,33 @@ class MaskLearning(Method):
         numbers = range(len(self.division.names))
         return [kept_cost(model, groups, config.criterion, config.cost_seconds, self._head(i)) for i in numbers]
 
+    @property
+    def _figure_names(self) -> tuple[str, ...]:
+        return (*self.learner.figure_names, "duplicates")
+
+    def _mask_figures(self, number: int, rounding: Rounding, place: Place) -> dict[str, float]:
+        """Return figures about the mask of a budget."""
+        return {**self.learner.budget_statistics(number, place), "duplicates": float(rounding.duplicates)}
+
     def statistics(self, objective: Objective, context: StepContext) -> dict[str, float]:
-        """Return figures about masks: until the switch those of the learner, after it true costs alone.
+        """Return figures about masks: those of the learner now, and after the switch those of the switch.
 
         Costs are shares of the whole; before the switch, they are those of the subnets that would be chosen now.
         """
-        whole = self.division.costs.whole
-        names = self.division.names
+        division = self.division
+        whole = division.costs.whole
         if self.switched:
-            return {f"{name}/cost": cost / whole for name, cost in zip(names, self.true_costs.tolist(), strict=True)}
+            found = {f"{name}/cost": self.true_costs[i].item() / whole for i, name in enumerate(division.names)}
+            for name, figures in zip(division.names, self.final_figures.tolist(), strict=True):
+                found |= {f"{name}/{key}": value for key, value in zip(self._figure_names, figures, strict=True)}
+            return found
         place = self._place(context)
         found = self.learner.statistics(place)
         costs = self._costs(objective)
         for number, rounding in enumerate(self.learner.rounded(place, costs)):
-            own = self.learner.budget_statistics(number, place)
-            own |= {"duplicates": rounding.duplicates, "cost": costs[number](rounding.kept) / whole}
-            found |= {f"{names[number]}/{key}": value for key, value in own.items()}
+            own = self._mask_figures(number, rounding, place)
+            own["cost"] = costs[number](rounding.kept) / whole
+            found |= {f"{division.names[number]}/{key}": value for key, value in own.items()}
         return found
 
     def _place(self, context: StepContext) -> Place:

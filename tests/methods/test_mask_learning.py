@@ -187,10 +187,12 @@ def test_encoders_models_and_learners(kind: str, learner: dict[str, Any], tmp_pa
         assert {f"{name}/{figure}" for name in ("w1", *names) for figure in (main, "wer")} <= record["dev"].keys()
     for name in names:
         wanted = {f"{name}/{figure}" for figure in ("k", "undecided", "duplicates", "cost")}
-        assert wanted <= first["method"].keys()
+        assert wanted <= first["method"].keys() & second["method"].keys()
+        # At the switch, in the middle of the second epoch
+        assert 1.0 <= second["method"][f"{name}/k"] < len(method.division.groups)
         assert 0.0 < second["method"][f"{name}/cost"] < float(name)
         assert 0.0 < second["train"][f"{name}/lambda"] < 1.0
-    assert second["method"].keys() == {f"{name}/cost" for name in names}
+    assert ("temperature" in first["method"]) == ("off_identity" in str(second["method"])) == (not learner)
     for name, parameter in method.named_parameters():
         assert not torch.equal(parameter, before[name]), name
         assert torch.isfinite(parameter).all(), name

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,8 @@ class Learner(nn.Module, ABC):
     """Scores of N groups, and M budgets. It keeps nothing else that changes."""
 
     side: Side
+    figure_names: ClassVar[tuple[str, ...]] = ("k", "undecided")
+    """Names of the figures of `budget_statistics`."""
 
     costs: Tensor
     limits: Tensor

@@ -25,6 +25,8 @@ class OrthoSoftmax(Learner):
     on the products of these rows makes each a choice of one group, and no two the same.
     """
 
+    figure_names = ("k", "undecided", "off_identity")
+
     def __init__(self, costs: GroupCosts, config: OrthoSoftmaxConfig) -> None:
         """Draw the initial scores from torch's generator."""
         super().__init__(costs)
