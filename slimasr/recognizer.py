@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.graphs import graph_of
 from slimasr.decoding.stream import Stream, StreamRecognizer, StreamResult, accept
 from slimasr.decoding.transcribe import transcribe
@@ -34,8 +34,8 @@ class Recognizer:
         self._streaming: dict[str, StreamRecognizer] = {}
 
     @cached_property
-    def _graph(self) -> DecodingGraph | None:
-        """The decoding graph, opened once; None if the search needs none."""
+    def _graph(self) -> SearchGraph | None:
+        """The search graph, opened once; None if the search needs none."""
         return graph_of(self.experiment, self.experiment.config.decoding)
 
     @property

@@ -30,7 +30,7 @@ Population = Annotated[int, Bounds(2, LARGEST_INT)]
 
 
 class GraphDecodingConfig(Section):
-    """Settings of the search in a decoding graph."""
+    """Settings of graph decoding."""
 
     acoustic_scale: PositiveFloat = 1.0
     """Factor of the model's log-probabilities; the language model's have factor 1."""

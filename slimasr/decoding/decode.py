@@ -18,7 +18,7 @@ from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
 
 if TYPE_CHECKING:
-    from slimasr.decoding.graph import DecodingGraph
+    from slimasr.decoding.graph import SearchGraph
 
 
 def decode_batches(
@@ -27,7 +27,7 @@ def decode_batches(
     tokenizer: Tokenizer,
     subnet: Subnet | None,
     config: DecodingConfig,
-    graph: DecodingGraph | None = None,
+    graph: SearchGraph | None = None,
 ) -> list[Utterance]:
     """Recognise batches, and return references and hypotheses of all utterances in the order of the batches.
 
@@ -88,7 +88,7 @@ def decode_units(
     tokenizer: Tokenizer,
     subnet: Subnet | None,
     config: DecodingConfig,
-    graph: DecodingGraph | None = None,
+    graph: SearchGraph | None = None,
 ) -> Decoding:
     """Recognise batches in words and, if these are the model's tokens, in phonemes; arguments as in `decode_batches`.
 
@@ -105,7 +105,7 @@ def decode_units(
     return Decoding(of.get("words"), of.get("phonemes"), tuple(unfinished.notes()))
 
 
-def describe(config: DecodingConfig, graph: DecodingGraph | None = None) -> str:
+def describe(config: DecodingConfig, graph: SearchGraph | None = None) -> str:
     """Describe the search in words, for ``results.json``; ``graph`` is that of ``kind: graph``."""
     # Results are compared by these words: changing them would make all earlier results count as another decoding.
     if config.kind == "greedy":

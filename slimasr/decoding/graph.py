@@ -1,4 +1,4 @@
-"""Search in a decoding graph: the best path through CTC topology, lexicon and language model gives the words."""
+"""Graph decoding: the best path through CTC topology, lexicon and language model gives the words."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MIN_ACTIVE = 20
 
 
 @dataclass(frozen=True)
-class DecodingGraph:
-    """A decoding graph in memory.
+class SearchGraph:
+    """A search graph in memory.
 
     Attributes:
         fst: the transducer (kaldifst); an input label is the id of a token plus 1, an output label the id of a word.
@@ -37,7 +37,7 @@ class DecodingGraph:
     digest: str
 
     @classmethod
-    def open(cls, graph: Graph) -> DecodingGraph:
+    def open(cls, graph: Graph) -> SearchGraph:
         """Load a graph that `slimasr.data.graph.load_graph` has found.
 
         Raises:
@@ -62,7 +62,7 @@ class GraphSearch(WordSearch):
 
     model: SearchableCtc
     subnet: Subnet | None
-    graph: DecodingGraph
+    graph: SearchGraph
     config: GraphDecodingConfig
     unfinished: Unfinished
 
@@ -103,7 +103,7 @@ def label_scores(logits: Tensor, log_prior: Tensor, config: GraphDecodingConfig)
     return config.acoustic_scale * (log_probs - config.prior_scale * log_prior)
 
 
-def best_words(scores: np.ndarray, graph: DecodingGraph, config: GraphDecodingConfig) -> list[str] | None:
+def best_words(scores: np.ndarray, graph: SearchGraph, config: GraphDecodingConfig) -> list[str] | None:
     """Return the words on the best path; None if no path has reached a final state.
 
     Args:

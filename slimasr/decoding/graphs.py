@@ -1,4 +1,4 @@
-"""Which decoding graph an experiment searches, and with which scales."""
+"""Which search graph an experiment searches, and with which scales."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from slimasr.config.search import DecodingConfig
 from slimasr.data.files import DataFolder
 from slimasr.data.graph import load_graph
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.folder import needed
@@ -15,7 +15,7 @@ from slimasr.locking import file_lock
 from slimasr.results.graph import GraphFile, TunedEntry, read_graph_file
 
 
-def graph_of(experiment: Experiment, decoding: DecodingConfig, folder: Path | None = None) -> DecodingGraph | None:
+def graph_of(experiment: Experiment, decoding: DecodingConfig, folder: Path | None = None) -> SearchGraph | None:
     """Open the graph that an experiment searches; None if the search needs none.
 
     Args:
@@ -32,16 +32,16 @@ def graph_of(experiment: Experiment, decoding: DecodingConfig, folder: Path | No
     noted = read_graph_file(experiment.dir)
     if folder is None and noted.folder is None:
         raise UserError(
-            f"{experiment.dir}: no decoding graph is known; run slimasr-decode once with the data folder that has it"
+            f"{experiment.dir}: no search graph is known; run slimasr-decode once with the data folder that has it"
         )
     place = Path(noted.folder or ".") if folder is None else folder.resolve()
     graph = load_graph(place, experiment.tokenizer)
     if folder is not None and (noted.folder, noted.digest) != (str(place), graph.digest):
         _change(experiment.dir, {"folder": str(place), "digest": graph.digest})
-    return DecodingGraph.open(graph)
+    return SearchGraph.open(graph)
 
 
-def graph_in(experiment: Experiment, decoding: DecodingConfig, data: Path) -> DecodingGraph | None:
+def graph_in(experiment: Experiment, decoding: DecodingConfig, data: Path) -> SearchGraph | None:
     """Open the graph that stage 3 has written to a data folder; None if the search needs none. Raises as `graph_of`."""
     tokenizer = experiment.config.tokenizer
     return graph_of(experiment, decoding, DataFolder(data).graph(tokenizer.kind, tokenizer.vocab_size))

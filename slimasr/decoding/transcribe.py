@@ -13,7 +13,7 @@ from slimasr.data.frames import extract_frames, pad_with_silence
 from slimasr.data.pieces import window_seconds as longest_window
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.audio import read_pieces
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.graphs import graph_of
 from slimasr.decoding.recognize import Recognition, encoder_of
 from slimasr.decoding.words import Unfinished, WordSearch, word_search
@@ -28,7 +28,7 @@ def transcribe(
     paths: Iterable[Path | str],
     subnet: Subnet | None = None,
     window_seconds: float | None = None,
-    graph: DecodingGraph | None = None,
+    graph: SearchGraph | None = None,
 ) -> Iterator[str]:
     """Recognise audio files, and yield the text of each as soon as it is known.
 
@@ -60,7 +60,7 @@ def transcribe_each(
     paths: Iterable[Path | str],
     subnet: Subnet | None = None,
     window_seconds: float | None = None,
-    graph: DecodingGraph | None = None,
+    graph: SearchGraph | None = None,
     unfinished: Unfinished | None = None,
 ) -> Iterator[str | UserError]:
     """Transcribe as `transcribe` does, but yield the error of a file that cannot be read in place of its text.

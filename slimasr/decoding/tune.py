@@ -9,7 +9,7 @@ from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.decode import decode_by
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.words import word_search
 from slimasr.errors import UserError
@@ -29,7 +29,7 @@ def try_scales(
     tokenizer: Tokenizer,
     subnet: Subnet | None,
     config: DecodingConfig,
-    graph: DecodingGraph,
+    graph: SearchGraph,
 ) -> list[TriedEntry]:
     """Decode a set with every choice of the grid; the encoder runs once for all of them.
 
@@ -39,7 +39,7 @@ def try_scales(
         tokenizer: that of the model.
         subnet: the subnet that runs, None = the max subnet.
         config: beam and largest number of states.
-        graph: the decoding graph.
+        graph: the search graph.
 
     Raises:
         UserError: no reference has a word, or the checkpoint has no label prior.

@@ -19,7 +19,7 @@ from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet
 
 if TYPE_CHECKING:
-    from slimasr.decoding.graph import DecodingGraph
+    from slimasr.decoding.graph import SearchGraph
 
 
 class WordSearch(ABC):
@@ -83,7 +83,7 @@ def word_search(
     tokenizer: Tokenizer,
     config: DecodingConfig,
     subnet: Subnet | None = None,
-    graph: DecodingGraph | None = None,
+    graph: SearchGraph | None = None,
     unfinished: Unfinished | None = None,
 ) -> WordSearch:
     """Return the search for words that belongs to a model, a tokenizer and a configuration.
@@ -112,7 +112,7 @@ def _graph_search(
     model: Searchable,
     config: DecodingConfig,
     subnet: Subnet | None,
-    graph: DecodingGraph | None,
+    graph: SearchGraph | None,
     unfinished: Unfinished | None,
 ) -> WordSearch:
     # The libraries of graphs are optional, and other searches need not load them.

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from slimasr.data.batch import Batch
 from slimasr.decoding.decode import describe
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.experiment import Experiment
 from slimasr.export.onnx import export_onnx, needed, quantize
 from slimasr.export.runtime import int8_wer, open_runtime
@@ -24,7 +24,7 @@ def measure_int8(
     sets: Mapping[str, Callable[[], Iterable[Batch]]],
     weights: str,
     data: Mapping[str, str],
-    graph: DecodingGraph | None = None,
+    graph: SearchGraph | None = None,
 ) -> Iterator[tuple[str, WerEntry]]:
     """Write ``export/<subnet id>/*.int8.onnx``, and the WER of each set to ``subnets.<id>.int8`` of results.json.
 
@@ -57,7 +57,7 @@ def _measure_int8(
     sets: Mapping[str, Callable[[], Iterable[Batch]]],
     weights: str,
     data: Mapping[str, str],
-    graph: DecodingGraph | None,
+    graph: SearchGraph | None,
 ) -> Iterator[tuple[str, WerEntry]]:
     """Measure the sets whose recorded entry was made under other conditions; the caller holds the lock."""
     decoding = describe(experiment.config.decoding, graph)

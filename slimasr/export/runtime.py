@@ -11,7 +11,7 @@ from torch import Tensor
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
@@ -102,7 +102,7 @@ def decode_onnx(
     batches: Iterable[Batch],
     tokenizer: Tokenizer,
     config: DecodingConfig,
-    graph: DecodingGraph | None = None,
+    graph: SearchGraph | None = None,
 ) -> list[Utterance]:
     """Recognise one utterance after another, as on a device, and return references and hypotheses.
 
@@ -122,7 +122,7 @@ def int8_wer(
     batches: Iterable[Batch],
     tokenizer: Tokenizer,
     decoding: DecodingConfig,
-    graph: DecodingGraph | None = None,
+    graph: SearchGraph | None = None,
 ) -> WerResult:
     """Measure the WER of a set with its bootstrap interval.
 

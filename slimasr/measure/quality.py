@@ -13,7 +13,7 @@ from slimasr.config.loss import LossConfig, standalone_loss
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
@@ -51,7 +51,7 @@ def measure_quality(
     tokenizer: Tokenizer,
     loss: LossConfig,
     decoding: DecodingConfig,
-    graph: DecodingGraph | None = None,
+    graph: SearchGraph | None = None,
 ) -> Quality:
     """Measure the WER with its bootstrap interval, and the loss; the encoder runs once for both.
 

@@ -1,4 +1,4 @@
-"""The layout of an experiment's graph.json: the decoding graph of its results, and how its scores are weighed."""
+"""The layout of an experiment's graph.json: the search graph of its results, and how its scores are weighed."""
 
 from __future__ import annotations
 

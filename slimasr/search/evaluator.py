@@ -15,7 +15,7 @@ from slimasr.config.schema import Config
 from slimasr.config.search import SearchConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.searchable import Searchable
 from slimasr.decoding.tabulated import tabulated
@@ -67,7 +67,7 @@ class Evaluator:
         tokenizer: Tokenizer,
         batches: Iterable[Batch],
         config: Config,
-        graph: DecodingGraph | None = None,
+        graph: SearchGraph | None = None,
     ) -> None:
         """Load the set.
 

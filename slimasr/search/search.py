@@ -12,7 +12,7 @@ from slimasr.data.dataloading import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.provenance import checked_identity, unverified_sets
 from slimasr.decoding.decode import default_device, describe
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.graphs import graph_in
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
@@ -117,7 +117,7 @@ class Search:
     feasible: Feasible
     dev_batches: Batches
     dev_data: str
-    graph: DecodingGraph | None = None
+    graph: SearchGraph | None = None
 
     @classmethod
     def open(
@@ -126,7 +126,7 @@ class Search:
         dev_batches: Batches,
         dev_data: str,
         storage: str | None = None,
-        graph: DecodingGraph | None = None,
+        graph: SearchGraph | None = None,
     ) -> Search:
         """Open the search that the experiment's configuration describes.
 

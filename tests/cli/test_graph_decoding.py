@@ -21,7 +21,7 @@ from slimasr.data.files import DataFolder
 from slimasr.data.graph import load_graph
 from slimasr.data.graph_stage import make_graph
 from slimasr.data.training_cuts import read_feature_cuts
-from slimasr.decoding.graph import DecodingGraph, best_words, label_scores
+from slimasr.decoding.graph import SearchGraph, best_words, label_scores
 from slimasr.experiment import Experiment
 from slimasr.scoring.icefall import read_recogs
 from slimasr.supernet.subnet import Subnet
@@ -100,7 +100,7 @@ def words_of(place: Path, set_name: str, acoustic: float, prior: float, subnet: 
     experiment = Experiment.open(place / "exp")
     tokenizer = experiment.config.tokenizer
     folder = DataFolder(place / "data").graph(tokenizer.kind, tokenizer.vocab_size)
-    graph = DecodingGraph.open(load_graph(folder, experiment.tokenizer))
+    graph = SearchGraph.open(load_graph(folder, experiment.tokenizer))
     settings = GraphDecodingConfig(acoustic_scale=acoustic, prior_scale=prior)
     log_prior = experiment.model.ctc_head_of(subnet).log_prior  # type: ignore[union-attr]
     return {
@@ -187,7 +187,7 @@ def test_other_commands_search_the_graph(place: Path) -> None:
     made = (place / "data").resolve().parent
     (place / "exp" / "graph.json").unlink(missing_ok=True)
     refused = call(transcribe, place / "exp", made / "audio" / "dev2.wav", status=1).stderr
-    assert "no decoding graph is known; run slimasr-decode once" in refused
+    assert "no search graph is known; run slimasr-decode once" in refused
     on_data(place, search, "--set", "search.kind=exhaustive")
     found = json.loads((place / "exp" / "results.json").read_text())["subnets"]["w1"]["wer"]["dev"]
     references = {f"dev{i}": text.split() for i, text in enumerate(TEXTS)}

@@ -17,7 +17,7 @@ from torch import Tensor
 from slimasr.config.model import CtcConfig
 from slimasr.data.hlg import build_hlg, word_table
 from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.supernet.subnet import Subnet
 
 WORDS = ("A", "B", "C")
@@ -79,12 +79,12 @@ class Language:
                 lines.append(f"{value:.6f}\t{' '.join(words)}{backoff}")
         path.write_text("\n".join([*lines, "", "\\end\\", ""]))
 
-    def graph(self, folder: Path) -> DecodingGraph:
+    def graph(self, folder: Path) -> SearchGraph:
         """Build the graph as stage 3 does."""
         self.write_arpa(folder / "lm.arpa")
         table = word_table(self.lexicon.words)
         ids = {label: number for number, label in enumerate(self.tokenizer.tokens) if number > 2}
-        return DecodingGraph(build_hlg(self.lexicon, ids, folder / "lm.arpa", table), table, "abc")
+        return SearchGraph(build_hlg(self.lexicon, ids, folder / "lm.arpa", table), table, "abc")
 
     def log_probability(self, words: tuple[str, ...]) -> float:
         """Natural logarithm of the probability of a sentence."""

@@ -1,4 +1,4 @@
-"""Search in a decoding graph, against the enumeration of all paths, and against greedy search."""
+"""Graph decoding, against the enumeration of all paths, and against greedy search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slimasr.config.search import DecodingConfig, GraphDecodingConfig
 from slimasr.data.graph import Graph
 from slimasr.data.hlg import ctc_topology
 from slimasr.decoding.ctc_greedy import CtcGreedySearch
-from slimasr.decoding.graph import DecodingGraph, GraphSearch
+from slimasr.decoding.graph import GraphSearch, SearchGraph
 from slimasr.decoding.label_search import search_whole
 from slimasr.decoding.words import Unfinished, word_search
 from slimasr.errors import UserError
@@ -47,7 +47,7 @@ def test_the_best_path_is_that_of_enumeration(seed: int, tmp_path: Path) -> None
 
 def test_without_lexicon_and_language_model_it_is_greedy_search() -> None:
     tokens = ("<eps>", "<blk>", "<sos/eos>", "<unk>", "a", "b", "c")
-    graph = DecodingGraph(ctc_topology([4, 5, 6]), tokens, "abc")
+    graph = SearchGraph(ctc_topology([4, 5, 6]), tokens, "abc")
     generator = torch.Generator().manual_seed(1)
     lens = torch.tensor([40, 0, 17])
     logits = torch.randn(3, 40, 6, generator=generator)
@@ -73,7 +73,7 @@ def test_words_that_do_not_fit_are_none_and_counted(tmp_path: Path) -> None:
     fst.add_arc(states[0], arc(4, 1, 0.0, states[1]))
     fst.add_arc(states[1], arc(5, 0, 0.0, states[2]))
     unfinished = Unfinished()
-    search = GraphSearch(Scores(5), None, DecodingGraph(fst, ("<eps>", "AB"), ""), GraphDecodingConfig(), unfinished)
+    search = GraphSearch(Scores(5), None, SearchGraph(fst, ("<eps>", "AB"), ""), GraphDecodingConfig(), unfinished)
     texts = search.texts(torch.zeros(3, 2, 5), torch.tensor([1, 2, 0]))
     assert texts == ["", "AB", ""]
     # The last utterance has no audio, which is nothing unusual about the search.
@@ -105,8 +105,8 @@ def test_a_file_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "HLG.fst"
     assert Language.draw(0).graph(tmp_path).fst.write(str(path))
     whole = path.read_bytes()
-    opened = DecodingGraph.open(Graph(path, ("<eps>",), "abc"))
+    opened = SearchGraph.open(Graph(path, ("<eps>",), "abc"))
     assert opened.fst.num_states == Language.draw(0).graph(tmp_path).fst.num_states
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"HLG.fst: damaged, or holds no path; run stage 3"):
-        DecodingGraph.open(Graph(path, ("<eps>",), "abc"))
+        SearchGraph.open(Graph(path, ("<eps>",), "abc"))

@@ -22,7 +22,7 @@ from slimasr.data.hlg import build_hlg, word_table
 from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
 from slimasr.data.ngrams import train_arpa
 from slimasr.data.shards import make_extractor
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition
 from slimasr.decoding.words import word_search
 from slimasr.export.onnx import CtcFiles, export_onnx
@@ -57,7 +57,7 @@ def test_sherpa_onnx_finds_the_same(corpus: Callable[[str], Path], tmp_path: Pat
     table = word_table(lexicon.words)
     train_arpa((utterance.text for utterance in sets["train"]), 3, lexicon.words, tmp_path / "lm.arpa")
     ids = {label: number for number, label in enumerate(tokenizer.tokens) if number > 2}
-    graph = DecodingGraph(build_hlg(lexicon, ids, tmp_path / "lm.arpa", table), table, "")
+    graph = SearchGraph(build_hlg(lexicon, ids, tmp_path / "lm.arpa", table), table, "")
     assert graph.fst.write(str(tmp_path / "HLG.fst"))
     tokenizer.write(tmp_path / "lang")
 

@@ -37,7 +37,7 @@ from slimasr.data.hlg import build_hlg, word_table
 from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
 from slimasr.data.ngrams import train_arpa
 from slimasr.data.tokenizer import TOKENS_FILE, Tokenizer
-from slimasr.decoding.graph import DecodingGraph
+from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition
 from slimasr.decoding.words import WordSearch, word_search
 from slimasr.errors import UserError
@@ -130,7 +130,7 @@ def seconds_of(call: Callable[[], list[str]]) -> tuple[float, list[str]]:
 
 def our_searches(side: Side) -> dict[str, WordSearch]:
     """Return greedy search and graph decoding."""
-    graph = DecodingGraph.open(side.graph)
+    graph = SearchGraph.open(side.graph)
     by_graph = DecodingConfig(kind="graph")
     return {
         "greedy": phoneme_recognition(side.model, side.tokenizer).search,
