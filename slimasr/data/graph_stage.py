@@ -80,10 +80,8 @@ def _kept(target: Path, made_from: str) -> GraphRecord | None:
 
 def _write_graph(config: Config, folder: DataFolder, tokenizer: Tokenizer, made_from: str, lock: Lock) -> GraphRecord:
     target = folder.graph(config.tokenizer.kind, config.tokenizer.vocab_size)
-    if isinstance(tokenizer, PhonemeTokenizer):
-        full = tokenizer.lexicon
-    else:
-        full = piece_lexicon(config, folder, tokenizer)
+    own = tokenizer.lexicon if isinstance(tokenizer, PhonemeTokenizer) else None
+    full = own or piece_lexicon(config, folder, tokenizer)
     target.mkdir(parents=True, exist_ok=True)
     # A record beside files of another graph would be wrong.
     (target / RECORD_FILE).unlink(missing_ok=True)

@@ -31,8 +31,16 @@ WEIGHT_STEP = 2.0**-14
 
 
 def word_table(words: Iterable[str]) -> tuple[str, ...]:
-    """Number -> word: epsilon, the words, and the symbols that programs expect behind them."""
-    return (EPSILON, *words, BACKOFF, SENTENCE_START, SENTENCE_END)
+    """Number -> word: epsilon, the words, and the symbols that programs expect behind them.
+
+    Raises:
+        UserError: a word is one of these symbols.
+    """
+    listed = tuple(words)
+    for symbol in (EPSILON, BACKOFF, SENTENCE_START, SENTENCE_END):
+        if symbol in listed:
+            raise UserError(f"{symbol} stands for something else in search graphs and cannot be a word; rename it")
+    return (EPSILON, *listed, BACKOFF, SENTENCE_START, SENTENCE_END)
 
 
 def build_hlg(lexicon: Lexicon, ids: Mapping[str, int], arpa: Path, table: Sequence[str]) -> Any:

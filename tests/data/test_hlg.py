@@ -15,6 +15,7 @@ from slimasr.data.arpa import Ngram, read_arpa
 from slimasr.data.hlg import build_hlg, ctc_topology, homophone_marks, word_table
 from slimasr.data.lexicon import Lexicon
 from slimasr.data.ngrams import train_arpa
+from slimasr.errors import UserError
 
 kaldifst = pytest.importorskip("kaldifst")
 
@@ -113,6 +114,12 @@ def test_ctc_removes_repetitions_then_blanks() -> None:
         expected = [symbol for symbol, _ in groupby(frames) if symbol != 1]
         assert best_path(topology, frames) == (expected, 0.0)
     assert best_path(topology, [4, 6]) is None
+
+
+def test_symbols_of_graphs_are_no_words() -> None:
+    assert word_table("ab") == ("<eps>", "a", "b", "#0", "<s>", "</s>")
+    with pytest.raises(UserError, match=r"#0 stands for something else in search graphs"):
+        word_table(["a", "#0"])
 
 
 def test_marks_make_pronunciations_prefix_free() -> None:
