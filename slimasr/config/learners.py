@@ -79,6 +79,7 @@ def _focal_or_number(value: Any) -> float | str:
 BudgetName = Annotated[str, BeforeValidator(budget_name), Called("budget")]
 SubnetScale = Annotated[PositiveFloat | Literal["focal"], PlainValidator(_focal_or_number)]
 InnerFraction = Annotated[float, SHARE]
+Score = Annotated[float, Bounds(-100.0, 100.0)]
 
 
 class OrthoSoftmaxConfig(Section):
@@ -144,7 +145,7 @@ class TopKConfig(Section):
     temperature: PositiveFloat = 1.0
     """Temperature of the softmaxes of ``relax: soft``."""
 
-    score_init: float = 0.5
+    score_init: Score = 0.5
     """Initial value of all scores."""
 
     score_lr_scale: PositiveFloat = 1.0
@@ -161,7 +162,7 @@ class L0Config(Section):
     kind: Literal["l0"] = "l0"
     """Selects L0 regularisation, which learns one subnet."""
 
-    score_init: float = 0.0
+    score_init: Score = 0.0
     """Initial value of all scores, log alpha; 0 keeps a group with a probability of 0.83."""
 
     warmup: PositiveFraction = 0.5

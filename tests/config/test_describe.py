@@ -25,6 +25,7 @@ from slimasr.errors import UserError
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 MINIMAL: dict[str, Any] = {"name": "test", "data": {"corpus": "an4"}}
 NEEDED: dict[str, dict[str, Any]] = {
+    "MaskLearningConfig": {"budgets": [0.5]},
     "Config": MINIMAL,
     "DataConfig": {"corpus": "an4"},
     "LayerSizes": {"ffn1": 1, "heads": 1, "conv": 1, "ffn2": 1},
@@ -205,7 +206,7 @@ def test_null_means_something() -> None:
     ("name", "words"),
     [
         ("training.num_epochs", "integer >= 1"),
-        ("training.clip_norm", "number > 0"),
+        ("training.clip_norm", "number > 0 | null"),
         ("training.optimizer", "section (kind: adamw | scaled_adam)"),
         ("training.optimizer.betas", "two fractions in [0, 1)"),
         ("training.num_threads", "integer in [1, 1024] | auto | null"),
