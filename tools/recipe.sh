@@ -182,16 +182,15 @@ snapshot() {
   find "${watched[@]}" -type f ! -name '*.lock' -exec ls -dil "$times" {} + 2> /dev/null | sort || true
 }
 
-# folders_of FILES: prints the folders of $data that these lines of a snapshot name, in one line.
+# folders_of FILES: prints the folders of $data that these lines of a snapshot name, in one line, lang_* before graph_*.
 folders_of() {
   local line folders=
   while IFS= read -r line; do
+    folders+=${folders:+, }$line
+  done < <(while IFS= read -r line; do
     line=${line##*"$data/"}
-    case ", $folders, " in
-      *", $data/${line%%/*}, "*) ;;
-      *) folders+=${folders:+, }$data/${line%%/*} ;;
-    esac
-  done <<< "$1"
+    echo "$data/${line%%/*}"
+  done <<< "$1" | sort -ru)
   echo "$folders"
 }
 
