@@ -147,7 +147,10 @@ def test_scales_are_tuned_and_used(place: Path) -> None:
     other = place / "other"
     shutil.copytree(place / "exp", other)
     (other / "graph.json").unlink()
-    call(decode, other, "--data", place / "data", "--set-name", "test", "--scales", place / "exp")
+    shutil.rmtree(other / "decode")
+    call(decode, other, "--data", place / "data", "--scales", place / "exp")
+    assert not (other / "decode").exists()
+    call(decode, other, "--data", place / "data", "--set-name", "test")
     assert json.loads((other / "decode" / "w1" / "test" / "decode.json").read_text())["decoding"] == how
 
 
