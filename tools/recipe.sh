@@ -38,7 +38,7 @@ stages:
   0 corpus    find the corpus, make it or (with --download) fetch it
   1 prepare   manifests                        -> DATA/manifests
   2 features  log-mel filter banks, statistics -> DATA/features
-  3 bpe       tokenizer; with a lexicon, the search graph -> DATA/lang_*, DATA/graph_*
+  3 bpe       tokens; with a lexicon, the graph -> DATA/lang_*, DATA/graph_*
   4 train     supernet or separate model       -> EXP/final.pt
   5 search    subnets on dev; the Pareto front -> EXP/search/front.json
   6 decode    the dev and test sets            -> EXP/decode
@@ -220,9 +220,14 @@ run_stage() {
   fi
 }
 
-# Makes the tokenizer and, in recipes that name a lexicon, the graph in which decoding searches for words.
-make_tokenizer() {
+# Stage 3: the tokenizer, and the search graph if the recipe has a lexicon.
+make_tokens() {
   slimasr-bpe "$@" && slimasr-graph --if-needed "$@"
+}
+
+# Stage 5, with the scales of another experiment if the user has named one.
+search_subnets() {
+  { [ -z "$scales" ] || slimasr-decode "$exp" --scales "$scales" "${debug[@]}"; } && slimasr-search "$exp" "$@"
 }
 
 # Prints a recording of the corpus on which the user can try the model, or a placeholder.
@@ -277,8 +282,8 @@ recipe_main() {
   run_stage 1 prepare "$data/manifests" slimasr-prepare "${from[@]}" "${where[@]}" "${check_audio[@]}"
   watched=("$data/features/shards")
   run_stage 2 features "$data/features" slimasr-features "${from[@]}" --num-jobs "$nj"
-  watched=("$data" -maxdepth 2 -path "*/lang_*/*")
-  run_stage 3 bpe "$data/lang_" make_tokenizer "${from[@]}"
+  watched=("$data" -maxdepth 2 \( -path "*/lang_*/*" -o -path "*/graph_*/*" \))
+  run_stage 3 bpe "$data/lang_" make_tokens "${from[@]}"
   watched=("$exp/final.pt")
   run_stage 4 train "$exp/final.pt" launch_train "${from[@]}" --exp "$exp" "${accept_data[@]}"
   watched=("$exp/search/summary.json")

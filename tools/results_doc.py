@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from slimasr.results.decoded import Decoded
 from slimasr.results.entry import VERSION, Entry, File
+from slimasr.results.graph import GraphFile, TriedEntry, TunedEntry
 from slimasr.results.learnt import LearntEntry, LearntSubnets
 from slimasr.results.report import (
     CandidateLists,

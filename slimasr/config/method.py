@@ -41,6 +41,11 @@ class MethodSection(Section):
     kind: str
 
     @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the outputs that the method's subnets use besides the main one and those of ``model.exits``."""
+        return ()
+
+    @property
     def switch_share(self) -> float | None:
         """Fraction of the run after which the method has chosen its subnets; None = it chooses none."""
         return None

@@ -16,7 +16,6 @@ from slimasr.decoding.label_searches import label_search
 from slimasr.decoding.searchable import Searchable
 from slimasr.decoding.words import DecodedLabels, WordSearch
 from slimasr.encoders.base import EncoderOutput
-from slimasr.errors import UserError
 from slimasr.models.base import SpeechModel
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet

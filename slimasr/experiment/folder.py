@@ -17,7 +17,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,7 +86,7 @@ class Experiment:
         needed(exp / "config.yaml", another)
         config = stored_config(exp)
         needed(exp / "lang")
-        tokenizer = Tokenizer.load(exp / "lang")
+        tokenizer = load_tokenizer(exp / "lang")
         path = _checkpoint_path(exp, checkpoint)
         needed(path, _other_checkpoints(exp))
         saved = load_checkpoint(path)
@@ -112,6 +112,26 @@ class Experiment:
             UserError: there is no final checkpoint yet.
         """
         return fingerprint(_checkpoint_path(self.dir, "final"))
+
+
+def space_of(config: Config, saved: Mapping[str, Any], path: Path) -> SearchSpace:
+    """Return the search space of a checkpoint: that of the recipe, or the subnets that the training had learnt by then.
+
+    Args:
+        config: the configuration of the run.
+        saved: the checkpoint.
+        path: its file, for error messages.
+
+    Raises:
+        UserError: the subnets in the checkpoint are damaged.
+    """
+    if config.space.kind != "learnt":
+        return build_space(config)
+    try:
+        learnt = [LearntSubnet.from_dict(content) for content in saved.get("subnets") or ()]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: damaged checkpoint (its subnets: {error}); use another checkpoint") from None
+    return learnt_space(learnt, f"{path} is from before the training chose its subnets; use a later checkpoint")
 
 
 def stored_config(exp: Path, overrides: Sequence[str] = ()) -> Config:

@@ -64,6 +64,8 @@ class OnnxCtc:
         self.vocab_size = model.vocab_size
         self.config = model.config
         self.session = _Session(files.ctc, threads)
+        # The file has no label prior.
+        self.ctc_head_of = model.ctc_head_of
 
     def encode(self, x: Tensor, x_lens: Tensor) -> EncoderOutput:
         """(N, T, F) features -> log-probabilities of the labels."""
@@ -98,7 +100,7 @@ def open_runtime(files: OnnxFiles, model: SpeechModel, threads: int = 1) -> Onnx
 
 
 def decode_onnx(
-    model: OnnxTransducer,
+    model: OnnxModel,
     batches: Iterable[Batch],
     tokenizer: Tokenizer,
     config: DecodingConfig,
@@ -118,7 +120,7 @@ def decode_onnx(
 
 
 def int8_wer(
-    model: OnnxTransducer,
+    model: OnnxModel,
     batches: Iterable[Batch],
     tokenizer: Tokenizer,
     decoding: DecodingConfig,

@@ -19,7 +19,7 @@ from slimasr.methods.multi_exit import MultiExit
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.supernet.space import SearchSpace
 
 METHODS: dict[str, tuple[type[MethodSection], type[Method]]] = {
@@ -40,7 +40,7 @@ def method_class(config: Config) -> type[Method]:
     return method
 
 
-def build_method(config: Config, space: SearchSpace, model: Transducer) -> Method:
+def build_method(config: Config, space: SearchSpace, model: SpeechModel) -> Method:
     """Build the method that a recipe names under ``method.kind``.
 
     Raises:

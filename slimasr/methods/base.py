@@ -20,7 +20,7 @@ from slimasr.data.batch import Batch
 from slimasr.methods.figures import StepReport, loss_figures
 from slimasr.methods.forks import ForkedEncoder, Route
 from slimasr.methods.sharing import Backward, SharedKnown, SharedPredictor
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.supernet.list_space import LearntSubnet
@@ -173,7 +173,16 @@ class Method(nn.Module, ABC):
         Raises:
             UserError: a setting does not fit the search space.
         """
-        return cls(space, loss_weights(config), per_utterance=config.loss.per == "utterance")
+        return cls(space, loss_weights(config))
+
+    @classmethod
+    def for_model(cls, config: Config, space: SearchSpace, model: SpeechModel) -> Method:
+        """Build the method for a model; override it when the method depends on the model's layers.
+
+        Raises:
+            UserError: a setting fits neither the search space nor the model.
+        """
+        return cls.from_config(config, space)
 
     @classmethod
     def resolve(cls, config: Config) -> tuple[Config, str | None]:

@@ -39,7 +39,7 @@ class Collaborative(Method):
         assert isinstance(config.method, CollaborativeConfig)
         auxiliary = config.loss.auxiliary
         kl_weight = 0.0 if auxiliary is None else auxiliary.teaching_weight
-        return cls(space, loss_weights(config), kl_weight, config.loss.per == "utterance")
+        return cls(space, loss_weights(config), kl_weight)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         deepest, *others = self.space

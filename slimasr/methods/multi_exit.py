@@ -44,7 +44,7 @@ class MultiExit(Method):
     @classmethod
     def from_config(cls, config: Config, space: SearchSpace) -> MultiExit:
         assert isinstance(config.method, MultiExitConfig)
-        return cls(space, loss_weights(config), config.model.exits, config.method, config.loss.per == "utterance")
+        return cls(space, loss_weights(config), config.model.exits, config.method)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         passes = [Pass(self.space.max, self.losses)]

@@ -20,8 +20,7 @@ class Slimmable(Method):
     def from_config(cls, config: Config, space: SearchSpace) -> Slimmable:
         assert isinstance(config.method, SlimmableConfig)
         share_predictor = config.method.share_predictor is not False
-        per_utterance = config.loss.per == "utterance"
-        return cls(space, loss_weights(config), share_predictor, per_utterance=per_utterance)
+        return cls(space, loss_weights(config), share_predictor)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         return [Pass(subnet, self.losses) for subnet in self.space]

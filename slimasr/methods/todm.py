@@ -42,9 +42,7 @@ class Todm(Method):
         Raises:
             UserError: a subnet to validate is not in the space.
         """
-        super().__init__(
-            space, losses, config.share_predictor is not False, share_kernels=True, per_utterance=per_utterance
-        )
+        super().__init__(space, losses, config.share_predictor is not False, share_kernels=True)
         self.config = config
         self.distillation = distillation
         self.validated = list(dict.fromkeys(space.parse(text) for text in config.validated))
@@ -53,7 +51,7 @@ class Todm(Method):
     def from_config(cls, config: Config, space: SearchSpace) -> Todm:
         assert isinstance(config.method, TodmConfig)
         loss = config.loss
-        return cls(space, loss_weights(config), config.method, loss.distillation, loss.per == "utterance")
+        return cls(space, loss_weights(config), config.method, loss.distillation)
 
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         weight = self.kd_weight(context.epoch)

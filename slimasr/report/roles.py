@@ -220,7 +220,6 @@ def _family_key(described: Described, experiments: Mapping[str, Described]) -> F
 def _sizes(config: Config) -> FamilyKey:
     """Kind of the encoder, channels, layers, channels of the feed-forward modules, and kind of the model."""
     encoder = config.model.encoder
-    kind = encoder.kind if config.model.kind == "transducer" else f"{config.model.kind} {encoder.kind}"
     # Not all units: supernets that differ in the number of their heads alone are variants within one family.
     feed_forward_sizes = tuple(feed_forward(encoder.unit_sizes).values())
     return encoder.kind, encoder.d_model, encoder.num_layers, feed_forward_sizes, config.model.kind

@@ -9,7 +9,7 @@ from typing import Any
 
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import MAX, Encoder, EncoderOutput, Known
-from slimasr.models.transducer import Transducer
+from slimasr.models.base import SpeechModel
 from slimasr.supernet.subnet import Ranges, Subnet
 
 

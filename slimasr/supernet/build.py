@@ -26,7 +26,7 @@ def build_space(config: Config) -> SearchSpace:
     if space.kind == "widths":
         return WidthSpace(tuple(space.widths))
     if space.kind == "branches":
-        return branch_space(config.model.encoder.paths)
+        return branch_space(config.model.encoder.paths, config.model.exits)
     if space.kind == "list":
         return listed_space(config)
     if space.kind == "learnt":
@@ -35,7 +35,7 @@ def build_space(config: Config) -> SearchSpace:
     return LayerSpace(tuple(space.depths), units, tuple(space.widths), tuple(config.model.exits))
 
 
-def branch_space(paths: Sequence[tuple[int, ...]], exits: Sequence[int] = ()) -> BranchSpace:
+def branch_space(paths: Sequence[tuple[int, ...]], exits: Sequence[int] = ()) -> ListSpace:
     """Return the space of the branches of a tree, which are called ``l14`` and so on by their depths.
 
     Args:
@@ -43,7 +43,7 @@ def branch_space(paths: Sequence[tuple[int, ...]], exits: Sequence[int] = ()) ->
         exits: depths of this path with an output of their own, which a branch uses that is the beginning of it.
     """
     # The max subnet has no path, as in every other space.
-    subnets = (Subnet(), *(Subnet(1.0, path) for path in paths[1:]))
+    subnets = (Subnet(), *(with_exit(Subnet(1.0, path), exits) for path in paths[1:]))
     # The gene of this name is in the studies of trees.
     return ListSpace(subnets, tuple(f"l{len(path)}" for path in paths), gene="branch")
 

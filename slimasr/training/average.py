@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.data.batch import Batch
-from slimasr.elastic.norm import calibration, completion, fully_estimated
+from slimasr.elastic.norm import calibration, completion, fully_estimated, running_stats
 from slimasr.experiment.checkpoints import renamed
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective

@@ -1,4 +1,4 @@
-"""Validation computes losses and greedy error rates of every evaluated subnet on the dev set."""
+"""Validation computes losses and greedy error rates of every evaluated pass on the dev set."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def validate(
     context: StepContext,
     world: World,
 ) -> dict[str, float]:
-    """Compute losses per unit and an error rate in percent of every evaluated subnet, over all processes.
+    """Compute losses per unit and an error rate in percent of every evaluated pass, over all processes.
 
     The rate is that of words, or that of phonemes if these are the tokens.
 
@@ -111,7 +111,7 @@ def _measure_pass(
     decoding: DecodingConfig,
     context: StepContext,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Do the same for one subnet; the names are those of its losses and ``wer`` or ``per``."""
+    """Do the same for one pass; the names are those of its losses and ``wer`` or ``per``."""
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
 
@@ -124,7 +124,7 @@ def _measure_pass(
             units[name] = float(output.units[name].sum())
         return encoder
 
-    rate, recognition = _recognition(objective.model, tokenizer, decoding, subnet)
+    rate, recognition = _recognition(objective.model, tokenizer, decoding, item.subnet)
     utterances = recognition.utterances(batch, encode)
     sums[rate] = float(sum(map(word_errors, utterances)))
     units[rate] = float(sum(len(utterance.ref) for utterance in utterances))

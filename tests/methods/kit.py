@@ -13,7 +13,8 @@ from slimasr.config.loss import LossConfig
 from slimasr.config.model import ModelConfig
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.methods.base import Method, StepContext, StepReport
+from slimasr.methods.base import Method, StepContext
+from slimasr.methods.figures import StepReport
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model
 from slimasr.objective.objective import Objective, loss_weights

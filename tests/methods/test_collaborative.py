@@ -22,6 +22,7 @@ from slimasr.methods.collaborative import Collaborative
 from slimasr.objective.objective import Objective
 from slimasr.objective.passes import PassInputs
 from slimasr.supernet.build import branch_space, build_space
+from slimasr.supernet.list_space import ListSpace
 from tests.methods.kit import aligned, context, gradients, make_objective, run, weights_of
 from tests.recipes.conftest import EGS
 from tests.tiny import MODEL, batch

@@ -94,8 +94,8 @@ def test_it_trains_and_every_exit_is_validated(tmp_path: Path, kind: str) -> Non
     )
     target = kit.make_objective(config, tiny_tokenizer())
     before = {name: p.detach().clone() for name, p in target.named_parameters()}
-    method = build_method(config, build_space(config))
-    assert [subnet.id for subnet in method.evaluated()] == ["w1", "w1-l1-exit1"]
+    method = build_method(config, build_space(config), target.model)
+    assert [item.name for item in method.evaluated()] == ["w1", "w1-l1-exit1"]
     trainer = kit.make_trainer(config, tmp_path, method=method, objective=target)
     trainer.run()
     (record,) = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()][-1:]

@@ -33,7 +33,6 @@ def place(tmp_path: Path) -> Path:
     program(root, "make", make)
     for name in STAGES:
         program(root, f"slimasr-{name}", MAKES[name])
-    program(root, "slimasr-graph", "true")
     program(root, "slimasr", "true")
     program(root, "slimasr-graph", "true")
     return root

@@ -58,8 +58,8 @@ def tiny_config(dropout: float = 0.1, training: dict[str, Any] | None = None, **
         },
     }
     for name, section in sections.items():
-        # Branches and subnets that are learnt have no widths, which the other spaces have, and CTC models no predictor.
-        replaces = not isinstance(section, dict) or section.get("kind") in ("branches", "learnt", "ctc")
+        # These spaces have no widths, which the others have, and a CTC model has neither predictor nor joiner.
+        replaces = not isinstance(section, dict) or section.get("kind") in ("branches", "list", "learnt", "ctc")
         tree[name] = section if replaces else {**tree.get(name, {}), **section}
     if tree["model"].get("kind") == "ctc" and "loss" not in sections:
         tree["loss"] = {}

@@ -87,7 +87,7 @@ def make_experiment(root: Path, config: Config, data: Path) -> Path:
     write_record(root, config, lang, Results())
     torch.manual_seed(0)
     space = build_space(config)
-    model = build_model(config.model, config.loss, Tokenizer.load(lang).vocab_size, space.widths).eval()
+    model = build_model(config.model, config.loss, load_tokenizer(lang).vocab_size, space.widths).eval()
     assert isinstance(model, Transducer)
     # The bias of blank is found by bisection: a larger one makes frames emit less.
     low = 0.0
