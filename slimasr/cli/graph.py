@@ -27,7 +27,7 @@ def run(
     if_needed: IfNeededOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Make the graph with which decoding.kind graph searches for words.
+    """Make the search graph of a lexicon and a language model.
 
     Writes the lexicon, the language model and the graph to DATA/graph_<kind>_<size>, and prints the perplexity of the
     dev and test sets and the words that cannot be found.

@@ -37,7 +37,7 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
 def test_every_recipe_of_ours_is_valid() -> None:
     recipes = sorted((Path(__file__).parents[2] / "egs").glob("*/conf/*.yaml"))
     for path in recipes:
-        assert load_config(path).data.corpus in {"digits", "fsdd", "an4", "librispeech"}, path
+        assert load_config(path).data.corpus in {"digits", "fsdd", "an4", "librispeech", "tedlium2"}, path
 
 
 def test_overrides(tmp_path: Path) -> None:

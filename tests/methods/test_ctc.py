@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.config.encoders import TreeConfig
+from slimasr.config.encoder_section import TreeConfig
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.config.method import MultiExitConfig, TodmConfig
 from slimasr.data.batch import Batch
@@ -138,7 +138,8 @@ def test_it_trains_and_every_subnet_is_validated(tmp_path: Path, kind: str, enco
     )
     target = kit.make_objective(config, tiny_tokenizer())
     before = {name: p.detach().clone() for name, p in target.named_parameters()}
-    trainer = kit.make_trainer(config, tmp_path, method=build_method(config, build_space(config)), objective=target)
+    method = build_method(config, build_space(config), target.model)
+    trainer = kit.make_trainer(config, tmp_path, method=method, objective=target)
     trainer.run()
     records = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]
     first, last = records[0]["dev"], records[-1]["dev"]

@@ -70,7 +70,7 @@ def test_paper_4_from_the_dictionary_to_the_report(recipe: Run, small_an4: Path,
     assert (graph["num_words"], graph["num_pronunciations"], graph["num_labels"]) == (101, 130, 51)
     results = json.loads((exp / "results.json").read_text())
     largest, small = results["subnets"].values()
-    assert small["params"] < largest["params"]
+    assert small["costs"]["params"] < largest["costs"]["params"]
     for entry in (largest, small):
         test = entry["wer"]["test"]
         assert test["words"] > 12 and test["errors"] == test["ins"] + test["del"] + test["sub"]

@@ -43,7 +43,7 @@ def estimated(subnets: list[Subnet], exits: tuple[int, ...] = ()) -> Objective:
         build_model(model, config.loss, VOCAB_SIZE, space.widths, head_names(config)), config.loss
     ).train()
     randomize(objective.model)
-    method = build_method(config, space).train()
+    method = build_method(config, space, objective.model).train()
     method.calibrated = lambda: subnets  # type: ignore[method-assign]
     estimate_priors(objective, method, lambda: BATCHES, StepContext(0, 1, 1, random.Random(0)), ALONE)
     assert objective.training and objective.model.encoder.training and method.training
@@ -86,7 +86,8 @@ def test_a_transducer_has_none() -> None:
     space = build_space(config)
     model = build_model(config.model, config.loss, VOCAB_SIZE, space.widths)
     context = StepContext(0, 1, 1, random.Random(0))
-    estimate_priors(Objective(model, config.loss), build_method(config, space), lambda: BATCHES, context, ALONE)
+    method = build_method(config, space, model)
+    estimate_priors(Objective(model, config.loss), method, lambda: BATCHES, context, ALONE)
     assert not model.ctc_head_of(None).log_prior.any()
 
 
