@@ -175,11 +175,11 @@ again_from() {
 }
 
 # Prints the files that find lists for $watched, one per line with inode, size and time of the last change. Times are
-# only compared for equality, because the clock of a network disk may differ.
+# only compared for equality, because the clock of a network disk may differ. The folders may be links (-H).
 snapshot() {
   local times=--full-time
   ls -d "$times" / > /dev/null 2>&1 || times=-T # on BSD and macOS
-  find "${watched[@]}" -type f ! -name '*.lock' -exec ls -dil "$times" {} + 2> /dev/null | sort || true
+  find -H "${watched[@]}" -type f ! -name '*.lock' -exec ls -dil "$times" {} + 2> /dev/null | sort || true
 }
 
 # folders_of FILES: prints the folders of $data that these lines of a snapshot name, in one line, lang_* before graph_*.
@@ -283,7 +283,7 @@ recipe_main() {
   watched=("$data/features/shards")
   run_stage 2 features "$data/features" slimasr-features "${from[@]}" --num-jobs "$nj"
   watched=("$data" -maxdepth 2 \( -path "*/lang_*/*" -o -path "*/graph_*/*" \))
-  run_stage 3 bpe "$data/lang_" make_tokens "${from[@]}"
+  run_stage 3 bpe "the tokenizer" make_tokens "${from[@]}"
   watched=("$exp/final.pt")
   run_stage 4 train "$exp/final.pt" launch_train "${from[@]}" --exp "$exp" "${accept_data[@]}"
   watched=("$exp/search/summary.json")

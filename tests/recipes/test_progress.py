@@ -87,7 +87,15 @@ def test_stage_3_names_the_tokenizer_and_the_search_graph(recipe: Run, place: Pa
     data = place / "data"
     assert f" -> {data / 'lang_bpe_25'}, {data / 'graph_bpe_25'}" in done.stderr
     again = recipe("digits", *options(place, *stages), first=place / "bin")
-    assert "stage 3 bpe: nothing to do" in again.stderr
+    assert "stage 3 bpe: nothing to do, the tokenizer is complete" in again.stderr
+
+
+def test_the_data_folder_may_be_a_link(recipe: Run, place: Path) -> None:
+    (place / "elsewhere").mkdir()
+    data = place / "data"
+    data.symlink_to("elsewhere")
+    done = recipe("digits", *options(place, "--stage", "3", "--stop-stage", "3"), first=place / "bin")
+    assert f" -> {data / 'lang_bpe_25'}" in done.stderr
 
 
 def test_stage_3_fails_where_the_tokenizer_or_the_graph_fails(recipe: Run, place: Path) -> None:
