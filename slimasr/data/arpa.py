@@ -25,6 +25,8 @@ Words = tuple[str, ...]
 
 _COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)")
 _SECTION = re.compile(r"\\(\d+)-grams:")
+# A probability of 1 may have been rounded upwards.
+_LARGEST_LOG10 = 1e-3
 
 
 @dataclass(frozen=True)
@@ -271,13 +273,22 @@ def _check_section(path: Path, order: int, seen: int, counts: list[int]) -> None
 
 def _ngram(path: Path, number: int, text: str, order: int) -> Ngram:
     fields = text.split()
+    ngram = None
     try:
         if len(fields) == order + 1:
-            return Ngram(tuple(fields[1:]), float(fields[0]))
-        if len(fields) == order + 2:
-            return Ngram(tuple(fields[1:-1]), float(fields[0]), float(fields[-1]))
+            ngram = Ngram(tuple(fields[1:]), float(fields[0]))
+        elif len(fields) == order + 2:
+            ngram = Ngram(tuple(fields[1:-1]), float(fields[0]), float(fields[-1]))
     except ValueError:
         pass
-    raise UserError(
-        f"{path}:{number}: is no {order}-gram with its probability, or the file is cut short: {text[:80]!r}"
-    )
+    if ngram is None:
+        raise UserError(
+            f"{path}:{number}: is no {order}-gram with its probability, or the file is cut short: {text[:80]!r}"
+        )
+    # Also false for values that are not a number.
+    if not (ngram.log10 <= _LARGEST_LOG10 and ngram.backoff < math.inf):
+        raise UserError(
+            f"{path}:{number}: the logarithm of a probability must be a number of at most 0, and that of a back-off "
+            f"a number: {text[:80]!r}; make the file again"
+        )
+    return ngram

@@ -7,6 +7,7 @@ import gzip
 import io
 import itertools
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,9 @@ def test_a_text_without_repetitions_has_no_impossible_ngrams(tmp_path: Path) -> 
         (lambda text: text.replace("\\end\\\n", ""), r"is cut short, it has no \\end"),
         (lambda text: text[: text.index("\\3-grams")], "is cut short, it has no 3-grams"),
         (lambda text: text[: text.index("\\1-grams")], "cut short before its 1-grams"),
+        (lambda text: re.sub(r"-[\d.]+\ta b\t", "0.5\ta b\t", text), "must be a number of at most 0"),
+        (lambda text: re.sub(r"-[\d.]+\ta b\t", "nan\ta b\t", text), "must be a number of at most 0"),
+        (lambda text: re.sub(r"\ta b\t.*", "\ta b\tnan", text), "that of a back-off a number"),
         (lambda text: text.replace("ngram 2=", "ngram 2=9"), r"it has \d+ of 9\d+ 2-grams"),
         (lambda text: text.replace("\\2-grams:\n", "\\2-grams:\nx y z\n"), r":\d+: is no 2-gram with its probability"),
         (lambda text: text.replace("<s>", "<S>"), "the model has no <s> or no </s>"),
