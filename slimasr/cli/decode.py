@@ -120,10 +120,11 @@ def run(
         from slimasr.decoding.decode import default_device, override
         from slimasr.experiment import Experiment
 
-    _check_options(stream, alignments, tune)
+    _check_options(stream, alignments, tune, scales)
     one_thread()
     # Names that are mistyped should fail before the model is loaded.
-    check_sets([*(set_names or ()), *([tune] if tune else [])], DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
+    for option, given in (("--set-name", set_names or ()), ("--tune", () if tune is None else (tune,))):
+        check_sets(given, DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)", option)
     if scales is not None:
         _take_scales(exp, scales)
         return
@@ -200,11 +201,14 @@ def _streamed(
     return Decoding(tuple(utterance.words for utterance in streamed), None)
 
 
-def _check_options(stream: bool, alignments: Path | None, tune: str | None) -> None:
+def _check_options(stream: bool, alignments: Path | None, tune: str | None, scales: Path | None) -> None:
     if alignments is not None and not stream:
         raise UserError("--alignments needs --stream: only streams know when words are recognised")
     if tune is not None and stream:
         raise UserError("--tune: a graph is not searched in streams; leave --stream out")
+    if scales is not None and (tune is not None or stream):
+        other = "--stream" if tune is None else "--tune"
+        raise UserError(f"--scales: only takes scales over and decodes nothing; leave {other} or --scales out")
 
 
 def _take_scales(exp: Path, other: Path) -> None:

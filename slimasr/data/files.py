@@ -119,19 +119,20 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
         raise UserError(f"{path}: cannot be read ({error}); run {stage} again") from None
 
 
-def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str) -> None:
-    """Raise `UserError` if a set given by ``--set-name`` does not exist; the message lists those that do.
+def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str, option: str = "--set-name") -> None:
+    """Raise `UserError` if a set given by an option does not exist; the message lists those that do.
 
     Args:
         manifest: returns the path of a set's manifest, for example `DataFolder.cuts`.
         stage: the stage that makes it, as in `read_cuts`.
+        option: the option of the command line that gives the names.
     """
     for name in names:
         path = manifest(name)
         known = _sets_in(path.parent)
         if known and name not in known:
             raise UserError(
-                f"--set-name {name}: {path} is missing: run {stage} for it, or name one of {', '.join(known)}"
+                f"{option} {name}: {path} is missing: run {stage} for it, or name one of {', '.join(known)}"
             )
 
 

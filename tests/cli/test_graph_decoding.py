@@ -154,6 +154,15 @@ def test_scales_are_tuned_and_used(place: Path) -> None:
     assert json.loads((other / "decode" / "w1" / "test" / "decode.json").read_text())["decoding"] == how
 
 
+def test_scales_are_taken_over_or_tuned_but_not_both(place: Path) -> None:
+    said = on_data(place, decode, "--scales", place / "exp", "--tune", "dev", status=1).stderr
+    assert "--scales: only takes scales over and decodes nothing; leave --tune or --scales out" in said
+    said = on_data(place, decode, "--scales", place / "exp", "--stream", status=1).stderr
+    assert "leave --stream or --scales out" in said
+    said = on_data(place, decode, "--tune", "nope", status=1).stderr
+    assert "error: --tune nope: " in said and "name one of" in said
+
+
 def test_phonemes_are_scored_beside_words(place: Path) -> None:
     on_data(place, decode, "--set-name", "dev", "--subnet", "max")
     folder = place / "exp" / "decode" / "w1" / "dev"
