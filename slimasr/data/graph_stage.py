@@ -73,7 +73,11 @@ def _kept(target: Path, made_from: str) -> GraphRecord | None:
     """The record of a graph that is complete and was made from the same."""
     if not (target / RECORD_FILE).is_file() or not (target / GRAPH_FILE).is_file():
         return None
-    record = GraphRecord.read(target)
+    try:
+        record = GraphRecord.read(target)
+    except UserError:
+        # Damaged; its message asks for this stage.
+        return None
     complete = record.made_from == made_from and record.digest == graph_digest(target / GRAPH_FILE)
     return record if complete else None
 

@@ -268,3 +268,15 @@ def test_files_of_a_graph_that_were_changed_are_named(place: Place) -> None:
     # The stage notices it too, and makes the graph again.
     place.makes(graph)
     assert load_graph(target, tokenizer).words
+
+
+def test_a_damaged_record_is_made_again(place: Place) -> None:
+    place.recipe()
+    place.makes(bpe)
+    place.makes(graph)
+    record = place.folder.graph("phonemes", 40) / "graph.json"
+    before = record.read_text()
+    record.write_text("{")
+    # Other commands ask for this one.
+    place.makes(graph)
+    assert record.read_text() == before
