@@ -103,6 +103,7 @@ def test_a_segment_is_what_a_file_of_its_own_would_be(talks: Path, tmp_path: Pat
     ("old", "new", "message"),
     [
         (" 0.25 ", " 90.5 ", r"A\.stm:1: the segment ends at .* s, not behind its start at 90\.5 s"),
+        (" 0.25 ", " -0.25 ", r"A\.stm:1: the segment starts at -0\.25 s, before the start of its talk"),
         (" 0.25 ", " zero ", r"A\.stm:1: start 'zero' and end '.*' must be seconds"),
         ("A 1 A ", "Z 1 A ", r"A\.stm:1: the line is of talk Z"),
         ("A 1 A 0.25", "A 0.25", r"A\.stm:1: expected 'talk channel speaker start end <labels> word \.\.\.'"),
@@ -114,6 +115,12 @@ def test_broken_lines_are_named(talks: Path, old: str, new: str, message: str) -
     else:
         spoil(talks, old, new)
     with pytest.raises(UserError, match=message):
+        CORPORA["tedlium2"].list_utterances(talks, SETS, {})
+
+
+def test_an_empty_transcript_is_named(talks: Path) -> None:
+    (talks / "train" / "stm" / "A.stm").write_text("")
+    with pytest.raises(UserError, match=r"A\.stm: holds no segment; copy the file again"):
         CORPORA["tedlium2"].list_utterances(talks, SETS, {})
 
 

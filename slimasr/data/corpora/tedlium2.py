@@ -74,7 +74,8 @@ def read_stm(path: Path) -> dict[str, StmSegment]:
     """The segments of a talk by the ids that lhotse gives them: talk and index of the line.
 
     Raises:
-        UserError: a line lacks fields or its times are no numbers or not in order, or it is of another talk.
+        UserError: there is no line, or one lacks fields, or its times are no numbers or not in order, or it is of
+            another talk.
     """
     segments = {}
     for line in read_lines(path):
@@ -85,6 +86,8 @@ def read_stm(path: Path) -> dict[str, StmSegment]:
             raise UserError(f"{line.where}: the line is of talk {talk}, the file of {path.stem}")
         start, end = _times(line, rest[2], rest[3])
         segments[f"{talk}-{line.number - 1}"] = StmSegment(line, start, end, "".join(rest[_FIELDS - 1 :]))
+    if not segments:
+        raise UserError(f"{path}: holds no segment; copy the file again, or remove it together with its .sph file")
     return segments
 
 
@@ -93,6 +96,8 @@ def _times(line: Line, start: str, end: str) -> tuple[float, float]:
         times = float(start), float(end)
     except ValueError:
         raise UserError(f"{line.where}: start {start!r} and end {end!r} must be seconds") from None
+    if times[0] < 0.0:
+        raise UserError(f"{line.where}: the segment starts at {start} s, before the start of its talk")
     # Comparisons with NaN are false.
     if not 0.0 <= times[0] < times[1] < float("inf"):
         raise UserError(f"{line.where}: the segment ends at {end} s, not behind its start at {start} s")
