@@ -180,9 +180,9 @@ def test_subnets_meet_the_separate_models_of_their_budgets() -> None:
     assert verdicts([replace(MAIN, epochs=24), *PLAIN], BETTER)["C4.1"] is OPEN
     at_two = verdicts(runs, lambda pair: (2.0, 4.0) if pair.a[1] == "2 blocks" else (-4.0, -2.0))
     assert at_two["C4.1"] is NOT_HELD
-    # Updates and minutes of both sides are told.
-    told = findings(runs, EQUAL)["C4.1"].evidence[-1]
-    assert "5,000 updates in 25.0 min; separate: 6 blocks" in told and told.endswith("(not part of the verdict)")
+    # The evidence states updates and minutes of both sides.
+    line = findings(runs, EQUAL)["C4.1"].evidence[-1]
+    assert "5,000 updates in 25.0 min; separate: 6 blocks" in line and line.endswith("(not part of the verdict)")
 
 
 def test_other_budgets_are_judged_with_the_method_and_ablations_are_not() -> None:
