@@ -36,7 +36,7 @@ def budget_name(value: Any) -> str:
     else:
         number, _, kind = str(value).strip().partition(" ")
     bounds = {"": SHARE, "macs": AMOUNT, "params": AMOUNT, "blocks": BLOCKS, "block": BLOCKS}.get(kind)
-    amount = _number_of(number)
+    amount = number_of(number)
     whole = bounds is BLOCKS
     if bounds is None or amount is None or not bounds.holds(amount) or (whole and amount != int(amount)):
         raise PydanticCustomError(
@@ -57,7 +57,8 @@ def budget_value(name: str) -> str | dict[str, str]:
     return {"blocks" if kind == "block" else kind: number}
 
 
-def _number_of(value: Any) -> float | None:
+def number_of(value: object) -> float | None:
+    """Return the number that YAML wrote, also as text such as ``2.5e8``; None if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

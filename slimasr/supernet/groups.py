@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from slimasr.config.learners import number_of
 from slimasr.errors import UserError
 from slimasr.supernet.cost import Cost
 from slimasr.supernet.subnet import Subnet
@@ -149,13 +150,13 @@ class Budget:
         """
         if isinstance(value, Mapping) and len(value) == 1:
             ((kind, written),) = value.items()
-            amount = _number_of(written)
+            amount = number_of(written)
             if kind == "blocks" and amount is not None and amount >= 1 and amount == int(amount):
                 return cls("blocks", amount, f"{int(amount)} {'block' if amount == 1 else 'blocks'}")
             if kind in ("params", "macs") and amount is not None and 0 < amount < float("inf"):
                 return cls(kind, amount, f"{_written(written)} {kind}")
         else:
-            amount = _number_of(value)
+            amount = number_of(value)
             if amount is not None and 0 < amount < 1:
                 return cls("share", amount, _written(value))
         raise ValueError(
@@ -323,16 +324,6 @@ def _largest(row: Sequence[float]) -> int:
 def _check_finite(values: Iterable[float]) -> None:
     if not all(map(math.isfinite, values)):
         raise UserError("the scores of the groups are not finite: the training diverged; lower training.optimizer.lr")
-
-
-def _number_of(value: object) -> float | None:
-    """Return the number that YAML wrote, also as text such as ``2.5e8``; None if it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
 
 
 def _written(value: object) -> str:
