@@ -56,9 +56,10 @@ def take_scales(exp: Path, other: Path) -> TunedEntry:
     """Note the scales of another experiment in this one, and return them.
 
     Raises:
-        UserError: there is no experiment, or ``slimasr-decode --tune`` has not run in the other one.
+        UserError: one of the folders is no experiment, or ``slimasr-decode --tune`` has not run in the other one.
     """
-    needed(exp / "config.yaml")
+    for folder in (exp, other):
+        needed(folder / "config.yaml")
     tuned = read_graph_file(other).tuned
     if tuned is None:
         raise UserError(f"{other / GraphFile.PLACE}: has no scales; run slimasr-decode --tune there first")

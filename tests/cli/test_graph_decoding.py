@@ -240,7 +240,10 @@ def test_graphs_that_do_not_belong(place: Path) -> None:
     (folder / "graph.json").write_text(json.dumps(record))
     (folder / "HLG.fst").write_bytes((folder / "HLG.fst").read_bytes()[:100])
     assert "HLG.fst has changed since stage 3 wrote it" in on_data(place, decode, status=1).stderr
-    assert "has no scales; run slimasr-decode --tune" in on_data(place, decode, "--scales", place, status=1).stderr
+    exp = place / "exp"
+    assert "has no scales; run slimasr-decode --tune" in on_data(place, decode, "--scales", exp, status=1).stderr
+    missing = place / "nowhere"
+    assert f"{missing}/config.yaml" in on_data(place, decode, "--scales", missing, status=1).stderr
 
 
 def test_paths_that_reach_no_end_are_counted(place: Path) -> None:
