@@ -16,10 +16,16 @@ rise and neither overlap nor touch, so that equal sets are equal ranges."""
 Units = int | Ranges
 """The units of a layer that run: the first ``k``, or those in these ranges."""
 
+KEYS = ("width", "path", "units", "head", "pathway")
+"""Keys of a subnet in JSON."""
+
+ANY_LANGUAGE = "all"
+"""Name of a pathway that serves every language."""
+
 
 @dataclass(frozen=True, order=True)
 class Subnet:
-    """The part of the shared weights that runs, described by four genes.
+    """The part of the shared weights that runs, described by five genes.
 
     Attributes:
         width: fraction of channels that are kept everywhere, ``0 < width <= 1`` (prefix slices).
@@ -29,6 +35,8 @@ class Subnet:
             out of those that the width allows. 0 or ``()`` omits the module. A list of indices becomes ranges, and
             units that are a prefix become their number.
         head: name of the output that the subnet uses, such as ``exit4``; None = the model's main output.
+        pathway: name of the masks that choose among its weights, which is the language of the pathway, or ``all`` for a
+            pathway of every language; "" = no masks, all weights.
 
     Genes of layers outside ``path`` are removed at construction, so equal networks are equal subnets.
     """
@@ -37,6 +45,7 @@ class Subnet:
     path: tuple[int, ...] | None = None
     units: tuple[tuple[str, Units], ...] = ()
     head: str | None = None
+    pathway: str = ""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.width <= 1.0:
@@ -60,9 +69,15 @@ class Subnet:
         """Return the chosen units of one module of one layer; None = all that the width allows."""
         return dict(self.units).get(f"{layer}.{module}")
 
+    def serves(self, language: str) -> bool:
+        """Return whether the subnet is meant for speech in a language: a pathway for its own, others for any."""
+        return self.pathway in ("", ANY_LANGUAGE, language)
+
     @property
     def id(self) -> str:
-        """Short stable name for paths and tables: ``w0.5``, ``w1-l9``, ``w1-l9-3fa2c1d0``, ``w1-l4-exit4``."""
+        """Short stable name for paths and tables: ``w0.5``, ``w1-l9``, ``w1-l9-3fa2c1d0``, ``w1-l4-exit4``, ``fr``."""
+        if self.pathway and self == Subnet(pathway=self.pathway):
+            return _plain_name(self.pathway)
         parts = [f"w{self.width:g}"]
         if self.path is not None:
             parts.append(f"l{len(self.path)}")
@@ -71,7 +86,9 @@ class Subnet:
         if self.units or self.path != prefix:
             parts.append(hashlib.sha256(self.to_json().encode()).hexdigest()[:8])
         if self.head is not None:
-            parts.append(re.sub(r"[^A-Za-z0-9.]", "_", self.head))
+            parts.append(_plain_name(self.head))
+        if self.pathway:
+            parts.append(_plain_name(self.pathway))
         return "-".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,6 +98,8 @@ class Subnet:
             data["path"] = list(self.path)
         if self.head is not None:
             data["head"] = self.head
+        if self.pathway:
+            data["pathway"] = self.pathway
         if self.units:
             data["units"] = {key: _plain(units) for key, units in self.units}
         return data
@@ -92,13 +111,14 @@ class Subnet:
         Raises:
             ValueError: a key is unknown, a value has a wrong type, or the width is outside (0, 1].
         """
-        unknown = set(data) - {"width", "path", "units", "head"}
+        unknown = set(data) - set(KEYS)
         if unknown:
-            raise ValueError(f"unknown subnet key {sorted(unknown)[0]!r}; known: width, path, units, head")
+            raise ValueError(f"unknown subnet key {sorted(unknown)[0]!r}; known: {', '.join(KEYS)}")
         width = data.get("width", 1.0)
         path = data.get("path")
         units = data.get("units", {})
         head = data.get("head")
+        pathway = data.get("pathway", "")
         # In Python a bool is an int, but not a width.
         if not isinstance(width, int | float) or isinstance(width, bool):
             raise ValueError(f"width: must be a number, got {width!r}")
@@ -108,8 +128,10 @@ class Subnet:
             raise ValueError(f'units: must look like {{"3.ffn": 512}}, got {units!r}')
         if head is not None and not isinstance(head, str):
             raise ValueError(f'head: must be the name of an output such as "exit4", got {head!r}')
+        if not isinstance(pathway, str):
+            raise ValueError(f'pathway: must be the name of a pathway such as "fr", got {pathway!r}')
         chosen = tuple((str(key), _read_units(str(key), value)) for key, value in units.items())
-        return cls(float(width), None if path is None else tuple(path), chosen, head)
+        return cls(float(width), None if path is None else tuple(path), chosen, head, pathway)
 
     def to_json(self) -> str:
         """Convert to one line of JSON with sorted keys, so that equal subnets have equal strings."""
@@ -225,6 +247,11 @@ def _canonical(key: str, units: Units | Iterable[int]) -> Units:
     if start < 0 or stop < 0:
         raise ValueError(f"units of {key}: must not be negative, got {units!r}")
     return stop if len(ranges) == 1 and start == 0 else ranges
+
+
+def _plain_name(name: str) -> str:
+    """Replace what does not belong into an id by underscores."""
+    return re.sub(r"[^A-Za-z0-9.]", "_", name)
 
 
 def _plain(units: Units) -> int | list[list[int]]:
