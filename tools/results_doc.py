@@ -19,6 +19,7 @@ from slimasr.results.decoded import Decoded
 from slimasr.results.entry import VERSION, Entry, File
 from slimasr.results.graph import GraphFile, TriedEntry, TunedEntry
 from slimasr.results.learnt import LearntEntry, LearntSubnets
+from slimasr.results.masks import Adaptations, LevelEntry, MasksEntry, MaskSource, Overlap, PairOverlap
 from slimasr.results.report import (
     CandidateLists,
     ComparisonEntry,
@@ -57,6 +58,12 @@ HEADINGS: Mapping[type[Entry], str] = {
     DelayEntry: "Delays of a set",
     Int8Entry: "Subnet in int8",
     EnergyEntry: "Energy of a stage",
+    MasksEntry: "Masks of pathways",
+    PairOverlap: "Overlap of two pathways",
+    Overlap: "Overlap of two masks",
+    MaskSource: "Source of a mask",
+    LevelEntry: "Pruning",
+    Adaptations: "Adaptations of a mask",
     ExtractedFrom: "Origin of an extracted model",
     LearntSubnets: "subnets.json",
     LearntEntry: "Learnt subnet",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from slimasr.results.entry import Entry, File, Flag, Genes, Number, Whole
+from slimasr.results.masks import MasksEntry
 
 S = TypeVar("S", bound="ScoreEntry")
 
@@ -346,6 +347,9 @@ class RunFacts(Entry):
 
     energy: Mapping[str, EnergyEntry] = {}
     """What `train` and `search` took, by stage; absent unless `training.energy` or `search.energy` asked for it."""
+
+    masks: MasksEntry | None = None
+    """The masks of pathways. Absent until the training is complete, and in models without pathways."""
 
     subnets: Mapping[str, SubnetEntry] = {}
     """The subnets measured, by id."""
