@@ -71,13 +71,14 @@ class DataConfig(Section):
     """The corpus that stage 1 (slimasr-prepare) reads; digits is synthetic and is made by that stage."""
 
     train: list[SetName] = ["train"]
-    """Sets to train on, named as in the corpus; at least one, all different."""
+    """Sets to train on, named as in the corpus, where ``+`` joins several into one (``train-fr+train-nl``); at least one,
+    all different."""
 
     dev: SetName = "dev"
-    """Set for validation during training and for the search."""
+    """Set for validation during training and for the search; ``+`` joins several."""
 
     test: list[SetName] = ["test"]
-    """Sets to decode and score after training, all different; [] = none."""
+    """Sets to decode and score after training, all different, where ``+`` joins several into one; [] = none."""
 
     sampling_rate: SamplingRate = 16000
     """Sampling rate in Hz at which features are computed."""

@@ -36,7 +36,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _find(address: str, own_dir: Path, download: bool) -> Path:
-    corpus = replace(CORPORA["an4"], archives=lambda sets: [address])
+    corpus = replace(CORPORA["an4"], archives=lambda sets, options: [address])
     return find_corpus(corpus, None, own_dir, ("train",), {}, quiet, download)
 
 

@@ -84,7 +84,7 @@ def find_corpus(
             f"corpus {corpus.name} not found: give --corpus-dir, set {CORPORA_VARIABLE} to a folder with "
             f"{corpus.folders[0]}/, or allow --download"
         )
-    download_archives(corpus.archives(sets), own_dir / corpus.name)
+    download_archives(corpus.addresses(sets, options), own_dir / corpus.name)
     found = corpus.locate(own_dir / corpus.name)
     if found is None:
         raise UserError(f"{own_dir / corpus.name}: the downloaded archive holds no {corpus.name} ({corpus.marker})")

@@ -82,7 +82,7 @@ def _find_audio(wav_dir: Path, fileid: str) -> Path:
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 
-def _archives(sets: Sequence[str]) -> list[str]:
+def _archives(sets: Sequence[str], options: Options) -> list[str]:
     return ["http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"]
 
 

@@ -46,7 +46,11 @@ class ListedUtterance:
         return self.duration is not None or self.start > 0.0
 
 
+JOIN = "+"
+"""Between the names of sets that are joined into one."""
+
 ListUtterances = Callable[[Path, Sequence[str], Options], dict[str, list[ListedUtterance]]]
+Archives = Callable[[Sequence[str], Options], list[str]]
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,17 @@ class Corpus:
         name: as in ``data.corpus``.
         folders: its possible subfolders of a corpora folder; "." is the folder itself.
         marker: glob pattern that matches something in the corpus's own folder.
-        list_utterances: (corpus folder, set names, options) -> set name -> utterances.
-        archives: set names -> addresses of the archives to download, or None if there are none.
+        list_parts: (corpus folder, names of the corpus's own sets, options) -> set name -> utterances.
+        archives: (names of the corpus's own sets, options) -> addresses of the archives to download; None if there are
+            none.
         generate: synthesises the corpus from (corpus folder, options, progress); None for recorded corpora.
     """
 
     name: str
     folders: tuple[str, ...]
     marker: str
-    list_utterances: ListUtterances
-    archives: Callable[[Sequence[str]], list[str]] | None = None
+    list_parts: ListUtterances
+    archives: Archives | None = None
     generate: Callable[[Path, Options, Progress], None] | None = None
 
     def locate(self, parent: Path) -> Path | None:
@@ -75,6 +80,43 @@ class Corpus:
             if any((parent / folder).glob(self.marker)):
                 return (parent / folder).resolve()
         return None
+
+    def list_utterances(
+        self, corpus_dir: Path, sets: Sequence[str], options: Options
+    ) -> dict[str, list[ListedUtterance]]:
+        """List the utterances of sets; a name such as ``dev-fr+dev-nl`` joins sets of the corpus, in this order.
+
+        Raises:
+            UserError: a set is unknown or incomplete, or is joined with itself.
+        """
+        found = self.list_parts(corpus_dir, own_sets(sets), options)
+        joined = {name: [item for part in parts_of(name) for item in found[part]] for name in sets}
+        refuse_contradictions(joined)
+        return joined
+
+    def addresses(self, sets: Sequence[str], options: Options) -> list[str]:
+        """Addresses of the archives to download for sets, which may be joined; [] if there are none."""
+        return [] if self.archives is None else self.archives(own_sets(sets), options)
+
+
+def parts_of(name: str) -> list[str]:
+    """The sets of the corpus that a set's name joins; most names are one of these sets.
+
+    Raises:
+        UserError: a set is joined with itself, or a name is missing before or after a ``+``.
+    """
+    parts = name.split(JOIN)
+    if not all(parts):
+        raise UserError(f"data: {name!r}: the name of a set is missing before or after {JOIN}")
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice is not None:
+        raise UserError(f"data: {name!r} joins the set {twice} with itself; name it once")
+    return parts
+
+
+def own_sets(sets: Sequence[str]) -> list[str]:
+    """The sets of the corpus that make up sets, each once."""
+    return list(dict.fromkeys(part for name in sets for part in parts_of(name)))
 
 
 def parse_options(kind: type[T], options: Options, corpus: str) -> T:

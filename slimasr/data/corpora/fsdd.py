@@ -40,7 +40,7 @@ def _set_of(index: int) -> str:
     return "dev" if index in DEV_INDICES else "train"
 
 
-def _archives(sets: Sequence[str]) -> list[str]:
+def _archives(sets: Sequence[str], options: Options) -> list[str]:
     return ["https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/heads/master.tar.gz"]
 
 

@@ -1,5 +1,4 @@
-"""LibriSpeech and mini LibriSpeech; sets are the corpus's parts (``train-clean-100``, ``dev-clean``, ...), or several
-of them joined (``dev-clean+dev-other``).
+"""LibriSpeech and mini LibriSpeech; sets are the corpus's parts (``train-clean-100``, ``dev-clean``, ...).
 
 Native layout: ``PART/SPEAKER/CHAPTER/UTTERANCE.flac`` and ``SPEAKER-CHAPTER.trans.txt``.
 """
@@ -17,7 +16,6 @@ from slimasr.data.corpora.base import (
     parse_options,
     read_lines,
     read_transcripts,
-    refuse_contradictions,
 )
 from slimasr.errors import UserError
 from slimasr.textfiles import Line
@@ -35,17 +33,9 @@ MINI_PARTS = ("train-clean-5", "dev-clean-2")
 
 
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[ListedUtterance]]:
-    """List the requested sets, part by part; the utterances of a part are sorted by id."""
+    """List the parts; the utterances of a part are sorted by id."""
     shortest = parse_options(LibriSpeechOptions, options, "librispeech").shortest
-    found: dict[str, list[ListedUtterance]] = {}
-    for name in sets:
-        found[name] = [item for part in _parts(name) for item in _keep(_read_part(corpus_dir, part), shortest)]
-    refuse_contradictions(found)
-    return found
-
-
-def _parts(name: str) -> list[str]:
-    return name.split("+")
+    return {part: _keep(_read_part(corpus_dir, part), shortest) for part in sets}
 
 
 def _keep(utterances: list[ListedUtterance], shortest: int) -> list[ListedUtterance]:
@@ -91,9 +81,9 @@ def _parse_line(line: Line) -> tuple[str, str]:
     return name, "".join(rest).strip()
 
 
-def _archives(sets: Sequence[str]) -> list[str]:
+def _archives(sets: Sequence[str], options: Options) -> list[str]:
     # The numbers of LibriSpeech and mini LibriSpeech at OpenSLR.
-    numbers = {part: 12 if part in FULL_PARTS else 31 for name in sets for part in _parts(name)}
+    numbers = {part: 12 if part in FULL_PARTS else 31 for part in sets}
     return [f"https://www.openslr.org/resources/{number}/{part}.tar.gz" for part, number in numbers.items()]
 
 

@@ -158,7 +158,7 @@ def _libsndfile() -> Iterator[None]:
         set_current_audio_backend(previous)
 
 
-def _archives(sets: Sequence[str]) -> list[str]:
+def _archives(sets: Sequence[str], options: Options) -> list[str]:
     return ["https://www.openslr.org/resources/19/TEDLIUM_release2.tar.gz"]
 
 
