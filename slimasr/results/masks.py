@@ -79,6 +79,9 @@ class MasksEntry(Entry):
     prunable: Whole
     """Weights that masks cover."""
 
+    blocks: Whole
+    """Blocks into which they are divided."""
+
     params: Whole
     """All weights of the model, without masks."""
 
