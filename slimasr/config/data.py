@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from slimasr.config.sampling import LanguageSampling
 from slimasr.config.section import (
     LARGEST_INT,
     Bounds,
@@ -46,6 +47,12 @@ def _plain(value: Any) -> Any:
 
 Option = Annotated[int | float | str | bool, BeforeValidator(_plain)]
 """An option of a corpus; the corpus checks its name and range when it is prepared."""
+
+
+def check_sets_named(names: list[str] | None) -> None:
+    """Refuse an empty list of sets, and one that names a set twice."""
+    if names is not None and (not names or not is_distinct(names)):
+        raise ValueError("sets: needs at least one set, all different, or null for those of data.train")
 
 
 class MusanConfig(Section):
@@ -112,6 +119,14 @@ class DataConfig(Section):
     num_buckets: Positive = 10
     """Number of groups of similar duration, from one of which each training batch is drawn; 1 = durations are mixed."""
 
+    language_batches: bool = False
+    """Whether every training step has batches of one language, also with a method that could mix languages."""
+
+    language_sampling: LanguageSampling = "natural"
+    """How often batches of one language are drawn in an epoch; natural = until each utterance has occurred once,
+    uniform = equally often, {power: 0.5} = in proportion to the root of the language's hours; an epoch keeps its number
+    of batches."""
+
     num_workers: Processes = 0
     """Number of worker processes that load batches; 0 = the process that uses the batches also loads them."""
 
@@ -145,6 +160,15 @@ class FeatureConfig(Section):
     num_mel_bins: MelBins = 80
     """Number of mel filters, the size of a feature frame; must equal ``model.num_mel_bins``."""
 
+    sets: list[SetName] | None = None
+    """Sets over which feature statistics are computed, which all recipes of a data folder share; null =
+    ``data.train``."""
+
+    @model_validator(mode="after")
+    def _sets_differ(self) -> FeatureConfig:
+        check_sets_named(self.sets)
+        return self
+
 
 class TokenizerConfig(Section):
     """Units of transcripts, which stage 3 makes; ids 0, 1, 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``."""
@@ -163,11 +187,21 @@ class TokenizerConfig(Section):
     the tokens of a SentencePiece model; null = no search graph; ``kind: phonemes`` needs one of the first two, the
     other kinds pieces or null."""
 
+    sets: list[SetName] | None = None
+    """Sets on whose transcripts the tokenizer is trained, which all recipes of a data folder with this kind and size
+    share; null = ``data.train``."""
+
+    balance: bool = False
+    """Whether the tokenizer is trained on equally many characters of each language; transcripts of small ones repeat."""
+
     stress: bool = True
     """Whether digits at the end of a dictionary's phonemes, with which CMU marks stress, are kept."""
 
     @model_validator(mode="after")
     def _lexicon_fits(self) -> TokenizerConfig:
+        check_sets_named(self.sets)
+        if self.balance and self.kind == "phonemes":
+            raise ValueError("balance: has no meaning for phonemes, which come from a lexicon; leave it out")
         if self.kind == "phonemes" and self.lexicon in (None, PIECES):
             raise ValueError(f"lexicon: phonemes need the path of a dictionary, or {SPELLING}")
         if self.kind != "phonemes" and self.lexicon not in (None, PIECES):

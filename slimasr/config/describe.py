@@ -23,7 +23,7 @@ from slimasr.config.corpora import CORPUS_OPTIONS
 from slimasr.config.data import DataConfig
 from slimasr.config.phrases import phrase
 from slimasr.config.schema import Config
-from slimasr.config.section import Section, kinds_of, sections_of
+from slimasr.config.section import Section, attribute_of, fields_of, kinds_of, sections_of
 from slimasr.errors import UserError
 
 ENTRY = "N"
@@ -149,7 +149,7 @@ def _parts(
         needs_kind: whether a section without ``kind`` would be of another kind.
     """
     # All names of a section have the same keys; `Key.name` uses the first of them.
-    shown = [name for name in section.model_fields if name not in inherited]
+    shown = [name for name in fields_of(section) if name not in inherited]
     keys = [_key(section, name, names[0]) for name in shown]
     if needs_kind:
         # The class has a default, but somebody who leaves ``kind`` out gets another class.
@@ -166,7 +166,7 @@ def _parts_below(section: type[Section], name: str, names: tuple[str, ...]) -> I
         for corpus, options in CORPUS_OPTIONS.items():
             yield from _parts(options, _with_kinds(names, [corpus]), f"corpus: {corpus}")
         return
-    field = section.model_fields[name]
+    field = fields_of(section)[name]
     choices = sections_of(field.annotation, in_lists=True)
     # Sections that are found in lists only: their names hold the number of the entry.
     if choices and not sections_of(field.annotation):
@@ -196,11 +196,11 @@ def _inherited(choices: Sequence[type[Section]]) -> tuple[type[Section], list[st
     # The nearest common base: bases are listed from the nearest to the farthest, and the first is the class itself.
     base = next(cls for cls in choices[0].__mro__[1:] if all(issubclass(choice, cls) for choice in choices))
     assert issubclass(base, Section)
-    return base, [name for name in base.model_fields if all(_owner(choice, name) is base for choice in choices)]
+    return base, [name for name in fields_of(base) if all(_owner(choice, name) is base for choice in choices)]
 
 
 def _key(section: type[Section], name: str, place: str) -> Key:
-    field = section.model_fields[name]
+    field = fields_of(section)[name]
     words = phrase(field.annotation, field.metadata)
     return Key(_join(place, name), words, _default(field), sentence_of(section, name))
 
@@ -229,12 +229,12 @@ def _yaml(value: Any) -> str:
 def sentence_of(section: type[Section], name: str) -> str:
     """Return the string below a field in the class that declares it, or an empty string."""
     owner = _owner(section, name)
-    return _strings_below_fields(owner.__module__).get((owner.__name__, name), "")
+    return _strings_below_fields(owner.__module__).get((owner.__name__, attribute_of(name)), "")
 
 
 def _owner(section: type[Section], name: str) -> type:
     """Return the class that declares a field, which may be a base of the section."""
-    return next(cls for cls in section.__mro__ if name in inspect.get_annotations(cls))
+    return next(cls for cls in section.__mro__ if attribute_of(name) in inspect.get_annotations(cls))
 
 
 @cache

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from slimasr.config.migrate import OLD_KEYS, migrated, with_present_defaults
 from slimasr.config.read import parse_yaml, read_yaml
 from slimasr.config.schema import Config
-from slimasr.config.section import Section, kinds_of, sections_of
+from slimasr.config.section import Section, fields_of, kinds_of, sections_of
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 
@@ -68,7 +68,19 @@ def save_config(config: Config, path: Path) -> None:
 
 def first_difference(a: Config, b: Config) -> str | None:
     """Return the first key whose value differs, with both values, or None if the configurations are equal."""
-    return _first_difference(a.model_dump(mode="json"), b.model_dump(mode="json"), "")
+    return first_different_key(a.model_dump(mode="json"), b.model_dump(mode="json"))
+
+
+def first_different_key(a: Any, b: Any, name: str = "") -> str | None:
+    """Do the same for plain data; ``name`` is that of the section which both are."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        # All keys of both, in the order of the first.
+        for key in [*a, *(key for key in b if key not in a)]:
+            found = first_different_key(a.get(key), b.get(key), f"{name}.{key}" if name else str(key))
+            if found is not None:
+                return found
+        return None
+    return None if a == b else f"{name}: {a!r} against {b!r}"
 
 
 def describe_validation(error: ValidationError) -> str:
@@ -107,29 +119,26 @@ def _walk(location: Sequence[str | int]) -> tuple[list[str | int], list[str]]:
     ``("model", "encoder", "conformer", "num_layers")``.
     """
     keys: list[str | int] = []
-    known = list(Config.model_fields)
+    known = list(fields_of(Config))
     choices: list[type[Section]] = [Config]
     for part in location:
         # A kind: it narrows the sections and adds no key.
         if len(choices) > 1 and part in kinds_of(choices):
             choices = [kinds_of(choices)[str(part)]]
-            known = list(choices[0].model_fields)
+            known = list(fields_of(choices[0]))
             continue
         keys.append(part)
         # A number is the place of an entry in a list, whose sections are already in ``choices``.
         if isinstance(part, str):
-            known = [key for choice in choices for key in choice.model_fields]
+            known = [key for choice in choices for key in fields_of(choice)]
             choices = _sections_below(choices, part, in_lists=True)
     return keys, known
 
 
 def _sections_below(choices: Iterable[type[Section]], key: str, *, in_lists: bool = False) -> list[type[Section]]:
     """The sections that a key may hold in any of these sections."""
-    holders = [choice for choice in choices if key in choice.model_fields]
-    below: list[type[Section]] = []
-    for holder in holders:
-        below.extend(sections_of(holder.model_fields[key].annotation, in_lists=in_lists))
-    return below
+    fields = [field for choice in choices for name, field in fields_of(choice).items() if name == key]
+    return [section for field in fields for section in sections_of(field.annotation, in_lists=in_lists)]
 
 
 def _did_you_mean(key: str, known: Iterable[str]) -> str:
@@ -184,13 +193,13 @@ def _override_tree(override: str) -> Tree:
 
 def _complete(parts: list[str], override: str) -> list[str]:
     """Return the full path of a key whose leading sections may be left out."""
-    if parts[0] not in Config.model_fields:
+    if parts[0] not in fields_of(Config):
         found = [path for path in _section_paths(Config) if path[-1] == parts[0]]
         if len(found) > 1:
             names = ", ".join(".".join(path) for path in found)
             raise UserError(f"--set {override}: {parts[0]} may mean {names}; write it in full")
         if not found:
-            known = [*Config.model_fields, *(path[-1] for path in _section_paths(Config))]
+            known = [*fields_of(Config), *(path[-1] for path in _section_paths(Config))]
             raise UserError(f"--set {override}: unknown key {parts[0]}{_did_you_mean(parts[0], known)}")
         parts = [*found[0], *parts[1:]]
     # Keys of earlier versions are unknown to the schema; `_override_tree` replaces them.
@@ -201,7 +210,7 @@ def _complete(parts: list[str], override: str) -> list[str]:
         # Below a field that is no section, such as ``space.units``, any key may follow.
         if not choices:
             break
-        known = [key for choice in choices for key in choice.model_fields]
+        known = [key for choice in choices for key in fields_of(choice)]
         if part not in known:
             raise UserError(f"--set {override}: unknown key {part}{_did_you_mean(part, known)}")
         choices = _sections_below(choices, part)
@@ -211,7 +220,7 @@ def _complete(parts: list[str], override: str) -> list[str]:
 def _section_paths(section: type[Section], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Return the paths of all sections below one, each once."""
     paths: list[tuple[str, ...]] = []
-    for name, field in section.model_fields.items():
+    for name, field in fields_of(section).items():
         choices = sections_of(field.annotation)
         if choices:
             paths.append((*prefix, name))
@@ -234,7 +243,7 @@ def _merge(base: Tree, over: Tree, section: type[Section] | None) -> Tree:
             merged.pop(key, None)
             continue
         below = merged.get(key)
-        field = section.model_fields.get(key) if section is not None else None
+        field = fields_of(section).get(key) if section is not None else None
         choices = [] if field is None else sections_of(field.annotation)
         if isinstance(value, dict) and isinstance(below, dict) and not _other_kind(choices, below, value):
             merged[key] = _merge(below, value, _chosen(choices, below))
@@ -256,7 +265,7 @@ def _other_kind(choices: Sequence[type[Section]], below: Tree, value: Tree) -> b
 def _with_default_kinds(tree: Tree, section: type[Section]) -> Tree:
     """Return ``tree`` with the default ``kind`` in all sections that leave it out."""
     filled = dict(tree)
-    for name, field in section.model_fields.items():
+    for name, field in fields_of(section).items():
         value = filled.get(name)
         choices = sections_of(field.annotation)
         if not isinstance(value, dict) or not choices:
@@ -267,14 +276,3 @@ def _with_default_kinds(tree: Tree, section: type[Section]) -> Tree:
         choice = _chosen(choices, value)
         filled[name] = value if choice is None else _with_default_kinds(value, choice)
     return filled
-
-
-def _first_difference(a: Any, b: Any, name: str) -> str | None:
-    if isinstance(a, dict) and isinstance(b, dict):
-        # All keys of both, in the order of the first.
-        for key in [*a, *(key for key in b if key not in a)]:
-            found = _first_difference(a.get(key), b.get(key), f"{name}.{key}" if name else str(key))
-            if found is not None:
-                return found
-        return None
-    return None if a == b else f"{name}: {a!r} against {b!r}"

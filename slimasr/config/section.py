@@ -6,6 +6,7 @@ Every number of the schema has one of the types below, so that each has a range 
 from __future__ import annotations
 
 import json
+import keyword
 import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,6 +16,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, PlainValidator
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 if TYPE_CHECKING:
@@ -204,6 +206,16 @@ class Section(BaseModel):
         Raises:
             ValueError: one line that begins with the full key, such as ``space.depths: ...``.
         """
+
+
+def fields_of(section: type[Section]) -> dict[str, FieldInfo]:
+    """Return the fields of a section by their keys in YAML, which differ from their names in Python for keywords."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def attribute_of(key: str) -> str:
+    """Return the name in Python of a key in YAML."""
+    return f"{key}_" if keyword.iskeyword(key) else key
 
 
 def sections_of(annotation: Any, *, in_lists: bool = False) -> list[type[Section]]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from slimasr.config.initial import InitConfig
 from slimasr.config.section import (
     AutoThreads,
     Fraction,
@@ -219,6 +220,9 @@ class TrainingConfig(Section):
 
     num_epochs: Positive = 30
     """Number of passes over the training sets."""
+
+    init: InitConfig | None = None
+    """What training begins with; null = random weights, and feature statistics and tokenizer of the data folder."""
 
     optimizer: OptimizerConfig = AdamWConfig()
     """Optimiser."""

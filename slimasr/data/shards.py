@@ -118,7 +118,9 @@ def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float)
     cuts = list(read_cuts(folder.raw_cuts(set_name), "stage 1 (slimasr-prepare)"))
     keep_short = set_name in (config.data.dev, *config.data.test) and set_name not in config.data.train
     # Everything besides the audio on which the content of a shard depends.
-    settings = [config.features.model_dump(), config.data.sampling_rate, config.data.storage, speed, keep_short]
+    # The content of a shard does not depend on the sets of the statistics.
+    features = config.features.model_dump(exclude={"sets"})
+    settings = [features, config.data.sampling_rate, config.data.storage, speed, keep_short]
     shard_dir = folder.features / "shards" / f"{set_name}{speed_suffix(speed)}-{digest_of(settings)}"
     shards = []
     for number, start in enumerate(range(0, len(cuts), SHARD_CUTS)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,6 +66,9 @@ class StepContext:
         position: planned steps done (`slimasr.training.plan`), None = ``step``, as in a run that goes as planned.
         stride: planned steps that this step advances.
         validating: whether losses are those of the end of the run, so that epochs can be compared.
+        initial: reads the weights of ``training.init`` again, on the CPU, by their names in the model; masks (Boolean
+            buffers) are not among them. It raises `UserError` if they are gone or have changed. None = training began
+            with random weights.
     """
 
     step: int
@@ -75,6 +78,7 @@ class StepContext:
     position: float | None = None
     stride: float = 1.0
     validating: bool = False
+    initial: Callable[[], Mapping[str, Tensor]] | None = None
 
     @property
     def planned(self) -> float:

@@ -28,12 +28,14 @@ NEEDED: dict[str, dict[str, Any]] = {
     "MaskLearningConfig": {"budgets": [0.5]},
     "Config": MINIMAL,
     "DataConfig": {"corpus": "an4"},
+    "InitConfig": {"from": "exp"},
     "LayerSizes": {"ffn1": 1, "heads": 1, "conv": 1, "ffn2": 1},
     "LayerSpaceConfig": {"depths": [1]},
     "ListSpaceConfig": {"subnets": {}},
     "PhaseConfig": {"epoch": 2},
     "PiecewiseScheduleConfig": {"points": [[0, 1], [1, 0]]},
     "EncoderSection": {"kind": "conformer", "d_model": 1, "num_layers": 1},
+    "PowerSamplingConfig": {"power": 0.5},
     "TreeConfig": {"shared": 0, "depths": [2, 1]},
 }
 """Section -> the keys that it cannot do without."""
