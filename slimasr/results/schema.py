@@ -107,8 +107,28 @@ class ScoreEntry(Entry):
         return self.model_copy(update={"checkpoint": checkpoint, "decoding": decoding, "data": data})
 
 
+class LanguageEntry(WordRate):
+    """This is the word error rate of a subnet on the utterances of a set that are in one language."""
+
+    sentences: Whole
+    """Utterances."""
+
+    ci95: tuple[Number, Number] | None
+    """Ends of the 95 % bootstrap interval in percent; null where there is none, as of one utterance."""
+
+    by_utterance: CountsInText = Field(
+        default=(), validation_alias="errors_by_utterance", serialization_alias="errors_by_utterance"
+    )
+    """Word errors of every utterance, in the order of the report's `utterances` of `<set>/<language>`, with spaces
+    between. Only reports hold it."""
+
+
 class WerEntry(ScoreEntry, WordRate):
     """This is the word error rate of a subnet on a set."""
+
+    languages: Mapping[str, LanguageEntry] = {}
+    """WER on the utterances of each language; absent unless the subnet is a pathway or the sets of the experiment have
+    several languages."""
 
     by_utterance: CountsInText = Field(
         default=(), validation_alias="errors_by_utterance", serialization_alias="errors_by_utterance"
