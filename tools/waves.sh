@@ -54,13 +54,22 @@ run() {
 # preset NAME OPTION...: runs a preset as it is, or with other options.
 preset() { run "$1" --config "conf/$1.yaml" "${@:2}"; }
 
-# end_of_wave NUMBER: waits for all runs, and ends the script if one has failed; after the last wave, writes the report.
-end_of_wave() {
+# wait_for_runs: waits for all runs so far, and ends the script if one has failed.
+wait_for_runs() {
   local pid failed=0
   for pid in "${running[@]}"; do wait "$pid" || failed=1; done
   running=()
-  [ "$failed" -eq 0 ] || { echo "$(basename "$0"): a run of wave $1 failed, see above" >&2; exit 1; }
+  [ "$failed" -eq 0 ] || { echo "$(basename "$0"): a run failed, see above" >&2; exit 1; }
+}
+
+# end_of_wave NUMBER: waits for all runs, because those of later waves need them; after the last wave, writes the report
+# and ends the script.
+end_of_wave() {
+  wait_for_runs
   [ "$last" -eq "$1" ] || return 0
   report "${experiments[@]}"
   exit 0
 }
+
+# end_of_loose_wave NUMBER: the same, but waits after the last wave only: runs of the next one may begin beside these.
+end_of_loose_wave() { [ "$last" -ne "$1" ] || end_of_wave "$1"; }

@@ -21,11 +21,15 @@ SHOW = '#!/bin/bash\nprintf \'%s\\n\' "$(basename "$0")" "$@" \'\'\n'
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """AN4's scripts, where run.sh and every command print their arguments, line by line."""
-    folder = tmp_path / "egs" / "an4"
+    return scripts(tmp_path, "an4")
+
+
+def scripts(tmp_path: Path, corpus: str) -> Path:
+    """The scripts of a recipe, where run.sh and every command print their arguments, line by line."""
+    folder = tmp_path / "egs" / corpus
     folder.mkdir(parents=True)
     shutil.copytree(EGS.parent / "tools", tmp_path / "tools")
-    for script in EGS.glob("an4/*.sh"):
+    for script in (EGS / corpus).glob("*.sh"):
         shutil.copy(script, folder)
     for name in ("slimasr", "slimasr-search", "slimasr-align", "slimasr-decode", "slimasr-report", "run.sh"):
         program = (folder if name == "run.sh" else tmp_path) / name
@@ -75,13 +79,13 @@ def test_separate_models_are_of_subnets_of_the_space(recipe: Path) -> None:
     assert subnets[1] == Subnet(1.0, tuple(range(6)), tuple((f"{layer}.ffn", 192) for layer in range(6)))
 
 
-def trained(made: list[list[str]]) -> dict[str, Config]:
+def trained(made: list[list[str]], corpus: str = "an4") -> dict[str, Config]:
     """Experiment -> its configuration; subnets of separate models are in their spaces."""
     found = {}
     for call in made:
         if "--config" in call and "--exp" in call:
             settings = [call[place + 1] for place, argument in enumerate(call) if argument == "--set"]
-            config = load_config(EGS / "an4" / call[call.index("--config") + 1], settings)
+            config = load_config(EGS / corpus / call[call.index("--config") + 1], settings)
             found[call[call.index("--exp") + 1]] = config
             if config.method.kind == "separate":
                 build_space(config).parse(config.method.subnet)

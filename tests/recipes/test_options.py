@@ -8,7 +8,7 @@ import pytest
 
 from tests.recipes.conftest import EGS, Run
 
-RECIPES = ("digits", "an4", "librispeech", "tedlium2")
+RECIPES = ("digits", "an4", "librispeech", "tedlium2", "multilingual", "mls")
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Trains paper 5 at a small scale, with models, baselines and ablations, and writes RESULTS.md.
+#   ./compare_pathways.sh [--jobs N] [--last-wave N] [options of run.sh ...]
+# --jobs N: trains N models side by side (default: 1). --last-wave N: stops after wave N of 9, to look at what there is
+# (default: 8; the ninth has the ablations). Run it again to resume, or to go on with later waves.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+last=8
+. ./path.sh
+# shellcheck source-path=SCRIPTDIR source=../../tools/waves.sh
+. ../../tools/waves.sh
+waves_options "$@"
+
+report() {
+  slimasr-report "$@" --title "Digits in four languages, paper 5" --out report.html \
+    --json results.json --results-md RESULTS.md --claims
+}
+
+# for_each PRESET [KEY]: runs a preset of one language for each of them; KEY names the language besides the data.
+for_each() {
+  local language
+  for language in en fr nl it; do
+    run "$1_$language" --config "conf/$1.yaml" --set "data.train=[train-$language]" --set "data.dev=dev-$language" \
+      --set "data.test=[test-$language]" ${2:+--set "$2=[$language]"}
+  done
+}
+
+# All others start from the dense model, and those with several pathways from the masks of waves 2, 3 and 7.
+./run.sh --stop-stage 4 --config conf/dense.yaml "${options[@]}"
+
+preset dense
+for_each unpruned space.languages
+end_of_loose_wave 1
+for_each lth space.languages
+end_of_loose_wave 2
+preset lap
+end_of_loose_wave 3
+for_each lth_adaptive space.languages
+end_of_wave 4
+preset pathways_lth70
+preset dynamic_lth50
+end_of_loose_wave 5
+preset pathways_two_lth70
+preset pathways_two_lap70
+for masks in lth70 lth50 lap70 lap50; do preset "dynamic_two_$masks"; done
+end_of_loose_wave 6
+for_each imp space.languages
+wait_for_runs
+preset pathways_imp70
+for_each imp_adaptive space.languages
+end_of_loose_wave 7
+preset dynamic_two_lth20
+preset dynamic_two_lap20
+for_each dense_small
+end_of_loose_wave 8
+for row in n50 n500 no_residual no_zeroing keep_moments; do preset "dynamic_two_$row"; done
+end_of_wave "$last"
