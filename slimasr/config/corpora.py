@@ -8,30 +8,60 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from pydantic import model_validator
+
+from slimasr.config.data import Decibels
 from slimasr.config.section import Bounds, Section
 
-NumUtterances = Annotated[int, Bounds(1, 10**6)]
+LARGEST_SET = 10**6
+"""The largest number of utterances in a set of synthetic digits."""
+
+NumUtterances = Annotated[int, Bounds(1, LARGEST_SET)]
 NumDigits = Annotated[int, Bounds(1, 100)]
 NumKept = Annotated[int, Bounds(0)]
 
 
 class DigitsOptions(Section):
-    """Sizes and seed of the synthetic digits; the corpus is made again when they change."""
+    """Languages, sizes and seed of the synthetic digits; the corpus is made again when they change."""
 
     num_train: NumUtterances = 1500
-    """Number of training utterances."""
+    """Number of training utterances of each language."""
 
     num_dev: NumUtterances = 150
-    """Number of dev utterances."""
+    """Number of dev utterances of each language."""
 
     num_test: NumUtterances = 200
-    """Number of test utterances."""
+    """Number of test utterances of each language."""
+
+    languages: str = "en"
+    """Languages between spaces, out of en, fr, it and nl, each with sets of its own (``train-fr``, ``dev-fr``,
+    ``test-fr``); if only English is spoken, its sets are also named train, dev and test."""
+
+    set_sizes: str = ""
+    """Sets with another number of utterances, between spaces (``train-it=200 train-fr=800``)."""
+
+    min_digits: NumDigits = 1
+    """Smallest number of digits in an utterance."""
 
     max_digits: NumDigits = 7
-    """Largest number of digits in an utterance; the number is drawn uniformly from 1 on."""
+    """Largest number of digits in an utterance; the number is drawn uniformly from ``min_digits`` on."""
+
+    min_snr: Decibels = 15.0
+    """Lowest signal-to-noise ratio in dB."""
+
+    max_snr: Decibels = 35.0
+    """Highest signal-to-noise ratio in dB; each utterance gets one drawn uniformly from ``min_snr`` on."""
 
     seed: int = 0
     """Seed of texts, voices, noise and reverberation."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DigitsOptions:
+        if self.min_digits > self.max_digits:
+            raise ValueError(f"min_digits: must not exceed max_digits {self.max_digits}, got {self.min_digits}")
+        if self.min_snr > self.max_snr:
+            raise ValueError(f"min_snr: must not exceed max_snr {self.max_snr:g}, got {self.min_snr:g}")
+        return self
 
 
 class FsddOptions(Section):

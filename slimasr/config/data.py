@@ -78,8 +78,8 @@ class DataConfig(Section):
     """The corpus that stage 1 (slimasr-prepare) reads; digits is synthetic and is made by that stage."""
 
     train: list[SetName] = ["train"]
-    """Sets to train on, named as in the corpus, where ``+`` joins several into one (``train-fr+train-nl``); at least one,
-    all different."""
+    """Sets to train on, named as in the corpus, where ``+`` joins several into one (``train-fr+train-nl``); at least
+    one, all different."""
 
     dev: SetName = "dev"
     """Set for validation during training and for the search; ``+`` joins several."""

@@ -25,6 +25,8 @@ class Recording:
     """How one utterance is synthesised.
 
     Attributes:
+        set: the name of the set in the corpus's list.
+        language: code of the language of the text.
         pauses: whether the digits are read as a list, with commas.
         snr: signal-to-noise ratio in dB.
         reverberation: seconds in which the echo falls by 60 dB; 0 = none.
@@ -35,6 +37,7 @@ class Recording:
 
     id: str
     set: str
+    language: str
     text: str
     voice: Voice
     pauses: bool

@@ -244,7 +244,7 @@ def test_no_type_shows_python() -> None:
         ("encoder.kernel_size", {"model.encoder, kind: conformer (default)"}, 1),
         ("data.options.an4", {"data.options, corpus: an4"}, 0),
         ("data.options.num_train", {"data.options, corpus: digits"}, 1),
-        ("data.options.digits", {"data.options, corpus: digits"}, 5),
+        ("data.options.digits", {"data.options, corpus: digits"}, 10),
         ("search.nsga2", {"search, all kinds", "search, kind: nsga2"}, 15),
         ("search.nsga2.cost", {"search, all kinds"}, 1),
         ("training.schedule.cosine", {find_parts("training.schedule.linear")[0].title}, 4),

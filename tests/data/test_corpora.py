@@ -173,6 +173,9 @@ def test_librispeech_keeps_the_shortest_transcripts(corpus: Find) -> None:
         ({"num_dev": "5"}, "data.options.num_dev: needs int, not '5'"),
         ({"num_dev": 5.0}, "data.options.num_dev: needs int, not 5.0"),
         ({"seed": True}, "data.options.seed: needs int, not True"),
+        ({"min_digits": 8}, "data.options.min_digits: must not exceed max_digits 7, got 8"),
+        ({"max_snr": 10}, "data.options.min_snr: must not exceed max_snr 10, got 15"),
+        ({"min_snr": -101}, "data.options.min_snr: must be at least -100 and at most 100, got -101"),
     ],
 )
 def test_options_of_a_corpus_are_checked(options: dict[str, Any], message: str) -> None:
@@ -186,7 +189,12 @@ def test_options_of_a_corpus_are_read() -> None:
         "num_train": 10**6,
         "num_dev": 150,
         "num_test": 200,
+        "languages": "en",
+        "set_sizes": "",
+        "min_digits": 1,
         "max_digits": 7,
+        "min_snr": 15.0,
+        "max_snr": 35.0,
         "seed": -1,
     }
 

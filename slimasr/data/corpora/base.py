@@ -141,6 +141,9 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        # A rule about several options names them itself.
+        if not first["loc"]:
+            raise UserError(f"data.options.{first['msg'].removeprefix('Value error, ')}") from None
         raise UserError(f"data.options.{first['loc'][0]}: {first['msg']}, got {first['input']}") from None
 
 

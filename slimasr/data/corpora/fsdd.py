@@ -12,9 +12,10 @@ from pathlib import Path
 
 from slimasr.config.corpora import FsddOptions
 from slimasr.data.corpora.base import Corpus, ListedUtterance, Options, only_sets, parse_options
+from slimasr.data.digit_languages import DIGIT_LANGUAGES, ENGLISH
 from slimasr.errors import UserError
 
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+WORDS = DIGIT_LANGUAGES[ENGLISH].words
 TEST_INDICES = range(0, 5)
 DEV_INDICES = range(5, 10)
 NAME = re.compile(r"^(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)$")
