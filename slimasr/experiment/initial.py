@@ -44,23 +44,9 @@ class InitialWeights:
         masks = {name: tensor for name, tensor in model.state_dict().items() if tensor.dtype == torch.bool}
         load_weights(model, {**self.weights, **masks}, self.path)
 
-    def read_again(self) -> Mapping[str, torch.Tensor]:
-        """Read the same weights again from their file.
-
-        Raises:
-            UserError: the file is gone, or has changed.
-        """
-        check_start(self.path, self.digest)
-        return _weights(load_checkpoint(self.path))
-
-
-def start_folder(config: Config) -> Path | None:
-    """Return the experiment from which a run starts, None if it starts from random weights."""
-    return None if config.training.init is None else config.training.init.from_
-
 
 def initial_weights(config: Config) -> InitialWeights | None:
-    """Read the weights with which a run begins; None if it begins with random ones.
+    """Read the weights with which a run begins, None if it begins with random ones, and check that they fit it.
 
     Args:
         config: the configuration that is trained.
@@ -69,11 +55,11 @@ def initial_weights(config: Config) -> InitialWeights | None:
         UserError: the experiment of ``training.init`` is missing or damaged, or has other sizes, units or features than
             the recipe; the message names the first key that differs.
     """
-    exp = start_folder(config)
-    if exp is None:
+    if config.training.init is None:
         return None
+    exp = config.training.init.from_
     stored = needed(exp / "config.yaml", f", or name a trained experiment ({KEY})")
-    path = needed(exp / "final.pt", f" to its end; {KEY} names this experiment")
+    path = needed(final_weights(exp), f" to its end; {KEY} names this experiment")
     difference = first_different_key(_needs(load_config(stored)), _needs(config))
     if difference is not None:
         raise UserError(f"{KEY}: {exp} does not fit this recipe: {difference}")
@@ -83,15 +69,34 @@ def initial_weights(config: Config) -> InitialWeights | None:
     return InitialWeights(_weights(saved), fingerprint(path), path)
 
 
-def check_start(path: Path, digest: str) -> None:
+def final_weights(exp: Path) -> Path:
+    """The file from which a run takes the weights of an experiment."""
+    return exp / "final.pt"
+
+
+def read_unchanged(path: Path, digest: str | None) -> Mapping[str, torch.Tensor]:
+    """Read the weights with which a run began once more (`InitialWeights.weights`).
+
+    Raises:
+        UserError: they are gone or have changed.
+    """
+    check_unchanged(path, digest)
+    return _weights(load_checkpoint(path))
+
+
+def check_unchanged(path: Path, digest: str | None) -> None:
     """Check that the weights with which a run began are still there and the same.
+
+    Args:
+        path: their file.
+        digest: its digest when the run began; None = unknown.
 
     Raises:
         UserError: they are gone or have changed.
     """
     if not path.is_file():
         raise UserError(f"{path} is gone, with which this run began ({KEY}); restore it")
-    if fingerprint(path) != digest:
+    if digest is not None and fingerprint(path) != digest:
         raise UserError(
             f"{path} has changed since this run began with it ({KEY}); restore it, or choose another --exp to begin "
             "with the present weights"

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slimasr.config.training import TrainingConfig
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.encoders.base import Encoder
 from slimasr.errors import UserError
@@ -25,6 +26,13 @@ from slimasr.supernet.subnet import Units
 GRAPHS = 64
 """Kinds of module that are compiled: sizes of the stored module times widths and choices of units that run. Further
 kinds run uncompiled."""
+
+
+def compilation_note(config: TrainingConfig) -> str | None:
+    """Return what the user must know before the first step, None if nothing is compiled."""
+    if not config.compile:
+        return None
+    return "training.compile: feed-forward modules are compiled at their first use, which can take minutes"
 
 
 def compile_feed_forward(encoder: Encoder, backend: str = "inductor") -> None:

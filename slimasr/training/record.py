@@ -20,6 +20,7 @@ from slimasr.data.states import STATES_FILE, read_states
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.folder import DATA_FILE
+from slimasr.experiment.initial import InitialWeights
 from slimasr.experiment.record import write_record
 from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.methods import resolve_config
@@ -28,6 +29,8 @@ from slimasr.training.checkpoint import RunState
 from slimasr.training.distributed import World
 
 DAMAGED = "restore it, or choose another --exp"
+START = "init"
+"""Key of ``data.json`` with the digest of the weights of ``training.init``."""
 
 
 def resolved(config: Config) -> tuple[Config, str | None]:
@@ -112,13 +115,18 @@ def _check_states(exp: Path, config: Config) -> None:
 
 
 def with_changeable_keys(config: Config, other: Config) -> Config:
-    """Return a configuration with the ``decoding.batch_seconds`` and ``training.num_threads`` of another one.
+    """Return a configuration with those keys of another one that a resumed run may change.
 
-    The keys affect results by no more than rounding. A run whose validation does not fit into memory must be able to
-    lower the first, and one that continues on a machine with fewer free processors the second.
+    ``decoding.batch_seconds`` and ``training.num_threads`` affect results by no more than rounding. A run whose
+    validation does not fit into memory must be able to lower the first, and one that continues on a machine with fewer
+    free processors the second. The experiment from which a run began (``training.init.from``) may have moved; that its
+    weights are the same is checked by their digest.
     """
     decoding = config.decoding.model_copy(update={"batch_seconds": other.decoding.batch_seconds})
-    training = config.training.model_copy(update={"num_threads": other.training.num_threads})
+    init = config.training.init
+    if init is not None and other.training.init is not None:
+        init = init.model_copy(update={"from_": other.training.init.from_})
+    training = config.training.model_copy(update={"num_threads": other.training.num_threads, "init": init})
     return config.model_copy(update={"decoding": decoding, "training": training})
 
 
@@ -126,7 +134,7 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
     """Check that the products of stages 1 to 3 that a run reads belong together, and return their identity.
 
     Args:
-        tokenizer: the tokenizer of stage 3, None if the run already has its own copy.
+        tokenizer: the tokenizer of stage 3, None if the run has another one.
 
     Raises:
         UserError: a product is missing or was made from others; the message names the stage to run again.
@@ -143,9 +151,11 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
     return data_identity(config, data_dir)
 
 
-def record_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer) -> None:
-    """Write ``data.json``, the data on which a new run is trained."""
-    write_json_atomic(exp / DATA_FILE, {"data": now.to_dict(), "tokenizer": tokenizer.fingerprint, "accepted": []})
+def record_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, start: InitialWeights | None = None) -> None:
+    """Write ``data.json``, the data and the weights with which a new run begins."""
+    begun_with = {} if start is None else {START: start.digest}
+    record = {"data": now.to_dict(), "tokenizer": tokenizer.fingerprint, "accepted": [], **begun_with}
+    write_json_atomic(exp / DATA_FILE, record)
 
 
 def check_resumed_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, *, accept_changes: bool) -> list[str]:

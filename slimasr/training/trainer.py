@@ -18,8 +18,6 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.data.features import read_stats
-from slimasr.data.files import DataFolder
 from slimasr.data.provenance import unverified_sets
 from slimasr.data.tokenizer import load_tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
@@ -29,7 +27,6 @@ from slimasr.files import understanding
 from slimasr.locking import Lock
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
-from slimasr.models.build import build_model, head_names
 from slimasr.objective.objective import Objective
 from slimasr.progress import Progress, silent
 from slimasr.results.schema import Results
@@ -38,6 +35,7 @@ from slimasr.supernet.build import build_space
 from slimasr.training.average import RunningAverage, estimate_statistics
 from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
+from slimasr.training.compilation import compilation_note
 from slimasr.training.denormals import denormals_flushed
 from slimasr.training.distributed import World, lock_experiment, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite
@@ -47,13 +45,12 @@ from slimasr.training.plan import Course, passes_multiple
 from slimasr.training.record import (
     begin_record,
     check_data,
-    check_resumed_data,
     epoch_entry,
     final_facts,
-    record_data,
     resolved,
 )
 from slimasr.training.seeding import derive_seed, seed_all
+from slimasr.training.start import Reader, initial_reader, lang_folder, new_model, read_start, record_inputs
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.threads import choose_threads, set_threads
 from slimasr.training.timing import Clock, describe_seconds
@@ -88,17 +85,17 @@ def train(
     if isinstance(config.training.num_threads, int):
         torch.set_num_threads(config.training.num_threads)
     with denormals_flushed(), process_group() as world, lock_experiment(exp, world) as lock:
-        lang = DataFolder(data_dir).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
+        start = read_start(config, exp)
+        lang = lang_folder(config, data_dir)
         resumed = begin_record(exp, config, lang, Results(command=command, separate_of=separate_of), world)
         log = RunLog(exp, active=world.is_main)
         tokenizer = load_tokenizer(exp / "lang")
         for note in unverified_sets(config, data_dir, [*config.data.train, config.data.dev]):
             log.say(f"note: {note}")
-        identity = check_data(config, data_dir, tokenizer=None if resumed else tokenizer)
-        if world.is_main and not resumed:
-            record_data(exp, identity, tokenizer)
-        elif world.is_main:
-            for note in check_resumed_data(exp, identity, tokenizer, accept_changes=accept_changed_data):
+        identity = check_data(config, data_dir, tokenizer=None if resumed or config.training.init else tokenizer)
+        if world.is_main:
+            accept = accept_changed_data
+            for note in record_inputs(config, exp, identity, tokenizer, start, resumed=resumed, accept_changes=accept):
                 log.say(f"note: {note}")
         # Only now: the data of a complete run are checked too.
         if (exp / "final.pt").exists():
@@ -106,20 +103,16 @@ def train(
             return
         # All processes draw the same initial weights, so these need not be sent.
         seed_all(derive_seed(config.seed, "weights"))
-        space = build_space(config)
-        model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths, head_names(config))
-        model.set_feature_stats(*read_stats(config, data_dir))
-        method = build_method(config, space, model)
+        model = new_model(config, data_dir, tokenizer, start)
+        method = build_method(config, build_space(config), model)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)
-        for note in filter(None, (data.left_out, *data.notes)):
+        for note in filter(None, (data.left_out, *data.notes, compilation_note(config.training))):
             log.say(f"note: {note}")
         gpus = world.size if world.device.type == "cuda" else 0
-        if config.training.compile:
-            log.say(
-                "note: training.compile: feed-forward modules are compiled at their first use, which can take minutes"
-            )
+        initial = initial_reader(config, exp, start)
+        objective = Objective(model, config.loss)
         with measure_energy(config.training.energy and world.is_main, gpus) as meter:
-            Trainer(config, exp, data, Objective(model, config.loss), method, world, log, progress, meter, lock).run()
+            Trainer(config, exp, data, objective, method, world, log, progress, meter, lock, initial).run()
 
 
 class Trainer:
@@ -137,6 +130,7 @@ class Trainer:
         progress: Progress = silent,
         meter: EnergyMeter | None = None,
         lock: Lock | None = None,
+        initial: Reader | None = None,
     ) -> None:
         self.config = config
         self.exp = exp
@@ -148,6 +142,7 @@ class Trainer:
         self.progress = progress
         self.meter = meter
         self.lock = lock
+        self.initial = initial
         self.state = RunState()
         self.average = RunningAverage()
         epochs = range(1, config.training.num_epochs + 1)
@@ -218,7 +213,8 @@ class Trainer:
         rng = random.Random(derive_seed(self.config.seed, "plan", state.step))
         position = course.position(state)
         stride = course.stride(state)
-        return StepContext(state.step, state.epoch + 1, course.plan.total, rng, position, stride)
+        total = course.plan.total
+        return StepContext(state.step, state.epoch + 1, total, rng, position, stride, initial=self.initial)
 
     def note(self, result: StepResult, batches: list[Batch]) -> None:
         """Count a step: position, running average, sums for the logs, skipped steps."""
