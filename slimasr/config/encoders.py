@@ -208,6 +208,8 @@ class MhSsmConfig(EncoderSection):
 class EmformerConfig(EncoderSection):
     """Elastic Emformer, a streaming encoder whose segments see a limited context (paper 3; Shi et al. 2021).
 
+    With ``macaron`` and ``conv_kernel``, its layers have the modules of a Conformer's (paper 5).
+
     Its frames are those behind the front end, 40 ms each.
     """
 
@@ -227,7 +229,15 @@ class EmformerConfig(EncoderSection):
     """Channels of an attention head; null = ``d_model / num_heads``."""
 
     ffn_dim: Positive = 2048
-    """Hidden channels of a layer's feed-forward module."""
+    """Hidden channels of a layer's feed-forward module, or of each of the two."""
+
+    macaron: bool = False
+    """Whether a layer has a second feed-forward module before the attention, and both are half-step residuals
+    (paper 5)."""
+
+    conv_kernel: Positive | None = None
+    """Width in frames of the filters of a convolution module behind the attention, which sees a frame and those before
+    it (paper 5); null = no convolution."""
 
     segment: Positive = 4
     """Frames of a segment, which are computed together; half of them are the encoder's average delay, in addition to
@@ -267,15 +277,27 @@ class EmformerConfig(EncoderSection):
     attention, null = ``num_heads`` for all."""
 
     ffn_dims: list[Natural] | None = None
-    """Hidden channels of the feed-forward module of every single layer, one entry per layer, as slimasr-extract writes
-    them; 0 = the layer has no such module, null = ``ffn_dim`` for all."""
+    """Hidden channels of the last feed-forward module of every single layer, one entry per layer, as slimasr-extract
+    writes them; 0 = the layer has no such module, null = ``ffn_dim`` for all."""
+
+    ffn1_dims: list[Natural] | None = None
+    """With ``macaron``, hidden channels of the first feed-forward module of every single layer, one entry per layer, as
+    slimasr-extract writes them; 0 = the layer has no such module, null = ``ffn_dim`` for all."""
+
+    conv_dims: list[Natural] | None = None
+    """With ``conv_kernel``, inner channels of the convolution module of every single layer, one entry per layer, as
+    slimasr-extract writes them; 0 = the layer has no such module, null = ``d_model`` for all."""
 
     @model_validator(mode="after")
     def _possible(self) -> EmformerConfig:
         if self.head_dim is None and self.d_model % self.num_heads:
             raise ValueError("d_model: must be a multiple of num_heads, unless head_dim is given")
-        self._require_all_layers("head_counts", self.head_counts)
-        self._require_all_layers("ffn_dims", self.ffn_dims)
+        for key in ("head_counts", "ffn_dims", "ffn1_dims", "conv_dims"):
+            self._require_all_layers(key, getattr(self, key))
+        if self.ffn1_dims is not None and not self.macaron:
+            raise ValueError("ffn1_dims: needs macaron: true, without which layers have no first module")
+        if self.conv_dims is not None and self.conv_kernel is None:
+            raise ValueError("conv_dims: needs conv_kernel, without which layers have no convolution")
         return self
 
     @property
@@ -288,21 +310,37 @@ class EmformerConfig(EncoderSection):
         return True
 
     @property
+    def listed_sizes(self) -> dict[str, str]:
+        """Module -> key of the sizes of all single layers, in running order, for the modules that layers have."""
+        modules = {"heads": "head_counts"}
+        if self.macaron:
+            modules = {"ffn1": "ffn1_dims", **modules}
+        if self.conv_kernel is not None:
+            modules["conv"] = "conv_dims"
+        return {**modules, "ffn": "ffn_dims"}
+
+    @property
     def unit_sizes(self) -> dict[str, int]:
-        return {"heads": self.num_heads, "ffn": self.ffn_dim}
+        sizes = {"ffn1": self.ffn_dim, "heads": self.num_heads, "conv": self.d_model, "ffn": self.ffn_dim}
+        return {module: sizes[module] for module in self.listed_sizes}
 
     @property
     def group_sizes(self) -> dict[str, int | None]:
+        sizes: dict[str, int | None] = {"ffn1": self.d_model, "heads": 1, "conv": None, "ffn": self.d_model}
         # A layer without attention hands on the summaries of the layer below, while heads of gate 0 would make empty
         # ones. So with summaries all heads stay.
-        heads: dict[str, int | None] = {} if self.memory else {"heads": 1}
-        return {**heads, "ffn": self.d_model}
+        return {module: sizes[module] for module in self.listed_sizes if not (module == "heads" and self.memory)}
 
     @property
     def layer_units(self) -> list[dict[str, int]]:
-        heads = self.head_counts or [self.num_heads] * self.total_layers
-        ffn = self.ffn_dims or [self.ffn_dim] * self.total_layers
-        return [{"heads": number, "ffn": size} for number, size in zip(heads, ffn, strict=True)]
+        listed = {module: getattr(self, key) for module, key in self.listed_sizes.items()}
+        return [
+            {
+                module: size if listed[module] is None else listed[module][index]
+                for module, size in self.unit_sizes.items()
+            }
+            for index in range(self.total_layers)
+        ]
 
 
 EncoderConfig = Annotated[ConformerConfig | MhSsmConfig | EmformerConfig, Field(discriminator="kind")]

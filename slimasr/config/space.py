@@ -43,9 +43,10 @@ class LayerSpaceConfig(Section):
     ``model.encoder.num_layers``."""
 
     units: dict[str, list[Positive]] = {}
-    """Sizes of a layer's modules at width 1 (``ffn`` of the MH-SSM; ``heads``, ``ffn`` of the Emformer; ``ffn1``,
-    ``heads``, ``conv``, ``ffn2`` of the Conformer), which every layer chooses for itself; all different, the encoder's
-    own size the largest; modules not named keep their size."""
+    """Sizes of a layer's modules at width 1 (``ffn`` of the MH-SSM; ``heads``, ``ffn`` of the Emformer, with
+    ``macaron`` also ``ffn1``, with ``conv_kernel`` also ``conv``; ``ffn1``, ``heads``, ``conv``, ``ffn2`` of the
+    Conformer), which every layer chooses for itself; all different, the encoder's own size the largest; modules not
+    named keep their size."""
 
     widths: list[PositiveFraction] = [1.0]
     """Fractions of all channel numbers of the encoder, as in ``kind: widths``."""

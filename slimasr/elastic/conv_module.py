@@ -1,9 +1,10 @@
-"""The Conformer's convolution module, elastic in model width and in channels."""
+"""The convolution modules of a Conformer and of its relatives, elastic in model width and in channels."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,12 +20,12 @@ from slimasr.supernet.subnet import Units, scaled
 ConvNorm = Literal["batch", "layer"]
 
 
-class ElasticConvModule(nn.Module):
+class ConvModule(nn.Module, ABC):
     """``Drop(PW2(Swish(Norm(DW(GLU(PW1 x))))))``; its units are the inner channels.
 
-    The norm is a batch norm (paper 1) or a layer norm over the inner channels that run (paper 4). The rows of PW1 are
-    [value half | gate half], and each half is sliced separately, so that a channel keeps its gate at every size
-    (paper 1).
+    The norm is a batch norm (paper 1) or a layer norm over the inner channels that run (papers 4 and 5). The rows of
+    PW1 are [value half | gate half], and each half is sliced separately, so that a channel keeps its gate at every size
+    (paper 1). A subclass says which frames the filters DW see.
     """
 
     def __init__(
@@ -68,26 +69,17 @@ class ElasticConvModule(nn.Module):
         device = self.gated.weight.device
         return self.indices.get(("gated", width, units), device, lambda: in_groups(inner, 2, self.channels))
 
-    def forward(self, x: Tensor, padding: Tensor, width: float, units: Units | None = None) -> Tensor:
-        """(N, T, C) -> (N, T, C); ``padding`` (N, T) is True on padding, which is excluded from sums and statistics."""
-        outer = x.shape[-1]
-        # The norm is selected by the channels that the width allows, not by those that ``units`` chooses.
-        limit = scaled(self.channels, width)
-        inner = self.chosen(width, units)
-        x = F.glu(self.gated(x, out=self._gated_rows(width, units), inp=outer), dim=-1)
-        # The filters would carry padding into the last valid frames: the biases before make it nonzero.
-        x = x.masked_fill(padding.unsqueeze(-1), 0.0)
-        x = self.depthwise(x, inner)
-        if isinstance(self.norm, ElasticBatchNorm):
-            x = self.norm(x, padding, limit, inner)
-        else:
-            x = self.norm(x, limit, inner)
-        return self.dropout(self.pointwise(F.silu(x), out=outer, inp=inner))
+    def before_filters(self, x: Tensor, width: float, units: Units | None) -> Tensor:
+        """(..., C) -> (..., I): the inner channels that run, ``GLU(PW1 x)``."""
+        return F.glu(self.gated(x, out=self._gated_rows(width, units), inp=x.shape[-1]), dim=-1)
 
-    @property
-    def conv_norm(self) -> ConvNorm:
-        """What the norm is over."""
-        return "batch" if isinstance(self.norm, ElasticBatchNorm) else "layer"
+    def after_norm(self, x: Tensor, outer: int, width: float, units: Units | None) -> Tensor:
+        """(..., I) -> (..., C): ``Drop(PW2(Swish(x)))``, to so many ``outer`` channels."""
+        return cast(Tensor, self.dropout(self.pointwise(F.silu(x), out=outer, inp=self.chosen(width, units))))
+
+    @abstractmethod
+    def of_size(self, d_model: int, channels: int) -> ConvModule:
+        """Return a module of other sizes with random weights and the same settings, with a norm for one width."""
 
     def reweight(self, gates: Tensor, ranges: Sequence[tuple[int, int]], side: Side) -> dict[str, Tensor]:
         """Return the parameters scaled by the (G,) gates of groups of inner channels (see `per_unit`).
@@ -110,15 +102,41 @@ class ElasticConvModule(nn.Module):
             + self.pointwise.count(outer, inner, frames)
         )
 
-    def extract(self, outer: int, width: float, units: Units | None) -> ElasticConvModule:
+    def extract(self, outer: int, width: float, units: Units | None) -> ConvModule:
         """Copy one subnet into a stand-alone module."""
         limit = scaled(self.channels, width)
         inner = self.chosen(width, units)
-        size = size_of(inner)
-        kernel = self.depthwise.kernel_size[0]
-        module = ElasticConvModule(outer, size, kernel, (size,), self.norm.mode, self.dropout.p, self.conv_norm)
+        module = self.of_size(outer, size_of(inner))
         module.gated = self.gated.extract(self._gated_rows(width, units), outer)
         module.depthwise = self.depthwise.extract(inner)
         module.norm = self.norm.extract(limit, inner)
         module.pointwise = self.pointwise.extract(outer, inner)
         return module
+
+
+class ElasticConvModule(ConvModule):
+    """The module of a Conformer, whose filters see as many frames before a frame as behind it."""
+
+    def forward(self, x: Tensor, padding: Tensor, width: float, units: Units | None = None) -> Tensor:
+        """(N, T, C) -> (N, T, C); ``padding`` (N, T) is True on padding, which is excluded from sums and statistics."""
+        # The norm is selected by the channels that the width allows, not by those that ``units`` chooses.
+        limit = scaled(self.channels, width)
+        inner = self.chosen(width, units)
+        hidden = self.before_filters(x, width, units)
+        # The filters would carry padding into the last valid frames: the biases before make it nonzero.
+        hidden = hidden.masked_fill(padding.unsqueeze(-1), 0.0)
+        hidden = self.depthwise(hidden, inner)
+        if isinstance(self.norm, ElasticBatchNorm):
+            hidden = self.norm(hidden, padding, limit, inner)
+        else:
+            hidden = self.norm(hidden, limit, inner)
+        return self.after_norm(hidden, x.shape[-1], width, units)
+
+    @property
+    def conv_norm(self) -> ConvNorm:
+        """What the norm is over."""
+        return "batch" if isinstance(self.norm, ElasticBatchNorm) else "layer"
+
+    def of_size(self, d_model: int, channels: int) -> ElasticConvModule:
+        kernel = self.depthwise.kernel_size[0]
+        return ElasticConvModule(d_model, channels, kernel, (channels,), self.norm.mode, self.dropout.p, self.conv_norm)

@@ -24,11 +24,26 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return cast(Tensor, _Depthwise.apply(x, weight, bias))
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    # (N, T, C) -> (N, C, 1, T), a view whose channels are contiguous: the memory format that the operator prefers
-    row = x.unsqueeze(1).permute(0, 3, 1, 2)
-    out = F.conv2d(row, weight.unsqueeze(2), bias, padding=(0, weight.shape[2] // 2), groups=weight.shape[0])
+def causal(x: Tensor, weight: Tensor, bias: Tensor | None, step: int = 1) -> Tensor:
+    """Convolve a frame and the K - 1 before it: (N, K - 1 + T, C), (C, 1, K), (C,) -> (N, T', C), any K.
+
+    Args:
+        x: K - 1 frames of the past, then T frames.
+        step: distance of the output frames, of which the first is that of the first of the T frames.
+    """
+    out = F.conv2d(_as_row(x), weight.unsqueeze(2), bias, stride=(1, step), groups=weight.shape[0])
     return out.squeeze(2).transpose(1, 2)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    padding = (0, weight.shape[2] // 2)
+    out = F.conv2d(_as_row(x), weight.unsqueeze(2), bias, padding=padding, groups=weight.shape[0])
+    return out.squeeze(2).transpose(1, 2)
+
+
+def _as_row(x: Tensor) -> Tensor:
+    """(N, T, C) -> (N, C, 1, T), a view whose channels are contiguous: the memory format that the operator prefers."""
+    return x.unsqueeze(1).permute(0, 3, 1, 2)
 
 
 def _as_column(x: Tensor) -> Tensor:

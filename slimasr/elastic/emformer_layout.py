@@ -1,4 +1,4 @@
-"""Which keys the segments of a batch attend to in an Emformer (Shi et al. 2021), the same in all of its layers."""
+"""What the segments of a batch see in an Emformer (Shi et al. 2021), the same in all of its layers."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ class Window:
         right: r, frames behind it. Every layer computes copies of them that belong to this segment alone, so the
             look-ahead does not grow with the number of layers.
         memory: m, segments before this one of which a summary is seen; 0 = no summaries.
+        history: k - 1, frames before a frame that its convolution sees.
     """
 
     segment: int = 4
     left: int = 30
     right: int = 1
     memory: int = 0
+    history: int = 0
 
     def __post_init__(self) -> None:
         if self.segment < 1:
             raise ValueError(f"segment: must be at least 1, got {self.segment}")
-        for name in ("left", "right", "memory"):
+        for name in ("left", "right", "memory", "history"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: must not be below 0, got {getattr(self, name)}")
 
@@ -86,6 +88,8 @@ class Layout:
         columns: (r + c, K) the column of `EmformerAttention.position_bias` for every query of a frame and every key.
         own: (N, G, c) bool, True on the frames of the segments, False on padding.
         kept: (N, m + l) the keys on the axis of keys that the next chunk needs; None for whole utterances.
+        recent: (N, k - 1) the frames whose convolution the next chunk needs, on the axis [k - 1 cached frames | frames
+            of the segments]; None for whole utterances.
     """
 
     window: Window
@@ -95,6 +99,7 @@ class Layout:
     columns: Tensor
     own: Tensor
     kept: Tensor | None
+    recent: Tensor | None
 
     @property
     def segments(self) -> int:
@@ -158,6 +163,8 @@ def _layout(window: Window, frames: int, lens: Tensor, available: Tensor, seen: 
         _columns(window, lens),
         own_valid,
         None if seen is None else _kept(window, lens),
+        # Frame t of a chunk lies at k - 1 + t. So the frames before number ``lens`` begin at the place ``lens``.
+        None if seen is None else lens.unsqueeze(1) + _count(window.history, lens),
     )
 
 

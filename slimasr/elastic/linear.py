@@ -105,8 +105,12 @@ class ElasticDepthwiseConv1d(nn.Conv1d):
 
     def forward(self, input: Tensor, units: Index | None = None) -> Tensor:
         """(N, T, C) -> (N, T, C) with the filters of the channels that run."""
+        return depthwise(input, *self.filters(units))
+
+    def filters(self, units: Index | None = None) -> tuple[Tensor, Tensor]:
+        """Return the (C, 1, K) filters and (C,) biases of the channels that run."""
         assert self.bias is not None
-        return depthwise(input, take(self.weight, units), take(self.bias, units))
+        return take(self.weight, units), take(self.bias, units)
 
     def count(self, channels: int, frames: int) -> Count:
         """Count the parameters of the slice, and the MACs of ``frames`` frames."""

@@ -1,4 +1,4 @@
-"""The elastic Emformer encoder: segments with limited context, whole utterances and streams (paper 3)."""
+"""The elastic Emformer encoder: segments with limited context, whole utterances and streams (papers 3 and 5)."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Emformer(Encoder):
     def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
         subnet = subnet or MAX
         caches = tuple(
-            (self._layer(index).init_cache(n, subnet.width, layer_units(subnet, index, MODULES), device),)
+            self._layer(index).init_cache(n, subnet.width, layer_units(subnet, index, MODULES), device)
             for index in self.path_of(subnet)
         )
         # No input frame is waiting yet.
@@ -153,10 +153,11 @@ class Emformer(Encoder):
         layout = chunk_layout(self.window, new, lens, torch.full_like(state.seen, embedded.shape[1]), state.seen)
         hidden = into_segments(embedded, layout)
         caches = []
-        for index, (before,) in zip(self.path_of(subnet), state.layers, strict=True):
+        for index, (attended, convolved) in zip(self.path_of(subnet), state.layers, strict=True):
             units = layer_units(subnet, index, MODULES)
+            before = (attended, convolved)
             hidden, after = self._layer(index).stream(hidden, layout, before, subnet.width, units)
-            caches.append((after,))
+            caches.append(after)
         return hidden.centre[:, :new], tuple(caches)
 
     def count_frontend(self, subnet: Subnet, num_frames: int) -> Count:
@@ -191,18 +192,17 @@ class Emformer(Encoder):
             "num_heads": scaled(config.num_heads, width) if by_count else config.num_heads,
             "head_dim": config.head_channels if by_count else scaled(config.head_channels, width),
             "ffn_dim": scaled(config.ffn_dim, width),
-            "head_counts": None,
-            "ffn_dims": None,
+            **dict.fromkeys(config.listed_sizes.values()),
         }
         # Sizes are listed layer by layer only if the common sizes above do not describe all layers.
-        if config.head_counts is not None or config.ffn_dims is not None or subnet.units:
+        if subnet.units or any(getattr(config, key) is not None for key in config.listed_sizes.values()):
             units = [layer_units(subnet, i, MODULES) for i in path]
             sizes = [
                 shrunk_sizes(config.layer_units[i], width, chosen, by_count=by_count)
                 for i, chosen in zip(path, units, strict=True)
             ]
-            changes["head_counts"] = [layer["heads"] for layer in sizes]
-            changes["ffn_dims"] = [layer["ffn"] for layer in sizes]
+            for module, key in config.listed_sizes.items():
+                changes[key] = [layer[module] for layer in sizes]
         return config.model_copy(update=changes)
 
     def extract(self, subnet: Subnet) -> Emformer:
@@ -221,7 +221,8 @@ class Emformer(Encoder):
 
 def window_of(config: EmformerConfig) -> Window:
     """Return what a segment sees."""
-    return Window(config.segment, config.left_context, config.right_context, config.memory)
+    history = 0 if config.conv_kernel is None else config.conv_kernel - 1
+    return Window(config.segment, config.left_context, config.right_context, config.memory, history)
 
 
 def options_of(config: EmformerConfig) -> EmformerOptions:
@@ -235,4 +236,5 @@ def options_of(config: EmformerConfig) -> EmformerOptions:
         norm=config.norm,
         dropout=config.dropout,
         adaptive_dropout=config.adaptive_dropout,
+        macaron=config.macaron,
     )

@@ -1,4 +1,4 @@
-"""The elastic Emformer layer, and what flows between layers (Shi et al. 2021)."""
+"""The elastic Emformer layer with and without convolution (Shi et al. 2021, paper 5), and what flows between layers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimasr.elastic.attention import Slimming
+from slimasr.elastic.attention import Heads, Slimming
 from slimasr.elastic.emformer_attention import Attended, EmformerAttention, Position, Squash
+from slimasr.elastic.emformer_convolution import Convolved, SegmentConvolution
 from slimasr.elastic.emformer_layout import Layout, Window
 from slimasr.elastic.feed_forward import ElasticFeedForward
 from slimasr.elastic.index import size_of
@@ -20,8 +21,16 @@ from slimasr.elastic.norm import ElasticLayerNorm, NormMode
 from slimasr.supernet.cost import Count
 from slimasr.supernet.subnet import Units
 
-MODULES = ("heads", "ffn")
-"""Modules of a layer in running order. In these `Subnet.units` chooses heads and hidden channels."""
+MODULES = ("ffn1", "heads", "conv", "ffn")
+"""Modules of a layer in running order, of which ``ffn1`` and ``conv`` exist on request. In these `Subnet.units` chooses
+hidden channels, heads, inner channels and hidden channels."""
+
+LAST = MODULES[-1]
+"""The module in the second half of a layer (`Encoder.half_runner`)."""
+
+LayerCache = tuple[Tensor, Tensor]
+"""What a layer keeps of a stream between two chunks: keys and values of its attention, and frames of its convolution. A
+module that does not run keeps an empty tensor."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class EmformerOptions:
     """The settings that all layers share.
 
     Attributes:
-        window: what a segment sees.
+        window: what a segment sees; its ``history`` is the width of the filters of the convolution less 1.
         head_dim: channels of an attention head at width 1.
         position: whether attention scores depend on distances.
         squash: how summaries are bounded.
@@ -58,6 +67,7 @@ class EmformerOptions:
         norm: mode of the layer norms.
         dropout: probability at the attention weights, and at the outputs and hidden channels of all modules.
         adaptive_dropout: whether dropout at hidden channels shrinks with the number of those that run.
+        macaron: whether feed-forward modules are half-step residuals.
     """
 
     window: Window
@@ -68,45 +78,56 @@ class EmformerOptions:
     norm: NormMode = "per_width"
     dropout: float = 0.1
     adaptive_dropout: bool = False
+    macaron: bool = False
 
 
 class EmformerLayer(nn.Module):
     """One block; a module whose size is 0 is absent.
 
-    x <- x + MHSA(LN x);  x <- LN(x + FFN(LN x)) for the frames of every segment and the copies of those behind it. The
-    attention takes the summaries of the layer below and makes those for the layer above.
+    x <- x + MHSA(LN x);  x <- LN(x + FFN(LN x)) for the frames of every segment and the copies of those behind it
+    (paper 3). With all modules (paper 5): x <- x + FFN1(LN x) / 2;  x <- x + MHSA(LN x);  x <- x + Conv(LN x);
+    x <- LN(x + FFN(LN x) / 2). The attention takes the summaries of the layer below and makes those for the layer
+    above.
     """
 
     def __init__(
-        self, d_model: int, heads: int, ffn: int, widths: Sequence[int], options: EmformerOptions, place: int = 0
+        self,
+        d_model: int,
+        heads: int,
+        ffn: int,
+        widths: Sequence[int],
+        options: EmformerOptions,
+        place: int = 0,
+        *,
+        ffn1: int = 0,
+        conv: int = 0,
     ) -> None:
         """Create the layer with random weights.
 
         Args:
             heads: attention heads at width 1; 0 = no attention.
-            ffn: hidden channels of the feed-forward module at width 1; 0 = no such module.
+            ffn: hidden channels of the last feed-forward module at width 1; 0 = no such module.
             widths: residual widths that get their own norms.
             place: position of the layer in its path, from 0; the gain of the initial queries, keys and values is
                 1 / sqrt(place + 1).
+            ffn1: hidden channels of the first feed-forward module at width 1; 0 = no such module.
+            conv: inner channels of the convolution module at width 1; 0 = no convolution.
         """
         super().__init__()
         self.options = options
+        self.residual_step = 0.5 if options.macaron else 1.0
         self.parts = nn.ModuleDict()
+        if ffn1:
+            self.parts["ffn1"] = _feed_forward(d_model, ffn1, options)
         if heads:
-            self.parts["heads"] = EmformerAttention(
-                d_model,
-                heads,
-                options.head_dim,
-                options.window,
-                position=options.position,
-                squash=options.squash,
-                slimming=options.slimming,
-                dropout=options.dropout,
-                gain=1.0 / math.sqrt(place + 1),
-            )
+            self.parts["heads"] = _attention(d_model, heads, options, place)
+        if conv:
+            # The module's own norm normalises inner channels, so it is selected by their number at each width.
+            inner = [round(conv * width / d_model) for width in widths]
+            kernel = options.window.history + 1
+            self.parts["conv"] = SegmentConvolution(d_model, conv, kernel, inner, options.norm, options.dropout)
         if ffn:
-            adaptive = options.adaptive_dropout
-            self.parts["ffn"] = ElasticFeedForward(d_model, ffn, options.dropout, "gelu", adaptive=adaptive)
+            self.parts["ffn"] = _feed_forward(d_model, ffn, options)
         # Pre-norms exist only for the modules that exist.
         self.norms = nn.ModuleDict(
             {name: ElasticLayerNorm(d_model, widths, options.norm) for name in (*self.parts, "out")}
@@ -125,68 +146,86 @@ class EmformerLayer(nn.Module):
         return self._run(hidden, layout, None, width, units)[0]
 
     def stream(
-        self, hidden: EmformerHidden, layout: Layout, cache: Tensor, width: float, units: dict[str, Units | None]
-    ) -> tuple[EmformerHidden, Tensor]:
+        self, hidden: EmformerHidden, layout: Layout, cache: LayerCache, width: float, units: dict[str, Units | None]
+    ) -> tuple[EmformerHidden, LayerCache]:
         """Run the layer on the next chunk of streams, from a cache of `init_cache` or of the previous chunk.
 
         Args:
             layout: from `chunk_layout`.
         """
-        after, kept = self._run(hidden, layout, cache, width, units)
-        assert kept is not None, "a layout of whole utterances keeps nothing"
-        return after, kept
+        after, (attended, convolved) = self._run(hidden, layout, cache, width, units)
+        assert attended is not None and convolved is not None, "a layout of whole utterances keeps nothing"
+        return after, (attended, convolved)
 
     def _run(
         self,
         hidden: EmformerHidden,
         layout: Layout,
-        cache: Tensor | None,
+        cache: LayerCache | None,
         width: float,
         units: dict[str, Units | None],
-    ) -> tuple[EmformerHidden, Tensor | None]:
-        x, memory, cache = self._attend(_join(hidden), hidden.memory, layout, cache, width, units)
-        return _split(self._transform(x, width, units), memory, layout.window), cache
+    ) -> tuple[EmformerHidden, tuple[Tensor | None, Tensor | None]]:
+        x, memory, kept = self._before_last(_join(hidden), hidden.memory, layout, cache, width, units)
+        return _split(self._last(x, width, units), memory, layout.window), kept
 
     def first_half(
         self, hidden: EmformerHidden, layout: Layout, width: float, units: dict[str, Units | None]
     ) -> EmformerHidden:
-        """Run the attention of whole utterances."""
-        x, memory, _ = self._attend(_join(hidden), hidden.memory, layout, None, width, units)
+        """Run all modules before the last on whole utterances."""
+        x, memory, _ = self._before_last(_join(hidden), hidden.memory, layout, None, width, units)
         return _split(x, memory, layout.window)
 
     def second_half(
         self, hidden: EmformerHidden, layout: Layout, width: float, units: dict[str, Units | None]
     ) -> EmformerHidden:
-        """Run the feed-forward module and the norm after it."""
-        return _split(self._transform(_join(hidden), width, units), hidden.memory, layout.window)
+        """Run the last feed-forward module and the norm after it."""
+        return _split(self._last(_join(hidden), width, units), hidden.memory, layout.window)
 
-    def _attend(
+    def _before_last(
         self,
         x: Tensor,
         memory: Tensor,
         layout: Layout,
-        cache: Tensor | None,
+        cache: LayerCache | None,
         width: float,
         units: dict[str, Units | None],
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return (N, G, r + c, C) frames after the attention, the summaries that it makes, and the next cache."""
-        # Without attention, the summaries pass on unchanged.
-        if "heads" not in self.running(units):
-            return x, memory, cache
-        attended: Attended = self.parts["heads"](self.norms["heads"](x), memory, layout, cache, width, units["heads"])
-        return x + attended.frames, attended.memory, attended.cache
+    ) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None]]:
+        """Return (N, G, r + c, C) frames before the last module, the summaries of the attention, and the next cache.
 
-    def _transform(self, x: Tensor, width: float, units: dict[str, Units | None]) -> Tensor:
-        """Run what treats every frame separately: (N, G, r + c, C) -> (N, G, r + c, C)."""
-        if "ffn" in self.running(units):
-            x = x + self.parts["ffn"](self.norms["ffn"](x), width, units["ffn"])
+        Without attention, the summaries pass on unchanged. Whole utterances keep nothing.
+        """
+        attended, convolved = cache or (None, None)
+        for name in self.running(units):
+            if name == LAST:
+                break
+            part, normed, chosen = self.parts[name], self.norms[name](x), units[name]
+            if name == "heads":
+                frames, memory, attended = cast(Attended, part(normed, memory, layout, attended, width, chosen))
+                x = x + frames
+            elif name == "conv":
+                frames, convolved = cast(Convolved, part(normed, layout, convolved, width, chosen))
+                x = x + frames
+            else:
+                x = torch.add(x, part(normed, width, chosen), alpha=self.residual_step)
+        return x, memory, (attended, convolved)
+
+    def _last(self, x: Tensor, width: float, units: dict[str, Units | None]) -> Tensor:
+        """Run the last module and the norm after it: (N, G, r + c, C) -> (N, G, r + c, C)."""
+        if LAST in self.running(units):
+            transformed = self.parts[LAST](self.norms[LAST](x), width, units[LAST])
+            x = torch.add(x, transformed, alpha=self.residual_step)
         return cast(Tensor, self.norms["out"](x))
 
-    def init_cache(self, n: int, width: float, units: dict[str, Units | None], device: torch.device) -> Tensor:
-        """Return the cache of ``n`` streams before their first frame; without attention it holds no head."""
-        if "heads" not in self.running(units):
-            return torch.zeros(n, 2, 0, self.options.window.cached, 0, device=device)
-        return cast(EmformerAttention, self.parts["heads"]).init_cache(n, width, units["heads"], device)
+    def init_cache(self, n: int, width: float, units: dict[str, Units | None], device: torch.device) -> LayerCache:
+        """Return the cache of ``n`` streams before their first frame."""
+        running = self.running(units)
+        attended = torch.zeros(n, 2, 0, self.options.window.cached, 0, device=device)
+        convolved = torch.zeros(n, 0, 0, device=device)
+        if "heads" in running:
+            attended = cast(EmformerAttention, self.parts["heads"]).init_cache(n, width, units["heads"], device)
+        if "conv" in running:
+            convolved = cast(SegmentConvolution, self.parts["conv"]).init_cache(n, width, units["conv"], device)
+        return attended, convolved
 
     def running(self, units: dict[str, Units | None]) -> list[str]:
         """Return the modules that run, in order."""
@@ -199,14 +238,14 @@ class EmformerLayer(nn.Module):
         A device computes the copies as well: r + c frames for every c.
         """
         window = self.options.window
+        computed = window.segments(frames) * window.computed
         total = self._norm("out").count(channels)
         for name in self.running(units):
             total += self._norm(name).count(channels)
-        if "heads" in self.running(units):
-            total += cast(EmformerAttention, self.parts["heads"]).count(channels, width, units["heads"], frames)
-        if "ffn" in self.running(units):
-            computed = window.segments(frames) * window.computed
-            total += cast(ElasticFeedForward, self.parts["ffn"]).count(channels, width, units["ffn"], computed)
+            if name == "heads":
+                total += cast(EmformerAttention, self.parts[name]).count(channels, width, units[name], frames)
+            else:
+                total += cast(ElasticFeedForward, self.parts[name]).count(channels, width, units[name], computed)
         return total
 
     def _norm(self, name: str) -> ElasticLayerNorm:
@@ -215,11 +254,9 @@ class EmformerLayer(nn.Module):
     def chosen_sizes(self, width: float, units: dict[str, Units | None]) -> dict[str, int]:
         """Return the units of each module in the stand-alone layer."""
         sizes = dict.fromkeys(MODULES, 0)
-        running = self.running(units)
-        if "heads" in running:
-            sizes["heads"] = cast(EmformerAttention, self.parts["heads"]).chosen(width, units["heads"]).number
-        if "ffn" in running:
-            sizes["ffn"] = size_of(cast(ElasticFeedForward, self.parts["ffn"]).chosen(width, units["ffn"]))
+        for name in self.running(units):
+            chosen = cast(ElasticFeedForward | EmformerAttention, self.parts[name]).chosen(width, units[name])
+            sizes[name] = chosen.number if isinstance(chosen, Heads) else size_of(chosen)
         return sizes
 
     def extract(
@@ -234,6 +271,24 @@ class EmformerLayer(nn.Module):
         for name in layer.norms:
             layer.norms[name] = self._norm(name).extract(channels)
         return layer
+
+
+def _feed_forward(d_model: int, hidden: int, options: EmformerOptions) -> ElasticFeedForward:
+    return ElasticFeedForward(d_model, hidden, options.dropout, "gelu", adaptive=options.adaptive_dropout)
+
+
+def _attention(d_model: int, heads: int, options: EmformerOptions, place: int) -> EmformerAttention:
+    return EmformerAttention(
+        d_model,
+        heads,
+        options.head_dim,
+        options.window,
+        position=options.position,
+        squash=options.squash,
+        slimming=options.slimming,
+        dropout=options.dropout,
+        gain=1.0 / math.sqrt(place + 1),
+    )
 
 
 def into_segments(x: Tensor, layout: Layout) -> EmformerHidden:

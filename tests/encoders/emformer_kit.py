@@ -48,7 +48,7 @@ class Stack:
     def state(self, n: int) -> EncoderState:
         caches = [layer.init_cache(n, self.width, dict(self.units), torch.device("cpu")) for layer in self.layers]
         # There is no front end, so no input frame waits.
-        return EncoderState(torch.zeros(n, 0, 1), torch.zeros(n, dtype=torch.int64), tuple((one,) for one in caches))
+        return EncoderState(torch.zeros(n, 0, 1), torch.zeros(n, dtype=torch.int64), tuple(caches))
 
     def chunk(
         self, x: Tensor, state: EncoderState, lens: Sequence[int], available: Sequence[int]
@@ -56,9 +56,9 @@ class Stack:
         """Run (n, T', C) frames, of which ``lens`` are new and the others of ``available`` are look-ahead."""
         layout = chunk_layout(self.window, max(lens), torch.tensor(lens), torch.tensor(available), state.seen)
         hidden, caches = into_segments(x, layout), []
-        for layer, (before,) in zip(self.layers, state.layers, strict=True):
+        for layer, before in zip(self.layers, state.layers, strict=True):
             hidden, after = layer.stream(hidden, layout, before, self.width, dict(self.units))
-            caches.append((after,))
+            caches.append(after)
         return hidden.centre[:, : max(lens)], EncoderState(state.frames, state.seen + torch.tensor(lens), tuple(caches))
 
     def stream(self, x: Tensor, segments: Sequence[int]) -> Tensor:

@@ -109,7 +109,7 @@ def with_look_ahead(model: Stack, x: Tensor, lens: Sequence[int]) -> Tensor:
     layout = chunk_layout(model.window, frames, valid, everything, torch.zeros_like(valid))
     hidden = into_segments(x, layout)
     hidden = replace(hidden, copies=torch.cat([hidden.copies[:, :-1], x[:, None, frames:]], dim=1))
-    for layer, (cache,) in zip(model.layers, model.state(len(x)).layers, strict=True):
+    for layer, cache in zip(model.layers, model.state(len(x)).layers, strict=True):
         hidden, _ = layer.stream(hidden, layout, cache, 1.0, dict(model.units))
     return hidden.centre[:, :frames]
 
