@@ -10,15 +10,16 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slimasr.config.schema import Config
-from slimasr.config.training import OptimizerConfig, ScheduleConfig
 from slimasr.data.batch import Batch
 from slimasr.methods.figures import StepReport, loss_figures
 from slimasr.methods.forks import ForkedEncoder, Route
+from slimasr.methods.phases import ParameterGroup, Phase
 from slimasr.methods.sharing import Backward, SharedKnown, SharedPredictor
 from slimasr.models.base import SpeechModel
 from slimasr.objective.objective import Objective, loss_weights
@@ -39,6 +40,7 @@ class Pass:
         teacher: index of an earlier pass of the plan whose detached output this one learns from.
         taps: encoder layers whose hidden states the losses need.
         role: the name under which its losses are logged, None = the subnet's id.
+        language: the only language whose utterances it is meant for; "" = all.
     """
 
     subnet: Subnet
@@ -47,11 +49,16 @@ class Pass:
     teacher: int | None = None
     taps: tuple[int, ...] = ()
     role: str | None = None
+    language: str = ""
 
     @property
     def name(self) -> str:
         """Name of the pass in logs."""
         return self.subnet.id if self.role is None else self.role
+
+
+def ignored(path: str, content: Mapping[str, Any]) -> None:
+    """Keep nothing: stands in for `StepContext.keep` where there is no experiment folder."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,9 @@ class StepContext:
         position: planned steps done (`slimasr.training.plan`), None = ``step``, as in a run that goes as planned.
         stride: planned steps that this step advances.
         validating: whether losses are those of the end of the run, so that epochs can be compared.
-        initial: reads the weights of ``training.init`` again, on the CPU, by their names in the model; masks (Boolean
-            buffers) are not among them. It raises `UserError` if they are gone or have changed. None = training began
-            with random weights.
+        key: what all utterances of the step share (`Method.batch_key`); None = nothing, or there is no step.
+        keep: writes tensors and plain values into a file of the experiment folder, which is named by its path there.
+            The same step after a restart replaces the file.
     """
 
     step: int
@@ -78,7 +85,8 @@ class StepContext:
     position: float | None = None
     stride: float = 1.0
     validating: bool = False
-    initial: Callable[[], Mapping[str, Tensor]] | None = None
+    key: str | None = None
+    keep: Callable[[str, Mapping[str, Any]], None] = ignored
 
     @property
     def planned(self) -> float:
@@ -94,45 +102,6 @@ class StepContext:
     def loss_progress(self) -> float:
         """The progress on which the weights of losses depend, in [0, 1]."""
         return 1.0 if self.validating else self.progress
-
-
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Parameters that the optimiser treats alike, such as those that belong to the method.
-
-    Attributes:
-        name: name of the group, which no other group has.
-        parameters: the parameters.
-        lr_scale: factor on the learning rate.
-        weight_decay: decoupled weight decay; ScaledAdam has none.
-        maximize: whether the loss is maximised, not minimised.
-        eps: added to the root of the mean square gradient; None = the optimiser's own.
-    """
-
-    name: str
-    parameters: Sequence[nn.Parameter]
-    lr_scale: float = 1.0
-    weight_decay: float = 0.0
-    maximize: bool = False
-    eps: float | None = None
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of the run with its own optimiser and schedule.
-
-    Attributes:
-        optimizer_id: which optimiser, with its history, trains in this phase. A phase with another id than the one
-            before begins with a new optimiser; phases that share an id share its history. Checkpoints hold it.
-        optimizer: its settings, None = the recipe's.
-        schedule: schedule of the learning rate, None = the recipe's.
-        lr_scale: factor on the learning rate.
-    """
-
-    optimizer_id: str = "main"
-    optimizer: OptimizerConfig | None = None
-    schedule: ScheduleConfig | None = None
-    lr_scale: float = 1.0
 
 
 class Method(nn.Module, ABC):
@@ -264,6 +233,10 @@ class Method(nn.Module, ABC):
         """Return the supervision field (``language``, ``speaker``) that a batch's cuts must share; None = mixed."""
         return None
 
+    def batch_keys(self) -> tuple[str, ...]:
+        """Return the values of this field that the method trains, all of which the data must have; () = any."""
+        return ()
+
     def phase(self, epoch: int) -> Phase:
         """Return how an epoch (counted from 1) is optimised."""
         return Phase()
@@ -278,8 +251,35 @@ class Method(nn.Module, ABC):
         """
         return {}
 
-    def after_step(self, objective: Objective, context: StepContext) -> None:
-        """Run after the optimiser step, for pruning, rewinding or freezing; default: nothing."""
+    def after_step(self, objective: Objective, context: StepContext) -> Mapping[str, Tensor]:
+        """Run after the optimiser step, for pruning, rewinding or freezing; default: nothing.
+
+        Returns:
+            Parameter name -> bool mask of the entries that start anew: their state in the optimiser becomes zero.
+        """
+        return {}
+
+    def settled(self) -> bool:
+        """Whether the weights are by now those of the subnets that the run is for, so that they may be the best ones.
+
+        Default: always, or as soon as the training has chosen its subnets.
+        """
+        return self.learnt() != ()
+
+    def averages(self, context: StepContext) -> bool:
+        """Return whether the weights after a step may enter the average of the final model; default: once `settled`.
+
+        Args:
+            context: the position behind the step.
+        """
+        return self.settled()
+
+    def finish(self, objective: Objective, context: StepContext) -> None:
+        """Change the final weights, after averaging and before statistics and validation; default: nothing."""
+
+    def facts(self, objective: Objective) -> Mapping[str, Any]:
+        """Return plain facts about the finished run for results.json, by their keys there; default none."""
+        return {}
 
     def run(
         self,

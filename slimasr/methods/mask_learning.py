@@ -19,8 +19,9 @@ from slimasr.config.method import MaskLearningConfig
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.errors import UserError
-from slimasr.methods.base import Method, ParameterGroup, Pass, StepContext
+from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.learners import GroupCosts, Learner, Place, TrueCosts, build_learner
+from slimasr.methods.phases import ParameterGroup
 from slimasr.models.base import SpeechModel
 from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassOutput
@@ -216,13 +217,13 @@ class MaskLearning(Method):
         # Also after the switch, when scores have no gradient any more: a group less would be another optimiser.
         return self.learner.parameter_groups()
 
-    def after_step(self, objective: Objective, context: StepContext) -> None:
+    def after_step(self, objective: Objective, context: StepContext) -> dict[str, Tensor]:
         """Switch to step 2 at the first successful step at or after its time."""
         # The step has been done, and the scores are those behind it.
         place = replace(self._place(context), step=context.planned + context.stride)
         # Positions are sums of strides, which are not exact after a change of processes or data.
         if self.switched or place.step < place.steps - 1e-6:
-            return
+            return {}
         costs = self._costs(objective)
         for number, rounding in enumerate(self.learner.rounded(place, costs)):
             self.kept[number, list(rounding.kept)] = True
@@ -230,6 +231,7 @@ class MaskLearning(Method):
             figures = self._mask_figures(number, rounding, place)
             self.final_figures[number] = torch.tensor([figures[name] for name in self._figure_names])
         self.switched.fill_(True)
+        return {}
 
     def _costs(self, objective: Objective) -> TrueCosts:
         """Return the functions that count what kept groups cost, one for each budget."""

@@ -14,7 +14,8 @@ from slimasr.config.loss import DistillationConfig
 from slimasr.config.method import TodmConfig
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.methods.base import Method, Pass, Phase, StepContext
+from slimasr.methods.base import Method, Pass, StepContext
+from slimasr.methods.phases import Phase
 from slimasr.objective.objective import loss_weights
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet

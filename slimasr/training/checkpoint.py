@@ -132,6 +132,20 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     write_atomic(path, buffer.getbuffer())
 
 
+def keeper(exp: Path, *, active: bool) -> Callable[[str, Mapping[str, Any]], None]:
+    """Return `StepContext.keep` of an experiment; it does nothing except in the main process.
+
+    The function raises UserError if a file cannot be written.
+    """
+
+    def keep(path: str, content: Mapping[str, Any]) -> None:
+        if active:
+            (exp / path).parent.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(exp / path, content)
+
+    return keep
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the resumable checkpoints, oldest first."""
     found = []

@@ -11,14 +11,6 @@ from slimasr.models.base import SpeechModel
 from slimasr.results.learnt import LearntEntry, LearntSubnets
 
 
-def has_subnets(method: Method) -> bool:
-    """Whether the subnets are known that the final weights are meant for: always, unless the method still learns them.
-
-    Weights of the time before enter neither the average nor the choice of the best checkpoint.
-    """
-    return method.learnt() != ()
-
-
 def saved_subnets(method: Method) -> dict[str, Any]:
     """Return what a checkpoint holds of learnt subnets, from which `slimasr.experiment` builds the space."""
     learnt = method.learnt()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slimasr.config.training import OptimizerConfig
 from slimasr.elastic.norm import norm_parameters
 from slimasr.elastic.ssm import readout_parameters, ssm_parameters
-from slimasr.methods.base import ParameterGroup
+from slimasr.methods.phases import ParameterGroup
 from slimasr.training.scaled_adam import ScaledAdam
 
 SSM = "ssm"
@@ -132,6 +132,20 @@ def protected(
                 if old is None:
                     old = torch.zeros_like(tensor)
                 tensor.copy_(torch.where(mask, tensor, old))
+
+
+def restart_entries(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor]
+) -> None:
+    """Set the state of the entries inside the masks to zero, as a new optimiser would begin with them.
+
+    This covers every state tensor with a weight's shape, for any optimiser; the weights stay as they are, and so does
+    state of a whole tensor, such as its number of steps.
+    """
+    for name, mask in masks.items():
+        for key, tensor in _tensors_of(optimizer, parameters[name], copy=False).items():
+            if key:
+                tensor.masked_fill_(mask, 0.0)
 
 
 def _tensors_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, *, copy: bool) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -215,9 +216,14 @@ def epoch_entry(config: Config, state: RunState, world: World) -> dict[str, Any]
     return entry
 
 
-def final_facts(state: RunState) -> Results:
-    """Return what results.json gets when the run is complete."""
+def final_facts(state: RunState, more: Mapping[str, Any]) -> Results:
+    """Return what results.json gets when the run is complete.
+
+    Args:
+        more: what the method adds (`Method.facts`).
+    """
     facts = Results(
+        **more,
         epochs=state.epoch,
         steps=state.step,
         train_minutes=round(state.minutes, 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from slimasr.config.training import TrainingConfig
 from slimasr.data.batch import Batch
 from slimasr.elastic.norm import norm_parameters
-from slimasr.methods.base import Method, Phase, StepContext
+from slimasr.methods.base import Method, StepContext
 from slimasr.methods.figures import StepReport, scalar_figures
+from slimasr.methods.phases import Phase
 from slimasr.objective.objective import Objective
 from slimasr.training.compilation import compile_feed_forward
 from slimasr.training.distributed import World, reduce_gradients
@@ -24,6 +25,7 @@ from slimasr.training.optimizer import (
     fill_missing_gradients,
     mask_gradients,
     protected,
+    restart_entries,
     set_learning_rate,
 )
 from slimasr.training.scaled_adam import ScaledAdam
@@ -105,6 +107,7 @@ class Stepper:
         """Update the weights from the gradient of all these batches, and those of the other processes, together."""
         # Forward passes update running statistics, which a skipped step must not do.
         before = BufferSnapshot(self.objective, self.method)
+        context = replace(context, key=batches[0].key)
         lr = self.set_rate(context)
         report = self.gradients(batches, context)
         with self.clock.part("optimiser"):
@@ -134,7 +137,7 @@ class Stepper:
             return StepResult(report, lr, torch.tensor(math.nan), skipped=True, overflow=overflow)
         self.method.after_backward(self.objective, context)
         norm = self.update(context)
-        self.method.after_step(self.objective, context)
+        restart_entries(self.optimizer, self.weights, self.method.after_step(self.objective, context))
         return StepResult(report, lr, norm)
 
     def gradients(self, batches: Sequence[Batch], context: StepContext) -> StepReport:

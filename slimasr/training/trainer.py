@@ -34,12 +34,11 @@ from slimasr.results.store import update_results
 from slimasr.supernet.build import build_space
 from slimasr.training.average import RunningAverage, estimate_statistics
 from slimasr.training.batches import TrainingData, open_data
-from slimasr.training.checkpoint import RunState, newest_checkpoint, prune_checkpoints, save_checkpoint
-from slimasr.training.compilation import compilation_note
+from slimasr.training.checkpoint import RunState, keeper, newest_checkpoint, prune_checkpoints, save_checkpoint
 from slimasr.training.denormals import denormals_flushed
 from slimasr.training.distributed import World, lock_experiment, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite
-from slimasr.training.learnt import has_subnets, record_subnets, saved_subnets
+from slimasr.training.learnt import record_subnets, saved_subnets
 from slimasr.training.logs import RunLog
 from slimasr.training.plan import Course, passes_multiple
 from slimasr.training.record import (
@@ -209,12 +208,10 @@ class Trainer:
     def context(self) -> StepContext:
         """Return the position of the run; its random numbers are the same on all processes."""
         state = self.state
-        course = self.course
         rng = random.Random(derive_seed(self.config.seed, "plan", state.step))
-        position = course.position(state)
-        stride = course.stride(state)
-        total = course.plan.total
-        return StepContext(state.step, state.epoch + 1, total, rng, position, stride, initial=self.initial)
+        place = self.course.position(state), self.course.stride(state)
+        keep = keeper(self.exp, active=self.world.is_main)
+        return StepContext(state.step, state.epoch + 1, self.course.plan.total, rng, *place, keep=keep)
 
     def note(self, result: StepResult, batches: list[Batch]) -> None:
         """Count a step: position, running average, sums for the logs, skipped steps."""
@@ -234,7 +231,7 @@ class Trainer:
         state.step += 1
         after = self.course.position(state)
         averaging = after >= config.average_start * self.course.plan.total
-        if averaging and passes_multiple(before, after, config.average_period) and has_subnets(self.method):
+        if averaging and passes_multiple(before, after, config.average_period) and self.method.averages(self.context()):
             self.average.update(self.objective.model)
         if state.step % config.log_every == 0 and not result.skipped:
             # Means over the main process's batches; those of an epoch are over all processes.
@@ -268,7 +265,7 @@ class Trainer:
         self.verify_lock()
         state.unvalidated = None
         self.log.epoch({**record, "minutes": self.minutes(), "dev": dev})
-        if dev and has_subnets(self.method) and (state.best is None or dev_metric(dev) < state.best):
+        if dev and self.method.settled() and (state.best is None or dev_metric(dev) < state.best):
             state.best = dev_metric(dev)
             self.save_weights(self.exp / "checkpoints" / "best.pt")
         self.save()
@@ -301,6 +298,7 @@ class Trainer:
     def finish(self) -> None:
         """Average the weights, estimate the batch norms again, write final.pt: the run is complete."""
         self.average.copy_to(self.objective.model)
+        self.method.finish(self.objective, self.context())
         estimate_statistics(self.objective, self.method, self.calibration_batches, self.context(), self.world)
         dev = self.validate(self.state.epoch)
         self.log.say("final weights: " + ", ".join(f"{name} {value:.4f}" for name, value in dev.items()))
@@ -310,7 +308,7 @@ class Trainer:
         if self.world.is_main:
             # Time and energy since the last checkpoint count as well.
             self.minutes()
-            update_results(self.exp, final_facts(self.state))
+            update_results(self.exp, final_facts(self.state, self.method.facts(self.objective)))
             self.log.say(describe_seconds(self.state.seconds))
             self.save_weights(self.exp / "final.pt")
         self.world.barrier()

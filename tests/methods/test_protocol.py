@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.methods.base import Method, ParameterGroup, Pass, StepContext
+from slimasr.methods.base import Method, Pass, StepContext
+from slimasr.methods.phases import ParameterGroup
 from slimasr.objective.objective import Objective
 from slimasr.objective.passes import PassOutput
 from slimasr.supernet.space import WidthSpace

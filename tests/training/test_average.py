@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
@@ -53,9 +53,10 @@ def test_final_weights_are_the_mean_over_the_averaged_share(tmp_path: Path) -> N
     taken: dict[int, dict[str, torch.Tensor]] = {}
 
     class Recording(Slimmable):
-        def after_step(self, objective: nn.Module, context: StepContext) -> None:  # type: ignore[override]
+        def after_step(self, objective: Objective, context: StepContext) -> dict[str, Tensor]:
             weights = {n: p.detach().double().clone() for n, p in objective.model.named_parameters()}
             taken[context.step + 1] = weights
+            return {}
 
     config = tiny_config(training={"average_start": 0.6, "average_period": 2})
     method = Recording(WidthSpace((1.0, 0.5)), {"transducer": 1.0})

@@ -45,10 +45,11 @@ class Chooser(Method):
     def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
         return [Pass(subnet, self.losses) for subnet in self.space]
 
-    def after_step(self, objective: Objective, context: StepContext) -> None:
+    def after_step(self, objective: Objective, context: StepContext) -> dict[str, torch.Tensor]:
         if context.step + 1 == self.switch_step:
             self.switched.fill_(True)
             self.space = learnt_space(self.learnt())
+        return {}
 
 
 @pytest.fixture(autouse=True)

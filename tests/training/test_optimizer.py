@@ -10,7 +10,7 @@ from torch import nn
 
 from slimasr.config.training import AdamWConfig, OptimizerConfig, ScaledAdamConfig
 from slimasr.elastic.ssm import ElasticS4D
-from slimasr.methods.base import ParameterGroup
+from slimasr.methods.phases import ParameterGroup
 from slimasr.training.optimizer import (
     build_optimizer,
     fill_missing_gradients,

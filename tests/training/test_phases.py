@@ -15,7 +15,7 @@ import torch
 from slimasr.config.schema import Config
 from slimasr.config.training import EdenScheduleConfig, ScaledAdamConfig
 from slimasr.experiment.checkpoints import load_checkpoint
-from slimasr.methods.base import Phase
+from slimasr.methods.phases import Phase
 from slimasr.methods.slimmable import Slimmable
 from slimasr.supernet.space import WidthSpace
 from slimasr.training.scaled_adam import ScaledAdam

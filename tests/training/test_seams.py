@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from slimasr.data.batch import Batch
 from slimasr.experiment.checkpoints import load_checkpoint
-from slimasr.methods.base import Method, ParameterGroup, Pass, Phase, StepContext
+from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.figures import StepReport, loss_figures
+from slimasr.methods.phases import ParameterGroup, Phase
 from slimasr.models.transducer import Transducer
 from slimasr.objective.objective import Objective
 from slimasr.objective.passes import PassInputs
@@ -102,9 +103,10 @@ class SoftGates(Method):
     def phase(self, epoch: int) -> Phase:
         return Phase("frozen" if self.frozen else "soft")
 
-    def after_step(self, objective: Objective, context: StepContext) -> None:
+    def after_step(self, objective: Objective, context: StepContext) -> dict[str, Tensor]:
         if context.step + 1 == context.total_steps // 2:
             self.frozen.fill_(True)
+        return {}
 
 
 def test_soft_gates_that_freeze_to_index_sets(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from slimasr.methods.base import ParameterGroup
+from slimasr.methods.phases import ParameterGroup
 from slimasr.supernet.groups import Rounding
 
 Side = Literal["both", "output"]

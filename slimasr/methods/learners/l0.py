@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.learners import L0Config
-from slimasr.methods.base import ParameterGroup
 from slimasr.methods.learners.base import GroupCosts, Learner, Place, Side, TrueCosts
+from slimasr.methods.phases import ParameterGroup
 from slimasr.supernet.groups import Rounding, round_scores
 
 # Temperature of the concrete distribution, and the interval to which it is stretched (Louizos et al. 2018)

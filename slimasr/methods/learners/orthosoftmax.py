@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.learners import OrthoSoftmaxConfig
-from slimasr.methods.base import ParameterGroup
 from slimasr.methods.learners.base import GroupCosts, Learner, Place, TrueCosts, at_least_one, below
+from slimasr.methods.phases import ParameterGroup
 from slimasr.supernet.groups import Rounding, round_rows
 
 # Keeps the slope of the square root finite where all rows are orthogonal.

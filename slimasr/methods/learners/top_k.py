@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.learners import TopKConfig
-from slimasr.methods.base import ParameterGroup
 from slimasr.methods.learners.base import GroupCosts, Learner, Place, Side, TrueCosts
+from slimasr.methods.phases import ParameterGroup
 from slimasr.supernet.groups import Rounding, round_scores
 
 # Smallest factor of a group that has been drawn already, so that its logarithm stays finite.
