@@ -37,6 +37,9 @@ class MethodSection(Section):
     teaches_frames: ClassVar[bool] = False
     """Whether subnets learn frame posteriors from others of the same step, as ``loss.auxiliary`` says."""
 
+    trains_pathways: ClassVar[bool] = False
+    """Whether the method trains the pathways of ``space.kind: pathways``."""
+
     # Every method declares its kind again, with a default and a sentence.
     kind: str
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -134,7 +135,50 @@ class LearntSpaceConfig(Section):
             )
 
 
+_LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+class PathwaySpaceConfig(Section):
+    """Pathways: the whole model with a mask over blocks of its matrices for every language (paper 5)."""
+
+    kind: Literal["pathways"] = "pathways"
+    """Selects a space of pathways, each of which can be named by its language, such as fr."""
+
+    languages: list[str]
+    """Languages as supervisions name them, all different, each with a pathway of its own; ``[all]`` = one pathway for
+    every language."""
+
+    block: tuple[Positive, Positive] = (8, 1)
+    """Outputs and inputs of the blocks of a matrix that are kept or pruned as a whole."""
+
+    @model_validator(mode="after")
+    def _named(self) -> PathwaySpaceConfig:
+        for language in self.languages:
+            if language in ("max", "min", "front") or not _LANGUAGE.fullmatch(language):
+                raise ValueError(f"languages: {language!r} cannot name a pathway; give a language such as fr")
+        # Names of files have underscores in place of hyphens.
+        if not self.languages or not is_distinct([language.replace("-", "_") for language in self.languages]):
+            raise ValueError("languages: needs at least one, all different")
+        if "all" in self.languages and len(self.languages) > 1:
+            raise ValueError("languages: all is one pathway for every language; leave out the others")
+        return self
+
+    def check(self, config: Config) -> None:
+        method = config.method
+        if not method.trains_pathways:
+            raise ValueError(f"space.kind: pathways needs a method that trains pathways, but {method.kind} does not")
+        if len(self.languages) == 1:
+            return
+        if getattr(config.model.encoder, "conv_norm", "layer") == "batch":
+            raise ValueError(
+                "model.encoder.conv_norm: statistics of a batch norm would fit none of several pathways; set layer"
+            )
+        # Of methods that have this key, null means yes.
+        if getattr(method, "share_predictor", False) is not False:
+            raise ValueError("method.share_predictor: each pathway has a predictor of its own; set false")
+
+
 SpaceConfig = Annotated[
-    WidthSpaceConfig | LayerSpaceConfig | BranchSpaceConfig | ListSpaceConfig | LearntSpaceConfig,
+    WidthSpaceConfig | LayerSpaceConfig | BranchSpaceConfig | ListSpaceConfig | LearntSpaceConfig | PathwaySpaceConfig,
     Field(discriminator="kind"),
 ]

@@ -8,11 +8,17 @@ from torch import Tensor, nn
 
 from slimasr.elastic.depthwise import depthwise
 from slimasr.elastic.index import Index, size_of, take
-from slimasr.supernet.cost import Count
+from slimasr.supernet.cost import Count, Kept
 
 
 class ElasticLinear(nn.Linear):
-    """``y = W[out, inp] x + b[out]``. Weights outside the slice have exactly zero gradient."""
+    """``y = W[out, inp] x + b[out]``. Weights outside the slice have exactly zero gradient.
+
+    Attributes:
+        kept: how much of the whole weight is stored, None = all of it. The rest is zero; it only counts otherwise.
+    """
+
+    kept: Kept | None = None
 
     def forward(self, input: Tensor, out: Index | None = None, inp: Index | None = None) -> Tensor:
         """(..., inp) -> (..., out); None = the full size."""
@@ -24,12 +30,16 @@ class ElasticLinear(nn.Linear):
         """Count the parameters of the slice, and the MACs of ``calls`` input vectors."""
         # int8 export quantises the weights with one scale per output channel; the bias stays float32.
         bias = 0 if self.bias is None else out
-        return Count(params=out * inp + bias, quantized=out * inp, scales=out, macs=calls * out * inp)
+        weights = Count(params=out * inp, quantized=out * inp, macs=calls * out * inp)
+        if self.kept is not None and (out, inp) == self.weight.shape:
+            weights = count_kept(self.kept, out * inp, calls)
+        return weights + Count(params=bias, scales=out)
 
     def extract(self, out: Index | None = None, inp: Index | None = None) -> ElasticLinear:
         """Copy the slice into a stand-alone layer."""
         weight = take(take(self.weight, out, 0), inp, 1)
         layer = ElasticLinear(weight.shape[1], weight.shape[0], bias=self.bias is not None)
+        layer.kept = self.kept if weight.shape == self.weight.shape else None
         _copy(layer.weight, weight)
         if self.bias is not None:
             _copy(layer.bias, take(self.bias, out))
@@ -124,6 +134,17 @@ class ElasticDepthwiseConv1d(nn.Conv1d):
         _copy(layer.weight, take(self.weight, units))
         _copy(layer.bias, take(self.bias, units))
         return layer
+
+
+def count_kept(kept: Kept, size: int, calls: int) -> Count:
+    """Count a matrix of ``size`` weights of which some are stored, and the MACs of ``calls`` input vectors."""
+    return Count(
+        params=kept.weights,
+        quantized=kept.weights,
+        macs=calls * kept.weights,
+        pruned=size - kept.weights,
+        mask_bytes=kept.mask_bytes,
+    )
 
 
 def _copy(target: Tensor, source: Tensor) -> None:

@@ -18,7 +18,7 @@ from slimasr.encoders.grouping import Granularity, encoder_groups, reweighted
 from slimasr.errors import UserError
 from slimasr.supernet.cost import Count
 from slimasr.supernet.groups import Group
-from slimasr.supernet.subnet import Subnet, scaled
+from slimasr.supernet.subnet import Subnet, refuse_pathway, scaled
 
 MAX = Subnet()
 """The max subnet: full width, all layers, all units."""
@@ -200,7 +200,12 @@ class Encoder(nn.Module, ABC):
         return int(self.output_lens(torch.tensor(num_frames, device="cpu")))
 
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
-        """Run the front end: (N, T, F) features -> the input of the first layer, (N, T', C) frames."""
+        """Run the front end: (N, T, F) features -> the input of the first layer, (N, T', C) frames.
+
+        Raises:
+            ValueError: the subnet is a pathway, whose weights are not those of this encoder.
+        """
+        refuse_pathway(subnet)
         out = self.frontend(x, x_lens, (subnet or MAX).width, self.width_of(subnet))
         return EncoderOutput(out, self.output_lens(x_lens))
 
@@ -219,7 +224,11 @@ class Encoder(nn.Module, ABC):
             layers: ids of the layers to run, in this order; the path of ``subnet`` is ignored.
             taps: ids of the layers whose output is kept, in addition to the taps of ``hidden``.
             known: what runs of the same model share besides hidden states; None = nothing.
+
+        Raises:
+            ValueError: the subnet is a pathway, whose weights are not those of this encoder.
         """
+        refuse_pathway(subnet)
         run = self.layer_runner(hidden, subnet or MAX) if known is None else self._by_halves(hidden, subnet, known)
         collected = dict(hidden.taps)
         for index in layers:
@@ -300,6 +309,7 @@ class Encoder(nn.Module, ABC):
 
         Raises:
             UserError: this encoder needs whole utterances.
+            ValueError: the subnet is a pathway, whose weights are not those of this encoder.
         """
         raise self._not_streaming()
 

@@ -18,7 +18,7 @@ from slimasr.encoders.emformer_layer import MODULES, EmformerHidden, EmformerLay
 from slimasr.encoders.frontend import shrink_frontend
 from slimasr.encoders.sizes import layer_units, shrunk_sizes
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Subnet, scaled
+from slimasr.supernet.subnet import Subnet, refuse_pathway, scaled
 
 
 class Emformer(Encoder):
@@ -116,6 +116,7 @@ class Emformer(Encoder):
         return self.frontend.config.min_frames + (frames - 1) * self.frontend.subsampling_factor
 
     def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
+        refuse_pathway(subnet)
         subnet = subnet or MAX
         caches = tuple(
             self._layer(index).init_cache(n, subnet.width, layer_units(subnet, index, MODULES), device)

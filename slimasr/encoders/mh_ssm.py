@@ -21,7 +21,7 @@ from slimasr.encoders.base import MAX, Encoder, EncoderOutput, EncoderState, Kno
 from slimasr.encoders.frontend import shrink_frontend
 from slimasr.encoders.padding import padding_mask
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Subnet, Units, scaled, unit_count
+from slimasr.supernet.subnet import Subnet, Units, refuse_pathway, scaled, unit_count
 
 
 class MhSsmLayer(nn.Module):
@@ -171,6 +171,7 @@ class MhSsm(Encoder):
 
     def init_state(self, n: int, device: torch.device, subnet: Subnet | None = None) -> EncoderState:
         self._check_streaming()
+        refuse_pathway(subnet)
         channels = self.width_of(subnet)
         layers = [cast(MhSsmLayer, self.layers[index]) for index in self.path_of(subnet)]
         states = tuple((layer.ssm.init_state(n, channels, device),) for layer in layers)

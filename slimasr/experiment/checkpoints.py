@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from slimasr.config.encoder_section import EncoderSection
+from slimasr.config.schema import Config
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.models.base import SpeechModel
+from slimasr.models.build import pathway_spec
 from slimasr.models.heads import LOG_PRIOR
 
 
@@ -62,18 +64,29 @@ def tree_in_words(encoder: EncoderSection) -> str:
     return f"depths {depths} with {shared} {'layer' if shared == 1 else 'layers'} shared"
 
 
-def check_tree_of(saved: Mapping[str, Any], encoder: EncoderSection, path: Path) -> None:
-    """Check that a checkpoint's weights were trained in this tree, as layers of different trees have equal shapes.
+def structure_in_words(model: SpeechModel) -> dict[str, str]:
+    """Return what the shapes of a model's weights do not tell, for its checkpoints: its tree and its pathways."""
+    structure = {"tree": tree_in_words(model.config.encoder)}
+    return structure if model.pathways is None else structure | {"pathways": str(model.pathways.spec)}
+
+
+def check_structure_of(saved: Mapping[str, Any], config: Config, path: Path) -> None:
+    """Check that a checkpoint's weights were trained in the same tree and pathways, as those of others fit in shape.
 
     Checkpoints of earlier versions do not name their tree, and pass.
 
     Raises:
-        UserError: the weights were trained in another tree.
+        UserError: the weights were trained in another tree or for other pathways.
     """
-    ours = tree_in_words(encoder)
+    ours = tree_in_words(config.model.encoder)
     made_in = saved.get("tree", ours)
     if made_in != ours:
         raise UserError(f"{path}: was trained with another model.encoder.tree ({made_in}) than the recipe's ({ours})")
+    spec = pathway_spec(config)
+    pathways = "no pathways" if spec is None else str(spec)
+    found = saved.get("pathways", "no pathways")
+    if found != pathways:
+        raise UserError(f"{path}: was trained with another space ({found}) than the recipe's ({pathways})")
 
 
 def check_weights(weights: object, path: Path) -> None:

@@ -13,7 +13,7 @@ from slimasr.config.method import SeparateConfig
 from slimasr.config.space import WidthSpaceConfig
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
-from slimasr.experiment.checkpoints import tree_in_words
+from slimasr.experiment.checkpoints import structure_in_words
 from slimasr.experiment.folder import LOCK_FILE
 from slimasr.files import copy_folder, write_atomic
 from slimasr.locking import folder_lock
@@ -60,7 +60,7 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     # Saved in memory first, so that the file itself is written at once.
     content = io.BytesIO()
     trained_on = {"tokenizer": experiment.tokenizer.fingerprint, "data": experiment.data}
-    trained_on["tree"] = tree_in_words(model.config.encoder)
+    trained_on |= structure_in_words(model)
     torch.save({"model": model.state_dict(), "training_heads": False, **trained_on}, content)
     write_atomic(out / "final.pt", content.getbuffer())
     copy_folder(experiment.dir / "lang", out / "lang")

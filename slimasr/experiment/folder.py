@@ -28,14 +28,14 @@ from slimasr.config.schema import Config
 from slimasr.data.tokenizer import Tokenizer, load_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import (
+    check_structure_of,
     check_tokenizer_of,
-    check_tree_of,
     fingerprint,
     load_checkpoint,
     load_weights,
 )
 from slimasr.models.base import SpeechModel
-from slimasr.models.build import build_model, head_names
+from slimasr.models.build import build_model, head_names, pathway_spec
 from slimasr.results.graph import read_graph_file
 from slimasr.supernet.build import build_space
 from slimasr.supernet.list_space import LearntSubnet, ListSpace, learnt_space
@@ -92,10 +92,11 @@ class Experiment:
         saved = load_checkpoint(path)
         space = space_of(config, saved, path)
         check_tokenizer_of(saved, tokenizer, path)
-        check_tree_of(saved, config.model.encoder, path)
+        check_structure_of(saved, config, path)
         # The loss decides which training-only heads are built. An extracted model says that it has none.
         loss = config.loss if saved.get("training_heads", True) else None
-        model = build_model(config.model, loss, tokenizer.vocab_size, space.widths, head_names(config))
+        pathways = pathway_spec(config)
+        model = build_model(config.model, loss, tokenizer.vocab_size, space.widths, head_names(config), pathways)
         load_weights(model, saved["model"], path)
         notes = [f"{path}: {UNVERIFIED}"] if "tokenizer" not in saved else []
         if isinstance(space, ListSpace) and space.pending:

@@ -10,7 +10,7 @@ from slimasr.config.schema import Config
 from slimasr.measure.latency import measure_latency
 from slimasr.measure.runtime import RuntimeMeter, noise_features
 from slimasr.models.base import SpeechModel
-from slimasr.models.build import build_model, head_names
+from slimasr.models.build import build_model, head_names, pathway_spec
 from slimasr.results.schema import LatencyEntry, Results, SubnetEntry
 from slimasr.results.store import update_results
 from slimasr.supernet.build import build_space
@@ -77,4 +77,5 @@ def untrained(config: Config, vocab_size: int) -> tuple[SpeechModel, SearchSpace
     """
     space = build_space(config)
     # Without a loss, there are no training-only heads, which costs do not count.
-    return build_model(config.model, None, vocab_size, space.widths, head_names(config)).eval(), space
+    model = build_model(config.model, None, vocab_size, space.widths, head_names(config), pathway_spec(config))
+    return model.eval(), space

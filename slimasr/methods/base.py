@@ -26,7 +26,10 @@ from slimasr.objective.objective import Objective, loss_weights
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.supernet.list_space import LearntSubnet
 from slimasr.supernet.space import SearchSpace
-from slimasr.supernet.subnet import Subnet
+from slimasr.supernet.subnet import Subnet, refuse_pathway
+
+PREDICTOR = "model.predictor."
+"""How the names of the predictor's parameters begin in an objective."""
 
 
 @dataclass(frozen=True)
@@ -364,12 +367,16 @@ class Method(nn.Module, ABC):
         stand_ins = self.substitutes(objective, item, part, context)
         if not stand_ins:
             return objective(*args)
+        # What passes share was computed with the parameters themselves.
+        shared = inputs.predictor_out is not None and any(name.startswith(PREDICTOR) for name in stand_ins)
+        assert not shared, "a shared predictor runs without the substitutes of a pass"
         return torch.func.functional_call(objective, stand_ins, args)
 
     def _shared_encoder(self, objective: Objective, batch: Batch, plan: Sequence[Pass]) -> ForkedEncoder:
         """Prepare the encoder for all passes, cut where any of them reads hidden states."""
         routes = []
         for item in plan:
+            refuse_pathway(item.subnet)
             alike = item.subnet.width == plan[0].subnet.width and not item.subnet.units
             assert alike, f"{item.subnet.id} cannot share an encoder: it has another width, or units of its own"
             taps = {*item.taps, *objective.taps_of(item.subnet, tuple(item.losses))}

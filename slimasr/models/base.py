@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -16,8 +17,10 @@ from slimasr.encoders.build import build_encoder, shrink_encoder
 from slimasr.encoders.frontend import shrink_frontend
 from slimasr.models.frame_head import FrameHeads
 from slimasr.models.heads import CtcHead
+from slimasr.models.pathways import Pathways, check_pathway, cut_out, prunable_matrices
 from slimasr.supernet.cost import Cost, Count
-from slimasr.supernet.subnet import Subnet
+from slimasr.supernet.pathways import PathwaySpec
+from slimasr.supernet.subnet import Subnet, refuse_pathway
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,6 +46,7 @@ class SpeechModel(nn.Module, ABC):
         config: sizes of the max subnet.
         encoder: the elastic network over the audio.
         heads: outputs besides the main one, which subnets choose by name (`slimasr.models.heads.head_of`).
+        pathways: masks of the model's pathways; None = it has none (`add_pathways`).
     """
 
     blank_id = 0
@@ -67,6 +71,7 @@ class SpeechModel(nn.Module, ABC):
         self.config = config
         self.vocab_size = vocab_size
         self.widths = tuple(widths)
+        self.pathways: Pathways | None = None
         # Buffers, so that they are saved with the weights; see `set_feature_stats`.
         self.register_buffer("feature_mean", torch.zeros(config.num_mel_bins))
         self.register_buffer("feature_std", torch.ones(config.num_mel_bins))
@@ -76,6 +81,14 @@ class SpeechModel(nn.Module, ABC):
         """Add the classifiers of frame targets if a loss needs them."""
         if loss is not None and loss.auxiliary is not None:
             self.frame_heads = FrameHeads(loss.auxiliary, self.config.encoder.d_model, self.vocab_size)
+
+    def add_pathways(self, spec: PathwaySpec) -> None:
+        """Add masks that keep everything, for some pathways.
+
+        Raises:
+            ValueError: no matrix of the model is as large as a block.
+        """
+        self.pathways = Pathways(spec, prunable_matrices(self))
 
     @property
     def main_loss(self) -> str:
@@ -110,7 +123,11 @@ class SpeechModel(nn.Module, ABC):
         taps: Sequence[int] = (),
         known: Known | None = None,
     ) -> EncoderOutput:
-        """Encode (N, T, F) log-mel features of (N,) frames with a subnet; see `Encoder.run_layers`."""
+        """Encode (N, T, F) log-mel features of (N,) frames with a subnet; see `Encoder.run_layers`.
+
+        Raises:
+            ValueError: the subnet is a pathway, which is cut out first (`slimasr.models.prepared`).
+        """
         return cast(EncoderOutput, self.encoder(self.normalize(x), x_lens, subnet, taps, known))
 
     forward = encode
@@ -132,6 +149,7 @@ class SpeechModel(nn.Module, ABC):
 
     def ctc_logits(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """(N, T, C) encoder output of a subnet -> (N, T, V) scores of the labels."""
+        refuse_pathway(subnet)
         head = self.ctc_head_of(subnet)
         assert head is not None, "the model has no CTC head"
         return cast(Tensor, head(encoder_out, inp=self.width_of(subnet)))
@@ -146,7 +164,12 @@ class SpeechModel(nn.Module, ABC):
         Args:
             subnet: the subnet, None = the max subnet.
             seconds: length of the utterance on which MACs are counted.
+
+        Raises:
+            ValueError: the subnet is a pathway that the model does not have.
         """
+        if subnet is not None and subnet.pathway:
+            return self.extract(subnet).count(seconds=seconds)
         frames = round(seconds * FRAMES_PER_SECOND)
         work = self.encoder.count(subnet, frames)
         work += self.count_output(subnet, self.encoder.output_frames(frames))
@@ -155,7 +178,7 @@ class SpeechModel(nn.Module, ABC):
         return Cost(
             params=size.params,
             int8_bytes=size.int8_bytes,
-            paper_size=size.params,
+            paper_size=size.params + size.pruned,
             macs=work.macs / seconds,
             predictor_macs=per_token.macs,
         )
@@ -174,7 +197,18 @@ class SpeechModel(nn.Module, ABC):
         """Return the configuration of a subnet's stand-alone model."""
 
     def extract(self, subnet: Subnet) -> Self:
-        """Copy one subnet into a stand-alone model with equal output, without training-only heads."""
+        """Copy one subnet into a stand-alone model with equal output, without training-only heads.
+
+        Of a pathway, the copy has the layers of the whole model, with zeros in place of the weights that it prunes.
+
+        Raises:
+            ValueError: the subnet is a pathway that the model does not have.
+        """
+        if subnet.pathway:
+            pathways = check_pathway(subnet, self.pathways)
+            dense = self.extract(replace(subnet, pathway=""))
+            cut_out(dense, pathways, subnet.pathway)
+            return dense
         # The parts of the new model are replaced one by one; its own random weights are never used.
         model = type(self)(self.shrink(self.config, subnet), self.vocab_size)
         model.encoder = self.encoder.extract(subnet)

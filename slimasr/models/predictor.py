@@ -1,4 +1,5 @@
-"""Predictors, the networks over the labels emitted so far. They are never slimmed, and all subnets share them."""
+"""Predictors, the networks over the labels emitted so far. They are never slimmed, and all subnets share them, except
+that a pathway keeps only a part of an LSTM's matrices."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from slimasr.config.model import LstmPredictorConfig, StatelessPredictorConfig
 from slimasr.elastic.dropout import Dropout
-from slimasr.supernet.cost import Count
+from slimasr.elastic.linear import count_kept
+from slimasr.supernet.cost import Count, Kept
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,15 @@ class StatelessPredictor(Predictor):
 
 
 class LstmPredictor(Predictor):
-    """Embedding, then an LSTM over the whole label history (paper 1)."""
+    """Embedding, then an LSTM over the whole label history (paper 1).
+
+    Attributes:
+        kept: how much of a matrix of the LSTM is stored, by its name there; the others are stored as a whole.
+    """
 
     def __init__(self, config: LstmPredictorConfig, vocab_size: int) -> None:
         super().__init__()
+        self.kept: dict[str, Kept] = {}
         self.dim = config.dim
         self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
         self.dropout = Dropout(config.dropout)
@@ -152,12 +159,15 @@ class LstmPredictor(Predictor):
 
     def count(self) -> Count:
         table = self.embedding.weight.numel()
-        weights = sum(p.numel() for name, p in self.lstm.named_parameters() if name.startswith("weight"))
-        params = table + sum(p.numel() for p in self.lstm.parameters())
-        # One scale per row of the embedding, and of the input and recurrent matrices of each layer, which have the
-        # rows of four gates.
-        scales = self.embedding.num_embeddings + 8 * self.dim * self.lstm.num_layers
-        return Count(params=params, quantized=table + weights, scales=scales, macs=weights)
+        total = Count(params=table, quantized=table, scales=self.embedding.num_embeddings)
+        for name, parameter in self.lstm.named_parameters():
+            size = parameter.numel()
+            if not name.startswith("weight"):
+                total += Count(params=size)
+                continue
+            # One scale per row of the input and recurrent matrices of each layer, which have the rows of four gates.
+            total += count_kept(self.kept.get(name, Kept(size, 0)), size, calls=1) + Count(scales=4 * self.dim)
+        return total
 
 
 def build_predictor(config: StatelessPredictorConfig | LstmPredictorConfig, vocab_size: int) -> Predictor:

@@ -16,7 +16,7 @@ from slimasr.models.heads import CtcHead, all_names, head_of, module_dict
 from slimasr.models.joiner import GatedProjection, Joiner, Projection
 from slimasr.models.predictor import build_predictor
 from slimasr.supernet.cost import Count
-from slimasr.supernet.subnet import Subnet
+from slimasr.supernet.subnet import Subnet, refuse_pathway
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -65,6 +65,7 @@ class Transducer(SpeechModel):
 
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """(..., C) encoder output of a subnet -> (..., J), the joiner's encoder side."""
+        refuse_pathway(subnet)
         return cast(Tensor, self.projection_of(subnet)(encoder_out, inp=self.width_of(subnet)))
 
     def projection_of(self, subnet: Subnet | None) -> Projection:

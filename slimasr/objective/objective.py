@@ -19,7 +19,7 @@ from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.objective.restricted import Restriction, restrict, restricted_loss
 from slimasr.objective.scores import Lattice, Scored, score_full, score_pruned, simple_loss
 from slimasr.objective.teaching import Learnt, NodeTeaching, Teaching, learn, teach
-from slimasr.supernet.subnet import Subnet
+from slimasr.supernet.subnet import Subnet, refuse_pathway
 
 Found = dict[str, tuple[Tensor, Tensor]]
 """Loss name -> its (N,) values, and the (N,) units that they sum over."""
@@ -56,7 +56,12 @@ class Objective(nn.Module):
             names: the losses to compute; without any, the encoder runs alone.
             progress: fraction of the run done, for the pruned loss's warm-up; 1 = after it.
             inputs: what passes of one step share or learn from each other, None = nothing.
+
+        Raises:
+            ValueError: the subnet is a pathway, which is cut out of the model first (`slimasr.models.prepared`).
         """
+        # Here as well as in the encoder, whose output another pass may have computed.
+        refuse_pathway(subnet)
         inputs = inputs or PassInputs()
         encoder = inputs.encoder
         if encoder is None:

@@ -10,7 +10,7 @@ from typing import Any
 from slimasr.data.batch import Batch
 from slimasr.encoders.base import MAX, Encoder, EncoderOutput, Known
 from slimasr.models.base import SpeechModel
-from slimasr.supernet.subnet import Ranges, Subnet
+from slimasr.supernet.subnet import Ranges, Subnet, refuse_pathway
 
 
 def layer_keys(subnet: Subnet, path: Sequence[int]) -> tuple[Any, ...]:
@@ -28,8 +28,8 @@ def layer_keys(subnet: Subnet, path: Sequence[int]) -> tuple[Any, ...]:
         layer, module = name.split(".", 1)
         # All of one form, so that the keys of different choices can be sorted.
         chosen[int(layer)].append((module, ((0, units),) if isinstance(units, int) else units))
-    # Unequal widths share nothing, not even the front end; the minus sign puts large ones first.
-    return (-subnet.width, *((layer, tuple(chosen[layer])) for layer in path))
+    # Unequal widths and pathways share nothing, not even the front end; the minus sign puts large widths first.
+    return ((-subnet.width, subnet.pathway), *((layer, tuple(chosen[layer])) for layer in path))
 
 
 def half_keys(subnet: Subnet, path: Sequence[int], first_half: Sequence[str]) -> tuple[Any, ...]:
@@ -123,7 +123,11 @@ class PrefixCache:
             model: the supernet, or a stand-alone model.
             subnet: the subnet of ``model`` to run, None for all of a stand-alone model.
             name: the subnet of the space that this is, which decides what states are shared.
+
+        Raises:
+            ValueError: ``subnet`` is a pathway; it is cut out, and then only ``name`` says which one it is.
         """
+        refuse_pathway(subnet)
         encoder = model.encoder
         path = encoder.path_of(subnet)
         # A stand-alone model numbers its layers from 0; only the subnet's own path names those of the supernet.

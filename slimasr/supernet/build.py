@@ -31,6 +31,9 @@ def build_space(config: Config) -> SearchSpace:
         return listed_space(config)
     if space.kind == "learnt":
         return learnt_space(())
+    if space.kind == "pathways":
+        names = tuple(space.languages)
+        return ListSpace(tuple(Subnet(pathway=name) for name in names), names, gene="pathway")
     units = tuple((module, tuple(sizes)) for module, sizes in space.units.items())
     return LayerSpace(tuple(space.depths), units, tuple(space.widths), tuple(config.model.exits))
 
@@ -70,6 +73,8 @@ def listed_space(config: Config) -> ListSpace:
 
 def _check_fits(subnet: Subnet, config: Config) -> None:
     """Raise ValueError unless the model of a recipe has the layers, the units and the output of a subnet."""
+    if subnet.pathway:
+        raise ValueError(f"pathway: only space.kind: pathways has pathways such as {subnet.pathway}")
     layers = config.model.encoder.layer_units
     path = subnet.path
     if path is not None and (len(set(path)) != len(path) or not path or not set(path) <= set(range(len(layers)))):

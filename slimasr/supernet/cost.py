@@ -6,20 +6,42 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Kept:
+    """How much of a matrix is stored, of which whole blocks are zero.
+
+    Attributes:
+        weights: entries of the blocks that are stored.
+        blocks: all blocks, of each of which one bit says whether it is stored.
+    """
+
+    weights: int
+    blocks: int
+
+    @property
+    def mask_bytes(self) -> int:
+        """Bytes of the bits."""
+        return (self.blocks + 7) // 8
+
+
+@dataclass(frozen=True)
 class Count:
     """Size and work of a part of a network; parts add up with ``+``.
 
     Attributes:
-        params: number of parameters, whether quantised or not.
+        params: number of parameters, whether quantised or not; without those of blocks that are zero and not stored.
         quantized: number of parameters that int8 export stores in one byte (weights of linear layers and embeddings).
         scales: number of their float32 scales, one per output channel.
         macs: multiply-accumulate operations of the counted call.
+        pruned: number of parameters in blocks that are zero and not stored.
+        mask_bytes: bytes of the bits that say which blocks are stored.
     """
 
     params: int = 0
     quantized: int = 0
     scales: int = 0
     macs: int = 0
+    pruned: int = 0
+    mask_bytes: int = 0
 
     def __add__(self, other: Count) -> Count:
         return Count(
@@ -27,12 +49,14 @@ class Count:
             self.quantized + other.quantized,
             self.scales + other.scales,
             self.macs + other.macs,
+            self.pruned + other.pruned,
+            self.mask_bytes + other.mask_bytes,
         )
 
     @property
     def int8_bytes(self) -> int:
-        """Bytes on a device: 1 for each quantised weight, 4 for each float parameter and each scale."""
-        return self.quantized + 4 * (self.params - self.quantized + self.scales)
+        """Bytes on a device: 1 for each quantised weight, 4 for each float parameter and each scale, and the bits."""
+        return self.quantized + 4 * (self.params - self.quantized + self.scales) + self.mask_bytes
 
 
 @dataclass(frozen=True)
@@ -40,9 +64,9 @@ class Cost:
     """The counted costs of a subnet; the search adds measured ones.
 
     Attributes:
-        params: number of parameters of the stand-alone model.
+        params: number of parameters of the stand-alone model; of a pathway those that it keeps.
         int8_bytes: see `Count.int8_bytes`.
-        paper_size: params x 1 byte, the "model size" of papers.
+        paper_size: 1 byte for each parameter of the dense model, the "model size" of papers.
         macs: MACs per second of audio, counted on 10 s: encoder, and joiner once per encoder frame.
         predictor_macs: MACs of the predictor per emitted token, which ``macs`` does not include.
     """

@@ -150,6 +150,16 @@ class Subnet:
             raise ValueError("nested too deeply") from None
 
 
+def refuse_pathway(subnet: Subnet | None) -> None:
+    """Refuse to run a pathway on shared weights, of which it needs a part: it is cut out first (`SpeechModel.extract`).
+
+    Raises:
+        ValueError: the subnet is a pathway.
+    """
+    if subnet is not None and subnet.pathway:
+        raise ValueError(f"pathway {subnet.pathway} must be cut out of the model before it runs (models.prepared)")
+
+
 def exit_name(depth: int) -> str:
     """Return the name of the output after so many layers (``model.exits``)."""
     return f"exit{depth}"

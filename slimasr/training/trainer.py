@@ -22,11 +22,12 @@ from slimasr.data.provenance import unverified_sets
 from slimasr.data.tokenizer import load_tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
-from slimasr.experiment.checkpoints import check_tokenizer_of, check_tree_of, load_weights, tree_in_words
+from slimasr.experiment.checkpoints import check_structure_of, check_tokenizer_of, load_weights, structure_in_words
 from slimasr.files import understanding
 from slimasr.locking import Lock
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
+from slimasr.models.build import build_model, head_names, pathway_spec
 from slimasr.objective.objective import Objective
 from slimasr.progress import Progress, silent
 from slimasr.results.schema import Results
@@ -102,8 +103,11 @@ def train(
             return
         # All processes draw the same initial weights, so these need not be sent.
         seed_all(derive_seed(config.seed, "weights"))
-        model = new_model(config, data_dir, tokenizer, start)
-        method = build_method(config, build_space(config), model)
+        space = build_space(config)
+        sizes = tokenizer.vocab_size, space.widths, head_names(config), pathway_spec(config)
+        model = build_model(config.model, config.loss, *sizes)
+        model.set_feature_stats(*read_stats(config, data_dir))
+        method = build_method(config, space, model)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)
         for note in filter(None, (data.left_out, *data.notes, compilation_note(config.training))):
             log.say(f"note: {note}")
@@ -365,9 +369,8 @@ class Trainer:
 
     def origin(self) -> dict[str, Any]:
         """Return digests of the tokenizer and the data to which the weights belong, the tree, and learnt subnets."""
-        tree = tree_in_words(self.objective.model.config.encoder)
-        learnt = saved_subnets(self.method)
-        return {"tokenizer": self.data.tokenizer.fingerprint, "data": self.data.fingerprint, "tree": tree, **learnt}
+        origin = {"tokenizer": self.data.tokenizer.fingerprint, "data": self.data.fingerprint}
+        return origin | structure_in_words(self.objective.model) | saved_subnets(self.method)
 
     def resume(self) -> None:
         """Continue from the newest checkpoint that can be read, if there is any."""
@@ -376,7 +379,7 @@ class Trainer:
         if saved is None:
             return
         check_tokenizer_of(saved, self.data.tokenizer, folder)
-        check_tree_of(saved, self.objective.model.config.encoder, folder)
+        check_structure_of(saved, self.config, folder)
         load_weights(self.objective.model, saved["model"], folder)
         self.method.load_state_dict(saved["method"])
         self.state = RunState.of(saved["state"])

@@ -32,6 +32,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "LayerSizes": {"ffn1": 1, "heads": 1, "conv": 1, "ffn2": 1},
     "LayerSpaceConfig": {"depths": [1]},
     "ListSpaceConfig": {"subnets": {}},
+    "PathwaySpaceConfig": {"languages": ["fr"]},
     "PhaseConfig": {"epoch": 2},
     "PiecewiseScheduleConfig": {"points": [[0, 1], [1, 0]]},
     "EncoderSection": {"kind": "conformer", "d_model": 1, "num_layers": 1},

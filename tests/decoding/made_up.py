@@ -16,8 +16,8 @@ from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.manifests import build_cuts
 from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
-from slimasr.experiment.checkpoints import tree_in_words
-from slimasr.models.build import build_model
+from slimasr.experiment.checkpoints import structure_in_words
+from slimasr.models.build import build_model, pathway_spec
 from slimasr.models.ctc import CtcModel
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.build import build_space
@@ -94,7 +94,8 @@ def write_experiment(root: Path, recipe: Config, data: Path) -> Path:
         (exp / "lang" / file.name).write_bytes(file.read_bytes())
     tokenizer = load_tokenizer(lang)
     torch.manual_seed(4)
-    model = build_model(recipe.model, recipe.loss, tokenizer.vocab_size, build_space(recipe).widths)
+    sizes = tokenizer.vocab_size, build_space(recipe).widths, (), pathway_spec(recipe)
+    model = build_model(recipe.model, recipe.loss, *sizes)
     model.set_feature_stats(*read_stats(recipe, data))
     with torch.no_grad():
         if isinstance(model, Transducer):
@@ -102,7 +103,7 @@ def write_experiment(root: Path, recipe: Config, data: Path) -> Path:
             model.joiner.encoder_proj.weight.mul_(3)
         if isinstance(model, CtcModel):
             let_emit(model, build_space(recipe))
-    tree = tree_in_words(recipe.model.encoder)
-    torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint, "tree": tree}, exp / "final.pt")
+    made_for = {"tokenizer": tokenizer.fingerprint, **structure_in_words(model)}
+    torch.save({"model": model.state_dict(), **made_for}, exp / "final.pt")
     save_config(recipe, exp / "config.yaml")
     return exp

@@ -18,7 +18,7 @@ from slimasr.data.sampling import EpochPart, RankInfo, Sample, count_batches, pl
 from slimasr.data.tokenizer import SentencePieceTokenizer, Tokenizer, train_model
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
-from slimasr.models.build import build_model, head_names
+from slimasr.models.build import build_model, head_names, pathway_spec
 from slimasr.objective.objective import Objective
 from slimasr.supernet.build import build_space
 from slimasr.training.batches import TrainingData
@@ -59,7 +59,8 @@ def tiny_config(dropout: float = 0.1, training: dict[str, Any] | None = None, **
     }
     for name, section in sections.items():
         # These spaces have no widths, which the others have, and a CTC model has neither predictor nor joiner.
-        replaces = not isinstance(section, dict) or section.get("kind") in ("branches", "list", "learnt", "ctc")
+        replaced = ("branches", "list", "learnt", "pathways", "ctc")
+        replaces = not isinstance(section, dict) or section.get("kind") in replaced
         tree[name] = section if replaces else {**tree.get(name, {}), **section}
     if tree["model"].get("kind") == "ctc" and "loss" not in sections:
         tree["loss"] = {}
@@ -162,7 +163,8 @@ def make_objective(config: Config, tokenizer: Tokenizer) -> Objective:
     """Model and losses, the same weights every time."""
     torch.manual_seed(3)
     space = build_space(config)
-    model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths, head_names(config))
+    sizes = tokenizer.vocab_size, space.widths, head_names(config), pathway_spec(config)
+    model = build_model(config.model, config.loss, *sizes)
     return Objective(model, config.loss)
 
 
