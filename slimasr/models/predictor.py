@@ -135,7 +135,21 @@ class LstmPredictor(Predictor):
     def forward(self, y: Tensor) -> Tensor:
         labels = F.pad(y, (1, 0), value=0)
         embedded = self.dropout(self.embedding(labels))
-        out, _ = self.lstm(embedded)
+        # Not `self.lstm(...)`, which reads a list of its own, so that tensors that stand in for the weights
+        # (`functional_call`) would not reach it.
+        weights = [tensor for layer in range(self.lstm.num_layers) for tensor in self._weights(layer)]
+        before = embedded.new_zeros(self.lstm.num_layers, len(y), self.dim)
+        out, _, _ = torch.lstm(
+            embedded,
+            (before, before),
+            weights,
+            has_biases=True,
+            num_layers=self.lstm.num_layers,
+            dropout=self.lstm.dropout,
+            train=self.training,
+            bidirectional=False,
+            batch_first=True,
+        )
         return self.dropout(out)
 
     def init_state(self, n: int, device: torch.device) -> PredictorState:
@@ -150,12 +164,16 @@ class LstmPredictor(Predictor):
         hidden = []
         cell = []
         for layer, before in enumerate(zip(hidden_before, cell_before, strict=True)):
-            names = (f"weight_ih_l{layer}", f"weight_hh_l{layer}", f"bias_ih_l{layer}", f"bias_hh_l{layer}")
             # The hidden state of a layer is the input of the next one, and of the last one the output.
-            out, cell_after = torch.lstm_cell(out, before, *(getattr(self.lstm, name) for name in names))
+            out, cell_after = torch.lstm_cell(out, before, *self._weights(layer))
             hidden.append(out)
             cell.append(cell_after)
         return out, PredictorState((torch.stack(hidden, dim=1), torch.stack(cell, dim=1)))
+
+    def _weights(self, layer: int) -> tuple[Tensor, ...]:
+        """Return the weights and biases of a layer, as they are now."""
+        names = (f"weight_ih_l{layer}", f"weight_hh_l{layer}", f"bias_ih_l{layer}", f"bias_hh_l{layer}")
+        return tuple(getattr(self.lstm, name) for name in names)
 
     def count(self) -> Count:
         table = self.embedding.weight.numel()
