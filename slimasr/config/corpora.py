@@ -83,11 +83,19 @@ class TedLium2Options(Section):
     """TED-LIUM 2 has no options."""
 
 
+class MlsOptions(Section):
+    """Which variant of Multilingual LibriSpeech is read or downloaded."""
+
+    opus: bool = False
+    """Whether the compressed audio is used, of folders such as ``mls_french_opus``; false = FLAC, ``mls_french``."""
+
+
 CORPUS_OPTIONS: dict[str, type[Section]] = {
     "digits": DigitsOptions,
     "fsdd": FsddOptions,
     "an4": An4Options,
     "librispeech": LibriSpeechOptions,
     "tedlium2": TedLium2Options,
+    "mls": MlsOptions,
 }
 """``data.corpus`` -> the section of its options."""

@@ -77,3 +77,29 @@ def test_an_address_that_does_not_answer_is_named(
     url = f"{served[1]}/absent.tar.gz"
     with pytest.raises(UserError, match=rf"{url}: download failed"):
         _find(url, tmp_path / "own", download=True)
+
+
+def test_a_missing_part_of_a_corpus_is_downloaded_beside_the_others(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLIMASR_CORPORA", raising=False)
+    folder, address = served
+    for name in ("mls_french", "mls_dutch"):
+        transcripts = tmp_path / name / "dev" / "transcripts.txt"
+        transcripts.parent.mkdir(parents=True)
+        transcripts.write_text("1_2_000003\thallo\n")
+        with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as tar:
+            tar.add(tmp_path / name, name)
+    real = CORPORA["mls"]
+    corpus = replace(
+        real,
+        archives=lambda sets, options: [f"{address}/{Path(name).name}" for name in real.addresses(sets, options)],
+    )
+    own = tmp_path / "own"
+    for sets in (("dev-fr",), ("dev-fr+dev-nl",)):
+        found = find_corpus(corpus, None, own, sets, {}, quiet, download=True)
+        # What was downloaded is not asked for again.
+        (folder / "mls_french.tar.gz").unlink(missing_ok=True)
+    assert len(corpus.list_utterances(found, ("dev-nl",), {})["dev-nl"]) == 1
+    with pytest.raises(UserError, match=r"mls_polish\.tar\.gz: download failed"):
+        find_corpus(corpus, None, own, ("dev-pl",), {}, quiet, download=True)

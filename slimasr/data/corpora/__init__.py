@@ -22,7 +22,7 @@ class _Corpora(Mapping[str, Corpus]):
     So a recipe does not load the code of other corpora, such as the speech synthesis of ``digits``.
     """
 
-    _names = ("digits", "fsdd", "an4", "librispeech", "tedlium2")
+    _names = ("digits", "fsdd", "an4", "librispeech", "tedlium2", "mls")
 
     def __getitem__(self, name: str) -> Corpus:
         if name not in self._names:
@@ -77,7 +77,8 @@ def find_corpus(
         parents.insert(0, Path(shared))
     for parent in parents:
         found = corpus.locate(parent)
-        if found is not None:
+        # What is missing of a folder that was found can only be downloaded if this is allowed.
+        if found is not None and (not download or corpus.is_complete(found, sets, options)):
             return found
     if not download or corpus.archives is None:
         raise UserError(

@@ -64,6 +64,8 @@ class Corpus:
         list_parts: (corpus folder, names of the corpus's own sets, options) -> set name -> utterances.
         archives: (names of the corpus's own sets, options) -> addresses of the archives to download; None if there are
             none.
+        holds: (corpus folder, names of the corpus's own sets, options) -> whether these sets are there, for corpora of
+            several archives; None = a folder that was found holds all.
         generate: synthesises the corpus from (corpus folder, options, progress); None for recorded corpora.
     """
 
@@ -72,6 +74,7 @@ class Corpus:
     marker: str
     list_parts: ListUtterances
     archives: Archives | None = None
+    holds: Callable[[Path, Sequence[str], Options], bool] | None = None
     generate: Callable[[Path, Options, Progress], None] | None = None
 
     def locate(self, parent: Path) -> Path | None:
@@ -93,6 +96,10 @@ class Corpus:
         joined = {name: [item for part in parts_of(name) for item in found[part]] for name in sets}
         refuse_contradictions(joined)
         return joined
+
+    def is_complete(self, corpus_dir: Path, sets: Sequence[str], options: Options) -> bool:
+        """Whether the folder holds all that sets, which may be joined, are made of."""
+        return self.holds is None or self.holds(corpus_dir, own_sets(sets), options)
 
     def addresses(self, sets: Sequence[str], options: Options) -> list[str]:
         """Addresses of the archives to download for sets, which may be joined; [] if there are none."""

@@ -47,15 +47,19 @@ def _keep(utterances: list[ListedUtterance], shortest: int) -> list[ListedUttera
 
 
 def _read_part(corpus_dir: Path, part: str) -> list[ListedUtterance]:
-    known = (*FULL_PARTS, *MINI_PARTS)
-    if part not in known:
-        raise UserError(f"data: librispeech has no part {part!r}; its parts are {', '.join(known)}")
+    _check_known(part)
     utterances = [
         utterance for path in sorted((corpus_dir / part).glob("*/*/*.trans.txt")) for utterance in _read_chapter(path)
     ]
     if not utterances:
         raise UserError(f"{corpus_dir / part}: no transcripts; the part {part} is missing")
     return sorted(utterances, key=lambda item: item.id)
+
+
+def _check_known(part: str) -> None:
+    known = (*FULL_PARTS, *MINI_PARTS)
+    if part not in known:
+        raise UserError(f"data: librispeech has no part {part!r}; its parts are {', '.join(known)}")
 
 
 def _read_chapter(path: Path) -> Iterator[ListedUtterance]:
@@ -81,6 +85,12 @@ def _parse_line(line: Line) -> tuple[str, str]:
     return name, "".join(rest).strip()
 
 
+def _holds(corpus_dir: Path, sets: Sequence[str], options: Options) -> bool:
+    for part in sets:
+        _check_known(part)
+    return all((corpus_dir / part).is_dir() for part in sets)
+
+
 def _archives(sets: Sequence[str], options: Options) -> list[str]:
     # The numbers of LibriSpeech and mini LibriSpeech at OpenSLR.
     numbers = {part: 12 if part in FULL_PARTS else 31 for part in sets}
@@ -93,4 +103,5 @@ CORPUS = Corpus(
     "*/*/*/*.trans.txt",
     list_utterances,
     _archives,
+    _holds,
 )
