@@ -34,6 +34,7 @@ class Batch:
             the model at once; it is left out of the losses. Empty = the batch is recognised as a whole.
         unheard: ids of utterances shorter than one feature frame. They are replaced by silence, and their hypothesis is
             empty.
+        language: the language of all utterances, as supervisions name it; "" = several, or not known.
     """
 
     x: Tensor
@@ -48,6 +49,7 @@ class Batch:
     unscored: frozenset[str] = frozenset()
     unheard: frozenset[str] = frozenset()
     pieces: tuple[int, ...] = ()
+    language: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)

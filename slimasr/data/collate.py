@@ -21,6 +21,7 @@ from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.batch import Batch
 from slimasr.data.batch_alignments import BatchLabels
 from slimasr.data.frames import extract_frames, has_frame, no_frames, pad_with_silence
+from slimasr.data.languages import common_language
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
@@ -86,7 +87,7 @@ class Collator(Dataset[Batch]):
         ends = targets = None
         if self._labels is not None:
             ends, targets = self._labels.of(number, ids, texts, x_lens.tolist())
-        return Batch(x, x_lens, y, y_lens, ids, texts, key, ends, targets)
+        return Batch(x, x_lens, y, y_lens, ids, texts, key, ends, targets, language=common_language(cuts))
 
     def _features(self, cut: Cut) -> np.ndarray:
         """(T, F) float32; T = 0 for audio shorter than one frame."""

@@ -17,11 +17,13 @@ from slimasr.data.files import DataFolder
 from slimasr.data.filters import infeasible
 from slimasr.data.frames import feature_frames, has_frame
 from slimasr.data.identity import check_audio_unchanged
+from slimasr.data.languages import by_language, language_of
 from slimasr.data.pieces import cut_at_pauses, rounded_as_stored, whole_seconds, window_frames, window_seconds
 from slimasr.data.provenance import check_features, stored_speed
 from slimasr.data.sampling import pack
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import read_cuts_at
+from slimasr.errors import UserError
 
 
 def eval_batches(
@@ -34,8 +36,11 @@ def eval_batches(
     speed: float = 1.0,
     aligned: bool = False,
     longest: float | None = None,
+    language: str = "",
 ) -> Iterator[Batch]:
     """Yield every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
+
+    A batch has utterances of one language alone; those of the language that comes first in the set come first.
 
     Nothing is left out: unknown characters become ``<unk>``, and audio that cannot be read is a `UserError`. Utterances
     for which no loss can be computed are marked (`Batch.unscored`); `slimasr.data.evaluation_notes` describes them.
@@ -45,22 +50,36 @@ def eval_batches(
         longest: an utterance above this duration in seconds has a batch of its own and is cut into pieces; the default
             is `pieces.whole_seconds`.
         aligned: whether the batches carry the alignments that the losses need, if any does.
+        language: yield only the utterances in this language; "" = all of them.
+
+    Raises:
+        UserError: stage 2 has not run, audio cannot be read, or no utterance is in the language.
     """
     folder = DataFolder(data_dir)
     check_features(config, folder, set_name, stored_speed(config, speed))
-    cuts = list(read_cuts_at(config, folder, set_name, speed))
+    cuts = _in_language(list(read_cuts_at(config, folder, set_name, speed)), language, set_name)
     check_audio_unchanged(cuts, set_name)
     min_frames = config.model.frontend.min_frames
     limits = Limits(
         whole=window_frames(longest or whole_seconds(config.data), min_frames),
         piece=window_frames(window_seconds(config.data), min_frames),
     )
-    packed = _pack(cuts, max_seconds, limits)
+    packed = [batch for spoken in by_language(cuts) for batch in _pack(spoken, max_seconds, limits)]
     source = open_labels(config, tokenizer, [set_name], [(cut, speed) for cut in cuts]) if aligned else None
     # Like the batches themselves, speeds are indexed by the number of the batch.
     labels = None if source is None else BatchLabels(source, [[speed] * len(batch) for batch in packed])
     collator = EvaluationCollator(config, tokenizer, limits, labels)
     yield from load_batches(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)
+
+
+def _in_language(cuts: list[Cut], language: str, set_name: str) -> list[Cut]:
+    """Return the cuts in a language, all of them for ""."""
+    if not language:
+        return cuts
+    found = [cut for cut in cuts if language_of(cut) == language]
+    if not found:
+        raise UserError(f"{set_name}: has no utterance in the language {language}; name another set")
+    return found
 
 
 @dataclass(frozen=True)

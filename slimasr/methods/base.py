@@ -43,7 +43,7 @@ class Pass:
         teacher: index of an earlier pass of the plan whose detached output this one learns from.
         taps: encoder layers whose hidden states the losses need.
         role: the name under which its losses are logged, None = the subnet's id.
-        language: the only language whose utterances it is meant for; "" = all.
+        language: the language whose batches validation gives to the pass, "" = those of every language.
     """
 
     subnet: Subnet

@@ -80,6 +80,10 @@ class ListSpace(SearchSpace):
     def widths(self) -> tuple[float, ...]:
         return tuple(sorted({subnet.width for subnet in self.subnets}, reverse=True))
 
+    @property
+    def pathways(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(subnet.pathway for subnet in self.subnets if subnet.pathway))
+
     def count(self) -> int:
         return len(self.subnets)
 

@@ -72,6 +72,11 @@ class SearchSpace(ABC):
     def crossover(self, a: Subnet, b: Subnet, rng: random.Random) -> Subnet:
         """Create a child that takes each gene from either parent."""
 
+    @property
+    def pathways(self) -> tuple[str, ...]:
+        """Names of the pathways of its subnets, in the order of these; empty where subnets have none."""
+        return ()
+
     def describe(self) -> dict[str, Any]:
         """Return plain JSON data that differs between any two different spaces."""
         return {name: list(choices) for name, choices in self.genes.items()}

@@ -10,6 +10,7 @@ from slimasr.config.load import first_difference, load_config, save_config
 from slimasr.config.loss import needs_states
 from slimasr.config.schema import Config
 from slimasr.data.files import MUSAN_SET, DataFolder
+from slimasr.data.languages import check_trained_languages, check_validated_languages
 from slimasr.data.provenance import (
     DataIdentity,
     check_features,
@@ -26,6 +27,7 @@ from slimasr.experiment.record import write_record
 from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.methods import resolve_config
 from slimasr.results.schema import Results
+from slimasr.supernet.build import build_space
 from slimasr.training.checkpoint import RunState
 from slimasr.training.distributed import World
 
@@ -138,7 +140,8 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
         tokenizer: the tokenizer of stage 3, None if the run has another one.
 
     Raises:
-        UserError: a product is missing or was made from others; the message names the stage to run again.
+        UserError: a product is missing or was made from others (the message names the stage to run again), or a
+            language lacks what its training and validation need.
     """
     folder = DataFolder(data_dir)
     for name in config.data.train:
@@ -147,6 +150,9 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
     others = [config.data.dev] if config.data.musan is None else [config.data.dev, MUSAN_SET]
     for name in others:
         check_features(config, folder, name)
+    pathways = build_space(config).pathways
+    check_trained_languages(data_dir, config.data.train, pathways)
+    check_validated_languages(data_dir, config.data.dev, pathways)
     if tokenizer is not None:
         check_tokenizer(config, folder, tokenizer.fingerprint)
     return data_identity(config, data_dir)

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
+from torch import Tensor, nn
 
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition, phoneme_recognition
-from slimasr.decoding.searchable import Searchable
-from slimasr.decoding.words import word_search
+from slimasr.decoding.words import WordSearch, word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective, scored_part
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.scoring import word_errors
-from slimasr.supernet.subnet import Subnet
+from slimasr.supernet.subnet import ANY_LANGUAGE, Subnet
 from slimasr.training.distributed import World
 from slimasr.training.guards import explained_validation
 
@@ -39,7 +39,9 @@ def validate(
 ) -> dict[str, float]:
     """Compute losses per unit and an error rate in percent of every evaluated pass, over all processes.
 
-    The rate is that of words, or that of phonemes if these are the tokens.
+    The rate is that of words, or that of phonemes if these are the tokens. A pass gets the batches that it serves
+    (`Pass.language`). Its rate is the unweighted mean of those of the languages, so that none counts more because it
+    has more speech.
 
     Utterances without a loss count in the error rate alone. Losses are those of the end of the run (progress 1), so
     that epochs can be compared. Each process takes a part of the batches. Training and evaluation modes are restored.
@@ -54,7 +56,8 @@ def validate(
         world: this process among all of the run's.
 
     Returns:
-        Figures such as ``"w0.5/transducer"`` and ``"w0.5/wer"``, equal on all processes.
+        Figures such as ``"w0.5/transducer"`` and ``"w0.5/wer"``, equal on all processes. A pass that several languages
+        went through has ``"w0.5/fr/wer"`` and so on as well.
     """
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
@@ -71,14 +74,17 @@ def validate(
     for module, training in modes:
         module.train(training)
     # Sums are added up before any division, because processes have different numbers of tokens and words.
-    return _rates(world.sum_by_key(sums), world.sum_by_key(units))
+    return _averaged(_rates(world.sum_by_key(sums), world.sum_by_key(units)))
 
 
 def dev_metric(dev: Mapping[str, float]) -> list[float]:
-    """Return what the best checkpoint minimises: mean error rate over subnets, then mean loss, lexicographically."""
+    """Return what the best checkpoint minimises: mean error rate over subnets, then mean loss, lexicographically.
+
+    The rate of a subnet is its mean over languages, so that every language of every subnet counts once.
+    """
     # Non-finite figures count as infinite, because NaN would compare as neither smaller nor larger.
     figures = {name: value if math.isfinite(value) else math.inf for name, value in dev.items()}
-    rates = [value for name, value in figures.items() if name.endswith(RATES)]
+    rates = [value for name, value in figures.items() if name.endswith(RATES) and name == _pass_rate(name)]
     losses = [value for name, value in figures.items() if not name.endswith(RATES)]
     return [sum(rates) / max(1, len(rates)), sum(losses) / max(1, len(losses))]
 
@@ -95,11 +101,52 @@ def _measure(
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
     greedy = decoding.model_copy(update={"kind": "greedy"})
-    for item in method.evaluated():
+    for item in (item for item in method.evaluated() if _serves(item, batch)):
         more, counted = _measure_pass(objective, method, item, batch, tokenizer, greedy, context)
-        sums |= {f"{item.name}/{name}": value for name, value in more.items()}
-        units |= {f"{item.name}/{name}": value for name, value in counted.items()}
+        sums |= _named(item, batch, more)
+        units |= _named(item, batch, counted)
     return sums, units
+
+
+def _serves(item: Pass, batch: Batch) -> bool:
+    """Return whether validation runs a pass on a batch."""
+    return item.subnet.serves(batch.language) and item.language in ("", ANY_LANGUAGE, batch.language)
+
+
+def _named(item: Pass, batch: Batch, figures: Mapping[str, float]) -> dict[str, float]:
+    """Name the figures of a pass: ``wer`` becomes ``fr/wer`` of the pass, losses are those of all languages."""
+    language = f"{batch.language}/" if batch.language else ""
+    return {f"{item.name}/{language if _is_rate(name) else ''}{name}": value for name, value in figures.items()}
+
+
+def _is_rate(name: str) -> bool:
+    """Return whether a figure, with or without the name of its pass, is an error rate."""
+    return f"/{name}".endswith(RATES)
+
+
+def _pass_rate(name: str) -> str:
+    """Return the name of the rate of a pass over all languages: ``w1/wer`` for ``w1/fr/wer`` and for ``w1/wer``."""
+    parts = name.split("/")
+    return f"{parts[0]}/{parts[-1]}"
+
+
+def _averaged(figures: Mapping[str, float]) -> dict[str, float]:
+    """Give each pass the mean of its rates in several languages, in front of these; a single one is that of the pass."""
+    rates: dict[str, dict[str, float]] = {}
+    for name, value in figures.items():
+        if _is_rate(name):
+            rates.setdefault(_pass_rate(name), {})[name] = value
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        if not _is_rate(name):
+            found[name] = value
+            continue
+        of_pass = _pass_rate(name)
+        languages = rates[of_pass]
+        found.setdefault(of_pass, sum(languages.values()) / len(languages))
+        if len(languages) > 1 and name != of_pass:
+            found[name] = value
+    return found
 
 
 def _measure_pass(
@@ -124,7 +171,8 @@ def _measure_pass(
             units[name] = float(output.units[name].sum())
         return encoder
 
-    rate, recognition = _recognition(objective.model, tokenizer, decoding, item.subnet)
+    stand_ins = method.substitutes(objective, item, batch, context)
+    rate, recognition = _recognition(objective, tokenizer, decoding, item.subnet, stand_ins)
     utterances = recognition.utterances(batch, encode)
     sums[rate] = float(sum(map(word_errors, utterances)))
     units[rate] = float(sum(len(utterance.ref) for utterance in utterances))
@@ -132,12 +180,51 @@ def _measure_pass(
 
 
 def _recognition(
-    model: Searchable, tokenizer: Tokenizer, greedy: DecodingConfig, subnet: Subnet
+    objective: Objective,
+    tokenizer: Tokenizer,
+    greedy: DecodingConfig,
+    subnet: Subnet,
+    stand_ins: Mapping[str, Tensor],
 ) -> tuple[str, Recognition]:
-    """Return the name of the error rate and the recognition that it is the rate of."""
+    """Return the name of the error rate and the recognition that it is the rate of.
+
+    ``stand_ins`` replace parameters of the objective, as in the pass that encodes (`Method.substitutes`).
+    """
+    model = objective.model
     if tokenizer.spells:
-        return "wer", Recognition(word_search(model, tokenizer, greedy, subnet))
-    return "per", phoneme_recognition(model, tokenizer, subnet)
+        rate, recognition = "wer", Recognition(word_search(model, tokenizer, greedy, subnet))
+    else:
+        rate, recognition = "per", phoneme_recognition(model, tokenizer, subnet)
+    if not stand_ins:
+        return rate, recognition
+    return rate, replace(recognition, search=_SubstitutedSearch(objective, recognition.search, stand_ins))
+
+
+class _SubstitutedSearch(WordSearch):
+    """A search in which the outputs of the model have other weights, such as a predictor with masks."""
+
+    def __init__(self, objective: Objective, search: WordSearch, stand_ins: Mapping[str, Tensor]) -> None:
+        """``stand_ins``: parameter of the objective -> the tensor that replaces it; ``search`` searches its model."""
+        self._module = _SearchOf(objective, search)
+        self._stand_ins = {f"objective.{name}": tensor for name, tensor in stand_ins.items()}
+
+    def texts(self, encoder_out: Tensor, lens: Tensor) -> list[str]:
+        """Find the texts as the search does."""
+        found: list[str] = torch.func.functional_call(self._module, self._stand_ins, (encoder_out, lens))
+        return found
+
+
+class _SearchOf(nn.Module):
+    """A search as a module, of which `functional_call` can replace weights."""
+
+    def __init__(self, objective: Objective, search: WordSearch) -> None:
+        super().__init__()
+        self.objective = objective
+        self.search = search
+
+    def forward(self, encoder_out: Tensor, lens: Tensor) -> list[str]:
+        """Find the texts of (N, T', C) encoder output."""
+        return self.search.texts(encoder_out, lens)
 
 
 def _forward(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
+from slimasr.data.corpora import an4
+from slimasr.data.corpora.base import ListedUtterance
 from slimasr.data.dataloading import BatchSource
 from slimasr.data.features import compute_features
 from slimasr.data.manifests import prepare
@@ -89,6 +93,17 @@ def set_text(root: Path, part: str, name: str, text: str) -> None:
     path = root / "etc" / f"an4_{part}.transcription"
     lines = [f"{text} ({name})" if line.endswith(f"({name})") else line for line in path.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")
+
+
+def in_languages(monkeypatch: pytest.MonkeyPatch, language: Callable[[str], str | None]) -> None:
+    """Let the utterances of the tiny corpus have the languages that a function gives to their ids."""
+    corpus = an4.CORPUS
+
+    def listed(corpus_dir: Path, sets: Sequence[str], options: Any) -> dict[str, list[ListedUtterance]]:
+        found = corpus.list_parts(corpus_dir, sets, options)
+        return {name: [replace(item, language=language(item.id)) for item in items] for name, items in found.items()}
+
+    monkeypatch.setattr(an4, "CORPUS", replace(corpus, list_parts=listed))
 
 
 def run_stages(recipe: Config, data_dir: Path, corpus_dir: Path) -> Tokenizer:

@@ -11,19 +11,20 @@ import torch
 
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
-from slimasr.methods.base import StepContext
+from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.slimmable import Slimmable
 from slimasr.objective.objective import Objective
 from slimasr.supernet.space import WidthSpace
 from slimasr.training.distributed import World
 from slimasr.training.validation import dev_metric, validate
+from tests.tiny import randomize
 from tests.training.kit import TinyBatches, make_objective, tiny_config, tiny_tokenizer
 
 LOSSES = {"transducer": 1.0, "ctc": 0.5}
 
 
-def measured(objective: Objective, batches: Sequence[Batch]) -> dict[str, float]:
-    method = Slimmable(WidthSpace((1.0, 0.5)), LOSSES)
+def measured(objective: Objective, batches: Sequence[Batch], method: Method | None = None) -> dict[str, float]:
+    method = method or Slimmable(WidthSpace((1.0, 0.5)), LOSSES)
     context = StepContext(0, 1, 10, random.Random(0))
     return validate(objective, method, batches, tiny_tokenizer(), DecodingConfig(), context, World())
 
@@ -71,3 +72,85 @@ def test_a_diverged_model_hides_nothing_and_never_wins() -> None:
     assert dev_metric(good) < dev_metric({**good, "w1/transducer": float("nan")})
     assert not dev_metric({**good, "w1/transducer": float("nan")}) < dev_metric(good)
     assert dev_metric(good) < dev_metric({**good, "w1/wer": float("inf")})
+
+
+class WeightsOfAnotherModel(Slimmable):
+    """Runs every pass with weights of another objective, of predictor and joiner too."""
+
+    def __init__(self, other: Objective) -> None:
+        super().__init__(WidthSpace((1.0,)), LOSSES)
+        self.__dict__["other"] = other
+
+    def substitutes(
+        self, objective: Objective, item: Pass, batch: Batch, context: StepContext
+    ) -> dict[str, torch.Tensor]:
+        return dict(self.other.named_parameters())
+
+
+def lstm_objective(seed: int) -> Objective:
+    predictor = {"kind": "lstm", "dim": 16, "num_layers": 1, "embedding_dim": 8, "dropout": 0.0}
+    config = tiny_config(model={**tiny_config().model.model_dump(), "predictor": predictor}, space={"widths": [1.0]})
+    objective = make_objective(config, tiny_tokenizer())
+    randomize(objective, seed)
+    with torch.no_grad():
+        # So that the untrained model recognises something.
+        objective.model.joiner.output.bias[0] -= 1.0
+    return objective.eval()
+
+
+def test_the_search_sees_substituted_weights() -> None:
+    """Validation with the weights of another model in place finds what this model finds."""
+    batches = list(TinyBatches(tiny_tokenizer()).dev())
+    objective, other = lstm_objective(1), lstm_objective(2)
+    other.model.load_state_dict({**objective.model.state_dict(), **dict(other.model.named_parameters())})
+    alone = Slimmable(WidthSpace((1.0,)), LOSSES)
+    expected = measured(other, batches, alone)
+    assert measured(objective, batches, WeightsOfAnotherModel(other)) == expected
+    assert measured(objective, batches, alone)["w1/wer"] != expected["w1/wer"]
+
+
+def test_the_rate_of_a_pass_is_the_mean_over_languages() -> None:
+    objective = lstm_objective(2)
+    method = Slimmable(WidthSpace((1.0,)), LOSSES)
+    first, second, third = TinyBatches(tiny_tokenizer()).dev()
+    spoken = [replace(first, language="fr"), replace(second, language="nl"), replace(third, language="fr")]
+    found = measured(objective, spoken, method)
+    rates = {"fr": measured(objective, [first, third], method), "nl": measured(objective, [second], method)}
+    pooled = measured(objective, [first, second, third], method)
+    assert found["w1/fr/wer"] == rates["fr"]["w1/wer"] != rates["nl"]["w1/wer"] == found["w1/nl/wer"]
+    assert found["w1/wer"] == pytest.approx((found["w1/fr/wer"] + found["w1/nl/wer"]) / 2)
+    assert found["w1/transducer"] == pytest.approx(pooled["w1/transducer"])
+    assert dev_metric(found)[0] == found["w1/wer"]
+    # One language alone is named as none is.
+    assert measured(objective, [replace(batch, language="en") for batch in (first, second, third)], method) == pooled
+
+
+class PassPerLanguage(Slimmable):
+    """The same subnet, once for each language and once for all."""
+
+    def evaluated(self) -> list[Pass]:
+        subnet = self.space.max
+        passes = [Pass(subnet, {}, role=language, language=language) for language in ("fr", "nl")]
+        return [*passes, Pass(subnet, {}, role="everything")]
+
+
+def test_a_pass_gets_the_batches_of_its_language() -> None:
+    objective = lstm_objective(2)
+    method = PassPerLanguage(WidthSpace((1.0,)), LOSSES)
+    first, second, third = TinyBatches(tiny_tokenizer()).dev()
+    found = measured(
+        objective,
+        [replace(first, language="fr"), replace(second, language="nl"), replace(third, language="de")],
+        method,
+    )
+    rates = [measured(objective, [batch], Slimmable(WidthSpace((1.0,)), LOSSES)) for batch in (first, second)]
+    assert [found["fr/wer"], found["nl/wer"]] == [rate["w1/wer"] for rate in rates]
+    assert found["nl/transducer"] == rates[1]["w1/transducer"]
+    assert [name for name in found if name.endswith("wer")] == [
+        "fr/wer",
+        "everything/wer",
+        "everything/fr/wer",
+        "nl/wer",
+        "everything/nl/wer",
+        "everything/de/wer",
+    ]
