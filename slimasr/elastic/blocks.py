@@ -102,6 +102,11 @@ def expand(mask: Tensor, shape: Sequence[int], block: Block) -> Tensor:
     return entries[: shape[0], : shape[1]]
 
 
+def used_blocks(entries: Tensor, block: Block) -> Tensor:
+    """Return the mask of the blocks that hold a True entry of a bool (O, I) tensor; the inverse of `expand`."""
+    return _split(entries, block).any(dim=3).any(dim=1)
+
+
 def kept_weights(mask: Tensor, shape: Sequence[int], block: Block) -> int:
     """Count the entries of the blocks that a mask keeps."""
     return int(block_sizes(shape, block)[mask.cpu()].sum())
@@ -143,7 +148,13 @@ def pack_bits(mask: Tensor) -> Tensor:
 
 
 def unpack_bits(bits: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the bool tensor of this shape of which `pack_bits` made ``bits``."""
+    """Return the bool tensor of this shape of which `pack_bits` made ``bits``.
+
+    Raises:
+        ValueError: there are too many or too few bits.
+    """
+    if len(bits) != math.ceil(math.prod(shape) / BITS):
+        raise ValueError(f"{len(bits)} bytes of a mask do not fit {' x '.join(map(str, shape))} blocks")
     flat = (bits.unsqueeze(1) >> _positions(bits.device)) & 1
     return flat.flatten()[: math.prod(shape)].view(*shape).bool()
 
@@ -171,8 +182,6 @@ def unpack(bits: Tensor, values: Tensor, shape: Sequence[int], block: Block) -> 
         ValueError: the numbers of bits or values do not fit the shape.
     """
     rows, columns = blocks_of(shape, block)
-    if len(bits) != math.ceil(rows * columns / BITS):
-        raise ValueError(f"{len(bits)} bytes of a mask do not fit {rows} x {columns} blocks")
     kept = unpack_bits(bits, (rows, columns)).unsqueeze(-1) & _inside(shape, block, bits.device)
     if int(kept.sum()) != len(values):
         raise ValueError(f"{len(values)} values do not fill the {int(kept.sum())} entries that the mask keeps")

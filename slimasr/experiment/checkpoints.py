@@ -17,10 +17,13 @@ from slimasr.errors import UserError
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import pathway_spec
 from slimasr.models.heads import LOG_PRIOR
+from slimasr.models.packed import unpacked
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU. It may contain tensors and plain values, but no code.
+
+    Matrices that are stored packed (`slimasr.models.packed`) come dense, bit for bit what was saved.
 
     Raises:
         UserError: the file is damaged, or a weight in it is not finite.
@@ -35,6 +38,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged checkpoint ({reason[:120]})") from None
     if not isinstance(saved, dict) or "model" not in saved:
         raise UserError(f"{path}: is not a checkpoint of slimasr-train")
+    try:
+        saved = unpacked(saved)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged checkpoint (its packed matrices: {error})") from None
     check_weights(saved["model"], path)
     return saved
 

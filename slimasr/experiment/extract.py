@@ -17,6 +17,7 @@ from slimasr.experiment.checkpoints import structure_in_words
 from slimasr.experiment.folder import LOCK_FILE
 from slimasr.files import copy_folder, write_atomic
 from slimasr.locking import folder_lock
+from slimasr.models.packed import pathway_weights, weights_of
 from slimasr.results.graph import GraphFile
 from slimasr.results.schema import ExtractedFrom, Results
 from slimasr.results.store import update_results
@@ -27,7 +28,8 @@ from slimasr.supernet.subnet import Subnet
 def extract_experiment(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     """Write ``config.yaml``, ``final.pt``, ``lang/`` and ``results.json`` of one subnet as a stand-alone model.
 
-    Its space has the single width 1.0, and it has only the weights of the subnet, without training-only heads.
+    Its space has the single width 1.0, and it has only the weights of the subnet, without training-only heads. Those of
+    a pathway are stored packed.
 
     Args:
         experiment: the experiment of the supernet.
@@ -61,7 +63,8 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     content = io.BytesIO()
     trained_on = {"tokenizer": experiment.tokenizer.fingerprint, "data": experiment.data}
     trained_on |= structure_in_words(model)
-    torch.save({"model": model.state_dict(), "training_heads": False, **trained_on}, content)
+    weights = pathway_weights(experiment.model, subnet.pathway, model) if subnet.pathway else weights_of(model)
+    torch.save({**weights, "training_heads": False, **trained_on}, content)
     write_atomic(out / "final.pt", content.getbuffer())
     copy_folder(experiment.dir / "lang", out / "lang")
     noted = experiment.dir / GraphFile.PLACE

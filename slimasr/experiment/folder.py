@@ -36,6 +36,7 @@ from slimasr.experiment.checkpoints import (
 )
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model, head_names, pathway_spec
+from slimasr.models.packed import mark_stored
 from slimasr.results.graph import read_graph_file
 from slimasr.supernet.build import build_space
 from slimasr.supernet.list_space import LearntSubnet, ListSpace, learnt_space
@@ -98,6 +99,7 @@ class Experiment:
         pathways = pathway_spec(config)
         model = build_model(config.model, loss, tokenizer.vocab_size, space.widths, head_names(config), pathways)
         load_weights(model, saved["model"], path)
+        mark_stored(model, saved)
         notes = [f"{path}: {UNVERIFIED}"] if "tokenizer" not in saved else []
         if isinstance(space, ListSpace) and space.pending:
             notes.append(f"only the max subnet can be used: {space.pending}")

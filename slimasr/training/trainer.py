@@ -28,6 +28,7 @@ from slimasr.locking import Lock
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
 from slimasr.models.build import build_model, head_names, pathway_spec
+from slimasr.models.packed import weights_of
 from slimasr.objective.objective import Objective
 from slimasr.progress import Progress, silent
 from slimasr.results.schema import Results
@@ -104,8 +105,8 @@ def train(
         # All processes draw the same initial weights, so these need not be sent.
         seed_all(derive_seed(config.seed, "weights"))
         space = build_space(config)
-        sizes = tokenizer.vocab_size, space.widths, head_names(config), pathway_spec(config)
-        model = build_model(config.model, config.loss, *sizes)
+        kinds = space.widths, head_names(config), pathway_spec(config)
+        model = build_model(config.model, config.loss, tokenizer.vocab_size, *kinds)
         model.set_feature_stats(*read_stats(config, data_dir))
         method = build_method(config, space, model)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)
@@ -365,7 +366,7 @@ class Trainer:
         if self.world.is_main:
             place = {"epoch": self.state.epoch, "step": self.state.step}
             with self.clock.part("checkpoint"):
-                save_checkpoint(path, {"model": self.objective.model.state_dict(), **self.origin(), **place})
+                save_checkpoint(path, {**weights_of(self.objective.model), **self.origin(), **place})
 
     def origin(self) -> dict[str, Any]:
         """Return digests of the tokenizer and the data to which the weights belong, the tree, and learnt subnets."""
