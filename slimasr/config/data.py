@@ -192,7 +192,7 @@ class TokenizerConfig(Section):
     share; null = ``data.train``."""
 
     balance: bool = False
-    """Whether the tokenizer is trained on equally many characters of each language; transcripts of small ones repeat."""
+    """Whether the tokenizer is trained on equally many characters of each language; transcripts of small ones recur."""
 
     stress: bool = True
     """Whether digits at the end of a dictionary's phonemes, with which CMU marks stress, are kept."""

@@ -14,5 +14,5 @@ class InitConfig(Section):
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
     from_: Location = Field(alias="from")
-    """Folder of a trained experiment with the same units, features and sizes, whose ``final.pt``, feature statistics and
-    tokenizer this run begins with; those of the data folder are not read."""
+    """Folder of a trained experiment with the same sizes, units and features, with whose ``final.pt``, feature
+    statistics and tokenizer this run begins; those of the data folder are not read."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from lhotse import CutSet
 
+from slimasr.config.sampling import sampling_power
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
 from slimasr.data.batch_alignments import BatchLabels, LabelSource, open_labels
@@ -14,9 +18,19 @@ from slimasr.data.collate import Collator, NoiseMixer, load_batches
 from slimasr.data.evaluation_batches import eval_batches
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder
 from slimasr.data.filters import EncoderFrames
-from slimasr.data.sampling import EpochPart, RankInfo, Sample, count_batches, pack, plan_epoch, untrained
+from slimasr.data.sampling import (
+    EpochPart,
+    RankInfo,
+    Sample,
+    count_batches,
+    group_samples,
+    pack,
+    plan_epoch,
+    untrained,
+)
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.training_cuts import TrainingCuts, read_feature_cuts, read_training_cuts
+from slimasr.data.turns import Turns
 
 __all__ = ["BatchSource", "eval_batches"]
 
@@ -76,52 +90,79 @@ class BatchSource:
         """Number of training utterances of an epoch, over all ranks."""
         return len(self._cuts.ids)
 
+    @property
+    def languages(self) -> dict[str, int]:
+        """Language -> number of training utterances; an empty name for those without a language."""
+        return self._cuts.languages
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The values of the batch key, sorted; empty if batches are mixed."""
+        return tuple(sorted(set((self._cuts.keys or {}).values())))
+
     def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
         """Yield the batches of an epoch for this rank, starting with number ``skip`` (counted from 0).
 
         Args:
             parts: earlier parts of the epoch; their utterances are left out, and ``skip`` counts the remaining batches.
         """
-        samples = self._samples(epoch, parts)
-        plan = plan_epoch(samples, self._config.data, self._seed, epoch, self._process)
+        turns = self._turns(parts)
+        samples = self._samples(epoch, parts, turns)
+        repeat = partial(self._cuts.of_epoch, self._seed, epoch)
+        plan = plan_epoch(samples, self._config.data, self._seed, epoch, self._process, turns, repeat)
         # Skipped batches are planned but never read. Numbers count from the start of the epoch, skipped batches
         # included, because noise, keys and speeds are found by number.
         numbered = ((number, self._cuts_of(batch)) for number, batch in enumerate(plan) if number >= skip)
         mixer = None
         if self._noise is not None and self._config.data.musan is not None:
             mixer = NoiseMixer(self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._process.rank}")
-        keys = None if self._cuts.keys is None else [batch[0].key for batch in plan]
-        collator = Collator(self._config, self._tokenizer, mixer, keys, self._labels_of(plan))
+        collator = Collator(self._config, self._tokenizer, mixer, self._keys_of(plan), self._labels_of(plan))
         yield from load_batches(numbered, collator, self._config.data.num_workers)
 
     def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:
         """Number of batches that the earlier parts of an epoch have left, equal on all ranks; reads no files."""
-        return count_batches(self._samples(epoch, parts), self._config.data, self._process.world_size)
+        turns = self._turns(parts)
+        samples = self._samples(epoch, parts, turns)
+        return count_batches(samples, self._config.data, self._process.world_size, turns)
 
     def worst_batches(self) -> list[Batch]:
         """The batches that need most memory, at the lowest speed: the longest utterances and the largest lattice."""
         data = self._config.data
-        packed = pack(self._cuts.slowest(), data.batch_seconds, data.max_cuts)
+        groups = group_samples(self._cuts.slowest())
+        packed = [batch for group in groups.values() for batch in pack(group, data.batch_seconds, data.max_cuts)]
         tokens = {name: len(self._tokenizer.encode(self._text(name))) for name in self._cuts.ids}
-        # A lattice has N * T * (U + 1) entries. Batches are packed longest first: the first one has the longest
-        # utterance, and the first utterance of each is its longest.
-        sizes = []
-        for batch in packed:
-            most_tokens = max(tokens[item.id] for item in batch)
-            sizes.append(len(batch) * batch[0].duration * (1 + most_tokens))
-        largest = sizes.index(max(sizes))
-        collate = Collator(self._config, self._tokenizer, labels=self._labels_of(packed))
-        return [collate[number, self._cuts_of(packed[number])] for number in sorted({0, largest})]
+        # A lattice has N * T * (U + 1) entries. The first utterance of each batch is its longest.
+        lengths = [batch[0].duration for batch in packed]
+        sizes = [len(batch) * batch[0].duration * (1 + max(tokens[item.id] for item in batch)) for batch in packed]
+        largest = {lengths.index(max(lengths)), sizes.index(max(sizes))}
+        collate = Collator(self._config, self._tokenizer, None, self._keys_of(packed), self._labels_of(packed))
+        return [collate[number, self._cuts_of(packed[number])] for number in sorted(largest)]
 
     def eval_batches(self, set_name: str, max_seconds: float) -> Iterator[Batch]:
         """Yield a whole set, equal on all ranks, as `eval_batches` does."""
         return eval_batches(self._config, self._folder.root, set_name, self._tokenizer, max_seconds)
 
-    def _samples(self, epoch: int, parts: Sequence[EpochPart]) -> list[Sample]:
-        return untrained(self._cuts.of_epoch(self._seed, epoch), self._config.data, self._seed, epoch, parts)
+    def _samples(self, epoch: int, parts: Sequence[EpochPart], turns: Turns) -> list[Sample]:
+        if turns.power is not None:
+            return self._cuts.of_epoch(self._seed, epoch, again=turns.part)
+        samples = self._cuts.of_epoch(self._seed, epoch)
+        return untrained(samples, self._config.data, self._seed, epoch, parts, turns)
+
+    def _turns(self, parts: Sequence[EpochPart]) -> Turns:
+        """How languages take turns in the rest of an epoch."""
+        step_batches = self._config.training.accumulate
+        power = sampling_power(self._config.data.language_sampling)
+        # Without a choice of languages, each utterance occurs once.
+        if power is None or len(self.keys) < 2:
+            return Turns(step_batches)
+        left = [Fraction(part.total - part.done, max(1, part.total)) for part in parts]
+        return Turns(step_batches, power, math.prod(left, start=Fraction(1)), f"/{len(parts)}" if parts else "")
 
     def _cuts_of(self, batch: Sequence[Sample]) -> CutSet:
         return CutSet.from_items([self._cuts.cut(sample) for sample in batch])
+
+    def _keys_of(self, plan: Sequence[Sequence[Sample]]) -> list[str | None] | None:
+        return None if self._cuts.keys is None else [batch[0].key for batch in plan]
 
     def _labels_of(self, plan: Sequence[Sequence[Sample]]) -> BatchLabels | None:
         if self._labels is None:

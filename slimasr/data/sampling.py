@@ -7,8 +7,9 @@ import math
 import random
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol, TypeVar
 
 from lhotse import MonoCut
@@ -16,6 +17,7 @@ from lhotse.dataset import DynamicBucketingSampler
 from lhotse.dataset.sampling.dynamic_bucketing import FixedBucketBatchSizeConstraint, estimate_duration_buckets
 
 from slimasr.config.data import DataConfig
+from slimasr.data.turns import Turns
 
 SHORTEST_SECONDS = 0.1
 """Shorter utterances count as this many seconds when evaluation batches are packed; they are padded with silence."""
@@ -32,6 +34,8 @@ class Timed(Protocol):
 
 
 T = TypeVar("T", bound=Timed)
+Repeat = Callable[[Sequence[str], str], list["Sample"]]
+"""From utterance ids and a name of the repetition to samples at the speeds drawn for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,38 +90,61 @@ class Buckets:
         return cls(ends, [max(1, min(most, int(config.batch_seconds / end))) for end in ends])
 
 
-def speed_of(utterance: str, speeds: Sequence[float], seed: int, epoch: int) -> float:
-    """The speed of an utterance in an epoch: drawn uniformly, equal in all processes and after a resume."""
+def speed_of(utterance: str, speeds: Sequence[float], seed: int, epoch: int, again: str = "") -> float:
+    """The speed of an utterance in an epoch: drawn uniformly, equal in all processes and after a resume.
+
+    Args:
+        again: which repetition within the epoch; empty = the first occurrence.
+    """
     if len(speeds) == 1:
         return speeds[0]
     # A digest instead of a random generator: the speed does not depend on the order of utterances.
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{utterance}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}/{epoch}{again}/{utterance}".encode(), digest_size=8).digest()
     return speeds[int.from_bytes(digest, "big") % len(speeds)]
 
 
 def plan_epoch(
-    samples: Sequence[Sample], config: DataConfig, seed: int, epoch: int, process: RankInfo = RankInfo()
+    samples: Sequence[Sample],
+    config: DataConfig,
+    seed: int,
+    epoch: int,
+    process: RankInfo = RankInfo(),
+    turns: Turns = Turns(),
+    repeat: Repeat | None = None,
 ) -> list[list[Sample]]:
     """All batches of one epoch for one process, in order; all processes get the same number of batches.
 
-    If the samples have keys, each batch has a single key, which is the same in all processes within a step.
+    If the samples have keys, each step has batches of a single key, which is the same in all processes.
+
+    Args:
+        turns: how samples with different keys take turns.
+        repeat: returns the samples of a repetition; None = the same ones.
     """
-    # One plan per key; without keys there is a single group.
-    planned = [_draw(group, config, seed, epoch, process) for group in _group(samples)]
-    if len(planned) == 1:
-        return planned[0]
-    # The groups take turns in random order, each as often as it has batches. The seed has no rank, so all processes
-    # draw the same order and have the same key in every step.
-    turns = [number for number, batches in enumerate(planned) for _ in batches]
-    random.Random(f"turns/{seed}/{epoch}").shuffle(turns)
-    queues = [iter(batches) for batches in planned]
-    return [next(queues[number]) for number in turns]
+    groups = group_samples(samples)
+    if len(groups) == 1:
+        (only,) = groups.values()
+        return list(_draw(only, config, seed, epoch, process))
+    natural = {key: _count(group, config, process.world_size) for key, group in groups.items()}
+    seconds = {key: sum(item.duration * item.speed for item in group) for key, group in groups.items()}
+    drawn = f"turns/{seed}/{epoch}{turns.part}"
+    counts = turns.counts(natural, seconds, drawn)
+    # The groups take turns in random order, each as often as it has steps. The seed has no rank, so all processes draw
+    # the same order and have the same key in every step.
+    order = [key for key, count in counts.items() for _ in range(count // turns.step_batches)]
+    random.Random(drawn).shuffle(order)
+    queues = {key: _repeated(group, config, seed, epoch, process, turns.part, repeat) for key, group in groups.items()}
+    return [next(queues[key]) for key in order for _ in range(turns.step_batches)]
 
 
 def untrained(
-    samples: Sequence[Sample], config: DataConfig, seed: int, epoch: int, parts: Sequence[EpochPart]
+    samples: Sequence[Sample],
+    config: DataConfig,
+    seed: int,
+    epoch: int,
+    parts: Sequence[EpochPart],
+    turns: Turns = Turns(),
 ) -> list[Sample]:
-    """The samples of an epoch on which its earlier parts have not trained.
+    """The samples of an epoch on which its earlier parts have not trained, if each occurs once.
 
     The order of an epoch depends on the number of processes, so the batches of all processes are drawn again for every
     part. If the data have changed since, a part stands for the same fraction of the present batches.
@@ -127,7 +154,7 @@ def untrained(
         # Each part drew its plan from what the parts before it had left, so `left` shrinks from part to part.
         trained: set[str] = set()
         for rank in range(part.world_size):
-            plan = plan_epoch(left, config, seed, epoch, RankInfo(rank, part.world_size))
+            plan = plan_epoch(left, config, seed, epoch, RankInfo(rank, part.world_size), turns)
             # This equals `part.done` if the data are unchanged, because the plan then has `part.total` batches.
             done = part.done * len(plan) // max(1, part.total)
             trained.update(item.id for batch in plan[:done] for item in batch)
@@ -135,17 +162,10 @@ def untrained(
     return left
 
 
-def count_batches(samples: Sequence[Sample], config: DataConfig, world_size: int = 1) -> int:
-    """``len(plan_epoch(...))`` without drawing: only the last batch of each bucket is not full."""
-    total = 0
-    for group in _group(samples):
-        buckets = Buckets.of(group, config)
-        # bisect_left finds the first bucket whose end is not below the duration, as `Buckets` says.
-        filled = Counter(bisect_left(buckets.ends, item.duration) for item in group)
-        batches = sum(math.ceil(count / buckets.sizes[bucket]) for bucket, count in filled.items())
-        # All processes take part in the last step, even if it has fewer batches than processes.
-        total += math.ceil(batches / world_size)
-    return total
+def count_batches(samples: Sequence[Sample], config: DataConfig, world_size: int = 1, turns: Turns = Turns()) -> int:
+    """``len(plan_epoch(...))`` without drawing."""
+    natural = {key: _count(group, config, world_size) for key, group in group_samples(samples).items()}
+    return sum(natural.values()) if len(natural) == 1 else turns.total(natural)
 
 
 def pack(items: Sequence[T], max_seconds: float, max_cuts: int | None = None) -> list[list[T]]:
@@ -163,22 +183,57 @@ def pack(items: Sequence[T], max_seconds: float, max_cuts: int | None = None) ->
     return batches
 
 
-def _group(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Samples by key, sorted by key."""
+def group_samples(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Samples by key, sorted by key; without keys, there is one group."""
     groups: dict[str, list[Sample]] = {}
     for item in samples:
         groups.setdefault(item.key or "", []).append(item)
-    return [groups[key] for key in sorted(groups)]
+    return {key: groups[key] for key in sorted(groups)}
 
 
-def _draw(samples: list[Sample], config: DataConfig, seed: int, epoch: int, process: RankInfo) -> list[list[Sample]]:
-    """Run lhotse's sampler over substitutes for the cuts, which hold only what it reads and an index of ``samples``."""
+def _count(samples: Sequence[Sample], config: DataConfig, world_size: int) -> int:
+    """The number of batches of one process in which each of these samples occurs once."""
+    buckets = Buckets.of(samples, config)
+    # bisect_left finds the first bucket whose end is not below the duration, as `Buckets` says.
+    filled = Counter(bisect_left(buckets.ends, item.duration) for item in samples)
+    # Only the last batch of each bucket is not full.
+    batches = sum(math.ceil(count / buckets.sizes[bucket]) for bucket, count in filled.items())
+    # All processes take part in the last step, even if it has fewer batches than processes.
+    return math.ceil(batches / world_size)
+
+
+def _repeated(
+    samples: list[Sample],
+    config: DataConfig,
+    seed: int,
+    epoch: int,
+    process: RankInfo,
+    part: str,
+    repeat: Repeat | None,
+) -> Iterator[list[Sample]]:
+    """Batches of one group without end: all samples once, then again in another order and at other speeds."""
+    yield from _draw(samples, config, seed, epoch, process, part)
+    names = [item.id for item in samples]
+    for number in count(1):
+        again = f"{part}+{number}"
+        repeated = samples if repeat is None else repeat(names, again)
+        yield from _draw(repeated, config, seed, epoch, process, again)
+
+
+def _draw(
+    samples: list[Sample], config: DataConfig, seed: int, epoch: int, process: RankInfo, again: str = ""
+) -> Iterator[list[Sample]]:
+    """Run lhotse's sampler over substitutes for the cuts, which hold only what it reads and an index of ``samples``.
+
+    Args:
+        again: which repetition within the epoch; empty = the first occurrence.
+    """
     buckets = Buckets.of(samples, config)
     stand_ins = [
         MonoCut(item.id, 0.0, item.duration, 0, custom={"number": number}) for number, item in enumerate(samples)
     ]
     # The sampler shuffles within its buffer only: a large corpus needs this too.
-    random.Random(f"order/{seed}/{epoch}").shuffle(stand_ins)
+    random.Random(f"order/{seed}/{epoch}{again}").shuffle(stand_ins)
     sampler = DynamicBucketingSampler(
         stand_ins,
         constraint=FixedBucketBatchSizeConstraint(max_seq_len_buckets=buckets.ends, batch_sizes=buckets.sizes),
@@ -188,7 +243,8 @@ def _draw(samples: list[Sample], config: DataConfig, seed: int, epoch: int, proc
         # Given explicitly, because lhotse would otherwise look for torch's process group.
         rank=process.rank,
         world_size=process.world_size,
-        seed=seed,
+        seed=random.Random(f"{seed}{again}").getrandbits(32) if again else seed,
     )
     sampler.set_epoch(epoch)
-    return [[samples[cut.custom["number"]] for cut in batch] for batch in sampler]
+    for batch in sampler:
+        yield [samples[cut.custom["number"]] for cut in batch]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lhotse import CutSet
@@ -36,6 +38,13 @@ class TrainingCuts:
     bad: tuple[BadUtterance, ...]
     keys: dict[str, str] | None = None
 
+    @property
+    def languages(self) -> dict[str, int]:
+        """Language -> number of utterances; an empty name for those without a language."""
+        # Supervisions are the same at all speeds.
+        cuts = next(iter(self.stored.values()))
+        return dict(Counter(cuts[name].supervisions[0].language or "" for name in self.ids))
+
     def cut(self, sample: Sample) -> Cut:
         """The cut of an utterance at a speed."""
         cuts = self.stored.get(sample.speed)
@@ -43,9 +52,15 @@ class TrainingCuts:
             return at_speed(self.stored[1.0][sample.id], sample.speed)
         return cuts[sample.id]
 
-    def of_epoch(self, seed: int, epoch: int) -> list[Sample]:
-        """Every utterance once, at the speed that was drawn for it in this epoch."""
-        return [self._sample(name, speed_of(name, self.speeds, seed, epoch)) for name in self.ids]
+    def of_epoch(self, seed: int, epoch: int, names: Sequence[str] | None = None, again: str = "") -> list[Sample]:
+        """Every utterance once, at the speed that was drawn for it in this epoch.
+
+        Args:
+            names: these utterances instead of all.
+            again: which repetition within the epoch; empty = the first occurrence.
+        """
+        chosen = self.ids if names is None else names
+        return [self._sample(name, speed_of(name, self.speeds, seed, epoch, again)) for name in chosen]
 
     def slowest(self) -> list[Sample]:
         """Every utterance once, at its longest duration."""
@@ -108,7 +123,7 @@ def key_value(cut: Cut, key: str) -> str:
     supervision = cut.supervisions[0]
     value = getattr(supervision, key) if hasattr(supervision, key) else (supervision.custom or {}).get(key)
     if value is None:
-        raise UserError(f"{cut.id}: has no {key!r}, by which this method groups its batches")
+        raise UserError(f"{cut.id}: has no {key!r}, by which batches are grouped")
     return str(value)
 
 

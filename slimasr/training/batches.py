@@ -21,7 +21,9 @@ from slimasr.data.sampling import EpochPart
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.encoders.base import Encoder
 from slimasr.errors import UserError
+from slimasr.supernet.build import build_space
 from slimasr.training.distributed import World
+from slimasr.training.languages import LANGUAGE, check_languages, key_of_batches
 
 
 class TrainingBatches(Protocol):
@@ -80,9 +82,13 @@ def open_data(
         tokenizer: the run's own copy of the tokenizer.
         encoder: determines how many encoder frames an utterance has.
         world: this process among all of the run's.
-        key: supervision field that all utterances of a batch share (`Method.batch_key`).
+        key: supervision field by which the method groups batches (`Method.batch_key`).
         identity: identity of the data that the run's record names.
+
+    Raises:
+        UserError: a product is missing or unusable, or a language has too few utterances.
     """
+    key = key_of_batches(config, key)
     if config.loss.alignments is not None:
         folder = DataFolder(data_dir)
         # Alignments fit only the utterances from which they were made.
@@ -98,6 +104,7 @@ def open_data(
         key=key,
         encoder_frames=encoder.output_frames,
     )
+    check_languages(config, build_space(config), source.languages, world.size, keyed=key == LANGUAGE)
     listing = exp / "bad_utterances.jsonl"
     bad = source.bad_utterances
     # Every process finds the same utterances; one of them writes the list.
