@@ -24,6 +24,8 @@ from slimasr.results.report import (
     CandidateLists,
     ComparisonEntry,
     CurvePoint,
+    MaskComparison,
+    MaskName,
     PhonemeDifference,
     Report,
     ReportedRun,
@@ -85,6 +87,8 @@ HEADINGS: Mapping[type[Entry], str] = {
     ComparisonEntry: "Comparison",
     SystemEntry: "Side of a comparison",
     PhonemeDifference: "Comparison in phonemes",
+    MaskComparison: "Comparison of two masks",
+    MaskName: "Side of a comparison of masks",
 }
 """The sections of the page in order."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from slimasr.claims import collaborative, orthosoftmax, slimmable, todm
+from slimasr.claims import collaborative, orthosoftmax, pathways, slimmable, todm
 from slimasr.claims.verdicts import reading_of
 from slimasr.report.findings import Claims, Finding
 from slimasr.report.papers import Paper
+from slimasr.report.picture import Picture
 from slimasr.report.records import Study
 from slimasr.report.table import Table
 from slimasr.report.tables import UNLIKE, is_decoded_unlike
@@ -38,8 +39,12 @@ class ClaimModule(Paper, Protocol):
         """Make the tables that go with the claims; some may be empty."""
         ...
 
+    def pictures(self, study: Study) -> list[Picture]:
+        """Describe the pictures that go with the claims."""
+        ...
 
-PAPERS: tuple[ClaimModule, ...] = (slimmable, todm, collaborative, orthosoftmax)
+
+PAPERS: tuple[ClaimModule, ...] = (slimmable, todm, collaborative, orthosoftmax, pathways)
 """Papers 1, 2, ... in order. If several of them have a name for an experiment, the first one's counts."""
 
 
@@ -48,10 +53,11 @@ def claims_of(study: Study) -> Claims:
     papers = _judged(study)
     findings = tuple(finding for paper in papers for finding in paper.judge(study))
     tables = tuple(table for paper in papers for table in paper.tables(study))
+    pictures = tuple(picture for paper in papers for picture in paper.pictures(study))
     readings = [reading_of(findings), *(paper.READING for paper in papers)]
     if is_decoded_unlike(study):
         readings.append(UNLIKE)
-    return Claims(findings, tables, " ".join(text for text in readings if text))
+    return Claims(findings, tables, " ".join(text for text in readings if text), pictures)
 
 
 def _judged(study: Study) -> list[ClaimModule]:

@@ -9,6 +9,7 @@ from slimasr.claims.verdicts import Evidence, Rule, better, judge_all
 from slimasr.report.families import Family, families
 from slimasr.report.findings import Verdict
 from slimasr.report.pairs import Pair
+from slimasr.report.picture import Picture
 from slimasr.report.rates import Comparison, difference_in_words
 from slimasr.report.records import Run, Study
 
@@ -37,6 +38,11 @@ class Found:
     family: Family
     asked: Asked
     comparison: Comparison
+
+
+def no_pictures(study: Study) -> list[Picture]:
+    """Return the pictures of a paper that has none besides the report's."""
+    return []
 
 
 PairsOf = Callable[[Family], Iterable[Asked]]
@@ -88,5 +94,7 @@ def line_of(study: Study, found: Found) -> str:
 
 def is_fair(study: Study, asked: Asked) -> bool:
     """Return whether all seeds of both systems were trained for one number of epochs."""
-    epochs = {run.epochs for role in (asked.a[0], asked.b[0]) for run in study.with_role(role)}
+    whole = (asked.a[0], asked.b[0])
+    roles = {system[0] for part in asked.parts for system in (part.a, part.b)} or whole
+    epochs = {run.epochs for role in roles for run in study.with_role(role)}
     return len(epochs) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from slimasr.claims.asked import no_pictures
 from slimasr.claims.times import TIMES_RULE, judge_times
 from slimasr.claims.verdicts import MARGIN, Evidence, Rule, equal, judge_each, not_worse
 from slimasr.config.schema import Config
@@ -19,6 +20,7 @@ from slimasr.report.tables import set_names, wer_of
 
 SLIMMABLE = "slimmable"
 READING = ""
+pictures = no_pictures
 
 UNUSABLE_WER = 90.0
 """A model with at least this WER in percent is unusable (C1.4)."""

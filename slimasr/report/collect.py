@@ -92,9 +92,11 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
     _refuse_doubles(runs)
     # A comparison that an earlier report made says nothing about a run that a folder has replaced.
     new = {runs[name].role for name in folders}
-    kept = [entry for entry in earlier if not new & {entry.a.role, entry.b.role}]
+    # One that pools several runs can always be made again.
+    single = {run.role for run in runs.values()} - new
+    kept = [entry for entry in earlier if {entry.a.role, entry.b.role} <= single]
     # Comparisons read the study, so that it is made without them first.
-    report = Report(recipe=recipe, experiments=runs, comparisons=(), **references.sorted())
+    report = Report(recipe=recipe, experiments=runs, comparisons=()).model_copy(update=references.sorted())
     study = read_study(report)
     # The first experiment names the sets to compare on; sets that a system lacks are left out of its comparisons.
     data = next(iter(configs.values())).data
@@ -115,7 +117,7 @@ def _with_roles(
     described = {}
     for name, run in runs.items():
         params = {subnet_id: entry.costs.get("params", 0.0) for subnet_id, entry in run.subnets.items()}
-        described[name] = Described(configs[name], run.separate_of, params)
+        described[name] = Described(configs[name], run.separate_of, params, run.masks)
     found = {}
     for name, role in roles_of(described, [paper.role for paper in papers]).items():
         changes = {"role": role.name, "model": role.model, "family": role.family, "main": role.is_main}

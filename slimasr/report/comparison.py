@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 
 from slimasr.report.pairs import Pair, System
+from slimasr.report.pooled import compare_parts
 from slimasr.report.rates import Rate
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.results.report import ComparisonEntry, PhonemeDifference, SystemEntry
@@ -46,6 +47,10 @@ def compare_all(
     known = {(entry.a.name, entry.b.name): entry for entry in earlier}
     found = []
     for (a, b), pair in wanted.items():
+        if pair.parts:
+            whole = compare_parts(study, pair)
+            found += [] if whole is None else [whole]
+            continue
         # A search chose the subnet for its errors on dev, so that its WER there is biased.
         candidates = tests if pair.chosen else (dev, *tests)
         sets = [name for name in candidates if _decoded_alike(a, b, study, name)]

@@ -228,7 +228,9 @@ def training_pictures(study: Study) -> list[Picture]:
     """Describe dev WER and dev loss over epochs: by role, and for max and min of a family's searched supernets."""
     charts: list[Chart] = []
     # A supernet without a search has few subnets, so that its chart shows all of them.
-    for role in dict.fromkeys(run.role for run in study.runs if run.candidates is None):
+    # Runs with pathways are many, and have charts of their own.
+    shown = [run for run in study.runs if run.candidates is None and run.masks is None]
+    for role in dict.fromkeys(run.role for run in shown):
         runs = study.with_role(role)
         several = len({run.seed for run in runs}) > 1
         lines = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from slimasr.report.picture import Picture
 from slimasr.report.table import Table
 
 
@@ -39,11 +40,13 @@ class Claims:
         findings: the claims in order, each with its verdict.
         tables: tables that only these claims need.
         reading: a text that explains how to read the verdicts.
+        pictures: pictures that only these claims need.
     """
 
     findings: tuple[Finding, ...]
     tables: tuple[Table, ...]
     reading: str
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def are_tested(self) -> bool:

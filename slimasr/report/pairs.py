@@ -3,6 +3,7 @@
 A separate model is compared with the subnet that is the same network if the supernet's results have it. Otherwise it is
 compared with the nearest size: the largest subnet of the Pareto front that is not larger than the model; branches of a
 tree are compared with equal models alone, and subnets that the training chose by budgets with the models of these.
+Pathways have no such partner.
 If a search chose the subnet, the comparison is over the test sets alone, because the choice was made on dev. Max and
 min subnets, those of an exhaustive search and those of budgets were not chosen so, and are compared over all sets.
 """
@@ -10,7 +11,7 @@ min subnets, those of an exhaustive search and those of budgets were not chosen 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slimasr.report.architecture import depth, is_same
 from slimasr.report.families import families, roles_in
@@ -24,6 +25,21 @@ NEAR_BUDGET = 0.05
 
 
 @dataclass(frozen=True)
+class Part:
+    """Two subnets to compare on the test sets of one language, or on the parts of test sets that are in it.
+
+    Attributes:
+        a: role and name of the first.
+        b: role and name of the second.
+        language: the language.
+    """
+
+    a: System
+    b: System
+    language: str
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two systems to compare.
 
@@ -31,11 +47,14 @@ class Pair:
         a: role and subnet id of the first.
         b: role and subnet id of the second.
         chosen: whether a search chose one of them by its dev WER.
+        parts: what the systems consist of, if each of them is several subnets for different languages; ``a`` and ``b``
+            are names of the whole then.
     """
 
     a: System
     b: System
     chosen: bool = False
+    parts: tuple[Part, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -81,7 +100,8 @@ def matches(supernet: Run, models: Sequence[Run]) -> list[Match]:
     Returns:
         The matches. A model is left out if the supernet has no subnet to compare it with.
     """
-    if not supernet.subnets:
+    # What masks leave is no smaller network, and a pathway serves one language.
+    if not supernet.subnets or any(record.pathway for record in supernet.subnets):
         return []
     by_subnet = {model.separate_of: model for model in models if model.subnets}
     found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slimasr.results.report import ComparisonEntry, PhonemeDifference
-from slimasr.results.schema import PerEntry, WerEntry
+from slimasr.results.schema import LanguageEntry, PerEntry, WerEntry
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,11 @@ def difference_in_words(comparison: Comparison, a: str, b: str) -> str:
 def wer_of(entry: WerEntry) -> Rate:
     """Convert an entry of words."""
     return Rate(entry.wer, entry.ci95, entry.errors, entry.words, entry.by_utterance, entry.decoding)
+
+
+def language_wer(entry: LanguageEntry, whole: WerEntry) -> Rate:
+    """Convert the entry of one language of a set."""
+    return Rate(entry.wer, entry.ci95, entry.errors, entry.words, entry.by_utterance, whole.decoding)
 
 
 def per_of(entry: PerEntry) -> Rate:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, architecture_of
-from slimasr.report.rates import Comparison, Rate, comparison_of, per_of, wer_of
+from slimasr.report.rates import Comparison, Rate, comparison_of, language_wer, per_of, wer_of
 from slimasr.results.decoded import STREAMING
 from slimasr.results.learnt import LearntEntry
+from slimasr.results.masks import MasksEntry
 from slimasr.results.report import (
     CandidateLists,
     CurvePoint,
+    MaskComparison,
     Placed,
     Report,
     ReportedRun,
@@ -20,6 +23,7 @@ from slimasr.results.report import (
 from slimasr.results.schema import DelayEntry, LatencyEntry, SubnetEntry, WerEntry
 from slimasr.results.search import Summary
 from slimasr.supernet.cost import COST_UNITS
+from slimasr.supernet.subnet import Subnet
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class SubnetRecord:
         per: phoneme error rates by set, empty unless phonemes are the model's tokens.
         shape_id: id of the subnet without regard to which output it uses.
         learnt: the record of a subnet that the training has chosen; None for max and in other supernets.
+        pathway: name of its masks; empty if it has none.
+        by_language: set -> language -> WER on the utterances of the set that are in it, as far as it is known.
     """
 
     id: str
@@ -54,6 +60,8 @@ class SubnetRecord:
     per: Mapping[str, Rate] = field(default_factory=dict)
     shape_id: str = ""
     learnt: LearntEntry | None = None
+    pathway: str = ""
+    by_language: Mapping[str, Mapping[str, Rate]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -64,6 +72,10 @@ class SubnetRecord:
     def params(self) -> float:
         """Number of parameters, 0 if they were not counted."""
         return self.costs.get("params", 0.0)
+
+    def serves(self, language: str) -> bool:
+        """Return whether the subnet is meant for speech in a language."""
+        return Subnet(pathway=self.pathway).serves(language)
 
     @property
     def is_decoded(self) -> bool:
@@ -94,6 +106,8 @@ class Run:
         train_threads: processor threads of each training process, None if that is not known.
         train_seconds: part of the training -> its wall time, empty if it was not kept.
         criterion: the cost that budgets of learnt subnets limit, ``params`` or ``macs``; empty if they limit none.
+        masks: what the masks of pathways have become, None if there are none.
+        start: name of the experiment from whose weights the training began; empty if they were random.
     """
 
     name: str
@@ -122,6 +136,8 @@ class Run:
     train_threads: int | None = None
     train_seconds: Mapping[str, float] = field(default_factory=dict)
     criterion: str = ""
+    masks: MasksEntry | None = None
+    start: str = ""
 
     @property
     def is_learnt(self) -> bool:
@@ -183,6 +199,7 @@ class Study:
         utterances: set -> utterance id -> words of its reference. The order of the ids is that of
             `Rate.by_utterance`.
         phonemes: the same for phonemes, for sets whose phoneme errors are known.
+        mask_overlaps: adapted against fixed masks of different experiments.
     """
 
     recipe: str
@@ -190,6 +207,7 @@ class Study:
     comparisons: tuple[Comparison, ...]
     utterances: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     phonemes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    mask_overlaps: tuple[MaskComparison, ...] = ()
 
     def with_role(self, role: str) -> list[Run]:
         """The runs of one role, one per seed."""
@@ -208,6 +226,7 @@ def read_study(report: Report) -> Study:
         comparisons=tuple(map(comparison_of, report.comparisons)),
         utterances=report.utterances,
         phonemes=report.phonemes,
+        mask_overlaps=report.mask_overlaps,
     )
 
 
@@ -240,7 +259,15 @@ def _run(name: str, entry: ReportedRun) -> Run:
         train_threads=entry.train_threads,
         train_seconds=entry.train_seconds,
         criterion=_criterion(entry),
+        masks=entry.masks,
+        start=_start(entry),
     )
+
+
+def _start(entry: ReportedRun) -> str:
+    """The experiment from whose weights the training began, from the configuration."""
+    initial = ((entry.config or {}).get("training") or {}).get("init") or {}
+    return Path(str(initial.get("from", ""))).name
 
 
 def _criterion(entry: ReportedRun) -> str:
@@ -299,4 +326,14 @@ def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture, lear
         per={name: per_of(scored) for name, scored in entry.per.items()},
         shape_id=replace(entry.subnet, head=None).id,
         learnt=learnt,
+        pathway=entry.subnet.pathway,
+        by_language=_by_language(entry),
     )
+
+
+def _by_language(entry: SubnetEntry) -> Mapping[str, Mapping[str, Rate]]:
+    found = {}
+    for name, scored in entry.wer.items():
+        if scored.languages:
+            found[name] = {key: language_wer(part, scored) for key, part in scored.languages.items()}
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from slimasr.report import tables
 from slimasr.report.findings import NO_CLAIMS, Claims, Finding
 from slimasr.report.latency import latency_table
+from slimasr.report.mask_tables import mask_tables
 from slimasr.report.records import Study
 from slimasr.report.run_tables import run_table, time_table
 from slimasr.report.table import Table
@@ -34,6 +35,7 @@ def all_tables(study: Study, claims: Claims = NO_CLAIMS) -> list[Table]:
         tables.subnet_table(study),
         tables.separate_table(study),
         *claims.tables,
+        *mask_tables(study),
         tables.search_table(study),
         tables.slice_table(study),
         latency_table(study),

@@ -13,6 +13,7 @@ from typing import Any
 
 from slimasr.config.schema import Config
 from slimasr.report.architecture import feed_forward
+from slimasr.results.masks import MasksEntry
 
 SEPARATE = "separate"
 
@@ -40,11 +41,13 @@ class Described:
         config: its resolved configuration.
         separate_of: id of the subnet that a separate model stands for, None for a supernet.
         params: parameters by subnet id, 0 if they were not counted.
+        masks: what the training has recorded of the masks of pathways, None without any.
     """
 
     config: Config
     separate_of: str | None
     params: Mapping[str, float]
+    masks: MasksEntry | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ def state_pictures(study: Study) -> list[Picture]:
     """Describe the method's figures of one run of each family: the main one of those that have any, else the first."""
     pictures: list[Picture] = []
     for family in families(study.runs):
-        logged = [run for run in family.runs if any(point.method for point in run.curve)]
+        # Figures of pathways have charts of their own.
+        logged = [run for run in family.runs if run.masks is None and any(point.method for point in run.curve)]
         run = next((run for run in logged if run.is_main), next(iter(logged), None))
         if run is not None:
             name = numbered("method", len(pictures))

@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import TypeVar
 
 from slimasr.errors import UserError
+from slimasr.report.languages import part_of
 from slimasr.results.decoded import Decoded
 from slimasr.results.report import Report
 from slimasr.results.schema import PerEntry, SubnetEntry, WerEntry
-from slimasr.scoring import align
+from slimasr.scoring import Alignment, align
 from slimasr.scoring.folder import PHONEMES_FILE, WORDS_FILE
 from slimasr.scoring.icefall import read_recogs
+from slimasr.scoring.transcripts import read_utt2lang
+from slimasr.supernet.subnet import ANY_LANGUAGE
 
 R = TypeVar("R", WerEntry, PerEntry)
 
+LANGUAGES_FILE = "utt2lang"
+"""The language of every utterance of a decoded set."""
+
 Sets = dict[str, Mapping[str, int]]
-"""Set -> utterance -> words or phonemes of its reference."""
+"""Set, or the part of a set in one language -> utterance -> words or phonemes of its reference."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,40 @@ def with_errors(path: Path, subnet_id: str, entry: SubnetEntry, references: Refe
         UserError: the hypotheses are not those that were scored, or they are those of another set.
     """
     decoded = path / "decode" / subnet_id
-    wer = {name: _filled(decoded / name, WORDS_FILE, rate, references.utterances) for name, rate in entry.wer.items()}
+    # A pathway has recognised the utterances of its language alone, which need not be the whole set.
+    whole = entry.subnet.pathway in ("", ANY_LANGUAGE)
+    wer = {}
+    for name, rate in entry.wer.items():
+        found = _with_languages(decoded / name, rate, references.utterances)
+        wer[name] = _filled(decoded / name, WORDS_FILE, found, references.utterances) if whole else found
     per = {name: _filled(decoded / name, PHONEMES_FILE, rate, references.phonemes) for name, rate in entry.per.items()}
     # Setting a field would write an empty mapping for a subnet that was never scored.
     return entry.model_copy(update={key: rates for key, rates in (("wer", wer), ("per", per)) if rates})
+
+
+def _with_languages(folder: Path, rate: WerEntry, sets: Sets) -> WerEntry:
+    """Return a copy of a word error rate with the errors of every utterance by language.
+
+    Nothing is added unless the hypotheses are there and say their languages.
+    """
+    if not rate.languages or not (folder / WORDS_FILE).exists() or not (folder / LANGUAGES_FILE).exists():
+        return rate
+    spoken = read_utt2lang(folder / LANGUAGES_FILE)
+    alignments = _aligned(folder / WORDS_FILE)
+    _check_scored(folder, rate, sum(alignment.counts().errors for alignment in alignments))
+    languages = {}
+    for language, part in rate.languages.items():
+        own = [alignment for alignment in alignments if spoken.get(alignment.id) == language]
+        words = {alignment.id: alignment.counts().words for alignment in own}
+        note(sets, part_of(folder.name, language), words, folder.parents[2])
+        errors = tuple(alignment.counts().errors for alignment in own)
+        languages[language] = part.model_copy(update={"by_utterance": errors})
+    return rate.model_copy(update={"languages": languages})
+
+
+def _aligned(recogs: Path) -> list[Alignment]:
+    """The utterances of a file in the order of their ids, so that entry k is the same one in all experiments."""
+    return sorted(map(align, read_recogs(recogs)), key=lambda alignment: alignment.id)
 
 
 def _filled(folder: Path, file: str, rate: R, sets: Sets) -> R:
@@ -86,8 +122,7 @@ def _filled(folder: Path, file: str, rate: R, sets: Sets) -> R:
     recogs = folder / file
     if not recogs.exists():
         return rate
-    # In the order of ids, so that entry k is the same utterance in all experiments and in ``sets``.
-    alignments = sorted(map(align, read_recogs(recogs)), key=lambda alignment: alignment.id)
+    alignments = _aligned(recogs)
     note(sets, folder.name, {alignment.id: alignment.counts().words for alignment in alignments}, folder.parents[2])
     errors = tuple(alignment.counts().errors for alignment in alignments)
     _check_scored(folder, rate, sum(errors))

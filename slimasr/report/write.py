@@ -10,6 +10,7 @@ from slimasr.report.describe import result_pictures, training_pictures
 from slimasr.report.draw_png import write_png
 from slimasr.report.drawings import architecture_drawings
 from slimasr.report.findings import NO_CLAIMS, Claims
+from slimasr.report.mask_pictures import mask_pictures
 from slimasr.report.page import render_page
 from slimasr.report.picture import Drawing, HeatMaps, Picture
 from slimasr.report.records import Run, Study
@@ -31,9 +32,9 @@ def write_report(study: Study, out: Path, claims: Claims = NO_CLAIMS) -> list[Pa
     """
     set_name = shown_set(study)
     shown = [table for table in all_tables(study, claims) if table.rows]
-    plots = result_pictures(study, set_name)
+    plots = [*claims.pictures, *result_pictures(study, set_name)]
     drawings: list[Drawing | HeatMaps] = [*architecture_drawings(study, set_name), *remaining_maps(study, set_name)]
-    curves = [*training_pictures(study), *state_pictures(study)]
+    curves = [*mask_pictures(study), *training_pictures(study), *state_pictures(study)]
     findings = claims.findings if claims.are_tested else ()
     page = render_page(f"Report: {study.recipe}", _lead(study), shown, plots, drawings, curves, findings)
     write_atomic(out, page)

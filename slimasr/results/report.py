@@ -14,6 +14,7 @@ from slimasr.errors import UserError
 from slimasr.files import read_json, understanding
 from slimasr.results.entry import Entry, File, Flag, Number, Whole
 from slimasr.results.learnt import LearntEntry
+from slimasr.results.masks import Overlap
 from slimasr.results.schema import Results, RunFacts
 from slimasr.results.search import FoundEntry, Summary
 
@@ -191,6 +192,26 @@ class ComparisonEntry(Entry):
     utterance."""
 
 
+class MaskName(Entry):
+    """This says whose mask is meant."""
+
+    experiment: str
+    """Name of the experiment."""
+
+    pathway: str
+    """The pathway."""
+
+
+class MaskComparison(Overlap):
+    """A mask that was chosen anew in training is compared with one that was not, of the same language and sparsity."""
+
+    a: MaskName
+    """The first mask, which adapted."""
+
+    b: MaskName
+    """The second mask, which stayed."""
+
+
 class Report(File):
     """`slimasr-report --json` writes this file: all that tables, pictures and verdicts are made from."""
 
@@ -211,6 +232,9 @@ class Report(File):
 
     comparisons: tuple[ComparisonEntry, ...]
     """The comparisons that tables and claims ask for."""
+
+    mask_overlaps: tuple[MaskComparison, ...] = ()
+    """Adapted against fixed masks of different experiments; absent without any."""
 
 
 def read_mergeable(path: Path) -> Report:

@@ -72,17 +72,32 @@ def read_utt2spk(path: Path) -> dict[str, str]:
         UserError: the file is missing or unreadable, a line is not ``<utterance id> <speaker id>``, or an utterance
             occurs twice.
     """
-    speakers: dict[str, str] = {}
-    for line, fields in _read_fields(path, "<utterance id> <speaker id>"):
+    return _read_pairs(path, "<utterance id> <speaker id>", "speakers")
+
+
+def read_utt2lang(path: Path) -> dict[str, str]:
+    """Read the language per utterance of a Kaldi ``utt2lang`` file.
+
+    Raises:
+        UserError: the file is missing or unreadable, a line is not ``<utterance id> <language>``, or an utterance
+            occurs twice.
+    """
+    return _read_pairs(path, "<utterance id> <language>", "languages")
+
+
+def _read_pairs(path: Path, layout: str, values: str) -> dict[str, str]:
+    """Read a file with an utterance and a value in each line. Raises as `read_utt2spk`."""
+    found: dict[str, str] = {}
+    for line, fields in _read_fields(path, layout):
         if len(fields) != 2:
-            raise UserError(f"{line.where}: expected '<utterance id> <speaker id>'")
-        if fields[0] in speakers:
+            raise UserError(f"{line.where}: expected '{layout}'")
+        if fields[0] in found:
             raise UserError(
-                f"{line.where}: utterance {fields[0]} comes twice (speakers {speakers[fields[0]]} and {fields[1]}); "
+                f"{line.where}: utterance {fields[0]} comes twice ({values} {found[fields[0]]} and {fields[1]}); "
                 "keep one of them"
             )
-        speakers[fields[0]] = fields[1]
-    return speakers
+        found[fields[0]] = fields[1]
+    return found
 
 
 def _read_fields(path: Path, layout: str) -> list[tuple[Line, list[str]]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from slimasr.claims.asked import no_pictures as pictures
 from slimasr.claims.collaborative.models import applies, role
 from slimasr.claims.collaborative.pairs import pairs
 from slimasr.claims.collaborative.tables import tables
 from slimasr.claims.collaborative.verdicts import READING, judge
 
-__all__ = ["READING", "applies", "judge", "pairs", "role", "tables"]
+__all__ = ["READING", "applies", "judge", "pairs", "pictures", "role", "tables"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from slimasr.claims.asked import no_pictures as pictures
 from slimasr.claims.todm.models import applies, role
 from slimasr.claims.todm.pairs import pairs
 from slimasr.claims.todm.tables import tables
 from slimasr.claims.todm.verdicts import READING, judge
 
-__all__ = ["READING", "applies", "judge", "pairs", "role", "tables"]
+__all__ = ["READING", "applies", "judge", "pairs", "pictures", "role", "tables"]

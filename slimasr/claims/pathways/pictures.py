@@ -1,0 +1,107 @@
+"""Pictures of paper 5: mean WER over languages against stored bytes, and against the training that a model needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from slimasr.claims.pathways.costs import stored, trained
+from slimasr.claims.pathways.models import DYNAMIC, FIXED_PATHWAYS, pathway_families
+from slimasr.claims.pathways.systems import System, joint_languages, languages_of, mean_wer, systems_in
+from slimasr.report.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series, numbered
+from slimasr.report.records import Study
+from slimasr.supernet.cost import COST_UNITS
+
+Cost = Callable[[Study, System], float | None]
+
+_MEGABYTE = COST_UNITS["int8_bytes"].divisor
+
+
+def _stored(_: Study, system: System) -> float | None:
+    found = stored(system)
+    return None if found is None else found.float_bytes / _MEGABYTE
+
+
+def _steps(study: Study, system: System) -> float | None:
+    return trained(study, system).all_steps
+
+
+def _minutes(study: Study, system: System) -> float | None:
+    return trained(study, system).all_minutes
+
+
+_COSTS: Mapping[str, tuple[Axis, Cost]] = {
+    "stored": (Axis("stored, packed", "MB"), _stored),
+    "steps": (Axis("all training steps"), _steps),
+    "minutes": (Axis("all minutes of training", "min"), _minutes),
+}
+
+_NOTES = {
+    "stored": "All languages together: kept values, one bit per block and pathway, and what is not prunable.",
+    "steps": "With those of the runs that found the masks, of every language; without those of the dense start.",
+    "minutes": "With those of the runs that found the masks, of every language; without those of the dense start.",
+}
+
+
+def pictures(study: Study) -> list[Picture]:
+    """Describe three charts for every set of languages on which models with several pathways were trained."""
+    found: list[Picture] = []
+    for family in pathway_families(study.runs):
+        systems = systems_in(family.runs)
+        for languages in joint_languages(systems) or [languages_of(systems)]:
+            charts = _charts(study, _serving_all(systems, languages), languages)
+            if charts:
+                found.append(Picture(numbered("pathways", len(found)), tuple(charts)))
+    return found
+
+
+def _serving_all(systems: Sequence[System], languages: Sequence[str]) -> list[System]:
+    """The systems that were trained on exactly these languages; of models for one language, those that are needed."""
+    found = []
+    for system in systems:
+        if set(system.languages) == set(languages):
+            found.append(system)
+        elif not system.is_joint and set(languages) <= set(system.languages):
+            found.append(system.within(languages))
+    return found
+
+
+def _charts(study: Study, systems: Sequence[System], languages: Sequence[str]) -> list[Chart]:
+    charts = []
+    for name, (x, cost) in _COSTS.items():
+        series = _series(study, systems, languages, cost)
+        if series:
+            y = Axis(f"WER, mean of {', '.join(languages)}", "%")
+            charts.append(Chart(f"{y.title} against {x.title}", _NOTES[name], x, y, (Panel("", series),)))
+    return charts
+
+
+def _series(study: Study, systems: Sequence[System], languages: Sequence[str], cost: Cost) -> tuple[Series, ...]:
+    """A series for each kind of system; ablations are left out."""
+    kinds: dict[str, list[Point]] = {}
+    for system in systems:
+        wer, value = mean_wer(study, system, languages), cost(study, system)
+        if wer is not None and value is not None and not system.model.rest:
+            kinds.setdefault(_kind(system), []).append(Point(value, wer, _short(system)))
+    ordered = dict(sorted(kinds.items(), key=lambda item: _KINDS.index(item[0])))
+    return tuple(
+        Series(kind, tuple(points), "circle", color=COLORS[_KINDS.index(kind)], labelled=True)
+        for kind, points in ordered.items()
+    )
+
+
+_JOINT, _EACH, _EACH_ADAPTIVE = "one model, no masks of languages", "a model for each language", "adaptive, for each"
+_KINDS = (_JOINT, _EACH, _EACH_ADAPTIVE, FIXED_PATHWAYS, DYNAMIC)
+
+
+def _kind(system: System) -> str:
+    for kind in (FIXED_PATHWAYS, DYNAMIC):
+        if system.model.base.startswith(kind):
+            return kind
+    if system.is_joint and len(system.languages) > 1:
+        return _JOINT
+    return _EACH_ADAPTIVE if system.model.is_adaptive else _EACH
+
+
+def _short(system: System) -> str:
+    """The name of a point: how its masks were found, as the legend says the kind."""
+    return system.model.base.removeprefix(f"{FIXED_PATHWAYS} ").removeprefix(f"{DYNAMIC} ")

@@ -1,0 +1,143 @@
+"""The systems that paper 5 compares: a model for several languages, or one model for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from slimasr.claims.pathways.models import Model, is_ours, model_of
+from slimasr.report.languages import pooled, tests_in
+from slimasr.report.pairs import Part
+from slimasr.report.pairs import System as Subsystem
+from slimasr.report.records import Run, Study, SubnetRecord
+
+
+@dataclass(frozen=True)
+class System:
+    """Everything that recognises some languages in one way.
+
+    Attributes:
+        name: of the model, with its languages if it is trained on several.
+        model: how masks were found and used; its languages are those of all runs.
+        runs: language -> the run that serves it, the first seed; several languages may have the same run.
+    """
+
+    name: str
+    model: Model
+    runs: Mapping[str, Run]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that it recognises."""
+        return tuple(self.runs)
+
+    @property
+    def trained(self) -> tuple[Run, ...]:
+        """Its runs, each once."""
+        return tuple({run.role: run for run in self.runs.values()}.values())
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether one run serves all its languages."""
+        return len(self.trained) == 1
+
+    def part(self, language: str) -> Subsystem:
+        """Return role and name of the subnet that serves a language."""
+        run = self.runs[language]
+        return run.role, run.label(serving(run, language))
+
+    def within(self, languages: Sequence[str]) -> System:
+        """Return what serves some of the languages; a joint model stays as it is."""
+        if self.is_joint:
+            return self
+        return System(self.name, self.model, {language: self.runs[language] for language in languages})
+
+
+def serving(run: Run, language: str) -> SubnetRecord:
+    """Return the subnet of a run that is meant for a language.
+
+    Raises:
+        ValueError: the run has none.
+    """
+    # Its own pathway comes first, then a subnet for all languages.
+    for record in sorted(run.subnets, key=lambda record: record.pathway != language):
+        if record.serves(language):
+            return record
+    raise ValueError(f"{run.name}: no subnet serves {language}")
+
+
+def systems_in(runs: Sequence[Run]) -> list[System]:
+    """Return the systems of some runs: models for one language that differ by it alone are one system."""
+    grouped: dict[tuple[str, str, tuple[str, ...]], dict[str, Run]] = {}
+    for run in filter(is_ours, runs):
+        model = model_of(run)
+        several = model.languages if len(model.languages) > 1 else ()
+        served = grouped.setdefault((model.base, model.rest, several), {})
+        for language in model.languages:
+            # Seeds of a run have its role, so that the first one stands for all.
+            if any(tests_in(record, language) for record in run.subnets):
+                served.setdefault(language, run)
+    return [_system(*key, served) for key, served in grouped.items() if served]
+
+
+def _system(base: str, rest: str, several: tuple[str, ...], runs: Mapping[str, Run]) -> System:
+    words = (base, "+".join(several), rest)
+    return System(", ".join(filter(None, words)), Model(base, tuple(runs), rest), runs)
+
+
+def languages_of(systems: Sequence[System]) -> tuple[str, ...]:
+    """Return all languages, in the order of the system that has most of them."""
+    ordered = sorted(systems, key=lambda system: -len(system.languages))
+    return tuple(dict.fromkeys(language for system in ordered for language in system.languages))
+
+
+def find(systems: Sequence[System], base: str, languages: Sequence[str]) -> System | None:
+    """Return the system with the usual settings that serves these languages.
+
+    A model for several languages is found if it was trained on exactly these; of models for one language, those that
+    are needed are taken.
+
+    Args:
+        systems: where to look.
+        base: how masks were found and used, see `Model`.
+        languages: the languages, at least one.
+    """
+    for system in systems:
+        if system.model.base != base or system.model.rest:
+            continue
+        if set(system.languages) == set(languages):
+            return system
+        if not system.is_joint and set(languages) <= set(system.languages):
+            return system.within(languages)
+    return None
+
+
+def joint_languages(systems: Sequence[System]) -> list[tuple[str, ...]]:
+    """Return the sets of languages on which runs with several pathways were trained, the largest first."""
+    found: dict[frozenset[str], tuple[str, ...]] = {}
+    for system in systems:
+        several = [record for run in system.trained for record in run.subnets if record.pathway in system.languages]
+        if system.is_joint and len(several) > 1:
+            found.setdefault(frozenset(system.languages), system.languages)
+    return sorted(found.values(), key=lambda languages: -len(languages))
+
+
+def parts_of(a: System, b: System, languages: Sequence[str]) -> tuple[Part, ...]:
+    """Return what two systems are compared by, language by language."""
+    return tuple(Part(a.part(language), b.part(language), language) for language in languages)
+
+
+def wer_in(study: Study, system: System, language: str) -> float | None:
+    """Return the WER over the test sets of a language in percent, its mean over the seeds; None if it is not known."""
+    role, subnet = system.part(language)
+    records = [run.subnet(subnet) for run in study.with_role(role)]
+    wers = [pooled(list(tests_in(record, language).values())) for record in records if record is not None]
+    known = [wer for wer in wers if wer is not None]
+    return sum(known) / len(known) if known else None
+
+
+def mean_wer(study: Study, system: System, languages: Sequence[str]) -> float | None:
+    """Return the unweighted mean of the WERs in some languages; None if one of them is not known."""
+    wers = [wer_in(study, system, language) for language in languages if language in system.runs]
+    known = [wer for wer in wers if wer is not None]
+    return sum(known) / len(known) if known and len(known) == len(languages) else None
