@@ -90,6 +90,23 @@ class MlsOptions(Section):
     """Whether the compressed audio is used, of folders such as ``mls_french_opus``; false = FLAC, ``mls_french``."""
 
 
+class SpokenDigitsOptions(Section):
+    """Whether recorded digits are used one by one, or joined into strings."""
+
+    strings: Annotated[int, Bounds(0, 100)] = 0
+    """Number of recordings of one speaker that are joined into an utterance, in random order; 0 = one word each."""
+
+    rounds: Annotated[int, Bounds(1, 100)] = 1
+    """Number of times that each recording is used in strings of training sets; once in other sets."""
+
+    seed: int = 0
+    """Seed of the order of recordings in strings."""
+
+
+class PromptsOptions(Section):
+    """Telephone prompts have no options."""
+
+
 CORPUS_OPTIONS: dict[str, type[Section]] = {
     "digits": DigitsOptions,
     "fsdd": FsddOptions,
@@ -97,5 +114,7 @@ CORPUS_OPTIONS: dict[str, type[Section]] = {
     "librispeech": LibriSpeechOptions,
     "tedlium2": TedLium2Options,
     "mls": MlsOptions,
+    "spoken_digits": SpokenDigitsOptions,
+    "prompts": PromptsOptions,
 }
 """``data.corpus`` -> the section of its options."""

@@ -74,7 +74,7 @@ class MusanConfig(Section):
 class DataConfig(Section):
     """The corpus, its sets, and how batches are drawn from them."""
 
-    corpus: Literal["digits", "fsdd", "an4", "librispeech", "tedlium2", "mls"]
+    corpus: Literal["digits", "fsdd", "an4", "librispeech", "tedlium2", "mls", "spoken_digits", "prompts"]
     """The corpus that stage 1 (slimasr-prepare) reads; digits is synthetic and is made by that stage."""
 
     train: list[SetName] = ["train"]

@@ -22,7 +22,7 @@ class _Corpora(Mapping[str, Corpus]):
     So a recipe does not load the code of other corpora, such as the speech synthesis of ``digits``.
     """
 
-    _names = ("digits", "fsdd", "an4", "librispeech", "tedlium2", "mls")
+    _names = ("digits", "fsdd", "an4", "librispeech", "tedlium2", "mls", "spoken_digits", "prompts")
 
     def __getitem__(self, name: str) -> Corpus:
         if name not in self._names:
@@ -53,7 +53,7 @@ def find_corpus(
 
     Args:
         corpus_dir: the folder that the user gives; a generated corpus is written there.
-        own_dir: the folder for corpora that the recipe generates or downloads.
+        own_dir: the folder for corpora that the recipe generates, derives or downloads.
         download: whether it may be downloaded.
 
     Raises:
@@ -64,6 +64,20 @@ def find_corpus(
         target = corpus_dir or own_dir / corpus.name
         corpus.generate(target, options, progress)
         return target.resolve()
+    found = _find_recorded(corpus, corpus_dir, own_dir, sets, options, download)
+    if corpus.derive is None:
+        return found
+    return corpus.derive(found, own_dir / f"{corpus.name}_made", options, progress).resolve()
+
+
+def _find_recorded(
+    corpus: Corpus,
+    corpus_dir: Path | None,
+    own_dir: Path,
+    sets: Sequence[str],
+    options: Options,
+    download: bool,
+) -> Path:
     if corpus_dir is not None:
         found = corpus.locate(corpus_dir)
         if found is None:

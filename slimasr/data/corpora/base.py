@@ -66,6 +66,8 @@ class Corpus:
             none.
         holds: (corpus folder, names of the corpus's own sets, options) -> whether these sets are there, for corpora of
             several archives; None = a folder that was found holds all.
+        derive: makes other utterances from (corpus folder, folder to make, options, progress), and returns the folder
+            to list, which is the corpus's own one if options ask for nothing to be made.
         generate: synthesises the corpus from (corpus folder, options, progress); None for recorded corpora.
     """
 
@@ -75,6 +77,7 @@ class Corpus:
     list_parts: ListUtterances
     archives: Archives | None = None
     holds: Callable[[Path, Sequence[str], Options], bool] | None = None
+    derive: Callable[[Path, Path, Options, Progress], Path] | None = None
     generate: Callable[[Path, Options, Progress], None] | None = None
 
     def locate(self, parent: Path) -> Path | None:

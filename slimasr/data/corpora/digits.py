@@ -7,18 +7,15 @@ do not depend on the other languages of the corpus.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import multiprocessing
 import os
 import random
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from slimasr.config.corpora import LARGEST_SET, DigitsOptions
 from slimasr.data.corpora.base import (
@@ -28,15 +25,14 @@ from slimasr.data.corpora.base import (
     Progress,
     only_sets,
     parse_options,
-    read_lines,
     refuse_contradictions,
 )
+from slimasr.data.corpora.made import AUDIO, RECEIPT, make_once, read_list, write_list
 from slimasr.data.digit_languages import DIGIT_LANGUAGES, ENGLISH
 from slimasr.data.digit_speech import Recording, record_all
 from slimasr.data.espeak import Voice
 from slimasr.errors import UserError
-from slimasr.files import write_atomic, write_json_atomic, writing
-from slimasr.locking import Lock, folder_lock
+from slimasr.locking import Lock
 
 TIMBRES = {
     "train": (
@@ -80,7 +76,6 @@ TIMBRES = {
 # Speech depends on what its process said before, so the number of utterances per process is part of the definition.
 CHUNK = 250
 LISTING = "digits.tsv"
-RECEIPT = "options.json"
 # To be increased whenever the same options produce different audio.
 VERSION = 1
 _SIZE = re.compile(r"[0-9]{1,7}")
@@ -101,33 +96,18 @@ def generate(target: Path, options: Options, progress: Progress) -> None:
     chosen = {
         key: value for key, value in parsed.model_dump().items() if key in FIRST_OPTIONS or value != defaults[key]
     }
-    receipt = {"version": VERSION, **chosen}
-    if _is_made(target / RECEIPT, receipt):
-        return
-    with folder_lock(target / "corpus.lock", "slimasr-prepare, which makes this corpus") as lock:
-        # Another process may have made it while this one waited for the lock.
-        if not _is_made(target / RECEIPT, receipt):
-            _make(target, plan, receipt, progress, lock)
+    make_once(target, {"version": VERSION, **chosen}, partial(_make, target, plan, progress))
 
 
-def _make(target: Path, plan: list[Recording], receipt: dict[str, Any], progress: Progress, lock: Lock) -> None:
-    path = target / RECEIPT
-    with writing(target):
-        # Without its receipt the folder counts as incomplete until all files are written.
-        path.unlink(missing_ok=True)
-        (target / "wav").mkdir(parents=True, exist_ok=True)
-    chunks = [(chunk, target / "wav") for chunk in _chunks(plan)]
+def _make(target: Path, plan: list[Recording], progress: Progress, lock: Lock) -> None:
+    chunks = [(chunk, target / AUDIO) for chunk in _chunks(plan)]
     # A new process for each chunk, because speech depends on what the process said before.
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(os.cpu_count() or 1, len(chunks)), maxtasksperchild=1) as pool:
         for _ in progress(pool.imap(record_all, chunks), len(chunks), "digits"):
             lock.check()
     lock.verify()
-    table = io.StringIO()
-    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
-    writer.writerows((item.set, item.id, item.voice.timbre, item.text) for item in plan)
-    write_atomic(target / LISTING, table.getvalue())
-    write_json_atomic(path, receipt)
+    write_list(target / LISTING, ((item.set, item.id, item.voice.timbre, item.text) for item in plan))
 
 
 def _chunks(plan: Sequence[Recording]) -> Iterator[list[Recording]]:
@@ -138,14 +118,6 @@ def _chunks(plan: Sequence[Recording]) -> Iterator[list[Recording]]:
             yield recordings[start : start + CHUNK]
 
 
-def _is_made(path: Path, receipt: dict[str, int]) -> bool:
-    """Whether the receipt in the folder equals this one; a damaged receipt does not."""
-    try:
-        return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == receipt
-    except (OSError, ValueError):
-        return False
-
-
 def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> dict[str, list[ListedUtterance]]:
     """List the sets ``train-fr``, ``dev-fr``, ``test-fr`` and so on; the speaker is the timbre.
 
@@ -154,16 +126,9 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
     languages = _languages(parse_options(DigitsOptions, options, "digits"))
     named = {_listed_set(name, language): (name, language) for language in languages for name in TIMBRES}
     found: dict[str, list[ListedUtterance]] = {f"{name}-{language}": [] for name, language in named.values()}
-    for line in read_lines(corpus_dir / LISTING):
-        fields = line.text.split("\t")
-        if len(fields) != 4 or fields[0] not in named:
-            raise UserError(
-                f"{line.where}: expected set ({', '.join(named)}), utterance id, voice and text between tabs; "
-                f"remove {corpus_dir / RECEIPT} to have the corpus made again"
-            )
-        listed, utterance_id, timbre, text = fields
+    for line, (listed, utterance_id, timbre, text) in read_list(corpus_dir / LISTING, named):
         name, language = named[listed]
-        audio = corpus_dir / "wav" / f"{utterance_id}.flac"
+        audio = corpus_dir / AUDIO / f"{utterance_id}.flac"
         utterance = ListedUtterance(utterance_id, audio, text, timbre, language, source=line.where)
         found[f"{name}-{language}"].append(utterance)
     refuse_contradictions(found)
