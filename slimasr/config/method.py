@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from slimasr.config.learners import BudgetName, InnerFraction, LearnerConfig, OrthoSoftmaxConfig, SubnetScale
+from slimasr.config.method_section import MethodSection
+from slimasr.config.pathways import PathwaysConfig
 from slimasr.config.section import (
     LARGEST_INT,
     Bounds,
@@ -24,44 +26,7 @@ from slimasr.config.training import OptimizerConfig, ScheduleConfig
 if TYPE_CHECKING:
     from slimasr.config.schema import Config
 
-
 LaterEpoch = Annotated[int, Bounds(2, LARGEST_INT)]
-
-
-class MethodSection(Section):
-    """What the sections of all methods have in common. A method's section also says which recipes it refuses."""
-
-    teaches: ClassVar[bool] = False
-    """Whether subnets learn from others of the same step, as ``loss.distillation`` says."""
-
-    teaches_frames: ClassVar[bool] = False
-    """Whether subnets learn frame posteriors from others of the same step, as ``loss.auxiliary`` says."""
-
-    trains_pathways: ClassVar[bool] = False
-    """Whether the method trains the pathways of ``space.kind: pathways``."""
-
-    # Every method declares its kind again, with a default and a sentence.
-    kind: str
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the outputs that the method's subnets use besides the main one and those of ``model.exits``."""
-        return ()
-
-    @property
-    def switch_share(self) -> float | None:
-        """Fraction of the run after which the method has chosen its subnets; None = it chooses none."""
-        return None
-
-    def check(self, config: Config) -> None:
-        """Refuse settings that would silently have no effect."""
-        if self.switch_share is not None and config.space.kind != "learnt":
-            raise ValueError(f"space.kind: method {self.kind} chooses its subnets; set learnt, not {config.space.kind}")
-        if config.loss.distillation is not None and not self.teaches:
-            raise ValueError(f"loss.distillation: method {self.kind} has no teacher; set it to null")
-        auxiliary = config.loss.auxiliary
-        if auxiliary is not None and auxiliary.kl_weight and not self.teaches_frames:
-            raise ValueError(f"loss.auxiliary.kl_weight: method {self.kind} has no teacher of frames; leave it out")
 
 
 class SlimmableConfig(MethodSection):
@@ -249,6 +214,12 @@ class MaskLearningConfig(MethodSection):
 
 
 MethodConfig = Annotated[
-    SlimmableConfig | TodmConfig | MultiExitConfig | CollaborativeConfig | MaskLearningConfig | SeparateConfig,
+    SlimmableConfig
+    | TodmConfig
+    | MultiExitConfig
+    | CollaborativeConfig
+    | MaskLearningConfig
+    | PathwaysConfig
+    | SeparateConfig,
     Field(discriminator="kind"),
 ]

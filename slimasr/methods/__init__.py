@@ -11,11 +11,13 @@ from slimasr.config.method import (
     SlimmableConfig,
     TodmConfig,
 )
+from slimasr.config.pathways import PathwaysConfig
 from slimasr.config.schema import Config
 from slimasr.methods.base import Method
 from slimasr.methods.collaborative import Collaborative
 from slimasr.methods.mask_learning import MaskLearning
 from slimasr.methods.multi_exit import MultiExit
+from slimasr.methods.pathways import PathwayTraining
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable
 from slimasr.methods.todm import Todm
@@ -28,6 +30,7 @@ METHODS: dict[str, tuple[type[MethodSection], type[Method]]] = {
     "multi_exit": (MultiExitConfig, MultiExit),
     "collaborative": (CollaborativeConfig, Collaborative),
     "mask_learning": (MaskLearningConfig, MaskLearning),
+    "pathways": (PathwaysConfig, PathwayTraining),
     "separate": (SeparateConfig, Separate),
 }
 """``method.kind`` -> the section of the recipe and the class that it configures."""

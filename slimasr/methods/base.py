@@ -236,10 +236,6 @@ class Method(nn.Module, ABC):
         """Return the supervision field (``language``, ``speaker``) that a batch's cuts must share; None = mixed."""
         return None
 
-    def batch_keys(self) -> tuple[str, ...]:
-        """Return the values of this field that the method trains, all of which the data must have; () = any."""
-        return ()
-
     def phase(self, epoch: int) -> Phase:
         """Return how an epoch (counted from 1) is optimised."""
         return Phase()

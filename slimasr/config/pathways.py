@@ -1,0 +1,172 @@
+"""Pathways (paper 5): how the masks of a model's weights are found, and trained, one for every language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import AfterValidator, model_validator
+
+from slimasr.config.method_section import MethodSection
+from slimasr.config.section import (
+    Bounds,
+    Called,
+    NonNegativeFloat,
+    NotEmpty,
+    Positive,
+    PositiveFraction,
+)
+
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
+
+Sparsity = Annotated[float, Bounds(0.0, 1.0, above=True, below=True)]
+IntervalShare = Annotated[float, Bounds(0.0, 1.0, above=True, below=True)]
+
+
+class MaskPlace(NamedTuple):
+    """The masks that an experiment had at a sparsity."""
+
+    exp: Path
+    level: float
+
+
+def mask_place(text: str) -> MaskPlace:
+    """Read ``exp/lth_fr@0.5``.
+
+    Raises:
+        ValueError: the text is not an experiment folder and a sparsity above 0 and below 1.
+    """
+    folder, at, level = text.rpartition("@")
+    try:
+        sparsity = float(level)
+    except ValueError:
+        sparsity = 0.0
+    if not (at and folder and 0.0 < sparsity < 1.0):
+        raise ValueError(f"must be an experiment folder and a sparsity such as exp/lth_fr@0.5, not {text!r}")
+    return MaskPlace(Path(folder), sparsity)
+
+
+def _checked(text: str) -> str:
+    mask_place(text)
+    return text
+
+
+MaskText = Annotated[str, NotEmpty, AfterValidator(_checked), Called("EXP@SPARSITY")]
+
+
+class PathwaysConfig(MethodSection):
+    """Block-sparse pathways, one per language of ``space.languages`` (paper 5): IMP, LTH and LAP, which find masks, ASR
+    Pathways, which trains several ones on shared weights, and Dynamic ASR Pathways, whose masks adapt as well."""
+
+    trains_pathways: ClassVar[bool] = True
+
+    kind: Literal["pathways"] = "pathways"
+    """Selects the training of pathways."""
+
+    masks: Literal["fixed", "adaptive"] = "adaptive"
+    """Whether pruned weights stay pruned, or are trained further and may come back whenever a mask is chosen anew."""
+
+    levels: list[Sparsity] = [0.2, 0.4, 0.6, 0.7]
+    """Sparsities to which every matrix is pruned one after the other, as shares of all its blocks, rising; those up to
+    the sparsity of ``masks_from`` are left out; [] = nothing is pruned."""
+
+    prune_interval: IntervalShare = 0.08
+    """Fraction of the run from one pruning to the next, and before the first one."""
+
+    rewind: bool = False
+    """Whether weights, statistics and optimiser go back to the beginning (``training.init``) after every pruning, and
+    only the masks stay (LTH); false = training goes on with the weights that are left (IMP)."""
+
+    adapt_interval: Positive = 100
+    """Optimiser steps of a language from one choice of its adaptive mask to the next, at the same sparsity; steps of
+    other languages do not count, and languages take turns; a number as large as the run = never."""
+
+    adapt_until: PositiveFraction = 0.8
+    """Fraction of the run after which masks stay as they are and averaging may begin, with fixed masks as well, so that
+    both have equal windows; 1 = masks adapt to the very end, and no average is taken."""
+
+    residual: bool = True
+    """Whether an adaptive mask may gain weights that no other pathway keeps, which its language then trains as well;
+    false = a language trains the weights of its mask alone, which then loses some at the next pruning and gains none."""
+
+    zeroing: bool = True
+    """Whether weights that no mask keeps become 0 whenever a mask is chosen anew; false = they keep their values until
+    the masks are final."""
+
+    keep_moments: bool = False
+    """Whether the optimiser keeps its history of weights that become 0 and may come back; false = it starts anew."""
+
+    masks_from: MaskText | dict[str, MaskText] | None = None
+    """Masks to begin with, such as ``exp/lap@0.5`` for all languages or ``{en: exp/lth_en@0.5, fr: exp/lth_fr@0.5}``:
+    the experiment that has found them, and a sparsity of its ``levels``, the same for all; null = nothing is pruned."""
+
+    group_lasso: NonNegativeFloat = 0.0
+    """Weight of the sum of the L2 norms of the blocks that the mask of a step's language keeps; 0 = none."""
+
+    @model_validator(mode="after")
+    def _levels_rise(self) -> PathwaysConfig:
+        if self.levels != sorted(set(self.levels)):
+            raise ValueError("levels: must rise")
+        sparsities = {place.level for place in self.places([""]).values()}
+        if len(sparsities) > 1:
+            raise ValueError("masks_from: all masks must have the same sparsity")
+        return self
+
+    def places(self, languages: list[str]) -> dict[str, MaskPlace]:
+        """Return where the masks of some languages come from; empty if they begin with all weights."""
+        if self.masks_from is None:
+            return {}
+        if isinstance(self.masks_from, Mapping):
+            return {name: mask_place(text) for name, text in self.masks_from.items()}
+        return dict.fromkeys(languages, mask_place(self.masks_from))
+
+    @property
+    def start_level(self) -> float:
+        """Sparsity at the beginning of the run."""
+        return next((place.level for place in self.places([""]).values()), 0.0)
+
+    @property
+    def levels_left(self) -> list[float]:
+        """The sparsities to which this run prunes."""
+        return [level for level in self.levels if level > self.start_level]
+
+    @property
+    def last_change(self) -> float:
+        """Fraction of the run after which masks stay as they are."""
+        return max(self.adapt_until, self.prune_interval * len(self.levels_left))
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        space = config.space
+        if space.kind != "pathways":
+            raise ValueError("space: method pathways trains the pathways of languages; give kind: pathways")
+        if isinstance(self.masks_from, Mapping) and set(self.masks_from) != set(space.languages):
+            named = ", ".join(self.masks_from) or "none"
+            raise ValueError(
+                f"method.masks_from: must name every language of space.languages, {', '.join(space.languages)}, "
+                f"and no other; it names {named}"
+            )
+        if self.rewind and config.training.init is None:
+            raise ValueError("method.rewind: needs the weights to which it goes back; give training.init")
+        self._check_course(config)
+
+    def _check_course(self, config: Config) -> None:
+        """Refuse prunings that do not fit into the run, and averages of weights under changing masks."""
+        number = len(self.levels_left)
+        share = number * self.prune_interval
+        adaptive = self.masks == "adaptive"
+        limit = self.adapt_until if adaptive else 1.0
+        # Products such as 3 * 0.1 are not exact. A pruning at the very end would leave nothing to train.
+        if share > min(limit, 1.0 - 1e-6) + 1e-9:
+            most = f"method.adapt_until, {limit:g}" if adaptive else "there is before its end"
+            raise ValueError(
+                f"method.levels: {number} prunings, each after another {self.prune_interval:g} of the run, need "
+                f"{share:g} of it, more than {most}; lower method.prune_interval"
+            )
+        if self.adapt_until < 1.0 and config.training.average_start < self.last_change - 1e-9:
+            raise ValueError(
+                f"training.average_start: must be at least {self.last_change:g}, the part of the run after which the "
+                "masks stay as they are"
+            )
