@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment.folder import needed
 from slimasr.report.comparison import compare_all
+from slimasr.report.mask_overlaps import compare_masks
 from slimasr.report.pairs import Pair, separate_pairs
 from slimasr.report.papers import Paper
 from slimasr.report.ranking import rank_correlation
@@ -24,6 +25,7 @@ from slimasr.results.learnt import LearntSubnets
 from slimasr.results.report import (
     CandidateLists,
     ComparisonEntry,
+    MaskComparison,
     Report,
     ReportedRun,
     read_curve,
@@ -69,45 +71,80 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
         UserError: a folder was not trained or searched, a file is damaged, two folders have the same name or stand for
             the same model and seed, or a set differs between experiments.
     """
-    runs: dict[str, ReportedRun] = {}
-    references = References({}, {})
-    earlier: list[ComparisonEntry] = []
-    # Files come first, so that a folder replaces an experiment of its name whatever the order of the arguments is.
-    for path in experiments:
-        if path.is_file():
-            file = read_mergeable(path)
-            runs |= file.experiments
-            earlier += file.comparisons
-            references.note_file(file, path)
-    folders: set[str] = set()
-    for path in experiments:
-        if not path.is_file():
-            name = path.resolve().name
-            if name in folders:
-                raise UserError(f"{path}: another experiment of this report is called {name}; rename one folder")
-            folders.add(name)
-            runs[name] = _run(path, root, references)
-    configs = {name: parse_config(dict(run.config or {})) for name, run in runs.items()}
-    runs = _with_roles(runs, configs, papers)
+    gathered = _gather(experiments, root)
+    configs = {name: parse_config(dict(run.config or {})) for name, run in gathered.runs.items()}
+    runs = _with_roles(gathered.runs, configs, papers)
     _refuse_doubles(runs)
-    # A comparison that an earlier report made says nothing about a run that a folder has replaced.
-    new = {runs[name].role for name in folders}
-    # One that pools several runs can always be made again.
-    single = {run.role for run in runs.values()} - new
-    kept = [entry for entry in earlier if {entry.a.role, entry.b.role} <= single]
     # Comparisons read the study, so that it is made without them first.
-    report = Report(recipe=recipe, experiments=runs, comparisons=()).model_copy(update=references.sorted())
+    report = Report(recipe=recipe, experiments=runs, comparisons=())
+    report = report.model_copy(update=gathered.references.sorted() | _overlaps(gathered))
     study = read_study(report)
     # The first experiment names the sets to compare on; sets that a system lacks are left out of its comparisons.
     data = next(iter(configs.values())).data
     pairs: list[Pair] = list(separate_pairs(study.runs))
     for paper in papers:
         pairs += paper.pairs(study.runs)
-    comparisons = tuple(compare_all(study, pairs, data.dev, data.test, kept))
+    comparisons = tuple(compare_all(study, pairs, data.dev, data.test, _still_true(gathered, runs)))
     return Collected(
         report.model_copy(update={"comparisons": comparisons}),
         replace(study, comparisons=tuple(map(comparison_of, comparisons))),
     )
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """What folders and earlier reports hold.
+
+    Attributes:
+        runs: the experiments by name, without their roles.
+        references: the sets that they have in common.
+        folders: name -> folder of those that are at hand.
+        comparisons: those that earlier reports have made.
+        overlaps: comparisons of masks that earlier reports have made.
+    """
+
+    runs: dict[str, ReportedRun]
+    references: References
+    folders: dict[str, Path]
+    comparisons: tuple[ComparisonEntry, ...]
+    overlaps: tuple[MaskComparison, ...]
+
+
+def _gather(experiments: Sequence[Path], root: Path) -> _Gathered:
+    """Read all experiments. Raises as `collect`."""
+    runs: dict[str, ReportedRun] = {}
+    references = References({}, {})
+    # Files come first, so that a folder replaces an experiment of its name whatever the order of the arguments is.
+    files = {path: read_mergeable(path) for path in experiments if path.is_file()}
+    for path, file in files.items():
+        runs |= file.experiments
+        references.note_file(file, path)
+    folders: dict[str, Path] = {}
+    for path in experiments:
+        if not path.is_file():
+            name = path.resolve().name
+            if name in folders:
+                raise UserError(f"{path}: another experiment of this report is called {name}; rename one folder")
+            folders[name] = path
+            runs[name] = _run(path, root, references)
+    comparisons = tuple(entry for file in files.values() for entry in file.comparisons)
+    overlaps = tuple(entry for file in files.values() for entry in file.mask_overlaps)
+    return _Gathered(runs, references, folders, comparisons, overlaps)
+
+
+def _still_true(gathered: _Gathered, runs: Mapping[str, ReportedRun]) -> list[ComparisonEntry]:
+    """The comparisons of earlier reports that say nothing about a run which a folder has replaced."""
+    replaced = {runs[name].role for name in gathered.folders}
+    # One that pools several runs has the role of none of them, and can be made again.
+    single = {run.role for run in runs.values()} - replaced
+    return [entry for entry in gathered.comparisons if {entry.a.role, entry.b.role} <= single]
+
+
+def _overlaps(gathered: _Gathered) -> dict[str, tuple[MaskComparison, ...]]:
+    """The comparisons of masks: of folders, and those of earlier reports whose runs no folder has replaced."""
+    found = [item for item in gathered.overlaps if not gathered.folders.keys() & {item.a.experiment, item.b.experiment}]
+    found += compare_masks(gathered.runs, gathered.folders)
+    return {"mask_overlaps": tuple(found)} if found else {}
 
 
 def _with_roles(
