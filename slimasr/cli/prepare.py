@@ -58,12 +58,15 @@ def run(
         from slimasr.config.load import load_config
         from slimasr.data.files import DataFolder, left_out_notes
         from slimasr.data.manifests import get_corpus, prepare
+        from slimasr.data.sets import further_sets
 
-    wanted = load_config(config, overrides or ()).data
+    recipe = load_config(config, overrides or ())
+    wanted = recipe.data
+    further = further_sets(recipe)
     if only_corpus:
-        typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download, progress)}")
+        typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download, progress, further)}")
         return
-    counts = prepare(wanted, data, corpus_dir, download, progress, check_audio=check_audio)
+    counts = prepare(wanted, data, corpus_dir, download, progress, check_audio=check_audio, further=further)
     for name, count in counts.items():
         typer.echo(f"{name}: {count} utterances")
     print_notes(left_out_notes(counts, DataFolder(data).raw_bad))

@@ -31,17 +31,18 @@ from slimasr.data.files import (
     write_cuts,
 )
 from slimasr.data.identity import Identity, check_audio_unchanged, identify
-from slimasr.data.manifests import set_names
 from slimasr.data.provenance import (
     STAGE_1,
     check_corpus,
     check_settings,
     check_statistics,
+    check_statistics_sets,
     feature_settings,
     speeds_of,
     statistics_source,
     write_features_record,
 )
+from slimasr.data.sets import sets_with_features, statistics_sets
 from slimasr.data.shards import Shard, ShardResult, attach_features, compute_shard, make_shards, read_result
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic
@@ -63,7 +64,7 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
 
     Raises:
         UserError: stage 1 has not run or is running; a dev or test set has unusable audio, or a training set too much
-            of it; another process computes features in this data folder.
+            of it; there are statistics of other sets; another process computes features in this data folder.
     """
     folder = DataFolder(data_dir)
     refuse_while_locked(folder.lock("manifests"), "slimasr-features")
@@ -75,7 +76,8 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
     folder = DataFolder(data_dir)
     shards_of: dict[tuple[str, float], list[Shard]] = {}
     # All checks come before the first shard, which may take hours.
-    for set_name in set_names(config.data) + ([MUSAN_SET] if config.data.musan else []):
+    check_statistics_sets(config, folder)
+    for set_name in sets_with_features(config) + ([MUSAN_SET] if config.data.musan else []):
         check_corpus(config.data, folder, set_name)
         check_audio_unchanged(read_cuts(folder.raw_cuts(set_name), STAGE_1), set_name)
         for speed in speeds_of(config, set_name):
@@ -99,8 +101,8 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
         made_from = write_feature_cuts(folder, set_name, speed, shards)
         counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
         write_features_record(config, folder, set_name, speed, made_from)
-        # The statistics are those of the training sets at all their speeds.
-        if set_name in config.data.train:
+        # The statistics are those of these sets at all their speeds.
+        if set_name in statistics_sets(config):
             results += found
     write_json_atomic(folder.stats, _statistics(config, folder, results))
     _remove_stale(list(shards_of.values()))
@@ -177,7 +179,7 @@ def _run(shards: Sequence[Shard], num_jobs: int) -> Iterator[Shard]:
 
 def _check_bad(config: Config, set_name: str, results: Sequence[ShardResult]) -> None:
     bad: list[BadUtterance] = [item for result in results for item in result.bad]
-    if bad and set_name not in config.data.train:
+    if bad and set_name not in {*config.data.train, *statistics_sets(config)}:
         raise UserError(f"{set_name}: {bad[0].id}: {bad[0].reason}")
     num_listed = len(bad) + sum(result.num_cuts for result in results)
     check_bad_share(bad, num_listed, config.data.max_bad_share, set_name)
@@ -186,7 +188,7 @@ def _check_bad(config: Config, set_name: str, results: Sequence[ShardResult]) ->
 def _statistics(config: Config, folder: DataFolder, results: Sequence[ShardResult]) -> dict[str, Any]:
     frames = sum(result.num_frames for result in results)
     if frames == 0:
-        raise UserError("the training sets have no audio, so there are no feature statistics")
+        raise UserError("the sets of the feature statistics have no audio, so there are none")
     mean = np.sum([result.total for result in results], axis=0) / frames
     square = np.sum([result.total_square for result in results], axis=0) / frames
     # E[x^2] - E[x]^2 of sums in float64; rounding may make the variance of a constant bin negative.

@@ -27,8 +27,9 @@ from slimasr.data.lexicon_source import piece_lexicon
 from slimasr.data.lm_texts import language_model_texts, text_files
 from slimasr.data.manifests import set_names
 from slimasr.data.ngrams import prune_arpa, train_arpa
-from slimasr.data.provenance import STAGE_1, check_tokenizer, manifest_identity
+from slimasr.data.provenance import STAGE_1, manifest_identity
 from slimasr.data.tokenizer import Tokenizer, load_tokenizer
+from slimasr.data.tokenizer_record import check_tokenizer
 from slimasr.errors import UserError
 from slimasr.files import replacing, write_atomic
 from slimasr.locking import Lock, folder_lock, refuse_while_locked

@@ -11,6 +11,7 @@ from slimasr.data.corpus_files import named_path
 from slimasr.data.dictionary import mark_word_ends, read_dictionary, spell
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.lexicon import Lexicon
+from slimasr.data.sets import tokenizer_sets
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 
@@ -24,7 +25,7 @@ def phoneme_lexicon(config: Config, folder: DataFolder) -> Lexicon:
     name = config.tokenizer.lexicon
     assert name not in (None, PIECES), "TokenizerConfig checks it"
     if name == SPELLING:
-        return Lexicon(mark_word_ends(spell(_known_words(config, folder))))
+        return Lexicon(mark_word_ends(spell(_known_words(config, folder, tokenizer_sets(config)))))
     path = named_path(str(name), folder)
     return Lexicon(mark_word_ends(read_dictionary(path, stress=config.tokenizer.stress)))
 
@@ -38,7 +39,7 @@ def piece_lexicon(config: Config, folder: DataFolder, tokenizer: Tokenizer) -> L
         UserError: no word is left.
     """
     found = {}
-    for word in _known_words(config, folder):
+    for word in _known_words(config, folder, config.data.train):
         ids = tokenizer.encode(word)
         if tokenizer.unk_id not in ids:
             found[word] = (tuple(tokenizer.tokens[number] for number in ids),)
@@ -49,13 +50,17 @@ def piece_lexicon(config: Config, folder: DataFolder, tokenizer: Tokenizer) -> L
 
 def train_texts(config: Config, folder: DataFolder) -> Iterator[str]:
     """The transcripts of the training sets."""
-    for name in config.data.train:
+    return _texts_of(folder, config.data.train)
+
+
+def _texts_of(folder: DataFolder, sets: Iterable[str]) -> Iterator[str]:
+    for name in sets:
         for cut in read_cuts(folder.raw_cuts(name), "stage 1 (slimasr-prepare)"):
             yield cut.supervisions[0].text
 
 
-def _known_words(config: Config, folder: DataFolder) -> Iterable[str]:
-    """The words of the training transcripts and of a given language model, sorted."""
-    words = {word for text in train_texts(config, folder) for word in text.split()}
+def _known_words(config: Config, folder: DataFolder, sets: Iterable[str]) -> Iterable[str]:
+    """The words of the transcripts of some sets and of a given language model, sorted."""
+    words = {word for text in _texts_of(folder, sets) for word in text.split()}
     arpa = config.language_model.arpa
     return sorted(words if arpa is None else words | vocabulary(named_path(arpa, folder)))

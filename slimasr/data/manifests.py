@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,14 @@ def set_names(config: DataConfig) -> list[str]:
     return list(dict.fromkeys([*config.train, config.dev, *config.test]))
 
 
-def get_corpus(config: DataConfig, data_dir: Path, corpus_dir: Path | None, download: bool, progress: Progress) -> Path:
+def get_corpus(
+    config: DataConfig,
+    data_dir: Path,
+    corpus_dir: Path | None,
+    download: bool,
+    progress: Progress,
+    further: Sequence[str] = (),
+) -> Path:
     """Stage 0: find, synthesise or (if allowed) download the corpus, and return its folder.
 
     Raises:
@@ -40,7 +47,7 @@ def get_corpus(config: DataConfig, data_dir: Path, corpus_dir: Path | None, down
     """
     corpus = CORPORA[config.corpus]
     own_dir = data_dir / "corpora"
-    return find_corpus(corpus, corpus_dir, own_dir, set_names(config), config.options, progress, download)
+    return find_corpus(corpus, corpus_dir, own_dir, [*set_names(config), *further], config.options, progress, download)
 
 
 def prepare(
@@ -51,6 +58,7 @@ def prepare(
     progress: Progress,
     *,
     check_audio: bool = False,
+    further: Sequence[str] = (),
 ) -> dict[str, int]:
     """Stage 1: write ``manifests/cuts_<set>.jsonl.gz`` for every set of the recipe.
 
@@ -59,6 +67,7 @@ def prepare(
 
     Args:
         check_audio: identify audio files by their content instead of their modification times.
+        further: more sets, which only the tokenizer or the feature statistics need.
 
     Returns:
         Set name -> number of cuts.
@@ -69,9 +78,9 @@ def prepare(
     """
     folder = DataFolder(data_dir)
     with folder_lock(folder.lock("manifests"), "slimasr-prepare") as lock:
-        source = get_corpus(config, data_dir, corpus_dir, download, progress)
+        source = get_corpus(config, data_dir, corpus_dir, download, progress, further)
         # All sets are checked before the first one is written.
-        prepared = _prepare_sets(config, source, progress, check_audio=check_audio)
+        prepared = _prepare_sets(config, source, progress, further, check_audio=check_audio)
         record_corpus_folder(folder, source)
         for name, (cuts, bad) in prepared.items():
             lock.verify()
@@ -85,18 +94,19 @@ def prepare(
 
 
 def _prepare_sets(
-    config: DataConfig, source: Path, progress: Progress, *, check_audio: bool
+    config: DataConfig, source: Path, progress: Progress, further: Sequence[str], *, check_audio: bool
 ) -> dict[str, tuple[list[Cut], list[BadUtterance]]]:
     """Set name -> its cuts and the utterances left out; all sets are checked."""
     prepared: dict[str, tuple[list[Cut], list[BadUtterance]]] = {}
     sources: dict[str, str] = {}
-    for name, utterances in CORPORA[config.corpus].list_utterances(source, set_names(config), config.options).items():
+    names = [*set_names(config), *further]
+    for name, utterances in CORPORA[config.corpus].list_utterances(source, names, config.options).items():
         # An id in several sets keeps the last place: it is only an example for the message about overlap.
         sources.update((item.id, item.source or str(item.audio)) for item in utterances)
         shown = progress(utterances, len(utterances), f"{config.corpus} {name}")
         cuts, bad = build_cuts(shown, config, check_audio=check_audio)
         # Error rates on a dev or test set would not be comparable if utterances were left out.
-        if bad and name not in config.train:
+        if bad and name not in {*config.train, *further}:
             raise UserError(f"{name}: {bad[0].id}: {bad[0].reason}")
         check_bad_share(bad, len(utterances), config.max_bad_share, name)
         if not cuts:

@@ -6,7 +6,8 @@ from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, read_cuts
 from slimasr.data.lexicon import PhonemeTokenizer
 from slimasr.data.lexicon_source import phoneme_lexicon
-from slimasr.data.provenance import write_tokenizer_record
+from slimasr.data.sets import tokenizer_sets
+from slimasr.data.tokenizer_record import write_tokenizer_record
 from slimasr.errors import UserError
 from slimasr.locking import Lock
 
@@ -25,7 +26,7 @@ def write_phonemes(config: Config, folder: DataFolder, lock: Lock) -> PhonemeTok
             f"tokenizer.vocab_size {most}: too small for the phonemes of {config.tokenizer.lexicon} with and without "
             f"the end of a word, at least {tokenizer.vocab_size}"
         )
-    for name in config.data.train:
+    for name in tokenizer_sets(config):
         _check_words(config, folder, name, tokenizer)
     lock.verify()
     tokenizer.write(folder.lang(config.tokenizer.kind, most))

@@ -4,8 +4,8 @@
 
     <data>/manifests/identity_<set>.json          stage 1: corpus, options, rate, `Identity` of the set
            features/identity_<set>[_sp<speed>].json   stage 2: identity of the manifest it read, feature settings
-           features/stats.json                    stage 2: also the identities of the training sets
-           lang_<kind>_<size>/identity.json       stage 3: transcripts of the training sets, digest of the model
+           features/stats.json                    stage 2: also the identities of the sets of the statistics
+           lang_<kind>_<size>/identity.json       stage 3: see `slimasr.data.tokenizer_record`
 
 A record is written after its product and contains the digest of the product's file, so that a product that was edited
 or left by an interrupted run is detected. Products of versions without records count as unverified; `unverified_sets`
@@ -25,6 +25,7 @@ from slimasr.config.data import DataConfig
 from slimasr.config.schema import Config
 from slimasr.data.files import MUSAN_SET, DataFolder, read_cuts, speed_suffix
 from slimasr.data.identity import Identity, digest_of, identify, manifest_digest
+from slimasr.data.sets import check_same_sets, statistics_sets
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic
 
@@ -103,7 +104,7 @@ def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
         UserError: stage 1 has not run.
     """
     path = folder.raw_cuts(set_name)
-    record = _read_record(_manifest_record(folder, set_name))
+    record = read_record(_manifest_record(folder, set_name))
     # The recorded identity is valid only for the file that was recorded; computing it again reads all cuts.
     if path.is_file() and record is not None and record.get("manifest") == manifest_digest(path):
         with understanding(_manifest_record(folder, set_name), DAMAGED):
@@ -133,9 +134,9 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
     if not path.is_file():
         raise UserError(f"{path} is missing: run {STAGE_2} first")
     check_corpus(config.data, folder, set_name)
-    record = _read_record(_features_record(folder, set_name, speed))
+    record = read_record(_features_record(folder, set_name, speed))
     # Without a record, an older version wrote the features; stats.json has always held the settings.
-    check_settings(config, path, record or _read_record(folder.stats) or {})
+    check_settings(config, path, record or read_record(folder.stats) or {})
     if record is None:
         _check_transcripts(folder, set_name, path)
         return
@@ -194,7 +195,7 @@ def check_corpus(config: DataConfig, folder: DataFolder, set_name: str) -> None:
     Raises:
         UserError: the data folder belongs to another recipe.
     """
-    record = _read_record(_manifest_record(folder, set_name))
+    record = read_record(_manifest_record(folder, set_name))
     # Noise and sets of other recipes do not come from this corpus.
     if record is None or set_name not in {*config.train, config.dev, *config.test}:
         return
@@ -213,6 +214,7 @@ def check_statistics(config: Config, folder: DataFolder) -> None:
     Raises:
         UserError: it was computed by another recipe or from earlier data.
     """
+    check_statistics_sets(config, folder)
     stats: dict[str, Any] = read_json(folder.stats, DAMAGED)
     made_from = stats.get("made_from")
     # Older versions did not record the source of the statistics.
@@ -223,15 +225,27 @@ def check_statistics(config: Config, folder: DataFolder) -> None:
         )
 
 
+def check_statistics_sets(config: Config, folder: DataFolder) -> None:
+    """Check that stats.json, if there is one, was computed over the sets that the recipe names for it.
+
+    Raises:
+        UserError: it was computed over other sets, and other recipes may need it.
+    """
+    stats = read_product(folder.stats)
+    # Older versions did not record the source of the statistics.
+    if "made_from" in stats:
+        check_same_sets(folder.stats, stats["made_from"].get("sets", {}), statistics_sets(config), "features.sets")
+
+
 def statistics_source(config: Config, folder: DataFolder) -> dict[str, Any]:
     """The data from which stats.json is computed, as plain JSON data."""
-    sets = {name: set_identity(config, folder, name).fingerprint for name in config.data.train}
+    sets = {name: set_identity(config, folder, name).fingerprint for name in statistics_sets(config)}
     return {"sets": sets, "speeds": sorted(stored_speeds(config))}
 
 
 def speeds_of(config: Config, set_name: str) -> list[float]:
     """The speeds at which stage 2 keeps a set: those of training, and speed 1 for evaluation."""
-    if set_name not in config.data.train:
+    if set_name not in {*config.data.train, *statistics_sets(config)}:
         return [1.0]
     # A training set may be a dev or test set too (`data.allow_overlap`).
     evaluated = [1.0] if set_name in (config.data.dev, *config.data.test) else []
@@ -262,7 +276,7 @@ def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:
     # All speeds are made from the same manifest, so any record of a speed has its identity.
     speeds = speeds_of(config, set_name)
     for speed in speeds:
-        record = _read_record(_features_record(folder, set_name, speed))
+        record = read_record(_features_record(folder, set_name, speed))
         if record is not None:
             with understanding(_features_record(folder, set_name, speed), DAMAGED):
                 return Identity.from_dict(record["made_from"])
@@ -291,55 +305,6 @@ def data_identity(config: Config, data_dir: Path) -> DataIdentity:
     train = {name: set_identity(config, folder, name) for name in config.data.train}
     musan = None if config.data.musan is None else manifest_identity(folder, MUSAN_SET)
     return DataIdentity(train, set_identity(config, folder, config.data.dev), musan)
-
-
-def write_tokenizer_record(config: Config, folder: DataFolder, fingerprint: str) -> None:
-    """Record the transcripts that the tokenizer was trained on, its lexicon if it has one, and its digest."""
-    lang = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
-    # Only transcripts: other audio does not require another tokenizer.
-    transcripts = {name: manifest_identity(folder, name).transcripts for name in config.data.train}
-    record = {"transcripts": transcripts, **_pronunciations(config), "tokenizer": fingerprint}
-    write_json_atomic(lang / "identity.json", record)
-
-
-def check_tokenizer(config: Config, folder: DataFolder, fingerprint: str) -> None:
-    """Check that the data folder's tokenizer was trained on the present transcripts of the training sets.
-
-    Args:
-        fingerprint: fingerprint of the tokenizer in the folder.
-
-    Raises:
-        UserError: it was trained on other sets or earlier transcripts, has another lexicon, or is another model than
-            stage 3 recorded.
-    """
-    lang = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
-    record = _read_record(lang / "identity.json")
-    if record is None:
-        return
-    trained_on = record.get("transcripts", {})
-    now = {name: set_identity(config, folder, name).transcripts for name in config.data.train}
-    if trained_on != now:
-        # Same names mean that the content has changed.
-        what = "other training sets" if set(trained_on) != set(now) else "other transcripts"
-        raise UserError(
-            f"{lang} was trained on {what} than data.train ({', '.join(now)}) has now: run stage 3 again (slimasr-bpe)"
-        )
-    for key, value in _pronunciations(config).items():
-        if record.get(key) != value:
-            raise UserError(
-                f"{lang} was made with {key} {record.get(key)}, the configuration has {value}: "
-                "run stage 3 again (slimasr-bpe)"
-            )
-    if record.get("tokenizer") != fingerprint:
-        raise UserError(f"{lang} holds another model than stage 3 wrote: run stage 3 again (slimasr-bpe)")
-
-
-def _pronunciations(config: Config) -> dict[str, Any]:
-    """The keys on which a tokenizer of phonemes depends."""
-    tokenizer = config.tokenizer
-    if tokenizer.kind != "phonemes":
-        return {}
-    return {"tokenizer.lexicon": tokenizer.lexicon, "tokenizer.stress": tokenizer.stress}
 
 
 def unverified_sets(config: Config, data_dir: Path, set_names: Sequence[str]) -> list[str]:
@@ -385,5 +350,18 @@ def _features_record(folder: DataFolder, set_name: str, speed: float) -> Path:
     return folder.features / f"identity_{set_name}{speed_suffix(speed)}.json"
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
+def read_product(path: Path) -> dict[str, Any]:
+    """Read the record of a product that may be made again; empty if it is missing or damaged."""
+    try:
+        return read_record(path) or {}
+    except UserError:
+        return {}
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read a record; None if there is none, as older versions wrote none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     return read_json(path, DAMAGED) if path.is_file() else None

@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,9 +16,12 @@ import sentencepiece
 
 from slimasr.config.data import TokenizerConfig
 from slimasr.config.schema import Config
+from slimasr.data.balance import balanced_texts
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.identity import DIGITS
-from slimasr.data.provenance import check_corpus, write_tokenizer_record
+from slimasr.data.provenance import STAGE_1, check_corpus
+from slimasr.data.sets import tokenizer_sets
+from slimasr.data.tokenizer_record import check_tokenizer_sets, write_tokenizer_record
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from slimasr.locking import Lock, folder_lock, refuse_while_locked
@@ -169,13 +173,13 @@ def load_tokenizer(lang_dir: Path) -> Tokenizer:
 
 
 def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
-    """Stage 3: train on the transcripts of the training sets, or read the lexicon, and write ``lang_<kind>_<size>/``.
+    """Stage 3: train on the transcripts of ``tokenizer.sets``, or read the lexicon, and write ``lang_<kind>_<size>/``.
 
     Equal transcripts result in equal models. ``tokens.txt`` has lines ``piece id``, as device runtimes read them.
 
     Raises:
-        UserError: stage 1 has not run or is running, another process makes this tokenizer, or the settings do not fit
-            the text or the lexicon.
+        UserError: stage 1 has not run or is running, another process makes this tokenizer, it exists and was made from
+            other sets, or the settings do not fit the text or the lexicon.
     """
     # Imported here, because the module of phonemes is made of the interface above.
     from slimasr.data.phonemes import write_phonemes
@@ -184,19 +188,17 @@ def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
     refuse_while_locked(folder.lock("manifests"), "slimasr-bpe")
     name = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size).name
     with folder_lock(folder.lock(name), "slimasr-bpe") as lock:
-        for set_name in config.data.train:
+        for set_name in tokenizer_sets(config):
             check_corpus(config.data, folder, set_name)
+        check_tokenizer_sets(config, folder)
         if config.tokenizer.kind == "phonemes":
             return write_phonemes(config, folder, lock)
         return _write_pieces(config, folder, lock)
 
 
 def _write_pieces(config: Config, folder: DataFolder, lock: Lock) -> Tokenizer:
-    texts = [
-        cut.supervisions[0].text
-        for name in config.data.train
-        for cut in read_cuts(folder.raw_cuts(name), "stage 1 (slimasr-prepare)")
-    ]
+    cuts = chain.from_iterable(read_cuts(folder.raw_cuts(name), STAGE_1) for name in tokenizer_sets(config))
+    texts = balanced_texts(cuts) if config.tokenizer.balance else [cut.supervisions[0].text for cut in cuts]
     lang_dir = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
     model = train_model(texts, config.tokenizer)
     processor = sentencepiece.SentencePieceProcessor()

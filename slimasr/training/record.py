@@ -14,12 +14,12 @@ from slimasr.data.languages import check_trained_languages, check_validated_lang
 from slimasr.data.provenance import (
     DataIdentity,
     check_features,
-    check_tokenizer,
     data_identity,
     stored_speeds,
 )
 from slimasr.data.states import STATES_FILE, read_states
 from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokenizer_record import check_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.folder import DATA_FILE
 from slimasr.experiment.initial import InitialWeights

@@ -150,8 +150,17 @@ def test_statistics_of_another_recipe_in_a_shared_folder(an4: Path, data_dir: Pa
 
 def test_tokenizer_of_another_recipe_in_a_shared_folder(an4: Path, data_dir: Path) -> None:
     both = config(train=["train", "dev"], allow_overlap=True)
+    message = (
+        r"lang_char_20 was made from the sets train, and tokenizer\.sets \(default: data\.train\) names dev, train"
+    )
+    with pytest.raises(UserError, match=message):
+        stages(both, data_dir, an4, 3)
+    check(data_dir)
+    shutil.rmtree(DataFolder(data_dir).lang("char", 20))
     stages(both, data_dir, an4, 3)
-    with pytest.raises(UserError, match=r"lang_char_20 was trained on other training sets .*run stage 3 again"):
+    with pytest.raises(
+        UserError, match=r"lang_char_20 was made from the sets dev, train, and tokenizer\.sets .*names train"
+    ):
         check(data_dir)
 
 

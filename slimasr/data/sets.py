@@ -1,0 +1,56 @@
+"""The sets from which a recipe's products are made, besides those on which it trains and evaluates.
+
+Recipes in one data folder, such as those of single languages, share tokenizer and statistics if they name the same sets
+for them. A product of other sets is never overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from slimasr.config.schema import Config
+from slimasr.errors import UserError
+
+
+def tokenizer_sets(config: Config) -> list[str]:
+    """Return the sets on whose transcripts the tokenizer is trained."""
+    return config.tokenizer.sets or config.data.train
+
+
+def statistics_sets(config: Config) -> list[str]:
+    """Return the sets over which feature statistics are computed."""
+    return config.features.sets or config.data.train
+
+
+def sets_with_features(config: Config) -> list[str]:
+    """Return all sets of which stage 2 computes features, each once."""
+    data = config.data
+    return list(dict.fromkeys([*data.train, data.dev, *data.test, *statistics_sets(config)]))
+
+
+def further_sets(config: Config) -> list[str]:
+    """Return the sets that only the tokenizer or the statistics need, each once."""
+    data = config.data
+    own = {*data.train, data.dev, *data.test}
+    return [name for name in dict.fromkeys([*tokenizer_sets(config), *statistics_sets(config)]) if name not in own]
+
+
+def check_same_sets(product: Path, made_from: Collection[str], wanted: Collection[str], key: str) -> None:
+    """Check that a product was made from the sets that the recipe names for it, and may be made again.
+
+    Args:
+        product: the product, for the message.
+        made_from: the sets from which it was made.
+        wanted: the sets from which the recipe would make it.
+        key: the key that names them.
+
+    Raises:
+        UserError: they differ.
+    """
+    if set(made_from) == set(wanted):
+        return
+    raise UserError(
+        f"{product} was made from the sets {', '.join(sorted(made_from))}, and {key} (default: data.train) names "
+        f"{', '.join(sorted(wanted))}: set {key} to [{', '.join(sorted(made_from))}] to share it, or use another --data"
+    )
