@@ -122,6 +122,8 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
 def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str, option: str = "--set-name") -> None:
     """Raise `UserError` if a set given by an option does not exist; the message lists those that do.
 
+    Sets that a recipe joins (``dev-fr+dev-nl``) are made by the stages like any other.
+
     Args:
         manifest: returns the path of a set's manifest, for example `DataFolder.cuts`.
         stage: the stage that makes it, as in `read_cuts`.
@@ -132,7 +134,8 @@ def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str
         known = _sets_in(path.parent)
         if known and name not in known:
             raise UserError(
-                f"{option} {name}: {path} is missing: run {stage} for it, or name one of {', '.join(known)}"
+                f"{option} {name}: {path} is missing: add it to data.test and run {stage} again, "
+                f"or name one of {', '.join(known)}"
             )
 
 

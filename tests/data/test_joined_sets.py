@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slimasr.data.corpora import CORPORA
-from slimasr.data.files import DataFolder, read_cuts
+from slimasr.data.files import DataFolder, check_sets, read_cuts
 from slimasr.data.manifests import prepare
 from slimasr.errors import UserError
 from tests.data.corpus import config, quiet, run_stages
@@ -22,6 +22,12 @@ def test_joined_sets_go_through_the_stages(an4: Path, tmp_path: Path) -> None:
     ids = {name: [cut.id for cut in read_cuts(folder.cuts(name), STAGE)] for name in ("dev+test", "dev", "test")}
     assert ids["dev"] and ids["test"]
     assert ids["dev+test"] == ids["dev"] + ids["test"]
+    check_sets(["dev+test"], folder.cuts, STAGE)
+    message = (
+        r"--set-name test\+dev: .* is missing: add it to data\.test and run stage 2 .* or name one of dev, dev\+test"
+    )
+    with pytest.raises(UserError, match=message):
+        check_sets(["test+dev"], folder.cuts, STAGE)
 
 
 def test_parts_of_a_joined_set_are_compared_with_training_sets(an4: Path, tmp_path: Path) -> None:
