@@ -14,7 +14,7 @@ from slimasr.decoding.transcribe import transcribe
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import read_candidates
 from slimasr.experiment.extract import extract_experiment
-from slimasr.experiment.subnets import all_subnets, find_subnet
+from slimasr.experiment.subnets import all_subnets, chosen_subnet, find_subnet
 from slimasr.supernet.front import Limits, best_under
 from slimasr.supernet.subnet import Subnet
 
@@ -26,6 +26,11 @@ class Recognizer:
     >>> small = asr.choose(max_int8_mb=0.5)                     # doctest: +SKIP
     >>> asr.transcribe("a.wav", small)                          # doctest: +SKIP
     'SEVEN FOUR'
+
+    A model with a pathway for each language takes the language in place of a subnet.
+
+    >>> asr.transcribe("a.wav", "fr")                           # doctest: +SKIP
+    'SEPT QUATRE'
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -46,6 +51,11 @@ class Recognizer:
             UserError: the space is large, and no search has been run.
         """
         return all_subnets(self.experiment)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that have a pathway of their own; empty if all weights serve any language."""
+        return self.experiment.space.pathways
 
     def choose(
         self,
@@ -68,17 +78,26 @@ class Recognizer:
         limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
         return best_under(read_candidates(self.experiment), limits).subnet
 
-    def transcribe(self, path: Path | str, subnet: Subnet | str | float = "max") -> str:
+    def transcribe(self, path: Path | str, subnet: Subnet | str | float | None = None) -> str:
         """The text of an audio file of any sampling rate and length.
 
+        Args:
+            path: the file.
+            subnet: the subnet, or the language of its pathway; None = max.
+
         Raises:
-            UserError: the file is missing, unreadable or empty.
+            UserError: the file is missing, unreadable or empty, or each language has a pathway and none is named.
         """
-        chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
+        chosen = self._chosen(subnet)
         # One path yields one text.
         return next(transcribe(self.experiment, [path], chosen, graph=self._graph))
 
-    def open_stream(self, subnet: Subnet | str | float = "max") -> Stream:
+    def _chosen(self, subnet: Subnet | str | float | None) -> Subnet:
+        if isinstance(subnet, Subnet):
+            return subnet
+        return chosen_subnet(self.experiment, None if subnet is None else str(subnet))
+
+    def open_stream(self, subnet: Subnet | str | float | None = None) -> Stream:
         """A new stream, which recognises speech while it arrives.
 
         >>> stream = asr.open_stream("l10")                         # doctest: +SKIP
@@ -88,9 +107,10 @@ class Recognizer:
         'SEVEN FOUR'
 
         Raises:
-            UserError: there is no such subnet, or the encoder needs whole utterances.
+            UserError: there is no such subnet, each language has a pathway and none is named, or the encoder needs whole
+                utterances.
         """
-        chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
+        chosen = self._chosen(subnet)
         if chosen.id not in self._streaming:
             self._streaming[chosen.id] = StreamRecognizer.of(self.experiment, chosen)
         return self._streaming[chosen.id].open()
@@ -118,6 +138,6 @@ class Recognizer:
         Raises:
             UserError: ``out`` holds an experiment already.
         """
-        chosen = subnet if isinstance(subnet, Subnet) else self.choose(subnet)
+        chosen = self._chosen(subnet)
         extract_experiment(self.experiment, chosen, Path(out))
         return Recognizer(Experiment.open(Path(out)))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from slimasr.decoding.alignment_sources import AlignmentData, Source
     from slimasr.decoding.realign import PassFigures
     from slimasr.experiment import Experiment
+    from slimasr.supernet.subnet import Subnet
 
 MIN_COUNT = 200
 """Default of ``--min-count``."""
@@ -119,7 +120,7 @@ def run(
     times: RealignOption = 0,
     states: StatesOption = False,
     min_count: MinCountOption = None,
-    subnet: Annotated[str, subnet_option("max")] = "max",
+    subnet: Annotated[str | None, subnet_option("max")] = None,
     checkpoint: CheckpointOption = "final",
     debug: DebugOption = False,
 ) -> None:
@@ -133,6 +134,7 @@ def run(
         from slimasr.data.provenance import checked_identity, unverified_sets
         from slimasr.decoding.align_sets import align_sets, tie_states, write_sets
         from slimasr.errors import UserError
+        from slimasr.experiment.subnets import chosen_subnet
         from slimasr.locking import folder_lock
 
     one_thread()
@@ -144,11 +146,17 @@ def run(
     needs_model = ctm is None and source is not Paths.folder
     experiment, material = _opened(exp, config, data, checkpoint, needs_model)
     section = material.config.data
-    names = set_names or list(dict.fromkeys([*section.train, section.dev]))
+    aligning = None if experiment is None or not needs_model else chosen_subnet(experiment, subnet)
+    names = set_names or _served(aligning, data, list(dict.fromkeys([*section.train, section.dev])))
     # What cannot be verified is a note; data that have changed are an error, before anything is computed.
     print_notes(unverified_sets(material.config, data, names))
     fingerprints = {name: checked_identity(material.config, data, name).fingerprint for name in names}
-    chosen = _source(experiment, material, source, ctm, folder, names, subnet)
+    if aligning is None:
+        chosen = _source(material, source, ctm, folder, names)
+    else:
+        # A pathway aligns other languages than its own only if the user has named the sets.
+        language = "" if set_names or aligning.serves("") else aligning.pathway
+        chosen = _model_source(experiment, aligning, source, language)
     with folder_lock(folder / "alignments.lock", "slimasr-align") as lock:
         origin, sets = align_sets(material, chosen, names, times, _report)
         for path, total, missing in write_sets(folder, origin, fingerprints, sets, lock):
@@ -192,28 +200,34 @@ def _opened(
     return None, AlignmentData(loaded, data, load_tokenizer(lang))
 
 
-def _source(
-    experiment: Experiment | None,
-    material: AlignmentData,
-    source: Paths | None,
-    ctm: Path | None,
-    folder: Path,
-    names: list[str],
-    subnet: str,
-) -> Source:
-    from slimasr.decoding.alignment_sources import CtmSource, FolderSource, ModelSource
-    from slimasr.errors import UserError
-    from slimasr.experiment.subnets import find_subnet
+def _served(aligning: Subnet | None, data: Path, names: list[str]) -> list[str]:
+    """Return the sets in the language of the pathway that aligns; all of them if it is none."""
+    from slimasr.decoding.tasks import languages_of_sets, sets_of
 
-    if ctm is not None and source is not None:
-        raise UserError("--ctm: is a source of its own; leave --source out")
-    if ctm is not None:
-        return CtmSource.read(ctm, material, names)
-    if source is Paths.folder:
+    if aligning is None or aligning.serves(""):
+        return names
+    return sets_of(aligning, languages_of_sets(data, names))
+
+
+def _source(material: AlignmentData, source: Paths | None, ctm: Path | None, folder: Path, names: list[str]) -> Source:
+    """Return the source of times that are there already."""
+    from slimasr.decoding.alignment_sources import CtmSource, FolderSource
+    from slimasr.errors import UserError
+
+    if ctm is None:
         return FolderSource(folder)
-    assert experiment is not None
+    if source is not None:
+        raise UserError("--ctm: is a source of its own; leave --source out")
+    return CtmSource.read(ctm, material, names)
+
+
+def _model_source(experiment: Experiment | None, aligning: Subnet, source: Paths | None, language: str) -> Source:
+    """Return a model as the source of times."""
+    from slimasr.decoding.alignment_sources import ModelSource
+
+    assert experiment is not None, "a subnet is that of an experiment"
     kind = None if source is None else source.value
-    return ModelSource.of(experiment, find_subnet(experiment, subnet), kind, _watch)
+    return ModelSource.of(experiment, aligning, kind, _watch, language)
 
 
 def _watch(batches: Iterable[Any], label: str) -> Iterable[Any]:

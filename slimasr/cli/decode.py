@@ -80,7 +80,7 @@ TuneOption = Annotated[
         "--tune",
         metavar="SET",
         show_default=False,
-        help="Decode no sets; try scales of model and label prior on SET with the max subnet, and note the best ones "
+        help="Decode no sets; try scales of model and label prior on SET with the max subnet (or the pathway of --subnet), and note the best ones "
         "in EXP/graph.json, from where all commands take them.",
     ),
 ]
@@ -112,8 +112,10 @@ def run(
 ) -> None:
     """Recognise dev and test sets with chosen subnets.
 
-    Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>, and recogs_phone and errs_phone
-    if the tokens of the model are phonemes.
+    A pathway recognises the utterances in its own language, or all of them where both --subnet and --set-name are given.
+
+    Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>, recogs_phone and errs_phone if
+    the tokens of the model are phonemes, and utt2lang if there are several languages.
     """
     with quick_imports():
         from slimasr.data.files import DataFolder, check_sets
@@ -132,10 +134,9 @@ def run(
     experiment.model.to(default_device())
     decoding = override(experiment.config.decoding, method, beam, max_symbols)
     if tune is not None:
-        _tune(experiment, data, tune, decoding)
+        _tune(experiment, data, tune, subnets, decoding)
         return
-    names = set_names or [experiment.config.data.dev, *experiment.config.data.test]
-    _decode(experiment, data, subnets, names, _Way(decoding, stream, alignments))
+    _decode(experiment, data, subnets, set_names, _Way(decoding, stream, alignments))
 
 
 class _Way(NamedTuple):
@@ -146,7 +147,9 @@ class _Way(NamedTuple):
     alignments: Path | None
 
 
-def _decode(experiment: Experiment, data: Path, subnets: list[str] | None, names: list[str], way: _Way) -> None:
+def _decode(
+    experiment: Experiment, data: Path, subnets: list[str] | None, set_names: list[str] | None, way: _Way
+) -> None:
     """Recognise sets with subnets, and write what was recognised."""
     from slimasr.data.dataloading import eval_batches
     from slimasr.data.provenance import checked_identity
@@ -154,29 +157,44 @@ def _decode(experiment: Experiment, data: Path, subnets: list[str] | None, names
     from slimasr.decoding.graphs import graph_in
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.decoding.stream_sets import describe_streams
+    from slimasr.decoding.tasks import is_multilingual, languages_of_sets, tasks_of
     from slimasr.experiment.subnets import find_subnets
+    from slimasr.models.prepared import prepare
 
     config, decoding = experiment.config, way.decoding
     graph = None if way.stream else graph_in(experiment, decoding, data)
     how = describe_streams(decoding) if way.stream else describe(decoding, graph)
     chosen = find_subnets(experiment, subnets or ["all"])
+    names = set_names or [config.data.dev, *config.data.test]
+    languages = languages_of_sets(data, names)
+    tasks = tasks_of(chosen, languages, everything=bool(subnets and set_names))
+    multilingual = is_multilingual(config, data, languages)
     speakers = {name: read_speakers(data, name) for name in names}
     identities = {name: checked_identity(config, data, name).fingerprint for name in names}
     times = _checked_alignments(way.alignments, identities)
     _note(experiment, data, names)
-    for subnet in chosen:
-        for set_name in names:
-            made_by = (experiment.checkpoint, how, identities[set_name])
-            batches = eval_batches(config, data, set_name, experiment.tokenizer, decoding.batch_seconds)
-            shown = progress(batches, None, f"{subnet.id} {set_name}")
-            if way.stream:
-                found = _streamed(experiment, subnet, decoding, shown, times, set_name, made_by)
-            else:
-                found = decode_units(experiment.model, shown, experiment.tokenizer, subnet, decoding, graph)
-            decoded = DecodedSet(subnet, found.words, speakers[set_name], *made_by, phonemes=found.phonemes)
-            folder = write_decoded(experiment.dir, set_name, decoded)
-            print_notes(f"{subnet.id} {set_name}: {note}" for note in found.notes)
-            typer.echo(f"{subnet.id} {set_name}: {len(found.words or found.phonemes or ())} utterances, {folder}")
+    prepared = None
+    for task in tasks:
+        subnet, set_name = task.subnet, task.set_name
+        # The tasks of one subnet are neighbours.
+        if not way.stream and (prepared is None or prepared.subnet != subnet):
+            prepared = prepare(experiment.model, subnet)
+        made_by = (experiment.checkpoint, how, identities[set_name])
+        seconds = decoding.batch_seconds
+        batches = eval_batches(config, data, set_name, experiment.tokenizer, seconds, language=task.language)
+        shown = progress(batches, None, f"{subnet.id} {set_name}")
+        if prepared is None:
+            found = _streamed(experiment, subnet, decoding, shown, times, set_name, made_by)
+        else:
+            model, active = prepared.model, prepared.active
+            found = decode_units(model, shown, experiment.tokenizer, active, decoding, graph)
+        utt2lang = languages[set_name] if multilingual or subnet.pathway else {}
+        decoded = DecodedSet(
+            subnet, found.words, speakers[set_name], *made_by, phonemes=found.phonemes, utt2lang=utt2lang
+        )
+        folder = write_decoded(experiment.dir, set_name, decoded)
+        print_notes(f"{subnet.id} {set_name}: {note}" for note in found.notes)
+        typer.echo(f"{subnet.id} {set_name}: {len(found.words or found.phonemes or ())} utterances, {folder}")
 
 
 def _streamed(
@@ -221,11 +239,15 @@ def _take_scales(exp: Path, other: Path) -> None:
     typer.echo(f"{exp}: acoustic scale {tuned.acoustic_scale:g}, prior scale {tuned.prior_scale:g}, as {other}")
 
 
-def _tune(experiment: Experiment, data: Path, set_name: str, decoding: DecodingConfig) -> None:
+def _tune(
+    experiment: Experiment, data: Path, set_name: str, subnets: list[str] | None, decoding: DecodingConfig
+) -> None:
     """Choose scales on a set, print all that were tried, and note the best ones."""
     from slimasr.data.dataloading import eval_batches
     from slimasr.decoding.graphs import graph_in, write_scales
+    from slimasr.decoding.tasks import languages_of_sets, tasks_of
     from slimasr.decoding.tune import best_of, try_scales
+    from slimasr.models.prepared import runnable
     from slimasr.results.graph import GraphFile, TunedEntry
 
     graph = graph_in(experiment, decoding, data)
@@ -233,10 +255,13 @@ def _tune(experiment: Experiment, data: Path, set_name: str, decoding: DecodingC
         raise UserError("--tune: chooses the scales of decoding.kind: graph; add --method graph")
     _note(experiment, data, [set_name])
     config = experiment.config
-    largest = experiment.space.max
-    batches = eval_batches(config, data, set_name, experiment.tokenizer, decoding.batch_seconds)
+    largest = _tuned_subnet(experiment, subnets)
+    (task,) = tasks_of([largest], languages_of_sets(data, [set_name]))
+    seconds = decoding.batch_seconds
+    batches = eval_batches(config, data, set_name, experiment.tokenizer, seconds, language=task.language)
     shown = progress(batches, None, f"{largest.id} {set_name}")
-    tried = try_scales(experiment.model, shown, experiment.tokenizer, largest, decoding, graph)
+    model, active = runnable(experiment.model, largest)
+    tried = try_scales(model, shown, experiment.tokenizer, active, decoding, graph)
     for one in tried:
         typer.echo(f"acoustic scale {one.acoustic_scale:g}, prior scale {one.prior_scale:g}: WER {one.wer:.2f} %")
     best = best_of(tried)
@@ -254,6 +279,17 @@ def _tune(experiment: Experiment, data: Path, set_name: str, decoding: DecodingC
         f"{experiment.dir / GraphFile.PLACE}: acoustic scale {best.acoustic_scale:g}, prior scale "
         f"{best.prior_scale:g}, the best on {set_name}; give other models of a comparison --scales {experiment.dir}"
     )
+
+
+def _tuned_subnet(experiment: Experiment, subnets: list[str] | None) -> Subnet:
+    """Return the subnet whose scales are chosen: max, or a pathway that the user names."""
+    from slimasr.experiment.subnets import chosen_subnet
+
+    if not experiment.space.pathways:
+        return experiment.space.max
+    if subnets is not None and len(subnets) > 1:
+        raise UserError("--tune: chooses the scales of one pathway; name one --subnet")
+    return chosen_subnet(experiment, subnets[0] if subnets else None)
 
 
 def _checked_alignments(folder: Path | None, identities: Mapping[str, str]) -> Alignments | None:

@@ -122,6 +122,7 @@ def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool, char: 
             for scores in (result.wers, result.cers, result.pers):
                 if name in scores:
                     _print_result(scores[name])
+            _print_languages(result.languages.get(name, {}))
         print_notes(result.notes)
         update_results(exp, Results(subnets={subnet_id: result.entry}))
 
@@ -175,6 +176,16 @@ def _print_result(result: WerResult, missing: int = 0) -> None:
     typer.echo(wer_lines(result, missing), nl=False)
     if result.ci95 is not None:
         typer.echo(f"95 % interval {result.ci95[0]:.2f} to {result.ci95[1]:.2f} (bootstrap over utterances)")
+
+
+def _print_languages(languages: Mapping[str, WerResult]) -> None:
+    """Print the rates of the languages of a set, and of several ones their mean."""
+    from slimasr.scoring.languages import mean_over_languages
+
+    for language, result in languages.items():
+        typer.echo(f"language {language}: WER {result.wer:.2f} % ({result.counts.errors} / {result.counts.words})")
+    if len(languages) > 1:
+        typer.echo(f"mean over languages: WER {mean_over_languages(languages):.2f} %")
 
 
 def _pair_notes(paired: Paired) -> Iterator[str]:

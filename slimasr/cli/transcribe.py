@@ -66,6 +66,16 @@ WindowOption = Annotated[
 ]
 
 
+LanguageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        metavar="LANGUAGE",
+        show_default=False,
+        help="Language of the speech, such as fr, for an experiment with a pathway for each language; use it instead of "
+        "--subnet.",
+    ),
+]
 StreamOption = Annotated[
     bool, typer.Option("--stream", help="Recognise audio while it arrives; needs an encoder that streams.")
 ]
@@ -108,6 +118,7 @@ def run(
     audio: AudioArgument = None,
     width: WidthOption = None,
     subnet: Annotated[str | None, subnet_option("max")] = None,
+    language: LanguageOption = None,
     window_seconds: WindowOption = None,
     stream: StreamOption = False,
     raw: RawOption = None,
@@ -129,15 +140,22 @@ def run(
     if width is not None and subnet is not None:
         raise UserError("name the subnet by --width or by --subnet, not by both")
     files = audio or []
-    name = f"{width:g}" if width is not None else subnet or "max"
+    wanted = Wanted(f"{width:g}" if width is not None else subnet, language)
     if stream:
         if window_seconds is not None:
             raise UserError("--window-seconds: --stream cuts no audio; use one of them")
         _check_inputs(files, raw, microphone, realtime)
-        _stream(exp, checkpoint, name, Inputs(files, raw, microphone, realtime), Output(form, partials))
+        _stream(exp, checkpoint, wanted, Inputs(files, raw, microphone, realtime), Output(form, partials))
         return
     _check_whole(files, raw, microphone, partials, form, realtime)
-    _transcribe(exp, checkpoint, name, files, window_seconds)
+    _transcribe(exp, checkpoint, wanted, files, window_seconds)
+
+
+class Wanted(NamedTuple):
+    """Which subnet recognises: the one with this name, or the pathway of this language."""
+
+    name: str | None
+    language: str | None
 
 
 class Inputs(NamedTuple):
@@ -156,18 +174,18 @@ class Output(NamedTuple):
     partials: bool
 
 
-def _transcribe(exp: Path, checkpoint: str, name: str, files: list[Path], window_seconds: float | None) -> None:
+def _transcribe(exp: Path, checkpoint: str, wanted: Wanted, files: list[Path], window_seconds: float | None) -> None:
     """Print the texts of whole files."""
     with quick_imports():
         from slimasr.decoding.transcribe import transcribe_each
         from slimasr.decoding.words import Unfinished
         from slimasr.experiment import Experiment
-        from slimasr.experiment.subnets import find_subnet
+        from slimasr.experiment.subnets import chosen_subnet
 
     experiment = opened(Experiment.open(exp, checkpoint))
     # A file that cannot be read yields its error, so that the others are still transcribed.
     unfinished = Unfinished()
-    chosen = find_subnet(experiment, name)
+    chosen = chosen_subnet(experiment, *wanted)
     results = transcribe_each(experiment, files, chosen, window_seconds, unfinished=unfinished)
     num_bad = 0
     with any_file_name():
@@ -184,17 +202,17 @@ def _transcribe(exp: Path, checkpoint: str, name: str, files: list[Path], window
         raise UserError(f"{num_bad} of {len(files)} files could not be transcribed")
 
 
-def _stream(exp: Path, checkpoint: str, name: str, inputs: Inputs, output: Output) -> None:
+def _stream(exp: Path, checkpoint: str, wanted: Wanted, inputs: Inputs, output: Output) -> None:
     """Print the texts of streams while they grow."""
     with quick_imports():
         from slimasr.decoding.live import StreamTimes, recognize_source
         from slimasr.decoding.stream import StreamRecognizer
         from slimasr.experiment import Experiment
-        from slimasr.experiment.subnets import find_subnet
+        from slimasr.experiment.subnets import chosen_subnet
 
     one_thread()
     experiment = opened(Experiment.open(exp, checkpoint))
-    recognizer = StreamRecognizer.of(experiment, find_subnet(experiment, name))
+    recognizer = StreamRecognizer.of(experiment, chosen_subnet(experiment, *wanted))
     times = StreamTimes(recognizer.chunk_seconds)
     num_bad = 0
     with any_file_name(), first_interrupt_stops() as stopped:

@@ -26,7 +26,7 @@ from slimasr.decoding.decode import default_device
 from slimasr.decoding.pronunciations import Pronounced, align_pronunciations
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
-from slimasr.models.base import SpeechModel
+from slimasr.models.prepared import Prepared, prepare
 from slimasr.supernet.subnet import Subnet
 
 Timelines = dict[str, Timeline]
@@ -69,15 +69,19 @@ class ModelSource:
         subnet: the subnet that runs.
         kind: ``ctc``, ``transducer`` or ``pronunciations``.
         watch: shows the progress.
+        language: the only language whose utterances it aligns, "" = all utterances.
     """
 
     experiment: Experiment
     subnet: Subnet
     kind: str
     watch: Watch
+    language: str = ""
 
     @classmethod
-    def of(cls, experiment: Experiment, subnet: Subnet, kind: str | None, watch: Watch) -> ModelSource:
+    def of(
+        cls, experiment: Experiment, subnet: Subnet, kind: str | None, watch: Watch, language: str = ""
+    ) -> ModelSource:
         """Choose the CTC head if the model has one, unless ``kind`` says otherwise; for phonemes all pronunciations.
 
         Raises:
@@ -93,7 +97,7 @@ class ModelSource:
             raise UserError(f"--source transducer: the model of {experiment.dir} is a CTC model; give --source ctc")
         if kind == "ctc" and not has_ctc:
             raise UserError(f"--source ctc: the model of {experiment.dir} has no CTC head (loss.ctc_weight)")
-        return cls(experiment, subnet, kind or ("ctc" if has_ctc else "transducer"), watch)
+        return cls(experiment, subnet, kind or ("ctc" if has_ctc else "transducer"), watch, language)
 
     @property
     def origin(self) -> Origin:
@@ -102,34 +106,33 @@ class ModelSource:
         return Origin(self.kind, f"{name}, subnet {self.subnet.id}, checkpoint {self.experiment.checkpoint}")
 
     def timelines(self, data: AlignmentData, set_name: str) -> Timelines:
-        """Align a set."""
+        """Align a set; utterances in other languages than the source's have no times."""
         config = data.config
         references = data.references(set_name)
         longest = config.data.max_cut_seconds
         seconds = config.decoding.batch_seconds
-        batches = eval_batches(config, data.root, set_name, data.tokenizer, seconds, longest=longest)
-        model = self.experiment.model.to(default_device())
-        found: Timelines = {}
+        batches = eval_batches(
+            config, data.root, set_name, data.tokenizer, seconds, longest=longest, language=self.language
+        )
+        prepared = prepare(self.experiment.model.to(default_device()), self.subnet)
+        found = {name: without_times(reference.text, reference.frames) for name, reference in references.items()}
         watched = self.watch(batches, set_name)
-        for name, aligned in self._aligned(model, watched, data, references):
+        for name, aligned in self._aligned(prepared, watched, data, references):
             reference = references[name]
-            if aligned is None:
-                found[name] = without_times(reference.text, reference.frames)
-            else:
+            if aligned is not None:
                 found[name] = from_spans(reference.text, aligned.counts, aligned.spans, reference.frames)
-        # In the order of the manifest.
-        return {name: found[name] for name in references}
+        return found
 
     def _aligned(
-        self, model: SpeechModel, batches: Iterable[Batch], data: AlignmentData, references: Mapping[str, Reference]
+        self, prepared: Prepared, batches: Iterable[Batch], data: AlignmentData, references: Mapping[str, Reference]
     ) -> Iterator[tuple[str, Pronounced | None]]:
         """Align batches; yield the id of each utterance and the times of its tokens, None if it has no alignment."""
         tokenizer = data.tokenizer
         if self.kind == "pronunciations":
             assert isinstance(tokenizer, PhonemeTokenizer), "only phonemes have pronunciations"
-            yield from align_pronunciations(model, batches, self.subnet, tokenizer)
+            yield from align_pronunciations(prepared.model, batches, prepared.active, tokenizer)
             return
-        for name, spans in align_batches(model, batches, self.subnet, data.config.loss, self.kind):
+        for name, spans in align_batches(prepared.model, batches, prepared.active, data.config.loss, self.kind):
             counts = tokenizer.unit_counts(references[name].text)
             yield name, None if spans is None else Pronounced(counts, spans)
 

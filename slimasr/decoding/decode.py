@@ -35,7 +35,7 @@ def decode_batches(
         model: in eval mode; the batches are moved to its device.
         batches: features and references.
         tokenizer: turns token ids into text.
-        subnet: the subnet that runs, None = the max subnet.
+        subnet: the subnet that runs, None = the max subnet; a pathway has been cut out (`models.prepared.prepare`).
         config: the search for the words.
         graph: the graph of ``kind: graph``.
     """

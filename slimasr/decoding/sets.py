@@ -7,13 +7,14 @@
                                         recogs_phone  the same in phonemes, if these are the model's tokens
                                         errs_phone
                                         utt2spk       speakers (Kaldi's layout)
+                                        utt2lang      languages (Kaldi's layout), if there are several
                                         decode.json   subnet, checkpoint, search
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slimasr.data.files import DataFolder, read_cuts
@@ -23,7 +24,7 @@ from slimasr.files import write_atomic
 from slimasr.locking import file_lock
 from slimasr.results.decoded import Decoded
 from slimasr.scoring import Utterance, align
-from slimasr.scoring.folder import PHONEMES_FILE, SCORE_FILES, WORDS_FILE
+from slimasr.scoring.folder import LANGUAGES_FILE, PHONEMES_FILE, SCORE_FILES, WORDS_FILE
 from slimasr.scoring.icefall import errs, recogs
 from slimasr.scoring.wer import PHONEME, WORD
 from slimasr.supernet.subnet import Subnet
@@ -41,6 +42,7 @@ class DecodedSet:
         decoding: the search in words (`slimasr.decoding.decode.describe`).
         data: fingerprint of the set, None if it is not known.
         phonemes: references and hypotheses as phonemes, if these are the model's tokens.
+        utt2lang: utterance id -> language, for error rates per language; empty = these are not wanted.
     """
 
     subnet: Subnet
@@ -50,6 +52,7 @@ class DecodedSet:
     decoding: str
     data: str | None = None
     phonemes: tuple[Utterance, ...] | None = None
+    utt2lang: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_speakers(data_dir: Path, set_name: str) -> dict[str, str]:
@@ -96,6 +99,8 @@ def _write(folder: Path, decoded: DecodedSet) -> None:
         (folder / name).unlink(missing_ok=True)
     how = Decoded(subnet=decoded.subnet, checkpoint=decoded.checkpoint, decoding=decoded.decoding, data=decoded.data)
     how.write(folder)
+    if not decoded.utt2lang:
+        (folder / LANGUAGES_FILE).unlink(missing_ok=True)
     # Each kind of unit has two files; the last one written means that the folder is complete.
     units = {PHONEMES_FILE: ("errs_phone", decoded.phonemes), WORDS_FILE: ("errs", decoded.utterances)}
     for name, (marked, utterances) in units.items():
@@ -105,6 +110,8 @@ def _write(folder: Path, decoded: DecodedSet) -> None:
         ordered = sorted(utterances, key=lambda u: u.id)
         speakers = (f"{u.id} {decoded.utt2spk[u.id]}\n" for u in ordered)
         write_atomic(folder / "utt2spk", "".join(speakers))
+        if decoded.utt2lang:
+            write_atomic(folder / LANGUAGES_FILE, "".join(f"{u.id} {decoded.utt2lang[u.id]}\n" for u in ordered))
         unit = PHONEME if name == PHONEMES_FILE else WORD
         write_atomic(folder / marked, errs([align(u) for u in ordered], unit))
         write_atomic(folder / name, recogs(ordered))

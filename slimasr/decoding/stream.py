@@ -23,6 +23,7 @@ from slimasr.encoders.base import EncoderState
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.models.base import SpeechModel
+from slimasr.models.prepared import runnable
 from slimasr.supernet.subnet import Subnet
 
 FRAMES_AT_ONCE = 1000
@@ -202,7 +203,8 @@ class StreamRecognizer:
             raise UserError(f"{experiment.dir}: the tokens are phonemes (tokenizer.kind), which cannot be streamed")
         settings = experiment.config
         rate = settings.data.sampling_rate
-        return cls(experiment.model, subnet, experiment.tokenizer, config or settings.decoding, rate)
+        model, active = runnable(experiment.model, subnet)
+        return cls(model, active, experiment.tokenizer, config or settings.decoding, rate)
 
     @property
     def chunk_frames(self) -> int:

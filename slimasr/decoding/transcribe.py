@@ -20,6 +20,7 @@ from slimasr.decoding.words import Unfinished, WordSearch, word_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.models.base import SpeechModel
+from slimasr.models.prepared import runnable
 from slimasr.supernet.subnet import Subnet
 
 
@@ -69,7 +70,8 @@ def transcribe_each(
     """
     config = experiment.config
     graph = graph or graph_of(experiment, config.decoding)
-    search = word_search(experiment.model, experiment.tokenizer, config.decoding, subnet, graph, unfinished)
+    model, active = runnable(experiment.model, subnet)
+    search = word_search(model, experiment.tokenizer, config.decoding, active, graph, unfinished)
     window = window_seconds or longest_window(config.data)
     extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
     for path in paths:
@@ -79,7 +81,7 @@ def transcribe_each(
             for samples in read_pieces(Path(path), config.data.sampling_rate, window):
                 # The extractor takes (channels, T), and each piece has one channel.
                 features = extract_frames(extractor, samples[np.newaxis], config.data.sampling_rate)
-                texts.append(_recognize(experiment.model, features, subnet, search))
+                texts.append(_recognize(model, features, active, search))
             result = " ".join(text for text in texts if text)
         except UserError as error:
             # A damaged file may fail after some pieces: its text would be incomplete, so it has none.

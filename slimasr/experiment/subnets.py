@@ -40,6 +40,38 @@ def find_subnet(experiment: Experiment, text: str) -> Subnet:
         raise UserError(f"{error}{advice}") from None
 
 
+def chosen_subnet(experiment: Experiment, name: str | None = None, language: str | None = None) -> Subnet:
+    """Find the one subnet that recognises speech: by its name, or by the language of its pathway, or max.
+
+    Raises:
+        UserError: there is no such subnet, or none is named although each language has a pathway of its own.
+    """
+    if name is not None and language is not None:
+        raise UserError(f"name either the subnet ({name}) or the language ({language}) of its pathway, not both")
+    if name is not None:
+        return find_subnet(experiment, name)
+    if language is not None:
+        return _subnet_of_language(experiment, language)
+    pathways = experiment.space.pathways
+    if len(pathways) > 1:
+        raise UserError(f"{experiment.dir}: has a pathway for each language; name one of {', '.join(pathways)}")
+    return experiment.space.max
+
+
+def _subnet_of_language(experiment: Experiment, language: str) -> Subnet:
+    """Return the subnet whose pathway is that of a language, else the one whose pathway serves any."""
+    pathways = experiment.space.pathways
+    if not pathways:
+        raise UserError(f"language {language}: {experiment.dir} has no pathways, so it needs no language; leave it out")
+    # A space of pathways lists few subnets.
+    serving = [subnet for subnet in experiment.space if subnet.pathway and subnet.serves(language)]
+    if not serving:
+        raise UserError(
+            f"language {language}: {experiment.dir} has no such pathway; choose one of {', '.join(pathways)}"
+        )
+    return next((subnet for subnet in serving if subnet.pathway == language), serving[0])
+
+
 def find_subnets(experiment: Experiment, texts: Iterable[str]) -> list[Subnet]:
     """Find the subnets with these names, each once.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
-from slimasr.models.base import SpeechModel
+from slimasr.models.base import TRAINING_HEADS, SpeechModel
 from slimasr.supernet.subnet import Subnet
 
 
@@ -26,6 +27,8 @@ class Prepared:
 def prepare(model: SpeechModel, subnet: Subnet) -> Prepared:
     """Prepare a subnet: a pathway is cut out, which copies the model once; any other one runs in the shared weights.
 
+    Heads that only losses use stay with a pathway, which has the width of the whole model.
+
     Args:
         model: the supernet.
         subnet: the subnet.
@@ -33,6 +36,19 @@ def prepare(model: SpeechModel, subnet: Subnet) -> Prepared:
     Raises:
         ValueError: the subnet is a pathway that the model does not have.
     """
-    if subnet.pathway:
-        return Prepared(subnet, model.extract(subnet), None)
-    return Prepared(subnet, model, subnet)
+    if not subnet.pathway:
+        return Prepared(subnet, model, subnet)
+    alone = model.extract(subnet)
+    # What only losses use is needed here too: for the loss on dev, and for alignments by the CTC head.
+    for name in TRAINING_HEADS:
+        if hasattr(model, name):
+            setattr(alone, name, copy.deepcopy(getattr(model, name)))
+    return Prepared(subnet, alone, None)
+
+
+def runnable(model: SpeechModel, subnet: Subnet | None) -> tuple[SpeechModel, Subnet | None]:
+    """Return the model that runs a subnet and what to run of it, as `prepare` does; None = the whole model."""
+    if subnet is None:
+        return model, None
+    prepared = prepare(model, subnet)
+    return prepared.model, prepared.active

@@ -20,6 +20,9 @@ VERSION = 1
 """Version of the layout that is written. It has to grow when readers of the old layout would misunderstand the new
 one; a new key that they may overlook needs no new version."""
 
+MEASURED_TOGETHER = ("languages",)
+"""Keys of mappings that one measurement makes as a whole: a later one replaces them, also where it has fewer keys."""
+
 NEEDED = {
     "bool_type": "true or false",
     "dict_type": "a mapping",
@@ -137,7 +140,7 @@ class File(Entry):
 
 
 def merged(base: E, over: E) -> E:
-    """Return an entry with what another one sets, mapping by mapping; everything else stays.
+    """Return an entry with what another one sets, mapping by mapping (but see `MEASURED_TOGETHER`); the rest stays.
 
     Args:
         base: the entry that is changed.
@@ -151,7 +154,7 @@ def _deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, A
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and key not in MEASURED_TOGETHER:
             result[key] = _deep_merge(below, value)
         else:
             result[key] = value

@@ -17,8 +17,9 @@ from slimasr.scoring.alignment import Utterance, align
 from slimasr.scoring.characters import in_characters
 from slimasr.scoring.icefall import errs, read_recogs
 from slimasr.scoring.kaldi import ops, per_spk, per_utt, wer_lines
+from slimasr.scoring.languages import score_languages, with_languages
 from slimasr.scoring.notes import notes
-from slimasr.scoring.transcripts import read_utt2spk
+from slimasr.scoring.transcripts import read_utt2lang, read_utt2spk
 from slimasr.scoring.wer import CHARACTER, PHONEME, WORD, Unit, WerResult, score
 from slimasr.supernet.subnet import Subnet
 
@@ -45,6 +46,9 @@ WORDS_FILE = "recogs"
 PHONEMES_FILE = "recogs_phone"
 """References and hypotheses in phonemes."""
 
+LANGUAGES_FILE = "utt2lang"
+"""Languages of the utterances (Kaldi's layout); only where error rates per language are wanted."""
+
 Sets = dict[str, list[Utterance]]
 
 S = TypeVar("S", bound=ScoreEntry)
@@ -58,6 +62,7 @@ class ScoredSubnet:
         wers: set name -> result; pooled sets have their names joined by ``+``.
         cers: the same over characters; empty if characters are not scored.
         pers: the same over phonemes; empty if the model has none.
+        languages: set name -> language -> result over words; only of sets whose languages are known.
         entry: the subnet's part of ``results.json``.
         notes: one line for each peculiarity of the sets.
     """
@@ -65,6 +70,7 @@ class ScoredSubnet:
     wers: dict[str, WerResult]
     cers: dict[str, WerResult]
     pers: dict[str, WerResult]
+    languages: dict[str, dict[str, WerResult]]
     entry: SubnetEntry
     notes: tuple[str, ...]
 
@@ -128,6 +134,8 @@ def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> Sco
         split = {name: [in_characters(utterance) for utterance in utterances] for name, utterances in words.items()}
     in_units = {WORD: words, CHARACTER: split, PHONEME: _read_sets(folders, PHONEMES_FILE)}
     results = {unit: _score_sets(folders, sets, unit) for unit, sets in in_units.items()}
+    utt2lang = {folder.name: read_utt2lang(folder / LANGUAGES_FILE) for folder in folders if _has_languages(folder)}
+    spoken = {name: score_languages(words[name], utt2lang[name], name) for name in words if name in utt2lang}
     if pool and len(folders) > 1:
         pooled = "+".join(folder.name for folder in folders)
         hows[pooled] = _common_way(folders, hows)
@@ -135,6 +143,10 @@ def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> Sco
             # A set without words, of a greedy search for phonemes, cannot be pooled with others that have some.
             if len(sets) == len(folders):
                 results[unit][pooled] = _score_together(sets, unit)
+        # Languages of the pooled set are known if those of all its sets are.
+        if len(spoken) == len(folders):
+            together = {name: language for of_set in utt2lang.values() for name, language in of_set.items()}
+            spoken[pooled] = score_languages(_joined(words), together, pooled)
     wers, cers, pers = results[WORD], results[CHARACTER], results[PHONEME]
     odd = (
         f"{folder}: {note}"
@@ -142,7 +154,11 @@ def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> Sco
         if folder.name in words
         for note in notes(words[folder.name], wers[folder.name])
     )
-    return ScoredSubnet(wers, cers, pers, _entry(wers, cers, pers, hows), tuple(odd))
+    return ScoredSubnet(wers, cers, pers, spoken, _entry(results, spoken, hows), tuple(odd))
+
+
+def _has_languages(folder: Path) -> bool:
+    return (folder / LANGUAGES_FILE).exists()
 
 
 def _read_sets(folders: Sequence[Path], name: str) -> Sets:
@@ -169,24 +185,25 @@ def _way(how: Decoded) -> tuple[Subnet, str, str]:
 
 
 def _entry(
-    wers: Mapping[str, WerResult],
-    cers: Mapping[str, WerResult],
-    pers: Mapping[str, WerResult],
+    results: Mapping[Unit, Mapping[str, WerResult]],
+    spoken: Mapping[str, Mapping[str, WerResult]],
     hows: Mapping[str, Decoded],
 ) -> SubnetEntry:
     """Make the entry of the scores in results.json.
 
     Args:
-        wers: set name -> its score.
-        cers: the same of characters; empty if they were not scored.
-        pers: the same of phonemes; empty if the model has none.
+        results: unit -> set name -> its score; empty where a unit was not scored.
+        spoken: set name -> language -> its score over words.
         hows: set name -> how it was decoded.
     """
     subnet = next(iter(hows.values())).subnet
     scores = {
-        "wer": {name: _with(result.wer_entry(), hows[name]) for name, result in wers.items()},
-        "cer": {name: _with(result.cer_entry(), hows[name]) for name, result in cers.items()},
-        "per": {name: _with_greedy(result.per_entry(), hows[name]) for name, result in pers.items()},
+        "wer": {
+            name: with_languages(_with(result.wer_entry(), hows[name]), spoken.get(name, {}))
+            for name, result in results[WORD].items()
+        },
+        "cer": {name: _with(result.cer_entry(), hows[name]) for name, result in results[CHARACTER].items()},
+        "per": {name: _with_greedy(result.per_entry(), hows[name]) for name, result in results[PHONEME].items()},
     }
     # Only what is set replaces an earlier entry.
     return SubnetEntry.model_validate({"subnet": subnet, **{name: found for name, found in scores.items() if found}})
@@ -252,4 +269,8 @@ def _score_sets(folders: Sequence[Path], sets: Sets, unit: Unit) -> dict[str, We
 
 
 def _score_together(sets: Sets, unit: Unit) -> WerResult:
-    return score([utterance for utterances in sets.values() for utterance in utterances], unit=unit)
+    return score(_joined(sets), unit=unit)
+
+
+def _joined(sets: Sets) -> list[Utterance]:
+    return [utterance for utterances in sets.values() for utterance in utterances]

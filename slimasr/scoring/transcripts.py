@@ -1,4 +1,4 @@
-"""Read Kaldi's ``text`` and ``utt2spk`` files, and pair references with hypotheses."""
+"""Read Kaldi's ``text``, ``utt2spk`` and ``utt2lang`` files, and pair references with hypotheses."""
 
 from __future__ import annotations
 
@@ -72,32 +72,28 @@ def read_utt2spk(path: Path) -> dict[str, str]:
         UserError: the file is missing or unreadable, a line is not ``<utterance id> <speaker id>``, or an utterance
             occurs twice.
     """
-    return _read_pairs(path, "<utterance id> <speaker id>", "speakers")
+    return _read_facts(path, "speaker", "speaker id")
 
 
 def read_utt2lang(path: Path) -> dict[str, str]:
-    """Read the language per utterance of a Kaldi ``utt2lang`` file.
-
-    Raises:
-        UserError: the file is missing or unreadable, a line is not ``<utterance id> <language>``, or an utterance
-            occurs twice.
-    """
-    return _read_pairs(path, "<utterance id> <language>", "languages")
+    """Read the language per utterance of a Kaldi ``utt2lang`` file. Raises as `read_utt2spk`."""
+    return _read_facts(path, "language", "language")
 
 
-def _read_pairs(path: Path, layout: str, values: str) -> dict[str, str]:
-    """Read a file with an utterance and a value in each line. Raises as `read_utt2spk`."""
-    found: dict[str, str] = {}
+def _read_facts(path: Path, what: str, field: str) -> dict[str, str]:
+    """Read one fact per utterance; ``what`` and ``field`` name it in messages and in the layout."""
+    facts: dict[str, str] = {}
+    layout = f"<utterance id> <{field}>"
     for line, fields in _read_fields(path, layout):
         if len(fields) != 2:
             raise UserError(f"{line.where}: expected '{layout}'")
-        if fields[0] in found:
+        if fields[0] in facts:
             raise UserError(
-                f"{line.where}: utterance {fields[0]} comes twice ({values} {found[fields[0]]} and {fields[1]}); "
+                f"{line.where}: utterance {fields[0]} comes twice ({what}s {facts[fields[0]]} and {fields[1]}); "
                 "keep one of them"
             )
-        found[fields[0]] = fields[1]
-    return found
+        facts[fields[0]] = fields[1]
+    return facts
 
 
 def _read_fields(path: Path, layout: str) -> list[tuple[Line, list[str]]]:

@@ -12,7 +12,7 @@ from slimasr.scoring.bootstrap import REPLICATIONS, wer_interval
 
 # The layout of result files is imported where an entry is made: a command that recognises without scoring needs none.
 if TYPE_CHECKING:
-    from slimasr.results.schema import CerEntry, PerEntry, WerEntry
+    from slimasr.results.schema import CerEntry, LanguageEntry, PerEntry, WerEntry
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,18 @@ class WerResult:
             deletions=self.counts.deletions,
             sub=self.counts.substitutions,
             ser=self.ser,
+            sentences=self.sentences,
+            ci95=self.ci95,
+        )
+
+    def language_entry(self) -> LanguageEntry:
+        """The entry of a word error rate on the utterances of one language in a result file."""
+        from slimasr.results.schema import LanguageEntry
+
+        return LanguageEntry(
+            wer=self.wer,
+            errors=self.counts.errors,
+            words=self.counts.words,
             sentences=self.sentences,
             ci95=self.ci95,
         )

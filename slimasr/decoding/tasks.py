@@ -1,0 +1,111 @@
+"""Which subnets are run on which utterances of which sets: a pathway is meant for those of its own language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slimasr.config.schema import Config
+from slimasr.data.files import DataFolder
+from slimasr.data.languages import read_languages
+from slimasr.errors import UserError
+from slimasr.supernet.subnet import Subnet
+
+Languages = Mapping[str, Mapping[str, str]]
+"""Set name -> utterance id -> language ("" = it is not known)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A subnet on a set.
+
+    Attributes:
+        subnet: the subnet that runs.
+        set_name: the set.
+        language: the only language whose utterances it gets, "" = all utterances.
+    """
+
+    subnet: Subnet
+    set_name: str
+    language: str = ""
+
+
+def tasks_of(subnets: Sequence[Subnet], languages: Languages, *, everything: bool = False) -> list[Task]:
+    """Return what is recognised, subnet by subnet: a pathway gets the utterances of its language, others get all.
+
+    Args:
+        subnets: the subnets.
+        languages: of the utterances of the sets.
+        everything: a pathway gets all utterances too, as when the user has named both the pathway and the sets: so the
+            error rate of a wrong pathway can be seen.
+
+    Raises:
+        UserError: an utterance has no language by which a pathway could be chosen, a pathway has no utterance, or no
+            subnet serves a set.
+    """
+    tasks: list[Task] = []
+    for subnet in subnets:
+        of_all = everything or subnet.serves("")
+        own = list(languages) if of_all else sets_of(subnet, languages)
+        tasks += [Task(subnet, name, "" if of_all else subnet.pathway) for name in own]
+    for name, of_set in languages.items():
+        if not any(task.set_name == name for task in tasks):
+            spoken = ", ".join(dict.fromkeys(of_set.values()))
+            raise UserError(
+                f"{name}: its language, {spoken}, is not that of {', '.join(subnet.id for subnet in subnets)}; name "
+                "the pathway with --subnet as well to recognise it all the same"
+            )
+    return tasks
+
+
+def sets_of(subnet: Subnet, languages: Languages) -> list[str]:
+    """Return the sets that have an utterance in the language of a pathway.
+
+    Raises:
+        UserError: an utterance has no language by which a pathway could be chosen, or no set has one in this language.
+    """
+    found = [name for name, of_set in languages.items() if _has(name, of_set, subnet)]
+    if not found:
+        raise UserError(
+            f"{subnet.id}: {', '.join(languages)} have no utterance in the language {subnet.pathway} of this pathway; "
+            "name a set in it with --set-name"
+        )
+    return found
+
+
+def _has(set_name: str, languages: Mapping[str, str], subnet: Subnet) -> bool:
+    """Return whether a set has an utterance that a pathway serves."""
+    nameless = next((name for name, language in languages.items() if not language), None)
+    if nameless is not None:
+        raise UserError(
+            f"{set_name}: utterance {nameless} has no language, by which a pathway is chosen; give the supervisions of "
+            "the set a language and run from stage 1 (slimasr-prepare)"
+        )
+    return any(map(subnet.serves, languages.values()))
+
+
+def languages_of_sets(data_dir: Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Read the languages of the utterances of sets.
+
+    Raises:
+        UserError: stage 1 has not run.
+    """
+    return {name: read_languages(data_dir, name) for name in names}
+
+
+def is_multilingual(config: Config, data_dir: Path, known: Languages) -> bool:
+    """Return whether the dev and test sets of a recipe, or other sets, have utterances in several languages.
+
+    Args:
+        config: names the sets.
+        data_dir: folder of the recipe's data, where the recipe's sets need not be.
+        known: sets that have been read.
+    """
+    spoken = {language for of_set in known.values() for language in of_set.values()}
+    for name in (config.data.dev, *config.data.test):
+        if len(spoken) > 1:
+            break
+        if name not in known and DataFolder(data_dir).raw_cuts(name).is_file():
+            spoken |= set(read_languages(data_dir, name).values())
+    return len(spoken) > 1
