@@ -107,8 +107,8 @@ class Recognizer:
         'SEVEN FOUR'
 
         Raises:
-            UserError: there is no such subnet, each language has a pathway and none is named, or the encoder needs whole
-                utterances.
+            UserError: there is no such subnet, each language has a pathway and none is named, or the encoder needs
+                whole utterances.
         """
         chosen = self._chosen(subnet)
         if chosen.id not in self._streaming:

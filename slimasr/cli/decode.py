@@ -80,8 +80,8 @@ TuneOption = Annotated[
         "--tune",
         metavar="SET",
         show_default=False,
-        help="Decode no sets; try scales of model and label prior on SET with the max subnet (or the pathway of --subnet), and note the best ones "
-        "in EXP/graph.json, from where all commands take them.",
+        help="Decode no sets; try scales of model and label prior on SET with the max subnet, or with the pathway that "
+        "--subnet names, and note the best ones in EXP/graph.json, from where all commands take them.",
     ),
 ]
 ScalesOption = Annotated[
@@ -112,7 +112,7 @@ def run(
 ) -> None:
     """Recognise dev and test sets with chosen subnets.
 
-    A pathway recognises the utterances in its own language, or all of them where both --subnet and --set-name are given.
+    A pathway recognises the utterances in its own language, or all of them if both --subnet and --set-name are given.
 
     Writes the files recogs, errs, utt2spk and decode.json to EXP/decode/<subnet>/<set>, recogs_phone and errs_phone if
     the tokens of the model are phonemes, and utt2lang if there are several languages.
@@ -188,7 +188,7 @@ def _decode(
         else:
             model, active = prepared.model, prepared.active
             found = decode_units(model, shown, experiment.tokenizer, active, decoding, graph)
-        utt2lang = languages[set_name] if multilingual or subnet.pathway else {}
+        utt2lang = task.spoken(languages) if multilingual or subnet.pathway else {}
         decoded = DecodedSet(
             subnet, found.words, speakers[set_name], *made_by, phonemes=found.phonemes, utt2lang=utt2lang
         )

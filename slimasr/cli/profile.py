@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slimasr.cli.common import DebugOption, SetOption, entry, opened, progress, quick_imports
+from slimasr.cli.common import DebugOption, SetOption, entry, opened, progress, quick_imports, subnets_option
 from slimasr.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from slimasr.experiment import Experiment
     from slimasr.models.base import SpeechModel
     from slimasr.supernet.space import SearchSpace
+    from slimasr.supernet.subnet import Subnet
 
 ExpOptional = Annotated[
     Path | None,
@@ -51,6 +52,7 @@ def run(
     config: ConfigOptional = None,
     vocab_size: VocabSizeOption = None,
     overrides: SetOption = None,
+    subnets: Annotated[list[str] | None, subnets_option("those of the space")] = None,
     rtf: RtfOption = True,
     latency: LatencyOption = False,
     as_json: JsonOption = False,
@@ -59,7 +61,8 @@ def run(
     """Print parameters, bytes, MACs, time and memory of subnets.
 
     Each subnet is measured as a stand-alone model. Of a large search space, only the largest subnet, the Pareto front
-    of the search and the smallest subnet are measured.
+    of the search and the smallest subnet are measured. Parameters, bytes and MACs of a pathway are those that it keeps;
+    time and memory are those of the dense model with zeros.
     """
     with quick_imports():
         from slimasr.experiment.subnets import profiled_subnets
@@ -70,9 +73,9 @@ def run(
         from slimasr.report.terminal import print_table
 
     experiment, resolved, model, space = _model(exp, config, vocab_size, overrides or [])
-    subnets = profiled_subnets(space, experiment)
-    costs = dict(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
-    late = dict(progress(profile_latency(model, subnets, resolved), len(subnets), "latency")) if latency else {}
+    chosen = _chosen(space, experiment, subnets) if subnets else profiled_subnets(space, experiment)
+    costs = dict(progress(profile(model, chosen, resolved, measure=rtf), len(chosen), "profile"))
+    late = dict(progress(profile_latency(model, chosen, resolved), len(chosen), "latency")) if latency else {}
     if exp is not None and late:
         save_latency(exp, late)
     if as_json:
@@ -89,6 +92,14 @@ def run(
 
 
 main = partial(entry, run)
+
+
+def _chosen(space: SearchSpace, experiment: Experiment | None, names: list[str]) -> list[Subnet]:
+    from slimasr.experiment.subnets import find_subnets
+
+    if experiment is not None:
+        return find_subnets(experiment, names)
+    return list(dict.fromkeys(map(space.parse, names)))
 
 
 def _model(

@@ -33,6 +33,9 @@ def run(
 
     Writes EXP/export/<subnet>/*.int8.onnx and runs them with onnxruntime. This needs the extra "export":
     pip install -e '.[export]'.
+
+    A pathway is measured on the utterances in its own language, or on all of them if both --subnet and --set-name are
+    given.
     """
     with quick_imports():
         from slimasr.data.dataloading import eval_batches
@@ -40,6 +43,7 @@ def run(
         from slimasr.data.files import DataFolder, check_sets
         from slimasr.data.provenance import checked_identity, unverified_sets
         from slimasr.decoding.graphs import graph_in
+        from slimasr.decoding.tasks import is_multilingual, languages_of_sets, tasks_of
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import find_subnets
         from slimasr.export.measure import measure_int8
@@ -49,18 +53,27 @@ def run(
     experiment = opened(Experiment.open(exp))
     config = experiment.config
     tokenizer = experiment.tokenizer
-    # Batches can be iterated over only once, and every subnet needs them: each set is a function that makes them.
-    sets = {
-        name: partial(eval_batches, config, data, name, tokenizer, config.decoding.batch_seconds)
-        for name in set_names or [config.data.dev, *config.data.test]
-    }
-    print_notes(unverified_sets(config, data, list(sets)))
-    fingerprints = {name: checked_identity(config, data, name).fingerprint for name in sets}
-    for name in sets:
+    names = set_names or [config.data.dev, *config.data.test]
+    print_notes(unverified_sets(config, data, names))
+    fingerprints = {name: checked_identity(config, data, name).fingerprint for name in names}
+    for name in names:
         print_notes(evaluation_notes(config, data, name, tokenizer, losses=False))
     graph = graph_in(experiment, config.decoding, data)
-    for subnet in find_subnets(experiment, subnets or ["front"]):
-        measured = measure_int8(experiment, subnet, sets, experiment.weights_digest, fingerprints, graph)
+    chosen = find_subnets(experiment, subnets or ["front"])
+    languages = languages_of_sets(data, names)
+    tasks = tasks_of(chosen, languages, everything=bool(subnets and set_names))
+    multilingual = is_multilingual(config, data, languages)
+    seconds = config.decoding.batch_seconds
+    for subnet in chosen:
+        own = {task.set_name: task for task in tasks if task.subnet == subnet}
+        # Batches can be iterated over only once, and a set may need none: each set is a function that makes them.
+        sets = {
+            name: partial(eval_batches, config, data, name, tokenizer, seconds, language=task.language)
+            for name, task in own.items()
+        }
+        known = multilingual or bool(subnet.pathway)
+        spoken = {name: task.spoken(languages) for name, task in own.items() if known}
+        measured = measure_int8(experiment, subnet, sets, experiment.weights_digest, fingerprints, graph, spoken)
         for name, figures in progress(measured, len(sets), subnet.id):
             typer.echo(f"{subnet.id} {name}: WER {figures.wer:.2f} % in int8 ({figures.runtime})")
 

@@ -72,7 +72,7 @@ LanguageOption = Annotated[
         "--language",
         metavar="LANGUAGE",
         show_default=False,
-        help="Language of the speech, such as fr, for an experiment with a pathway for each language; use it instead of "
+        help="Language of the speech, such as fr, if the experiment has a pathway for each language; use it instead of "
         "--subnet.",
     ),
 ]

@@ -112,8 +112,8 @@ def check_validated_languages(data_dir: Path, set_name: str, pathways: Sequence[
     if len(words) > 1 and "" in words:
         nameless = next(name for name, language in languages.items() if not language)
         raise UserError(
-            f"{set_name}: utterance {nameless} has no language, while others of the set have one; give all supervisions "
-            f"of the set a language, or none, and run from {PREPARE}"
+            f"{set_name}: utterance {nameless} has no language, while others of the set have one; give all of its "
+            f"supervisions a language, or none, and run from {PREPARE}"
         )
     # A set of one language is refused as a whole where its error rate is needed.
     wanted = [*words] if len(words) > 1 else []

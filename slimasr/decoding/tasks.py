@@ -30,6 +30,11 @@ class Task:
     set_name: str
     language: str = ""
 
+    def spoken(self, languages: Languages) -> dict[str, str]:
+        """Return the language of every utterance that the subnet gets: utterance id -> language."""
+        of_set = languages[self.set_name]
+        return {name: language for name, language in of_set.items() if self.language in ("", language)}
+
 
 def tasks_of(subnets: Sequence[Subnet], languages: Languages, *, everything: bool = False) -> list[Task]:
     """Return what is recognised, subnet by subnet: a pathway gets the utterances of its language, others get all.

@@ -20,7 +20,7 @@ from slimasr.models.base import SpeechModel
 from slimasr.models.ctc import CtcModel
 from slimasr.models.predictor import PredictorState
 from slimasr.models.transducer import Transducer
-from slimasr.scoring import Utterance, WerResult, score
+from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
 
 
@@ -117,21 +117,6 @@ def decode_onnx(
             one = batch.select([row])
             utterances += recognition.utterances(one, lambda part: model.encode(part.x, part.x_lens))
     return utterances
-
-
-def int8_wer(
-    model: OnnxModel,
-    batches: Iterable[Batch],
-    tokenizer: Tokenizer,
-    decoding: DecodingConfig,
-    graph: SearchGraph | None = None,
-) -> WerResult:
-    """Measure the WER of a set with its bootstrap interval.
-
-    Raises:
-        UserError: the set is empty or has no word.
-    """
-    return score(decode_onnx(model, batches, tokenizer, decoding, graph))
 
 
 class _Session:

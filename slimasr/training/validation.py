@@ -131,7 +131,7 @@ def _pass_rate(name: str) -> str:
 
 
 def _averaged(figures: Mapping[str, float]) -> dict[str, float]:
-    """Give each pass the mean of its rates in several languages, in front of these; a single one is that of the pass."""
+    """Give each pass the mean of its rates in several languages, in front of these; a single one is its own."""
     rates: dict[str, dict[str, float]] = {}
     for name, value in figures.items():
         if _is_rate(name):
