@@ -44,7 +44,7 @@ def _costs(study: Study, set_name: str) -> list[Picture]:
     """WER against every cost that was measured; of searched supernets only the main one of each family."""
     # Fronts of all searched supernets would hide each other. `_models` has a picture of its own for them.
     main = [family.main for family in families(study.runs)]
-    shown = [run for run in study.runs if run.candidates is None or run in main]
+    shown = [run for run in _without_pathways(study) if run.candidates is None or run in main]
     note = "Bars: 95 % bootstrap intervals of the WER. Lines join the subnets of one training run."
     pictures = []
     for cost in PLOTTED:
@@ -228,8 +228,7 @@ def training_pictures(study: Study) -> list[Picture]:
     """Describe dev WER and dev loss over epochs: by role, and for max and min of a family's searched supernets."""
     charts: list[Chart] = []
     # A supernet without a search has few subnets, so that its chart shows all of them.
-    # Runs with pathways are many, and have charts of their own.
-    shown = [run for run in study.runs if run.candidates is None and run.masks is None]
+    shown = [run for run in _without_pathways(study) if run.candidates is None]
     for role in dict.fromkeys(run.role for run in shown):
         runs = study.with_role(role)
         several = len({run.seed for run in runs}) > 1
@@ -247,6 +246,12 @@ def training_pictures(study: Study) -> list[Picture]:
         charts += _curves(f"{title}, max subnet", largest)
         charts += _curves(f"{title}, min subnet", smallest)
     return [Picture("training", tuple(charts))] if charts else []
+
+
+def _without_pathways(study: Study) -> list[Run]:
+    """The runs of families without pathways; in the others, a set shows only some runs, in one language."""
+    masked = {family.name for family in families(study.runs) if family.masked}
+    return [run for run in study.runs if run.family not in masked]
 
 
 def _curves(title: str, lines: Sequence[tuple[str, Run, SubnetRecord]]) -> list[Chart]:

@@ -31,6 +31,11 @@ class Family:
         return [run for run in self.runs if run.is_separate]
 
     @property
+    def masked(self) -> list[Run]:
+        """The runs that have pathways; WERs in this family are to be compared language by language if there are any."""
+        return [run for run in self.runs if run.masks is not None]
+
+    @property
     def dedicated(self) -> list[Run]:
         """The plain separate models, which have no losses or options beyond those of their family."""
         # A role lists what sets a model apart, so the plain models have the shortest one.

@@ -2,57 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 
 from slimasr.report.families import Family, families, line_name
+from slimasr.report.languages import languages_of
 from slimasr.report.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series, numbered
 from slimasr.report.records import Run, Study, SubnetRecord
+from slimasr.supernet.subnet import ANY_LANGUAGE
 
 LINES = ("solid", "dash", "dot")
 
 STEPS = Axis("step")
 
+Lines = Mapping[str, tuple[Point, ...]]
+"""Text in the legend -> points."""
+
 
 def mask_pictures(study: Study) -> list[Picture]:
-    """Describe two pictures for each family with pathways: dev WER by language, and sparsity with adaptations."""
+    """Describe three pictures for each family with pathways: dev WER by language, sparsity, and adaptations."""
     pictures: list[Picture] = []
-    for family in families(study.runs):
-        masked = [run for run in family.runs if run.masks is not None]
-        if not masked:
-            continue
-        charts = [_wer_chart(family, language) for language in languages_of(masked)]
-        of_wer = Picture(numbered("languages", len(pictures)), tuple(chart for chart in charts if _is_drawn(chart)))
-        found = [_sparsity_chart(masked), _change_chart(masked)]
-        of_masks = Picture(numbered("masks", len(pictures)), tuple(chart for chart in found if _is_drawn(chart)))
-        pictures += [picture for picture in (of_wer, of_masks) if picture.charts]
+    for number, family in enumerate(each for each in families(study.runs) if each.masked):
+        found = {
+            "languages": _wer_charts(family),
+            "sparsity": _sparsity_charts(family),
+            "adaptations": _change_charts(family),
+        }
+        pictures += [Picture(numbered(name, number), charts) for name, charts in found.items() if charts]
     return pictures
-
-
-def languages_of(runs: Sequence[Run]) -> list[str]:
-    """Return the languages that have a pathway of their own, in the order of the run that has most pathways."""
-    ordered = sorted(runs, key=lambda run: -len(_pathways(run)))
-    return list(dict.fromkeys(name for run in ordered for name in _pathways(run)))
 
 
 def _pathways(run: Run) -> Sequence[str]:
     return [] if run.masks is None else list(run.masks.sparsity)
 
 
-def _is_drawn(chart: Chart) -> bool:
-    return any(panel.series for panel in chart.panels)
+def _wer_charts(family: Family) -> tuple[Chart, ...]:
+    """A chart for each language that has a pathway, with the dev WER of all runs that have one."""
+    ordered = sorted(family.masked, key=lambda run: -len(_pathways(run)))
+    languages = dict.fromkeys(name for run in ordered for name in _pathways(run) if name != ANY_LANGUAGE)
+    found = {language: _wer_lines(family, language) for language in languages}
+    # A run has the same style in all charts, of which a file has one legend.
+    styles = _styles(dict.fromkeys(name for lines in found.values() for name in lines))
+    note = "Validated with the weights of the epoch; a pathway on its own language."
+    y = Axis("dev WER", "%", log=True)
+    charts = []
+    for language, lines in found.items():
+        if lines:
+            charts.append(Chart(f"{language}: dev WER over the training", note, STEPS, y, _panels(lines, styles)))
+    return tuple(charts)
 
 
-def _wer_chart(family: Family, language: str) -> Chart:
-    """Dev WER in one language of all runs that have one, over the optimiser steps."""
-    lines = []
+def _wer_lines(family: Family, language: str) -> Lines:
+    lines = {}
     for run in family.runs:
         points = tuple(_wers(run, language))
         if points:
-            lines.append((line_name(run, family.runs), points))
-    note = "Validated with the weights of the epoch; a pathway on its own language."
-    y = Axis("dev WER", "%", log=True)
-    return Chart(f"{language}: dev WER over the training", note, STEPS, y, (Panel("", _series(lines)),))
+            # Runs for one language alone have the same name in all charts.
+            words = line_name(run, family.runs).split(", ")
+            lines[", ".join(word for word in words if word != language)] = points
+    return lines
 
 
 def _wers(run: Run, language: str) -> Iterator[Point]:
@@ -60,13 +68,13 @@ def _wers(run: Run, language: str) -> Iterator[Point]:
     record = _serving(run, language)
     if record is None:
         return
+    # All of dev is in the language if the subnet is its pathway, or if the run has no other.
+    is_whole = record.pathway == language or languages_of(list(record.wer)) == (language,)
+    names = [f"{record.name}/{language}/wer", *([f"{record.name}/wer"] if is_whole else [])]
     for point in run.curve:
-        # Of a pathway, all of its dev WER is in its language.
-        own = f"{record.name}/wer" if record.pathway == language else ""
-        for name in filter(None, (f"{record.name}/{language}/wer", own)):
-            if name in point.values:
-                yield Point(point.step, point.values[name])
-                break
+        known = [point.values[name] for name in names if name in point.values]
+        if known:
+            yield Point(point.step, known[0])
 
 
 def _serving(run: Run, language: str) -> SubnetRecord | None:
@@ -74,39 +82,56 @@ def _serving(run: Run, language: str) -> SubnetRecord | None:
     return next((record for record in served if record.pathway == language), next(iter(served), None))
 
 
-def _sparsity_chart(runs: Sequence[Run]) -> Chart:
+def _sparsity_charts(family: Family) -> tuple[Chart, ...]:
     """Sparsity at the end of every epoch; all pathways of a run have the same, so that the first one is drawn."""
-    lines = []
-    for run in runs:
+    # Runs that prune at the same steps have one line.
+    names: dict[tuple[Point, ...], list[str]] = {}
+    for run in family.masked:
         key = next((f"{name}/sparsity" for name in _pathways(run)), "")
         points = tuple(Point(point.step, 100 * point.method[key]) for point in run.curve if key in point.method)
         if points:
-            lines.append((line_name(run, runs), points))
+            names.setdefault(points, []).append(line_name(run, family.runs))
+    lines = {}
+    for points, same in names.items():
+        others = f" and {len(same) - 1} more" if len(same) > 1 else ""
+        lines[f"{same[0]}{others}"] = points
+    if not lines:
+        return ()
     note = "Share of the prunable weights that a pathway leaves out, at the end of every epoch."
     y = Axis("sparsity", "%", from_zero=True)
-    return Chart("Sparsity over the training", note, STEPS, y, (Panel("", _series(lines)),))
+    return (Chart("Sparsity over the training", note, STEPS, y, _panels(lines, _styles(lines))),)
 
 
-def _change_chart(runs: Sequence[Run]) -> Chart:
+def _change_charts(family: Family) -> tuple[Chart, ...]:
     """What every adaptation of every pathway has changed."""
-    lines = []
-    for run in runs:
+    lines = {}
+    for run in family.masked:
         for name, found in ({} if run.masks is None else run.masks.adaptations).items():
             pairs = zip(found.steps, found.changed, strict=True)
             points = tuple(Point(step, 100 * share) for step, share in pairs)
             if points:
                 # A run for one language has it in its name.
-                label = line_name(run, runs)
-                lines.append((label if len(_pathways(run)) == 1 else f"{label}: {name}", points))
+                label = line_name(run, family.runs)
+                lines[label if len(_pathways(run)) == 1 else f"{label}: {name}"] = points
+    if not lines:
+        return ()
     note = "Share of the kept blocks that other blocks replaced when a mask was chosen anew between prunings."
     y = Axis("blocks changed", "%", from_zero=True)
-    return Chart("Blocks changed at each adaptation", note, STEPS, y, (Panel("", _series(lines)),))
+    return (Chart("Blocks changed at each adaptation", note, STEPS, y, _panels(lines, _styles(lines))),)
 
 
-def _series(lines: Sequence[tuple[str, tuple[Point, ...]]]) -> tuple[Series, ...]:
-    """A line each: solid ones in all colours, then dashed ones, and so on."""
-    styles = cycle((color, line) for line in LINES for color in COLORS)
-    return tuple(
-        Series(name, points, line=line, color=color)
-        for (name, points), (color, line) in zip(lines, styles, strict=False)
-    )
+Styles = Mapping[str, tuple[str, str]]
+"""Text in the legend -> colour and line."""
+
+
+def _styles(names: Mapping[str, object]) -> Styles:
+    """Solid lines in all colours, then dashed ones, and so on."""
+    return dict(zip(names, cycle((color, line) for line in LINES for color in COLORS), strict=False))
+
+
+def _panels(lines: Lines, styles: Styles) -> tuple[Panel, ...]:
+    series = []
+    for name, points in lines.items():
+        color, line = styles[name]
+        series.append(Series(name, points, line=line, color=color))
+    return (Panel("", tuple(series)),)

@@ -91,8 +91,8 @@ def roles_of(experiments: Mapping[str, Described], namers: Sequence[Namer] = ())
 
     Args:
         experiments: all experiments of a report.
-        namers: the first of them that has a name for an experiment gives it. Families whose supernets an earlier namer
-            has named come first.
+        namers: the first of them that has a name for an experiment gives it; for a separate model, those that name a
+            supernet of its family are asked first. Families whose supernets an earlier namer has named come first.
     """
     keys = {name: _family_key(described, experiments) for name, described in experiments.items()}
     # Family -> the first namer that named one of its supernets.
@@ -101,8 +101,7 @@ def roles_of(experiments: Mapping[str, Described], namers: Sequence[Namer] = ())
     for name, described in experiments.items():
         key = keys[name]
         mates = [experiments[other] for other in experiments if keys[other] == key]
-        supernets = [mate.config for mate in mates if mate.separate_of is None]
-        names[name], rank = _named(described, supernets, namers)
+        names[name], rank = _named(described, [mate for mate in mates if mate.separate_of is None], namers)
         # Separate models are baselines of several papers, so that they do not say whose family it is.
         if described.separate_of is None:
             ranks[key] = min(rank, ranks.get(key, rank))
@@ -112,10 +111,22 @@ def roles_of(experiments: Mapping[str, Described], namers: Sequence[Namer] = ())
     return {name: _role(names[name], labels[keys[name]]) for name in experiments}
 
 
-def _named(described: Described, supernets: Sequence[Config], namers: Sequence[Namer]) -> tuple[Name, int]:
-    """Return the name of an experiment and the index of its namer, ``len(namers)`` if no namer has a name."""
-    for rank, namer in enumerate(namers):
-        name = namer(described, supernets)
+def _named(described: Described, mates: Sequence[Described], namers: Sequence[Namer]) -> tuple[Name, int]:
+    """Return the name of an experiment and the index of its namer, ``len(namers)`` if no namer has a name.
+
+    Args:
+        described: the experiment.
+        mates: all supernets of its family.
+        namers: the namers, in order.
+    """
+    supernets = [mate.config for mate in mates]
+    ranks = list(range(len(namers)))
+    if described.separate_of is not None:
+        # A separate model may be a baseline of many papers; those whose supernets it stands beside come first.
+        at_home = [rank for rank in ranks if any(namers[rank](mate, supernets) for mate in mates)]
+        ranks.sort(key=lambda rank: rank not in at_home)
+    for rank in ranks:
+        name = namers[rank](described, supernets)
         if name is not None:
             return name, rank
     if described.separate_of is not None:

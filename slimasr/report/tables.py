@@ -47,6 +47,8 @@ def subnet_table(study: Study) -> Table:
         notes.append(f"{ON_FRONT} = on the Pareto front of its experiment (dev WER against cost).")
     if "architecture" in titles:
         notes += _architecture_notes(shown_modules(study))
+    if any(record.pathway for run in study.runs for record in run.subnets):
+        notes.append("A pathway's WER on a set of several languages is that on the utterances in its own.")
     if per_sets(study):
         notes.append("PER: phoneme errors of the same models without lexicon and language model.")
     if _int8_sets(study):

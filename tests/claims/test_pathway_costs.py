@@ -27,6 +27,7 @@ from tests.claims.pathway_kit import (
 )
 
 FOUR = "+".join(LANGUAGES)
+MINUTES = "all minutes of training (min)"
 
 
 def study_of(runs: list[Run]) -> Study:
@@ -102,7 +103,11 @@ def test_tables_of_the_paper_have_languages_as_columns() -> None:
     assert rows[f"dense, {FOUR}"][1:4] == ("–", "0", "all")
     # One of four words is wrong in every utterance.
     assert rows["LTH-70"][4:] == (*["25.00 [24.00, 26.00]"] * 4, "25.00")
-    assert not [name for name in rows if name.endswith("fr+nl")]
+    assert [row[0] for row in one.rows] == [
+        *(f"dense, {FOUR}", "unpruned", f"LAP-70, {FOUR}", "IMP-70", "LTH-70"),
+        *(f"ASR Pathways {kind}-70, {FOUR}" for kind in ("LTH", "IMP")),
+        *("IMP-70 adaptive", "LTH-70 adaptive"),
+    ]
     titles = {table.title: [row[0] for row in table.rows] for table in others}
     assert titles.keys() == {"Paper 5, table 3", "Paper 5, table 2, fr and nl"}
     assert titles["Paper 5, table 3"] == [
@@ -116,14 +121,15 @@ def test_pictures_have_a_point_for_every_system_of_the_languages() -> None:
     runs = everything()
     four, two = pictures(study_of(runs))
     assert [picture.name for picture in (four, two)] == ["pathways", "pathways-2"]
-    points = {point.name: point for series in two.charts[0].panels[0].series for point in series.points}
+    assert [chart.x.label for chart in two.charts] == ["stored, packed (MB)", "all training steps", MINUTES]
+    points = [{series.name: series.points[0] for series in chart.panels[0].series} for chart in two.charts]
     # Of the models for one language, those of the two; those of all four languages at once are no match.
-    assert {"LTH-70 adaptive", "LTH-70", "IMP-70", "LAP-50", "LTH-50", "unpruned"} <= points.keys()
-    assert "dense" not in points
-    steps = {series.name: series.points for series in two.charts[1].panels[0].series}
-    fixed = next(point for point in steps["a model for each language"] if point.name == "LTH-70")
-    assert fixed.x == 2000
-    assert any(point.name == "dense" for series in four.charts[0].panels[0].series for point in series.points)
+    each_one = {"LTH-70 adaptive", "IMP-70 adaptive", "LTH-70", "IMP-70", "unpruned"}
+    joined = {f"Dynamic {kind}-{level}" for kind in ("LTH", "LAP") for level in (70, 50, 20)}
+    wanted = each_one | joined | {"ASR Pathways LTH-70", "ASR Pathways LAP-70"}
+    assert [found.keys() for found in points] == [wanted] * 3
+    assert (points[1]["LTH-70"].x, points[2]["LTH-70"].x, points[2]["LTH-70"].y) == (2000, 20.0, 25.0)
+    assert "dense" in {series.name for series in four.charts[0].panels[0].series}
 
 
 def test_ablations_and_models_without_a_size_are_left_out_of_pictures() -> None:
@@ -131,5 +137,5 @@ def test_ablations_and_models_without_a_size_are_left_out_of_pictures() -> None:
     untimed = lap(train_minutes=None)
     found = pictures(study_of([joint("Dynamic LTH-50"), ablation, untimed]))
     minutes = found[0].charts[-1]
-    assert [series.name for series in minutes.panels[0].series] == ["Dynamic"]
-    assert len(found[1:]) == 0
+    assert [series.name for series in minutes.panels[0].series] == ["Dynamic LTH-50"]
+    assert len(found) == 1

@@ -109,23 +109,35 @@ def _overlaps(study: Study) -> Iterator[tuple[str, Overlap, bool]]:
             yield from _of_one_language(study, systems, masks, prefix)
         for system in systems:
             if system.model.base.startswith(DYNAMIC) and not system.model.rest:
-                yield from _since_start(system, prefix)
+                yield from _since_start(study, system, prefix)
 
 
 def _of_one_language(
     study: Study, systems: Sequence[System], masks: str, prefix: str
 ) -> Iterator[tuple[str, Overlap, bool]]:
-    known = {(item.a.experiment, item.b.experiment, item.a.pathway): item for item in study.mask_overlaps}
     for language in languages_of(systems):
         ours, theirs = (find(systems, base, [language]) for base in (adaptive(masks), fixed(masks)))
         if ours is None or theirs is None:
             continue
-        key = (ours.runs[language].name, theirs.runs[language].name, language)
-        if key in known:
-            yield f"{prefix}{language}, {ours.name} and {theirs.name}", known[key], True
+        overlap = _overlap(study, ours.runs[language].name, theirs.runs[language].name, language)
+        if overlap is not None:
+            yield f"{prefix}{language}, {ours.name} and {theirs.name}", overlap, True
 
 
-def _since_start(system: System, prefix: str) -> Iterator[tuple[str, Overlap, bool]]:
-    masks = system.trained[0].masks
-    for language, overlap in ({} if masks is None else masks.since_start).items():
-        yield f"{prefix}{language}, {system.name} at its end and at its start", overlap, False
+def _overlap(study: Study, adapted: str, stayed: str, language: str) -> Overlap | None:
+    for item in study.mask_overlaps:
+        if (item.a.experiment, item.b.experiment, item.a.pathway) == (adapted, stayed, language):
+            return item
+    return None
+
+
+def _since_start(study: Study, system: System, prefix: str) -> Iterator[tuple[str, Overlap, bool]]:
+    """What Dynamic ASR Pathways has in common with the fixed masks of the runs that found its first masks."""
+    run = system.trained[0]
+    for language, source in ({} if run.masks is None else run.masks.sources).items():
+        overlap = _overlap(study, run.name, source.experiment, language)
+        # A mask that was pruned further since the start is not to be compared with a mask of the start.
+        if overlap is None and run.masks is not None and not run.masks.levels:
+            overlap = run.masks.since_start.get(language)
+        if overlap is not None:
+            yield f"{prefix}{language}, {system.name} and {source.experiment}", overlap, False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle
 
 from slimasr.claims.pathways.costs import stored, trained
 from slimasr.claims.pathways.models import DYNAMIC, FIXED_PATHWAYS, pathway_families
@@ -66,31 +67,39 @@ def _serving_all(systems: Sequence[System], languages: Sequence[str]) -> list[Sy
 
 
 def _charts(study: Study, systems: Sequence[System], languages: Sequence[str]) -> list[Chart]:
+    # Ablations differ too little from each other. A system has the same style in all charts.
+    shown = sorted((system for system in systems if not system.model.rest), key=lambda each: _KINDS.index(_kind(each)))
     charts = []
     for name, (x, cost) in _COSTS.items():
-        series = _series(study, systems, languages, cost)
+        series = tuple(_series(study, shown, languages, cost))
         if series:
-            y = Axis(f"WER, mean of {', '.join(languages)}", "%")
+            y = Axis(f"WER, mean of {', '.join(languages)}", "%", from_zero=True)
             charts.append(Chart(f"{y.title} against {x.title}", _NOTES[name], x, y, (Panel("", series),)))
     return charts
 
 
-def _series(study: Study, systems: Sequence[System], languages: Sequence[str], cost: Cost) -> tuple[Series, ...]:
-    """A series for each kind of system; ablations are left out."""
-    kinds: dict[str, list[Point]] = {}
+def _series(study: Study, systems: Sequence[System], languages: Sequence[str], cost: Cost) -> Iterator[Series]:
+    """A point for each system: the kind of the system has a marker, and each one of a kind a colour."""
+    colors: dict[str, Iterator[str]] = {}
     for system in systems:
+        kind = _kind(system)
+        color = next(colors.setdefault(kind, cycle(COLORS)))
         wer, value = mean_wer(study, system, languages), cost(study, system)
-        if wer is not None and value is not None and not system.model.rest:
-            kinds.setdefault(_kind(system), []).append(Point(value, wer, _short(system)))
-    ordered = dict(sorted(kinds.items(), key=lambda item: _KINDS.index(item[0])))
-    return tuple(
-        Series(kind, tuple(points), "circle", color=COLORS[_KINDS.index(kind)], labelled=True)
-        for kind, points in ordered.items()
-    )
+        if wer is not None and value is not None:
+            hover = (f"<b>{system.name}</b>", f"mean WER {wer:.2f} %")
+            point = Point(value, wer, system.model.base, hover=hover)
+            yield Series(system.model.base, (point,), _MARKERS[kind], color=color)
 
 
-_JOINT, _EACH, _EACH_ADAPTIVE = "one model, no masks of languages", "a model for each language", "adaptive, for each"
-_KINDS = (_JOINT, _EACH, _EACH_ADAPTIVE, FIXED_PATHWAYS, DYNAMIC)
+_JOINT, _EACH, _EACH_ADAPTIVE = "one model", "one model for each language", "one adaptive model for each language"
+_MARKERS = {
+    _JOINT: "circle-open",
+    _EACH: "circle",
+    _EACH_ADAPTIVE: "x-thin",
+    FIXED_PATHWAYS: "diamond-open",
+    DYNAMIC: "triangle-up",
+}
+_KINDS = tuple(_MARKERS)
 
 
 def _kind(system: System) -> str:
@@ -100,8 +109,3 @@ def _kind(system: System) -> str:
     if system.is_joint and len(system.languages) > 1:
         return _JOINT
     return _EACH_ADAPTIVE if system.model.is_adaptive else _EACH
-
-
-def _short(system: System) -> str:
-    """The name of a point: how its masks were found, as the legend says the kind."""
-    return system.model.base.removeprefix(f"{FIXED_PATHWAYS} ").removeprefix(f"{DYNAMIC} ")

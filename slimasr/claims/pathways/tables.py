@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slimasr.claims.pathways.costs import stored, trained
-from slimasr.claims.pathways.models import DENSE, DYNAMIC, FIXED_PATHWAYS, SMALL, pathway_families
+from slimasr.claims.pathways.models import (
+    DENSE,
+    DYNAMIC,
+    FIXED_PATHWAYS,
+    IMP,
+    LAP,
+    LTH,
+    SMALL,
+    UNPRUNED,
+    pathway_families,
+)
 from slimasr.claims.pathways.systems import (
     System,
     joint_languages,
@@ -32,14 +42,27 @@ def tables(study: Study) -> list[Table]:
     for family in pathway_families(study.runs):
         systems = systems_in(family.runs)
         every = languages_of(systems)
-        all_systems = [system for system in systems if set(system.languages) == set(every)]
-        found.append(_table(study, family, "table 1", all_systems, every))
-        for languages in joint_languages(systems):
+        found.append(_table(study, family, "table 1", _in_table_1(systems, every), every))
+        # Those of two languages before those of all of them.
+        for languages in reversed(joint_languages(systems)):
             joint = [system for system in systems if _is_stage_3(system) and set(system.languages) == set(languages)]
             name = "table 3" if set(languages) == set(every) else f"table 2, {' and '.join(languages)}"
             found.append(_table(study, family, name, joint, languages))
         found.append(_costs(study, family, systems))
     return found
+
+
+def _in_table_1(systems: Sequence[System], languages: Sequence[str]) -> list[System]:
+    """Everything for all languages but the proposed multilingual models, in the paper's order."""
+    served = [system for system in systems if set(system.languages) == set(languages)]
+    shown = [system for system in served if not system.model.base.startswith(DYNAMIC)]
+    order = (SMALL, DENSE, UNPRUNED, LAP, IMP, LTH, FIXED_PATHWAYS)
+
+    def place(system: System) -> tuple[bool, int]:
+        kinds = [number for number, kind in enumerate(order) if system.model.base.startswith(kind)]
+        return system.model.is_adaptive, min(kinds, default=len(order))
+
+    return sorted(shown, key=place)
 
 
 def _is_stage_3(system: System) -> bool:
