@@ -89,7 +89,7 @@ class PathwaysConfig(MethodSection):
 
     residual: bool = True
     """Whether an adaptive mask may gain weights that no other pathway keeps, which its language then trains as well;
-    false = a language trains the weights of its mask alone, which then loses some at the next pruning and gains none."""
+    false = a language trains the weights of its mask alone, which loses some at the next pruning and gains none."""
 
     zeroing: bool = True
     """Whether weights that no mask keeps become 0 whenever a mask is chosen anew; false = they keep their values until
