@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +45,13 @@ LatencyOption = Annotated[
         help="Measure the latency of streams too, and note it in EXP/results.json; needs an encoder that streams.",
     ),
 ]
+StorageOption = Annotated[
+    bool,
+    typer.Option(
+        "--storage",
+        help="Compare the bytes of pathways in dense, packed and zipped files too; needs EXP with space.kind pathways.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -55,6 +63,7 @@ def run(
     subnets: Annotated[list[str] | None, subnets_option("those of the space")] = None,
     rtf: RtfOption = True,
     latency: LatencyOption = False,
+    stored: StorageOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -69,13 +78,15 @@ def run(
         from slimasr.files import to_json
         from slimasr.measure.profile import profile, profile_latency, save_latency
         from slimasr.report.latency import profiled_latency
+        from slimasr.report.storage import storage_table
         from slimasr.report.tables import profile_table
         from slimasr.report.terminal import print_table
 
     experiment, resolved, model, space = _model(exp, config, vocab_size, overrides or [])
-    chosen = _chosen(space, experiment, subnets) if subnets else profiled_subnets(space, experiment)
-    costs = dict(progress(profile(model, chosen, resolved, measure=rtf), len(chosen), "profile"))
-    late = dict(progress(profile_latency(model, chosen, resolved), len(chosen), "latency")) if latency else {}
+    sizes = _storage(experiment) if stored else {}
+    subnets = profiled_subnets(space, experiment)
+    costs = dict(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
+    late = dict(progress(profile_latency(model, subnets, resolved), len(subnets), "latency")) if latency else {}
     if exp is not None and late:
         save_latency(exp, late)
     if as_json:
@@ -84,22 +95,25 @@ def run(
             entries[subnet.id] = {"subnet": subnet.to_dict(), "costs": found}
             if subnet in late:
                 entries[subnet.id]["latency"] = late[subnet].to_dict()
-        typer.echo(to_json(entries))
+        typer.echo(to_json({**entries, "storage": sizes} if stored else entries))
         return
     print_table(profile_table(costs, resolved.name))
     if late:
         print_table(profiled_latency(late, resolved.name))
+    if stored:
+        print_table(storage_table(sizes, resolved.name))
 
 
 main = partial(entry, run)
 
 
-def _chosen(space: SearchSpace, experiment: Experiment | None, names: list[str]) -> list[Subnet]:
-    from slimasr.experiment.subnets import find_subnets
+def _storage(experiment: Experiment | None) -> dict[str, dict[str, dict[str, int]]]:
+    """Return what is stored -> ``floats`` and ``int8`` -> form -> bytes."""
+    from slimasr.export.storage import storage
 
-    if experiment is not None:
-        return find_subnets(experiment, names)
-    return list(dict.fromkeys(map(space.parse, names)))
+    if experiment is None or experiment.model.pathways is None:
+        raise UserError("--storage compares the files of pathways: name an experiment with space.kind pathways")
+    return {name: asdict(stored) for name, stored in storage(experiment.model).items()}
 
 
 def _model(

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from slimasr.export.int8 import LEVELS, fake_quantized, quantized_weights, scales
+from slimasr.models.pathways import prunable_matrices
 from slimasr.supernet.subnet import Subnet
 from tests.export.models import CONFIGS, make_model
+from tests.models.pathway_kit import pathway_model
 from tests.tiny import features
 
 HIDDEN = {"conformer": "ffn1", "mh_ssm": "ffn", "emformer": "ffn"}
@@ -79,3 +81,14 @@ def test_outputs_move_a_little(kind: str) -> None:
         exact, rounded = model(x, x_lens).out, fake_quantized(model)(x, x_lens).out
     error = (rounded - exact).square().mean().sqrt() / exact.square().mean().sqrt()
     assert 1e-5 < error < 0.05
+
+
+def test_a_pathway_keeps_its_zeros_and_has_the_scales_of_what_it_keeps() -> None:
+    model = pathway_model()
+    pathway = Subnet(pathway="fr")
+    exact = prunable_matrices(model.extract(pathway))
+    rounded = prunable_matrices(fake_quantized(model, pathway))
+    for name, weight in exact.items():
+        assert not rounded[name][weight == 0].any(), name
+        step = weight.double().abs().amax(dim=1, keepdim=True) / 127
+        assert ((rounded[name] - weight).abs() <= 0.5 * step * (1 + 1e-5)).all(), name

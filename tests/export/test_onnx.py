@@ -11,6 +11,7 @@ import torch
 from kaldialign import edit_distance
 from torch import Tensor
 
+from slimasr.config.encoders import EmformerConfig
 from slimasr.config.search import DecodingConfig
 from slimasr.decoding.label_search import search_whole
 from slimasr.decoding.label_searches import label_input, label_search
@@ -20,8 +21,12 @@ from slimasr.export.int8 import fake_quantized
 from slimasr.export.onnx import TransducerFiles, export_onnx, quantize
 from slimasr.export.runtime import OnnxCtc, OnnxTransducer, open_runtime
 from slimasr.models.ctc import CtcModel
+from slimasr.models.pathways import prunable_matrices
 from slimasr.models.transducer import Transducer
+from slimasr.supernet.pathways import PathwaySpec
+from slimasr.supernet.subnet import Subnet
 from tests.export.models import CONFIGS, make_model
+from tests.models.pathway_kit import draw_masks
 from tests.tiny import CTC_MODEL, features, randomize
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -32,8 +37,13 @@ VOCAB_SIZE = 40
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Transducer, Path]:
-    """A model and the folder of its float32 and int8 files."""
+    """A model and the folder of its float32 and int8 files; the one with an Emformer is a pathway."""
     model, folder = make_model(request.param, vocab_size=VOCAB_SIZE), tmp_path_factory.mktemp("onnx")
+    if request.param == "emformer":
+        # A pathway, which has LSTM layers as well
+        model.add_pathways(PathwaySpec(("fr",), (8, 1)))
+        draw_masks(model, 0.7)
+        model = model.extract(Subnet(pathway="fr"))
     with torch.no_grad():  # tokens that change along the utterance
         model.joiner.output.weight.mul_(4.0)
         model.joiner.encoder_proj.weight.mul_(2.0)
@@ -206,3 +216,23 @@ def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"onnx is not installed: pip install 'slimasr\[export\]'"):
         export_onnx(make_model("conformer"), tmp_path)
+
+
+@with_onnx
+def test_int8_files_of_a_pathway_keep_its_zeros(exported: tuple[Transducer, Path]) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    model, folder = exported
+    if not isinstance(model.config.encoder, EmformerConfig):
+        pytest.skip("not a pathway")
+    levels = []
+    for part in ("encoder", "predictor", "joiner"):
+        values = map(numpy_helper.to_array, onnx.load(folder / f"{part}.int8.onnx").graph.initializer)
+        # Matrices are transposed in the files.
+        levels += [torch.from_numpy(value.T.copy()) for value in values if value.dtype == "int8" and value.ndim == 2]
+    for name, weight in prunable_matrices(model).items():
+        assert 0.6 < float((weight == 0).double().mean()) < 0.8
+        alike = [level for level in levels if level.shape == weight.shape and not level[weight == 0].any()]
+        # Every 0 of a matrix is one in the file, which no other matrix has at the same places.
+        assert len(alike) == 1 and alike[0].any(), name

@@ -16,10 +16,13 @@ from slimasr.config.schema import Config
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
+from slimasr.experiment.checkpoints import structure_in_words
 from slimasr.experiment.record import write_record
-from slimasr.models.build import build_model
+from slimasr.models.build import build_model, pathway_spec
+from slimasr.models.packed import weights_of
 from slimasr.results.schema import Results
 from slimasr.supernet.build import build_space
+from tests.models.pathway_kit import draw_masks
 from tests.tiny import model_config, randomize
 
 TEXTS = ("yes no", "no", "yes yes no", "no yes")
@@ -36,18 +39,20 @@ def make_config(
     transducer: str = "full",
     space: dict[str, object] | None = None,
     search: dict[str, object] | None = None,
+    method: dict[str, object] | None = None,
+    **model: object,
 ) -> Config:
     """A tiny recipe; one width makes a separate model, unless another space is given."""
-    model = model_config().model_dump(mode="json") | {"num_mel_bins": 80}
+    tiny = model_config().model_copy(update=model).model_dump(mode="json") | {"num_mel_bins": 80}
     kind = "separate" if widths == [1.0] and space is None else "slimmable"
     return parse_config(
         {
             "name": name,
             "data": {"corpus": "digits"},
             "tokenizer": {"kind": "char", "vocab_size": 10},
-            "model": model,
+            "model": tiny,
             "space": space or {"widths": widths},
-            "method": {"kind": kind},
+            "method": method or {"kind": kind},
             "loss": {"transducer": transducer, "ctc_weight": 0.5},
             "search": {"rtf_seconds": 0.5, **(search or {})},
         }
@@ -84,8 +89,12 @@ def make_experiment(root: Path, data: Path, widths: list[float], seed: int = 0, 
     tokenizer = load_tokenizer(lang)
     torch.manual_seed(seed)
     space = build_space(config)
-    model = randomize(build_model(config.model, config.loss, tokenizer.vocab_size, space.widths), seed)
-    torch.save({"model": model.state_dict(), "tokenizer": tokenizer.fingerprint}, root / "final.pt")
+    kinds = space.widths, (), pathway_spec(config)
+    model = randomize(build_model(config.model, config.loss, tokenizer.vocab_size, *kinds), seed)
+    if model.pathways is not None:
+        draw_masks(model, 0.7)
+    made_for = {"tokenizer": tokenizer.fingerprint, **structure_in_words(model)}
+    torch.save({**weights_of(model), **made_for}, root / "final.pt")
     return root
 
 
