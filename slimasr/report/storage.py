@@ -14,7 +14,9 @@ _FORMS: Mapping[str, str] = {
 }
 """The forms in which weights are stored, and the ends of the headings of their columns."""
 
-_NOTE = "Thousand bytes, and the share of the dense ones. Packed: of masked matrices the kept weights and one bit per block."
+_NOTE = (
+    "Thousand bytes, and the share of the dense ones. Packed: of masked matrices kept weights, and one bit per block."
+)
 
 
 def storage_table(found: Mapping[str, Mapping[str, Mapping[str, int]]], name: str) -> Table:

@@ -1,4 +1,4 @@
-"""The benchmarks of collaborative training, of mask learning, of the Emformer and of streams, at small sizes."""
+"""The benchmarks of collaborative training, mask learning, pathways, the Emformer and streams, at small sizes."""
 
 from __future__ import annotations
 
@@ -78,3 +78,13 @@ def test_chunks_of_streams(bench: None, tmp_path: Path, capsys: pytest.CaptureFi
     assert all(line["ratio"] > 0.0 for line in found)
     # Four seconds are a hundred frames of the encoder, of which a fifth or more emit a token.
     assert 10 <= found[3]["tokens"] <= 100
+
+
+def test_bytes_of_packed_matrices(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
+    module("packed").compare(tiny=True)
+    floats, int8 = lines(capsys)
+    # Bytes depend on no machine: kept weights, and a bit for every 8 of all.
+    assert floats["ratio"] == pytest.approx(0.3 + 1 / 8 / 32, abs=1e-3) and floats["ratio"] <= floats["target"]
+    assert int8["ratio"] == pytest.approx(0.3 + 1 / 8 / 8, abs=1e-3) and int8["ratio"] <= int8["target"]
+    # Zeros zip well, but not as well as they are left out.
+    assert floats["packed_against_zipped"] < 0.95 and int8["packed_against_zipped"] < 0.8
