@@ -82,7 +82,7 @@ def _measure(
 
 def _shared_norms(experiment: Experiment, widths: Sequence[float]) -> SpeechModel:
     """Rebuild the separate model with norms that all widths share, so that it runs at widths it was not trained for."""
-    if list(experiment.space) != [Subnet()]:
+    if experiment.space.count() != 1 or experiment.space.max.pathway:
         raise UserError(f"--slice: {experiment.dir} holds a supernet, not a separate model: name another experiment")
     config = experiment.config
     encoder = config.model.encoder.model_copy(update={"norm": "shared"})

@@ -266,13 +266,15 @@ class SubnetEntry(Entry):
 
     subnet: Genes
     """The subnet's genes: `width`, a fraction of all channels; `path`, the layers that run; `units`, how many units
-    of a layer's module run, or which. A gene that keeps everything is left out, and an unknown one is an error."""
+    of a layer's module run, or which; `pathway`, the language whose masks choose its weights. A gene that keeps
+    everything is left out, and an unknown one is an error."""
 
     costs: Mapping[str, Number] = {}
     """`params`: parameters; `int8_bytes`: bytes of the weights in int8; `paper_size`: the size that the papers count;
     `macs`: multiply-accumulate operations of encoder and joiner per second of audio; `predictor_macs`: those of the
     predictor per token; `rtf` and `rtf_p90`: seconds of computing per second of audio, median and 90th percentile;
-    `peak_memory`: bytes. Those that have not been measured are absent."""
+    `peak_memory`: bytes. Of a pathway, `params`, `int8_bytes` and MACs are those that it keeps, `paper_size`, time and
+    memory those of the dense model with zeros. Those that have not been measured are absent."""
 
     dev_loss: Number | None = None
     """Main loss of the model on dev per reference token; null where it is not finite or no utterance has a loss."""

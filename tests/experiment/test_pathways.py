@@ -82,6 +82,24 @@ def test_bytes_of_stored_pathways_are_compared(place: Path) -> None:
     assert "--storage compares the files of pathways: name an experiment" in refused.output
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("space.block=[512,1]", "space.block: no matrix of the model holds a block of 512 outputs and 1 inputs"),
+        ("space.block=[8]", "space.block"),
+        ("space.languages=[fr,fr]", "space.languages: needs at least one, all different"),
+        ("space.languages=[fr,all]", "space.languages: all is one pathway for every language"),
+        ("model.encoder.conv_norm=batch", "model.encoder.conv_norm: statistics of a batch norm"),
+        ("method.share_predictor=null", "method.share_predictor: each pathway has a predictor of its own"),
+        ("method={kind: separate}", "space.kind: pathways needs a method that trains pathways"),
+    ],
+)
+def test_recipes_that_cannot_work(place: Path, override: str, message: str) -> None:
+    arguments = ["--config", str(place / "exp/config.yaml"), "--no-rtf", "--set", override]
+    result = CliRunner().invoke(command_app(run_profile), arguments)
+    assert message in result.output and result.exit_code == 1, result.output
+
+
 def test_weights_of_other_pathways_are_refused(place: Path, tmp_path: Path) -> None:
     """Their masks may have equal shapes, but belong to other languages."""
     (tmp_path / "exp").mkdir()
