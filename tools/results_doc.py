@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from slimasr.results.decoded import Decoded
 from slimasr.results.entry import VERSION, Entry, File
 from slimasr.results.graph import GraphFile, TriedEntry, TunedEntry
+from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.results.learnt import LearntEntry, LearntSubnets
 from slimasr.results.masks import Adaptations, LevelEntry, MasksEntry, MaskSource, Overlap, PairOverlap
 from slimasr.results.report import (
@@ -33,12 +34,10 @@ from slimasr.results.report import (
 )
 from slimasr.results.schema import (
     CerEntry,
-    DelayEntry,
     EnergyEntry,
     ExtractedFrom,
     Int8Entry,
     LanguageEntry,
-    LatencyEntry,
     PerEntry,
     Results,
     SearchedEntry,

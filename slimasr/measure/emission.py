@@ -11,7 +11,8 @@ from slimasr.data.frames import FRAME_SHIFT
 from slimasr.decoding.stream import StreamRecognizer
 from slimasr.decoding.stream_sets import StreamedUtterance
 from slimasr.measure.latency import TimedUtterance, TimedWord, available_times, emission_delays, emitted_words
-from slimasr.results.schema import DelayEntry, LatencyEntry, Results, SubnetEntry
+from slimasr.results.latency import DelayEntry, LatencyEntry
+from slimasr.results.schema import Results, SubnetEntry
 from slimasr.results.store import update_results
 from slimasr.supernet.subnet import Subnet
 

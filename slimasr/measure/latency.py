@@ -19,7 +19,7 @@ from slimasr.decoding.sources import SamplesSource
 from slimasr.decoding.stream import StreamRecognizer, StreamResult
 from slimasr.encoders.base import Encoder
 from slimasr.models.base import SpeechModel
-from slimasr.results.schema import DelayEntry, LatencyEntry
+from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.scoring import Utterance, align
 
 _WORD_MARK = "▁"

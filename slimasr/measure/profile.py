@@ -11,7 +11,8 @@ from slimasr.measure.latency import measure_latency
 from slimasr.measure.runtime import RuntimeMeter, noise_features
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model, head_names, pathway_spec
-from slimasr.results.schema import LatencyEntry, Results, SubnetEntry
+from slimasr.results.latency import LatencyEntry
+from slimasr.results.schema import Results, SubnetEntry
 from slimasr.results.store import update_results
 from slimasr.supernet.build import build_space
 from slimasr.supernet.space import SearchSpace

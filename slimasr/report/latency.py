@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from slimasr.report.records import Study, SubnetRecord
 from slimasr.report.table import ABSENT, Table
 from slimasr.report.tables import set_names, wer_cell
-from slimasr.results.schema import DelayEntry, LatencyEntry
+from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.supernet.subnet import Subnet
 
 _TITLE = "Latency of streams"

@@ -53,7 +53,7 @@ def _read(folder: Path, run: ReportedRun) -> _Masks | None:
         name: {matrix: np.asarray(mask[number], dtype=bool) for matrix, mask in saved.masks.items()}
         for number, name in enumerate(saved.languages)
     }
-    return _Masks(tuple(saved.block), kept, bool(run.masks.adaptations), bool(run.masks.sources), run.masks.sparsity)
+    return _Masks(saved.block, kept, bool(run.masks.adaptations), bool(run.masks.sources), run.masks.sparsity)
 
 
 def _comparisons(found: Mapping[str, _Masks]) -> Iterator[MaskComparison]:

@@ -10,6 +10,7 @@ from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, architecture_of
 from slimasr.report.rates import Comparison, Rate, comparison_of, language_wer, per_of, wer_of
 from slimasr.results.decoded import STREAMING
+from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.results.learnt import LearntEntry
 from slimasr.results.masks import MasksEntry
 from slimasr.results.report import (
@@ -20,7 +21,7 @@ from slimasr.results.report import (
     Report,
     ReportedRun,
 )
-from slimasr.results.schema import DelayEntry, LatencyEntry, SubnetEntry, WerEntry
+from slimasr.results.schema import SubnetEntry, WerEntry
 from slimasr.results.search import Summary
 from slimasr.supernet.cost import COST_UNITS
 from slimasr.supernet.subnet import Subnet

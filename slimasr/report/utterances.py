@@ -13,15 +13,12 @@ from slimasr.results.decoded import Decoded
 from slimasr.results.report import Report
 from slimasr.results.schema import PerEntry, SubnetEntry, WerEntry
 from slimasr.scoring import Alignment, align
-from slimasr.scoring.folder import PHONEMES_FILE, WORDS_FILE
+from slimasr.scoring.folder import LANGUAGES_FILE, PHONEMES_FILE, WORDS_FILE
 from slimasr.scoring.icefall import read_recogs
 from slimasr.scoring.transcripts import read_utt2lang
 from slimasr.supernet.subnet import ANY_LANGUAGE
 
 R = TypeVar("R", WerEntry, PerEntry)
-
-LANGUAGES_FILE = "utt2lang"
-"""The language of every utterance of a decoded set."""
 
 Sets = dict[str, Mapping[str, int]]
 """Set, or the part of a set in one language -> utterance -> words or phonemes of its reference."""

@@ -25,7 +25,8 @@ from slimasr.measure.latency import (
     measure_latency,
     word_delays,
 )
-from slimasr.results.schema import DelayEntry, LatencyEntry, Results, SubnetEntry
+from slimasr.results.latency import DelayEntry, LatencyEntry
+from slimasr.results.schema import Results, SubnetEntry
 from slimasr.results.store import read_results, update_results
 from slimasr.supernet.subnet import Subnet
 from tests.decoding.made_up import RATE, config, noise, write_data, write_experiment

@@ -9,7 +9,8 @@ import pytest
 from slimasr.report.latency import latency_table
 from slimasr.report.records import current_latency
 from slimasr.report.results_md import all_tables
-from slimasr.results.schema import DelayEntry, LatencyEntry, SubnetEntry, WerEntry
+from slimasr.results.latency import DelayEntry, LatencyEntry
+from slimasr.results.schema import SubnetEntry, WerEntry
 from slimasr.supernet.subnet import Subnet
 from tests.claims.test_slimmable import run, study, subnet
 
