@@ -143,9 +143,10 @@ class BatchSource:
         return eval_batches(self._config, self._folder.root, set_name, self._tokenizer, max_seconds)
 
     def _samples(self, epoch: int, parts: Sequence[EpochPart], turns: Turns) -> list[Sample]:
-        if turns.power is not None:
-            return self._cuts.of_epoch(self._seed, epoch, again=turns.part)
         samples = self._cuts.of_epoch(self._seed, epoch)
+        # With sampling, `Turns.left` says how much is left of the epoch.
+        if turns.power is not None:
+            return samples
         return untrained(samples, self._config.data, self._seed, epoch, parts, turns)
 
     def _turns(self, parts: Sequence[EpochPart]) -> Turns:

@@ -90,7 +90,7 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
     # From here on manifests are replaced, so the lock is read from disk again.
     lock.verify()
     counts: dict[str, int] = {}
-    results: list[ShardResult] = []
+    results: dict[str, list[ShardResult]] = {}
     bad: dict[str, dict[str, BadUtterance]] = {}
     for (set_name, speed), shards in shards_of.items():
         found = [read_result(shard) for shard in shards]
@@ -101,10 +101,10 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
         made_from = write_feature_cuts(folder, set_name, speed, shards)
         counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
         write_features_record(config, folder, set_name, speed, made_from)
-        # The statistics are those of these sets at all their speeds.
-        if set_name in statistics_sets(config):
-            results += found
-    write_json_atomic(folder.stats, _statistics(config, folder, results))
+        results.setdefault(set_name, []).extend(found)
+    # The statistics are those of their sets at all speeds, in this order: recipes that share them get equal sums.
+    counted = [result for set_name in statistics_sets(config) for result in results[set_name]]
+    write_json_atomic(folder.stats, _statistics(config, folder, counted))
     _remove_stale(list(shards_of.values()))
     return counts
 

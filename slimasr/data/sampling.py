@@ -212,12 +212,12 @@ def _repeated(
     repeat: Repeat | None,
 ) -> Iterator[list[Sample]]:
     """Batches of one group without end: all samples once, then again in another order and at other speeds."""
-    yield from _draw(samples, config, seed, epoch, process, part)
     names = [item.id for item in samples]
-    for number in count(1):
-        again = f"{part}+{number}"
-        repeated = samples if repeat is None else repeat(names, again)
-        yield from _draw(repeated, config, seed, epoch, process, again)
+    for number in count():
+        # The samples are those of the first occurrence in the epoch.
+        again = f"{part}+{number}" if number else part
+        drawn = repeat(names, again) if repeat is not None and again else samples
+        yield from _draw(drawn, config, seed, epoch, process, again)
 
 
 def _draw(

@@ -1,4 +1,4 @@
-"""The record of what a tokenizer was made from (``lang_<kind>_<size>/identity.json``), and the check that it still fits.
+"""The record of what a tokenizer was made from, ``lang_<kind>_<size>/identity.json``, and the check that it still fits.
 
 It holds the transcripts of the tokenizer's sets, the settings on which it depends, and the digest of the tokenizer.
 """

@@ -13,7 +13,7 @@ from slimasr.config.load import first_different_key, load_config
 from slimasr.config.schema import Config
 from slimasr.data.tokenizer import load_tokenizer
 from slimasr.errors import UserError
-from slimasr.experiment.checkpoints import check_tokenizer_of, check_tree_of, fingerprint, load_checkpoint, load_weights
+from slimasr.experiment.checkpoints import check_tokenizer_of, fingerprint, load_checkpoint, load_weights
 from slimasr.experiment.folder import needed
 from slimasr.models.base import SpeechModel
 
@@ -65,7 +65,6 @@ def initial_weights(config: Config) -> InitialWeights | None:
         raise UserError(f"{KEY}: {exp} does not fit this recipe: {difference}")
     saved = load_checkpoint(path)
     check_tokenizer_of(saved, load_tokenizer(needed(exp / "lang")), path)
-    check_tree_of(saved, config.model.encoder, path)
     return InitialWeights(_weights(saved), fingerprint(path), path)
 
 
