@@ -23,7 +23,7 @@ def languages_of(set_names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, map(language_of, parts))))
 
 
-def tests_in(record: SubnetRecord, language: str) -> dict[str, Rate]:
+def on_tests(record: SubnetRecord, language: str) -> dict[str, Rate]:
     """Return the error rates of a subnet in one language, by test set; sets of other languages are left out."""
     found = {}
     for name, whole in record.wer.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slimasr.report.languages import tests_in, units_in
+from slimasr.report.languages import on_tests, units_in
 from slimasr.report.pairs import Pair, Part, System
 from slimasr.report.rates import Rate
 from slimasr.report.records import Study
@@ -72,7 +72,7 @@ def _rates(study: Study, system: System, language: str) -> dict[int, dict[str, R
     found = {}
     for run in study.with_role(role):
         record = run.subnet(subnet)
-        rates = {} if record is None else tests_in(record, language)
+        rates = {} if record is None else on_tests(record, language)
         if rates:
             found[run.seed] = rates
     return found

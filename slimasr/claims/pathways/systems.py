@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slimasr.claims.pathways.models import Model, is_ours, model_of
-from slimasr.report.languages import pooled, tests_in
+from slimasr.report.languages import on_tests, pooled
 from slimasr.report.pairs import Part
 from slimasr.report.pairs import System as Subsystem
 from slimasr.report.records import Run, Study, SubnetRecord
@@ -75,7 +75,7 @@ def systems_in(runs: Sequence[Run]) -> list[System]:
         served = grouped.setdefault((model.base, model.rest, several), {})
         for language in model.languages:
             # Seeds of a run have its role, so that the first one stands for all.
-            if any(tests_in(record, language) for record in run.subnets):
+            if any(on_tests(record, language) for record in run.subnets):
                 served.setdefault(language, run)
     return [_system(*key, served) for key, served in grouped.items() if served]
 
@@ -131,7 +131,7 @@ def wer_in(study: Study, system: System, language: str) -> float | None:
     """Return the WER over the test sets of a language in percent, its mean over the seeds; None if it is not known."""
     role, subnet = system.part(language)
     records = [run.subnet(subnet) for run in study.with_role(role)]
-    wers = [pooled(list(tests_in(record, language).values())) for record in records if record is not None]
+    wers = [pooled(list(on_tests(record, language).values())) for record in records if record is not None]
     known = [wer for wer in wers if wer is not None]
     return sum(known) / len(known) if known else None
 

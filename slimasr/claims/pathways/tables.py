@@ -25,7 +25,7 @@ from slimasr.claims.pathways.systems import (
     wer_in,
 )
 from slimasr.report.families import Family
-from slimasr.report.languages import tests_in
+from slimasr.report.languages import on_tests
 from slimasr.report.records import Study
 from slimasr.report.table import ABSENT, Table
 from slimasr.supernet.cost import COST_UNITS
@@ -99,7 +99,7 @@ def _wer(study: Study, system: System, language: str) -> str:
     role, subnet = system.part(language)
     runs = study.with_role(role)
     record = runs[0].subnet(subnet)
-    rates = {} if record is None else tests_in(record, language)
+    rates = {} if record is None else on_tests(record, language)
     if len(rates) == 1 and len(runs) == 1:
         return str(next(iter(rates.values())))
     wer = wer_in(study, system, language)
