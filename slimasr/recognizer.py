@@ -65,8 +65,11 @@ class Recognizer:
         max_int8_mb: float | None = None,
         max_macs: float | None = None,
         max_rtf: float | None = None,
+        language: str | None = None,
     ) -> Subnet:
         """The subnet with a name (a width, an id, ``max``, ``min``), or the best measured one under limits.
+
+        Where each language has a pathway, its language is a pathway's name, and limits choose within ``language``.
 
         Raises:
             UserError: there is no such subnet, no search has been run, or no subnet meets the limits (the message names
@@ -76,7 +79,7 @@ class Recognizer:
             return find_subnet(self.experiment, str(name))
         # Without limits, this is the best of all measured subnets.
         limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
-        return best_under(read_candidates(self.experiment), limits).subnet
+        return best_under(read_candidates(self.experiment), limits, language or "").subnet
 
     def transcribe(self, path: Path | str, subnet: Subnet | str | float | None = None) -> str:
         """The text of an audio file of any sampling rate and length.

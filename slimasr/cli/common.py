@@ -103,6 +103,16 @@ CheckpointOption = Annotated[
         help="Checkpoint to load: final, best, or the name of a file in EXP/checkpoints, such as epoch-010.",
     ),
 ]
+LanguageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        metavar="LANGUAGE",
+        show_default=False,
+        help="Language of the speech, such as fr, if the experiment has a pathway for each language; use it instead of "
+        "--subnet.",
+    ),
+]
 MaxParams = Annotated[
     float | None, limit_option("--max-params", "NUMBER", "Largest number of parameters, such as 2e6.")
 ]

@@ -11,6 +11,7 @@ import typer
 from slimasr.cli.common import (
     DebugOption,
     ExpArgument,
+    LanguageOption,
     MaxInt8,
     MaxMacs,
     MaxParams,
@@ -37,6 +38,7 @@ def run(
     exp: ExpArgument,
     out: OutOption,
     subnet: Annotated[str | None, subnet_option("the best subnet within the limits")] = None,
+    language: LanguageOption = None,
     max_params: MaxParams = None,
     max_int8_mb: MaxInt8 = None,
     max_macs: MaxMacs = None,
@@ -55,7 +57,7 @@ def run(
 
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
     experiment = opened(Experiment.open(exp))
-    chosen = _choose(experiment, subnet, limits)
+    chosen = _choose(experiment, subnet, language, limits)
     cost = extract_experiment(experiment, chosen, out)
     typer.echo(f"{out}: {chosen.id}, {cost.params:,} parameters, {cost.int8_bytes / 1e6:.2f} MB in int8")
 
@@ -63,14 +65,16 @@ def run(
 main = partial(entry, run)
 
 
-def _choose(experiment: Experiment, subnet: str | None, limits: Limits) -> Subnet:
+def _choose(experiment: Experiment, subnet: str | None, language: str | None, limits: Limits) -> Subnet:
     from slimasr.experiment.archive import read_candidates
-    from slimasr.experiment.subnets import find_subnet
+    from slimasr.experiment.subnets import chosen_subnet
     from slimasr.supernet.front import best_under
 
-    # Exactly one of the two chooses the subnet.
-    if (subnet is None) == (not limits.given):
+    given = bool(limits.given)
+    nothing = subnet is None and language is None and not given
+    if nothing or (subnet is not None and given):
         raise UserError("name either --subnet or limits such as --max-params 2e6")
-    if subnet is not None:
-        return find_subnet(experiment, subnet)
-    return best_under(read_candidates(experiment), limits).subnet
+    # Limits choose among the subnets of a language; without them, the language names its pathway.
+    if given:
+        return best_under(read_candidates(experiment), limits, language or "").subnet
+    return chosen_subnet(experiment, subnet, language)

@@ -28,6 +28,7 @@ from slimasr.errors import UserError
 if TYPE_CHECKING:
     from slimasr.results.search import Summary
     from slimasr.search.search import Job
+    from slimasr.search.stage import SearchResult
 
 SliceOption = Annotated[
     str | None,
@@ -101,12 +102,34 @@ def run(
     found = run_search(job, workers=workers, limits=limits, progress=progress, notes=print_notes)
     print_table(measurement_table(found.finalists, found.front, found.set_name, found.cost))
     typer.echo(_in_words(found.summary))
-    best = found.best()
     title = "best under the limits" if found.limits.given else "best"
+    if len(found.pathways) > 1:
+        _print_best_pathways(found, title)
+        return
+    best = found.best()
     typer.echo(f"{title}: {best.subnet.id}, dev WER {best.wer:.2f} %")
 
 
 main = partial(entry, run)
+
+
+def _print_best_pathways(found: SearchResult, title: str) -> None:
+    """Print the best subnet of each language; limits that one language cannot meet are no error of the others.
+
+    Raises:
+        UserError: no subnet of any language meets the limits.
+    """
+    failed: list[UserError] = []
+    for language in found.pathways:
+        try:
+            best = found.best(language)
+        except UserError as error:
+            failed.append(error)
+            print_notes([f"{language}: {error}"])
+            continue
+        typer.echo(f"{title} for {language}: {best.subnet.id}, dev WER {best.wer:.2f} %")
+    if len(failed) == len(found.pathways):
+        raise failed[0]
 
 
 def _slices(job: Job, widths: list[float]) -> None:

@@ -15,6 +15,7 @@ from slimasr.cli.common import (
     CheckpointOption,
     DebugOption,
     ExpArgument,
+    LanguageOption,
     above_zero,
     any_file_name,
     entry,
@@ -66,16 +67,6 @@ WindowOption = Annotated[
 ]
 
 
-LanguageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--language",
-        metavar="LANGUAGE",
-        show_default=False,
-        help="Language of the speech, such as fr, if the experiment has a pathway for each language; use it instead of "
-        "--subnet.",
-    ),
-]
 StreamOption = Annotated[
     bool, typer.Option("--stream", help="Recognise audio while it arrives; needs an encoder that streams.")
 ]

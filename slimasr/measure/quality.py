@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from slimasr.objective.objective import Objective, scored_part
 from slimasr.objective.passes import PassInputs
 from slimasr.results.schema import WerEntry
 from slimasr.scoring import Utterance, WerResult, score
+from slimasr.scoring.languages import score_languages, with_languages
 from slimasr.supernet.subnet import Subnet
 
 Batches = Callable[[], Iterable[Batch]]
@@ -37,10 +38,32 @@ class Quality:
         wer: word error rate, with its bootstrap interval.
         loss: the model's main loss per reference token, over the utterances that have a loss (`Batch.unscored`); None
             if there are none, or if it is not finite.
+        languages: the same as ``wer`` by language; empty where all of a set is in one and the subnet is no pathway.
     """
 
     wer: WerResult
     loss: float | None
+    languages: Mapping[str, WerResult] = field(default_factory=dict)
+
+
+def quality_of(
+    utterances: Sequence[Utterance], utt2lang: Mapping[str, str], subnet: Subnet, loss: float | None, set_name: str
+) -> Quality:
+    """Score what a subnet has recognised, language by language if there are several or the subnet is a pathway.
+
+    Args:
+        utterances: of all batches.
+        utt2lang: utterance id -> language, "" where it is not known.
+        subnet: the subnet.
+        loss: its loss per reference token.
+        set_name: for messages.
+
+    Raises:
+        UserError: the set is empty, or there is no reference word at all or in a language.
+    """
+    several = len(set(utt2lang.values())) > 1
+    languages = score_languages(utterances, utt2lang, set_name) if several or subnet.pathway else {}
+    return Quality(score(utterances), loss, languages)
 
 
 @torch.inference_mode()
@@ -78,9 +101,11 @@ def measure_quality(
         return encoder
 
     utterances: list[Utterance] = []
+    utt2lang: dict[str, str] = {}
     for batch in batches:
         utterances += recognition.utterances(batch.to(model.feature_mean.device), encode)
-    return Quality(score(utterances), dev_loss.mean)
+        utt2lang |= dict.fromkeys(batch.ids, batch.language)
+    return quality_of(utterances, utt2lang, subnet, dev_loss.mean, "the set")
 
 
 class TokenLoss:
@@ -153,7 +178,7 @@ def wer_entry(quality: Quality, checkpoint: str, decoding: str, data: str | None
         decoding: the search in words (`slimasr.decoding.decode.describe`).
         data: fingerprint of the set (`slimasr.data.identity.Identity`), None if it is not known.
     """
-    return quality.wer.wer_entry().measured(checkpoint, decoding, data)
+    return with_languages(quality.wer.wer_entry().measured(checkpoint, decoding, data), quality.languages)
 
 
 def loss_objective(model: SpeechModel, loss: LossConfig) -> Objective:

@@ -23,28 +23,23 @@ from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized
-from slimasr.measure.quality import Quality, TokenLoss, loss_objective
+from slimasr.measure.quality import Quality, TokenLoss, loss_objective, quality_of
 from slimasr.models.base import FRAMES_PER_SECOND, SpeechModel
-from slimasr.scoring import Utterance, score, word_errors
+from slimasr.models.prepared import Prepared, prepare
+from slimasr.scoring import Utterance, word_errors
 from slimasr.search.prefix import PrefixCache, layer_keys
 from slimasr.search.study import Outcome
 from slimasr.supernet.subnet import Subnet
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Evaluated(Prepared):
     """A subnet that is ready to be evaluated.
 
     Attributes:
-        subnet: the subnet, as the search space knows it.
-        model: the supernet, or a stand-alone model that was extracted from it.
-        active: the subnet to run of ``model``, None for all of a stand-alone model.
         searched: the model as the search for the best labels sees it.
     """
 
-    subnet: Subnet
-    model: SpeechModel
-    active: Subnet | None
     searched: Searchable
 
 
@@ -56,9 +51,10 @@ class Evaluator:
     ``decoding.batch_seconds`` holds. The batches with most errors so far come first, so that hopeless subnets are
     recognised early.
 
+    A pathway is evaluated on the batches in its own language.
+
     Attributes:
         batches: the batches of the set, on the model's device.
-        words: number of reference words.
     """
 
     def __init__(
@@ -79,7 +75,7 @@ class Evaluator:
             graph: the graph of ``decoding.kind: graph``.
 
         Raises:
-            UserError: no reference has a word, so the WER is undefined.
+            UserError: no reference, or none in the language of a pathway, has a word, so that its WER is undefined.
         """
         device = model.feature_mean.device
         self.model = model
@@ -87,19 +83,32 @@ class Evaluator:
         self._tokenizer = tokenizer
         self._config = config
         self._graph = graph
-        self.words = sum(len(text.split()) for batch in self.batches for text in batch.texts)
-        if not self.words:
+        if not self.words_of(Subnet()):
             raise UserError(f"{config.data.dev}: no reference has a word: the word error rate is undefined")
+        for name in () if model.pathways is None else model.pathways.names:
+            if not self.words_of(Subnet(pathway=name)):
+                raise UserError(
+                    f"{config.data.dev}: no reference in the language {name} has a word: the word error rate of its "
+                    "pathway is undefined"
+                )
         self._parts = number_parts(self.batches)
         num_parts = sum(map(len, self._parts))
         self._cache = PrefixCache(config.search.cache_megabytes * 1_000_000, num_parts)
-        self._prepare = prepare(model, config.search)
+        self._prepare = preparation(model, config.search)
         # Word errors of all subnets so far, batch by batch.
         self._errors = [0] * len(self.batches)
         # The same by subnet, for the batches on which it was evaluated.
         self._errors_of: dict[Subnet, dict[int, int]] = {}
-        # Predictor outputs by batch: subnets share the predictor.
-        self._predicted: dict[int, Tensor | None] = {}
+        # Predictor outputs by pathway and batch: subnets share the predictor, of which a pathway keeps a part.
+        self._predicted: dict[tuple[str, int], Tensor | None] = {}
+
+    def words_of(self, subnet: Subnet) -> int:
+        """Return the number of reference words on which a subnet is evaluated."""
+        return sum(len(text.split()) for number in self._numbers(subnet) for text in self.batches[number].texts)
+
+    def _numbers(self, subnet: Subnet) -> list[int]:
+        """Return the numbers of the batches on which a subnet is evaluated."""
+        return [number for number, batch in enumerate(self.batches) if subnet.serves(batch.language)]
 
     def order(self, subnet: Subnet) -> tuple[object, ...]:
         """Return a sort key that makes neighbours of the subnets with an equal prefix of layers."""
@@ -122,33 +131,35 @@ class Evaluator:
         found: dict[int, int] = {}
         self._errors_of[subnet] = found
         # Batches that were hard for other subnets reach the threshold soonest.
-        hardest_first = sorted(range(len(self.batches)), key=lambda number: -self._errors[number])
+        numbers = self._numbers(subnet)
+        hardest_first = sorted(numbers, key=lambda number: -self._errors[number])
+        words = self.words_of(subnet)
         for group in self._groups(hardest_first):
             for number, utterances in zip(group, self._decode(group, prepared), strict=True):
                 found[number] = sum(map(word_errors, utterances))
                 self._errors[number] += found[number]
                 errors += found[number]
-            if errors > threshold or self._in_worse_half(found, rivals):
+            if errors > threshold or (len(found) < len(numbers) and self._in_worse_half(found, rivals)):
                 seconds = time.perf_counter() - start
-                return Outcome(errors, self.words, None, stopped=True, seconds=seconds)
+                return Outcome(errors, words, None, stopped=True, seconds=seconds)
         loss = self._loss(prepared)
         seconds = time.perf_counter() - start
-        return Outcome(errors, self.words, loss, stopped=False, seconds=seconds)
+        return Outcome(errors, words, loss, stopped=False, seconds=seconds)
 
     @torch.inference_mode()
     def quality(self, subnet: Subnet) -> Quality:
         """Measure the WER with its bootstrap interval, and the loss."""
         prepared = self._prepare(subnet)
         utterances: list[Utterance] = []
-        for group in self._groups(range(len(self.batches))):
+        numbers = self._numbers(subnet)
+        for group in self._groups(numbers):
             for found in self._decode(group, prepared):
                 utterances += found
-        return Quality(score(utterances), self._loss(prepared))
+        utt2lang = {name: self.batches[n].language for n in numbers for name in self.batches[n].ids}
+        return quality_of(utterances, utt2lang, subnet, self._loss(prepared), self._config.data.dev)
 
     def _in_worse_half(self, found: Mapping[int, int], rivals: Sequence[Subnet]) -> bool:
-        """Return whether most rivals made fewer errors on these batches (number -> errors), some of which are left."""
-        if len(found) == len(self.batches):
-            return False
+        """Return whether most rivals made fewer errors on these batches (number -> errors)."""
         known = [self._errors_of[rival] for rival in rivals if rival in self._errors_of]
         errors = [sum(rival[number] for number in found) for rival in known if rival.keys() >= found.keys()]
         better = sum(e < sum(found.values()) for e in errors)
@@ -173,11 +184,11 @@ class Evaluator:
             groups[-1].append(number)
         return groups
 
-    def _encode(self, number: int, part: Batch, prepared: Prepared) -> EncoderOutput:
+    def _encode(self, number: int, part: Batch, prepared: Evaluated) -> EncoderOutput:
         """Return the encoder output of a part of a batch; ``number`` is the part's own."""
         return self._cache.encode(number, part, prepared.model, prepared.active, prepared.subnet)
 
-    def _decode(self, numbers: Sequence[int], prepared: Prepared) -> list[list[Utterance]]:
+    def _decode(self, numbers: Sequence[int], prepared: Evaluated) -> list[list[Utterance]]:
         """Return the utterances of some batches, batch by batch; all of them are searched at once."""
         search = word_search(prepared.searched, self._tokenizer, self._config.decoding, prepared.active, self._graph)
         encoded = []
@@ -186,25 +197,27 @@ class Evaluator:
             encoded.append([(part, self._encode(part_number, part, prepared)) for part_number, part in parts])
         return Recognition(search).utterances_together(encoded)
 
-    def _loss(self, prepared: Prepared) -> float | None:
+    def _loss(self, prepared: Evaluated) -> float | None:
         """Return the loss per reference token; the encoder does not run again if the cache still holds its output."""
         loss = TokenLoss(loss_objective(prepared.model, self._config.loss))
-        for number, batch in enumerate(self.batches):
+        for number in self._numbers(prepared.subnet):
+            batch = self.batches[number]
             if batch.scored_rows:
                 # Only long utterances are cut into parts, and they have no loss: this batch is one part.
                 ((part_number, part),) = self._parts[number].items()
                 encoded = self._encode(part_number, part, prepared)
-                loss.add(batch, prepared.active, encoded, self._predictor_out(number, prepared.model))
+                loss.add(batch, prepared.active, encoded, self._predictor_out(number, prepared))
         return loss.mean
 
-    def _predictor_out(self, number: int, model: SpeechModel) -> Tensor | None:
+    def _predictor_out(self, number: int, prepared: Evaluated) -> Tensor | None:
         """Return `SpeechModel.predictor_out` of the utterances of a batch that have a loss; it is the same for all
-        subnets."""
+        subnets with the same pathway, or without one."""
         # In int8 every subnet has its own copy of the predictor, but all copies are rounded alike: it is never slimmed.
-        if number not in self._predicted:
+        key = prepared.subnet.pathway, number
+        if key not in self._predicted:
             batch = self.batches[number]
-            self._predicted[number] = model.predictor_out(batch.select(batch.scored_rows).y)
-        return self._predicted[number]
+            self._predicted[key] = prepared.model.predictor_out(batch.select(batch.scored_rows).y)
+        return self._predicted[key]
 
 
 def number_parts(batches: Iterable[Batch]) -> list[dict[int, Batch]]:
@@ -214,15 +227,21 @@ def number_parts(batches: Iterable[Batch]) -> list[dict[int, Batch]]:
     return [{next(numbers): part for part in batch.parts()} for batch in batches]
 
 
-def prepare(model: SpeechModel, config: SearchConfig) -> Callable[[Subnet], Prepared]:
-    """Return what prepares a subnet: it runs as a slice of the supernet, or is extracted and rounded to int8."""
+def preparation(model: SpeechModel, config: SearchConfig) -> Callable[[Subnet], Evaluated]:
+    """Return what prepares a subnet: it runs as a slice of the supernet, or is cut out, and in int8 rounded then."""
     if config.int8:
 
-        def rounded(subnet: Subnet) -> Prepared:
+        def rounded(subnet: Subnet) -> Evaluated:
             stand_alone = fake_quantized(model, subnet)
-            return Prepared(subnet, stand_alone, None, tabulated(stand_alone))
+            return Evaluated(subnet, stand_alone, None, tabulated(stand_alone))
 
         return rounded
-    # All subnets share predictor and vocabulary, so one table serves them all.
-    searched = tabulated(model)
-    return lambda subnet: Prepared(subnet, model, subnet, searched)
+    # All subnets that run in the supernet share predictor and vocabulary, so one table serves them all.
+    shared = tabulated(model)
+
+    def prepared(subnet: Subnet) -> Evaluated:
+        found = prepare(model, subnet)
+        searched = shared if found.model is model else tabulated(found.model)
+        return Evaluated(subnet, found.model, found.active, searched)
+
+    return prepared

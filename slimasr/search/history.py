@@ -93,6 +93,10 @@ class History:
         # Only measured candidates are certain to have every cost that is limited.
         return History(c for c in self._candidates.values() if c.state != "measured" or limits.allow(c.costs))
 
+    def alike(self, subnet: Subnet) -> History:
+        """Return the history of the subnets whose errors are on the same utterances, those of their pathway."""
+        return History(c for c in self._candidates.values() if c.subnet.pathway == subnet.pathway)
+
     def before(self, generation: int) -> History:
         """Return what was finished when a generation began: the candidates of earlier generations, or of none."""
         return History(c for c in self.finished if c.generation is None or c.generation < generation)

@@ -271,16 +271,17 @@ class Search:
         measured = self._measured_costs(candidate.subnet)
         costs = {**candidate.costs, **measured}
         if not self.feasible.limits.allow(costs):
-            return Outcome(0, evaluator.words, None, stopped=True, seconds=0.0, costs=measured)
+            return Outcome(0, evaluator.words_of(candidate.subnet), None, stopped=True, seconds=0.0, costs=measured)
+        alike = history.alike(candidate.subnet)
         threshold = float("inf")
         rivals: list[Subnet] = []
         # An exhaustive search is to know the WER of every subnet, so it stops none early.
         if config.stop_early and config.kind != "exhaustive":
             # Only subnets that could be chosen may rule out another one.
-            within = history.within(self.feasible.limits)
+            within = alike.within(self.feasible.limits)
             threshold = error_threshold(within, costs, config.cost, generator.buckets)
         if config.halving and config.kind != "exhaustive":
-            rivals = rivals_of(history, costs, config.cost)
+            rivals = rivals_of(alike, costs, config.cost)
         return replace(evaluator.evaluate(candidate.subnet, threshold, rivals), costs=measured)
 
     def _measured_costs(self, subnet: Subnet) -> Mapping[str, float]:

@@ -28,6 +28,7 @@ class SearchResult:
         front: the Pareto front, cheapest first.
         limits: upper bounds on the costs of the best subnet.
         summary: content of ``search/summary.json``.
+        pathways: names of the pathways of the space.
     """
 
     set_name: str
@@ -37,14 +38,18 @@ class SearchResult:
     front: list[Measurement]
     limits: Limits
     summary: Summary
+    pathways: tuple[str, ...] = ()
 
-    def best(self) -> Measurement:
+    def best(self, language: str = "") -> Measurement:
         """Return the subnet with the lowest dev WER within the limits.
+
+        Args:
+            language: the language of the speech, where several have pathways.
 
         Raises:
             UserError: no subnet meets the limits; the message names the nearest one.
         """
-        return best_under(self.candidates, self.limits)
+        return best_under(self.candidates, self.limits, language)
 
 
 def run_search(
@@ -95,5 +100,8 @@ def run_search(
     summary = write_summary(search, history, done=done, minutes=minutes, workers=workers)
     # From the files, as other stages read them: finalists first, with time and memory.
     candidates = read_candidates(experiment)
+    pathways = experiment.space.pathways
     every_limit = limits.tightened(search.feasible.limits)
-    return SearchResult(config.data.dev, config.search.cost, candidates, finalists, front, every_limit, summary)
+    return SearchResult(
+        config.data.dev, config.search.cost, candidates, finalists, front, every_limit, summary, pathways
+    )

@@ -55,8 +55,17 @@ def find_front(measurements: Iterable[Measurement], cost: str) -> list[Measureme
     """Find the Pareto front of WER and one cost, cheapest subnet first.
 
     A subnet is dominated when another one is no worse in dev WER and cost and better in at least one of the
-    two; subnets equal in both stay together.
+    two; subnets equal in both stay together. Pathways of different languages recognise different speech: each language
+    has a front of its own, and these follow one another in the order in which the languages come first.
     """
+    groups: dict[str, list[Measurement]] = {}
+    for measurement in measurements:
+        groups.setdefault(measurement.subnet.pathway, []).append(measurement)
+    return [found for group in groups.values() for found in _front_of(group, cost)]
+
+
+def _front_of(measurements: Iterable[Measurement], cost: str) -> list[Measurement]:
+    """Find the front of subnets that recognise the same speech."""
     front: list[Measurement] = []
     known = (m for m in measurements if math.isfinite(finite_or_inf(m.wer)))
     # By rising cost, and by WER among equal costs: all that could dominate a subnet comes before it, and the last one
@@ -119,16 +128,31 @@ class Limits:
         return self.excess(costs) <= 1.0
 
 
-def best_under(measurements: Sequence[Measurement], limits: Limits) -> Measurement:
+def best_under(measurements: Sequence[Measurement], limits: Limits, language: str = "") -> Measurement:
     """Choose the subnet with the lowest dev WER within the limits; dev loss, then parameters, break ties.
 
     Subnets that lack a limited cost are skipped: a search measures time only for the Pareto front.
 
+    Args:
+        measurements: all subnets that were measured.
+        limits: upper bounds on costs.
+        language: only subnets that serve it can be chosen. Pathways of several languages cannot be compared with each
+            other, as they recognise different speech, so it is needed for them.
+
     Raises:
-        UserError: no subnet meets the limits; the message names the one that misses them least.
+        UserError: no subnet meets the limits (the message names the one that misses them least), or the language is not
+            known.
     """
     if not measurements:
         raise UserError("no subnet has been measured yet: run stage 5 (slimasr-search) first")
+    languages = list(dict.fromkeys(m.subnet.pathway for m in measurements if not m.subnet.serves("")))
+    if len(languages) > 1 and not language:
+        raise UserError(f"limits choose within a language: name one of {', '.join(languages)}")
+    if language:
+        measurements = [m for m in measurements if m.subnet.serves(language)]
+    if not measurements:
+        known = ", ".join(languages)
+        raise UserError(f"language {language}: none of its subnets has been measured within the limits; known: {known}")
     comparable = [m for m in measurements if limits.given.keys() <= m.costs.keys()]
     if not comparable:
         # No subnet has all limited costs, so the first one lacks at least one.

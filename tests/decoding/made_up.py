@@ -56,16 +56,19 @@ def noise(seconds: float, seed: int, rate: int = RATE) -> np.ndarray:
     return np.concatenate(pieces)[: round(seconds * rate)].astype(np.float32)
 
 
-def write_data(root: Path, recipe: Config, test_texts: tuple[str, ...] = TEXTS) -> Path:
-    """Manifests, features and tokenizer of three sets of four utterances by two speakers."""
+def write_data(
+    root: Path, recipe: Config, test_texts: tuple[str, ...] = TEXTS, languages: tuple[str, ...] = ("en",)
+) -> Path:
+    """Manifests, features and tokenizer of three sets of four utterances by two speakers, in languages by turns."""
     folder = DataFolder(root / "data")
     for number, set_name in enumerate(("train", "dev", "test")):
         utterances = []
         for i, text in enumerate(test_texts if set_name == "test" else TEXTS):
+            spoken = languages[i % len(languages)]
             audio = root / "audio" / f"{set_name}{i}.wav"
             audio.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(audio, noise(0.8 + 0.3 * i, seed=10 * number + i), RATE)
-            utterances.append(ListedUtterance(f"{set_name}{i}", audio, text, f"speaker{i % 2}"))
+            utterances.append(ListedUtterance(f"{set_name}{i}", audio, text, f"speaker{i % 2}", language=spoken))
         cuts, bad = build_cuts(utterances, recipe.data)
         assert not bad
         write_cuts(folder.raw_cuts(set_name), cuts)

@@ -38,7 +38,7 @@ def test_dev_loss_is_that_of_the_utterances_that_have_one(opened: Experiment, ba
         )
         outcome = ours.evaluate(subnet)
         assert outcome.errors == whole.evaluate(subnet).errors
-        assert outcome.words == whole.words
+        assert outcome.words == whole.words_of(subnet)
         assert outcome.dev_loss == pytest.approx(others.evaluate(subnet).dev_loss, rel=1e-5)
         if not int8:
             quality = measure_quality(opened.model, subnet, marked, opened.tokenizer, config.loss, config.decoding)
