@@ -230,7 +230,7 @@ class LayerSpace(SearchSpace):
                 yield self._subnet(width, depth, dict(zip(keys, sizes, strict=True)))
 
     def __contains__(self, subnet: object) -> bool:
-        if not isinstance(subnet, Subnet) or subnet.width not in self.choices:
+        if not isinstance(subnet, Subnet) or subnet.width not in self.choices or subnet.pathway:
             return False
         depth = self._depth(subnet)
         if depth not in self.depths or subnet.path not in (None, tuple(range(depth))):

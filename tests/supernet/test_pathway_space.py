@@ -14,6 +14,7 @@ from slimasr.errors import UserError
 from slimasr.models.build import pathway_spec
 from slimasr.supernet.build import build_space
 from slimasr.supernet.pathways import PathwaySpec
+from slimasr.supernet.space import LayerSpace, WidthSpace
 from slimasr.supernet.subnet import Subnet
 
 
@@ -82,6 +83,10 @@ def test_other_methods_and_lists_have_no_pathways() -> None:
         ValidationError, match=r"space\.kind: pathways needs a method that trains pathways, but separate"
     ):
         recipe(["fr"], method={"kind": "separate"})
+    for space in (WidthSpace((1.0, 0.5)), LayerSpace((2, 1), (("ffn", (8, 4)),))):
+        assert Subnet() in space and Subnet(pathway="fr") not in space
+        with pytest.raises(UserError, match="is not in the search space"):
+            space.parse('{"pathway": "fr"}')
     listed = {**PLAIN, "space": {"kind": "list", "subnets": {"other": {"pathway": "fr"}}}}
     with pytest.raises(UserError, match=r"space\.subnets\.other: pathway: only space\.kind: pathways has pathways"):
         build_space(parse_config(listed))
