@@ -7,66 +7,80 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.recipes.conftest import Run
+from slimasr.cli.main import main_app
+from tests.recipes.conftest import EGS
 
 LANGUAGES = ("fr", "nl")
 TINY = (
-    "--set=data.options.languages=fr nl",
-    "--set=data.options.num_train=16",
-    "--set=data.options.num_dev=2",
-    "--set=data.options.num_test=2",
-    "--set=data.options.set_sizes=train-nl=8",
-    "--set=data.options.max_digits=3",
-    "--set=data.max_cuts=2",
-    "--set=data.num_buckets=1",
-    "--set=tokenizer.vocab_size=30",
-    "--set=tokenizer.sets=[train-fr, train-nl]",
-    "--set=features.sets=[train-fr, train-nl]",
-    "--set=frontend.channels=4",
-    "--set=encoder.d_model=16",
-    "--set=encoder.num_layers=1",
-    "--set=encoder.num_heads=2",
-    "--set=encoder.head_dim=8",
-    "--set=encoder.ffn_dim=16",
-    "--set=encoder.kernel_size=3",
-    "--set=predictor.dim=8",
-    "--set=predictor.embedding_dim=8",
-    "--set=joiner.dim=16",
-    "--set=training.num_epochs=2",
-    "--set=search.rtf_seconds=1",
+    "data.options.languages=fr nl",
+    "data.options.num_train=16",
+    "data.options.num_dev=2",
+    "data.options.num_test=2",
+    "data.options.set_sizes=train-nl=8",
+    "data.options.max_digits=3",
+    "data.max_cuts=2",
+    "data.num_buckets=1",
+    "tokenizer.vocab_size=30",
+    "tokenizer.sets=[train-fr, train-nl]",
+    "features.sets=[train-fr, train-nl]",
+    "frontend.channels=4",
+    "encoder.d_model=16",
+    "encoder.num_layers=1",
+    "encoder.num_heads=2",
+    "encoder.head_dim=8",
+    "encoder.ffn_dim=16",
+    "encoder.kernel_size=3",
+    "predictor.dim=8",
+    "predictor.embedding_dim=8",
+    "joiner.dim=16",
+    "training.num_epochs=2",
+    "search.rtf_seconds=1",
 )
-MASKS = ("--set=method.prune_interval=0.2", "--set=method.adapt_interval=2")
+BOTH = ("data.train=[train-fr, train-nl]", "data.dev=dev-fr+dev-nl", "data.test=[test-fr, test-nl]")
+MASKS = ("method.prune_interval=0.2", "method.adapt_interval=2")
+
+
+def command(name: str, *arguments: str | Path) -> None:
+    """Run a command in this process, which has imported everything already."""
+    done = CliRunner().invoke(main_app(), [name, *map(str, arguments)])
+    assert done.exit_code == 0, done.output
 
 
 @pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="espeakng-loader (extra demo) is absent")
-def test_from_a_dense_model_to_pathways(recipe: Run, tmp_path: Path) -> None:
-    dense, both = tmp_path / "dense", ("--set=data.train=[train-fr, train-nl]", "--set=data.dev=dev-fr+dev-nl",
-                                       "--set=data.test=[test-fr, test-nl]")  # fmt: skip
-    common = ("--data", tmp_path / "data", "--nj", 1, *TINY)
+def test_from_a_dense_model_to_pathways(tmp_path: Path) -> None:
+    data = ("--data", tmp_path / "data")
 
-    def stages(first: int, last: int, preset: str, exp: Path, *options: str) -> None:
-        done = recipe("multilingual", "--stage", first, "--stop-stage", last, "--config", f"conf/{preset}.yaml",
-                      "--exp", exp, *common, *options)  # fmt: skip
-        assert done.returncode == 0, done.stderr
+    def recipe(preset: str, *settings: str) -> list[str | Path]:
+        tiny = [f"--set={setting}" for setting in (*TINY, *settings)]
+        return ["--config", EGS / "multilingual" / "conf" / f"{preset}.yaml", *data, *tiny]
 
-    stages(0, 4, "dense", dense, *both)
-    start = (f"--set=training.init.from={dense}", *MASKS)
+    def train(preset: str, exp: str, *settings: str) -> Path:
+        command("train", *recipe(preset, *settings), "--exp", tmp_path / exp)
+        return tmp_path / exp
+
+    # Dev sets of single languages are made besides.
+    sets = recipe("dense", *BOTH, "data.test=[test-fr, test-nl, dev-fr, dev-nl]")
+    command("prepare", *sets)
+    command("features", *sets, "--num-jobs", "1")
+    command("bpe", *sets)
+    start = (f"training.init.from={train('dense', 'dense', *BOTH)}", *MASKS)
+    found = {}
     for language in LANGUAGES:
-        own = (f"--set=data.train=[train-{language}]", f"--set=data.dev=dev-{language}",
-               f"--set=data.test=[test-{language}]", f"--set=space.languages=[{language}]")  # fmt: skip
-        stages(4, 4, "lth", tmp_path / f"lth_{language}", *own, *start)
-
-    def found_at(level: float) -> str:
-        masks = {language: f"{tmp_path / f'lth_{language}'}@{level}" for language in LANGUAGES}
-        return f"--set=method.masks_from={json.dumps(masks)}"
-
-    stages(4, 8, "pathways_two_lth70", tmp_path / "fixed", *start, found_at(0.7))
-    stages(4, 7, "dynamic_two_lth50", tmp_path / "dynamic", *start, found_at(0.5))
-    for exp in (tmp_path / "fixed", tmp_path / "dynamic"):
+        own = (f"data.train=[train-{language}]", f"data.dev=dev-{language}", f"data.test=[test-{language}]")
+        found[language] = train("lth", f"lth_{language}", *own, f"space.languages=[{language}]", *start)
+    for preset, level in (("pathways_two_lth70", 0.7), ("dynamic_two_lth50", 0.5)):
+        masks = json.dumps({language: f"{exp}@{level}" for language, exp in found.items()})
+        exp = train(preset, preset, *start, f"method.masks_from={masks}")
+        command("search", exp, *data)
+        command("decode", exp, *data)
+        command("score", exp)
+        command("report", exp, "--out", exp / "report.html")
+        assert (exp / "report.html").exists()
         subnets = json.loads((exp / "results.json").read_text())["subnets"]
-        assert sorted(subnets) == ["fr", "nl"]
-        for language, entry in subnets.items():
-            assert entry["wer"][f"test-{language}"]["words"] >= 2
-            assert set(entry["wer"]) >= {f"test-{language}"}
-    assert (tmp_path / "fixed" / "report.html").exists()
+        for language in LANGUAGES:
+            wer = subnets[language]["wer"]
+            assert {*wer} == {"dev-fr+dev-nl", f"test-{language}"}
+            assert {*wer["dev-fr+dev-nl"]["languages"]} == {language}
+            assert all(entry["words"] >= 4 for entry in wer.values())

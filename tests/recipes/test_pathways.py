@@ -42,7 +42,7 @@ PAPERS_OWN = {
     "pathways_imp70": {"training.num_epochs"},
     "dynamic_lth50": {"data.language_sampling", "data.language_sampling.power"},
 }
-"""What differs besides at the paper's scale: longer training with masks of IMP, languages drawn uniformly in table 3."""
+"""What differs besides at the paper's scale: longer training with masks of IMP, uniform languages in table 3."""
 
 
 def preset(corpus: str, name: str) -> Config:
