@@ -11,6 +11,9 @@ import numpy as np
 from slimasr.experiment.masks import final_masks
 from slimasr.results.report import MaskComparison, MaskName, ReportedRun
 
+NEAR = 0.005
+"""Sparsities that differ by less are equal."""
+
 
 @dataclass(frozen=True)
 class _Masks:
@@ -53,7 +56,7 @@ def _read(folder: Path, run: ReportedRun) -> _Masks | None:
         name: {matrix: np.asarray(mask[number], dtype=bool) for matrix, mask in saved.masks.items()}
         for number, name in enumerate(saved.languages)
     }
-    return _Masks(saved.block, kept, bool(run.masks.adaptations), bool(run.masks.sources), run.masks.sparsity)
+    return _Masks(saved.block, kept, saved.adaptive, bool(run.masks.sources), run.masks.sparsity)
 
 
 def _comparisons(found: Mapping[str, _Masks]) -> Iterator[MaskComparison]:
@@ -65,10 +68,14 @@ def _comparisons(found: Mapping[str, _Masks]) -> Iterator[MaskComparison]:
                 continue
             for name in ours.kept.keys() & theirs.kept.keys():
                 overlap = _overlap(ours.kept[name], theirs.kept[name])
-                is_pruned = bool(ours.sparsity.get(name))
-                if overlap is not None and is_pruned and ours.sparsity.get(name) == theirs.sparsity.get(name):
+                if overlap is not None and _is_comparable(ours.sparsity[name], theirs.sparsity[name]):
                     a, b = (MaskName(experiment=each, pathway=name) for each in (first, second))
                     yield MaskComparison(a=a, b=b, entries=overlap[0], kept=overlap[1])
+
+
+def _is_comparable(first: float, second: float) -> bool:
+    """Whether two masks leave out something, and as much; short blocks make shares of weights differ a little."""
+    return first > 0.0 and abs(first - second) < NEAR
 
 
 def _overlap(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
