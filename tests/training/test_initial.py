@@ -23,10 +23,7 @@ from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.experiment.initial import InitialWeights, initial_weights
 from slimasr.files import write_atomic
 from slimasr.methods.base import StepContext
-from slimasr.supernet.list_space import ListSpace
-from slimasr.supernet.space import SearchSpace, WidthSpace
-from slimasr.supernet.subnet import Subnet
-from slimasr.training.languages import check_languages, key_of_batches
+from slimasr.training.languages import check_enough, key_of_batches
 from slimasr.training.start import initial_reader, new_model, read_start
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.trainer import train
@@ -277,33 +274,9 @@ def test_shares_of_languages_need_batches_of_one_language(folder: Path) -> None:
     assert key_of_batches(sampled(folder), None) == key_of_batches(sampled(folder), "language") == "language"
 
 
-SPOKEN = ListSpace((Subnet(pathway="en"), Subnet(pathway="fr")), ("en", "fr"))
-ANY = ListSpace((Subnet(pathway="all"),), ("all",))
-
-
-@pytest.mark.parametrize(
-    ("space", "found", "processes", "message"),
-    [
-        (SPOKEN, {"en": 20}, 1, r"space\.languages: fr has no utterance in data\.train .*, whose languages are en$"),
-        (
-            SPOKEN,
-            {"en": 20, "fr": 2, "it": 4},
-            1,
-            r"4 utterances of .* have the language it, so that no pathway serves",
-        ),
-        (SPOKEN, {"en": 20, "fr": 2, "": 4}, 1, r"4 utterances of .* have no language, so that no pathway serves"),
-        (SPOKEN, {"en": 20, "fr": 2}, 3, r"data\.train: fr has 2 usable utterances for 3 processes"),
-        (WidthSpace((1.0,)), {"en": 20, "fr": 2}, 3, r"data\.train: fr has 2 usable utterances for 3 processes"),
-    ],
-)
-def test_languages_that_cannot_be_trained_are_named(
-    space: SearchSpace, found: dict[str, int], processes: int, message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        check_languages(DENSE, space, found, processes, keyed=True)
-
-
-def test_other_languages_can_be_trained() -> None:
-    check_languages(DENSE, SPOKEN, {"en": 20, "fr": 3}, 3, keyed=True)
-    check_languages(DENSE, ANY, {"en": 20, "fr": 3}, 4, keyed=False)
-    check_languages(DENSE, WidthSpace((1.0,)), {"en": 20, "": 3}, 4, keyed=False)
+def test_a_language_has_an_utterance_for_every_process() -> None:
+    check_enough({"en": 20, "fr": 3}, 3)
+    with pytest.raises(
+        UserError, match=r"data\.train: fr has 3 usable utterances for 4 processes, each of which needs"
+    ):
+        check_enough({"en": 20, "fr": 3}, 4)
