@@ -53,7 +53,7 @@ def part_of(set_name: str, language: str) -> str:
     return f"{set_name}/{language}"
 
 
-def pooled(rates: Sequence[Rate]) -> float | None:
+def pooled_rate(rates: Sequence[Rate]) -> float | None:
     """Return the error rate over several sets in percent; None without any word."""
     units = sum(rate.units for rate in rates)
     return 100.0 * sum(rate.errors for rate in rates) / units if units else None

@@ -244,8 +244,9 @@ def _may_hold(supernet: Config, described: Described) -> bool:
     assert described.separate_of is not None
     ours = described.config.model.encoder
     theirs = supernet.model.encoder
-    has_layers = supernet.space.kind != "widths"
-    # Ids of subnets with a choice of layers or units have a dash (w1-l4), those of plain widths have none (w0.5).
+    has_layers = supernet.space.kind not in ("widths", "pathways")
+    # Ids of subnets with a choice of layers or units have a dash (w1-l4), those of plain widths have none (w0.5), nor
+    # has the whole model, of which pathways are parts.
     is_shaped = "-" in described.separate_of
     same_kinds = described.config.model.kind == supernet.model.kind and ours.kind == theirs.kind
     return same_kinds and has_layers == is_shaped and ours.d_model <= theirs.d_model

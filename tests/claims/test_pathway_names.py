@@ -117,3 +117,21 @@ def test_baselines_of_other_families_keep_their_names() -> None:
     roles = roles_of(experiments, [paper.role for paper in PAPERS])
     assert roles["alone"].name.startswith("separate") and roles["alone"].model == "A1"
     assert roles["alone"].family == roles["theirs"].family
+
+
+def test_dense_models_join_the_pathways_of_their_encoder() -> None:
+    emformer = {"kind": "emformer", "d_model": 32, "num_layers": 2, "ffn_dim": 64, "num_heads": 4}
+    experiments = {
+        "ours": Described(recipe(TWO, LTH_50), None, {}, FOUND),
+        "streaming": Described(recipe(TWO, LTH_50, encoder=emformer), None, {}, FOUND),
+        "dense": described(recipe(TWO, None), "w1", w1=900.0),
+        "dense streaming": described(recipe(TWO, None, encoder=emformer), "w1", w1=900.0),
+    }
+    roles = roles_of(experiments, [paper.role for paper in PAPERS])
+    assert {name: each.family for name, each in roles.items()} == {
+        "ours": "",
+        "streaming": "Emformer",
+        "dense": "",
+        "dense streaming": "Emformer",
+    }
+    assert roles["dense streaming"].model == roles["dense"].model == "dense, fr+it"

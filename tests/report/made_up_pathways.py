@@ -36,7 +36,8 @@ def recipe(
     languages: Sequence[str], method: Mapping[str, Any] | None, pathways: Sequence[str] = (), **data: Any
 ) -> Config:
     """A recipe with pathways, or without a method a dense one."""
-    d_model = data.pop("d_model", 32)
+    encoder = {"d_model": data.pop("d_model", 32), "num_layers": 2, "ffn_dim": 64, "conv_norm": "layer"}
+    encoder = data.pop("encoder", encoder)
     tree: dict[str, Any] = {
         "name": "made-up",
         "data": {
@@ -47,7 +48,7 @@ def recipe(
             "options": {"languages": " ".join(languages)},
             **data,
         },
-        "model": {"encoder": {"d_model": d_model, "num_layers": 2, "ffn_dim": 64, "conv_norm": "layer"}},
+        "model": {"encoder": encoder},
         "training": {"num_epochs": EPOCHS, "average_start": 0.8},
     }
     if method is None:

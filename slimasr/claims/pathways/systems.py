@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slimasr.claims.pathways.models import Model, is_ours, model_of
-from slimasr.report.languages import on_tests, pooled
+from slimasr.report.languages import on_tests, pooled_rate
 from slimasr.report.pairs import Part
 from slimasr.report.pairs import System as Subsystem
 from slimasr.report.records import Run, Study, SubnetRecord
@@ -131,7 +131,7 @@ def wer_in(study: Study, system: System, language: str) -> float | None:
     """Return the WER over the test sets of a language in percent, its mean over the seeds; None if it is not known."""
     role, subnet = system.part(language)
     records = [run.subnet(subnet) for run in study.with_role(role)]
-    wers = [pooled(list(on_tests(record, language).values())) for record in records if record is not None]
+    wers = [pooled_rate(list(on_tests(record, language).values())) for record in records if record is not None]
     known = [wer for wer in wers if wer is not None]
     return sum(known) / len(known) if known else None
 
