@@ -147,7 +147,8 @@ def _costs(study: Study, family: Family, systems: Sequence[System]) -> Table:
     note = (
         "For all languages of a row together. Stored: kept values, one bit per block and pathway, and what is not "
         "prunable. Steps for masks: of the runs that found the masks at the start, of every language, until they had "
-        "found them; their minutes in proportion. The run that a model starts from is not included. Minutes are wall time."
+        "found them; their minutes in proportion. The run that a model starts from is not included. "
+        "Minutes are wall time."
     )
     title = f"Paper 5, what models store and need{f', {family.name}' if family.name else ''}"
     return Table(title, columns, tuple(rows), note)
