@@ -8,8 +8,7 @@
                checkpoints/        epoch-003.pt, epoch-003-step-00000120.pt, best.pt
                final.pt            averaged weights with re-estimated batch norms
                subnets.json        the subnets that the training has learnt, if its space is learnt
-               masks/              the masks of pathways at every sparsity, and the final ones
-               data.json           the data and the tokenizer of the run
+               data.json           the data and the tokenizer of the run, and the weights with which it began
                results.json        every measured subnet, and how the run was made
                experiment.lock     the process that is training or extracting (`slimasr.locking`)
                versions.json, train.log, train_log.jsonl, bad_utterances.jsonl, tensorboard/
