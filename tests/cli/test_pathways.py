@@ -21,11 +21,15 @@ from slimasr.config.method import SlimmableConfig
 from slimasr.config.schema import Config
 from slimasr.data.alignments import Alignments, read_alignments
 from slimasr.data.evaluation_batches import eval_batches
+from slimasr.decoding.decode import decode_batches
+from slimasr.decoding.stream import StreamRecognizer
+from slimasr.decoding.stream_sets import decode_streams
 from slimasr.elastic.blocks import select
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import structure_in_words
 from slimasr.measure.quality import measure_quality
+from slimasr.models.base import SpeechModel
 from slimasr.models.pathways import prunable_matrices
 from slimasr.results.store import read_results
 from slimasr.scoring.icefall import read_recogs
@@ -39,13 +43,20 @@ LANGUAGES = ("fr", "nl")
 SPARSITY = 0.5
 
 
-def recipe(space: dict[str, Any]) -> Config:
-    encoder = {"d_model": 16, "num_layers": 2, "num_heads": 2, "head_dim": 4, "ffn_dim": 16, "kernel_size": 3}
+ENCODERS = {
+    "conformer": {"head_dim": 4, "kernel_size": 3, "conv_norm": "layer"},
+    "emformer": {"kind": "emformer"},
+}
+FRONT_ENDS = {"conformer": {"channels": 4}, "emformer": {"kind": "stack", "factor": 4}}
+
+
+def recipe(space: dict[str, Any], encoder: str = "conformer") -> Config:
+    sizes = {"d_model": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 16, **ENCODERS[encoder]}
     lstm = {"kind": "lstm", "dim": 16, "num_layers": 1, "embedding_dim": 8, "dropout": 0.0}
     return made_up.config(
         model={
-            "frontend": {"channels": 4},
-            "encoder": {**encoder, "conv_norm": "layer"},
+            "frontend": FRONT_ENDS[encoder],
+            "encoder": sizes,
             "predictor": lstm,
             "joiner": {"dim": 8},
         },
@@ -76,14 +87,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     exp = made_up.write_experiment(root, pathways(), data)
     experiment = Experiment.open(exp)
     model = experiment.model
+    draw(model)
     assert model.pathways is not None
-    # No weight is 0 by chance, and something is recognised.
-    randomize(model)
-    model.joiner.output.bias.data[0] -= 1.0
-    for number, name in enumerate(LANGUAGES):
-        torch.manual_seed(number)
-        for matrix, weight in prunable_matrices(model).items():
-            model.pathways.set_mask(name, matrix, select(torch.rand(weight.shape), SPARSITY, (8, 1)))
     save(exp, experiment)
     for name in LANGUAGES:
         folder = made_up.write_experiment(root / name, recipe({"widths": [1.0]}), data)
@@ -96,6 +101,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(folder, dense)
         done(decode.run, folder, "--data", data)
     return root
+
+
+def draw(model: SpeechModel) -> None:
+    """Draw weights, none of them 0 by chance, and masks."""
+    assert model.pathways is not None
+    randomize(model)
+    # So that something is recognised.
+    model.joiner.output.bias.data[0] -= 1.0
+    for number, name in enumerate(LANGUAGES):
+        torch.manual_seed(number)
+        for matrix, weight in prunable_matrices(model).items():
+            model.pathways.set_mask(name, matrix, select(torch.rand(weight.shape), SPARSITY, (8, 1)))
 
 
 def save(exp: Path, experiment: Experiment) -> None:
@@ -176,8 +193,12 @@ def test_a_wrong_pathway_is_decoded_when_named(made: Path, exp: Path) -> None:
 
 def test_rates_per_language_of_a_dense_model(made: Path, tmp_path: Path) -> None:
     exp = Path(shutil.copytree(made / "fr" / "exp", tmp_path / "exp"))
-    done(score.run, exp)
-    entry = read_results(exp).subnets["w1"].wer["dev"]
+    done(score.run, exp, "--pool")
+    rates = read_results(exp).subnets["w1"].wer
+    for name in LANGUAGES:
+        parts = [rates[set_name].languages[name] for set_name in ("dev", "test")]
+        assert rates["dev+test"].languages[name].errors == sum(part.errors for part in parts)
+    entry = rates["dev"]
     assert {name: part.sentences for name, part in entry.languages.items()} == {"fr": 2, "nl": 2}
     assert json.loads((exp / "results.json").read_text())["subnets"]["w1"]["wer"]["dev"]["languages"]["nl"]["words"] > 0
 
@@ -239,6 +260,23 @@ def test_the_evaluator_mixes_up_no_pathways(made: Path) -> None:
         assert outcome.dev_loss == pytest.approx(quality.loss, rel=1e-4)
 
 
+def test_streams_of_a_pathway(tmp_path: Path) -> None:
+    """Against the stand-alone model on the whole utterances."""
+    config = recipe({"kind": "pathways", "languages": list(LANGUAGES)}, "emformer")
+    data = made_up.write_data(tmp_path, config, languages=LANGUAGES)
+    experiment = Experiment.open(made_up.write_experiment(tmp_path, config, data))
+    draw(experiment.model)
+    batches = list(eval_batches(config, data, "test", experiment.tokenizer, 4.0))
+    streams = {}
+    for name in LANGUAGES:
+        subnet = experiment.space.parse(name)
+        recognizer = StreamRecognizer.of(experiment, subnet)
+        streams[name] = [utterance.words for utterance in decode_streams(recognizer, batches)]
+        alone = experiment.model.extract(subnet)
+        assert streams[name] == decode_batches(alone, batches, experiment.tokenizer, None, config.decoding)
+    assert streams["fr"] != streams["nl"]
+
+
 def times(alignments: Alignments, name: str) -> list[tuple[int, int]]:
     timeline = alignments.of(name)
     return list(zip(timeline.starts.tolist(), timeline.ends.tolist(), strict=True))
@@ -272,9 +310,6 @@ def test_int8_of_a_pathway(made: Path, exp: Path) -> None:
     assert int8 is not None
     assert {name: entry.sentences for name, entry in int8.wer.items()} == {"dev": 2, "test": 2}
     assert list(int8.wer["test"].languages) == ["fr"]
-    done(quantize.run, exp, "--data", made / "data", "--subnet", "fr", "--set-name", "test")
-    int8 = read_results(exp).subnets["fr"].int8
-    assert int8 is not None and list(int8.wer["test"].languages) == ["fr", "nl"]
 
 
 def test_sets_in_no_language_of_the_pathways(made: Path, exp: Path, tmp_path: Path) -> None:
