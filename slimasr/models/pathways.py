@@ -27,7 +27,7 @@ def prunable_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
     found: dict[str, nn.Parameter] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and name.startswith("encoder.layers."):
-            found[f"{name}.weight"] = module.weight
+            found[f"{name}.weight"] = module.get_parameter("weight")
         elif isinstance(module, nn.LSTM) and name.startswith("predictor."):
             matrices = {key: weight for key, weight in module.named_parameters() if weight.ndim == 2}
             found |= {f"{name}.{key}": weight for key, weight in matrices.items()}
