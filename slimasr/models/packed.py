@@ -21,24 +21,28 @@ from slimasr.elastic.blocks import (
     used_blocks,
 )
 from slimasr.models.base import SpeechModel
-from slimasr.models.pathways import BUFFERS, kept_of, mark_kept
+from slimasr.models.pathways import BUFFERS, kept_of, mark_kept, marked
 
 PACKED = "packed"
 """Key of the packed form in a checkpoint, beside ``model`` with all other tensors."""
 
 
 def weights_of(model: SpeechModel) -> dict[str, Any]:
-    """Return the weights of a model for a checkpoint, packed if it has pathways.
+    """Return the weights of a model for a checkpoint, packed if it has pathways or is one that was loaded.
 
     A block of a matrix is left out if all of its bits are 0, so that what `unpacked` returns has every bit of the
-    model. In the end that is every block that no pathway keeps.
+    model. In the end of a training that is every block that no pathway keeps.
     """
-    pathways = model.pathways
-    if pathways is None:
-        return {"model": model.state_dict()}
     weights = model.state_dict()
-    masks = {name: _used(weights[name], pathways.block) for name in pathways.matrices}
-    return packed(weights, masks, pathways.block)
+    if model.pathways is not None:
+        blocks = dict.fromkeys(model.pathways.matrices, model.pathways.block)
+    else:
+        blocks = {name: kept.block for name, kept in marked(model).items()}
+    if not blocks:
+        return {"model": weights}
+    masks = {name: _used(weights[name], block) for name, block in blocks.items()}
+    # Pathways have blocks of one shape.
+    return packed(weights, masks, next(iter(blocks.values())))
 
 
 def pathway_weights(model: SpeechModel, name: str, alone: SpeechModel) -> dict[str, Any]:

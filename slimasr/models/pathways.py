@@ -100,7 +100,7 @@ class Pathways(nn.Module):
 
 def kept_of(mask: Tensor, shape: tuple[int, int], block: tuple[int, int]) -> Kept:
     """Return how much of a matrix is stored whose blocks have a mask."""
-    return Kept(kept_weights(mask, shape, block), mask.numel())
+    return Kept(kept_weights(mask, shape, block), mask.numel(), block)
 
 
 @torch.no_grad()
@@ -125,14 +125,32 @@ def mark_kept(model: nn.Module, kept: Mapping[str, Kept]) -> None:
         kept: by the names of matrices in the model (`prunable_matrices`).
     """
     for matrix, stored in kept.items():
-        place, _, own = matrix.rpartition(".")
-        layer = model.get_submodule(place)
+        layer, own = _layer_of(model, matrix)
         if isinstance(layer, ElasticLinear):
             layer.kept = stored
         else:
-            predictor = model.get_submodule(place.rpartition(".")[0])
-            assert isinstance(predictor, LstmPredictor), f"{matrix} is no matrix of a linear or LSTM layer"
-            predictor.kept[own] = stored
+            layer.kept[own] = stored
+
+
+def marked(model: nn.Module) -> dict[str, Kept]:
+    """Return what `mark_kept` has told the layers of a model, by the names of the matrices."""
+    found: dict[str, Kept] = {}
+    for matrix in prunable_matrices(model):
+        layer, own = _layer_of(model, matrix)
+        kept = layer.kept if isinstance(layer, ElasticLinear) else layer.kept.get(own)
+        if kept is not None:
+            found[matrix] = kept
+    return found
+
+
+def _layer_of(model: nn.Module, matrix: str) -> tuple[ElasticLinear | LstmPredictor, str]:
+    """Return the layer that counts a matrix, and the matrix's name in its module."""
+    place, _, own = matrix.rpartition(".")
+    layer = model.get_submodule(place)
+    if isinstance(layer, nn.LSTM):
+        layer = model.get_submodule(place.rpartition(".")[0])
+    assert isinstance(layer, ElasticLinear | LstmPredictor), f"{matrix} is no matrix of a linear or LSTM layer"
+    return layer, own
 
 
 def check_pathway(subnet: Subnet, pathways: Pathways | None) -> Pathways:

@@ -183,8 +183,10 @@ class LstmPredictor(Predictor):
             if not name.startswith("weight"):
                 total += Count(params=size)
                 continue
+            kept = self.kept.get(name)
+            total += Count(size, size, macs=size) if kept is None else count_kept(kept, size, calls=1)
             # One scale per row of the input and recurrent matrices of each layer, which have the rows of four gates.
-            total += count_kept(self.kept.get(name, Kept(size, 0)), size, calls=1) + Count(scales=4 * self.dim)
+            total += Count(scales=4 * self.dim)
         return total
 
 

@@ -12,10 +12,12 @@ class Kept:
     Attributes:
         weights: entries of the blocks that are stored.
         blocks: all blocks, of each of which one bit says whether it is stored.
+        block: outputs and inputs of a block.
     """
 
     weights: int
     blocks: int
+    block: tuple[int, int]
 
     @property
     def mask_bytes(self) -> int:

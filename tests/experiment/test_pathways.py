@@ -59,7 +59,9 @@ def test_an_extracted_pathway_is_the_pathway(place: Path, tmp_path: Path) -> Non
     # It can be extracted once more.
     again = CliRunner().invoke(command_app(run_extract), [str(out), "--subnet", "max", "--out", str(tmp_path / "b")])
     assert again.exit_code == 0, again.output
-    for name, value in Experiment.open(tmp_path / "b").model.state_dict().items():
+    copied = Experiment.open(tmp_path / "b").model
+    assert copied.count() == alone.model.count()
+    for name, value in copied.state_dict().items():
         assert torch.equal(value, expected[name]), name
 
 

@@ -58,6 +58,8 @@ def test_a_model_with_pathways_comes_back_bit_for_bit(config: Any) -> None:
     assert used <= len(content[PACKED]["values"]) < 0.75 * size
     plain = weights_of(model.extract(Subnet()))
     assert PACKED not in plain and unpacked(plain) == plain
+    alone = model.extract(Subnet(pathway="fr"))
+    assert_same_bits(unpacked(through_a_file(weights_of(alone)))["model"], alone.state_dict())
 
 
 def test_weights_that_no_pathway_keeps_are_not_lost() -> None:
