@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import AfterValidator, model_validator
+from pydantic import BeforeValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from slimasr.config.method_section import MethodSection
 from slimasr.config.section import (
     Bounds,
     Called,
     NonNegativeFloat,
-    NotEmpty,
     Positive,
     PositiveFraction,
 )
@@ -32,28 +32,27 @@ class MaskPlace(NamedTuple):
     level: float
 
 
-def mask_place(text: str) -> MaskPlace:
-    """Read ``exp/lth_fr@0.5``.
-
-    Raises:
-        ValueError: the text is not an experiment folder and a sparsity above 0 and below 1.
-    """
-    folder, at, level = text.rpartition("@")
+def mask_place(text: str) -> MaskPlace | None:
+    """Read ``exp/lth_fr@0.5``, an experiment folder and a sparsity above 0 and below 1; None for any other text."""
+    folder, _, level = text.rpartition("@")
     try:
         sparsity = float(level)
     except ValueError:
-        sparsity = 0.0
-    if not (at and folder and 0.0 < sparsity < 1.0):
-        raise ValueError(f"must be an experiment folder and a sparsity such as exp/lth_fr@0.5, not {text!r}")
-    return MaskPlace(Path(folder), sparsity)
+        return None
+    return MaskPlace(Path(folder), sparsity) if folder and 0.0 < sparsity < 1.0 else None
 
 
-def _checked(text: str) -> str:
-    mask_place(text)
-    return text
+def _places(value: Any) -> Any:
+    """Return the value if it names masks, or masks for each of some languages; one message says what does."""
+    texts = value.values() if isinstance(value, Mapping) else [value]
+    if value is None or all(isinstance(text, str) and mask_place(text) for text in texts):
+        return value
+    raise PydanticCustomError(
+        "masks", "must be an experiment folder and a sparsity such as exp/lap@0.5, or {fr: exp/lth_fr@0.5} and so on"
+    )
 
 
-MaskText = Annotated[str, NotEmpty, AfterValidator(_checked), Called("EXP@SPARSITY")]
+MaskText = Annotated[str, Called("EXP@SPARSITY")]
 
 
 class PathwaysConfig(MethodSection):
@@ -98,7 +97,7 @@ class PathwaysConfig(MethodSection):
     keep_moments: bool = False
     """Whether the optimiser keeps its history of weights that become 0 and may come back; false = it starts anew."""
 
-    masks_from: MaskText | dict[str, MaskText] | None = None
+    masks_from: Annotated[MaskText | dict[str, MaskText] | None, BeforeValidator(_places)] = None
     """Masks to begin with, such as ``exp/lap@0.5`` for all languages or ``{en: exp/lth_en@0.5, fr: exp/lth_fr@0.5}``:
     the experiment that has found them, and a sparsity of its ``levels``, the same for all; null = nothing is pruned."""
 
@@ -118,9 +117,10 @@ class PathwaysConfig(MethodSection):
         """Return where the masks of some languages come from; empty if they begin with all weights."""
         if self.masks_from is None:
             return {}
-        if isinstance(self.masks_from, Mapping):
-            return {name: mask_place(text) for name, text in self.masks_from.items()}
-        return dict.fromkeys(languages, mask_place(self.masks_from))
+        given = self.masks_from
+        texts = given if isinstance(given, Mapping) else dict.fromkeys(languages, given)
+        # All texts have been checked.
+        return {name: place for name, text in texts.items() if (place := mask_place(text))}
 
     @property
     def start_level(self) -> float:

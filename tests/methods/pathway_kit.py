@@ -161,14 +161,14 @@ def made_up_masks(exp: Path, config: Config, sparsity: float = 0.5, seed: int = 
 
 
 def train_pathways(exp: Path, world: World | None = None) -> dict[str, Any]:
-    """Two languages with adaptive masks and two levels, for one epoch in float64; what the run ends with."""
+    """Two languages with adaptive masks and two levels, for two epochs in float64; what the run ends with."""
     config = recipe(
         ("fr", "nl"),
-        {"num_epochs": 2},
+        {"num_epochs": 2, "optimizer": {"lr": 0.1}},
         levels=[0.2, 0.5],
         prune_interval=0.2,
-        adapt_interval=2,
-        adapt_until=0.7,
+        adapt_interval=3,
+        adapt_until=0.8,
         group_lasso=1e-3,
     )
     torch.set_num_threads(1)

@@ -17,6 +17,7 @@ from slimasr.training import threads
 from slimasr.training.distributed import process_group, reduce_gradients
 from slimasr.training.trainer import Trainer
 from tests.methods.mask_kit import train_two_epochs
+from tests.methods.pathway_kit import train_pathways
 from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
 
@@ -52,6 +53,7 @@ def main(out: Path) -> None:
         content["choice"] = str(choice)
         masks = {learner: train_two_epochs(out / "masks", learner, world) for learner in ("orthosoftmax", "l0")}
         content["masks"] = {name: state_of(trainer) for name, trainer in masks.items()}
+        content["pathways"] = train_pathways(out / "pathways", world)
         torch.save({**content, "weights": trainer.objective.state_dict()}, out / f"rank{world.rank}.pt")
 
 

@@ -13,6 +13,7 @@ import torch
 from slimasr.training.distributed import process_group
 from slimasr.training.trainer import Trainer
 from tests.methods.mask_kit import train_two_epochs
+from tests.methods.pathway_kit import train_pathways
 from tests.training.ddp_worker import state_of
 from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
@@ -83,6 +84,20 @@ def test_masks_are_learnt_as_in_one_process(ranks: list[dict[str, Any]], tmp_pat
             assert torch.equal(first[part][name], second[part][name]), name
             torch.testing.assert_close(first[part][name], value, rtol=0.0, atol=1e-6, msg=name)
     assert expected["method"]["kept"].any()
+
+
+def test_masks_of_pathways_are_those_of_one_process(ranks: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Prunings, adaptations and the pull of the lasso: every mask and every weight."""
+    expected = train_pathways(tmp_path)
+    assert [step for _, step in expected["history"]["levels"]] == [3, 5]
+    assert any(share > 0.0 for choices in expected["history"]["adaptations"].values() for _, share in choices)
+    first, second = (rank["pathways"] for rank in ranks)
+    assert first["history"] == second["history"] == expected["history"]
+    for name, value in expected["model"].items():
+        assert torch.equal(first["model"][name], second["model"][name]), name
+        if value.dtype == torch.bool:
+            assert torch.equal(first["model"][name], value), name
+        torch.testing.assert_close(first["model"][name], value, rtol=0.0, atol=1e-6, msg=name)
 
 
 def test_all_processes_choose_the_same_threads(ranks: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Three throw-away methods, as unlike each other as the papers', train through the real trainer.
+"""Two throw-away methods, as unlike each other as the papers', train through the real trainer.
 
 They need only what `slimasr.methods.base.Method` offers, so a new method is one module.
 """
@@ -23,7 +23,6 @@ from slimasr.objective.objective import Objective
 from slimasr.objective.passes import PassInputs
 from slimasr.supernet.space import WidthSpace
 from slimasr.supernet.subnet import Subnet
-from slimasr.training.trainer import Trainer
 from tests.training.kit import TinyBatches, make_objective, make_trainer, tiny_config, tiny_tokenizer
 
 LOSSES = {"transducer": 1.0, "ctc": 0.5}
@@ -175,108 +174,7 @@ def test_a_method_goes_on_exactly_where_it_stopped(tmp_path: Path, stop_at: int)
             assert torch.equal(value, parts[part][name]), name
 
 
-# 2. A fixed block mask per language, with monolingual batches.
-
-BLOCK = 8
-
-
-class LanguageMasks(Method):
-    """Every language runs and trains its own half of the 8x1 blocks of some weights."""
-
-    def __init__(self, objective: Objective, languages: Iterable[str]) -> None:
-        super().__init__(WidthSpace((1.0,)), LOSSES)
-        self.language = ""
-        self.names = [n for n, p in objective.named_parameters() if n.endswith(("ffn1.inner.weight", "weight_hh_l0"))]
-        parameters = dict(objective.named_parameters())
-        for number, language in enumerate(languages):
-            generator = torch.Generator().manual_seed(number)
-            for name in self.names:
-                rows, columns = parameters[name].shape
-                blocks = torch.rand(rows // BLOCK, columns, generator=generator) < 0.5
-                self.register_buffer(self.key(language, name), blocks.repeat_interleave(BLOCK, dim=0))
-
-    def key(self, language: str, name: str) -> str:
-        return f"{language}_{name.replace('.', '_')}"
-
-    def mask(self, language: str, name: str) -> Tensor:
-        return self.get_buffer(self.key(language, name))
-
-    def batch_key(self) -> str | None:
-        return "language"
-
-    def plan(self, batch: Batch, context: StepContext) -> list[Pass]:
-        assert batch.key is not None
-        self.language = batch.key
-        return [Pass(self.space.max, self.losses)]
-
-    def masked(self, objective: Objective, language: str) -> dict[str, Tensor]:
-        parameters = dict(objective.named_parameters())
-        return {name: parameters[name] * self.mask(language, name) for name in self.names}
-
-    def substitutes(self, objective: Objective, item: Pass, batch: Batch, context: StepContext) -> dict[str, Tensor]:
-        return {} if batch.key is None else self.masked(objective, batch.key)
-
-    def update_masks(self, objective: Objective, context: StepContext) -> dict[str, Tensor]:
-        return {name: self.mask(self.language, name) for name in self.names}
-
-
-def test_a_block_mask_per_language(tmp_path: Path) -> None:
-    """Outside the mask, weights and both Adam moments keep every bit, while decay and momentum act inside."""
-    tokenizer = tiny_tokenizer()
-    predictor = {"kind": "lstm", "dim": 16, "num_layers": 1, "embedding_dim": 8, "dropout": 0.0}
-    model_config = {**tiny_config().model.model_dump(), "predictor": predictor}
-    config = tiny_config(training={"optimizer": {"lr": 2e-3, "weight_decay": 0.1}}, model=model_config, **ONE_WIDTH)
-    objective = make_objective(config, tokenizer)
-    method = LanguageMasks(objective, ("de", "fr"))
-    assert len(method.names) == 3
-    batches = TinyBatches(tokenizer, languages=("de", "fr"))
-    trainer = make_trainer(config, tmp_path, method, batches, objective)
-    seen: list[str] = []
-
-    def watching(items: Iterable[Any], total: int | None = None, label: str = "") -> Iterator[Any]:
-        for item in items:
-            before = weights_and_state(trainer, method.names)
-            yield item
-            if label.startswith("epoch"):
-                seen.append(method.language)
-                assert_only_masked_moved(before, weights_and_state(trainer, method.names), method)
-
-    trainer.progress = watching
-    trainer.run()
-    assert len(seen) == 12
-    assert set(seen) == {"de", "fr"}
-
-    model, batch = objective.model.eval(), batches.make(["a", "b"])
-    for language in ("de", "fr"):
-        stand_ins = {n.removeprefix("model."): v for n, v in method.masked(objective, language).items()}
-        expected = torch.func.functional_call(model, stand_ins, (batch.x, batch.x_lens)).out
-        alone = make_objective(config, tokenizer).model
-        alone.load_state_dict({**model.state_dict(), **stand_ins})
-        assert torch.equal(encoded(alone.eval().extract(Subnet()), batch), expected)
-        lstm = model.predictor(batch.y)
-        assert not torch.allclose(alone.predictor(batch.y), lstm, atol=1e-4), "the LSTM is masked too"
-
-
-def weights_and_state(trainer: Trainer, names: Iterable[str]) -> dict[tuple[str, str], Tensor]:
-    """(parameter, "" or optimiser state) -> copy."""
-    found = {}
-    for name in names:
-        parameter = trainer.stepper.weights[name]
-        found[name, ""] = parameter.detach().clone()
-        state = trainer.stepper.optimizer.state.get(parameter, {})
-        for key in ("exp_avg", "exp_avg_sq"):
-            found[name, key] = state[key].clone() if key in state else torch.zeros_like(parameter)
-    return found
-
-
-def assert_only_masked_moved(before: dict[Any, Tensor], after: dict[Any, Tensor], method: LanguageMasks) -> None:
-    for (name, key), old in before.items():
-        mask = method.mask(method.language, name)
-        assert torch.equal(old[~mask], after[name, key][~mask]), (name, key)
-        assert not torch.equal(old[mask], after[name, key][mask]), (name, key)
-
-
-# 3. Two branches that share their first layer's computation.
+# 2. Two branches that share their first layer's computation.
 
 SHORT, DEEP = Subnet(path=(0, 1)), Subnet(path=(0, 2, 3))
 
