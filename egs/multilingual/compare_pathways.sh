@@ -26,8 +26,11 @@ for_each() {
   done
 }
 
-# All others start from the dense model, and those with several pathways from the masks of waves 2, 3 and 7.
-./run.sh --stop-stage 4 --config conf/dense.yaml "${options[@]}"
+# Stages 1 and 2 also make the dev sets of one and of two languages. All others start from the dense model, and those with
+# several pathways from the masks of waves 2, 3 and 7.
+every=test-en,test-fr,test-it,test-nl,dev-en,dev-fr,dev-it,dev-nl,dev-fr+dev-nl
+./run.sh --stop-stage 3 --config conf/dense.yaml "${options[@]}" --set "data.test=[$every]"
+./run.sh --stage 4 --stop-stage 4 --config conf/dense.yaml "${options[@]}"
 
 preset dense
 for_each unpruned space.languages

@@ -27,8 +27,9 @@ for_each() {
   done
 }
 
-# All others start from the dense model.
-./run.sh --stop-stage 4 "${options[@]}"
+# Stages 1 and 2 also make the dev sets of one language. All others start from the dense model.
+./run.sh --stop-stage 3 "${options[@]}" --set "data.test=[test-en,test-ar,dev-en,dev-ar]"
+./run.sh --stage 4 --stop-stage 4 "${options[@]}"
 
 preset spoken_digits
 for_each spoken_digits_lth

@@ -93,7 +93,14 @@ def test_every_model_starts_from_what_another_run_has_made(tmp_path: Path, scrip
 
 
 STEP = """#!/bin/bash
-while [ $# -gt 0 ]; do case $1 in --exp) exp=$2 ;; --config) exp=${exp:-exp/$(basename "$2" .yaml)} ;; esac; shift; done
+while [ $# -gt 0 ]; do
+  case $1 in
+    --exp) exp=$2 ;;
+    --config) exp=${exp:-exp/$(basename "$2" .yaml)} ;;
+    --stop-stage) [ "$2" -gt 3 ] || exit 0 ;;
+  esac
+  shift
+done
 exp=${exp:-exp/spoken_digits}
 echo "begin $exp"; sleep 0.05; echo "end $exp"
 """
