@@ -1,4 +1,4 @@
-"""The benchmarks of collaborative training, mask learning, pathways, the Emformer and streams, at small sizes."""
+"""The benchmarks of training methods, of the Emformer and of streams, at small sizes."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ def test_steps_of_mask_learning(bench: None, capsys: pytest.CaptureFixture[str])
     # The smaller of two nested subnets, and both together
     assert 0.0 < against_full["macs"] < step_2["macs"] - against_full["macs"] < 1.0
     assert min(step_1["ours"], step_2["ours"], against_own["other"]) > 0.0
+
+
+def test_validation_of_pathways(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("slimasr.methods.pathways")
+    module("validation").compare(turns=1, tiny=True)
+    (line,) = lines(capsys)
+    assert min(line["ours"], line["other"], line["ratio"]) > 0.0 and line["target"] == 1.3
 
 
 def test_layers_have_the_weights_of_torchaudios(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
