@@ -1,4 +1,4 @@
-"""The benchmarks of training methods, of the Emformer and of streams, at small sizes."""
+"""The benchmarks of collaborative training, mask learning, pathways, the Emformer and streams, at small sizes."""
 
 from __future__ import annotations
 
