@@ -27,7 +27,7 @@ ALLOWED = {
     "encoders": BASIC | {"elastic", "supernet"},
     "models": MODELS,
     "objective": BASIC | {"data", "encoders", "losses", "models", "supernet"},
-    "methods": BASIC | {"data", "encoders", "models", "objective", "supernet"},
+    "methods": BASIC | {"data", "elastic", "encoders", "models", "objective", "supernet"},
     "experiment": BASIC | {"data", "models", "results", "supernet"},
     "decoding": MODELS | {"data", "experiment", "losses", "models", "results", "scoring"},
     "energy": {"errors", "results"},

@@ -185,6 +185,7 @@ def mask_facts(flat: Flattened, params: int) -> dict[str, Any]:
     rows = dict(zip(flat.names, flat.rows, strict=True))
     return {
         "prunable": flat.weights,
+        "blocks": len(flat.sizes),
         "params": params,
         "union": of_prunable,
         "union_all": of_all,

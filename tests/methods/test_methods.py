@@ -44,11 +44,15 @@ def test_every_method_is_built_from_its_recipe(kind: str) -> None:
     if kind == "mask_learning":
         space = {"kind": "learnt"}
         settings["budgets"] = [0.9]
-    config = tiny_config(method=settings, space=space, model={"encoder": encoder, "exits": [1, 2]})
+    if kind == "pathways":
+        space = {"kind": "pathways", "languages": ["fr"]}
+    config = tiny_config(
+        training={"average_start": 0.8}, method=settings, space=space, model={"encoder": encoder, "exits": [1, 2]}
+    )
     method = build_method(config, build_space(config), kit.make_objective(config, kit.tiny_tokenizer()).model)
     assert type(method) is METHODS[kind][1]
     assert method.losses == loss_weights(config)
-    assert method.share_predictor == (kind != "separate")
+    assert method.share_predictor == (kind not in ("separate", "pathways"))
 
 
 class Depths(Method):

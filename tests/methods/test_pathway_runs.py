@@ -198,7 +198,7 @@ def test_what_a_run_leaves_behind(whole: Run) -> None:
     assert facts["levels"] == [{"sparsity": 0.3, "step": 2}, {"sparsity": 0.6, "step": 3}]
     rows = {name: torch.cat([mask.flatten() for mask in masks[name].values()]) for name in TWO}
     either, both = rows["fr"] | rows["nl"], rows["fr"] & rows["nl"]
-    assert facts["prunable"] == len(either)
+    assert facts["prunable"] == 8 * facts["blocks"] == len(either)
     assert facts["union"] == pytest.approx(float(either.double().mean()))
     assert facts["sparsity"] == pytest.approx({name: 1.0 - float(row.double().mean()) for name, row in rows.items()})
     (overlap,) = facts["overlaps"]

@@ -123,6 +123,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "multi_exit": {"space": {**FOUR_WIDTHS, "widths": [1.0]}, "model": {"exits": [1, 2]}},
     "separate": {"method": {"subnet": '{"width": 0.75, "path": [0]}'}},
     "mask_learning": {"space": {"kind": "learnt"}, "method": {"budgets": [0.9]}},
+    "pathways": {
+        "space": {"kind": "pathways", "languages": ["fr"]},
+        "method": {"levels": [0.5], "prune_interval": 0.4},
+        "training": {"average_start": 0.8},
+    },
     "collaborative": {"space": {"kind": "branches"}, "encoder": {"tree": {"shared": 0, "depths": [2, 1]}}},
 }
 """What methods need beside a Conformer with four widths and two depths."""
@@ -136,7 +141,10 @@ def recipe(kind: str, norm: str = "per_width") -> Config:
     model = {**tiny_config().model.model_dump(), "encoder": encoder, **sections.get("model", {})}
     method = {"kind": kind, **sections.get("method", {})}
     config = tiny_config(
-        training={"num_epochs": 1}, model=model, space=sections.get("space", FOUR_WIDTHS), method=method
+        training={"num_epochs": 1, **sections.get("training", {})},
+        model=model,
+        space=sections.get("space", FOUR_WIDTHS),
+        method=method,
     )
     return resolve_config(config)[0]
 
