@@ -69,7 +69,8 @@ class SegmentConvolution(ConvModule):
         )
         axis = torch.cat([past, frames], dim=1)
         weight, bias = self.depthwise.filters(chosen)
-        if layout.segments == 1:
+        # In a graph for whole utterances the number of segments is not known.
+        if layout.recent is not None and layout.segments == 1:
             filtered = _filter_segment(axis, copies, weight, bias)
         else:
             filtered = _filter_segments(axis, copies, weight, bias, window.segment)

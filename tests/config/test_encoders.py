@@ -104,6 +104,11 @@ def test_sizes_of_single_layers_are_those_of_all_branches(tmp_path: Path) -> Non
         ({"memory_squash": "relu"}, "model.encoder.memory_squash: input should be 'tanh' or 'clamp', got 'relu'"),
         ({"head_counts": [4]}, "model.encoder.head_counts: needs one entry per encoder layer, 2"),
         ({"ffn_dims": [4, 4, 4]}, "model.encoder.ffn_dims: needs one entry per encoder layer, 2"),
+        ({"conv_kernel": 0}, "model.encoder.conv_kernel: must be at least 1, got 0"),
+        ({"conv_kernel": 3, "conv_dims": [4]}, "model.encoder.conv_dims: needs one entry per encoder layer, 2"),
+        ({"conv_dims": [4, 4]}, "model.encoder.conv_dims: needs conv_kernel, without which"),
+        ({"macaron": True, "ffn1_dims": [4]}, "model.encoder.ffn1_dims: needs one entry per encoder layer, 2"),
+        ({"ffn1_dims": [4, 4]}, "model.encoder.ffn1_dims: needs macaron: true, without which"),
     ],
 )
 def test_emformers_that_cannot_be_are_named_by_key(tmp_path: Path, keys: dict[str, Any], message: str) -> None:

@@ -75,11 +75,15 @@ class Stack:
 
 
 def stack(window: Window, depth: int = 2, *, double: bool = True, **changes: object) -> Stack:
-    """Random layers of 16 channels, 4 heads of 4 channels and 32 hidden channels, in evaluation mode."""
+    """Random layers of 16 channels, 4 heads of 4 channels and 32 hidden channels, in evaluation mode.
+
+    With ``macaron`` they have a first feed-forward module of 24 channels, and with a history a convolution of 16.
+    """
     options = EmformerOptions(window, 4, **{"dropout": 0.0, **changes})  # type: ignore[arg-type]
+    more = {"ffn1": 24 if options.macaron else 0, "conv": 16 if window.history else 0}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers = nn.ModuleList(EmformerLayer(16, 4, 32, WIDTHS, options, place) for place in range(depth))
+        layers = nn.ModuleList(EmformerLayer(16, 4, 32, WIDTHS, options, place, **more) for place in range(depth))
     randomize(layers)
     layers.eval()
     return Stack(layers.double() if double else layers, window)
@@ -93,6 +97,8 @@ class Slice:
     heads: tuple[int, ...] = (0, 1, 2, 3)
     head_dim: int = 4
     hidden: tuple[int, ...] = tuple(range(32))
+    first: tuple[int, ...] = tuple(range(24))
+    inner: tuple[int, ...] = tuple(range(16))
 
 
 def dense(layers: nn.ModuleList, window: Window, x: Tensor, part: Slice = Slice()) -> Tensor:
@@ -106,7 +112,7 @@ def dense(layers: nn.ModuleList, window: Window, x: Tensor, part: Slice = Slice(
     memory = _means(x, c)
     seen, column = _mask(window, rows, len(copies), groups)
     for layer in layers:
-        hidden, memory = _dense_layer(layer, window, hidden, memory, seen, column, len(copies), part)
+        hidden, memory = _dense_layer(layer, window, hidden, memory, seen, column, rows, len(copies), part)
     return hidden[len(copies) :]
 
 
@@ -141,17 +147,26 @@ def _dense_layer(
     memory: Tensor,
     seen: Tensor,
     column: Tensor,
+    rows: list[tuple[int, int]],
     copies: int,
     part: Slice,
 ) -> tuple[Tensor, Tensor]:
     """Frames and summaries after one layer, from its weights and with loops over heads."""
     w = dict(layer.named_parameters())
-    channels, hidden, frames = part.channels, list(part.hidden), len(x)
+    channels, frames = part.channels, len(x)
 
     def norm(name: str, value: Tensor) -> Tensor:
         scale, shift = (w[f"norms.{name}.affine.{channels}.{kind}"] for kind in ("weight", "bias"))
         return functional.layer_norm(value, (channels,), scale, shift)
 
+    def transformed(name: str, value: Tensor, units: Sequence[int]) -> Tensor:
+        chosen, of = list(units), f"parts.{name}"
+        inner = norm(name, value) @ w[f"{of}.inner.weight"][chosen, :channels].T + w[f"{of}.inner.bias"][chosen]
+        outer = functional.gelu(inner) @ w[f"{of}.outer.weight"][:channels][:, chosen].T
+        return (outer + w[f"{of}.outer.bias"][:channels]) / (2 if layer.options.macaron else 1)
+
+    if "parts.ffn1.inner.weight" in w:
+        x = x + transformed("ffn1", x, part.first)
     normed = norm("heads", x)
     queries = torch.cat([normed, _means(normed[copies:], window.segment)])
     keys = torch.cat([memory, normed])
@@ -175,6 +190,35 @@ def _dense_layer(
         out = out + weights @ v @ w["parts.heads.out_proj.weight"][:channels, at].T
     summaries = out[frames:].tanh() if layer.options.squash == "tanh" else out[frames:].clamp(-10, 10)
     x = x + out[:frames]
-    inner = norm("ffn", x) @ w["parts.ffn.inner.weight"][hidden, :channels].T + w["parts.ffn.inner.bias"][hidden]
-    outer = functional.gelu(inner) @ w["parts.ffn.outer.weight"][:channels][:, hidden].T
-    return norm("out", x + outer + w["parts.ffn.outer.bias"][:channels]), summaries
+    if "parts.conv.gated.weight" in w:
+        x = x + _dense_convolution(w, norm("conv", x), rows, copies, part)
+    return norm("out", x + transformed("ffn", x, part.hidden)), summaries
+
+
+def _dense_convolution(
+    w: dict[str, nn.Parameter], x: Tensor, rows: list[tuple[int, int]], copies: int, part: Slice
+) -> Tensor:
+    """Filters that walk from every row to the rows before it, one by one."""
+    channels, chosen = part.channels, list(part.inner)
+    value, gate = (
+        x @ weight[chosen, :channels].T + bias[chosen]
+        for weight, bias in zip(w["parts.conv.gated.weight"].chunk(2), w["parts.conv.gated.bias"].chunk(2), strict=True)
+    )
+    inner = value * gate.sigmoid()
+    utterance = {frame: row for row, (_, frame) in enumerate(rows) if row >= copies}
+    own = {place: row for row, place in enumerate(rows) if row < copies}
+    filters = w["parts.conv.depthwise.weight"][chosen, 0]
+    filtered = []
+    for row, (segment, frame) in enumerate(rows):
+        total = w["parts.conv.depthwise.bias"][chosen]
+        for age, tap in enumerate(filters.T.flip(0)):
+            # A copy sees the copies of its own segment, then the utterance up to the end of that segment.
+            before = own.get((segment, frame - age)) if row < copies else None
+            before = utterance.get(frame - age) if before is None else before
+            if before is not None:
+                total = total + tap * inner[before]
+        filtered.append(total)
+    scale, shift = (w[f"parts.conv.norm.affine.{channels}.{kind}"][chosen] for kind in ("weight", "bias"))
+    normed = functional.layer_norm(torch.stack(filtered), (len(chosen),), scale, shift)
+    outer = w["parts.conv.pointwise.weight"][:channels][:, chosen]
+    return functional.silu(normed) @ outer.T + w["parts.conv.pointwise.bias"][:channels]

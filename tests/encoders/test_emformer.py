@@ -62,6 +62,15 @@ VARIANTS: list[dict[str, object]] = [
 ]
 
 
+CONVOLVED: dict[str, object] = {"macaron": True, "conv_kernel": 5}
+ALL_MODULES = [
+    Subnet(),
+    Subnet(0.5),
+    Subnet(1.0, (0, 2), (("0.ffn1", 8), ("0.conv", (1, 2, 9)), ("2.conv", 0), ("2.ffn1", 0))),
+    Subnet(0.5, None, (("0.conv", 3), ("1.ffn1", (1, 7)), ("2.heads", (1,)))),
+]
+
+
 def config(**changes: object) -> EmformerConfig:
     return EmformerConfig(**{**CONFIG.model_dump(), **changes})
 
@@ -126,6 +135,28 @@ def test_parameters_of_the_paper_s_trees(shared: int, depths: tuple[int, ...], m
     assert model.count().params == FIXED + depths[0] * PER_LAYER
 
 
+def test_parameters_of_paper_5() -> None:
+    """30 layers with all modules, one LSTM layer, 1548 word pieces."""
+    encoder = EmformerConfig(num_layers=30, macaron=True, conv_kernel=31)
+    predictor = LstmPredictorConfig(dim=512, num_layers=1, embedding_dim=512)
+    with torch.device("meta"):
+        model = Transducer(PAPER.model_copy(update={"encoder": encoder, "predictor": predictor}), 1549)
+    assert parameters(model) == model.count().params == 187_359_373
+    layer = 4 * 512 * 512 + 4 * 512 * 2048 + 3 * 512 * 512
+    lstm = 2 * 4 * 512 * 512
+    assert 30 * layer + lstm == 182_976_512
+
+
+def test_layers_without_the_new_modules_have_the_parameters_of_older_experiments() -> None:
+    """A section of an older recipe, and the names in its checkpoints."""
+    older = EmformerConfig.model_validate({"kind": "emformer", "d_model": 8, "num_layers": 1, "num_heads": 2})
+    names = set(Emformer(older, STACK, 20, (1.0,)).layers[0].state_dict())
+    modules = ["parts.heads.in_proj", "parts.heads.out_proj", "parts.ffn.inner", "parts.ffn.outer"]
+    norms = [f"norms.{name}.affine.8" for name in ("heads", "ffn", "out")]
+    assert names == {f"{module}.{kind}" for module in [*modules, *norms] for kind in ("weight", "bias")}
+    assert older.layer_units == [{"heads": 2, "ffn": 2048}]
+
+
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_extraction_is_exact(changes: dict[str, object]) -> None:
     subnets = [subnet for subnet in SUBNETS if subnet is not PIECES or changes.get("slimming") is None]
@@ -133,28 +164,43 @@ def test_extraction_is_exact(changes: dict[str, object]) -> None:
     assert_extracted_twice(model_config(**changes), WIDTHS, Subnet(0.5), Subnet(1.0, (0, 1), (("1.ffn", 3),)))
 
 
+@pytest.mark.parametrize("changes", [CONVOLVED, {"macaron": True, "norm": "shared"}, {"conv_kernel": 2, "memory": 0}])
+def test_extraction_with_more_modules_is_exact(changes: dict[str, object]) -> None:
+    model = model_config(**changes)
+    named = set(model.encoder.unit_sizes)
+    subnets = [subnet for subnet in ALL_MODULES if {key.split(".")[1] for key, _ in subnet.units} <= named]
+    assert_extraction_is_exact(model, WIDTHS, subnets)
+    if "ffn1" in named and "conv" in named:
+        assert_extracted_twice(model, WIDTHS, ALL_MODULES[2], Subnet(1.0, (0,), (("0.conv", (0, 2)), ("0.ffn1", 2))))
+
+
 def test_extraction_is_exact_behind_convolutions() -> None:
     assert_extraction_is_exact(model_config(CONV), WIDTHS, SUBNETS)
 
 
 @pytest.mark.parametrize("frontend", [STACK, CONV])
-@pytest.mark.parametrize("changes", [{}, {"memory": 0, "right_context": 2}])
+@pytest.mark.parametrize("changes", [{}, {"memory": 0, "right_context": 2}, {**CONVOLVED, "right_context": 2}])
 def test_padding_has_no_effect(frontend: FrontendConfig, changes: dict[str, object]) -> None:
     assert_padding_has_no_effect(emformer(frontend, **changes), [Subnet(), Subnet(0.5), PIECES])
 
 
 def test_units_can_be_chosen() -> None:
     assert_units_can_be_chosen(emformer())
+    convolved = emformer(**CONVOLVED)
+    assert set(convolved.config.unit_sizes) == {"ffn1", "heads", "conv", "ffn"}
+    assert_units_can_be_chosen(convolved)
 
 
 def test_parts_equal_the_whole() -> None:
     for subnet in (Subnet(), Subnet(0.5), Subnet(1.0, None, (("1.heads", (1, 2)),))):
         assert_parts_equal_the_whole(emformer(), subnet)
     assert_parts_equal_the_whole(emformer(memory=0, right_context=0), Subnet())
+    assert_parts_equal_the_whole(emformer(**CONVOLVED), ALL_MODULES[3])
 
 
-def test_the_first_half_of_a_layer_is_its_attention() -> None:
+def test_the_first_half_of_a_layer_ends_before_its_last_module() -> None:
     assert_the_first_half_depends_on_its_own_units(emformer())
+    assert_the_first_half_depends_on_its_own_units(emformer(**CONVOLVED))
 
 
 def test_hidden_states_can_be_selected_and_detached() -> None:

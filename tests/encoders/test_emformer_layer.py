@@ -28,10 +28,14 @@ WINDOWS = [
     Window(1, 2, 1, 2),
     Window(3, 0, 1, 0),
 ]
+# Filters of several segments, of more than the utterances, of the segment alone, and of fewer frames than copies
+CONVOLVED = [Window(4, 6, 1, 0, 6), Window(3, 5, 2, 2, 14), Window(3, 0, 0, 1, 1), Window(1, 2, 3, 0, 2)]
 RELATIVE: dict[str, object] = {"position": "relative", "squash": "clamp"}
+MACARON: dict[str, object] = {**RELATIVE, "macaron": True}
 # Both variants of the paper's window and of one with everything; the others in turn
 CASES = [(window, variant) for window in WINDOWS[:2] for variant in ({}, RELATIVE)]
 CASES += [(window, RELATIVE if i % 2 else {}) for i, window in enumerate(WINDOWS[2:])]
+CASES += [(WINDOWS[2], MACARON), *((window, RELATIVE if i == 1 else MACARON) for i, window in enumerate(CONVOLVED))]
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
 
 
@@ -117,20 +121,32 @@ def test_streaming_equals_the_whole(window: Window, variant: dict[str, object]) 
                 torch.testing.assert_close(model.stream(x, chunks), want, **EXACT)
 
 
-def test_streaming_equals_the_whole_in_float32_and_at_subnets() -> None:
-    model = stack(Window(4, 30, 1, 2), 3, double=False, position="relative")
+def test_subnets_of_all_modules_equal_one_mask_over_one_axis() -> None:
+    window = Window(3, 4, 1, 2, 5)
+    model = stack(window, macaron=True)
+    half = Slice(8, (0, 1), 4, tuple(range(16)), tuple(range(12)), tuple(range(8)))
+    units = {"ffn1": ranges_of([2, 9]), "heads": 1, "conv": ranges_of([1, 3, 4]), "ffn": 5}
+    some = Slice(8, (0,), 4, tuple(range(5)), (2, 9), (1, 3, 4))
+    for chosen, part in ((part_of(model, 0.5), half), (part_of(model, 0.5, **units), some)):
+        x = noise(11, part.channels)
+        torch.testing.assert_close(chosen.whole(x[None], [11])[0], dense(model.layers, window, x, part), **EXACT)
+
+
+@pytest.mark.parametrize("window", [Window(4, 30, 1, 2), Window(4, 30, 1, 0, 30)], ids=str)
+def test_streaming_equals_the_whole_in_float32_and_at_subnets(window: Window) -> None:
+    model = stack(window, 3, double=False, position="relative", macaron=window.history > 0)
     for part in (
         model,
         part_of(model, 0.5, heads=ranges_of([1]), ffn=5),
         part_of(model, 1.0, heads=0),
-        part_of(model, 1.0, ffn=0),
+        part_of(model, 1.0, ffn=0, conv=0),
     ):
         x = noise(1, 61, int(16 * part.width)).float()
         with torch.no_grad():
             torch.testing.assert_close(part.stream(x, [1] * 16), part.whole(x, [61]), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("window", [*WINDOWS, *CONVOLVED], ids=str)
 def test_streams_of_different_age_run_in_one_batch(window: Window) -> None:
     """Streams begin and end at different times and have different numbers of segments in a chunk, down to none."""
     model, draw = stack(window, position="relative"), random.Random(0)
@@ -163,9 +179,11 @@ def test_streams_of_different_age_run_in_one_batch(window: Window) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 20])
-@pytest.mark.parametrize("window", [Window(4, 30, 1, 0), Window(3, 4, 2, 2), Window(2, 3, 0, 1)], ids=str)
+@pytest.mark.parametrize(
+    "window", [Window(4, 30, 1, 0), Window(3, 4, 2, 2), Window(2, 3, 0, 1), Window(4, 30, 1, 0, 30)], ids=str
+)
 def test_no_bit_depends_on_frames_behind_the_look_ahead(window: Window, depth: int) -> None:
-    model, frames = stack(window, depth, double=False, position="relative"), 14
+    model, frames = stack(window, depth, double=False, position="relative", macaron=window.history > 0), 14
     x = noise(1, frames, 16).float()
     with torch.no_grad():
         before = model.whole(x, [frames])
@@ -181,15 +199,16 @@ def test_no_bit_depends_on_frames_behind_the_look_ahead(window: Window, depth: i
             assert moved.any(), changed
 
 
-def test_long_streams_forget_what_lies_behind_all_windows() -> None:
-    """The receptive field to the left: l + the segment per layer."""
-    window = Window(2, 4, 0, 0)
+@pytest.mark.parametrize(("window", "first"), [(Window(2, 4, 0, 0), 18), (Window(2, 1, 0, 0, 3), 19)], ids=str)
+def test_long_streams_forget_what_lies_behind_all_windows(window: Window, first: int) -> None:
+    """The receptive field to the left: l + the segment per layer, and k - 1 more with a convolution."""
     model = stack(window, 2)
-    x = noise(1, 20, 16)
+    x = noise(1, 22, 16)
     other = x.clone()
     other[:, :10] += noise(10, 16, seed=1)
-    before, after = model.whole(x, [20]), model.whole(other, [20])
-    assert torch.equal(before[:, 18:], after[:, 18:]) and not torch.equal(before[:, 10:18], after[:, 10:18])
+    before, after = model.whole(x, [22]), model.whole(other, [22])
+    same = [torch.equal(before[:, frame], after[:, frame]) for frame in range(10, 22)]
+    assert same == [frame >= first for frame in range(10, 22)]
 
 
 SUBNETS: list[tuple[float, dict[str, Units]]] = [
@@ -200,6 +219,11 @@ SUBNETS: list[tuple[float, dict[str, Units]]] = [
     (1.0, {"heads": 0}),
     (1.0, {"ffn": 0}),
 ]
+ALL_MODULES: list[tuple[float, dict[str, Units]]] = [
+    *SUBNETS[:2],
+    (0.5, {"ffn1": 3, "heads": ranges_of([1]), "conv": ranges_of([0, 5]), "ffn": 7}),
+    (1.0, {"ffn1": 0, "conv": 0}),
+]
 
 
 @pytest.mark.parametrize(("width", "units"), SUBNETS)
@@ -207,7 +231,17 @@ SUBNETS: list[tuple[float, dict[str, Units]]] = [
     "changes", [{}, {"position": "relative", "slimming": "head_size"}, {"norm": "shared", "adaptive_dropout": True}]
 )
 def test_extraction_is_exact_and_counted(changes: dict[str, object], width: float, units: dict[str, Units]) -> None:
-    window = Window(3, 4, 1, 2)
+    assert_extraction_is_exact_and_counted(Window(3, 4, 1, 2), changes, width, units)
+
+
+@pytest.mark.parametrize(("width", "units"), ALL_MODULES)
+def test_extraction_of_all_modules_is_exact_and_counted(width: float, units: dict[str, Units]) -> None:
+    assert_extraction_is_exact_and_counted(Window(3, 4, 1, 2, 4), {"macaron": True}, width, units)
+
+
+def assert_extraction_is_exact_and_counted(
+    window: Window, changes: dict[str, object], width: float, units: dict[str, Units]
+) -> None:
     part = part_of(stack(window, 1, **changes), width, **units)
     layer, channels, chosen = part.layers[0], int(16 * width), dict(part.units)
     head_dim = int(4 * width) if changes.get("slimming") == "head_size" else 4
@@ -229,10 +263,13 @@ def test_extraction_is_exact_and_counted(changes: dict[str, object], width: floa
     [
         *((WINDOWS[1], *subnet) for subnet in SUBNETS),
         *((window, 1.0, {}) for window in WINDOWS if window != WINDOWS[1]),
+        *((CONVOLVED[1], *subnet) for subnet in ALL_MODULES),
+        (CONVOLVED[3], 1.0, {}),
     ],
 )
 def test_macs_are_those_of_the_products_of_a_stream(window: Window, width: float, units: dict[str, Units]) -> None:
-    part = part_of(stack(window, 1, position="relative"), width, **units)
+    macaron = window == CONVOLVED[1]
+    part = part_of(stack(window, 1, position="relative", macaron=macaron), width, **units)
     for frames in (4, 11):
         x = noise(1, frames, int(16 * width))
         with FlopCounterMode(display=False) as flops, torch.no_grad():

@@ -24,6 +24,7 @@ EXACT = {"atol": 1e-10, "rtol": 1e-10}
 CPU = torch.device("cpu")
 # segment, left context, right context, memory
 WINDOWS = [(4, 30, 1, 0), (3, 5, 2, 2), (4, 0, 1, 1), (2, 3, 0, 0)]
+PAPER5: dict[str, object] = {"macaron": True, "conv_kernel": 31}
 HALF = Subnet(0.5, (0, 1), (("0.heads", (1,)), ("1.ffn", 3)))
 
 
@@ -110,6 +111,18 @@ def test_output_comes_with_its_look_ahead_and_not_later(frontend: FrontendConfig
     assert out.shape == (1, 4, 8) and state.frames.shape[1] == behind and state.seen.tolist() == [4]
 
 
+@pytest.mark.parametrize("kernel", [31, 3])
+def test_convolutions_stream_in_pieces_of_any_size(kernel: int) -> None:
+    """In float32 as in use, with the modules of paper 5: filters of more and of fewer frames than a segment."""
+    encoder = emformer((4, 8, 1, 0), macaron=True, conv_kernel=kernel).float()
+    some = Subnet(0.5, (0, 1), (("0.ffn1", 3), ("0.conv", (1, 2)), ("1.conv", 0), ("1.ffn1", 0)))
+    for subnet, total in ((None, 4), (None, 7), (None, 57), (None, 160), (some, 57)):
+        x = noise(2, total).float()
+        want = whole(encoder, x, subnet)
+        for pieces in cuts(total):
+            torch.testing.assert_close(streamed(encoder, x, pieces, subnet), want, atol=1e-4, rtol=1e-4)
+
+
 def test_streams_that_end_before_they_have_output() -> None:
     encoder = emformer(WINDOWS[0])
     for frames in (0, 1, 3):
@@ -118,10 +131,12 @@ def test_streams_that_end_before_they_have_output() -> None:
         assert out.shape == (2, 0, 8) and state.frames.shape[1] == 0
 
 
-@pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_streams_of_different_age_run_in_one_batch(window: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize(("window", "changes"), [*((window, {}) for window in WINDOWS), (WINDOWS[1], PAPER5)], ids=str)
+def test_streams_of_different_age_run_in_one_batch(
+    window: tuple[int, int, int, int], changes: dict[str, object]
+) -> None:
     """They begin and end at different times; those with equally many waiting frames advance together."""
-    encoder, draw = emformer(window), random.Random(1)
+    encoder, draw = emformer(window, **changes), random.Random(1)
     inputs = [noise(1, frames, seed=frames) for frames in (60, 121, 122, 203)]
     states = [encoder.init_state(1, CPU) for _ in inputs]
     outputs: list[list[Tensor]] = [[] for _ in inputs]
@@ -154,9 +169,11 @@ def test_streams_of_different_age_run_in_one_batch(window: tuple[int, int, int, 
 
 
 @pytest.mark.parametrize("depth", [1, 20])
-@pytest.mark.parametrize("frontend", [STACK, CONV])
-def test_no_bit_depends_on_input_behind_the_look_ahead(depth: int, frontend: FrontendConfig) -> None:
-    encoder, total = emformer((4, 30, 1, 0), frontend, num_layers=depth).float(), 60
+@pytest.mark.parametrize(("frontend", "changes"), [(STACK, {}), (CONV, {}), (STACK, PAPER5)])
+def test_no_bit_depends_on_input_behind_the_look_ahead(
+    depth: int, frontend: FrontendConfig, changes: dict[str, object]
+) -> None:
+    encoder, total = emformer((4, 30, 1, 0), frontend, num_layers=depth, **changes).float(), 60
     chunk, behind = encoder.chunk_frames, encoder.look_ahead_frames
     x = noise(1, total).float()
     before = whole(encoder, x)
@@ -173,7 +190,7 @@ def test_no_bit_depends_on_input_behind_the_look_ahead(depth: int, frontend: Fro
 @pytest.mark.parametrize("frontend", [STACK, CONV])
 @pytest.mark.parametrize("window", [WINDOWS[0], WINDOWS[1], WINDOWS[3]], ids=str)
 def test_work_is_counted_as_a_stream_does_it(window: tuple[int, int, int, int], frontend: FrontendConfig) -> None:
-    encoder = emformer(window, frontend)
+    encoder = emformer(window, frontend, **(PAPER5 if window == WINDOWS[3] else {}))
     for subnet in (Subnet(), HALF):
         for frames in (1, 5, 12):
             x, state = noise(1, frontend.min_frames + 4 * (frames - 1)), encoder.init_state(1, CPU, subnet)

@@ -14,15 +14,25 @@ SIZES = {"d_model": 16, "num_layers": 2, "num_heads": 2, "ffn_dim": 32, "dropout
 WINDOW = {"segment": 4, "left_context": 6, "right_context": 1, "memory": 1, "position": "relative"}
 WIDTHS = {"kind": "widths", "widths": [0.5, 1.0]}
 LAYERS = {"kind": "layers", "depths": [2, 1], "units": {"heads": [2, 1], "ffn": [32, 16]}, "widths": [1.0]}
+CONVOLVED = {"macaron": True, "conv_kernel": 7}
+PARTS = {**LAYERS, "units": {"ffn1": [32, 16], "conv": [16, 8], "heads": [2, 1], "ffn": [32, 16]}}
 EXITS = {"kind": "layers", "depths": [2, 1], "widths": [1.0]}
 
 
 @pytest.mark.parametrize(
-    ("method", "space", "exits"), [("slimmable", WIDTHS, []), ("todm", LAYERS, []), ("multi_exit", EXITS, [1])]
+    ("method", "space", "exits", "modules"),
+    [
+        ("slimmable", WIDTHS, [], {}),
+        ("todm", LAYERS, [], {}),
+        ("todm", PARTS, [], CONVOLVED),
+        ("multi_exit", EXITS, [1], {}),
+    ],
 )
-def test_training_lowers_the_losses(tmp_path: Path, method: str, space: dict[str, Any], exits: list[int]) -> None:
+def test_training_lowers_the_losses(
+    tmp_path: Path, method: str, space: dict[str, Any], exits: list[int], modules: dict[str, Any]
+) -> None:
     """Transducer and CTC, of max and min at least."""
-    encoder = {"kind": "emformer", **SIZES, **WINDOW}
+    encoder = {"kind": "emformer", **SIZES, **WINDOW, **modules}
     config = tiny_config(
         model={"frontend": {"kind": "stack"}, "encoder": encoder, "exits": exits},
         training={"spec_augment": None, "optimizer": {"lr": 1e-2}},

@@ -31,6 +31,7 @@ ENCODERS: dict[str, tuple[EncoderConfig, FrontendConfig]] = {
     "mh_ssm": (SSM, STACK),
     "emformer": (EMFORMER, STACK),
     "emformer with summaries": (EMFORMER.model_copy(update={"memory": 2}), STACK),
+    "emformer with convolution": (EMFORMER.model_copy(update={"macaron": True, "conv_kernel": 5}), STACK),
 }
 SIDES: tuple[Side, ...] = ("both", "output")
 

@@ -23,8 +23,9 @@ ENCODERS: list[EncoderConfig] = [
     ENCODER,
     MhSsmConfig(**SIZES, ssm_state=8),
     EmformerConfig(**SIZES, num_heads=4, segment=3, left_context=4, memory=1),
+    EmformerConfig(**SIZES, num_heads=4, segment=3, left_context=4, macaron=True, conv_kernel=4),
 ]
-every_encoder = pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.kind)
+every_encoder = pytest.mark.parametrize("encoder", ENCODERS, ids=["conformer", "mh_ssm", "emformer", "convolved"])
 WIDTHS = (1.0, 0.5)
 SHARED = TreeConfig(shared=1, depths=[4, 3, 2])
 APART = TreeConfig(shared=0, depths=[3, 1])
@@ -126,7 +127,7 @@ def test_layers_of_a_branch_stream_like_those_of_the_extracted_model() -> None:
     encoder = ENCODERS[1].model_copy(update={"bidirectional": False})
     model = random_model(tree_of(encoder, SHARED), WIDTHS)
     x, lens = features((40, 40))
-    for tree in (model, random_model(tree_of(ENCODERS[2], SHARED), WIDTHS)):
+    for tree in (model, *(random_model(tree_of(encoder, SHARED), WIDTHS) for encoder in ENCODERS[2:])):
         for path in tree.config.encoder.paths:
             subnet, state = Subnet(1.0, path), tree.encoder.init_state(2, x.device, Subnet(1.0, path))
             parts = []

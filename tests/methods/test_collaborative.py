@@ -44,6 +44,7 @@ EMFORMER = EmformerConfig(
     d_model=16, num_heads=2, ffn_dim=32, segment=2, left_context=3, right_context=1, memory=2, dropout=0.0
 )
 """Its layers hand on copies of the right context and summaries, besides the frames."""
+CONVOLVED = EMFORMER.model_copy(update={"macaron": True, "conv_kernel": 4, "memory": 0})
 
 
 def tree(
@@ -75,6 +76,7 @@ def divergence(target: Objective, student: EncoderOutput, teacher: EncoderOutput
         (MODEL.encoder, FRAMES, 1),
         (EMFORMER, FRAMES, 0),
         (EMFORMER, FRAMES, 2),
+        (CONVOLVED, FRAMES, 2),
     ],
     ids=lambda value: getattr(value, "kind", None),
 )
