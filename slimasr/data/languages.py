@@ -10,7 +10,6 @@ from lhotse.cut import Cut
 
 from slimasr.data.files import DataFolder, iterate_cuts
 from slimasr.errors import UserError
-from slimasr.supernet.subnet import ANY_LANGUAGE
 
 PREPARE = "stage 1 (slimasr-prepare)"
 
@@ -51,13 +50,13 @@ def check_languages(set_name: str, languages: Mapping[str, str], pathways: Seque
     Args:
         set_name: the set, for the message.
         languages: utterance id -> its language.
-        pathways: names of the pathways of the search space. Where there are none, or one of them serves every
-            language, anything is right.
+        pathways: languages of the pathways of the search space; where there are none, or one for every language, this
+            is empty, and anything is right.
 
     Raises:
         UserError: an utterance has no language, or one that no pathway serves.
     """
-    if not pathways or ANY_LANGUAGE in pathways:
+    if not pathways:
         return
     known = ", ".join(pathways)
     for name, language in languages.items():
@@ -76,14 +75,15 @@ def check_languages(set_name: str, languages: Mapping[str, str], pathways: Seque
 def check_trained_languages(data_dir: Path, sets: Iterable[str], pathways: Sequence[str]) -> None:
     """Check that the training sets have utterances in the language of every pathway, and in no other.
 
+    ``pathways`` are those of `check_languages`.
+
     Raises:
         UserError: an utterance has a language that no pathway serves, or a pathway has no utterance.
     """
+    if not pathways:
+        return
     languages: set[str] = set()
     names = list(sets)
-    # A pathway for every language trains on all utterances, whatever their language.
-    if not pathways or ANY_LANGUAGE in pathways:
-        return
     for name in names:
         found = read_languages(data_dir, name)
         check_languages(name, found, pathways)
@@ -98,6 +98,8 @@ def check_trained_languages(data_dir: Path, sets: Iterable[str], pathways: Seque
 
 def check_validated_languages(data_dir: Path, set_name: str, pathways: Sequence[str]) -> None:
     """Check that the dev set says how well every language is recognised.
+
+    ``pathways`` are those of `check_languages`.
 
     Raises:
         UserError: an utterance has no language although others have one, or one that no pathway serves; or there is no
@@ -116,10 +118,8 @@ def check_validated_languages(data_dir: Path, set_name: str, pathways: Sequence[
             f"supervisions a language, or none, and run from {PREPARE}"
         )
     # A set of one language is refused as a whole where its error rate is needed.
-    wanted = [*words] if len(words) > 1 else []
-    if ANY_LANGUAGE not in pathways:
-        wanted += pathways
-    for language in wanted:
+    several = [*words] if len(words) > 1 else []
+    for language in (*several, *pathways):
         if not words[language]:
             raise UserError(
                 f"data.dev: {set_name} has no reference word in the language {language}: its error rate is undefined; "

@@ -28,6 +28,7 @@ from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.methods import resolve_config
 from slimasr.results.schema import Results
 from slimasr.supernet.build import build_space
+from slimasr.supernet.subnet import ANY_LANGUAGE
 from slimasr.training.checkpoint import RunState
 from slimasr.training.distributed import World
 
@@ -151,6 +152,9 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
     for name in others:
         check_features(config, folder, name)
     pathways = build_space(config).pathways
+    # A pathway for every language trains on all utterances, whatever their language.
+    if ANY_LANGUAGE in pathways:
+        pathways = ()
     check_trained_languages(data_dir, config.data.train, pathways)
     check_validated_languages(data_dir, config.data.dev, pathways)
     if tokenizer is not None:

@@ -72,8 +72,8 @@ def without_speaker_e(name: str) -> str | None:
             "data.dev: dev.test has no reference word in the language it: its error rate",
         ),
         (lambda name: "de" if name.startswith("tester") else "fr", (), None),
-        (by_number, ("all",), None),
-        (lambda name: None, ("all",), None),
+        (by_number, (), None),
+        (lambda name: None, (), None),
     ],
 )
 def test_what_a_dev_set_needs(
@@ -98,7 +98,6 @@ def test_what_training_sets_need(an4: Path, tmp_path: Path, monkeypatch: pytest.
     prepare(RECIPE.data, tmp_path, an4, False, quiet)
     check_trained_languages(tmp_path, ["train"], ("fr", "nl"))
     check_trained_languages(tmp_path, ["train"], ())
-    check_trained_languages(tmp_path, ["train"], ("all",))
     with pytest.raises(UserError, match="^train: utterance speaker.-0 has the language nl, but space.languages has fr"):
         check_trained_languages(tmp_path, ["train"], ("fr",))
     with pytest.raises(UserError, match="data.train: train have no utterance in the language it of space.languages"):
