@@ -12,8 +12,11 @@ import pytest
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
+from slimasr.methods import resolve_config
+from slimasr.models.pathways import prunable_matrices
 from tests.recipes.conftest import EGS
 from tests.recipes.test_compare import calls, reported, scripts, trained
+from tests.recipes.test_configs import built
 
 SMALL, PAPER = "multilingual", "mls"
 MASKS = "method.masks_from"
@@ -161,3 +164,25 @@ def test_presets_of_a_data_folder_share_units_and_statistics(corpus: str) -> Non
         kinds.setdefault(re.match("spoken_digits|prompts|", path.stem)[0], set()).add(str(made_from))
         assert {*config.data.train} <= {*config.tokenizer.sets} == {*config.features.sets}
     assert all(len(found) == 1 for found in kinds.values())
+
+
+@pytest.mark.parametrize(
+    ("corpus", "millions", "prunable", "tolerance"),
+    [(PAPER, 187.36, 182.98, 0.005), (SMALL, 0.503, 0.426, 0.001)],
+)
+def test_dense_models_have_the_papers_size_and_half_a_million(
+    corpus: str, millions: float, prunable: float, tolerance: float
+) -> None:
+    config, _ = resolve_config(preset(corpus, "dense"))
+    model = built(config)
+    assert sum(weight.numel() for weight in prunable_matrices(model).values()) / 1e6 == pytest.approx(
+        prunable, abs=tolerance
+    )
+    assert (model.count(None).params) / 1e6 == pytest.approx(millions, abs=tolerance)
+
+
+@pytest.mark.parametrize(("corpus", "share"), [(PAPER, 0.3), (SMALL, 0.41)])
+def test_small_dense_models_are_as_large_as_what_is_left(corpus: str, share: float) -> None:
+    """At a sparsity of 70 %: the paper's 56 of 187 M, or all that is stored of a pathway."""
+    whole, small = (built(resolve_config(preset(corpus, n))[0]).count(None).params for n in ("dense", "dense_small"))
+    assert small / whole == pytest.approx(share, abs=0.005)
