@@ -157,6 +157,7 @@ class Encoder(nn.Module, ABC):
     Layers are numbered from 0, those of a tree as in `EncoderSection.paths`. ``subnet=None`` is the max subnet. Calls
     change no state except, in training mode, the running statistics of the norms that they use. Passes of several
     subnets can thus share the layers that they have in common: run these once, and continue from their output.
+    A pathway raises ValueError, as its weights are not those of the encoder.
     """
 
     config: EncoderConfig
@@ -200,11 +201,7 @@ class Encoder(nn.Module, ABC):
         return int(self.output_lens(torch.tensor(num_frames, device="cpu")))
 
     def embed(self, x: Tensor, x_lens: Tensor, subnet: Subnet | None = None) -> EncoderOutput:
-        """Run the front end: (N, T, F) features -> the input of the first layer, (N, T', C) frames.
-
-        Raises:
-            ValueError: the subnet is a pathway, whose weights are not those of this encoder.
-        """
+        """Run the front end: (N, T, F) features -> the input of the first layer, (N, T', C) frames."""
         refuse_pathway(subnet)
         out = self.frontend(x, x_lens, (subnet or MAX).width, self.width_of(subnet))
         return EncoderOutput(out, self.output_lens(x_lens))
@@ -224,9 +221,6 @@ class Encoder(nn.Module, ABC):
             layers: ids of the layers to run, in this order; the path of ``subnet`` is ignored.
             taps: ids of the layers whose output is kept, in addition to the taps of ``hidden``.
             known: what runs of the same model share besides hidden states; None = nothing.
-
-        Raises:
-            ValueError: the subnet is a pathway, whose weights are not those of this encoder.
         """
         refuse_pathway(subnet)
         run = self.layer_runner(hidden, subnet or MAX) if known is None else self._by_halves(hidden, subnet, known)
@@ -309,7 +303,6 @@ class Encoder(nn.Module, ABC):
 
         Raises:
             UserError: this encoder needs whole utterances.
-            ValueError: the subnet is a pathway, whose weights are not those of this encoder.
         """
         raise self._not_streaming()
 
