@@ -179,13 +179,14 @@ def _print_result(result: WerResult, missing: int = 0) -> None:
 
 
 def _print_languages(languages: Mapping[str, WerResult]) -> None:
-    """Print the rates of the languages of a set, and of several ones their mean."""
+    """Print the rates of the languages of a set and their mean, unless all of it is in one language."""
     from slimasr.scoring.languages import mean_over_languages
 
+    if len(languages) < 2:
+        return
     for language, result in languages.items():
         typer.echo(f"language {language}: WER {result.wer:.2f} % ({result.counts.errors} / {result.counts.words})")
-    if len(languages) > 1:
-        typer.echo(f"mean over languages: WER {mean_over_languages(languages):.2f} %")
+    typer.echo(f"mean over languages: WER {mean_over_languages(languages):.2f} %")
 
 
 def _pair_notes(paired: Paired) -> Iterator[str]:
