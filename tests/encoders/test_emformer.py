@@ -135,18 +135,6 @@ def test_parameters_of_the_paper_s_trees(shared: int, depths: tuple[int, ...], m
     assert model.count().params == FIXED + depths[0] * PER_LAYER
 
 
-def test_parameters_of_paper_5() -> None:
-    """30 layers with all modules, one LSTM layer, 1548 word pieces."""
-    encoder = EmformerConfig(num_layers=30, macaron=True, conv_kernel=31)
-    predictor = LstmPredictorConfig(dim=512, num_layers=1, embedding_dim=512)
-    with torch.device("meta"):
-        model = Transducer(PAPER.model_copy(update={"encoder": encoder, "predictor": predictor}), 1549)
-    assert parameters(model) == model.count().params == 187_359_373
-    layer = 4 * 512 * 512 + 4 * 512 * 2048 + 3 * 512 * 512
-    lstm = 2 * 4 * 512 * 512
-    assert 30 * layer + lstm == 182_976_512
-
-
 def test_layers_without_the_new_modules_have_the_parameters_of_older_experiments() -> None:
     """A section of an older recipe, and the names in its checkpoints."""
     older = EmformerConfig.model_validate({"kind": "emformer", "d_model": 8, "num_layers": 1, "num_heads": 2})

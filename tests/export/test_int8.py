@@ -8,14 +8,13 @@ import torch
 from slimasr.export.int8 import LEVELS, fake_quantized, quantized_weights, scales
 from slimasr.models.pathways import prunable_matrices
 from slimasr.supernet.subnet import Subnet
-from tests.export.models import CONFIGS, make_model
-from tests.models.pathway_kit import pathway_model
+from tests.export.models import MODELS, make_model
 from tests.tiny import features
 
-HIDDEN = {"conformer": "ffn1", "mh_ssm": "ffn", "emformer": "ffn"}
+HIDDEN = {"conformer": "ffn1", "mh_ssm": "ffn", "emformer": "ffn", "convolved": "conv"}
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", MODELS)
 def test_quantised_weights_are_those_that_costs_count(kind: str) -> None:
     supernet = make_model(kind, (1.0, 0.5))
     narrow = Subnet(1.0, (0,), ((f"0.{HIDDEN[kind]}", 8),))
@@ -28,7 +27,7 @@ def test_quantised_weights_are_those_that_costs_count(kind: str) -> None:
         assert supernet.count(subnet).int8_bytes == counted.int8_bytes
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", MODELS)
 def test_weights_are_rounded_to_the_nearest_of_255_levels(kind: str) -> None:
     model = make_model(kind)
     original, rounded = dict(model.named_parameters()), fake_quantized(model)
@@ -73,7 +72,7 @@ def test_scales_are_those_of_the_slice() -> None:
     assert (prefix_of_whole - expected).abs().max() > 5 * (half - expected).abs().max()
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", MODELS)
 def test_outputs_move_a_little(kind: str) -> None:
     model = make_model(kind)
     x, x_lens = features((60, 47))

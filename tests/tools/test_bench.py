@@ -1,9 +1,10 @@
-"""The benchmarks of collaborative training, mask learning, pathways, the Emformer and streams, at small sizes."""
+"""Benchmarks of training, of the Emformer, of streams and of layers with zeros, at small sizes."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,11 +88,25 @@ def test_chunks_of_streams(bench: None, tmp_path: Path, capsys: pytest.CaptureFi
     assert 10 <= found[3]["tokens"] <= 100
 
 
-def test_bytes_of_packed_matrices(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
-    module("packed").compare(tiny=True)
-    floats, int8 = lines(capsys)
-    # Bytes depend on no machine: kept weights, and a bit for every 8 of all.
-    assert floats["ratio"] == pytest.approx(0.3 + 1 / 8 / 32, abs=1e-3) and floats["ratio"] <= floats["target"]
-    assert int8["ratio"] == pytest.approx(0.3 + 1 / 8 / 8, abs=1e-3) and int8["ratio"] <= int8["target"]
-    # Zeros zip well, but not as well as they are left out.
-    assert floats["packed_against_zipped"] < 0.95 and int8["packed_against_zipped"] < 0.8
+def test_layers_with_blocks_of_zeros(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    block_sparse = module("block_sparse")
+    # Each runtime's product is compared with torch's before it is measured.
+    block_sparse.measure(block_sparse.TINY)
+    found = lines(capsys)
+    times = [line for line in found if line["name"].endswith("zero, 32 frames, microseconds")]
+    assert [line["name"].split(",")[0] for line in times] == ["32x16", "16x24"]
+    both = [f"{name}_{kind}" for name in ("torch", "torch_int8", "onnx", "onnx_int8") for kind in ("dense", "zeros")]
+    assert all(line[name] > 0.0 for line in times for name in (*both, "torch_csr"))
+    if shutil.which("cc"):
+        loops = [line for line in found if "loop in C" in line["name"]]
+        assert [line["target"] for line in loops] == [None, 0.5, None, 0.5]
+        assert loops[1]["ours"] == times[0]["c_loop"] and loops[1]["other"] == times[0]["onnx_dense"]
+
+
+def test_a_wrong_product_is_not_measured(bench: None) -> None:
+    block_sparse = module("block_sparse")
+    layer = block_sparse.make_layer((16, 4), 0.5, 3)
+    assert (layer.zeros.view(2, 8, 4).ne(0).any(dim=1)).sum() == 4
+    with pytest.raises(SystemExit, match="torch_csr: the product is wrong"):
+        block_sparse.check("torch_csr", block_sparse.torch_csr(layer.zeros, layer.x), layer.x @ layer.dense.T)
