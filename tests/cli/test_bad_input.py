@@ -214,7 +214,7 @@ def test_a_hostile_archive_writes_nothing(place: Place, monkeypatch: pytest.Monk
     with tarfile.open(hostile, "w:gz") as tar:
         for name in ("an4/etc/an4_train.fileids", "../outside"):
             tar.addfile(tarfile.TarInfo(name))
-    corpus = replace(CORPORA["an4"], archives=lambda sets: [hostile.as_uri()])
+    corpus = replace(CORPORA["an4"], archives=lambda sets, options: [hostile.as_uri()])
     monkeypatch.setattr("slimasr.data.corpora.an4.CORPUS", corpus)
     arguments = ["--config", str(place.config), "--data", str(place.data), "--download"]
     result = CliRunner().invoke(command_app(import_module("slimasr.cli.prepare").run), arguments)
