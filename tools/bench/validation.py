@@ -88,11 +88,14 @@ def side(config: Config, tokenizer: Tokenizer, batch: Batch) -> tuple[Objective,
 
 def draw_masks(model: Transducer) -> None:
     """Draw masks, if the model has pathways; they are the same for all of these, so that all emit alike."""
-    for name in () if model.pathways is None else model.pathways.names:
-        torch.manual_seed(1)
-        for matrix, weight in prunable_matrices(model).items():
-            kept = select(torch.rand(weight.shape), SPARSITY, model.pathways.block)
-            model.pathways.set_mask(name, matrix, kept)
+    pathways = model.pathways
+    if pathways is None:
+        return
+    torch.manual_seed(1)
+    for matrix, weight in prunable_matrices(model).items():
+        kept = select(torch.rand(weight.shape), SPARSITY, pathways.block)
+        for name in pathways.names:
+            pathways.set_mask(name, matrix, kept)
 
 
 def run(objective: Objective, method: Method, batches: Sequence[Batch], tokenizer: Tokenizer) -> dict[str, float]:
