@@ -131,7 +131,7 @@ def protected(
                 old = before[name].get(key)
                 if old is None:
                     old = torch.zeros_like(tensor)
-                tensor.copy_(torch.where(mask, tensor, old))
+                torch.where(mask, tensor, old, out=tensor)
 
 
 def restart_entries(
