@@ -15,8 +15,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 import slimasr
-from slimasr.cli import align, decode, extract, profile, quantize, score, search, transcribe
+from slimasr.cli import align, decode, extract, profile, quantize, score, search, train, transcribe
 from slimasr.cli.common import command_app
+from slimasr.config.load import save_config
 from slimasr.config.method import SlimmableConfig
 from slimasr.config.schema import Config
 from slimasr.data.alignments import Alignments, read_alignments
@@ -318,3 +319,17 @@ def test_sets_in_no_language_of_the_pathways(made: Path, exp: Path, tmp_path: Pa
     assert "fr: dev, test have no utterance in the language fr of this pathway" in message
     nameless = made_up.write_data(tmp_path / "other", pathways(), languages=("",))
     assert "dev: utterance dev0 has no language" in refused(decode.run, exp, "--data", nameless)
+
+
+@pytest.mark.parametrize(
+    ("languages", "message"),
+    [
+        (["fr", "nl", "it"], "data.train: train have no utterance in the language it of space.languages; add a"),
+        (["fr"], "train: utterance train1 has the language nl, but space.languages has fr; add the language there"),
+    ],
+)
+def test_training_needs_every_language(made: Path, tmp_path: Path, languages: list[str], message: str) -> None:
+    path = tmp_path / "conf.yaml"
+    save_config(recipe({"kind": "pathways", "languages": languages}), path)
+    line = refused(train.run, "--config", path, "--data", made / "data", "--exp", tmp_path / "exp")
+    assert line.startswith(f"error: {message}")
