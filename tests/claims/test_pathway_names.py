@@ -38,7 +38,7 @@ def name_of(made: Config, mates: Sequence[Config], record: MasksEntry | None = N
         ("LTH-50 adaptive, fr", ["fr"], [], {**ADAPTIVE, "rewind": True, "levels": [0.2, 0.5]}),
         ("LAP-70, fr+it", TWO, ["all"], FIXED),
         ("LAP-70 adaptive, fr+it", TWO, ["all"], ADAPTIVE),
-        ("LAP-70 (rewound), fr+it", TWO, ["all"], {**FIXED, "rewind": True}),
+        ("rewound LAP-70, fr+it", TWO, ["all"], {**FIXED, "rewind": True}),
         # Languages with one mask each from the beginning.
         ("IMP-70 adaptive, fr+it", TWO, [], ADAPTIVE),
     ],
@@ -53,6 +53,7 @@ def test_runs_that_find_masks(expected: str, languages: list[str], pathways: lis
         ("LTH-50", {}),
         ("IMP-50", {"rewind": False}),
         ("LAP-50", {"languages": ("all",), "rewind": False}),
+        ("rewound LAP-50", {"languages": ("all",)}),
         ("adaptive LTH-50", {"adaptive": True}),
     ],
 )

@@ -12,7 +12,9 @@ from statistics import mode
 from typing import Any
 
 from slimasr.claims.asked import families_with
+from slimasr.config.pathways import PathwaysConfig
 from slimasr.config.schema import Config
+from slimasr.config.space import PathwaySpaceConfig
 from slimasr.report.families import Family
 from slimasr.report.languages import languages_of
 from slimasr.report.records import Run, Study
@@ -20,14 +22,12 @@ from slimasr.report.roles import Described, Name, in_words
 from slimasr.results.masks import MasksEntry, MaskSource
 from slimasr.supernet.subnet import ANY_LANGUAGE
 
-PATHWAYS = "pathways"
-
-IMP, LTH, LAP = "IMP", "LTH", "LAP"
+IMP, LTH, LAP, REWOUND_LAP = "IMP", "LTH", "LAP", "rewound LAP"
 ADAPTIVE = "adaptive"
 DENSE, SMALL, UNPRUNED = "dense", "small dense", "unpruned"
 FIXED_PATHWAYS, DYNAMIC = "ASR Pathways", "Dynamic"
 
-OWN = (DENSE, SMALL, UNPRUNED, IMP, LTH, LAP, FIXED_PATHWAYS, DYNAMIC)
+OWN = (DENSE, SMALL, UNPRUNED, IMP, LTH, LAP, REWOUND_LAP, FIXED_PATHWAYS, DYNAMIC)
 """What the names of the paper's models begin with."""
 
 _SETTINGS = (
@@ -38,7 +38,6 @@ _SETTINGS = (
     "zeroing",
     "keep_moments",
     "group_lasso",
-    "start_level",
 )
 """Keys of the method whose values a name tells if they are not those of most runs of its kind."""
 
@@ -93,13 +92,13 @@ MAIN = dynamic(LTH, 50)
 
 def role(described: Described, supernets: Sequence[Config]) -> Name | None:
     """Return the name of a run with pathways, or of a dense model in a family that has such runs."""
-    mates = [other for other in supernets if other.method.kind == PATHWAYS]
+    mates = [other for other in supernets if isinstance(other.method, PathwaysConfig)]
     config = described.config
     if not mates:
         return None
     if described.separate_of is not None:
         words = _dense_words(config, mates[0])
-    elif config.method.kind == PATHWAYS:
+    elif isinstance(config.method, PathwaysConfig):
         words = _words(config, described.masks, mates)
     else:
         return None
@@ -120,44 +119,35 @@ def _dense_words(config: Config, mate: Config) -> list[str]:
 
 def _words(config: Config, masks: MasksEntry | None, mates: Sequence[Config]) -> list[str]:
     """The parts of the name of a run with pathways."""
-    method = _method(config)
     alike = [other for other in mates if _kind(other) == _kind(config)]
-    words = [_base(method, masks, _is_for_all(config)), "+".join(_languages(config))]
-    words += _differences(method, [_method(other) for other in alike])
-    for name, value, values in (
-        ("sampling", *_of_section("data", "language_sampling", config, alike)),
-        ("block", *_of_section("space", "block", config, alike)),
-    ):
-        if value != mode(values):
-            words.append(f"{name} {value}")
+    words = [_base(_method(config), masks, _is_for_all(config)), "+".join(_languages(config))]
+    words += _differences(_method(config), [_method(other) for other in alike])
+    for name, section, key in (("sampling", "data", "language_sampling"), ("block", "space", "block")):
+        values = [_value(getattr(other, section).model_dump(mode="json").get(key)) for other in (config, *alike)]
+        if values[0] != mode(values[1:]):
+            words.append(f"{name} {values[0]}")
     return words
 
 
-def _method(config: Config) -> dict[str, Any]:
-    return config.method.model_dump(mode="json")
+def _method(config: Config) -> PathwaysConfig:
+    assert isinstance(config.method, PathwaysConfig)
+    return config.method
 
 
-def _kind(config: Config) -> tuple[bool, bool, int]:
+def _kind(config: Config) -> tuple[str, bool, bool]:
     """What runs have in common whose settings are compared."""
     method = _method(config)
-    # Of masks from elsewhere there may be one or several pathways; their sampling need not be the same.
-    return method["masks"] == ADAPTIVE, bool(method.get("masks_from")), min(2, len(_languages(config)))
+    return method.masks, method.masks_from is None, len(_languages(config)) > 1
 
 
-def _of_section(section: str, key: str, config: Config, alike: Sequence[Config]) -> tuple[str, list[str]]:
-    """The value of a key in words, and those of all runs of a kind."""
-    value, *values = (_value(getattr(other, section).model_dump(mode="json").get(key)) for other in (config, *alike))
-    return value, values
-
-
-def _differences(method: Mapping[str, Any], mates: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _differences(method: PathwaysConfig, mates: Sequence[PathwaysConfig]) -> Iterator[str]:
     """Yield the settings in which a run differs from most runs of its kind."""
-    levels = [_value(mate["levels"]) for mate in mates if bool(mate["levels"]) == bool(method["levels"])]
-    if _value(method["levels"]) != mode(levels):
-        yield f"levels {_value(method['levels'])}"
+    levels = [_value(mate.levels) for mate in mates if bool(mate.levels) == bool(method.levels)]
+    if _value(method.levels) != mode(levels):
+        yield f"levels {_value(method.levels)}"
     for key in _SETTINGS:
-        value = method.get(key)
-        if value == mode(mate.get(key) for mate in mates):
+        value = getattr(method, key)
+        if value == mode(getattr(mate, key) for mate in mates):
             continue
         name = _WORDS.get(key, key.replace("_", " "))
         if isinstance(value, bool):
@@ -175,35 +165,28 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else in_words(value)
 
 
-def _base(method: Mapping[str, Any], masks: MasksEntry | None, is_for_all: bool) -> str:
+def _base(method: PathwaysConfig, masks: MasksEntry | None, is_for_all: bool) -> str:
     """How masks were found and used."""
-    adapts = method["masks"] == ADAPTIVE
-    if method.get("masks_from"):
-        return f"{DYNAMIC if adapts else FIXED_PATHWAYS} {_given(method['masks_from'], masks)}"
-    if not method["levels"]:
+    adapts = method.masks == ADAPTIVE
+    if method.masks_from is not None:
+        # Until the training is complete, nothing says how the masks were found.
+        kinds = dict.fromkeys(map(_found_by, masks.sources.values() if masks else ())) or {"masks": None}
+        return f"{DYNAMIC if adapts else FIXED_PATHWAYS} {fixed('/'.join(kinds), _percent(method.start_level))}"
+    if not method.levels:
         return UNPRUNED
-    # The paper finds the mask of all languages by IMP.
-    rewinds = " (rewound)" if is_for_all and method["rewind"] else ""
-    name = LAP if is_for_all else _by_rewinding(method["rewind"])
-    return f"{fixed(name, _percent(method['levels'][-1]))}{rewinds}{f' {ADAPTIVE}' if adapts else ''}"
-
-
-def _given(masks_from: str | Mapping[str, str], masks: MasksEntry | None) -> str:
-    """The kinds and the sparsity of the masks with which a run began."""
-    origins = [masks_from] if isinstance(masks_from, str) else [text for text in masks_from.values() if text]
-    levels = dict.fromkeys(str(_percent(float(text.rpartition("@")[2]))) for text in origins)
-    sources = [] if masks is None else masks.sources.values()
-    # Until the training is complete, nothing says how the masks were found.
-    kinds = dict.fromkeys(map(_found_by, sources)) or {"masks": None}
-    return f"{'/'.join(kinds)}-{'/'.join(levels)}"
+    base = fixed(_finder(is_for_all, method.rewind), _percent(method.levels[-1]))
+    return f"{base} {ADAPTIVE}" if adapts else base
 
 
 def _found_by(source: MaskSource) -> str:
-    name = LAP if tuple(source.languages) == (ANY_LANGUAGE,) else _by_rewinding(source.rewind)
+    name = _finder(tuple(source.languages) == (ANY_LANGUAGE,), source.rewind)
     return f"{ADAPTIVE} {name}" if source.adaptive else name
 
 
-def _by_rewinding(rewinds: bool) -> str:
+def _finder(is_for_all: bool, rewinds: bool) -> str:
+    """How masks are found: the paper finds that of all languages as IMP does."""
+    if is_for_all:
+        return REWOUND_LAP if rewinds else LAP
     return LTH if rewinds else IMP
 
 
@@ -212,12 +195,11 @@ def _percent(level: float) -> int:
 
 
 def _is_for_all(config: Config) -> bool:
-    return list(_space_languages(config)) == [ANY_LANGUAGE]
+    return _space_languages(config) == [ANY_LANGUAGE]
 
 
-def _space_languages(config: Config) -> Sequence[str]:
-    languages: Sequence[str] = config.space.model_dump(mode="json").get("languages", ())
-    return languages
+def _space_languages(config: Config) -> list[str]:
+    return config.space.languages if isinstance(config.space, PathwaySpaceConfig) else []
 
 
 def _languages(config: Config) -> Sequence[str]:
