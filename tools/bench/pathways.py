@@ -28,6 +28,7 @@ from slimasr.elastic.blocks import select
 from slimasr.methods import build_method
 from slimasr.methods.base import StepContext
 from slimasr.methods.masking import chosen, pathways_of, replace_masks, set_zero, unused
+from slimasr.methods.pathways import PathwayTraining
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model, head_names, pathway_spec
 from slimasr.models.pathways import prunable_matrices
@@ -84,7 +85,7 @@ def side_of(side: str, tiny: bool) -> Side:
     sizes = config.tokenizer.vocab_size, space.widths, head_names(config), pathway_spec(config)
     model = build_model(config.model, config.loss, *sizes)
     method = build_method(config, space, model)
-    if model.pathways is not None:
+    if isinstance(method, PathwayTraining):
         draw_masks(model)
         method.history.levels.append((SPARSITY, 0))
     stepper = Stepper(Objective(model, config.loss).train(), method, config.training, config.seed, World())
