@@ -34,6 +34,7 @@ from step import fastest
 from torch import Tensor
 
 from slimasr.elastic.blocks import expand, select
+from slimasr.export.onnx import needed
 
 Call = Callable[[], object]
 Block = tuple[int, int]
@@ -170,10 +171,9 @@ def with_qnnpack(call: Callable[[], Any]) -> Any:
 def onnx_session(weight: Tensor, *, int8: bool) -> Any:
     """Return onnxruntime's session of one product with a constant, with one thread."""
     import onnx
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    onnxruntime, quantization = needed("onnxruntime"), needed("onnxruntime.quantization")
     outputs, inputs = weight.shape
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
@@ -186,7 +186,7 @@ def onnx_session(weight: Tensor, *, int8: bool) -> Any:
     if int8:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "int8.onnx"
-            quantize_dynamic(model, path, per_channel=True, weight_type=QuantType.QInt8)
+            quantization.quantize_dynamic(model, path, per_channel=True, weight_type=quantization.QuantType.QInt8)
             model = onnx.load(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
