@@ -84,9 +84,9 @@ def run(
 
     experiment, resolved, model, space = _model(exp, config, vocab_size, overrides or [])
     sizes = _storage(experiment) if stored else {}
-    subnets = profiled_subnets(space, experiment)
-    costs = dict(progress(profile(model, subnets, resolved, measure=rtf), len(subnets), "profile"))
-    late = dict(progress(profile_latency(model, subnets, resolved), len(subnets), "latency")) if latency else {}
+    chosen = _chosen(space, experiment, subnets) if subnets else profiled_subnets(space, experiment)
+    costs = dict(progress(profile(model, chosen, resolved, measure=rtf), len(chosen), "profile"))
+    late = dict(progress(profile_latency(model, chosen, resolved), len(chosen), "latency")) if latency else {}
     if exp is not None and late:
         save_latency(exp, late)
     if as_json:
@@ -114,6 +114,14 @@ def _storage(experiment: Experiment | None) -> dict[str, dict[str, dict[str, int
     if experiment is None or experiment.model.pathways is None:
         raise UserError("--storage compares the files of pathways: name an experiment with space.kind pathways")
     return {name: asdict(stored) for name, stored in storage(experiment.model).items()}
+
+
+def _chosen(space: SearchSpace, experiment: Experiment | None, names: list[str]) -> list[Subnet]:
+    from slimasr.experiment.subnets import find_subnets
+
+    if experiment is not None:
+        return find_subnets(experiment, names)
+    return list(dict.fromkeys(map(space.parse, names)))
 
 
 def _model(

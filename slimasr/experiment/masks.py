@@ -1,4 +1,4 @@
-"""The masks of the pathways of a trained experiment."""
+"""The masks of pathways that a run has kept in its experiment folder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from slimasr.models.mask_files import FINAL, SavedMasks, read_masks
 
 
 def final_masks(exp: Path) -> SavedMasks | None:
-    """Return the masks of an experiment's final weights, None if it has none.
+    """Return the masks of the final weights, None if the experiment has none or is not complete.
 
     Raises:
-        UserError: they cannot be read or are damaged.
+        UserError: the file is damaged.
     """
     path = exp / FINAL
-    return read_masks(path) if path.exists() else None
+    return read_masks(path) if path.is_file() else None

@@ -43,7 +43,7 @@ class Pass:
         teacher: index of an earlier pass of the plan whose detached output this one learns from.
         taps: encoder layers whose hidden states the losses need.
         role: the name under which its losses are logged, None = the subnet's id.
-        language: the language whose batches validation gives to the pass, "" = those of every language.
+        language: the only language whose utterances it is meant for; "" = all.
     """
 
     subnet: Subnet
@@ -79,6 +79,9 @@ class StepContext:
         key: what all utterances of the step share (`Method.batch_key`); None = nothing, or there is no step.
         keep: writes tensors and plain values into a file of the experiment folder, which is named by its path there.
             The same step after a restart replaces the file.
+        initial: reads the weights of ``training.init`` again, on the CPU, by their names in the model; masks (Boolean
+            buffers) are not among them. It raises `UserError` if they are gone or have changed. None = training began
+            with random weights.
     """
 
     step: int
@@ -90,6 +93,7 @@ class StepContext:
     validating: bool = False
     key: str | None = None
     keep: Callable[[str, Mapping[str, Any]], None] = ignored
+    initial: Callable[[], Mapping[str, Tensor]] | None = None
 
     @property
     def planned(self) -> float:

@@ -28,7 +28,7 @@ from slimasr.experiment.initial import (
 )
 from slimasr.files import read_json
 from slimasr.models.base import SpeechModel
-from slimasr.models.build import build_model, head_names
+from slimasr.models.build import build_model, head_names, pathway_spec
 from slimasr.supernet.build import build_space
 from slimasr.training.checkpoint import list_checkpoints
 from slimasr.training.record import DAMAGED, START, check_resumed_data, record_data
@@ -60,7 +60,8 @@ def new_model(config: Config, data_dir: Path, tokenizer: Tokenizer, start: Initi
         UserError: stage 2 has not run, or a weight of ``training.init`` does not fit.
     """
     space = build_space(config)
-    model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths, head_names(config))
+    names = head_names(config), pathway_spec(config)
+    model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths, *names)
     if start is not None:
         start.load_into(model)
     # A run that resumes has its statistics in the checkpoint; those of the data folder may be of other sets.

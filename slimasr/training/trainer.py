@@ -27,7 +27,6 @@ from slimasr.files import understanding
 from slimasr.locking import Lock
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext
-from slimasr.models.build import build_model, head_names, pathway_spec
 from slimasr.models.packed import weights_of
 from slimasr.objective.objective import Objective
 from slimasr.progress import Progress, silent
@@ -37,6 +36,7 @@ from slimasr.supernet.build import build_space
 from slimasr.training.average import RunningAverage, estimate_statistics
 from slimasr.training.batches import TrainingData, open_data
 from slimasr.training.checkpoint import RunState, keeper, newest_checkpoint, prune_checkpoints, save_checkpoint
+from slimasr.training.compilation import compilation_note
 from slimasr.training.denormals import denormals_flushed
 from slimasr.training.distributed import World, lock_experiment, process_group
 from slimasr.training.guards import explained_out_of_memory, note_nonfinite
@@ -104,11 +104,8 @@ def train(
             return
         # All processes draw the same initial weights, so these need not be sent.
         seed_all(derive_seed(config.seed, "weights"))
-        space = build_space(config)
-        kinds = space.widths, head_names(config), pathway_spec(config)
-        model = build_model(config.model, config.loss, tokenizer.vocab_size, *kinds)
-        model.set_feature_stats(*read_stats(config, data_dir))
-        method = build_method(config, space, model)
+        model = new_model(config, data_dir, tokenizer, start)
+        method = build_method(config, build_space(config), model)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)
         for note in filter(None, (data.left_out, *data.notes, compilation_note(config.training))):
             log.say(f"note: {note}")
@@ -216,7 +213,8 @@ class Trainer:
         rng = random.Random(derive_seed(self.config.seed, "plan", state.step))
         place = self.course.position(state), self.course.stride(state)
         keep = keeper(self.exp, active=self.world.is_main)
-        return StepContext(state.step, state.epoch + 1, self.course.plan.total, rng, *place, keep=keep)
+        total = self.course.plan.total
+        return StepContext(state.step, state.epoch + 1, total, rng, *place, keep=keep, initial=self.initial)
 
     def note(self, result: StepResult, batches: list[Batch]) -> None:
         """Count a step: position, running average, sums for the logs, skipped steps."""

@@ -289,7 +289,7 @@ def test_ctm_files_that_do_not_fit(with_ctc: tuple[Path, Path], tmp_path: Path, 
     ("options", "message"),
     [
         (["--subnet", "0.3"], "subnet '0.3' is not in the search space"),
-        (["--set-name", "eval"], "cuts_eval.jsonl.gz is missing: run stage 2"),
+        (["--set-name", "eval"], "cuts_eval.jsonl.gz is missing: add it to data.test and run stage 2"),
         (["--checkpoint", "epoch-007"], "epoch-007.pt is missing: run stage 4"),
         (["--min-count", "5"], "--min-count: has no meaning without --states"),
         (["--ctm", "a.ctm", "--source", "ctc"], "--ctm: is a source of its own; leave --source out"),

@@ -127,7 +127,7 @@ def test_beam_search(made: tuple[Path, Path], exp: Path) -> None:
     ("options", "message"),
     [
         (["--subnet", "0.3"], "subnet '0.3' is not in the search space; choose one of: w1, w0.5"),
-        (["--set-name", "eval"], "cuts_eval.jsonl.gz is missing: run stage 1"),
+        (["--set-name", "eval"], "cuts_eval.jsonl.gz is missing: add it to data.test and run stage 1"),
         (["--checkpoint", "epoch-007"], "epoch-007.pt is missing: run stage 4"),
     ],
 )

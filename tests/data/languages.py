@@ -25,7 +25,7 @@ LANGUAGES = {"g": "fr", "h": "fr", "i": "fr", "j": "it"}
 
 def speak_languages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tiny corpus have the sets train-en, train-fr and train-it, besides train, dev and test."""
-    of_corpus = an4.CORPUS.list_utterances
+    of_corpus = an4.CORPUS.list_parts
 
     def list_utterances(folder: Path, sets: Sequence[str], options: Options) -> dict[str, list[ListedUtterance]]:
         found = of_corpus(folder, ["train", "dev", "test"], options)
@@ -34,7 +34,7 @@ def speak_languages(monkeypatch: pytest.MonkeyPatch) -> None:
             spoken[f"train-{language}"] = [item for item in spoken["train"] if item.language == language]
         return {name: spoken[name] for name in sets}
 
-    monkeypatch.setattr(an4, "CORPUS", replace(an4.CORPUS, list_utterances=list_utterances))
+    monkeypatch.setattr(an4, "CORPUS", replace(an4.CORPUS, list_parts=list_utterances))
 
 
 def in_language(item: ListedUtterance) -> ListedUtterance:

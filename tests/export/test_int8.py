@@ -9,6 +9,7 @@ from slimasr.export.int8 import LEVELS, fake_quantized, quantized_weights, scale
 from slimasr.models.pathways import prunable_matrices
 from slimasr.supernet.subnet import Subnet
 from tests.export.models import MODELS, make_model
+from tests.models.pathway_kit import pathway_model
 from tests.tiny import features
 
 HIDDEN = {"conformer": "ffn1", "mh_ssm": "ffn", "emformer": "ffn", "convolved": "conv"}

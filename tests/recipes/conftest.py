@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from slimasr.cli.main import main_app
 
 EGS = Path(__file__).parents[2] / "egs"
 # Small enough for seconds; every part of the real thing is there.
@@ -57,3 +60,9 @@ def recipe() -> Run:
         return subprocess.run(command, cwd=EGS, env=environment, capture_output=True, text=True)
 
     return run
+
+
+def command(name: str, *arguments: str | int | Path) -> None:
+    """Run a stage in this process, which has imported everything already: ``command("decode", exp)``."""
+    done = CliRunner().invoke(main_app(), [name, *map(str, arguments)])
+    assert done.exit_code == 0, done.output

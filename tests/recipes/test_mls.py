@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slimasr.data.corpora import CORPORA
 from tests.data.mls import make_mls
-from tests.recipes.conftest import Run
+from tests.recipes.conftest import EGS, Run, command
 
 TINY = (
     "--set=data.num_workers=0",
@@ -33,9 +33,17 @@ def test_a_dense_model_through_every_stage(recipe: Run, corpus: Callable[[str], 
     librispeech = corpus("librispeech_mini") / "LibriSpeech"
     (listed,) = CORPORA["librispeech"].list_utterances(librispeech, ["train-clean-5"], {"shortest": 24}).values()
     mls = make_mls(tmp_path / "mls", [(item.audio, item.text) for item in listed], ["en", "fr", "it", "nl"])
-    exp = tmp_path / "exp"
-    done = recipe("mls", "--corpus-dir", mls, "--data", tmp_path / "data", "--exp", exp, "--nj", 1, *TINY)
+    exp, data = tmp_path / "exp", ("--data", tmp_path / "data")
+    done = recipe("mls", "--stop-stage", 1, "--corpus-dir", mls, *data, *TINY)
     assert done.returncode == 0, done.stderr
+    stages = ("--config", EGS / "mls" / "conf" / "dense.yaml", *data, *TINY)
+    command("features", *stages, "--num-jobs", 1)
+    command("bpe", *stages)
+    command("train", *stages, "--exp", exp)
+    command("search", exp, *data)
+    command("decode", exp, *data)
+    command("score", exp)
+    command("report", exp, "--out", exp / "report.html")
     (entry,) = json.loads((exp / "results.json").read_text())["subnets"].values()
     assert {"dev-en+dev-fr+dev-it+dev-nl", "test-en", "test-fr", "test-it", "test-nl"} <= {*entry["wer"]}
     assert {*entry["wer"]["dev-en+dev-fr+dev-it+dev-nl"]["languages"]} == {"en", "fr", "it", "nl"}

@@ -1,4 +1,4 @@
-"""Benchmarks of training, of the Emformer, of streams and of layers with zeros, at small sizes."""
+"""Benchmarks of training, pathways, the Emformer, streams and layers with zeros, at small sizes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,6 @@ def test_steps_of_mask_learning(bench: None, capsys: pytest.CaptureFixture[str])
 
 
 def test_validation_of_pathways(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("slimasr.methods.pathways")
     module("validation").compare(turns=1, tiny=True)
     (line,) = lines(capsys)
     assert min(line["ours"], line["other"], line["ratio"]) > 0.0 and line["target"] == 1.3
@@ -86,6 +85,16 @@ def test_chunks_of_streams(bench: None, tmp_path: Path, capsys: pytest.CaptureFi
     assert all(line["ratio"] > 0.0 for line in found)
     # Four seconds are a hundred frames of the encoder, of which a fifth or more emit a token.
     assert 10 <= found[3]["tokens"] <= 100
+
+
+def test_bytes_of_packed_matrices(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
+    module("packed").compare(tiny=True)
+    floats, int8 = lines(capsys)
+    # Bytes depend on no machine: kept weights, and a bit for every 8 of all.
+    assert floats["ratio"] == pytest.approx(0.3 + 1 / 8 / 32, abs=1e-3) and floats["ratio"] <= floats["target"]
+    assert int8["ratio"] == pytest.approx(0.3 + 1 / 8 / 8, abs=1e-3) and int8["ratio"] <= int8["target"]
+    # Zeros zip well, but not as well as they are left out.
+    assert floats["packed_against_zipped"] < 0.95 and int8["packed_against_zipped"] < 0.8
 
 
 def test_layers_with_blocks_of_zeros(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
