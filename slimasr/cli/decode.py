@@ -167,7 +167,7 @@ def _decode(
     chosen = find_subnets(experiment, subnets or ["all"])
     names = set_names or [config.data.dev, *config.data.test]
     languages = languages_of_sets(data, names)
-    tasks = tasks_of(chosen, languages, everything=bool(subnets and set_names))
+    tasks = tasks_of(chosen, languages, subnets_named=bool(subnets), sets_named=bool(set_names))
     multilingual = is_multilingual(config, data, languages)
     speakers = {name: read_speakers(data, name) for name in names}
     identities = {name: checked_identity(config, data, name).fingerprint for name in names}
@@ -256,7 +256,8 @@ def _tune(
     _note(experiment, data, [set_name])
     config = experiment.config
     largest = _tuned_subnet(experiment, subnets)
-    (task,) = tasks_of([largest], languages_of_sets(data, [set_name]))
+    # A pathway is tuned on its own language, also if it was named.
+    (task,) = tasks_of([largest], languages_of_sets(data, [set_name]), subnets_named=False)
     seconds = decoding.batch_seconds
     batches = eval_batches(config, data, set_name, experiment.tokenizer, seconds, language=task.language)
     shown = progress(batches, None, f"{largest.id} {set_name}")

@@ -61,7 +61,7 @@ def run(
     graph = graph_in(experiment, config.decoding, data)
     chosen = find_subnets(experiment, subnets or ["front"])
     languages = languages_of_sets(data, names)
-    tasks = tasks_of(chosen, languages, everything=bool(subnets and set_names))
+    tasks = tasks_of(chosen, languages, subnets_named=bool(subnets), sets_named=bool(set_names))
     multilingual = is_multilingual(config, data, languages)
     seconds = config.decoding.batch_seconds
     for subnet in chosen:

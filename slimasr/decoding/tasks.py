@@ -36,25 +36,35 @@ class Task:
         return {name: language for name, language in of_set.items() if self.language in ("", language)}
 
 
-def tasks_of(subnets: Sequence[Subnet], languages: Languages, *, everything: bool = False) -> list[Task]:
+def tasks_of(
+    subnets: Sequence[Subnet], languages: Languages, *, subnets_named: bool = True, sets_named: bool = True
+) -> list[Task]:
     """Return what is recognised, subnet by subnet: a pathway gets the utterances of its language, others get all.
+
+    If the user has named both, a pathway gets all utterances too, so that the error rate of a wrong one can be seen.
 
     Args:
         subnets: the subnets.
         languages: of the utterances of the sets.
-        everything: a pathway gets all utterances too, as when the user has named both the pathway and the sets: so the
-            error rate of a wrong pathway can be seen.
+        subnets_named: whether the user has named the subnets, so that each of them has to run; of others, those whose
+            language no set has are left out.
+        sets_named: whether the user has named the sets, so that each of them has to be recognised; of others, those in
+            other languages are left out.
 
     Raises:
-        UserError: an utterance has no language by which a pathway could be chosen, a pathway has no utterance, or no
-            subnet serves a set.
+        UserError: an utterance has no language by which a pathway could be chosen, or a pathway or a set that the user
+            has named has no counterpart.
     """
     tasks: list[Task] = []
     for subnet in subnets:
-        of_all = everything or subnet.serves("")
-        own = list(languages) if of_all else sets_of(subnet, languages)
+        of_all = (subnets_named and sets_named) or subnet.serves("")
+        own = list(languages) if of_all else sets_of(subnet, languages, needed=subnets_named)
         tasks += [Task(subnet, name, "" if of_all else subnet.pathway) for name in own]
-    for name, of_set in languages.items():
+    if not tasks:
+        # This fails.
+        sets_of(subnets[0], languages)
+    required = languages if sets_named else {}
+    for name, of_set in required.items():
         if not any(task.set_name == name for task in tasks):
             spoken = ", ".join(dict.fromkeys(of_set.values()))
             raise UserError(
@@ -64,14 +74,19 @@ def tasks_of(subnets: Sequence[Subnet], languages: Languages, *, everything: boo
     return tasks
 
 
-def sets_of(subnet: Subnet, languages: Languages) -> list[str]:
+def sets_of(subnet: Subnet, languages: Languages, *, needed: bool = True) -> list[str]:
     """Return the sets that have an utterance in the language of a pathway.
+
+    Args:
+        subnet: the pathway.
+        languages: of the utterances of the sets.
+        needed: whether there must be such a set.
 
     Raises:
         UserError: an utterance has no language by which a pathway could be chosen, or no set has one in this language.
     """
     found = [name for name, of_set in languages.items() if _has(name, of_set, subnet)]
-    if not found:
+    if needed and not found:
         raise UserError(
             f"{subnet.id}: {', '.join(languages)} have no utterance in the language {subnet.pathway} of this pathway; "
             "name a set in it with --set-name"

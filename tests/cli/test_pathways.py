@@ -313,6 +313,13 @@ def test_int8_of_a_pathway(made: Path, exp: Path) -> None:
     assert list(int8.wer["test"].languages) == ["fr"]
 
 
+def test_sets_and_pathways_that_are_not_named_are_left_out(exp: Path, tmp_path: Path) -> None:
+    french = made_up.write_data(tmp_path, pathways(), languages=("fr",))
+    # No pathway is named: the one of another language is left out.
+    assert done(decode.run, exp, "--data", french, "--set-name", "dev").count("utterances") == 1
+    assert "nl: dev, test have no utterance" in refused(decode.run, exp, "--data", french, "--subnet", "nl")
+
+
 def test_sets_in_no_language_of_the_pathways(made: Path, exp: Path, tmp_path: Path) -> None:
     italian = made_up.write_data(tmp_path, pathways(), languages=("it",))
     message = refused(decode.run, exp, "--data", italian)
