@@ -49,8 +49,10 @@ def test_committed_pages_have_all_figures_and_no_row_in_bold(path: Path) -> None
         assert any(row.startswith(f"| {name} |") and figure in row for row in rows), (name, set_name)
     for name, entry in data["experiments"].items():
         front = {item["id"] for item in entry.get("front", ())} if not entry.get("separate_of") else set()
+        # Pages name learnt subnets by their budgets, max apart.
+        budgets = {item["id"]: item["name"] for item in entry.get("learnt", ()) if item["budget"] is not None}
         marked = [row for row in rows if row.startswith(f"| {name} |") and "| * |" in row]
-        assert {row.split(" | ")[1] for row in marked} == front & entry["subnets"].keys()
+        assert {row.split(" | ")[1] for row in marked} == {budgets.get(i, i) for i in front & entry["subnets"].keys()}
     separate = {entry["role"] for entry in data["experiments"].values() if entry.get("separate_of")}
     for comparison in (entry for entry in data["comparisons"] if entry["b"]["role"] in separate):
         low, high = comparison["ci95"]

@@ -29,6 +29,7 @@ SEARCHED = {"search-params", "search-int8_bytes", "architectures"}
 FILES = {
     "an4/results.json": {*BY_COST, "training"},
     "an4/results_collaborative.json": {*BY_COST, "architectures", "training"},
+    "an4/results_orthosoftmax.json": {*BY_COST, "architectures", "training"},
     "an4/results_todm.json": {*BY_COST, *SEARCHED, "models", "training"},
     "an4/results_todm_conformer.json": {*BY_COST, *SEARCHED, "models", "training"},
     "digits/results.json": {*BY_COST, "training"},
@@ -202,12 +203,18 @@ def test_a_ctc_models_main_loss_is_drawn_as_a_transducers_is() -> None:
     assert training_pictures(study_of(data)) == expected
 
 
+def shown_curves(run: Data) -> tuple[str, ...]:
+    """Ends of the names of the figures that are drawn: error rates, and the loss for which the model is trained."""
+    is_transducer = any(key.endswith("/transducer") for key in run["curve"][-1]["dev"])
+    return ("/wer", "/per", "/transducer") if is_transducer else ("/wer", "/per", "/ctc")
+
+
 def test_both_renderings_show_the_training(drawn: Drawn) -> None:
     logged = {
         tuple((point["epoch"], value) for point in run["curve"] for name, value in point["dev"].items() if name == key)
         for run in drawn.data["experiments"].values()
-        for key in run["curve"][0]["dev"]
-        if key.endswith(("/wer", "/transducer"))
+        for key in run["curve"][-1]["dev"]
+        if key.endswith(shown_curves(run))
     }
     in_file = [tuple(curve(one)) for axes in panels_of(drawn.files["training"]) for one in drawn_series(axes)]
     on_page = [tuple(one) for figure in drawn.pages["training"] for one in traces(figure)]
