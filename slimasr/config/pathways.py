@@ -65,7 +65,7 @@ class PathwaysConfig(MethodSection):
     """Selects the training of pathways."""
 
     masks: Literal["fixed", "adaptive"] = "adaptive"
-    """Whether pruned weights stay pruned, or are trained further and may come back whenever a mask is chosen anew."""
+    """Whether pruned weights stay pruned (fixed), or are still trained and may return when a mask adapts (adaptive)."""
 
     levels: list[Sparsity] = [0.2, 0.4, 0.6, 0.7]
     """Sparsities to which every matrix is pruned one after the other, as shares of all its blocks, rising; those up to
@@ -79,8 +79,8 @@ class PathwaysConfig(MethodSection):
     only the masks stay (LTH); false = training goes on with the weights that are left (IMP)."""
 
     adapt_interval: Positive = 100
-    """Optimiser steps of a language from one choice of its adaptive mask to the next, at the same sparsity; steps of
-    other languages do not count, and languages take turns; a number as large as the run = never."""
+    """Optimiser steps of a language between two adaptations of its mask, at the same sparsity; steps of other languages
+    do not count, and languages take turns; a number as large as the run = never."""
 
     adapt_until: PositiveFraction = 0.8
     """Fraction of the run after which masks stay as they are and averaging may begin, with fixed masks as well, so that
@@ -91,11 +91,11 @@ class PathwaysConfig(MethodSection):
     false = a language trains the weights of its mask alone, which loses some at the next pruning and gains none."""
 
     zeroing: bool = True
-    """Whether weights that no mask keeps become 0 whenever a mask is chosen anew; false = they keep their values until
-    the masks are final."""
+    """Whether weights that no mask keeps are set to 0 each time a mask adapts; false = they keep their values until the
+    masks are final."""
 
     keep_moments: bool = False
-    """Whether the optimiser keeps its history of weights that become 0 and may come back; false = it starts anew."""
+    """Whether the optimiser keeps its state of weights that are set to 0 and may return; false = it is reset."""
 
     masks_from: Annotated[MaskText | dict[str, MaskText] | None, BeforeValidator(_places)] = None
     """Masks to begin with, such as ``exp/lap@0.5`` for all languages or ``{en: exp/lth_en@0.5, fr: exp/lth_fr@0.5}``:

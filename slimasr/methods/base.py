@@ -258,7 +258,7 @@ class Method(nn.Module, ABC):
         """Run after the optimiser step, for pruning, rewinding or freezing; default: nothing.
 
         Returns:
-            Parameter name -> bool mask of the entries that start anew: their state in the optimiser becomes zero.
+            Parameter name -> bool mask of the entries whose optimiser state is reset to zero.
         """
         return {}
 

@@ -1,4 +1,4 @@
-"""What training does to masked matrices: masks chosen anew, weights set to zero, gradients, figures (paper 5)."""
+"""Operations on masked matrices during training: new masks, weights set to zero, gradients, figures (paper 5)."""
 
 from __future__ import annotations
 

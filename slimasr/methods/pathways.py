@@ -68,7 +68,7 @@ class PathwayTraining(Method):
     """Trains the pathways of all languages, each with the batches of its language, on shared weights.
 
     One pathway alone has zeros in place of its pruned weights. Several ones run and train the part of the weights that
-    is theirs. Adaptive masks are chosen anew between prunings; until the last such choice, weights that no other
+    is theirs. Adaptive masks are selected again between prunings; until the last selection, weights that no other
     pathway keeps are trained as well, and may enter the mask.
     """
 
@@ -210,7 +210,7 @@ class PathwayTraining(Method):
         return self._drop(objective, context)
 
     def _adapt(self, name: str, objective: Objective, context: StepContext) -> Mapping[str, Tensor]:
-        """Choose the mask of a pathway anew, at the same sparsity."""
+        """Select the mask of a pathway again, at the same sparsity."""
         self._replace({name: chosen(objective.model, name, self.sparsity, gains=self._gains)}, objective, context)
         return self._drop(objective, context)
 
@@ -230,7 +230,7 @@ class PathwayTraining(Method):
         self.history.changed = done
 
     def _drop(self, objective: Objective, context: StepContext) -> Mapping[str, Tensor]:
-        """Set weights that no pathway keeps to zero, and return the entries whose optimiser state starts anew."""
+        """Set weights that no pathway keeps to zero, and return the entries whose optimiser state is reset."""
         returns = self._explores(context)
         if returns and not self.config.zeroing:
             return {}
@@ -268,7 +268,7 @@ class PathwayTraining(Method):
         return adapts or bool(self._levels_left)
 
     def _is_turn(self, name: str) -> bool:
-        """Whether the mask of a pathway is due to be chosen anew after this many of its steps.
+        """Whether the mask of a pathway adapts after this many of its steps.
 
         Each choice sets the weights to zero that no pathway keeps. If all languages chose at the same time, as they
         would with equally many steps, only the first one would find weights that have been trained for a while. So they

@@ -36,7 +36,7 @@ class SavedMasks:
         masks: name of a matrix in the model -> bool (L, rows, columns), which blocks are kept.
         shapes: name of a matrix -> its outputs and inputs.
         rewind: whether the run went back to its initial weights whenever it had pruned.
-        adaptive: whether the run chose its masks anew between prunings.
+        adaptive: whether the masks of the run adapted between prunings.
         step: optimiser steps of the run until it had found these masks.
         steps: all its optimiser steps.
     """

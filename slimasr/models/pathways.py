@@ -89,7 +89,7 @@ class Pathways(nn.Module):
     def expanded(self, name: str) -> dict[str, Tensor]:
         """Return the (O, I) masks of the weights of a pathway, by the names of the parameters in the model.
 
-        They are computed anew by each call.
+        Each call computes them again.
         """
         return {matrix: expand(self.mask(name, matrix), self.shape(matrix), self.block) for matrix in self.matrices}
 

@@ -22,7 +22,7 @@ class _Masks:
     Attributes:
         block: outputs and inputs of a block.
         kept: pathway -> matrix -> bool, which blocks are kept.
-        adapted: whether they were chosen anew between prunings.
+        adapted: whether they adapted between prunings.
         given: whether the training began with masks of another experiment.
         sparsity: of every pathway.
     """

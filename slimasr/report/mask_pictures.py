@@ -115,7 +115,7 @@ def _change_charts(family: Family) -> tuple[Chart, ...]:
                 lines[label if len(_pathways(run)) == 1 else f"{label}: {name}"] = points
     if not lines:
         return ()
-    note = "Share of the kept blocks that other blocks replaced when a mask was chosen anew between prunings."
+    note = "Share of the kept blocks that other blocks replaced when a mask adapted between prunings."
     y = Axis("blocks changed", "%", from_zero=True)
     return (Chart("Blocks changed at each adaptation", note, STEPS, y, _panels(lines, _styles(lines))),)
 

@@ -74,7 +74,7 @@ def _readings(overlap: Overlap) -> tuple[str, str]:
 
 def _adaptations(rows: list[tuple[str, ...]]) -> Table:
     columns = ("experiment", "pathway", "adaptations", "first %", "median %", "last %", "largest %")
-    note = "Share of the kept blocks that other blocks replaced when a mask was chosen anew between prunings."
+    note = "Share of the kept blocks that other blocks replaced when a mask adapted between prunings."
     return Table("Adaptations of masks", columns, tuple(rows), note)
 
 

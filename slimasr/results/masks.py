@@ -43,7 +43,7 @@ class MaskSource(Entry):
     """Whether that experiment went back to its initial weights whenever it had pruned."""
 
     adaptive: Flag
-    """Whether that experiment chose its masks anew between prunings."""
+    """Whether the masks of that experiment adapted between prunings."""
 
     step: Whole
     """Optimiser steps of that experiment until it had found this mask."""
@@ -63,7 +63,7 @@ class LevelEntry(Entry):
 
 
 class Adaptations(Entry):
-    """The masks of a pathway were chosen anew at the same sparsity; the lists have one item for every time."""
+    """Adaptations of the mask of a pathway at the same sparsity; the lists have one item per adaptation."""
 
     steps: tuple[Whole, ...]
     """Optimiser steps done."""

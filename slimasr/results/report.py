@@ -203,7 +203,7 @@ class MaskName(Entry):
 
 
 class MaskComparison(Overlap):
-    """A mask that was chosen anew in training is compared with one that was not, of the same language and sparsity."""
+    """An adapted mask is compared with a fixed one of the same language and sparsity."""
 
     a: MaskName
     """The first mask, which adapted."""

@@ -2,6 +2,9 @@
 
 The model is the 1 M-parameter preset of AN4 with random weights, as time hardly depends on them. The recording is three
 seconds of noise. Both sides are fresh processes, which run in turn.
+
+    startup.py          transcription alone
+    startup.py DATA     also slimasr-train until its first step, on AN4's data folder after stage 3
 """
 
 from __future__ import annotations
@@ -28,6 +31,23 @@ SAMPLING_RATE = 16000
 SECONDS = 3
 CPU_SECONDS_AT_MOST = 2.0
 REPEATS = 7
+TRAIN_SECONDS_AT_MOST = 10.0
+TRAIN_REPEATS = 3
+UNTIL_FIRST_STEP = """
+import os
+from slimasr.cli.train import main
+from slimasr.training.step import Stepper
+
+step = Stepper.step
+
+def step_and_leave(self, batches, context):
+    step(self, batches, context)
+    os._exit(0)
+
+Stepper.step = step_and_leave
+main()
+"""
+"""A program that is slimasr-train and ends after the first optimiser step."""
 
 
 def make_experiment(root: Path) -> Path:
@@ -51,8 +71,24 @@ def make_recording(root: Path) -> Path:
     return path
 
 
+def measure_training(data: Path) -> None:
+    """Measure slimasr-train up to its first step, without the scan of the largest batches."""
+    found = []
+    for _ in range(TRAIN_REPEATS + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = ["--config", str(PRESET), "--data", str(data), "--exp", str(Path(folder) / "exp")]
+            arguments += ["--set", "training.scan_worst_batches=false"]
+            found.append(child_seconds([sys.executable, "-c", UNTIL_FIRST_STEP, *arguments]))
+    cpu = statistics.median(seconds.cpu for seconds in found[1:])
+    wall = statistics.median(seconds.wall for seconds in found[1:])
+    title = "slimasr-train until the first step, CPU seconds"
+    report(title, cpu, TRAIN_SECONDS_AT_MOST, cpu / TRAIN_SECONDS_AT_MOST, 1.0, wall_seconds=wall)
+
+
 def main() -> None:
-    """Measure both commands in turn."""
+    """Measure the commands, each in turn with its other side."""
+    if len(sys.argv) == 2:
+        measure_training(Path(sys.argv[1]))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         program = "from slimasr.cli.transcribe import main; main()"

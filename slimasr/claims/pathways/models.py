@@ -62,7 +62,7 @@ class Model:
 
     @property
     def is_adaptive(self) -> bool:
-        """Whether its masks were chosen anew between prunings."""
+        """Whether its masks adapted between prunings."""
         return self.base.startswith(DYNAMIC) or self.base.endswith(ADAPTIVE)
 
 
