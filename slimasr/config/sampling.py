@@ -19,7 +19,7 @@ class PowerSamplingConfig(Section):
 
 
 def _one_of_three(value: Any) -> Any:
-    """Return the value if it is a share of languages; one message names all that are."""
+    """Return the value if it is one of the three settings; otherwise one message names them all."""
     if value in ("natural", "uniform") or isinstance(value, PowerSamplingConfig):
         return value
     try:

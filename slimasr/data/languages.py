@@ -51,7 +51,7 @@ def check_languages(set_name: str, languages: Mapping[str, str], pathways: Seque
         set_name: the set, for the message.
         languages: utterance id -> its language.
         pathways: languages of the pathways of the search space; where there are none, or one for every language, this
-            is empty, and anything is right.
+            is empty, and any language is accepted.
 
     Raises:
         UserError: an utterance has no language, or one that no pathway serves.
@@ -97,7 +97,7 @@ def check_trained_languages(data_dir: Path, sets: Iterable[str], pathways: Seque
 
 
 def check_validated_languages(data_dir: Path, set_name: str, pathways: Sequence[str]) -> None:
-    """Check that the dev set says how well every language is recognised.
+    """Check that the dev set has a defined error rate for every language.
 
     ``pathways`` are those of `check_languages`.
 

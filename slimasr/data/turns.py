@@ -1,7 +1,7 @@
 """How groups of utterances, such as those of one language, take turns in an epoch.
 
 An epoch has as many batches as all its utterances make, each once. Sampling only decides how many of them each group
-has: small groups repeat, of large ones only a part occurs, another one in each epoch.
+has: small groups repeat, and only a part of a large group occurs, a different one in each epoch.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def shares_of(seconds: Mapping[str, float], power: float) -> dict[str, float]:
 
 
 def apportion(total: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """Divide a number of steps by shares (largest remainders), with at least one for everybody if there are enough.
+    """Divide steps among groups by their shares (largest remainders), at least one each if there are enough.
 
     Of equal remainders, the first in the order of ``shares`` counts.
     """

@@ -61,7 +61,7 @@ def tasks_of(
         own = list(languages) if of_all else sets_of(subnet, languages, needed=subnets_named)
         tasks += [Task(subnet, name, "" if of_all else subnet.pathway) for name in own]
     if not tasks:
-        # This fails.
+        # This raises the error for the first subnet.
         sets_of(subnets[0], languages)
     required = languages if sets_named else {}
     for name, of_set in required.items():

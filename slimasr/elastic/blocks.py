@@ -90,7 +90,7 @@ def select(weight: Tensor, sparsity: float, block: Block, allowed: Tensor | None
     # The smallest norm that is kept. A sort of all norms would take ten times as long.
     last = flat.kthvalue(flat.numel() - count + 1).values
     above = flat > last
-    # Of the blocks that equal it, the first ones fill what is left.
+    # Of the blocks with exactly this norm, the first ones fill the remaining places.
     equal = flat == last
     kept = above | (equal & (equal.cumsum(0) <= count - above.sum()))
     return kept.view_as(norms)

@@ -67,8 +67,8 @@ class History:
 class PathwayTraining(Method):
     """Trains the pathways of all languages, each with the batches of its language, on shared weights.
 
-    One pathway alone has zeros in place of its pruned weights. Several ones run and train the part of the weights that
-    is theirs. Adaptive masks are selected again between prunings; until the last selection, weights that no other
+    A single pathway has zeros in place of its pruned weights. With several, a batch runs and trains only the weights of
+    its own pathway. Adaptive masks are selected again between prunings; until the last selection, weights that no other
     pathway keeps are trained as well, and may enter the mask.
     """
 
@@ -107,7 +107,7 @@ class PathwayTraining(Method):
         set_zero(model, unused(pathways_of(model)))
         return method
 
-    # What runs
+    # Passes of a step
 
     def batch_key(self) -> str | None:
         return None if self.names == (ANY_LANGUAGE,) else "language"
@@ -129,20 +129,20 @@ class PathwayTraining(Method):
         if objective.model.pathways is None:
             return {}
         explores = self._explores(context)
-        # Of one pathway, what is pruned is zero in place, or trained further. Only its validation leaves that out.
+        # The pruned weights of a single pathway are zero in place, or still trained; only validation leaves them out.
         if len(self.names) == 1 and not (context.validating and explores):
             return {}
         name = item.role if context.validating and item.role is not None else self._name(batch.key, batch.ids[0])
         masks = self._entries.of(pathways_of(objective.model), name, gains=explores and not context.validating)
         parameters = {matrix: objective.model.get_parameter(matrix) for matrix in masks}
-        # A product with numbers; one with truth values takes several times as long.
+        # Multiply by numbers: multiplying by a bool mask takes several times as long.
         return {PREFIX + matrix: weight * masks[matrix].to(weight.dtype) for matrix, weight in parameters.items()}
 
     def phase(self, epoch: int) -> Phase:
         rewound = len(self.history.levels) if self.config.rewind else 0
         return Phase(f"rewound {rewound} times") if rewound else Phase()
 
-    # What is updated
+    # Gradients and updates
 
     def after_backward(self, objective: Objective, context: StepContext) -> None:
         pathways = pathways_of(objective.model)
@@ -240,7 +240,7 @@ class PathwayTraining(Method):
             return {}
         return {PREFIX + matrix: mask for matrix, mask in entries.items()}
 
-    # Where the run is
+    # Progress of the run
 
     @property
     def sparsity(self) -> float:
@@ -292,11 +292,11 @@ class PathwayTraining(Method):
         number = len(self.levels)
         if number and self.config.prune_interval * context.total_steps < 1.0:
             raise UserError(
-                f"method.levels: {number} prunings, each after another {self.config.prune_interval:g} of the run, do "
+                f"method.levels: {number} prunings at intervals of {self.config.prune_interval:g} of the run do "
                 f"not fit into its {context.total_steps} optimiser steps; train longer, or raise method.prune_interval"
             )
 
-    # What is known of the masks
+    # Saved masks and statistics
 
     def _keep_level(self, objective: Objective, context: StepContext) -> None:
         """Keep the masks of the present sparsity, if there is any."""

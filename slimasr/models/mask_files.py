@@ -77,7 +77,7 @@ class SavedMasks:
         number = self.languages.index(language if language in self.languages else "all")
         for matrix in pathways.matrices:
             if matrix not in self.masks:
-                raise UserError(f"{place}: has no mask of {matrix}, which this model has; its model was another one")
+                raise UserError(f"{place}: has no mask of {matrix}, which this model has; it is from another model")
             ours, theirs = pathways.shape(matrix), tuple(self.shapes[matrix])
             if ours != theirs:
                 sizes = f"{theirs[0]} x {theirs[1]} weights, not {ours[0]} x {ours[1]}"

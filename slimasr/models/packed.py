@@ -1,4 +1,4 @@
-"""Weights of which whole blocks are zero, in the packed form of checkpoints: bits that say which, then the others."""
+"""The packed form of block-sparse weights in checkpoints: bits for the blocks that are kept, then their values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def weights_of(model: SpeechModel) -> dict[str, Any]:
     """Return the weights of a model for a checkpoint, packed if it has pathways or is one that was loaded.
 
     A block of a matrix is left out if all of its bits are 0, so that what `unpacked` returns has every bit of the
-    model. In the end of a training that is every block that no pathway keeps.
+    model. At the end of training, these are all blocks that no pathway keeps.
     """
     weights = model.state_dict()
     if model.pathways is not None:

@@ -168,5 +168,5 @@ def check_pathway(subnet: Subnet, pathways: Pathways | None) -> Pathways:
 
 
 def _key(matrix: str) -> str:
-    # Names of buffers must not hold points.
+    # Buffer names must not contain dots.
     return matrix.replace(".", "/")

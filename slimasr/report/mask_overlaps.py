@@ -1,4 +1,4 @@
-"""Compare masks that adapted with masks that stayed, of different experiments, from the files in their folders."""
+"""Compare adaptive masks with fixed masks of other experiments, from the files in their folders."""
 
 from __future__ import annotations
 

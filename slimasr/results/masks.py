@@ -74,7 +74,7 @@ class Adaptations(Entry):
 
 class MasksEntry(Entry):
     """Pathways share the weights of one model; a mask says which of them a pathway keeps. Values are those of the final
-    masks, where nothing else is said."""
+    masks unless stated otherwise."""
 
     prunable: Whole
     """Weights that masks cover."""

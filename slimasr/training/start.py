@@ -37,7 +37,7 @@ Reader = Callable[[], Mapping[str, torch.Tensor]]
 
 
 def read_start(config: Config, exp: Path) -> InitialWeights | None:
-    """Read the weights of ``training.init``; None without them, and for a run that goes on from a checkpoint.
+    """Read the weights of ``training.init``; None without that key, and for a run that resumes from a checkpoint.
 
     Raises:
         UserError: they are missing or do not fit the recipe.
@@ -95,7 +95,7 @@ def record_inputs(
         record_data(exp, identity, tokenizer, start)
         return []
     notes = check_resumed_data(exp, identity, tokenizer, accept_changes=accept_changes)
-    # A complete run needs them no more.
+    # A completed run no longer needs them.
     return notes if (exp / "final.pt").exists() else [*notes, *check_resumed_start(config, exp)]
 
 

@@ -38,8 +38,8 @@ _COSTS: Mapping[str, tuple[Axis, Cost]] = {
 
 _NOTES = {
     "stored": "All languages together: kept values, one bit per block and pathway, and what is not prunable.",
-    "steps": "With those of the runs that found the masks, of every language; without those of the dense start.",
-    "minutes": "With those of the runs that found the masks, of every language; without those of the dense start.",
+    "steps": "Includes the steps of the runs that found the masks of all languages, but not of the dense start.",
+    "minutes": "Includes the minutes of the runs that found the masks of all languages, but not of the dense start.",
 }
 
 
