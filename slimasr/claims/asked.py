@@ -70,26 +70,38 @@ def found_for(study: Study, claim: str, within: Iterable[Family], pairs_of: Pair
     return found
 
 
-def evidence_of(study: Study, found: Sequence[Found]) -> Evidence:
-    """Judge the comparisons of one claim by their own rules, a line each; those of unequal epochs are not resolved."""
-    counted = [item for item in found if item.asked.counts]
-    # All at once: the more comparisons a claim has, the more of them fail by chance.
-    verdicts = judge_all([(item.asked.rule, item.comparison) for item in counted])
-    evidence = Evidence()
-    for item, verdict in zip(counted, verdicts, strict=True):
-        evidence.add(line_of(study, item), verdict if is_fair(study, item.asked) else Verdict.NOT_RESOLVED)
-    for item in found:
-        if not item.asked.counts:
-            evidence.note(line_of(study, item))
-    return evidence
-
-
 def line_of(study: Study, found: Found) -> str:
     """Write out a comparison: the family, what is compared, over which sets, and the figures."""
     asked = found.asked
     difference = difference_in_words(found.comparison, asked.a[0], asked.b[0])
     unfair = "" if is_fair(study, asked) else ", but the epochs differ"
     return f"{prefix_of(found.family)}{asked.what}, {' + '.join(found.comparison.sets)}: {difference}{unfair}"
+
+
+def evidence_of(
+    study: Study,
+    found: Sequence[Found],
+    judged: Callable[[Comparison], Comparison] | None = None,
+    line: Callable[[Study, Found], str] = line_of,
+) -> Evidence:
+    """Judge the comparisons of one claim by their own rules, a line each; those of unequal epochs are not resolved.
+
+    Args:
+        found: the comparisons.
+        judged: converts a comparison to the unit in which it is judged; None = points.
+        line: writes out a comparison.
+    """
+    counted = [item for item in found if item.asked.counts]
+    comparisons = [item.comparison if judged is None else judged(item.comparison) for item in counted]
+    # All at once: the more comparisons a claim has, the more of them fail by chance.
+    verdicts = judge_all([(item.asked.rule, made) for item, made in zip(counted, comparisons, strict=True)])
+    evidence = Evidence()
+    for item, verdict in zip(counted, verdicts, strict=True):
+        evidence.add(line(study, item), verdict if is_fair(study, item.asked) else Verdict.NOT_RESOLVED)
+    for item in found:
+        if not item.asked.counts:
+            evidence.note(line(study, item))
+    return evidence
 
 
 def is_fair(study: Study, asked: Asked) -> bool:

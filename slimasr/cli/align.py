@@ -133,6 +133,7 @@ def run(
         from slimasr.data.files import DataFolder, check_sets
         from slimasr.data.provenance import checked_identity, unverified_sets
         from slimasr.decoding.align_sets import align_sets, tie_states, write_sets
+        from slimasr.decoding.tasks import served_sets
         from slimasr.errors import UserError
         from slimasr.experiment.subnets import chosen_subnet
         from slimasr.locking import folder_lock
@@ -147,7 +148,7 @@ def run(
     experiment, material = _opened(exp, config, data, checkpoint, needs_model)
     section = material.config.data
     aligning = None if experiment is None or not needs_model else chosen_subnet(experiment, subnet)
-    names = set_names or _served(aligning, data, list(dict.fromkeys([*section.train, section.dev])))
+    names = set_names or served_sets(aligning, data, list(dict.fromkeys([*section.train, section.dev])))
     # What cannot be verified is a note; data that have changed are an error, before anything is computed.
     print_notes(unverified_sets(material.config, data, names))
     fingerprints = {name: checked_identity(material.config, data, name).fingerprint for name in names}
@@ -198,15 +199,6 @@ def _opened(
     loaded: Config = load_config(config)
     lang = DataFolder(data).lang(loaded.tokenizer.kind, loaded.tokenizer.vocab_size)
     return None, AlignmentData(loaded, data, load_tokenizer(lang))
-
-
-def _served(aligning: Subnet | None, data: Path, names: list[str]) -> list[str]:
-    """Return the sets in the language of the pathway that aligns; all of them if it is none."""
-    from slimasr.decoding.tasks import languages_of_sets, sets_of
-
-    if aligning is None or aligning.serves(""):
-        return names
-    return sets_of(aligning, languages_of_sets(data, names))
 
 
 def _source(material: AlignmentData, source: Paths | None, ctm: Path | None, folder: Path, names: list[str]) -> Source:

@@ -188,7 +188,7 @@ def _decode(
         else:
             model, active = prepared.model, prepared.active
             found = decode_units(model, shown, experiment.tokenizer, active, decoding, graph)
-        utt2lang = task.spoken(languages) if multilingual or subnet.pathway else {}
+        utt2lang = task.spoken(languages, multilingual=multilingual)
         decoded = DecodedSet(
             subnet, found.words, speakers[set_name], *made_by, phonemes=found.phonemes, utt2lang=utt2lang
         )

@@ -71,8 +71,8 @@ def run(
             name: partial(eval_batches, config, data, name, tokenizer, seconds, language=task.language)
             for name, task in own.items()
         }
-        known = multilingual or bool(subnet.pathway)
-        spoken = {name: task.spoken(languages) for name, task in own.items() if known}
+        of_sets = {name: task.spoken(languages, multilingual=multilingual) for name, task in own.items()}
+        spoken = {name: found for name, found in of_sets.items() if found}
         measured = measure_int8(experiment, subnet, sets, experiment.weights_digest, fingerprints, graph, spoken)
         for name, figures in progress(measured, len(sets), subnet.id):
             typer.echo(f"{subnet.id} {name}: WER {figures.wer:.2f} % in int8 ({figures.runtime})")

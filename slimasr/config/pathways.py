@@ -160,9 +160,9 @@ class PathwaysConfig(MethodSection):
         limit = self.adapt_until if adaptive else 1.0
         # Products such as 3 * 0.1 are not exact. A pruning at the very end would leave nothing to train.
         if share > min(limit, 1.0 - 1e-6) + 1e-9:
-            most = f"method.adapt_until, {limit:g}" if adaptive else "fits before its end"
+            most = f"method.adapt_until, {limit:g}" if adaptive else "there is before its end"
             raise ValueError(
-                f"method.levels: {number} prunings at intervals of {self.prune_interval:g} of the run need "
+                f"method.levels: {number} prunings, each after another {self.prune_interval:g} of the run, need "
                 f"{share:g} of it, more than {most}; lower method.prune_interval"
             )
         if self.adapt_until < 1.0 and config.training.average_start < self.last_change - 1e-9:

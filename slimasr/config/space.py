@@ -154,7 +154,7 @@ class PathwaySpaceConfig(Section):
     @model_validator(mode="after")
     def _named(self) -> PathwaySpaceConfig:
         for language in self.languages:
-            if language in ("max", "min", "front") or not _LANGUAGE.fullmatch(language):
+            if (language in RESERVED_NAMES and language != "all") or not _LANGUAGE.fullmatch(language):
                 raise ValueError(f"languages: {language!r} cannot name a pathway; give a language such as fr")
         # Names of files have underscores in place of hyphens.
         if not self.languages or not is_distinct([language.replace("-", "_") for language in self.languages]):

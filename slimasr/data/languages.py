@@ -9,9 +9,8 @@ from pathlib import Path
 from lhotse.cut import Cut
 
 from slimasr.data.files import DataFolder, iterate_cuts
+from slimasr.data.provenance import STAGE_1
 from slimasr.errors import UserError
-
-PREPARE = "stage 1 (slimasr-prepare)"
 
 
 def language_of(cut: Cut) -> str:
@@ -41,7 +40,7 @@ def read_languages(data_dir: Path, set_name: str) -> dict[str, str]:
         UserError: stage 1 has not run, or its manifest is damaged.
     """
     path = DataFolder(data_dir).raw_cuts(set_name)
-    return {cut.id: language_of(cut) for cut in iterate_cuts(path, PREPARE)}
+    return {cut.id: language_of(cut) for cut in iterate_cuts(path, STAGE_1)}
 
 
 def check_languages(set_name: str, languages: Mapping[str, str], pathways: Sequence[str]) -> None:
@@ -63,7 +62,7 @@ def check_languages(set_name: str, languages: Mapping[str, str], pathways: Seque
         if not language:
             raise UserError(
                 f"{set_name}: utterance {name} has no language, by which a pathway is chosen ({known}); give the "
-                f"supervisions of the set a language and run from {PREPARE}"
+                f"supervisions of the set a language and run from {STAGE_1}"
             )
         if language not in pathways:
             raise UserError(
@@ -107,7 +106,7 @@ def check_validated_languages(data_dir: Path, set_name: str, pathways: Sequence[
     """
     words: Counter[str] = Counter()
     languages: dict[str, str] = {}
-    for cut in iterate_cuts(DataFolder(data_dir).raw_cuts(set_name), PREPARE):
+    for cut in iterate_cuts(DataFolder(data_dir).raw_cuts(set_name), STAGE_1):
         languages[cut.id] = language_of(cut)
         words[language_of(cut)] += len(cut.supervisions[0].text.split())
     check_languages(set_name, languages, pathways)
@@ -115,7 +114,7 @@ def check_validated_languages(data_dir: Path, set_name: str, pathways: Sequence[
         nameless = next(name for name, language in languages.items() if not language)
         raise UserError(
             f"{set_name}: utterance {nameless} has no language, while others of the set have one; give all of its "
-            f"supervisions a language, or none, and run from {PREPARE}"
+            f"supervisions a language, or none, and run from {STAGE_1}"
         )
     # A set of one language is refused as a whole where its error rate is needed.
     several = [*words] if len(words) > 1 else []

@@ -9,6 +9,7 @@ from pathlib import Path
 from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
 from slimasr.data.languages import read_languages
+from slimasr.data.provenance import STAGE_1
 from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet
 
@@ -30,8 +31,15 @@ class Task:
     set_name: str
     language: str = ""
 
-    def spoken(self, languages: Languages) -> dict[str, str]:
-        """Return the language of every utterance that the subnet gets: utterance id -> language."""
+    def spoken(self, languages: Languages, *, multilingual: bool = True) -> dict[str, str]:
+        """Return the language of every utterance that the subnet gets: utterance id -> language.
+
+        Args:
+            languages: of the utterances of the sets.
+            multilingual: whether the sets have several languages; without them, it is empty except for a pathway.
+        """
+        if not (multilingual or self.subnet.pathway):
+            return {}
         of_set = languages[self.set_name]
         return {name: language for name, language in of_set.items() if self.language in ("", language)}
 
@@ -94,13 +102,24 @@ def sets_of(subnet: Subnet, languages: Languages, *, needed: bool = True) -> lis
     return found
 
 
+def served_sets(subnet: Subnet | None, data_dir: Path, names: Sequence[str]) -> list[str]:
+    """Return the sets in the language of a pathway; all of them for any other subnet, and for None.
+
+    Raises:
+        UserError: see `sets_of`.
+    """
+    if subnet is None or subnet.serves(""):
+        return list(names)
+    return sets_of(subnet, languages_of_sets(data_dir, names))
+
+
 def _has(set_name: str, languages: Mapping[str, str], subnet: Subnet) -> bool:
     """Return whether a set has an utterance that a pathway serves."""
     nameless = next((name for name, language in languages.items() if not language), None)
     if nameless is not None:
         raise UserError(
             f"{set_name}: utterance {nameless} has no language, by which a pathway is chosen; give the supervisions of "
-            "the set a language and run from stage 1 (slimasr-prepare)"
+            f"the set a language and run from {STAGE_1}"
         )
     return any(map(subnet.serves, languages.values()))
 

@@ -352,6 +352,7 @@ class Method(nn.Module, ABC):
         part: Batch,
         context: StepContext,
         inputs: PassInputs | None = None,
+        stand_ins: dict[str, Tensor] | None = None,
     ) -> PassOutput:
         """Compute the losses of one pass on its ``part`` of the batch, with `substitutes` if the method has any.
 
@@ -361,10 +362,12 @@ class Method(nn.Module, ABC):
             part: the utterances of the pass.
             context: the position of the run.
             inputs: inputs of the pass, None = nothing; its taps are replaced by those of ``item``.
+            stand_ins: what `substitutes` returned for this pass, None = it is asked.
         """
         inputs = replace(inputs or PassInputs(), taps=item.taps)
         args = (part, item.subnet, tuple(item.losses), context.loss_progress, inputs)
-        stand_ins = self.substitutes(objective, item, part, context)
+        if stand_ins is None:
+            stand_ins = self.substitutes(objective, item, part, context)
         if not stand_ins:
             return objective(*args)
         # What passes share was computed with the parameters themselves.

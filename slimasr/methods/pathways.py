@@ -292,7 +292,7 @@ class PathwayTraining(Method):
         number = len(self.levels)
         if number and self.config.prune_interval * context.total_steps < 1.0:
             raise UserError(
-                f"method.levels: {number} prunings at intervals of {self.config.prune_interval:g} of the run do "
+                f"method.levels: {number} prunings, each after another {self.config.prune_interval:g} of the run, do "
                 f"not fit into its {context.total_steps} optimiser steps; train longer, or raise method.prune_interval"
             )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from slimasr.errors import UserError
 from slimasr.models.pathways import Pathways
+from slimasr.supernet.subnet import ANY_LANGUAGE
 
 FOLDER = "masks"
 """The folder of these files in an experiment folder."""
@@ -69,12 +70,12 @@ class SavedMasks:
         Raises:
             UserError: they were made for other languages, blocks or matrices; the message names the first difference.
         """
-        if language not in self.languages and "all" not in self.languages:
+        if language not in self.languages and ANY_LANGUAGE not in self.languages:
             raise UserError(f"{place}: has no mask of {language}, only of {', '.join(self.languages)}")
         if self.block != pathways.block:
             blocks = [f"{outputs} x {inputs}" for outputs, inputs in (self.block, pathways.block)]
             raise UserError(f"{place}: masks of {blocks[0]} blocks do not fit space.block, {blocks[1]}")
-        number = self.languages.index(language if language in self.languages else "all")
+        number = self.languages.index(language if language in self.languages else ANY_LANGUAGE)
         for matrix in pathways.matrices:
             if matrix not in self.masks:
                 raise UserError(f"{place}: has no mask of {matrix}, which this model has; it is from another model")

@@ -66,7 +66,7 @@ def _comparisons(found: Mapping[str, _Masks]) -> Iterator[MaskComparison]:
             # What both began with is compared in the record of the training already.
             if not ours.adapted or theirs.adapted or theirs.given or ours.block != theirs.block:
                 continue
-            for name in ours.kept.keys() & theirs.kept.keys():
+            for name in (name for name in ours.kept if name in theirs.kept):
                 overlap = _overlap(ours.kept[name], theirs.kept[name])
                 if overlap is not None and _is_comparable(ours.sparsity[name], theirs.sparsity[name]):
                     a, b = (MaskName(experiment=each, pathway=name) for each in (first, second))

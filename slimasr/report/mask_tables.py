@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 
 from slimasr.report.records import Run, Study
@@ -85,6 +86,6 @@ def _adaptation_rows(run: Run, masks: MasksEntry) -> Iterator[tuple[str, ...]]:
 
 
 def _shares(found: Adaptations) -> tuple[str, ...]:
-    ordered = sorted(found.changed)
-    middle = 0.5 * (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2])
-    return tuple(f"{100 * share:.2f}" for share in (found.changed[0], middle, found.changed[-1], ordered[-1]))
+    changed = found.changed
+    shares = (changed[0], statistics.median(changed), changed[-1], max(changed))
+    return tuple(f"{100 * share:.2f}" for share in shares)

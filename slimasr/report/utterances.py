@@ -16,7 +16,6 @@ from slimasr.scoring import Alignment, align
 from slimasr.scoring.folder import LANGUAGES_FILE, PHONEMES_FILE, WORDS_FILE
 from slimasr.scoring.icefall import read_recogs
 from slimasr.scoring.transcripts import read_utt2lang
-from slimasr.supernet.subnet import ANY_LANGUAGE
 
 R = TypeVar("R", WerEntry, PerEntry)
 
@@ -79,7 +78,7 @@ def with_errors(path: Path, subnet_id: str, entry: SubnetEntry, references: Refe
     """
     decoded = path / "decode" / subnet_id
     # A pathway has recognised the utterances of its language alone, which need not be the whole set.
-    whole = entry.subnet.pathway in ("", ANY_LANGUAGE)
+    whole = entry.subnet.serves("")
     wer = {}
     for name, rate in entry.wer.items():
         found = _with_languages(decoded / name, rate, references.utterances)

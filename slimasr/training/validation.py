@@ -19,7 +19,7 @@ from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective, scored_part
 from slimasr.objective.passes import PassInputs, PassOutput
 from slimasr.scoring import word_errors
-from slimasr.supernet.subnet import ANY_LANGUAGE, Subnet
+from slimasr.supernet.subnet import Subnet
 from slimasr.training.distributed import World
 from slimasr.training.guards import explained_validation
 
@@ -110,7 +110,7 @@ def _measure(
 
 def _serves(item: Pass, batch: Batch) -> bool:
     """Return whether validation runs a pass on a batch."""
-    return item.subnet.serves(batch.language) and item.language in ("", ANY_LANGUAGE, batch.language)
+    return item.subnet.serves(batch.language) and item.language in ("", batch.language)
 
 
 def _named(item: Pass, batch: Batch, figures: Mapping[str, float]) -> dict[str, float]:
@@ -162,16 +162,17 @@ def _measure_pass(
     sums: dict[str, float] = {}
     units: dict[str, float] = {}
 
+    stand_ins = method.substitutes(objective, item, batch, context)
+
     # Recognition calls this function for its encoder output, so that losses and WER need one encoder pass.
     def encode(part: Batch) -> EncoderOutput:
-        encoder, output = _forward(objective, method, item, part, context)
+        encoder, output = _forward(objective, method, item, part, context, stand_ins)
         # A batch in several parts has no loss, so no part replaces the losses of another.
         for name, values in output.losses.items():
             sums[name] = float(values.sum())
             units[name] = float(output.units[name].sum())
         return encoder
 
-    stand_ins = method.substitutes(objective, item, batch, context)
     rate, recognition = _recognition(objective, tokenizer, decoding, item.subnet, stand_ins)
     utterances = recognition.utterances(batch, encode)
     sums[rate] = float(sum(map(word_errors, utterances)))
@@ -228,19 +229,21 @@ class _SearchOf(nn.Module):
 
 
 def _forward(
-    objective: Objective, method: Method, item: Pass, batch: Batch, context: StepContext
+    objective: Objective, method: Method, item: Pass, batch: Batch, context: StepContext, stand_ins: dict[str, Tensor]
 ) -> tuple[EncoderOutput, PassOutput]:
     """Compute the encoder output of the whole batch, and the losses of the utterances that have one."""
     # A pass without losses runs the encoder alone; its hidden states are kept for the second pass.
     taps = objective.taps_of(item.subnet, tuple(method.losses))
-    encoder = method.forward_pass(objective, replace(item, losses={}, taps=taps), batch, context).encoder
+    alone = replace(item, losses={}, taps=taps)
+    encoder = method.forward_pass(objective, alone, batch, context, stand_ins=stand_ins).encoder
     assert encoder is not None, "an objective's output carries the encoder's"
     scored = scored_part(batch, encoder)
     if scored is None:
         return encoder, PassOutput()
     part, encoded = scored
     inputs = PassInputs(encoder=encoded)
-    return encoder, method.forward_pass(objective, replace(item, losses=method.losses), part, context, inputs)
+    scored_pass = replace(item, losses=method.losses)
+    return encoder, method.forward_pass(objective, scored_pass, part, context, inputs, stand_ins)
 
 
 def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:

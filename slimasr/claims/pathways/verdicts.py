@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slimasr.claims.asked import Found, found_for, is_fair, prefix_of
+from slimasr.claims.asked import Found, evidence_of, found_for, is_fair, prefix_of
 from slimasr.claims.pathways.masks import masks_overlap, unions
 from slimasr.claims.pathways.models import pathway_families
 from slimasr.claims.pathways.pairs import MARGIN, family_pairs
 from slimasr.claims.pathways.systems import mean_wer, systems_in
-from slimasr.claims.verdicts import Evidence, judge_all
-from slimasr.report.findings import Finding, Verdict
+from slimasr.report.findings import Finding
 from slimasr.report.rates import Comparison
 from slimasr.report.records import Study
 
@@ -58,15 +57,7 @@ def judge(study: Study) -> list[Finding]:
 def compared(study: Study, claim: str) -> Finding:
     """Judge a claim that must hold in all comparisons made for it."""
     found = found_for(study, claim, pathway_families(study.runs), family_pairs)
-    counted = [item for item in found if item.asked.counts]
-    verdicts = judge_all([(item.asked.rule, relative(item.comparison)) for item in counted])
-    evidence = Evidence()
-    for item, verdict in zip(counted, verdicts, strict=True):
-        evidence.add(_line(study, item), verdict if is_fair(study, item.asked) else Verdict.NOT_RESOLVED)
-    for item in found:
-        if not item.asked.counts:
-            evidence.note(_line(study, item))
-    return evidence.finding(claim, _TEXTS[claim])
+    return evidence_of(study, found, judged=relative, line=_line).finding(claim, _TEXTS[claim])
 
 
 def relative(comparison: Comparison) -> Comparison:
