@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +18,6 @@ Block = tuple[int, int]
 
 BITS = 8
 """Bits of a byte of the packed form."""
-
-
-class Overlap(NamedTuple):
-    """How much two masks have in common, in the two readings of "x % overlap" (paper 5, section 4.2).
-
-    Attributes:
-        kept: share of the kept blocks that both keep; of masks of unequal size, of their mean number.
-        equal: share of all blocks that are kept by both or by neither.
-    """
-
-    kept: float
-    equal: float
 
 
 def blocks_of(shape: Sequence[int], block: Block) -> tuple[int, int]:
@@ -126,18 +113,6 @@ def residual(masks: Tensor, index: int) -> Tensor:
     """
     others = torch.cat([masks[:index], masks[index + 1 :]])
     return masks[index] | ~union(others)
-
-
-def overlap(first: Tensor, second: Tensor) -> Overlap:
-    """Compare two masks of equal shape; those of several matrices may be flattened and joined."""
-    common = int((first & second).sum())
-    sizes = int(first.sum()) + int(second.sum())
-    return Overlap(2 * common / sizes if sizes else 1.0, float((first == second).double().mean()))
-
-
-def union_ratio(masks: Tensor) -> float:
-    """(L, ...) masks -> the share of all blocks that any of them keeps."""
-    return float(union(masks).double().mean())
 
 
 def pack_bits(mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from itertools import cycle
 from slimasr.report.families import Family, families, line_name
 from slimasr.report.languages import languages_of
 from slimasr.report.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series, numbered
-from slimasr.report.records import Run, Study, SubnetRecord
+from slimasr.report.records import Run, Study
 from slimasr.supernet.subnet import ANY_LANGUAGE
 
 LINES = ("solid", "dash", "dot")
@@ -65,7 +65,7 @@ def _wer_lines(family: Family, language: str) -> Lines:
 
 def _wers(run: Run, language: str) -> Iterator[Point]:
     """The WERs of the subnet that serves a language: of its part of dev if the log has one."""
-    record = _serving(run, language)
+    record = run.serving(language)
     if record is None:
         return
     # All of dev is in the language if the subnet is its pathway, or if the run has no other.
@@ -75,11 +75,6 @@ def _wers(run: Run, language: str) -> Iterator[Point]:
         known = [point.values[name] for name in names if name in point.values]
         if known:
             yield Point(point.step, known[0])
-
-
-def _serving(run: Run, language: str) -> SubnetRecord | None:
-    served = [record for record in run.subnets if record.serves(language)]
-    return next((record for record in served if record.pathway == language), next(iter(served), None))
 
 
 def _sparsity_charts(family: Family) -> tuple[Chart, ...]:

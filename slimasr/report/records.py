@@ -140,6 +140,11 @@ class Run:
     masks: MasksEntry | None = None
     start: str = ""
 
+    def serving(self, language: str) -> SubnetRecord | None:
+        """Return the subnet that is meant for a language: its own pathway, else the first one for all languages."""
+        served = [record for record in self.subnets if record.serves(language)]
+        return next((record for record in served if record.pathway == language), next(iter(served), None))
+
     @property
     def is_learnt(self) -> bool:
         """Whether the training has chosen the subnets, by budgets."""

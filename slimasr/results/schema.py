@@ -143,12 +143,6 @@ class WerEntry(ScoreEntry, WordRate):
     runtime: str | None = None
     """Name and version of the runtime. Of models in int8 only."""
 
-    @property
-    def mean_over_languages(self) -> float:
-        """Unweighted mean of the WER of all languages in percent; where none is known, the WER."""
-        rates = [entry.wer for entry in self.languages.values()]
-        return sum(rates) / len(rates) if rates else self.wer
-
     def measured_in_int8(self, weights: str, decoding: str, runtime: str, data: str) -> WerEntry:
         """Return a copy that says what it was measured with."""
         conditions = {"decoding": decoding, "data": data, "weights": weights, "runtime": runtime}

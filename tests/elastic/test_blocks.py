@@ -18,13 +18,11 @@ from slimasr.elastic.blocks import (
     expand,
     keep_count,
     kept_weights,
-    overlap,
     pack,
     pack_bits,
     residual,
     select,
     union,
-    union_ratio,
     unpack,
     unpack_bits,
 )
@@ -118,21 +116,10 @@ def test_residual_of_all_masks_of_three_pathways_on_two_blocks() -> None:
             expected = [bool(masks[own, i]) or not any(bool(masks[other, i]) for other in others) for i in range(2)]
             assert residual(masks, own).tolist() == expected
         assert union(masks).tolist() == [any(masks[:, i].tolist()) for i in range(2)]
-        assert union_ratio(masks) == sum(union(masks).tolist()) / 2
     same = torch.rand(7) < 0.3
     # Masks that are equal for all languages leave every weight to each of them.
     assert residual(same.expand(4, 7), 2).all()
     assert residual(same.unsqueeze(0), 0).all()
-
-
-def test_both_readings_of_an_overlap() -> None:
-    """30 % of all blocks kept by each mask, 80 % of all equal: then two thirds of the kept ones are common."""
-    first = torch.zeros(100, dtype=torch.bool)
-    first[:30] = True
-    second = torch.zeros(100, dtype=torch.bool)
-    second[10:40] = True
-    assert overlap(first, second) == pytest.approx((2 / 3, 0.8))
-    assert overlap(first, first) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])

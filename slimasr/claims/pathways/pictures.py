@@ -49,20 +49,10 @@ def pictures(study: Study) -> list[Picture]:
     for family in pathway_families(study.runs):
         systems = systems_in(family.runs)
         for languages in joint_languages(systems) or [languages_of(systems)]:
-            charts = _charts(study, _serving_all(systems, languages), languages)
+            trained = [part for part in (system.trained_on(languages) for system in systems) if part is not None]
+            charts = _charts(study, trained, languages)
             if charts:
                 found.append(Picture(numbered("pathways", len(found)), tuple(charts)))
-    return found
-
-
-def _serving_all(systems: Sequence[System], languages: Sequence[str]) -> list[System]:
-    """The systems that were trained on exactly these languages; of models for one language, those that are needed."""
-    found = []
-    for system in systems:
-        if set(system.languages) == set(languages):
-            found.append(system)
-        elif not system.is_joint and set(languages) <= set(system.languages):
-            found.append(system.within(languages))
     return found
 
 

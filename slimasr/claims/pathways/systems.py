@@ -9,7 +9,7 @@ from slimasr.claims.pathways.models import Model, is_ours, model_of
 from slimasr.report.languages import on_tests, pooled_rate
 from slimasr.report.pairs import Part
 from slimasr.report.pairs import System as Subsystem
-from slimasr.report.records import Run, Study, SubnetRecord
+from slimasr.report.records import Run, Study
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,27 @@ class System:
         return len(self.trained) == 1
 
     def part(self, language: str) -> Subsystem:
-        """Return role and name of the subnet that serves a language."""
+        """Return role and name of the subnet that serves a language.
+
+        Raises:
+            ValueError: the run of this language has none.
+        """
         run = self.runs[language]
-        return run.role, run.label(serving(run, language))
+        record = run.serving(language)
+        if record is None:
+            raise ValueError(f"{run.name}: no subnet serves {language}")
+        return run.role, run.label(record)
 
-    def within(self, languages: Sequence[str]) -> System:
-        """Return what serves some of the languages; a joint model stays as it is."""
-        if self.is_joint:
+    def trained_on(self, languages: Sequence[str]) -> System | None:
+        """Return the part that was trained on exactly these languages; None if there is none.
+
+        A model for several languages has no parts. Of models for one language, those that are needed are taken.
+        """
+        if set(self.languages) == set(languages):
             return self
+        if self.is_joint or not set(languages) <= set(self.languages):
+            return None
         return System(self.name, self.model, {language: self.runs[language] for language in languages})
-
-
-def serving(run: Run, language: str) -> SubnetRecord:
-    """Return the subnet of a run that is meant for a language.
-
-    Raises:
-        ValueError: the run has none.
-    """
-    # Its own pathway comes first, then a subnet for all languages.
-    for record in sorted(run.subnets, key=lambda record: record.pathway != language):
-        if record.serves(language):
-            return record
-    raise ValueError(f"{run.name}: no subnet serves {language}")
 
 
 def systems_in(runs: Sequence[Run]) -> list[System]:
@@ -92,24 +91,15 @@ def languages_of(systems: Sequence[System]) -> tuple[str, ...]:
 
 
 def find(systems: Sequence[System], base: str, languages: Sequence[str]) -> System | None:
-    """Return the system with the usual settings that serves these languages.
-
-    A model for several languages is found if it was trained on exactly these; of models for one language, those that
-    are needed are taken.
+    """Return the system with the usual settings that was trained on exactly these languages (`System.trained_on`).
 
     Args:
         systems: where to look.
         base: how masks were found and used, see `Model`.
         languages: the languages, at least one.
     """
-    for system in systems:
-        if system.model.base != base or system.model.rest:
-            continue
-        if set(system.languages) == set(languages):
-            return system
-        if not system.is_joint and set(languages) <= set(system.languages):
-            return system.within(languages)
-    return None
+    usual = [system for system in systems if system.model.base == base and not system.model.rest]
+    return next(filter(None, (system.trained_on(languages) for system in usual)), None)
 
 
 def joint_languages(systems: Sequence[System]) -> list[tuple[str, ...]]:
