@@ -6,12 +6,15 @@ the corpora.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import model_validator
 
 from slimasr.config.data import Decibels
-from slimasr.config.section import Bounds, Section
+from slimasr.config.section import Bounds, Natural, Section
+
+AVERAGE = "average"
+"""The value of the option ``channel`` for the average of all channels."""
 
 LARGEST_SET = 10**6
 """The largest number of utterances in a set of synthetic digits."""
@@ -107,6 +110,69 @@ class PromptsOptions(Section):
     """Telephone prompts have no options."""
 
 
+class OwnOptions(Section):
+    """How the files of ``data.sources`` are read, and how dev and test sets are split off."""
+
+    format: Literal["auto", "kaldi", "lhotse", "shar", "jsonl", "csv", "folder"] = "auto"
+    """Format of all sources: a Kaldi data directory, lhotse manifests, lhotse Shar, JSON lines as NeMo writes them, a
+    table with a header (comma, semicolon or tab), or a folder of audio with transcripts; auto = found by looking."""
+
+    id_column: str = ""
+    """Column or JSON key with the id of the utterance; empty = one that is commonly named so (docs/own_data.md), or
+    else the name of the audio file."""
+
+    audio_column: str = ""
+    """Column or JSON key with the path of the audio; empty = one that is commonly named so, such as audio_filepath or
+    path."""
+
+    text_column: str = ""
+    """Column or JSON key with the transcript; empty = one that is commonly named so, such as text or sentence."""
+
+    speaker_column: str = ""
+    """Column or JSON key with the speaker; empty = one that is commonly named so, such as speaker or client_id, or else
+    the speakers are unknown."""
+
+    language_column: str = ""
+    """Column or JSON key with the language; empty = one that is commonly named so, such as lang or locale, or else
+    ``language``."""
+
+    start_column: str = ""
+    """Column or JSON key with the start of the utterance in its recording, in seconds; empty = one that is commonly
+    named so, such as offset or start, or else the start of the file."""
+
+    duration_column: str = ""
+    """Column or JSON key with the length of the utterance in seconds; empty = one that is commonly named so, such as
+    duration, or else up to the end of the file."""
+
+    channel: str = ""
+    """What is used of audio with several channels: the number of a channel, from 0 on, or average; empty = such audio
+    is an error, unless the list names the channel of each utterance."""
+
+    audio_root: str = ""
+    """Folder against which relative paths of audio are read, and below which absolute paths are looked for that have
+    moved; empty = relative paths are read against the folder of the list."""
+
+    allow_pipes: bool = False
+    """Whether the shell commands of a list, such as those that wav.scp of Kaldi may hold, are run; false = such an
+    entry is an error."""
+
+    split: str = "0.05 0.05"
+    """Shares of the training utterances that become the dev set and the test set, between spaces or commas, where
+    ``data.sources`` has no such set."""
+
+    split_seed: Natural = 0
+    """Seed by which the speakers or utterances of these sets are chosen."""
+
+    language: str = "und"
+    """Language of utterances for which the data name none, such as en; und = not known."""
+
+    @model_validator(mode="after")
+    def _channel_known(self) -> OwnOptions:
+        if self.channel not in ("", AVERAGE) and not self.channel.isdecimal():
+            raise ValueError(f"channel: must be a number from 0 on, or {AVERAGE}, got {self.channel!r}")
+        return self
+
+
 CORPUS_OPTIONS: dict[str, type[Section]] = {
     "digits": DigitsOptions,
     "fsdd": FsddOptions,
@@ -116,5 +182,6 @@ CORPUS_OPTIONS: dict[str, type[Section]] = {
     "mls": MlsOptions,
     "spoken_digits": SpokenDigitsOptions,
     "prompts": PromptsOptions,
+    "own": OwnOptions,
 }
 """``data.corpus`` -> the section of its options."""

@@ -49,6 +49,10 @@ Option = Annotated[int | float | str | bool, BeforeValidator(_plain)]
 """An option of a corpus; the corpus checks its name and range when it is prepared."""
 
 
+Source = Text | list[Text]
+"""Where a set of own data lies: a path, or the paths of several parts of it."""
+
+
 def check_sets_named(names: list[str] | None) -> None:
     """Refuse an empty list of sets, and one that names a set twice."""
     if names is not None and (not names or not is_distinct(names)):
@@ -74,8 +78,14 @@ class MusanConfig(Section):
 class DataConfig(Section):
     """The corpus, its sets, and how batches are drawn from them."""
 
-    corpus: Literal["digits", "fsdd", "an4", "librispeech", "tedlium2", "mls", "spoken_digits", "prompts"]
-    """The corpus that stage 1 (slimasr-prepare) reads; digits is synthetic and is made by that stage."""
+    corpus: Literal["digits", "fsdd", "an4", "librispeech", "tedlium2", "mls", "spoken_digits", "prompts", "own"]
+    """The corpus that stage 1 (slimasr-prepare) reads; digits is synthetic and is made by that stage, own is the data
+    of ``sources``."""
+
+    sources: dict[SetName, Source] = {}
+    """Set -> the folder or file that holds its audio and transcripts, or a list of them, in a format that
+    ``options`` of corpus own may name and that is otherwise found by looking; for corpus own only, where ``dev`` and
+    ``test`` are split off from the sets of ``train`` unless they have a source."""
 
     train: list[SetName] = ["train"]
     """Sets to train on, named as in the corpus, where ``+`` joins several into one (``train-fr+train-nl``); at least
@@ -151,7 +161,23 @@ class DataConfig(Section):
             raise ValueError("speeds: needs at least one factor, all different")
         if self.min_cut_seconds > self.max_cut_seconds:
             raise ValueError("min_cut_seconds: must not exceed data.max_cut_seconds")
+        self._check_sources()
         return self
+
+    def _check_sources(self) -> None:
+        """Refuse sources of another corpus than own, and training sets of own data without a source."""
+        if self.corpus != "own":
+            if self.sources:
+                raise ValueError(f"sources: only corpus own reads them; remove them, or replace corpus {self.corpus}")
+            return
+        for name in self.sources:
+            if "+" in name:
+                raise ValueError(f"sources: {name}: names with + join sets that have sources of their own")
+        # dev and test may be split off from what remains.
+        known = ", ".join(self.sources) or "none"
+        for part in dict.fromkeys(part for name in self.train for part in name.split("+")):
+            if part not in self.sources:
+                raise ValueError(f"sources: the training set {part} needs a path here; sets with a path: {known}")
 
 
 class FeatureConfig(Section):

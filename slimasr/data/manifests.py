@@ -13,7 +13,7 @@ from lhotse.utils import fastcopy
 
 from slimasr.config.data import DataConfig
 from slimasr.data.audio import AudioError, read_recording
-from slimasr.data.corpora import CORPORA, ListedUtterance, Progress, find_corpus
+from slimasr.data.corpora import ListedUtterance, Progress, corpus_of, find_corpus
 from slimasr.data.corpus_files import record_corpus_folder
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
 from slimasr.data.identity import AudioStamp
@@ -45,7 +45,7 @@ def get_corpus(
     Raises:
         UserError: the corpus was not found, or an archive is refused.
     """
-    corpus = CORPORA[config.corpus]
+    corpus = corpus_of(config)
     own_dir = data_dir / "corpora"
     return find_corpus(corpus, corpus_dir, own_dir, [*set_names(config), *further], config.options, progress, download)
 
@@ -100,7 +100,7 @@ def _prepare_sets(
     prepared: dict[str, tuple[list[Cut], list[BadUtterance]]] = {}
     sources: dict[str, str] = {}
     names = [*set_names(config), *further]
-    for name, utterances in CORPORA[config.corpus].list_utterances(source, names, config.options).items():
+    for name, utterances in corpus_of(config).list_utterances(source, names, config.options).items():
         # An id in several sets keeps the last place: it is only an example for the message about overlap.
         sources.update((item.id, item.source or str(item.audio)) for item in utterances)
         shown = progress(utterances, len(utterances), f"{config.corpus} {name}")

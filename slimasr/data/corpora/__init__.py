@@ -7,11 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from slimasr.config.data import DataConfig
 from slimasr.data.corpora.base import Corpus, ListedUtterance, Options, Progress
 from slimasr.data.download import download_archives, wait_for_downloads
 from slimasr.errors import UserError
 
-__all__ = ["CORPORA", "CORPORA_VARIABLE", "Corpus", "ListedUtterance", "Options", "Progress", "find_corpus"]
+__all__ = [
+    "CORPORA",
+    "CORPORA_VARIABLE",
+    "Corpus",
+    "ListedUtterance",
+    "Options",
+    "Progress",
+    "corpus_of",
+    "find_corpus",
+]
 
 CORPORA_VARIABLE = "SLIMASR_CORPORA"
 
@@ -22,7 +32,7 @@ class _Corpora(Mapping[str, Corpus]):
     So a recipe does not load the code of other corpora, such as the speech synthesis of ``digits``.
     """
 
-    _names = ("digits", "fsdd", "an4", "librispeech", "tedlium2", "mls", "spoken_digits", "prompts")
+    _names = ("digits", "fsdd", "an4", "librispeech", "tedlium2", "mls", "spoken_digits", "prompts", "own")
 
     def __getitem__(self, name: str) -> Corpus:
         if name not in self._names:
@@ -38,6 +48,12 @@ class _Corpora(Mapping[str, Corpus]):
 
 
 CORPORA = _Corpora()
+
+
+def corpus_of(config: DataConfig) -> Corpus:
+    """Return the corpus that a recipe reads."""
+    corpus = CORPORA[config.corpus]
+    return corpus if corpus.configured is None else corpus.configured(config)
 
 
 def find_corpus(

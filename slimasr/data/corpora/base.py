@@ -10,6 +10,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from slimasr import textfiles
+from slimasr.config.data import DataConfig
 from slimasr.config.section import Section
 from slimasr.errors import UserError
 from slimasr.progress import Progress
@@ -28,6 +29,9 @@ class ListedUtterance:
         audio: a file that holds the utterance alone, or a long recording of which it is a segment.
         start: where the segment begins in the recording, in seconds.
         duration: length of the segment in seconds; None = up to the end of the recording.
+        channel: which channel of the file it is, from 0 on; None = the file must be mono.
+        average_channels: whether it is the average of all channels of the file.
+        command: a shell command whose output is the audio; ``audio`` is then the file that keeps this output.
         source: ``file:line`` of the list that names it, for messages; empty if the corpus has no list but its files.
     """
 
@@ -39,6 +43,9 @@ class ListedUtterance:
     source: str = ""
     start: float = 0.0
     duration: float | None = None
+    channel: int | None = None
+    average_channels: bool = False
+    command: str = ""
 
     @property
     def is_segment(self) -> bool:
@@ -69,6 +76,8 @@ class Corpus:
         derive: makes other utterances from (corpus folder, folder to make, options, progress), and returns the folder
             to list, which is the corpus's own one if options ask for nothing to be made.
         generate: synthesises the corpus from (corpus folder, options, progress); None for recorded corpora.
+        configured: makes the corpus of a recipe, for one whose folders and sets are the recipe's own; None = all
+            recipes have the same.
     """
 
     name: str
@@ -79,6 +88,7 @@ class Corpus:
     holds: Callable[[Path, Sequence[str], Options], bool] | None = None
     derive: Callable[[Path, Path, Options, Progress], Path] | None = None
     generate: Callable[[Path, Options, Progress], None] | None = None
+    configured: Callable[[DataConfig], Corpus] | None = None
 
     def locate(self, parent: Path) -> Path | None:
         """The corpus's own folder at or below ``parent``."""
@@ -143,6 +153,9 @@ def parse_options(kind: type[T], options: Options, corpus: str) -> T:
             raise UserError(f"data.options.{key}: unknown for corpus {corpus}; known: {', '.join(known) or 'none'}")
         if known[key] is float and type(value) is int:
             value = float(value)
+        # YAML reads a channel as a number, which is a text as well as any other.
+        if known[key] is str and type(value) in (int, float):
+            value = str(value)
         # Not isinstance, for which True would be an integer.
         if type(value) is not known[key]:
             raise UserError(f"data.options.{key}: needs {known[key].__name__}, not {value!r}")
