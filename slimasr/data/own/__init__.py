@@ -1,0 +1,1 @@
+"""Speech of the user's own, in the formats in which it is found."""
