@@ -81,7 +81,11 @@ def read_lines(path: Path) -> list[Line]:
     Raises:
         UserError: see `read_text`.
     """
-    text = read_text(path)
+    return split_lines(path, read_text(path))
+
+
+def split_lines(path: Path, text: str) -> list[Line]:
+    """The lines of a file's text, which has LF as the only line end; see `read_lines`."""
     if not text:
         return []
     return [Line(path, number, line) for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1)]

@@ -58,15 +58,19 @@ def run(
         from slimasr.config.load import load_config
         from slimasr.data.files import DataFolder, left_out_notes
         from slimasr.data.manifests import get_corpus, prepare
+        from slimasr.data.own.find import describe_sources
         from slimasr.data.sets import further_sets
 
     recipe = load_config(config, overrides or ())
     wanted = recipe.data
     further = further_sets(recipe)
+    print_notes(describe_sources(wanted))
     if only_corpus:
         typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download, progress, further)}")
         return
-    counts = prepare(wanted, data, corpus_dir, download, progress, check_audio=check_audio, further=further)
+    counts = prepare(
+        wanted, data, corpus_dir, download, progress, check_audio=check_audio, further=further, notes=print_notes
+    )
     for name, count in counts.items():
         typer.echo(f"{name}: {count} utterances")
     print_notes(left_out_notes(counts, DataFolder(data).raw_bad))

@@ -47,14 +47,17 @@ class CheckedBackend(AudioBackend):
             return samples, file.sampling_rate
 
 
-def read_recording(path: Path, recording_id: str) -> Recording:
-    """Read the header of a mono file, or the whole file if its header does not give the number of samples.
+def read_recording(path: Path, recording_id: str, *, mono: bool = True) -> Recording:
+    """Read the header of a file, or the whole file if its header does not give the number of samples.
+
+    Args:
+        mono: whether the file must have one channel.
 
     Raises:
-        AudioError: the file is missing, unreadable, truncated, empty or not mono.
+        AudioError: the file is missing, unreadable, truncated, empty or, if it must be, not mono.
     """
     with open_audio(path) as file:
-        if file.num_channels != 1:
+        if mono and file.num_channels != 1:
             raise AudioError(f"{path}: has {file.num_channels} channels, needs to be mono")
         num_samples = file.num_samples
         if num_samples is None:
@@ -62,7 +65,7 @@ def read_recording(path: Path, recording_id: str) -> Recording:
             num_samples = sum(block.shape[1] for block in file.blocks())
         return Recording(
             id=recording_id,
-            sources=[AudioSource(type="file", channels=[0], source=str(path))],
+            sources=[AudioSource(type="file", channels=list(range(file.num_channels)), source=str(path))],
             sampling_rate=file.sampling_rate,
             num_samples=num_samples,
             duration=num_samples / file.sampling_rate,
@@ -71,6 +74,8 @@ def read_recording(path: Path, recording_id: str) -> Recording:
 
 def load_samples(cut: Cut) -> np.ndarray:
     """Decode a cut's audio: (1, num_samples) float32; full scale is [-1, 1].
+
+    A cut with several channels (lhotse's ``MultiCut``) stands for their average.
 
     Raises:
         AudioError: the file is missing, corrupt, truncated or of another length than its recording, or it holds
@@ -91,7 +96,7 @@ def load_samples(cut: Cut) -> np.ndarray:
     # Checked again after decoding, because resampling and changes of speed also compute with the samples.
     if not np.isfinite(samples).all():
         raise AudioError(f"{source}: holds samples that are not finite")
-    return samples
+    return samples if len(samples) == 1 else samples.mean(axis=0, keepdims=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,12 @@ _INSPECTORS: dict[bytes, Callable[[BinaryIO, int], Splice | None]] = {
     b"OggS": inspect_ogg,
 }
 
+
+READ = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au", ".caf", ".w64")
+"""Endings of the names of audio files that libsndfile reads, in the order in which they are preferred."""
+
+CONVERTED = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".mka", ".mov")
+"""Endings of the names of audio files that have to be converted first."""
 
 SAMPLING_RATES = range(1000, 768_001)
 """Sampling rates in Hz that sound can have. Others come from damaged headers, and resampling would take any memory."""
@@ -154,11 +161,19 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
         try:
             sound = _open_sound(content, splice)
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path}: is not a readable audio file ({_reason(error)})") from error
+            raise AudioError(f"{path}: is not a readable audio file ({_reason(error)}){_conversion(path)}") from error
         with sound:
             if sound.frames <= 0:
                 raise AudioError(f"{path}: holds no samples")
             yield AudioFile(path, sound)
+
+
+def _conversion(path: Path) -> str:
+    """How to convert a file whose name says that its format is another one."""
+    if path.suffix.lower() not in CONVERTED:
+        return ""
+    source, target = (shlex.quote(str(name)) for name in (path, path.with_suffix(".flac")))
+    return f"; convert it first: ffmpeg -i {source} -vn {target}"
 
 
 class _SequentialSoundFile(soundfile.SoundFile):

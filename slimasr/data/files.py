@@ -9,13 +9,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.serialization import decode_json_line, deserialize_item
 
 from slimasr.errors import UserError
-from slimasr.files import read_json, replacing, understanding, write_json_atomic
+from slimasr.files import read_json, replacing, understanding, write_json_atomic, writing
 
 # The name is matched non-greedily, so that a suffix such as _sp0.9 does not become part of it.
 _MANIFEST = re.compile(r"cuts_(?P<name>.+?)(_sp[0-9.]+)?\.jsonl\.gz")
@@ -47,6 +48,11 @@ class DataFolder:
     def raw_bad(self, set_name: str) -> Path:
         """Utterances that stage 1 left out."""
         return self.root / "manifests" / f"bad_{set_name}.json"
+
+    @property
+    def split(self) -> Path:
+        """How stage 1 split dev and test sets off, if the corpus has none."""
+        return self.root / "manifests" / "split.json"
 
     @property
     def features(self) -> Path:
@@ -161,6 +167,15 @@ def write_cuts(path: Path, cuts: Iterable[Cut]) -> None:
             # Lone surrogates, from file names that are not UTF-8, are written as the escapes that JSON reads back.
             line = json.dumps(cut.to_dict(), ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8", "backslashreplace"))
+
+
+def write_split(folder: DataFolder, facts: Mapping[str, Any] | None) -> None:
+    """Record how dev and test sets were split off; None = they were not, and an earlier record is removed."""
+    if facts is not None:
+        write_json_atomic(folder.split, dict(facts))
+    elif folder.split.is_file():
+        with writing(folder.split):
+            folder.split.unlink()
 
 
 def write_bad(path: Path, bad: Iterable[BadUtterance]) -> None:

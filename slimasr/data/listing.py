@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 from slimasr.data.corpora.base import ListedUtterance
 from slimasr.errors import UserError
@@ -63,6 +64,28 @@ def segment_problem(utterance: ListedUtterance, seconds: float) -> str | None:
         return f"the segment ends at {end:g} s, not behind its start at {start:g} s"
     if start >= seconds or end > seconds + BEYOND_SECONDS:
         return f"the segment from {start:g} to {end:g} s is not within the {seconds:g} s of {utterance.audio}"
+    return None
+
+
+def without_rounding(utterance: ListedUtterance, seconds: float) -> ListedUtterance:
+    """The utterance, without a length if this is the rounded length of its whole recording of so many seconds."""
+    if not utterance.rounded or utterance.start > 0.0 or utterance.duration is None:
+        return utterance
+    is_whole = abs(utterance.duration - seconds) <= BEYOND_SECONDS
+    return replace(utterance, duration=None) if is_whole else utterance
+
+
+def channel_problem(utterance: ListedUtterance, num_channels: int) -> str | None:
+    """Why an utterance cannot be read from a file with so many channels, or None."""
+    if utterance.channel is None:
+        if num_channels == 1 or utterance.average_channels:
+            return None
+        return (
+            f"has {num_channels} channels, needs to be mono: convert it, or for corpus own, choose one by "
+            "data.options.channel (0, 1, ... or average)"
+        )
+    if utterance.channel >= num_channels:
+        return f"has no channel {utterance.channel}, only {num_channels}, counted from 0"
     return None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse import MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 
@@ -15,14 +15,15 @@ from slimasr.config.data import DataConfig
 from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import ListedUtterance, Progress, corpus_of, find_corpus
 from slimasr.data.corpus_files import record_corpus_folder
-from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts
+from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts, write_split
 from slimasr.data.identity import AudioStamp
-from slimasr.data.listing import check_names, segment_problem, text_problem
+from slimasr.data.listing import channel_problem, check_names, segment_problem, text_problem, without_rounding
 from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.overlap import check_overlap
 from slimasr.data.provenance import write_manifest_record
 from slimasr.errors import UserError
 from slimasr.locking import folder_lock
+from slimasr.progress import Notes, unread
 
 NUM_THREADS = 8
 
@@ -59,6 +60,7 @@ def prepare(
     *,
     check_audio: bool = False,
     further: Sequence[str] = (),
+    notes: Notes = unread,
 ) -> dict[str, int]:
     """Stage 1: write ``manifests/cuts_<set>.jsonl.gz`` for every set of the recipe.
 
@@ -68,6 +70,7 @@ def prepare(
     Args:
         check_audio: identify audio files by their content instead of their modification times.
         further: more sets, which only the tokenizer or the feature statistics need.
+        notes: receives how sets were split off from others.
 
     Returns:
         Set name -> number of cuts.
@@ -80,8 +83,11 @@ def prepare(
     with folder_lock(folder.lock("manifests"), "slimasr-prepare") as lock:
         source = get_corpus(config, data_dir, corpus_dir, download, progress, further)
         # All sets are checked before the first one is written.
-        prepared = _prepare_sets(config, source, progress, further, check_audio=check_audio)
+        listing = corpus_of(config).listing(source, [*set_names(config), *further], config.options)
+        notes(listing.notes)
+        prepared = _prepare_sets(config, source, listing.sets, progress, check_audio=check_audio)
         record_corpus_folder(folder, source)
+        write_split(folder, listing.split)
         for name, (cuts, bad) in prepared.items():
             lock.verify()
             write_cuts(folder.raw_cuts(name), cuts)
@@ -94,19 +100,24 @@ def prepare(
 
 
 def _prepare_sets(
-    config: DataConfig, source: Path, progress: Progress, further: Sequence[str], *, check_audio: bool
+    config: DataConfig,
+    source: Path,
+    listed: Mapping[str, Sequence[ListedUtterance]],
+    progress: Progress,
+    *,
+    check_audio: bool,
 ) -> dict[str, tuple[list[Cut], list[BadUtterance]]]:
     """Set name -> its cuts and the utterances left out; all sets are checked."""
     prepared: dict[str, tuple[list[Cut], list[BadUtterance]]] = {}
     sources: dict[str, str] = {}
-    names = [*set_names(config), *further]
-    for name, utterances in corpus_of(config).list_utterances(source, names, config.options).items():
+    evaluated = {config.dev, *config.test} - {*config.train}
+    for name, utterances in listed.items():
         # An id in several sets keeps the last place: it is only an example for the message about overlap.
         sources.update((item.id, item.source or str(item.audio)) for item in utterances)
         shown = progress(utterances, len(utterances), f"{config.corpus} {name}")
         cuts, bad = build_cuts(shown, config, check_audio=check_audio)
         # Error rates on a dev or test set would not be comparable if utterances were left out.
-        if bad and name not in {*config.train, *further}:
+        if bad and name in evaluated:
             raise UserError(f"{name}: {bad[0].id}: {bad[0].reason}")
         check_bad_share(bad, len(utterances), config.max_bad_share, name)
         if not cuts:
@@ -160,7 +171,7 @@ def _in_order(
 def _read_file(path: Path, *, check_audio: bool) -> tuple[Recording, AudioStamp] | AudioError:
     """Header and stamp of an audio file, or why it cannot be used."""
     try:
-        return read_recording(path, path.stem), AudioStamp.of_file(path, content=check_audio)
+        return read_recording(path, path.stem, mono=False), AudioStamp.of_file(path, content=check_audio)
     except AudioError as error:
         return error
 
@@ -172,8 +183,12 @@ def _build_cut(utterance: ListedUtterance, file: tuple[Recording, AudioStamp] | 
     if problem is not None:
         return BadUtterance(utterance.id, f"{utterance.source or utterance.audio}: {problem}")
     if isinstance(file, AudioError):
-        return BadUtterance(utterance.id, str(file))
+        return BadUtterance(utterance.id, f"{_listed_in(utterance)}{file}")
     recording, stamp = file
+    problem = channel_problem(utterance, recording.num_channels)
+    if problem is not None:
+        return BadUtterance(utterance.id, f"{_listed_in(utterance)}{utterance.audio}: {problem}")
+    utterance = without_rounding(utterance, recording.duration)
     if not utterance.is_segment:
         # The recording, the cut and the utterance are one, so all of them have the same id.
         recording = fastcopy(recording, id=utterance.id)
@@ -183,25 +198,40 @@ def _build_cut(utterance: ListedUtterance, file: tuple[Recording, AudioStamp] | 
     # A segment may end a little behind the recording (`segment_problem`).
     rest = recording.duration - utterance.start
     duration = rest if utterance.duration is None else min(utterance.duration, rest)
+    channel = _channel(utterance, recording)
     supervision = SupervisionSegment(
         id=utterance.id,
         recording_id=recording.id,
         # Times of supervisions are those within the cut.
         start=0.0,
         duration=duration,
+        channel=channel,
         text=text,
         speaker=utterance.speaker,
         language=utterance.language,
     )
-    return MonoCut(
+    kind = MonoCut if isinstance(channel, int) else MultiCut
+    return kind(
         id=utterance.id,
         start=utterance.start,
         duration=duration,
-        channel=0,
+        channel=channel,
         supervisions=[supervision],
         recording=recording,
         custom=stamp.to_custom(),
     )
+
+
+def _channel(utterance: ListedUtterance, recording: Recording) -> int | list[int]:
+    """The channel of an utterance, or all channels of which it is the average (`slimasr.data.audio.load_samples`)."""
+    if utterance.average_channels and recording.num_channels > 1:
+        return list(recording.channel_ids)
+    return utterance.channel or 0
+
+
+def _listed_in(utterance: ListedUtterance) -> str:
+    """The place in a list that names an utterance, at the beginning of a message."""
+    return f"{utterance.source}: " if utterance.source else ""
 
 
 def _match_rate(cut: Cut, utterance: ListedUtterance, config: DataConfig) -> Cut:
@@ -209,8 +239,8 @@ def _match_rate(cut: Cut, utterance: ListedUtterance, config: DataConfig) -> Cut
         return cut
     if not config.resample:
         raise UserError(
-            f"{utterance.audio}: sampling rate {cut.sampling_rate} differs from data.sampling_rate "
-            f"{config.sampling_rate}; set data.resample to true to allow it"
+            f"{_listed_in(utterance)}{utterance.audio}: sampling rate {cut.sampling_rate} differs from "
+            f"data.sampling_rate {config.sampling_rate}; set data.resample to true to allow it"
         )
     # lhotse only notes this in the cut, and resamples when the audio is read.
     return cut.resample(config.sampling_rate)

@@ -25,6 +25,7 @@ from slimasr.config.data import DataConfig
 from slimasr.config.schema import Config
 from slimasr.data.files import MUSAN_SET, DataFolder, read_cuts, speed_suffix
 from slimasr.data.identity import Identity, digest_of, identify, manifest_digest
+from slimasr.data.own.sources import sources_of
 from slimasr.data.sets import check_same_sets, statistics_sets
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic
@@ -91,7 +92,7 @@ def write_manifest_record(folder: DataFolder, set_name: str, config: DataConfig 
         config: the section from which it was made, None for sets that do not come from the corpus.
         cuts: the content of the manifest.
     """
-    made_by = {} if config is None else _preparation(config)
+    made_by = {} if config is None else _preparation(config, set_name)
     manifest = manifest_digest(folder.raw_cuts(set_name))
     record = {**made_by, "identity": identify(cuts).to_dict(), "manifest": manifest}
     write_json_atomic(_manifest_record(folder, set_name), record)
@@ -199,7 +200,7 @@ def check_corpus(config: DataConfig, folder: DataFolder, set_name: str) -> None:
     # Noise and sets of other recipes do not come from this corpus.
     if record is None or set_name not in {*config.train, config.dev, *config.test}:
         return
-    for key, value in _preparation(config).items():
+    for key, value in _preparation(config, set_name).items():
         # Keys that were added later are missing from older records.
         if key in record and record[key] != value:
             raise UserError(
@@ -333,13 +334,16 @@ def feature_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _preparation(config: DataConfig) -> dict[str, Any]:
-    """The keys on which manifests depend."""
-    return {
+def _preparation(config: DataConfig, set_name: str) -> dict[str, Any]:
+    """The keys on which the manifest of a set depends."""
+    keys: dict[str, Any] = {
         "data.corpus": config.corpus,
         "data.options": dict(config.options),
         "data.sampling_rate": config.sampling_rate,
     }
+    # Other corpora have no sources.
+    sources = sources_of(config, set_name)
+    return {**keys, "data.sources": sources} if sources else keys
 
 
 def _manifest_record(folder: DataFolder, set_name: str) -> Path:

@@ -246,7 +246,7 @@ def _store(extractor: Fbank, writer: LilcomChunkyWriter, cut: Cut, features: np.
         num_features=features.shape[1],
         frame_shift=extractor.frame_shift,
         sampling_rate=cut.sampling_rate,
-        channels=0,
+        channels=cut.channel,
         storage_type=writer.name,
         # The final name: the temporary file is renamed to it.
         storage_path=str(shard.archive.relative_to(shard.root)),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -29,6 +29,8 @@ class ListedUtterance:
         audio: a file that holds the utterance alone, or a long recording of which it is a segment.
         start: where the segment begins in the recording, in seconds.
         duration: length of the segment in seconds; None = up to the end of the recording.
+        rounded: whether lists of this kind also give the length of whole recordings, rounded; a segment that is the
+            recording but for the rounding is then taken for the recording.
         channel: which channel of the file it is, from 0 on; None = the file must be mono.
         average_channels: whether it is the average of all channels of the file.
         command: a shell command whose output is the audio; ``audio`` is then the file that keeps this output.
@@ -43,6 +45,7 @@ class ListedUtterance:
     source: str = ""
     start: float = 0.0
     duration: float | None = None
+    rounded: bool = False
     channel: int | None = None
     average_channels: bool = False
     command: str = ""
@@ -51,6 +54,21 @@ class ListedUtterance:
     def is_segment(self) -> bool:
         """Whether the file may hold other utterances too."""
         return self.duration is not None or self.start > 0.0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a corpus lists.
+
+    Attributes:
+        sets: set name -> its utterances.
+        notes: what the user should know, one sentence each.
+        split: how sets were split off from others, as plain JSON data; None = the corpus has its sets.
+    """
+
+    sets: dict[str, list[ListedUtterance]]
+    notes: tuple[str, ...] = ()
+    split: dict[str, Any] | None = None
 
 
 JOIN = "+"
@@ -76,6 +94,7 @@ class Corpus:
         derive: makes other utterances from (corpus folder, folder to make, options, progress), and returns the folder
             to list, which is the corpus's own one if options ask for nothing to be made.
         generate: synthesises the corpus from (corpus folder, options, progress); None for recorded corpora.
+        list_with_notes: does what ``list_parts`` does, with notes; None = there are none.
         configured: makes the corpus of a recipe, for one whose folders and sets are the recipe's own; None = all
             recipes have the same.
     """
@@ -88,6 +107,7 @@ class Corpus:
     holds: Callable[[Path, Sequence[str], Options], bool] | None = None
     derive: Callable[[Path, Path, Options, Progress], Path] | None = None
     generate: Callable[[Path, Options, Progress], None] | None = None
+    list_with_notes: Callable[[Path, Sequence[str], Options], Listing] | None = None
     configured: Callable[[DataConfig], Corpus] | None = None
 
     def locate(self, parent: Path) -> Path | None:
@@ -100,15 +120,23 @@ class Corpus:
     def list_utterances(
         self, corpus_dir: Path, sets: Sequence[str], options: Options
     ) -> dict[str, list[ListedUtterance]]:
+        """List the utterances of sets; see `listing`."""
+        return self.listing(corpus_dir, sets, options).sets
+
+    def listing(self, corpus_dir: Path, sets: Sequence[str], options: Options) -> Listing:
         """List the utterances of sets; a name such as ``dev-fr+dev-nl`` joins sets of the corpus, in this order.
 
         Raises:
             UserError: a set is unknown or incomplete, or is joined with itself.
         """
-        found = self.list_parts(corpus_dir, own_sets(sets), options)
-        joined = {name: [item for part in parts_of(name) for item in found[part]] for name in sets}
+        parts = own_sets(sets)
+        if self.list_with_notes is None:
+            found = Listing(self.list_parts(corpus_dir, parts, options))
+        else:
+            found = self.list_with_notes(corpus_dir, parts, options)
+        joined = {name: [item for part in parts_of(name) for item in found.sets[part]] for name in sets}
         refuse_contradictions(joined)
-        return joined
+        return replace(found, sets=joined)
 
     def is_complete(self, corpus_dir: Path, sets: Sequence[str], options: Options) -> bool:
         """Whether the folder holds all that sets, which may be joined, are made of."""

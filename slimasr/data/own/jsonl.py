@@ -1,0 +1,48 @@
+"""JSON lines as NeMo writes them: ``{"audio_filepath": ..., "text": ..., "offset": ..., "duration": ...}``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from slimasr.data.corpora.base import ListedUtterance
+from slimasr.data.own.columns import Record, choose_columns, utterance_of
+from slimasr.data.own.find import JSON_LINES
+from slimasr.data.own.lines import read_lines
+from slimasr.data.own.one_file import one_file
+from slimasr.data.own.reading import IdMaker, Reading
+from slimasr.errors import UserError
+from slimasr.textfiles import Line
+
+
+def read(path: Path, reading: Reading) -> Iterator[ListedUtterance]:
+    """Yield the utterance of each line.
+
+    Raises:
+        UserError: a line is not a JSON object, or lacks a key.
+    """
+    file = one_file(path, JSON_LINES)
+    ids = IdMaker(reading.label, Path.absolute(file).parent)
+    for line in read_lines(file):
+        record = Record(parse_object(line), line.where)
+        # Keys such as the offset may be in some lines only.
+        yield utterance_of(record, choose_columns(record.values, reading.options, line.where), reading, ids)
+
+
+def parse_object(line: Line) -> dict[str, Any]:
+    """The JSON object of a line.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        value = json.loads(line.text)
+    except ValueError as error:
+        raise UserError(
+            f"{line.where}: is not JSON ({error}); each line needs one object, which 'jq -c .[] FILE' makes of a list"
+        ) from None
+    if not isinstance(value, dict):
+        raise UserError(f"{line.where}: needs an object {{...}}, not {line.text[:40]!r}")
+    return value
