@@ -170,6 +170,9 @@ class DataConfig(Section):
             if self.sources:
                 raise ValueError(f"sources: only corpus own reads them; remove them, or replace corpus {self.corpus}")
             return
+        # Presets leave the sources to the command line; stage 1 needs them.
+        if not self.sources:
+            return
         for name in self.sources:
             if "+" in name:
                 raise ValueError(f"sources: {name}: names with + join sets that have sources of their own")

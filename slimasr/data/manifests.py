@@ -183,11 +183,11 @@ def _build_cut(utterance: ListedUtterance, file: tuple[Recording, AudioStamp] | 
     if problem is not None:
         return BadUtterance(utterance.id, f"{utterance.source or utterance.audio}: {problem}")
     if isinstance(file, AudioError):
-        return BadUtterance(utterance.id, f"{_listed_in(utterance)}{file}")
+        return BadUtterance(utterance.id, f"{file}{_listed_in(utterance)}")
     recording, stamp = file
     problem = channel_problem(utterance, recording.num_channels)
     if problem is not None:
-        return BadUtterance(utterance.id, f"{_listed_in(utterance)}{utterance.audio}: {problem}")
+        return BadUtterance(utterance.id, f"{utterance.audio}: {problem}{_listed_in(utterance)}")
     utterance = without_rounding(utterance, recording.duration)
     if not utterance.is_segment:
         # The recording, the cut and the utterance are one, so all of them have the same id.
@@ -230,8 +230,8 @@ def _channel(utterance: ListedUtterance, recording: Recording) -> int | list[int
 
 
 def _listed_in(utterance: ListedUtterance) -> str:
-    """The place in a list that names an utterance, at the beginning of a message."""
-    return f"{utterance.source}: " if utterance.source else ""
+    """The place in a list that names an utterance, at the end of a message."""
+    return f"; listed in {utterance.source}" if utterance.source else ""
 
 
 def _match_rate(cut: Cut, utterance: ListedUtterance, config: DataConfig) -> Cut:
@@ -239,8 +239,8 @@ def _match_rate(cut: Cut, utterance: ListedUtterance, config: DataConfig) -> Cut
         return cut
     if not config.resample:
         raise UserError(
-            f"{_listed_in(utterance)}{utterance.audio}: sampling rate {cut.sampling_rate} differs from "
-            f"data.sampling_rate {config.sampling_rate}; set data.resample to true to allow it"
+            f"{utterance.audio}: sampling rate {cut.sampling_rate} differs from data.sampling_rate "
+            f"{config.sampling_rate}; set data.resample to true to allow it{_listed_in(utterance)}"
         )
     # lhotse only notes this in the cut, and resamples when the audio is read.
     return cut.resample(config.sampling_rate)

@@ -14,6 +14,7 @@ from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment,
 from lhotse.shar import SharWriter
 
 RATE = 16000
+SEED_OF_OTHERS = 100
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ SPOKEN = (
     Spoken("ann-2", 'è "tre", no', seconds=0.35),
     Spoken("bob-1", "quattro", "bob", "fr"),
 )
+OTHERS = (Spoken("eve-1", "sei", "eve"),)
+"""For dev and test sets."""
 
 
-def write_audio(folder: Path, spoken: Iterable[Spoken] = SPOKEN, rate: int = RATE) -> None:
+def write_audio(folder: Path, spoken: Iterable[Spoken] = SPOKEN, rate: int = RATE, first_seed: int = 0) -> None:
     """Write a file of noise for each utterance."""
     for number, item in enumerate(spoken):
-        write_wav(folder / item.file, int(item.seconds * rate), rate, seed=number)
+        write_wav(folder / item.file, int(item.seconds * rate), rate, seed=first_seed + number)
 
 
 def write_wav(path: Path, num_samples: int = RATE // 4, rate: int = RATE, channels: int = 1, seed: int = 0) -> Path:

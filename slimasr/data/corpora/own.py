@@ -45,6 +45,8 @@ def make_all_audio(config: DataConfig, target: Path, options: Options, progress:
         UserError: see `make_audio`.
     """
     parsed = parse_options(OwnOptions, options, NAME)
+    if not config.sources:
+        _refuse(target, (), options)
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
     for source in config.sources.values():
@@ -110,7 +112,7 @@ def _shares(config: DataConfig, options: OwnOptions) -> dict[str, float]:
 
 
 def _refuse(corpus_dir: Path, sets: Sequence[str], options: Options) -> Sets:
-    raise UserError("data.sources: names no folders or files of corpus own")
+    raise UserError("data.sources: corpus own needs the folder or file of each set, such as {train: PATH}")
 
 
 CORPUS = Corpus(NAME, (), "", _refuse, configured=configured)

@@ -30,7 +30,7 @@ TABLES = (".csv", ".tsv")
 JSON_LINES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz")
 _KALDI_FILES = ("wav.scp", "text", "segments", "utt2spk", "utt2lang", "reco2dur")
 # Keys of the manifests that lhotse writes.
-_LHOTSE_KEYS = ({"id", "sources"}, {"id", "recording_id", "start"}, {"id", "type", "start", "duration"})
+_LHOTSE_KEYS = {"recordings": {"id", "sources"}, "supervisions": {"id", "recording_id", "start"}}
 
 
 @dataclass(frozen=True)
@@ -119,16 +119,23 @@ def lhotse_kind(path: Path) -> str | None:
     record = _first_record(path)
     if not isinstance(record, dict):
         return None
-    kinds = [keys <= record.keys() for keys in _LHOTSE_KEYS]
-    return next(
-        (kind for kind, is_kind in zip(("recordings", "supervisions", "cuts"), kinds, strict=True) if is_kind), None
-    )
+    if str(record.get("type")).endswith("Cut"):
+        return "cuts"
+    return next((kind for kind, keys in _LHOTSE_KEYS.items() if keys <= record.keys()), None)
 
 
 def is_shar(path: Path) -> bool:
-    """Whether a file is the manifest of a Shar shard, such as ``cuts.000000.jsonl.gz``."""
-    parts = path.name.split(".")
-    return parts[0] == "cuts" and len(parts) > 2 and parts[1].isdecimal() and parts[2] == "jsonl"
+    """Whether a file is the manifest of a Shar shard, such as ``cuts.000000.jsonl.gz``.
+
+    A Shar folder of a single shard may have names without numbers.
+    """
+    name, _, rest = path.name.partition(".")
+    number, _, ending = rest.partition(".")
+    if name != "cuts":
+        return False
+    return (number.isdecimal() and ending.startswith("jsonl")) or (
+        rest.startswith("jsonl") and path.with_name("recording.tar").is_file()
+    )
 
 
 def _check_exists(path: Path) -> None:

@@ -115,11 +115,11 @@ def find_shards(path: Path, made: Path) -> list[SharShard]:
 
 def _shard(cuts: Path, target: Path) -> SharShard:
     number = cuts.name.split(".")[1]
-    recordings = sorted(cuts.parent.glob(f"recording.{number}.*"))
+    name = f"recording.{number}" if number.isdecimal() else "recording"
+    recordings = sorted(cuts.parent.glob(f"{name}.*"))
     if not recordings:
         raise UserError(
-            f"{cuts}: there is no recording.{number}.tar beside it, and features of lhotse are not used; write Shar "
-            "with recordings"
+            f"{cuts}: there is no {name}.tar beside it, and features of lhotse are not used; write Shar with recordings"
         )
     return SharShard(cuts, recordings[0], Path.absolute(target / number))
 

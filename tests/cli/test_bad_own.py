@@ -1,0 +1,464 @@
+"""Bad own data through slimasr-prepare: one line that names the file, the line and what to do."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import yaml
+from lhotse import CutSet
+from lhotse.utils import fastcopy
+from typer.testing import CliRunner
+
+from slimasr.cli.common import command_app
+from slimasr.cli.prepare import run
+from tests.cli.test_bad_input import error_of
+from tests.data.own import (
+    OTHERS,
+    RATE,
+    SEED_OF_OTHERS,
+    cuts_of,
+    kaldi,
+    lhotse_cuts,
+    lhotse_pair,
+    shar,
+    write_audio,
+    write_lines,
+    write_wav,
+)
+from tests.data.own import SPOKEN as GOOD
+
+
+@dataclass
+class Desk:
+    """A folder with good audio, sources that a test writes, and the recipe that reads them."""
+
+    root: Path
+    sources: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def audio(self) -> Path:
+        return self.root / "audio"
+
+    def prepare(self, *more: str) -> tuple[int, str, str]:
+        """Exit status, stdout and stderr of slimasr-prepare."""
+        write_audio(self.root / "others", OTHERS, first_seed=SEED_OF_OTHERS)
+        others = str(kaldi(self.root / "good", self.root / "others", OTHERS))
+        data = {"corpus": "own", "max_bad_share": 0.0, **self.data}
+        data |= {"sources": {"dev": others, "test": others, **self.sources}, "options": self.options}
+        config = self.root / "conf.yaml"
+        config.write_text(yaml.safe_dump({"name": "own", "data": data}))
+        arguments = ["--config", str(config), "--data", str(self.root / "data"), *more]
+        result = CliRunner().invoke(command_app(run), arguments)
+        return result.exit_code, result.stdout, result.stderr
+
+    def table(self, *rows: str, header: str = "path,sentence") -> Path:
+        self.sources["train"] = str(write_lines(self.root / "train.csv", [header, *rows]))
+        return self.root / "train.csv"
+
+    def kaldi(self, name: str, *lines: str) -> None:
+        """A good Kaldi directory with another content of one file."""
+        self.sources["train"] = str(kaldi(self.root / "train", self.audio))
+        write_lines(self.root / "train" / name, lines)
+
+    def json(self, **values: Any) -> None:
+        """JSON lines of one utterance."""
+        row = {"audio_filepath": str(self.audio / GOOD[0].file), "text": "uno", **values}
+        self.sources["train"] = str(write_lines(self.root / "train.jsonl", [json.dumps(row)]))
+
+    def sound(self, name: str, content: bytes) -> None:
+        """JSON lines of one utterance, whose audio file holds these bytes."""
+        (self.root / name).write_bytes(content)
+        self.json(audio_filepath=name)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    write_audio(tmp_path / "audio")
+    return Desk(tmp_path)
+
+
+def good(desk: Desk, number: int = 0) -> str:
+    return str(desk.audio / GOOD[number].file)
+
+
+def bytes_of(desk: Desk) -> bytes:
+    return (desk.audio / GOOD[0].file).read_bytes()
+
+
+def empty_folder(desk: Desk) -> None:
+    (desk.root / "train").mkdir()
+    desk.sources["train"] = str(desk.root / "train")
+
+
+def audio_alone(desk: Desk) -> None:
+    desk.sources["train"] = str(desk.audio)
+
+
+def two_formats(desk: Desk) -> None:
+    desk.kaldi("more.csv", "path,sentence", "a.wav,a")
+
+
+def two_tables(desk: Desk) -> None:
+    desk.kaldi("more.csv", "path,sentence", "a.wav,a")
+    write_lines(desk.root / "train" / "other.tsv", ["path\tsentence"])
+    desk.options["format"] = "csv"
+
+
+def two_transcripts(desk: Desk) -> None:
+    audio_alone(desk)
+    for ending in (".txt", ".lab"):
+        write_lines((desk.audio / GOOD[0].file).with_suffix(ending), ["uno"])
+
+
+def twins(desk: Desk) -> None:
+    audio_alone(desk)
+    write_lines((desk.audio / GOOD[0].file).with_suffix(".txt"), ["uno"])
+    write_wav((desk.audio / GOOD[0].file).with_suffix(".flac"))
+
+
+def wide(desk: Desk) -> None:
+    desk.table(f"{good(desk)},uno").write_bytes("path,sentence\na.wav,uno\n".encode("utf-16"))
+
+
+def latin(desk: Desk) -> None:
+    desk.table(f"{good(desk)},uno").write_bytes("path,sentence\na.wav,perché\n".encode("latin-1"))
+
+
+def stereo(desk: Desk) -> None:
+    write_wav(desk.root / "two.wav", channels=2)
+    desk.json(audio_filepath="two.wav")
+
+
+def mixed_rates(desk: Desk) -> None:
+    write_wav(desk.root / "slow.wav", rate=8000)
+    desk.table(f"{good(desk)},uno", "slow.wav,due")
+
+
+def truncated(desk: Desk) -> None:
+    desk.sound("cut.wav", bytes_of(desk)[:1000])
+
+
+def alone(desk: Desk) -> None:
+    folder = lhotse_pair(desk.root / "train", desk.audio)
+    (folder / "my_supervisions_train.jsonl.gz").unlink()
+    desk.sources["train"] = str(folder)
+
+
+def changed_cuts(desk: Desk, change: Callable[[Any], Any]) -> None:
+    (desk.root / "train").mkdir()
+    CutSet([change(cut) for cut in cuts_of(desk.audio, GOOD)]).to_file(desk.root / "train" / "cuts.jsonl.gz")
+    desk.sources["train"] = str(desk.root / "train")
+
+
+def mixed_cuts(desk: Desk) -> None:
+    changed_cuts(desk, lambda cut: cut.pad(duration=2.0))
+
+
+def address(desk: Desk) -> None:
+    change_source(desk, "url", "https://example.org/a.wav")
+
+
+def faster(desk: Desk) -> None:
+    changed_cuts(desk, lambda cut: cut.perturb_speed(1.1))
+
+
+def command_in_cuts(desk: Desk) -> None:
+    change_source(desk, "command", f"touch {desk.root}/ran")
+
+
+def change_source(desk: Desk, kind: str, place: str) -> None:
+    def change(cut: Any) -> Any:
+        source = fastcopy(cut.recording.sources[0], type=kind, source=place)
+        return fastcopy(cut, recording=fastcopy(cut.recording, sources=[source]))
+
+    changed_cuts(desk, change)
+
+
+def broken_line(desk: Desk) -> None:
+    path = lhotse_cuts(desk.root / "train", desk.audio)
+    lines = path.read_text().splitlines()
+    write_lines(path, [lines[0], lines[1].replace('"start"', '"begin"', 1)])
+    desk.sources["train"] = str(path)
+
+
+def damaged_gzip(desk: Desk) -> None:
+    path = desk.root / "train.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"audio_filepath": "a.wav", "text": "' + bytes(range(65, 91)) * 40)[:-12])
+    desk.sources["train"] = str(path)
+
+
+def shar_folder(desk: Desk) -> Path:
+    desk.sources["train"] = str(shar(desk.root / "train", desk.audio))
+    return desk.root / "train"
+
+
+def truncated_shard(desk: Desk) -> None:
+    path = shar_folder(desk) / "recording.000000.tar"
+    path.write_bytes(path.read_bytes()[:8000])
+
+
+def shorter_shard(desk: Desk) -> None:
+    folder = shar_folder(desk)
+    (folder / "recording.000001.tar").rename(folder / "recording.000000.tar")
+
+
+def shard_without_audio(desk: Desk) -> None:
+    (shar_folder(desk) / "recording.000001.tar").unlink()
+
+
+def slow_shar(desk: Desk) -> None:
+    write_audio(desk.root / "slow", rate=8000)
+    desk.sources["train"] = str(shar(desk.root / "train", desk.root / "slow"))
+
+
+def hostile_shar(desk: Desk) -> None:
+    """Cuts and members of the archive are named so that they would be written outside of the folder."""
+    (desk.root / "train").mkdir()
+    cuts = [fastcopy(cut, id=f"../../{cut.id}") for cut in cuts_of(desk.audio, GOOD)]
+    CutSet(cuts).to_shar(desk.root / "train", {"recording": "wav"}, shard_size=None)
+    desk.sources["train"] = str(desk.root / "train")
+
+
+Spoil = Callable[[Desk], object]
+WHOLE: dict[str, tuple[Spoil, str]] = {
+    "no path": (lambda d: d.sources.update(train="/none/x"), "/none/x: no such folder or file; correct data.sources"),
+    "no data": (empty_folder, r"train: holds no data in a known format: neither wav\.scp"),
+    "no text": (audio_alone, r"audio without transcripts; write the text of ann/ann-1\.wav to ann/ann-1\.txt"),
+    "one wav": (lambda d: d.sources.update(train=good(d)), r"ann-1\.wav: is one audio file; name the folder"),
+    "wav.scp": (lambda d: d.sources.update(train=f"{d.root}/good/wav.scp"), r"name the folder .*good instead"),
+    "ending": (lambda d: d.sources.update(train=f"{d.root}/conf.yaml"), r"conf\.yaml: its name says no format"),
+    "two formats": (two_formats, r"table .*\(holds more\.csv\) and Kaldi .*\(holds wav\.scp\).*data\.options\.format"),
+    "two tables": (two_tables, r"holds 2 lists \(more\.csv, other\.tsv\); name the one to read in data\.sources"),
+    "two transcripts": (two_transcripts, r"ann-1\.wav: has two transcripts, ann-1\.txt and ann-1\.lab; keep one"),
+    "twins": (twins, r"ann-1\.flac: ann-1\.wav has the same name.*keep one of them"),
+    "no sources": (lambda d: None, r"data\.sources: the training set train needs a path here.*dev, test"),
+    "bad option": (lambda d: (d.table(), d.options.update(format="text")), r"data\.options\.format: .*'kaldi'"),
+    "bad channel": (
+        lambda d: (d.table(), d.options.update(channel="left")),
+        r"data\.options\.channel: .*average.*left",
+    ),
+}
+KALDI: dict[str, tuple[Spoil, str]] = {
+    "pipe": (
+        lambda d: d.kaldi("wav.scp", f"ann-1 {good(d)}", f"ann-2 touch {d.root}/ran |", f"bob-1 {good(d, 2)}"),
+        r"wav\.scp:2: recording ann-2 is the output of the command 'touch .*ran'.*data\.options\.allow_pipes",
+    ),
+    "failing pipe": (
+        lambda d: (
+            d.kaldi("wav.scp", "ann-1 echo bad >&2; exit 3 |"),
+            write_lines(d.root / "train/text", ["ann-1 uno"]),
+        ),
+        r"wav\.scp:1: recording ann-1 is the output",
+    ),
+    "no text": (lambda d: (d.kaldi("text"), (d.root / "train/text").unlink()), r"train/text is missing: a Kaldi"),
+    "no recording": (
+        lambda d: d.kaldi("text", "ann-1 a", "cid-1 b"),
+        r"text:2: utterance cid-1 is not in wav\.scp; add",
+    ),
+    "twice": (
+        lambda d: d.kaldi("text", "ann-1 a", "bob-1 b", "ann-1 a"),
+        r"text:3: ann-1 is in line 1 already; keep one",
+    ),
+    "end first": (
+        lambda d: d.kaldi("segments", "ann-1 ann-1 0 0.1", "ann-2 ann-1 0.2 0.1", "bob-1 bob-1 0 0.1"),
+        r"segments:2: segment ann-2 ends at 0\.1 s, not behind its start at 0\.2 s",
+    ),
+    "beyond": (
+        lambda d: d.kaldi("segments", "ann-1 ann-1 0 0.1", "ann-2 ann-1 0.2 9", "bob-1 bob-1 0 0.1"),
+        r"segments:2: the segment from 0\.2 to 9 s is not within the 0\.3 s of .*ann-1\.wav",
+    ),
+    "no times": (
+        lambda d: d.kaldi("segments", "ann-1 ann-1 0"),
+        r"segments:1: expected 'UTTERANCE RECORDING START END'",
+    ),
+    "nan": (
+        lambda d: d.kaldi("segments", "ann-1 ann-1 0 nan"),
+        r"segments:1: start 0 and end nan of ann-1 must be sec",
+    ),
+    "elsewhere": (
+        lambda d: d.kaldi("segments", "ann-1 cid 0 1", "ann-2 ann-2 0 1", "bob-1 bob-1 0 1"),
+        r"segments:1: recording cid is not in .*wav\.scp; add it there",
+    ),
+    "archive": (
+        lambda d: d.kaldi("wav.scp", *(f"{s.id} a.ark:17" for s in GOOD)),
+        r"wav\.scp:1: a\.ark:17 is a place in",
+    ),
+    "no words": (lambda d: d.kaldi("text", "ann-1", "ann-2 a", "bob-1 b"), r"ann-1: .*text:1: empty transcript"),
+    "no audio": (
+        lambda d: d.kaldi("wav.scp", f"ann-1 {good(d)}", "ann-2 /none/a.wav", f"bob-1 {good(d, 2)}"),
+        r"ann-2: /none/a\.wav: no such file; listed in .*wav\.scp:2$",
+    ),
+}
+LISTS: dict[str, tuple[Spoil, str]] = {
+    "column": (
+        lambda d: (d.table("a.wav,uno"), d.options.update(text_column="words")),
+        r"train\.csv:1: there is no words \(data\.options\.text_column\); there are: path, sentence",
+    ),
+    "unknown": (
+        lambda d: d.table("a.wav,uno", header="path,said"),
+        r"csv:1: none of path, said is known to hold the text; name it by data\.options\.text_column",
+    ),
+    "columns": (
+        lambda d: d.table(f"{good(d)},uno", "a.wav,due, tre"),
+        r"csv:3: has 3 columns, the header has 2 \(path",
+    ),
+    "one column": (lambda d: d.table(header="path"), r"csv:1: expected the names of the columns, with commas"),
+    "same column": (lambda d: d.table(header="path,text,text"), r"csv:1: two columns are named 'text'; rename one"),
+    "nothing": (lambda d: d.table().write_text(""), r"train\.csv: is empty; its first line must name the columns"),
+    "quotes": (
+        lambda d: d.table(f"{good(d)},uno", 'a.wav,"due'),
+        r"csv:3: is not a row of a table \(.*check the quotes",
+    ),
+    "no path": (lambda d: d.table(",uno"), r"csv:2: names no audio file; complete the line"),
+    "missing": (lambda d: d.table(f"{good(d)},uno", "none.wav,due"), r"none\.wav: no such file; listed in .*csv:3$"),
+    "moved": (
+        lambda d: d.table("/none/a.wav,uno", "/none/b.wav,due"),
+        r"csv:2: /none/a\.wav is not there, nor are the 1 that follow; .*set data\.options\.audio_root",
+    ),
+    "climbs": (
+        lambda d: d.table("audio/../../x.wav,uno"),
+        r"csv:2: the path audio/\.\./\.\./x\.wav leads out of .*; write it as an absolute path, or set data\.options",
+    ),
+    "twice": (
+        lambda d: d.table(f"{good(d)},uno,a", f"{good(d, 1)},due,a", header="path,text,id"),
+        r"csv:3: utterance a is listed twice, first in .*csv:2; keep one of them",
+    ),
+    "same line": (
+        lambda d: d.table(*[f"{good(d)},uno"] * 2),
+        r"csv:3: utterance .*-ann-1 is listed twice, first in .*:2",
+    ),
+    "space": (
+        lambda d: d.table(f"{good(d)},uno,a b", header="path,text,id"),
+        r"csv:2: utterance id 'a b' holds U\+0020",
+    ),
+    "no id": (lambda d: d.table(f"{good(d)},uno,", header="path,text,id"), r"csv:2: the utterance id is empty"),
+    "wide": (wide, r"train\.csv: is UTF-16 or UTF-32 text; save it as UTF-8"),
+    "latin": (latin, r"train\.csv:2: is not UTF-8 text .*convert the file to UTF-8"),
+    "blank": (lambda d: d.table(f"{good(d)},uno", f"{good(d, 1)}, "), r"csv:3: empty transcript"),
+    "no json": (lambda d: d.json() or write_lines(d.root / "train.jsonl", ['{"a"']), r"jsonl:1: is not JSON .*jq -c"),
+    "array": (lambda d: d.json() or write_lines(d.root / "train.jsonl", ["[1]"]), r"jsonl:1: needs an object .*\[1\]"),
+    "offset": (lambda d: d.json(offset="soon"), r"jsonl:1: offset: needs seconds from 0 on, not 'soon'"),
+    "negative": (lambda d: d.json(offset=-1), r"jsonl:1: offset: needs seconds from 0 on, not '-1'"),
+    "type": (lambda d: d.json(text=["uno"]), r"jsonl:1: text: needs a text, not \['uno'\]"),
+    "too long": (
+        lambda d: d.json(offset=0.1, duration=3),
+        r"jsonl:1: the segment from 0\.1 to 3\.1 s is not within the",
+    ),
+    "gzip": (damaged_gzip, r"train\.jsonl\.gz: cannot be read \(.*copy it again"),
+}
+AUDIO: dict[str, tuple[Spoil, str]] = {
+    "0 bytes": (
+        lambda d: d.sound("a.wav", b""),
+        r"a\.wav: is not a readable audio file \(it is empty\); listed in .*jsonl:1$",
+    ),
+    "header": (
+        lambda d: write_wav(d.root / "a.wav", 0) and d.json(audio_filepath="a.wav"),
+        r"a\.wav: holds no samples",
+    ),
+    "truncated": (truncated, r"cut\.wav: is truncated: its header claims 9600 bytes .*; listed in .*jsonl:1$"),
+    "text": (
+        lambda d: d.sound("a.wav", b"no audio at all"),
+        r"a\.wav: is not a readable audio file \(.*\); listed in .*jsonl:1$",
+    ),
+    "m4a": (
+        lambda d: d.sound("a b.m4a", b"\0\0\0 ftypM4A "),
+        r"convert it first: ffmpeg -i '.*a b\.m4a' -vn '.*a b\.flac'",
+    ),
+    "stereo": (stereo, r"two\.wav: has 2 channels, needs to be mono: .*data\.options\.channel .*jsonl:1$"),
+    "channel": (
+        lambda d: (stereo(d), d.options.update(channel=2)),
+        r"two\.wav: has no channel 2, only 2, counted from 0",
+    ),
+    "rates": (mixed_rates, r"slow\.wav: sampling rate 8000 differs .* set data\.resample to true .*csv:3$"),
+}
+LHOTSE: dict[str, tuple[Spoil, str]] = {
+    "alone": (alone, r"my_recordings_train\.jsonl\.gz: the manifest of supervisions is missing beside it"),
+    "mixed": (mixed_cuts, r"cuts\.jsonl\.gz:1: a MixedCut cannot be read; write its audio to a file first"),
+    "address": (address, r"cuts\.jsonl\.gz:1: the audio of recording ann-1 is of type 'url', not a file; write it"),
+    "speed": (faster, r"cuts\.jsonl\.gz:1: recording ann-1.* is to be changed by Speed"),
+    "command": (
+        command_in_cuts,
+        r"cuts\.jsonl\.gz:1: recording ann-1 is the output of the command 'touch .*allow_pipes",
+    ),
+    "line": (broken_line, r"train\.jsonl:2: lhotse cannot read this item"),
+    "truncated": (truncated_shard, r"recording\.000000\.tar: cannot be read: damaged, truncated or of other cuts \("),
+    "others": (shorter_shard, r"000000\.tar: cannot be read: .*Mismatched|no recording\.000001\.tar"),
+    "no audio": (shard_without_audio, r"cuts\.000001\.jsonl\.gz: there is no recording\.000001\.tar beside it"),
+    "slow shar": (slow_shar, r"sampling rate 8000 differs .* set data\.resample .*cuts\.000000\.jsonl\.gz:1$"),
+}
+TABLE = {
+    f"{group}: {name}": case
+    for group, cases in (("whole", WHOLE), ("kaldi", KALDI), ("lists", LISTS), ("audio", AUDIO), ("lhotse", LHOTSE))
+    for name, case in cases.items()
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_one_line_names_file_line_and_what_to_do(case: str, desk: Desk) -> None:
+    spoil, expected = TABLE[case]
+    spoil(desk)
+    error = error_of(desk.prepare())
+    assert re.search(expected, error), error
+    # Nothing was run, and nothing is half-done.
+    assert not (desk.root / "ran").exists()
+    assert not list(desk.root.glob("data/manifests/cuts_*"))
+
+
+def test_a_command_that_fails_is_named(desk: Desk) -> None:
+    KALDI["failing pipe"][0](desk)
+    desk.options["allow_pipes"] = True
+    error = error_of(desk.prepare())
+    assert re.search(r"wav\.scp:1: the command 'echo bad >&2; exit 3' failed with status 3: bad", error), error
+
+
+def test_names_in_an_archive_lead_nowhere(desk: Desk) -> None:
+    hostile_shar(desk)
+    before = {path for path in desk.root.parent.rglob("*") if path.is_file()}
+    status, _, err = desk.prepare()
+    assert status == 0, err
+    made = {path for path in desk.root.parent.rglob("*") if path.is_file()} - before
+    inside = [desk.root / name for name in ("data", "good", "others", "conf.yaml")]
+    assert made and all(any(path.is_relative_to(folder) for folder in inside) for path in made)
+
+
+def test_texts_with_byte_order_marks_and_other_line_ends_are_read(desk: Desk) -> None:
+    table = desk.table(f"{good(desk)},uno", f"{good(desk, 1)},due tre")
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    status, out, err = desk.prepare()
+    assert status == 0, err
+    with gzip.open(desk.root / "data/manifests/cuts_train.jsonl.gz", "rt") as file:
+        cuts = [json.loads(line) for line in file]
+    assert [cut["supervisions"][0]["text"] for cut in cuts] == ["uno", "due tre"]
+    assert "train: 2 utterances" in out
+
+
+def test_the_format_that_was_found_is_said(desk: Desk) -> None:
+    desk.json()
+    for more in ((), ("--only-corpus",)):
+        status, _, err = desk.prepare(*more)
+        assert status == 0, err
+        assert f"note: train: {desk.root}/train.jsonl: JSON lines" in err
+        assert f"note: dev: {desk.root}/good: Kaldi data directory (holds wav.scp)" in err
+
+
+def test_slashes_in_ids_go_through_the_features(desk: Desk) -> None:
+    desk.table(f"{good(desk)},uno,a/b/1", f"{good(desk, 1)},due,a/b/2", header="path,text,id")
+    assert desk.prepare()[0] == 0
+    from slimasr.cli.features import run as features
+
+    arguments = ["--config", str(desk.root / "conf.yaml"), "--data", str(desk.root / "data")]
+    result = CliRunner().invoke(command_app(features), arguments)
+    assert result.exit_code == 0, result.stderr
+    cuts = CutSet.from_jsonl(desk.root / "data/features/cuts_train.jsonl.gz")
+    assert [cut.id for cut in cuts] == ["a/b/1", "a/b/2"]
+    assert soundfile.info(good(desk)).samplerate == RATE
