@@ -48,7 +48,9 @@ def get_corpus(
     """
     corpus = corpus_of(config)
     own_dir = data_dir / "corpora"
-    return find_corpus(corpus, corpus_dir, own_dir, [*set_names(config), *further], config.options, progress, download)
+    # Own data lie in data.sources, and the folder that the user gives may hold the noise of data.musan.
+    given = None if config.corpus == "own" else corpus_dir
+    return find_corpus(corpus, given, own_dir, [*set_names(config), *further], config.options, progress, download)
 
 
 def prepare(

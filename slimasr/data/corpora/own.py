@@ -80,17 +80,18 @@ def list_sets(config: DataConfig, corpus_dir: Path, sets: Sequence[str], options
 
 
 def labels_of(sources: Mapping[str, str | list[str]]) -> dict[Path, str]:
-    """Path of a source -> what ids begin with that are made from file names, which is different for each.
+    """Path of a source -> what ids begin with that are made from file names, different for each source.
 
-    It is the name of the path, and where several are named alike, the name of the set too.
+    It is the name of the first set with this source, and of the source if the set has several.
     """
-    owners = [(name, path) for name, source in sources.items() for path in paths_of(source)]
-    names = [default_label(path) for _, path in owners]
     labels: dict[Path, str] = {}
-    for (owner, path), name in zip(owners, names, strict=True):
-        label = name if names.count(name) == 1 else f"{owner}-{name}"
-        taken = sum(label == other or other.startswith(f"{label}.") for other in labels.values())
-        labels.setdefault(path, f"{label}.{taken + 1}" if taken else label)
+    for name, source in sources.items():
+        paths = paths_of(source)
+        for place, path in enumerate(paths):
+            label = name if len(paths) == 1 else f"{name}-{default_label(path)}"
+            # Shards in different folders, for example, may have the same name.
+            is_taken = label in labels.values()
+            labels.setdefault(path, f"{label}-{place + 1}" if is_taken else label)
     return labels
 
 

@@ -60,7 +60,7 @@ def read_cuts(path: Path, reading: Reading, shown: Path | None = None) -> Iterat
         spoken: list[SupervisionSegment | None] = [*cut.supervisions] or [None]
         for item in spoken:
             is_whole = len(spoken) == 1
-            start = cut.start if is_whole or item is None else max(cut.start + item.start, 0.0)
+            start = cut.start if is_whole or item is None else max(round(cut.start + item.start, ndigits=8), 0.0)
             duration = cut.duration if is_whole or item is None else item.duration
             name = cut.id if is_whole or item is None else item.id
             channel = cut.channel if item is None or len(cut.recording.channel_ids) == 1 else item.channel
