@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
-from lhotse import CutSet
+from lhotse import CutSet, Fbank, FbankConfig
 from typer.testing import CliRunner
 
 from slimasr.cli.common import command_app
@@ -42,13 +43,12 @@ from tests.cli.own_desk import (
     wide,
 )
 from tests.cli.test_bad_input import error_of
+from tests.data.own import SPOKEN as GOOD
 from tests.data.own import (
-    RATE,
     write_audio,
     write_lines,
     write_wav,
 )
-from tests.data.own import SPOKEN as GOOD
 
 
 @pytest.fixture
@@ -279,8 +279,10 @@ def test_the_format_that_was_found_is_said(desk: Desk) -> None:
         assert f"note: dev: {desk.root}/good: Kaldi data directory (holds wav.scp)" in err
 
 
-def test_slashes_in_ids_go_through_the_features(desk: Desk) -> None:
-    desk.table(f"{good(desk)},uno,a/b/1", f"{good(desk, 1)},due,a/b/2", header="path,text,id")
+def test_slashes_in_ids_and_averages_of_channels_go_through_the_features(desk: Desk) -> None:
+    write_wav(desk.root / "two.wav", channels=2)
+    desk.table(f"{good(desk)},uno,a/b/1", "two.wav,due,a/b/2", header="path,text,id")
+    desk.options["channel"] = "average"
     assert desk.prepare()[0] == 0
     from slimasr.cli.features import run as features
 
@@ -289,4 +291,11 @@ def test_slashes_in_ids_go_through_the_features(desk: Desk) -> None:
     assert result.exit_code == 0, result.stderr
     cuts = CutSet.from_jsonl(desk.root / "data/features/cuts_train.jsonl.gz")
     assert [cut.id for cut in cuts] == ["a/b/1", "a/b/2"]
-    assert soundfile.info(good(desk)).samplerate == RATE
+    extractor = Fbank(FbankConfig(num_mel_bins=80))
+    for cut, path in zip(
+        cuts.with_features_path_prefix(desk.root / "data/features"), (good(desk), desk.root / "two.wav"), strict=True
+    ):
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        expected = extractor.extract(samples.mean(axis=1), rate)
+        # The storage rounds.
+        np.testing.assert_allclose(cut.load_features(), expected, atol=0.05)

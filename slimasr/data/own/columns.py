@@ -100,12 +100,13 @@ def utterance_of(
     audio = find_audio(_text(record, columns, "audio"), record.where, ids.folder, reading.options.audio_root, further)
     start = _seconds(record, columns, "start") or 0.0
     duration = _seconds(record, columns, "duration")
+    language = _text(record, columns, "language").strip()
     return ListedUtterance(
         id=_text(record, columns, "id").strip() if "id" in columns else ids.make(audio, start, duration),
         audio=audio,
         text=_text(record, columns, "text"),
         speaker=_text(record, columns, "speaker").strip(),
-        language=_text(record, columns, "language").strip(),
+        language=language or reading.options.language,
         source=record.where,
         start=start,
         duration=duration,

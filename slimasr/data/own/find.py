@@ -104,7 +104,7 @@ def detect(path: Path) -> Format:
         )
         if deeper is None:
             raise UserError(f"{path}: {_nothing(path)}")
-        return Format(path, "folder", f"holds {deeper.relative_to(path)} and its transcript")
+        return _folder(path, deeper)
     other = next((item for item in found if item.name != found[0].name), None)
     if other is not None:
         raise UserError(
@@ -179,7 +179,12 @@ def _formats_in(folder: Path) -> Iterator[Format]:
         elif file.name.endswith(TABLES):
             yield Format(folder, "csv", f"holds {file.name}")
         elif has_transcript(file) or file.name.endswith(TRANSCRIPT_LISTS):
-            yield Format(folder, "folder", f"holds {file.name} and its transcript")
+            yield _folder(folder, file)
+
+
+def _folder(folder: Path, file: Path) -> Format:
+    beside = "" if file.name.endswith(TRANSCRIPT_LISTS) else " and its transcript"
+    return Format(folder, "folder", f"holds {file.relative_to(folder)}{beside}")
 
 
 def _first_record(path: Path) -> Any:

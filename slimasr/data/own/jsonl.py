@@ -25,10 +25,15 @@ def read(path: Path, reading: Reading) -> Iterator[ListedUtterance]:
     """
     file = one_file(path, JSON_LINES)
     ids = IdMaker(reading.label, Path.absolute(file).parent)
+    keys: list[str] = []
+    columns: dict[str, str] = {}
     for line in read_lines(file):
         record = Record(parse_object(line), line.where)
-        # Keys such as the offset may be in some lines only.
-        yield utterance_of(record, choose_columns(record.values, reading.options, line.where), reading, ids)
+        # Keys such as the offset may be in some lines only, but most lines have the keys of the line before.
+        if [*record.values] != keys:
+            keys = [*record.values]
+            columns = choose_columns(keys, reading.options, line.where)
+        yield utterance_of(record, columns, reading, ids)
 
 
 def parse_object(line: Line) -> dict[str, Any]:

@@ -70,11 +70,12 @@ def default_label(path: Path) -> str:
 
 def _completed(utterance: ListedUtterance, options: OwnOptions) -> ListedUtterance:
     """The utterance with what options say about all of them."""
-    changes = replace(utterance, language=utterance.language or options.language)
+    if not utterance.language:
+        utterance = replace(utterance, language=options.language)
     # The list's own channel counts unless options name one.
     if options.channel == AVERAGE:
-        return replace(changes, channel=None, average_channels=True)
-    return replace(changes, channel=int(options.channel)) if options.channel else changes
+        return replace(utterance, channel=None, average_channels=True)
+    return replace(utterance, channel=int(options.channel)) if options.channel else utterance
 
 
 def _check_not_moved(utterances: Iterable[ListedUtterance], options: OwnOptions) -> Iterator[ListedUtterance]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from slimasr.errors import UserError
 
 ROOT_KEY = "data.options.audio_root"
 _DIGITS = 8
+# Most names, which need no look at their single characters.
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,10 @@ class IdMaker:
 
         The same segment of the same file gets the same id again, which is an error of the list.
         """
-        inside = audio.is_relative_to(self.folder)
-        parts = audio.relative_to(self.folder).parts if inside else audio.parts[-2:]
-        words = [self.label, *parts[:-1], audio.stem]
+        prefix, path = f"{self.folder}{os.sep}", str(audio)
+        # Texts, as objects of paths would take most of the time of long lists.
+        parts = path.removeprefix(prefix).split(os.sep) if path.startswith(prefix) else path.split(os.sep)[-2:]
+        words = [self.label, *parts[:-1], os.path.splitext(parts[-1])[0]]
         if start > 0.0:
             words += [f"{round(1000 * start):07d}"]
             words += [] if duration is None else [f"{round(1000 * (start + duration)):07d}"]
@@ -100,4 +104,6 @@ class IdMaker:
 
 def safe_name(name: str) -> str:
     """A name without characters that ids must not hold, which become ``_``."""
+    if _PLAIN.fullmatch(name):
+        return name
     return "".join("_" if character == "/" or unusable_character(character) else character for character in name)
