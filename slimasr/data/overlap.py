@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from lhotse.cut import Cut
+from lhotse.utils import to_list
 
 from slimasr.config.data import DataConfig
 from slimasr.data.identity import AudioStamp, audio_facts, file_digest
 from slimasr.errors import UserError
+
+K = TypeVar("K")
+
+SHARED_TIME = 0.5
+"""Segments of one recording are the same speech if they share more than this fraction of the shorter one; neighbours
+may overlap a little, as lists round times."""
 
 
 def check_overlap(config: DataConfig, cuts_of: Mapping[str, Sequence[Cut]], sources: Mapping[str, str]) -> None:
@@ -37,34 +45,47 @@ def shared_utterances(train: Sequence[Cut], other: Sequence[Cut]) -> list[str]:
     """Ids of the utterances of ``other`` that are also in ``train``, with the same id or the same audio.
 
     Audio files are the same if they are one file, or have equal headers, sizes and content. Only files with equal
-    headers and sizes are read.
+    headers and sizes are read. Segments of one recording are the same if they share most of their time.
     """
     ids = {cut.id for cut in train}
-    paths = {_path(cut) for cut in train}
-    shared = [cut for cut in other if cut.id in ids or _path(cut) in paths]
-    rest = [cut for cut in other if cut.id not in ids and _path(cut) not in paths]
+    by_path = _grouped(train, _path)
+    found = {cut.id for cut in other if cut.id in ids or _is_among(cut, by_path.get(_path(cut), []))}
     # Only what neither id nor path has decided is compared by content.
-    copies = set(_copies(train, rest))
-    found = {cut.id for cut in shared} | copies
+    found |= set(_copies(train, [cut for cut in other if cut.id not in found]))
     # In the order of the set, so that the example in the message does not change from run to run.
     return [cut.id for cut in other if cut.id in found]
 
 
 def _copies(train: Sequence[Cut], other: Sequence[Cut]) -> Iterator[str]:
     """Ids of the utterances of ``other`` whose audio is a copy of one in ``train``."""
-    by_size = _by_size(train)
-    for size, cuts in _by_size(other).items():
+    by_size = _grouped(train, lambda cut: str(audio_facts(cut)))
+    for size, cuts in _grouped(other, lambda cut: str(audio_facts(cut))).items():
         candidates = by_size.get(size, [])
-        if not candidates:
+        # A file is not compared with itself.
+        if not candidates or len({_path(cut) for cut in (*candidates, *cuts)}) == 1:
             continue
-        contents = {_content(cut) for cut in candidates}
-        yield from (cut.id for cut in cuts if _content(cut) in contents)
+        # A recording may hold many utterances, and is read once.
+        content_of = {path: _content(found[0]) for path, found in _grouped([*candidates, *cuts], _path).items()}
+        by_content = _grouped(candidates, lambda cut, known=content_of: known[_path(cut)])
+        yield from (cut.id for cut in cuts if _is_among(cut, by_content.get(content_of[_path(cut)], [])))
 
 
-def _by_size(cuts: Iterable[Cut]) -> dict[str, list[Cut]]:
-    groups: dict[str, list[Cut]] = {}
+def _is_among(cut: Cut, others: Iterable[Cut]) -> bool:
+    """Whether one of these utterances of the same recording is the same speech."""
+    return any(_is_same_speech(cut, other) for other in others)
+
+
+def _is_same_speech(cut: Cut, other: Cut) -> bool:
+    if set(to_list(cut.channel)).isdisjoint(to_list(other.channel)):
+        return False
+    shared = min(cut.start + cut.duration, other.start + other.duration) - max(cut.start, other.start)
+    return shared > SHARED_TIME * min(cut.duration, other.duration)
+
+
+def _grouped(cuts: Iterable[Cut], key: Callable[[Cut], K]) -> dict[K, list[Cut]]:
+    groups: dict[K, list[Cut]] = {}
     for cut in cuts:
-        groups.setdefault(str(audio_facts(cut)), []).append(cut)
+        groups.setdefault(key(cut), []).append(cut)
     return groups
 
 

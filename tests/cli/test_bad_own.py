@@ -147,6 +147,7 @@ LISTS: dict[str, tuple[Spoil, str]] = {
         lambda d: d.table(f"{good(d)},uno", 'a.wav,"due'),
         r"csv:3: is not a row of a table \(.*check the quotes",
     ),
+    "no rows": (lambda d: d.table(), r"train\.csv: lists no utterance; remove it from data\.sources"),
     "no path": (lambda d: d.table(",uno"), r"csv:2: names no audio file; complete the line"),
     "missing": (lambda d: d.table(f"{good(d)},uno", "none.wav,due"), r"none\.wav: no such file; listed in .*csv:3$"),
     "moved": (

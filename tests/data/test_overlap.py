@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lhotse import MonoCut, Recording
 
 from slimasr.data.manifests import prepare
+from slimasr.data.overlap import shared_utterances
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, config, quiet
+from tests.data.own import RATE, write_wav
 
 
 def run_prepare(an4: Path, data_dir: Path, *, check_audio: bool = False, **data: object) -> dict[str, int]:
@@ -36,3 +40,23 @@ def test_the_same_audio_under_another_name(an4: Path, tmp_path: Path, how: str, 
 
 def test_evaluation_sets_may_share(an4: Path, tmp_path: Path) -> None:
     assert run_prepare(an4, tmp_path / "data", dev="test", test=["test"]) == {"train": 36, "test": 4}
+
+
+def test_segments_of_one_recording_are_the_same_only_where_they_overlap(tmp_path: Path) -> None:
+    def cut(name: str, file: str, start: float, duration: float, channel: int = 0) -> MonoCut:
+        return replace(recorded[file], id=name, start=start, duration=duration, channel=channel)
+
+    write_wav(tmp_path / "a.wav", 3 * RATE, channels=2)
+    shutil.copyfile(tmp_path / "a.wav", tmp_path / "copy.wav")
+    recorded = {name: Recording.from_file(tmp_path / f"{name}.wav").to_cut().to_mono()[0] for name in ("a", "copy")}
+    train = [cut("t1", "a", 0.0, 1.0), cut("t2", "a", 2.0, 1.0)]
+    other = [
+        cut("neighbour", "a", 0.95, 1.0),
+        cut("same", "a", 0.1, 0.8),
+        cut("most", "a", 1.9, 1.0),
+        cut("channel", "a", 0.0, 1.0, channel=1),
+        cut("copied neighbour", "copy", 1.0, 1.0),
+        cut("copied", "copy", 2.1, 0.9),
+        cut("t1", "copy", 1.0, 1.0),
+    ]
+    assert shared_utterances(train, other) == ["same", "most", "copied", "t1"]

@@ -98,8 +98,13 @@ def labels_of(sources: Mapping[str, str | list[str]]) -> dict[Path, str]:
 def _read(
     config: DataConfig, name: str, options: OwnOptions, made: Path, labels: Mapping[Path, str]
 ) -> list[ListedUtterance]:
-    paths = paths_of(config.sources[name])
-    return [item for path in paths for item in read_source(path, options, made, labels[path])]
+    found: list[ListedUtterance] = []
+    for path in paths_of(config.sources[name]):
+        before = len(found)
+        found += read_source(path, options, made, labels[path])
+        if len(found) == before:
+            raise UserError(f"{path}: lists no utterance; remove it from data.sources, or name another path")
+    return found
 
 
 def _shares(config: DataConfig, options: OwnOptions) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import Any
 from slimasr.config.corpora import OwnOptions
 from slimasr.config.data import DataConfig
 from slimasr.data.corpora.base import parse_options
+from slimasr.data.own.columns import KNOWN
 from slimasr.data.own.folder import AUDIO, TRANSCRIPT_LISTS, has_transcript, walk
 from slimasr.data.own.lines import first_line
 from slimasr.errors import UserError
@@ -174,7 +175,7 @@ def _formats_in(folder: Path) -> Iterator[Format]:
             # Other files of JSON describe something else.
             if kind is not None:
                 yield Format(folder, "lhotse", f"{file.name} holds {kind}")
-            elif isinstance(_first_record(file), dict):
+            elif _names_audio(file):
                 yield Format(folder, "jsonl", f"holds {file.name}")
         elif file.name.endswith(TABLES):
             yield Format(folder, "csv", f"holds {file.name}")
@@ -185,6 +186,12 @@ def _formats_in(folder: Path) -> Iterator[Format]:
 def _folder(folder: Path, file: Path) -> Format:
     beside = "" if file.name.endswith(TRANSCRIPT_LISTS) else " and its transcript"
     return Format(folder, "folder", f"holds {file.relative_to(folder)}{beside}")
+
+
+def _names_audio(path: Path) -> bool:
+    """Whether the first line of a file is a JSON object with the path of audio, unlike files of settings."""
+    record = _first_record(path)
+    return isinstance(record, dict) and any(key.lower() in KNOWN["audio"] for key in record)
 
 
 def _first_record(path: Path) -> Any:
