@@ -57,7 +57,7 @@ def run(
     with quick_imports():
         from slimasr.config.load import load_config
         from slimasr.data.files import DataFolder, left_out_notes
-        from slimasr.data.manifests import get_corpus, prepare
+        from slimasr.data.manifests import get_corpus, prepare, text_notes
         from slimasr.data.own.find import describe_sources
         from slimasr.data.sets import further_sets
 
@@ -73,7 +73,7 @@ def run(
     )
     for name, count in counts.items():
         typer.echo(f"{name}: {count} utterances")
-    print_notes(left_out_notes(counts, DataFolder(data).raw_bad))
+    print_notes([*left_out_notes(counts, DataFolder(data).raw_bad), *text_notes(data, counts)])
 
 
 main = partial(entry, run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from slimasr.config.data_text import TextConfig
 from slimasr.config.sampling import LanguageSampling
 from slimasr.config.section import (
     LARGEST_INT,
@@ -146,6 +147,9 @@ class DataConfig(Section):
 
     musan: MusanConfig | None = None
     """Additive noise on training utterances; null = none."""
+
+    text: TextConfig = TextConfig()
+    """Changes of the transcripts of all sets, which stage 1 makes."""
 
     options: dict[str, Option] = {}
     """Options of the corpus; each corpus has its own, and checks them when it is prepared."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +20,23 @@ from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_
 from slimasr.data.identity import AudioStamp
 from slimasr.data.listing import channel_problem, check_names, segment_problem, text_problem, without_rounding
 from slimasr.data.musan import prepare_musan_cuts
+from slimasr.data.normalise import Counts, normalise_utterances, read_rules
 from slimasr.data.overlap import check_overlap
-from slimasr.data.provenance import write_manifest_record
+from slimasr.data.provenance import manifest_text, write_manifest_record
 from slimasr.errors import UserError
 from slimasr.locking import folder_lock
 from slimasr.progress import Notes, unread
 
 NUM_THREADS = 8
+
+
+@dataclass(frozen=True)
+class _PreparedSet:
+    """The cuts of a set, the utterances left out, and how often transcripts were changed."""
+
+    cuts: list[Cut]
+    bad: list[BadUtterance]
+    text: Counts
 
 
 def set_names(config: DataConfig) -> list[str]:
@@ -90,15 +101,25 @@ def prepare(
         prepared = _prepare_sets(config, source, listing.sets, progress, check_audio=check_audio)
         record_corpus_folder(folder, source)
         write_split(folder, listing.split)
-        for name, (cuts, bad) in prepared.items():
+        for name, made in prepared.items():
             lock.verify()
-            write_cuts(folder.raw_cuts(name), cuts)
+            write_cuts(folder.raw_cuts(name), made.cuts)
             # The record contains a digest of the manifest's file, so it comes after it.
-            write_manifest_record(folder, name, config, cuts)
-            write_bad(folder.raw_bad(name), bad)
+            write_manifest_record(folder, name, config, made.cuts, made.text)
+            write_bad(folder.raw_bad(name), made.bad)
         if config.musan is not None:
             prepare_musan_cuts(config, folder, corpus_dir, data_dir / "corpora", download)
-    return {name: len(cuts) for name, (cuts, _) in prepared.items()}
+    return {name: len(made.cuts) for name, made in prepared.items()}
+
+
+def text_notes(data_dir: Path, names: Iterable[str]) -> list[str]:
+    """One line for each set whose transcripts ``data.text`` has changed."""
+    notes = []
+    for name in names:
+        counts = manifest_text(DataFolder(data_dir), name).describe()
+        if counts:
+            notes.append(f"{name}: data.text changed transcripts: {counts}")
+    return notes
 
 
 def _prepare_sets(
@@ -108,25 +129,28 @@ def _prepare_sets(
     progress: Progress,
     *,
     check_audio: bool,
-) -> dict[str, tuple[list[Cut], list[BadUtterance]]]:
+) -> dict[str, _PreparedSet]:
     """Set name -> its cuts and the utterances left out; all sets are checked."""
-    prepared: dict[str, tuple[list[Cut], list[BadUtterance]]] = {}
+    prepared: dict[str, _PreparedSet] = {}
+    rules = read_rules(config.text)
     sources: dict[str, str] = {}
     evaluated = {config.dev, *config.test} - {*config.train}
     for name, utterances in listed.items():
         # An id in several sets keeps the last place: it is only an example for the message about overlap.
         sources.update((item.id, item.source or str(item.audio)) for item in utterances)
-        shown = progress(utterances, len(utterances), f"{config.corpus} {name}")
+        changed = normalise_utterances(utterances, rules)
+        shown = progress(changed.utterances, len(utterances), f"{config.corpus} {name}")
         cuts, bad = build_cuts(shown, config, check_audio=check_audio)
+        bad = changed.explained(bad)
         # Error rates on a dev or test set would not be comparable if utterances were left out.
         if bad and name in evaluated:
             raise UserError(f"{name}: {bad[0].id}: {bad[0].reason}")
         check_bad_share(bad, len(utterances), config.max_bad_share, name)
         if not cuts:
             raise UserError(f"{source}: set {name} of corpus {config.corpus} has no utterances")
-        prepared[name] = cuts, bad
+        prepared[name] = _PreparedSet(cuts, bad, changed.counts)
     if not config.allow_overlap:
-        check_overlap(config, {name: cuts for name, (cuts, _) in prepared.items()}, sources)
+        check_overlap(config, {name: made.cuts for name, made in prepared.items()}, sources)
     return prepared
 
 

@@ -14,7 +14,7 @@ lists them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from typing import Any
 from lhotse.cut import Cut
 
 from slimasr.config.data import DataConfig
+from slimasr.config.data_text import TextConfig
 from slimasr.config.schema import Config
 from slimasr.data.files import MUSAN_SET, DataFolder, read_cuts, speed_suffix
 from slimasr.data.identity import Identity, digest_of, identify, manifest_digest
+from slimasr.data.normalise import Counts, text_settings
 from slimasr.data.own.sources import sources_of
 from slimasr.data.sets import check_same_sets, statistics_sets
 from slimasr.errors import UserError
@@ -34,6 +36,9 @@ DAMAGED = "remove it and run the stage that writes it again"
 STAGE_1 = "stage 1 (slimasr-prepare)"
 STAGE_2 = "stage 2 (slimasr-features)"
 STAGE_3 = "stage 3 (slimasr-bpe)"
+
+_BEFORE = text_settings(TextConfig())
+"""The values that keys have stood for since before they were recorded."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +90,26 @@ class DataIdentity:
         return cls(train, dev, None if musan is None else Identity.from_dict(musan))
 
 
-def write_manifest_record(folder: DataFolder, set_name: str, config: DataConfig | None, cuts: Iterable[Cut]) -> None:
+def write_manifest_record(
+    folder: DataFolder, set_name: str, config: DataConfig | None, cuts: Sequence[Cut], text: Counts | None = None
+) -> None:
     """Record what stage 1 has written for a set.
 
     Args:
         config: the section from which it was made, None for sets that do not come from the corpus.
         cuts: the content of the manifest.
+        text: the changes that ``data.text`` made.
     """
     made_by = {} if config is None else _preparation(config, set_name)
     manifest = manifest_digest(folder.raw_cuts(set_name))
-    record = {**made_by, "identity": identify(cuts).to_dict(), "manifest": manifest}
+    record = {
+        **made_by,
+        "utterances": len(cuts),
+        "seconds": round(sum(cut.duration for cut in cuts), 3),
+        "text": (text or Counts()).to_dict(),
+        "identity": identify(cuts).to_dict(),
+        "manifest": manifest,
+    }
     write_json_atomic(_manifest_record(folder, set_name), record)
 
 
@@ -111,6 +126,11 @@ def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
         with understanding(_manifest_record(folder, set_name), DAMAGED):
             return Identity.from_dict(record["identity"])
     return identify(read_cuts(path, STAGE_1))
+
+
+def manifest_text(folder: DataFolder, set_name: str) -> Counts:
+    """How often ``data.text`` changed transcripts of a set."""
+    return Counts.from_dict(read_product(_manifest_record(folder, set_name)).get("text", {}))
 
 
 def write_features_record(config: Config, folder: DataFolder, set_name: str, speed: float, made_from: Identity) -> None:
@@ -202,9 +222,10 @@ def check_corpus(config: DataConfig, folder: DataFolder, set_name: str) -> None:
         return
     for key, value in _preparation(config, set_name).items():
         # Keys that were added later are missing from older records.
-        if key in record and record[key] != value:
+        made_with = record.get(key, _BEFORE.get(key, value))
+        if made_with != value:
             raise UserError(
-                f"{folder.raw_cuts(set_name)} was prepared with {key} {record[key]}, the configuration has {value}: "
+                f"{folder.raw_cuts(set_name)} was prepared with {key} {made_with}, the configuration has {value}: "
                 f"run stage 1 (slimasr-prepare) and the stages after it again, or use another --data"
             )
 
@@ -340,6 +361,7 @@ def _preparation(config: DataConfig, set_name: str) -> dict[str, Any]:
         "data.corpus": config.corpus,
         "data.options": dict(config.options),
         "data.sampling_rate": config.sampling_rate,
+        **text_settings(config.text),
     }
     # Other corpora have no sources.
     sources = sources_of(config, set_name)
