@@ -24,11 +24,13 @@ def run(
         from slimasr.config.load import load_config
         from slimasr.data.coverage import coverage_notes
         from slimasr.data.manifests import set_names
-        from slimasr.data.tokenizer import train_tokenizer
+        from slimasr.data.tokenizer import size_note, train_tokenizer
 
     recipe = load_config(config, overrides or ())
     tokenizer = train_tokenizer(recipe, data)
     typer.echo(f"{tokenizer.vocab_size} tokens")
+    note = size_note(recipe.tokenizer, tokenizer)
+    print_notes([] if note is None else [note])
     print_notes(coverage_notes(data, set_names(recipe.data), tokenizer))
 
 

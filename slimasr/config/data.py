@@ -214,6 +214,10 @@ class TokenizerConfig(Section):
     vocab_size: VocabSize = 500
     """Number of tokens, the three special ones included; with ``kind: char`` and ``kind: phonemes`` an upper limit."""
 
+    allow_fewer: bool = False
+    """Whether stage 3 makes fewer tokens than ``vocab_size`` where the training text has no more pieces, and says so;
+    false = an error that names the largest possible number."""
+
     lexicon: Text | None = None
     """Pronunciations of words for the search graph that slimasr-graph makes: the path of a dictionary in CMU's form
     (``corpus:PATH`` = in the corpus's folder), spelling = the letters of the words of the training text, or pieces =

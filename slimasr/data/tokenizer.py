@@ -234,8 +234,9 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
             model_writer=model,
             model_type=config.kind,
             vocab_size=config.vocab_size,
-            # A text has as many characters as it has: a size above that is no error for kind char.
-            hard_vocab_limit=config.kind != "char",
+            # A text has as many characters as it has: a size above that is no error for kind char. With a soft limit,
+            # SentencePiece makes as many pieces as the text has.
+            hard_vocab_limit=config.kind != "char" and not config.allow_fewer,
             # Every character of the training text becomes a token, and texts are used as they are.
             character_coverage=1.0,
             normalization_rule_name="identity",
@@ -256,6 +257,16 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
     except RuntimeError as error:
         raise UserError(f"tokenizer.vocab_size {config.vocab_size}: {_reason(str(error))}") from error
     return model.getvalue()
+
+
+def size_note(config: TokenizerConfig, tokenizer: Tokenizer) -> str | None:
+    """Say that a tokenizer has fewer tokens than the recipe asks for; None if it has all, or the size is a limit."""
+    if config.kind not in ("bpe", "unigram") or tokenizer.vocab_size >= config.vocab_size:
+        return None
+    return (
+        f"the tokenizer has {tokenizer.vocab_size} tokens instead of the {config.vocab_size} of tokenizer.vocab_size, "
+        "because the training text has no more pieces"
+    )
 
 
 def _reason(message: str) -> str:

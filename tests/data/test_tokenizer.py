@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slimasr.config.data import TokenizerConfig
-from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer, train_model
+from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer, size_note, train_model
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 
@@ -65,6 +65,29 @@ def test_impossible_sizes_say_which_are_possible() -> None:
         train_model(TEXTS, TokenizerConfig(kind="bpe", vocab_size=smallest - 1))
     with pytest.raises(UserError, match="no text"):
         train_model([" "], TokenizerConfig())
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_fewer_tokens_where_the_text_has_no_more(tmp_path: Path, kind: str) -> None:
+    """The number is the one that the error names as the largest; a possible size is met as without the key."""
+    with pytest.raises(UserError) as caught:
+        _train(tmp_path, kind, 500)
+    largest = int(str(caught.value).rsplit(" ", 1)[1])
+    found = {}
+    for size in (18, 500):
+        config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": size, "allow_fewer": True})
+        write_atomic(tmp_path / kind / MODEL_FILE, train_model(TEXTS, config))
+        tokenizer = load_tokenizer(tmp_path / kind)
+        found[size] = tokenizer.vocab_size, size_note(config, tokenizer)
+        assert [tokenizer.decode(tokenizer.encode(text)) for text in TEXTS] == TEXTS
+        if size == 18:
+            assert tokenizer.tokens == _train(tmp_path, kind, 18).tokens
+    assert found[18] == (18, None)
+    assert found[500][0] == largest
+    assert f"has {largest} tokens instead of the 500 of tokenizer.vocab_size" in (found[500][1] or "")
+    too_small = TokenizerConfig.model_validate({"kind": kind, "vocab_size": 5, "allow_fewer": True})
+    with pytest.raises(UserError, match="too small"):
+        train_model(TEXTS, too_small)
 
 
 def test_files_of_the_lang_folder_agree(prepared: Prepared) -> None:
