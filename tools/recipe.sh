@@ -7,9 +7,18 @@
 #   preset           configuration of the default corpus (default: conf/slimmable.yaml)
 #   data_of CONFIG   prints the data folder of a configuration (default: data)
 #   threads          OpenMP threads of every stage, unless $OMP_NUM_THREADS is set (default: torch chooses)
+#   choose_config    sets $config after stage 1 if the user names no configuration; preset_words describes it in --help
+# A recipe whose data are no corpus also defines, all together:
+#   corpus_words               what stage 0 does, in --help
+#   corpus_usage               prints the lines of --help about where the data come from
+#   corpus_flag NAME           reads an option without a value; fails if it does not know the name
+#   corpus_option NAME VALUE   reads an option; fails if it does not know the name
+#   corpus_overrides           adds what the options mean to $overrides
+# All paths are relative to the working folder, which is the recipe's own unless run.sh changes it before recipe_main.
 # shellcheck shell=bash
 # shellcheck disable=SC2154
 
+recipe_dir=$PWD
 # shellcheck source=/dev/null
 . ./cmd.sh
 
@@ -35,7 +44,7 @@ recipe_usage() {
 usage: egs/$recipe/run.sh [options]
 
 stages:
-  0 corpus    find the corpus, make it or (with --download) fetch it
+  0 corpus    ${corpus_words:-find the corpus, make it or (with --download) fetch it}
   1 prepare   manifests                        -> DATA/manifests
   2 features  log-mel filter banks, statistics -> DATA/features
   3 bpe       tokens; with a lexicon, the graph -> DATA/lang_*, DATA/graph_*
@@ -47,10 +56,8 @@ stages:
 
 options:
   --stage N, --stop-stage M   run stages N to M only (0 to 8)
-  --config FILE               configuration of the experiment, such as those in conf/ (default: $(default_config))
-  --corpus NAME               one of: $corpora
-  --corpus-dir DIR            folder of the corpus (default: \$SLIMASR_CORPORA/<name>; see also --download)
-  --download                  allow stage 0 to download the corpus
+  --config FILE               configuration of the experiment, such as those in conf/ (default: ${preset_words:-$(default_config)})
+$(corpus_usage)
   --data DIR                  folder of manifests and features (default: $(default_data "$(default_config)"))
   --exp DIR                   experiment folder (default: exp/<name of the configuration>)
   --set KEY=VALUE             override one key of the configuration for stages 0 to 4; repeatable
@@ -68,6 +75,23 @@ If a stage fails, the script ends with its exit status. When the script is run a
 already there.
 EOF
 }
+
+if ! declare -F corpus_usage > /dev/null; then
+  corpus_usage() {
+    echo "  --corpus NAME               one of: $corpora"
+    echo "  --corpus-dir DIR            folder of the corpus (default: \$SLIMASR_CORPORA/<name>; see also --download)"
+    echo "  --download                  allow stage 0 to download the corpus"
+  }
+  corpus_flag() { [ "$1" = --download ] && download=true; }
+  corpus_option() {
+    case "$1" in
+      --corpus) corpus=$2 ;;
+      --corpus-dir) corpus_dir=$2 ;;
+      *) return 1 ;;
+    esac
+  }
+  corpus_overrides() { :; }
+fi
 
 recipe_error() {
   echo "error: $*" >&2
@@ -87,20 +111,18 @@ parse_options() {
   while [ $# -gt 0 ]; do
     case "$1" in
       --help|-h) help=true; shift; continue ;;
-      --download) download=true; shift; continue ;;
       --check-audio) check_audio=(--check-audio); shift; continue ;;
       --accept-changed-data) accept_data=(--accept-changed-data); shift; continue ;;
       --debug) debug=(--debug); shift; continue ;;
       # --key=value becomes --key value, which the second case reads.
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     esac
+    if corpus_flag "$1"; then shift; continue; fi
     [ $# -ge 2 ] || set -- "$1" ""
     case "$1" in
       --stage) stage=$2 ;;
       --stop-stage) stop_stage=$2 ;;
       --config) config=$2 ;;
-      --corpus) corpus=$2 ;;
-      --corpus-dir) corpus_dir=$2 ;;
       --data) data=$2 ;;
       --exp) exp=$2 ;;
       --set) overrides+=(--set "$2") ;;
@@ -109,7 +131,7 @@ parse_options() {
       --nj) nj=$2 ;;
       --cmd) train_cmd=$2 ;;
       --nproc) nproc_per_node=$2 ;;
-      *) recipe_error "unknown option $1; see --help" ;;
+      *) corpus_option "$1" "$2" || recipe_error "unknown option $1; see --help" ;;
     esac
     [ -n "$2" ] || recipe_error "$1 needs a value; see --help"
     shift 2
@@ -121,10 +143,13 @@ parse_options() {
   case " $corpora " in *" $corpus "*) ;; *) recipe_error "--corpus $corpus: must be one of: $corpora" ;; esac
   # The help comes last because its defaults depend on other options, such as --corpus.
   ! $help || { recipe_usage; exit 0; }
+  config_is_open=false
+  if [ -z "$config" ] && declare -F choose_config > /dev/null; then config_is_open=true; fi
   config=${config:-$(default_config)}
+  if [ ! -e "$config" ] && [ -e "$recipe_dir/$config" ]; then config=$recipe_dir/$config; fi
   data=${data:-$(default_data "$config")}
-  exp=${exp:-exp/$(basename "$config" .yaml)}
   [ -e "$config" ] || recipe_error "--config $config: no such file"
+  corpus_overrides
 }
 
 # Starts stage 4 as train_cmd says. torchrun assigns the ranks; under slurm, one torchrun per node finds the others.
@@ -265,8 +290,11 @@ recipe_main() {
   local arguments=("$@") bin=
   parse_options "$@"
   command -v slimasr > /dev/null || bin=yes
+  local here=$PWD
+  cd "$recipe_dir" || exit
   # shellcheck source=/dev/null
   . ./path.sh
+  cd "$here" || exit
   [ -z "$bin" ] || bin=$(dirname "$(command -v slimasr)")/
   local from=(--config "$config" --data "$data" "${overrides[@]}")
   local where=()
@@ -280,6 +308,11 @@ recipe_main() {
   run_stage 0 corpus "" slimasr-prepare "${from[@]}" "${where[@]}" "${get[@]}" --only-corpus
   watched=("$data/manifests")
   run_stage 1 prepare "$data/manifests" slimasr-prepare "${from[@]}" "${where[@]}" "${check_audio[@]}"
+  if $config_is_open && [ "$stop_stage" -gt 1 ]; then
+    choose_config
+    from=(--config "$config" --data "$data" "${overrides[@]}")
+  fi
+  exp=${exp:-exp/$(basename "$config" .yaml)}
   watched=("$data/features/shards")
   run_stage 2 features "$data/features" slimasr-features "${from[@]}" --num-jobs "$nj"
   watched=("$data" -maxdepth 2 \( -path "*/lang_*/*" -o -path "*/graph_*/*" \))

@@ -47,17 +47,22 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def recipe() -> Run:
     """``recipe("an4", "--stage", "1", ...)`` runs ``egs/an4/run.sh`` and gives its outcome.
 
-    Programs in the folder ``first`` go before all others; ``threads`` is the user's OMP_NUM_THREADS, None for none.
+    Programs in the folder ``first`` go before all others; ``threads`` is the user's OMP_NUM_THREADS, None for none;
+    ``folder`` is the user's working folder.
     """
 
     def run(
-        name: str, *options: str | int | Path, first: Path | None = None, threads: str | None = "1"
+        name: str,
+        *options: str | int | Path,
+        first: Path | None = None,
+        threads: str | None = "1",
+        folder: Path = EGS,
     ) -> subprocess.CompletedProcess[str]:
         folders = [*([first] if first else []), Path(sys.executable).parent, os.environ["PATH"]]
         path = os.pathsep.join(map(str, folders))
         environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": threads or ""}
         command = [str(EGS / name / "run.sh"), *map(str, options)]
-        return subprocess.run(command, cwd=EGS, env=environment, capture_output=True, text=True)
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
     return run
 

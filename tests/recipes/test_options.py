@@ -8,7 +8,8 @@ import pytest
 
 from tests.recipes.conftest import EGS, Run
 
-RECIPES = ("digits", "an4", "librispeech", "tedlium2", "multilingual", "mls")
+CORPORA = ("digits", "an4", "librispeech", "tedlium2", "multilingual", "mls")
+RECIPES = (*CORPORA, "own")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -26,8 +27,9 @@ def test_help_lists_stages_and_options(recipe: Run, name: str) -> None:
         "7 score",
     ):
         assert f"  {stage}" in done.stdout
-    for option in ("--stage", "--stop-stage", "--config", "--corpus-dir", "--data", "--exp", "--set", "--nj"):
+    for option in ("--stage", "--stop-stage", "--config", "--data", "--exp", "--set", "--nj"):
         assert option in done.stdout
+    assert ("--corpus-dir" in done.stdout) == (name in CORPORA)
 
 
 @pytest.mark.parametrize(
