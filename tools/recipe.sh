@@ -13,7 +13,7 @@
 #   corpus_usage               prints the lines of --help about where the data come from
 #   corpus_flag NAME           reads an option without a value; fails if it does not know the name
 #   corpus_option NAME VALUE   reads an option; fails if it does not know the name
-#   corpus_overrides           adds what the options mean to $overrides
+#   corpus_overrides           adds what the options mean to $overrides, and may set $config if $config_is_open
 # All paths are relative to the working folder, which is the recipe's own unless run.sh changes it before recipe_main.
 # shellcheck shell=bash
 # shellcheck disable=SC2154
@@ -148,8 +148,8 @@ parse_options() {
   config=${config:-$(default_config)}
   if [ ! -e "$config" ] && [ -e "$recipe_dir/$config" ]; then config=$recipe_dir/$config; fi
   data=${data:-$(default_data "$config")}
-  [ -e "$config" ] || recipe_error "--config $config: no such file"
   corpus_overrides
+  [ -e "$config" ] || recipe_error "--config $config: no such file"
 }
 
 # Starts stage 4 as train_cmd says. torchrun assigns the ranks; under slurm, one torchrun per node finds the others.

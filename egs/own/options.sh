@@ -19,7 +19,7 @@ corpus_usage() {
   --language LANGUAGE         language of utterances for which the data name none, such as en
   --audio-root DIR            folder of audio whose paths are relative, or have moved
   --allow-pipes               run shell commands that the data hold, such as those in wav.scp of Kaldi
-  --init EXP                  begin with a trained model: an experiment folder or a file (see conf/finetune.yaml)
+  --init EXP                  begin with a trained model, an experiment folder or a file, with conf/finetune.yaml
 USAGE
 }
 
@@ -58,6 +58,9 @@ corpus_overrides() {
   local name found=
   if $config_is_open && [ -z "${sources[train]:-}" ]; then
     recipe_error "--train PATH is needed: a folder or a file of speech with transcripts; see --help"
+  fi
+  if $config_is_open && [ ${#init[@]} -gt 0 ]; then
+    config=$recipe_dir/conf/finetune.yaml config_is_open=false
   fi
   for name in train dev test; do
     [ -z "${sources[$name]:-}" ] || found+="${found:+, }$name: [${sources[$name]}]"

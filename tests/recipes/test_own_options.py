@@ -56,7 +56,7 @@ def test_paths_are_those_of_the_users_folder(recipe: Run, place: Path) -> None:
         (place / name).mkdir()
     options = ["--train", names[0], "--train", names[3], "--dev", names[1], f"--test={place / names[2]}"]
     more = ["--split", "0.1,0.2", "--format", "csv", "--channel", "1", "--language", "it", "--allow-pipes"]
-    more += ["--audio-root", "a b", "--init", "exp/old one", "--set", "data.options.split_seed=7"]
+    more += ["--audio-root", "a b", "--set", "data.options.split_seed=7"]
     record_hours(place, 1)
     (place / "exp" / "small").mkdir(parents=True)
     done = recipe("own", *options, *more, first=place / "bin", folder=place)
@@ -77,7 +77,6 @@ def test_paths_are_those_of_the_users_folder(recipe: Run, place: Path) -> None:
             "audio_root": str(place / "a b"),
             "split_seed": 7,
         }
-        assert config["training"]["init"]["from"] == str(place / "exp/old one")
     assert called(place, "decode")[0] == "exp/small"
     assert "--data" in called(place, "decode") and "data" in called(place, "decode")
 
@@ -103,6 +102,13 @@ def test_a_named_configuration_is_used_whatever_the_hours(recipe: Run, place: Pa
         assert done.returncode == 0, done.stderr
         assert config_of(called(place, "train")) == found
         assert "preset" not in done.stderr
+
+
+def test_a_trained_model_to_begin_with(recipe: Run, place: Path) -> None:
+    options = ["--train", "bin", "--init", "exp/old one", "--config", "conf/small.yaml", "--stop-stage", "0"]
+    done = recipe("own", *options, first=place / "bin", folder=place)
+    assert done.returncode == 0, done.stderr
+    assert resolved(called(place, "prepare"))["training"]["init"]["from"] == str(place / "exp/old one")
 
 
 @pytest.mark.parametrize(
