@@ -45,7 +45,9 @@ add_source() {
 
 # The configuration of an experiment keeps these paths, so they must not depend on the working folder.
 absolute() {
-  case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac
+  local folder
+  folder=$(cd "$(dirname "$1")" 2> /dev/null && pwd) || recipe_error "$1: there is no such folder"
+  echo "${folder%/}/$(basename "$1")"
 }
 
 # yaml_text TEXT: prints it as a quoted text of YAML.

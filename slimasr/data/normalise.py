@@ -22,6 +22,7 @@ from slimasr.errors import UserError
 from slimasr.textfiles import read_lines
 
 APOSTROPHES = frozenset("'\u2019")
+_CASES: dict[str, Callable[[str], str]] = {"keep": str, "upper": str.upper, "lower": str.lower}
 MOST_NAMED = 8
 """A line of the log names at most this many kinds of changes; the record has all."""
 
@@ -33,11 +34,13 @@ class Counts:
     Attributes:
         dropped: regular expression -> number of its matches.
         mapped: text of the map -> number of replacements.
+        case: ``upper`` or ``lower`` -> number of transcripts whose case was changed.
         punctuation: punctuation mark -> how often it was removed.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
     mapped: Counter[str] = field(default_factory=Counter)
+    case: Counter[str] = field(default_factory=Counter)
     punctuation: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Counts) -> None:
@@ -59,7 +62,12 @@ class Counts:
         return "; ".join(f"{name} {_listed(counter)}" for name, counter in self._named() if counter)
 
     def _named(self) -> list[tuple[str, Counter[str]]]:
-        return [("dropped", self.dropped), ("mapped", self.mapped), ("punctuation", self.punctuation)]
+        return [
+            ("dropped", self.dropped),
+            ("mapped", self.mapped),
+            ("case", self.case),
+            ("punctuation", self.punctuation),
+        ]
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ class Rules:
         unicode: normal form, None for none.
         drop: the regular expressions to remove.
         map: old text -> new text.
-        case: changes the case.
+        case: the case into which all letters are turned, as in ``data.text.case``.
         remove_punctuation: whether punctuation marks become spaces.
         mapping: finds the texts of the map.
     """
@@ -110,7 +118,7 @@ class Rules:
     unicode: str | None = None
     drop: tuple[re.Pattern[str], ...] = ()
     map: Mapping[str, str] = field(default_factory=dict)
-    case: Callable[[str], str] = str
+    case: str = "keep"
     remove_punctuation: bool = False
     mapping: re.Pattern[str] | None = None
 
@@ -126,7 +134,7 @@ def read_rules(config: TextConfig) -> Rules:
         unicode=config.unicode,
         drop=tuple(re.compile(pattern) for pattern in config.drop),
         map=entries,
-        case={"keep": str, "upper": str.upper, "lower": str.lower}[config.case],
+        case=config.case,
         remove_punctuation=config.remove_punctuation,
         mapping=_pattern(entries),
     )
@@ -144,7 +152,10 @@ def normalised(text: str, rules: Rules) -> Normalised:
     if rules.mapping is not None:
         text = rules.mapping.sub(lambda match: _mapped(match[0], rules, counts), text)
     # A letter in the other case may be decomposed.
-    text = _composed(rules.case(text), rules.unicode)
+    cased = _composed(_CASES[rules.case](text), rules.unicode)
+    if cased != text:
+        counts.case[rules.case] += 1
+    text = cased
     if rules.remove_punctuation:
         text = _without_punctuation(text, counts)
     return Normalised(" ".join(text.split()), counts)

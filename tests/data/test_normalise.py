@@ -73,8 +73,14 @@ def test_the_order_is_unicode_drop_map_case_punctuation(tmp_path: Path) -> None:
     assert result.counts.to_dict() == {
         "dropped": {r"\[é\]": 1},
         "mapped": {"%": 1, "é": 1},
+        "case": {"upper": 1},
         "punctuation": {",": 1, "!": 1},
     }
+
+
+def test_transcripts_that_have_their_case_already_are_not_counted(tmp_path: Path) -> None:
+    made = rules(tmp_path, case="lower")
+    assert [normalised(text, made).counts.case["lower"] for text in ("abc 1", "ABC 1", "aBc")] == [0, 1, 1]
 
 
 def test_the_other_case_keeps_the_normal_form(tmp_path: Path) -> None:

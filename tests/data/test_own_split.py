@@ -1,6 +1,7 @@
 """Splitting dev and test sets off from listed utterances."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,10 @@ def test_no_speaker_is_in_two_sets():
 @pytest.mark.parametrize(
     ("utterances", "reason"),
     [
-        (of_speakers(9, 20), "9 speakers"),
-        ([utterance(i) for i in range(100)], "no speakers"),
+        (of_speakers(9, 20), "9 known speakers"),
+        ([utterance(i) for i in range(100)], "no known speakers"),
         # Kaldi's convention for unknown speakers.
-        ([utterance(i, f"u{i}") for i in range(100)], "no speakers"),
+        ([utterance(i, f"u{i}") for i in range(100)], "no known speakers"),
         ([*of_speakers(12, 5), utterance(100)], "1 of 61"),
     ],
 )
@@ -84,6 +85,7 @@ def test_every_set_of_a_small_corpus_has_an_utterance():
 def test_speakers_of_several_training_sets_are_drawn_once():
     utterances = of_speakers(12, 20)
     result = split({"train-a": utterances[::2], "train-b": utterances[1::2]}, {"dev": 0.3}, seed=3)
+    assert re.fullmatch(r"split by speaker \(12 known speakers; 0.3 for dev; seed 3\): train-a .*", result.lines()[0])
     # Speakers with even numbers are in one set, the others in the other one; all were counted.
     assert result.by == "speaker"
     assert set(result.sets) == {"train-a", "train-b", "dev"}

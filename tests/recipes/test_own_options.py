@@ -54,11 +54,12 @@ def test_paths_are_those_of_the_users_folder(recipe: Run, place: Path) -> None:
     names = ["my train", 'a "b" \\c: {d}', "tést.tsv", "more"]
     for name in names:
         (place / name).mkdir()
-    options = ["--train", names[0], "--train", names[3], "--dev", names[1], f"--test={place / names[2]}"]
+    options = ["--train", f"below/../{names[0]}", "--train", names[3], "--dev", names[1], f"--test={place / names[2]}"]
     more = ["--split", "0.1,0.2", "--format", "csv", "--channel", "1", "--language", "it", "--allow-pipes"]
     more += ["--audio-root", "a b", "--set", "data.options.split_seed=7"]
     record_hours(place, 1)
     (place / "exp" / "small").mkdir(parents=True)
+    (place / "below").mkdir()
     done = recipe("own", *options, *more, first=place / "bin", folder=place)
     assert done.returncode == 0, done.stderr
     for stage in ("prepare", "features", "bpe", "train"):
@@ -105,6 +106,7 @@ def test_a_named_configuration_is_used_whatever_the_hours(recipe: Run, place: Pa
 
 
 def test_a_trained_model_to_begin_with(recipe: Run, place: Path) -> None:
+    (place / "exp").mkdir()
     options = ["--train", "bin", "--init", "exp/old one", "--config", "conf/small.yaml", "--stop-stage", "0"]
     done = recipe("own", *options, first=place / "bin", folder=place)
     assert done.returncode == 0, done.stderr

@@ -31,6 +31,11 @@ class SetSize:
     utterances: int
     speakers: int
 
+    def __str__(self) -> str:
+        """Return the size in words."""
+        utterances = _counted(self.utterances, "utterance")
+        return f"{utterances} of {_counted(self.speakers, 'speaker')}" if self.speakers else utterances
+
 
 @dataclass(frozen=True)
 class Split:
@@ -69,10 +74,7 @@ class Split:
     def lines(self) -> list[str]:
         """Describe the split for the log, one line each."""
         names = " and ".join(f"{share:g} for {name}" for name, share in self.shares.items())
-        sizes = ", ".join(
-            f"{name} {size.utterances} utterances" + (f" of {size.speakers} speakers" if size.speakers else "")
-            for name, size in self.sizes.items()
-        )
+        sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
         return [f"split by {self.by} ({self.reason}; {names}; seed {self.seed}): {sizes}", *self.notes]
 
 
@@ -114,7 +116,9 @@ def split(whole: Mapping[str, Sequence[ListedUtterance]], shares: Mapping[str, f
             sets[drawn.get(units[item.id], name)].append(item)
     empty = next((name for name, utterances in sets.items() if not utterances), None)
     if empty is not None:
-        what = f"only {len(everything)} utterances" if len(everything) <= len(sets) else "too few utterances"
+        what = (
+            f"only {_counted(len(everything), 'utterance')}" if len(everything) <= len(sets) else "too few utterances"
+        )
         raise UserError(
             f"data.options.split: {what} to split {' and '.join(shares)} off from {' and '.join(whole)}, "
             f"so {empty} is empty; name a path for each set in data.sources"
@@ -131,9 +135,9 @@ def _by_speaker(utterances: Sequence[ListedUtterance]) -> tuple[bool, str]:
     if unknown and speakers:
         return False, f"{unknown} of {len(utterances)} utterances have no speaker"
     if len(speakers) < FEWEST_SPEAKERS:
-        known = f"{len(speakers)} speakers are known" if speakers else "no speakers are known"
+        known = _counted(len(speakers), "known speaker") if speakers else "no known speakers"
         return False, f"{known}, and a split by speaker needs {FEWEST_SPEAKERS}"
-    return True, f"{len(speakers)} speakers are known"
+    return True, f"{len(speakers)} known speakers"
 
 
 def _draw(units: set[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:
@@ -192,3 +196,7 @@ def _speakers(utterances: Sequence[ListedUtterance]) -> set[str]:
 def _speaker(utterance: ListedUtterance) -> str:
     """The speaker if it is known: Kaldi names a speaker like the utterance where it is not."""
     return "" if utterance.speaker == utterance.id else utterance.speaker
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
