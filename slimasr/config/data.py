@@ -218,8 +218,8 @@ class TokenizerConfig(Section):
     """Number of tokens, the three special ones included; with ``kind: char`` and ``kind: phonemes`` an upper limit."""
 
     allow_fewer: bool = False
-    """Whether stage 3 makes fewer tokens than ``vocab_size`` where the training text has no more pieces, and says so;
-    false = an error that names the largest possible number."""
+    """Whether stage 3 makes fewer tokens than ``vocab_size``, and says so, where the training text is too small: at
+    most one piece of several characters for each 50 characters of text; false = as many as asked for, or an error."""
 
     lexicon: Text | None = None
     """Pronunciations of words for the search graph that slimasr-graph makes: the path of a dictionary in CMU's form

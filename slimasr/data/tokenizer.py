@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -31,6 +32,10 @@ SOS_EOS = "<sos/eos>"
 UNK = "<unk>"
 SPECIAL = (BLANK, SOS_EOS, UNK)
 """The tokens with ids 0, 1 and 2."""
+
+CHARACTERS_PER_PIECE = 50
+"""With ``tokenizer.allow_fewer``, the training text needs this many characters, about ten words, for each piece of
+several characters. Rarer pieces would be learnt from one or two utterances."""
 
 MODEL_FILE = "bpe.model"
 VOCAB_FILE = "bpe.vocab"
@@ -233,7 +238,7 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
             sentence_iterator=iter(sentences),
             model_writer=model,
             model_type=config.kind,
-            vocab_size=config.vocab_size,
+            vocab_size=supported_size(sentences, config) if config.allow_fewer else config.vocab_size,
             # A text has as many characters as it has: a size above that is no error for kind char. With a soft limit,
             # SentencePiece makes as many pieces as the text has.
             hard_vocab_limit=config.kind != "char" and not config.allow_fewer,
@@ -259,13 +264,21 @@ def train_model(texts: Iterable[str], config: TokenizerConfig) -> bytes:
     return model.getvalue()
 
 
+def supported_size(sentences: Iterable[str], config: TokenizerConfig) -> int:
+    """The number of tokens that a text supports (`CHARACTERS_PER_PIECE`), at most ``tokenizer.vocab_size``."""
+    counts = Counter(character for sentence in sentences for character in sentence.strip())
+    # Every character is a piece, and so is the mark of a word's beginning.
+    needed = len(SPECIAL) + len({*counts, " "})
+    return min(config.vocab_size, needed + counts.total() // CHARACTERS_PER_PIECE)
+
+
 def size_note(config: TokenizerConfig, tokenizer: Tokenizer) -> str | None:
     """Say that a tokenizer has fewer tokens than the recipe asks for; None if it has all, or the size is a limit."""
     if config.kind not in ("bpe", "unigram") or tokenizer.vocab_size >= config.vocab_size:
         return None
     return (
         f"the tokenizer has {tokenizer.vocab_size} tokens instead of the {config.vocab_size} of tokenizer.vocab_size, "
-        "because the training text has no more pieces"
+        "because the training text is small (tokenizer.allow_fewer)"
     )
 
 

@@ -67,27 +67,36 @@ def test_impossible_sizes_say_which_are_possible() -> None:
         train_model([" "], TokenizerConfig())
 
 
+def _train_limited(tmp_path: Path, kind: str, size: int, texts: list[str]) -> tuple[Tokenizer, str | None]:
+    config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": size, "allow_fewer": True})
+    write_atomic(tmp_path / kind / MODEL_FILE, train_model(texts, config))
+    tokenizer = load_tokenizer(tmp_path / kind)
+    return tokenizer, size_note(config, tokenizer)
+
+
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
-def test_fewer_tokens_where_the_text_has_no_more(tmp_path: Path, kind: str) -> None:
-    """The number is the one that the error names as the largest; a possible size is met as without the key."""
+def test_fewer_tokens_where_the_text_is_small(tmp_path: Path, kind: str) -> None:
+    """Three special tokens, ten letters, the mark of words, and a piece for each fifty characters."""
+    assert len(set("".join(TEXTS)) - {" "}) == 10
+    tokenizer, note = _train_limited(tmp_path, kind, 500, TEXTS)
+    assert tokenizer.vocab_size == 3 + 10 + 1 + len("".join(TEXTS)) // 50
+    assert note is not None and f"has {tokenizer.vocab_size} tokens instead of the 500 of tokenizer.vocab_size" in note
+    assert [tokenizer.decode(tokenizer.encode(text)) for text in TEXTS] == TEXTS
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_larger_text_has_as_many_tokens_as_there_are_pieces_or_as_asked_for(tmp_path: Path, kind: str) -> None:
+    texts = TEXTS * 100
     with pytest.raises(UserError) as caught:
-        _train(tmp_path, kind, 500)
-    largest = int(str(caught.value).rsplit(" ", 1)[1])
-    found = {}
-    for size in (18, 500):
-        config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": size, "allow_fewer": True})
-        write_atomic(tmp_path / kind / MODEL_FILE, train_model(TEXTS, config))
-        tokenizer = load_tokenizer(tmp_path / kind)
-        found[size] = tokenizer.vocab_size, size_note(config, tokenizer)
-        assert [tokenizer.decode(tokenizer.encode(text)) for text in TEXTS] == TEXTS
-        if size == 18:
-            assert tokenizer.tokens == _train(tmp_path, kind, 18).tokens
-    assert found[18] == (18, None)
-    assert found[500][0] == largest
-    assert f"has {largest} tokens instead of the 500 of tokenizer.vocab_size" in (found[500][1] or "")
-    too_small = TokenizerConfig.model_validate({"kind": kind, "vocab_size": 5, "allow_fewer": True})
+        _train(tmp_path, kind, 500, texts)
+    tokenizer, note = _train_limited(tmp_path, kind, 500, texts)
+    assert tokenizer.vocab_size == int(str(caught.value).rsplit(" ", 1)[1])
+    assert note is not None
+    tokenizer, note = _train_limited(tmp_path, kind, 18, texts)
+    assert note is None
+    assert tokenizer.tokens == _train(tmp_path, kind, 18, texts).tokens
     with pytest.raises(UserError, match="too small"):
-        train_model(TEXTS, too_small)
+        _train_limited(tmp_path, kind, 5, texts)
 
 
 def test_files_of_the_lang_folder_agree(prepared: Prepared) -> None:
