@@ -37,7 +37,7 @@ ALLOWED = {
     "export": MODELS | {"data", "decoding", "experiment", "models", "results", "scoring"},
     "search": MODELS
     | {"data", "decoding", "energy", "experiment", "export", "measure", "models", "results", "scoring"},
-    "report": BASIC | {"energy", "experiment", "measure", "results", "scoring", "supernet"},
+    "report": BASIC | {"data", "energy", "experiment", "measure", "results", "scoring", "supernet"},
     "claims": {"config", "report", "results", "supernet"},
     "recognizer": {"decoding", "experiment", "supernet"},
     "__init__": {"experiment", "recognizer"},

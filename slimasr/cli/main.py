@@ -12,6 +12,7 @@ from slimasr.cli.doctor import doctor
 
 STAGES = (
     "prepare",
+    "inspect",
     "features",
     "bpe",
     "graph",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,9 @@ from slimasr.cli.common import (
     progress,
     quick_imports,
 )
+
+if TYPE_CHECKING:
+    from slimasr.data.inspection import DataFacts
 
 CorpusDirOption = Annotated[
     Path | None,
@@ -52,7 +56,8 @@ def run(
 ) -> None:
     """Find a corpus and write the manifests of its sets.
 
-    Writes to DATA/manifests. A corpus of synthetic speech is generated if it does not exist.
+    Writes to DATA/manifests. A corpus of synthetic speech is generated if it does not exist. slimasr-inspect shows more
+    of what the sets hold than this command prints.
     """
     with quick_imports():
         from slimasr.config.load import load_config
@@ -68,12 +73,32 @@ def run(
     if only_corpus:
         typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download, progress, further)}")
         return
+    found: list[DataFacts] = []
     counts = prepare(
-        wanted, data, corpus_dir, download, progress, check_audio=check_audio, further=further, notes=print_notes
+        wanted,
+        data,
+        corpus_dir,
+        download,
+        progress,
+        check_audio=check_audio,
+        further=further,
+        notes=print_notes,
+        inspected=found.append,
     )
-    for name, count in counts.items():
-        typer.echo(f"{name}: {count} utterances")
+    for facts in found:
+        _print_facts(facts, wanted.train)
     print_notes([*left_out_notes(counts, DataFolder(data).raw_bad), *text_notes(data, counts)])
 
 
 main = partial(entry, run)
+
+
+def _print_facts(facts: DataFacts, training: Sequence[str]) -> None:
+    from slimasr.data.inspection_notes import character_lines, inspection_notes
+    from slimasr.report.data_tables import sets_table
+    from slimasr.report.terminal import print_table
+
+    print_table(sets_table(facts.sets))
+    for line in character_lines(facts, training):
+        typer.echo(line)
+    print_notes(inspection_notes(facts, training))

@@ -84,6 +84,7 @@ class AudioFile:
         num_channels: channels of the file.
         num_samples: per channel, according to the header; None = the header does not give it, and only reading
             the file to its end shows it.
+        encoding: container and encoding, as libsndfile names them, for example ``WAV PCM_16``.
     """
 
     def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
@@ -92,6 +93,7 @@ class AudioFile:
         check_sampling_rate(self.sampling_rate, path)
         self.num_channels: int = file.channels
         self.num_samples: int | None = None if file.frames == _UNKNOWN_LENGTH else file.frames
+        self.encoding = f"{file.format} {file.subtype}"
         self._file = file
         self._num_read = 0
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from slimasr.data.character_names import named
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.lexicon import PhonemeTokenizer
 from slimasr.data.tokenizer import Tokenizer
@@ -60,8 +61,8 @@ class Coverage:
         if not self.characters:
             return "have no pronunciation, and can never be recognised"
         more = ", ..." if len(self.characters) > NUM_EXAMPLES else ""
-        named = ", ".join(map(_named, self.characters[:NUM_EXAMPLES]))
-        return f"hold characters that the tokenizer lacks, and can never be recognised: {named}{more}"
+        lacking = ", ".join(map(named, self.characters[:NUM_EXAMPLES]))
+        return f"hold characters that the tokenizer lacks, and can never be recognised: {lacking}{more}"
 
 
 def coverage_notes(data_dir: Path, set_names: Iterable[str], tokenizer: Tokenizer) -> Iterator[str]:
@@ -170,11 +171,3 @@ def _without_punctuation(word: str) -> str:
 
 def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _named(character: str) -> str:
-    """``é (U+00E9)``, or only the code of a character that cannot be printed alone."""
-    code = f"U+{ord(character):04X}"
-    # A combining mark (M.) would be drawn over the character before it.
-    visible = character.isprintable() and not unicodedata.category(character).startswith("M")
-    return f"{character} ({code})" if visible else code

@@ -108,7 +108,7 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
         UserError: the file is missing or damaged.
     """
     if not path.is_file():
-        known = _sets_in(path.parent)
+        known = sets_in(path.parent)
         there = f"; sets that are there: {', '.join(known)}" if known else ""
         raise UserError(f"{path} is missing: run {stage} first{there}")
     if not path.stat().st_size:
@@ -137,7 +137,7 @@ def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str
     """
     for name in names:
         path = manifest(name)
-        known = _sets_in(path.parent)
+        known = sets_in(path.parent)
         if known and name not in known:
             raise UserError(
                 f"{option} {name}: {path} is missing: add it to data.test and run {stage} again, "
@@ -145,7 +145,7 @@ def check_sets(names: Iterable[str], manifest: Callable[[str], Path], stage: str
             )
 
 
-def _sets_in(folder: Path) -> list[str]:
+def sets_in(folder: Path) -> list[str]:
     """Names of the sets whose manifests are in a folder, at any speed."""
     found = (_MANIFEST.fullmatch(path.name) for path in folder.glob("cuts_*.jsonl.gz"))
     return sorted({match["name"] for match in found if match})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from slimasr.data.corpora import ListedUtterance, Progress, corpus_of, find_corp
 from slimasr.data.corpus_files import record_corpus_folder
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts, write_split
 from slimasr.data.identity import AudioStamp
+from slimasr.data.inspection import DataFacts, inspect_sets
 from slimasr.data.listing import channel_problem, check_names, segment_problem, text_problem, without_rounding
 from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.normalise import Counts, normalise_utterances, read_rules
@@ -74,6 +75,7 @@ def prepare(
     check_audio: bool = False,
     further: Sequence[str] = (),
     notes: Notes = unread,
+    inspected: Callable[[DataFacts], None] | None = None,
 ) -> dict[str, int]:
     """Stage 1: write ``manifests/cuts_<set>.jsonl.gz`` for every set of the recipe.
 
@@ -84,6 +86,7 @@ def prepare(
         check_audio: identify audio files by their content instead of their modification times.
         further: more sets, which only the tokenizer or the feature statistics need.
         notes: receives how sets were split off from others.
+        inspected: receives the facts about the sets; without it, the sets are not inspected.
 
     Returns:
         Set name -> number of cuts.
@@ -109,6 +112,9 @@ def prepare(
             write_bad(folder.raw_bad(name), made.bad)
         if config.musan is not None:
             prepare_musan_cuts(config, folder, corpus_dir, data_dir / "corpora", download)
+    if inspected is not None:
+        unread_audio = {name: ((cut, None) for cut in made.cuts) for name, made in prepared.items()}
+        inspected(inspect_sets(unread_audio, {name: made.bad for name, made in prepared.items()}))
     return {name: len(made.cuts) for name, made in prepared.items()}
 
 

@@ -71,32 +71,45 @@ def render_page(
         curves: pictures of the training.
         findings: verdicts on claims; empty for a page without claims.
     """
-    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(lead)}</p>"]
-    parts += [_table(table) for table in tables if table.place == "top"]
+    parts = [table_html(table) for table in tables if table.place == "top"]
     if plots:
         parts.append('<h2>Plots</h2><p class="note">Touch or point at a subnet for its name and costs.</p>')
-        parts.append(_grid(plots))
+        parts.append(grid_html(plots))
     parts += [_drawing(drawing) for drawing in drawings]
     if curves:
         note = "Evaluated after each epoch with the weights of that epoch, before averaging."
-        parts.append(f'<h2>Training</h2><p class="note">{note}</p>{_grid(curves)}')
-    parts += [_table(table) for table in tables if table.place == "middle"]
+        parts.append(f'<h2>Training</h2><p class="note">{note}</p>{grid_html(curves)}')
+    parts += [table_html(table) for table in tables if table.place == "middle"]
     if findings:
         parts.append(_findings(findings))
-    parts += [_table(table) for table in tables if table.place == "bottom"]
-    if plots or curves:
-        parts.append(f"<script>{_DRAW}</script>")
-    # The plot library takes several megabytes, so that a page without plots does without it.
-    library = plotly.offline.get_plotlyjs() if plots or curves else ""
+    parts += [table_html(table) for table in tables if table.place == "bottom"]
+    return whole_page(title, lead, parts, has_plots=bool(plots or curves))
+
+
+def whole_page(title: str, lead: str, parts: Sequence[str], *, has_plots: bool) -> str:
+    """Return a page that needs no network.
+
+    Args:
+        title: the title, as plain text.
+        lead: the sentence below the title, as plain text.
+        parts: what follows, in HTML.
+        has_plots: whether a part comes from `grid_html`. The plot library takes several megabytes, so that a page
+            without plots does without it.
+    """
+    body = [f"<h1>{escape(title)}</h1>", f"<p>{escape(lead)}</p>", *parts]
+    if has_plots:
+        body.append(f"<script>{_DRAW}</script>")
+    library = plotly.offline.get_plotlyjs() if has_plots else ""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
         f"<script>{library}</script>"
     )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{"".join(parts)}</body></html>\n'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{"".join(body)}</body></html>\n'
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """Return a table with its heading."""
     # CSS classes: columns of words are aligned to the left, columns of figures to the right.
     kinds = ["text" if text else "" for text in table.text_columns()]
     head = _cells("th", kinds, table.columns)
@@ -116,7 +129,8 @@ def _cells(tag: str, kinds: Sequence[str], texts: Sequence[str]) -> str:
     return "".join(cells)
 
 
-def _grid(pictures: Sequence[Picture]) -> str:
+def grid_html(pictures: Sequence[Picture]) -> str:
+    """Return the plots of pictures, side by side where the page is wide enough; they are drawn by `whole_page`."""
     charts = [chart for picture in pictures for chart in picture.charts]
     return f'<div class="grid">{"".join(map(_plot, charts))}</div>'
 
