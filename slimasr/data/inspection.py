@@ -1,7 +1,7 @@
 """Facts about the utterances of sets: how much speech, whose, how long, with which text, and what looks wrong.
 
-`inspect_sets` makes them from cuts and, if audio was read, from what was heard of each (`slimasr.data.sounds`). Cuts are
-read one at a time; of each, only some numbers are kept (`slimasr.data.gathering`).
+`inspect_sets` makes them from cuts and, if audio was read, from what was heard of each (`slimasr.data.sounds`). Cuts
+are read one at a time; of each, only some numbers are kept (`slimasr.data.gathering`).
 """
 
 from __future__ import annotations

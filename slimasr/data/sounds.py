@@ -33,7 +33,7 @@ FLAT_SAMPLES = 3
 """So many equal samples in a row at the highest or lowest value are clipped."""
 
 FULL_SCALE = 0.999
-"""Samples beyond it are as high as any: decoders of lossy formats overshoot full scale where their input was clipped."""
+"""Samples beyond it are equal: decoders of lossy formats overshoot full scale where their input was clipped."""
 
 LEAST_CLIPPED = 10
 """An utterance with fewer samples in flat tops is not clipped: coarse steps, as of 8 bits, make a few by chance."""

@@ -68,7 +68,7 @@ def repeats_table(facts: DataFacts) -> Table:
     for shared in facts.shared:
         pair = dict.fromkeys(shared.examples[0])
         rows.append((" and ".join(shared.sets), shared.kind, str(shared.utterances), _example(tuple(pair), more=True)))
-    note = "Utterances that repeat an earlier one. A speaker's short utterances may have the same text and length by chance."
+    note = "Utterances that repeat an earlier one. Short ones may have the same text and length by chance."
     return Table("Repeated utterances", ("set", "kind", "utterances", "for example"), tuple(rows), note)
 
 
