@@ -28,7 +28,7 @@ class Row:
 
     Attributes:
         file: the audio file, with the times of the utterance in it if it is a segment.
-        characters: number of its characters, without white space.
+        words, characters: numbers of its words and characters, without white space.
         text: 64 bits of a digest of its transcript.
         audio: 64 bits of a digest: of the samples, of the file, or of the place of the audio if neither was read.
         sound: figures of its audio; None if it was not read.
@@ -38,6 +38,7 @@ class Row:
     id: str
     file: str
     seconds: float
+    words: int
     characters: int
     speaker: str
     language: str
@@ -102,6 +103,7 @@ def gather(cuts: Iterable[tuple[Cut, Heard]]) -> Gathered:
                 id=cut.id,
                 file=_place(cut, recording),
                 seconds=cut.duration,
+                words=len(words),
                 characters=sum(map(len, words)),
                 speaker=speaker,
                 language=language,

@@ -30,7 +30,7 @@ def inspect_folder(data_dir: Path, set_names: Sequence[str] | None, num_threads:
     folder = DataFolder(data_dir)
     if not data_dir.is_dir():
         raise UserError(f"{data_dir}: no such folder; name a data folder, in which {STAGE} has written manifests")
-    known = [name for name in sets_in(folder.raw_cuts("any").parent) if name != MUSAN_SET]
+    known = sorted(set(sets_in(folder.raw_cuts("any").parent)) - {MUSAN_SET}, key=_place)
     if not known:
         raise UserError(f"{data_dir}: has no manifests; run {STAGE} with --data {data_dir}, or name another folder")
     names = known if set_names is None else list(dict.fromkeys(set_names))
@@ -44,3 +44,10 @@ def _heard(cuts: Iterable[Cut], name: str, num_threads: int, progress: Progress)
     if num_threads == 0:
         return ((cut, None) for cut in cuts)
     return measure_sounds(cuts, num_threads, progress, label=f"audio of {name}")
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Training sets come first, then dev and test sets, then others."""
+    kinds = ("train", "dev", "test")
+    place = next((number for number, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
+    return place, name

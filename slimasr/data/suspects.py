@@ -1,9 +1,10 @@
 """Find utterances whose audio and transcript hardly belong together, or whose audio cannot be used.
 
-How much text an utterance has is compared with others of its length and language. The logarithm of the number of
-characters is a straight line over the logarithm of the seconds, by the median of the slopes between pairs of utterances
-(Theil 1950, Sen 1968), which a part of wrong transcripts does not move. How far an utterance is from the line is
-measured in robust standard deviations: 1.4826 times the median distance from the median (Hampel 1974).
+How long an utterance should be is read off its text: it takes some time of its own, some for each word, and some
+for each character, which are fitted to the utterances of a language. Weights bound what an utterance can do to the fit
+(Huber 1964), so that a part of wrong transcripts does not spoil it. An utterance is suspicious if the logarithm of its
+length, in proportion to the expected one, is far from the median in robust standard deviations: 1.4826 times the median
+distance from the median (Hampel 1974), here of longer and of shorter utterances apart, since pauses only lengthen.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import theilslopes
+from scipy.optimize import nnls
 
 from slimasr.data.gathering import Row
 
 FAR = 4.0
-"""Utterances further from the line than this many robust standard deviations have too much or too little text."""
+"""Utterances further from the median than this many robust standard deviations have too much or too little text."""
 
 LEAST_UTTERANCES = 20
-"""A language with fewer utterances has no line."""
+"""Nothing is fitted to a language with fewer utterances."""
 
 LEAST_DEVIATION = 0.1
-"""Least robust standard deviation, of the natural logarithm: one tenth more or less text is never suspicious."""
+"""Least robust standard deviation of the natural logarithm: a tenth more or less than expected is never suspicious."""
 
 SILENT_LEVEL = -60.0
 """Utterances whose loud parts are below this level, in dB below full scale, are silent."""
@@ -35,9 +36,11 @@ SILENT_BELOW = 40.0
 CLIPPED_SHARE = 0.001
 """Utterances with this share of their samples in flat tops are clipped."""
 
-MOST_POINTS = 400
-"""The line is drawn through at most this many utterances, since the number of pairs grows with its square."""
+MOST_FITTED = 20_000
+"""The times of words and characters are fitted to at most this many utterances."""
 
+_FITS = 10
+_HUBER = 1.5
 _DEVIATION = 1.4826
 
 
@@ -120,32 +123,51 @@ def _wrong_length(rows: Sequence[Row]) -> list[_Ranked]:
     found = [_Ranked(row, math.inf, "it has no transcript") for row in rows if row.characters == 0]
     for group in languages.values():
         if len(group) >= LEAST_UTTERANCES:
-            found += _far_from_line(group)
+            found += _far_from_expected(group)
     return found
 
 
-def _far_from_line(rows: Sequence[Row]) -> list[_Ranked]:
-    seconds = np.log([row.seconds for row in rows])
-    characters = np.log([row.characters for row in rows])
-    expected = _line(seconds, characters)
-    rest = characters - expected
-    deviation = max(_DEVIATION * float(np.median(np.abs(rest))), LEAST_DEVIATION)
+def _far_from_expected(rows: Sequence[Row]) -> list[_Ranked]:
+    seconds = np.array([row.seconds for row in rows])
+    texts = np.array([(1.0, row.words, row.characters) for row in rows])
+    # Evenly spaced in the order of the set, so that all speakers are among them.
+    chosen = np.linspace(0, len(rows) - 1, min(len(rows), MOST_FITTED)).astype(int)
+    fitted = texts @ _fit_times(texts[chosen], seconds[chosen])
+    expected = fitted * np.median(seconds / fitted)
+    rest = np.log(seconds / expected)
     found = []
-    for place in np.flatnonzero(np.abs(rest) > FAR * deviation):
-        row, usual = rows[place], math.exp(expected[place])
-        much = "much" if rest[place] > 0 else "little"
-        reason = f"too {much} text: {row.characters} characters in {row.seconds:.2f} s, where {usual:.0f} are usual"
-        found.append(_Ranked(row, abs(float(rest[place])) / deviation, reason))
+    for longer in (True, False):
+        side = rest if longer else -rest
+        deviation = max(_DEVIATION * float(np.median(side[side >= 0.0])), LEAST_DEVIATION)
+        for place in np.flatnonzero(side > FAR * deviation):
+            row = rows[place]
+            reason = (
+                f"too {'little' if longer else 'much'} text: {_letters(row.characters)} in {row.seconds:.2f} s, where "
+                f"others take about {expected[place]:.2g} s"
+            )
+            found.append(_Ranked(row, float(side[place]) / deviation, reason))
     return found
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The values at ``x`` of the line by Theil and Sen, so that the median of the distances from it is zero."""
-    # Evenly spaced by length, so that all lengths are among them.
-    order = np.argsort(x, kind="stable")
-    chosen = order[np.linspace(0, len(order) - 1, min(len(order), MOST_POINTS)).astype(int)]
-    # Equal lengths have no slope.
-    slope = float(theilslopes(y[chosen], x[chosen])[0]) if np.ptp(x[chosen]) > 0.0 else 0.0
-    # Single words need not be longer if they have more letters, but never the other way round.
-    line: np.ndarray = max(slope, 0.0) * x
-    return line + np.median(y - line)
+def _fit_times(texts: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Fit the seconds of an utterance, a word and a character, (3,), none of them negative, by relative errors.
+
+    Args:
+        texts: (N, 3): 1, words and characters.
+        seconds: (N,)
+    """
+    # A first guess that half of the utterances cannot spoil: all time is that of characters.
+    times = np.array([0.0, 0.0, float(np.median(seconds / texts[:, 2]))])
+    for _ in range(_FITS):
+        expected = np.maximum(texts @ times, 1e-3)
+        rest = np.log(seconds / expected)
+        rest -= np.median(rest)
+        deviation = max(_DEVIATION * float(np.median(np.abs(rest))), LEAST_DEVIATION)
+        weights = np.minimum(1.0, _HUBER * deviation / np.maximum(np.abs(rest), 1e-9))
+        scale = np.sqrt(weights) / expected
+        times = nnls(texts * scale[:, None], seconds * scale)[0]
+    return times
+
+
+def _letters(number: int) -> str:
+    return "1 character" if number == 1 else f"{number} characters"
