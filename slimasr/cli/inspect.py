@@ -12,8 +12,22 @@ import typer
 from slimasr.cli.common import DebugOption, entry, one_thread, progress, quick_imports, set_name_option
 
 DataArgument = Annotated[
-    Path,
-    typer.Argument(metavar="DATA", show_default=False, help="Data folder with the manifests that stage 1 wrote."),
+    list[Path],
+    typer.Argument(
+        metavar="DATA",
+        show_default=False,
+        help="Data folders with the manifests that stage 1 wrote, or data that corpus own reads: Kaldi data directories, "
+        "lhotse manifests, JSON lines, tables, folders of audio with transcripts.",
+    ),
+]
+OptionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        help="How data are read that stage 1 has not prepared: a key of data.options of corpus own, such as format=csv, "
+        "text_column=sentence or channel=0; may be given several times.",
+    ),
 ]
 AudioOption = Annotated[
     bool,
@@ -38,6 +52,7 @@ HtmlOption = Annotated[
 def run(
     data: DataArgument,
     set_names: Annotated[list[str] | None, set_name_option("all sets in DATA")] = None,
+    options: OptionsOption = None,
     audio: AudioOption = True,
     num_jobs: JobsOption = min(4, os.cpu_count() or 1),
     as_json: JsonOption = False,
@@ -47,19 +62,19 @@ def run(
     """Show what sets hold and which utterances look wrong.
 
     Hours, speakers, languages, audio formats, lengths, characters, repeated and suspicious utterances; nothing in DATA
-    is changed.
+    is changed. Utterances that two sets have in common are named, too.
     """
     with quick_imports():
         from dataclasses import asdict
 
-        from slimasr.data.inspected import inspect_folder
+        from slimasr.data.inspected import inspect_paths, read_options
         from slimasr.files import to_json, write_atomic
         from slimasr.report.data_page import data_page
         from slimasr.report.data_tables import data_tables
         from slimasr.report.terminal import print_table
 
     one_thread()
-    facts = inspect_folder(data, set_names, num_jobs if audio else 0, progress)
+    facts = inspect_paths(data, read_options(options or ()), set_names, num_jobs if audio else 0, progress)
     if as_json:
         typer.echo(to_json(asdict(facts), indent=2))
     else:
@@ -67,7 +82,7 @@ def run(
             typer.echo("" if number else None, nl=bool(number))
             print_table(table)
     if html is not None:
-        write_atomic(html, data_page(facts, f"Data: {data.resolve().name}"))
+        write_atomic(html, data_page(facts, f"Data: {', '.join(path.resolve().name for path in data)}"))
         typer.echo(f"wrote {html}", err=as_json)
 
 

@@ -1,15 +1,23 @@
-"""Inspect the sets of a data folder."""
+"""Inspect data where it lies: the sets of a data folder, or whatever corpus own reads, before any stage has run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import yaml
 from lhotse.cut import Cut
 
-from slimasr.data.files import MUSAN_SET, DataFolder, check_sets, iterate_cuts, read_bad, sets_in
+from slimasr.config.corpora import OwnOptions
+from slimasr.config.data import DataConfig
+from slimasr.data.corpora.base import OptionValue, parse_options
+from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder, iterate_cuts, read_bad, sets_in
 from slimasr.data.gathering import Heard
 from slimasr.data.inspection import DataFacts, inspect_sets
+from slimasr.data.manifests import build_cuts
+from slimasr.data.own.read import default_label, make_audio, read_source
 from slimasr.data.sounds import measure_sounds
 from slimasr.errors import UserError
 from slimasr.progress import Progress
@@ -17,27 +25,94 @@ from slimasr.progress import Progress
 STAGE = "stage 1 (slimasr-prepare)"
 
 
-def inspect_folder(data_dir: Path, set_names: Sequence[str] | None, num_threads: int, progress: Progress) -> DataFacts:
-    """Inspect sets of a data folder, from the manifests of stage 1.
+@dataclass(frozen=True)
+class _Found:
+    """A set: its cuts, which may be read once, and the utterances that cannot be used."""
+
+    cuts: Iterable[Cut]
+    left_out: Sequence[BadUtterance]
+
+
+def inspect_paths(
+    paths: Sequence[Path],
+    options: OwnOptions,
+    set_names: Sequence[str] | None,
+    num_threads: int,
+    progress: Progress,
+) -> DataFacts:
+    """Inspect data folders with manifests, and other data as corpus own reads them.
 
     Args:
-        set_names: the sets; None = all of them.
+        options: how other data are read.
+        set_names: names of the sets of data folders, and of other data, which are named as their file or folder; None =
+            all of them.
         num_threads: threads that read audio; 0 = audio is not read.
 
     Raises:
-        UserError: the folder has no manifests, or lacks a set.
+        UserError: a path holds no data, a set is missing, or a list cannot be read.
     """
-    folder = DataFolder(data_dir)
-    if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: no such folder; name a data folder, in which {STAGE} has written manifests")
-    known = sorted(set(sets_in(folder.raw_cuts("any").parent)) - {MUSAN_SET}, key=_place)
-    if not known:
-        raise UserError(f"{data_dir}: has no manifests; run {STAGE} with --data {data_dir}, or name another folder")
-    names = known if set_names is None else list(dict.fromkeys(set_names))
-    check_sets(names, folder.raw_cuts, STAGE)
-    cuts = {name: iterate_cuts(folder.raw_cuts(name), STAGE) for name in names}
-    heard = {name: _heard(cuts[name], name, num_threads, progress) for name in names}
-    return inspect_sets(heard, {name: read_bad(folder.raw_bad(name)) for name in names})
+    with TemporaryDirectory(prefix="slimasr-inspect-") as made:
+        found: dict[str, _Found] = {}
+        for number, path in enumerate(paths):
+            own = _sets_of_folder(path) or _other_data(path, options, Path(made) / str(number), progress)
+            for name, each in own.items():
+                # Sets of several folders may have one name; the path tells them apart.
+                found[f"{path}/{name}" if name in found else name] = each
+        chosen = _choose(found, set_names, paths)
+        heard = {name: _heard(each.cuts, name, num_threads, progress) for name, each in chosen.items()}
+        return inspect_sets(heard, {name: each.left_out for name, each in chosen.items()})
+
+
+def read_options(pairs: Sequence[str]) -> OwnOptions:
+    """Read ``name=value`` as options of corpus own.
+
+    Raises:
+        UserError: an option is unknown, or its value is of another type.
+    """
+    values: dict[str, OptionValue] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise UserError(f"--option {pair}: needs the form NAME=VALUE, such as text_column=sentence")
+        field = OwnOptions.model_fields.get(name)
+        # Numbers are text for options that are text, such as the number of a channel.
+        is_text = field is None or isinstance(field.default, str)
+        values[name] = text if is_text else yaml.safe_load(text)
+    return parse_options(OwnOptions, values, "own")
+
+
+def _sets_of_folder(path: Path) -> dict[str, _Found]:
+    """The sets of a data folder, with training sets first; empty if the path is none."""
+    folder = DataFolder(path)
+    names = sorted(set(sets_in(folder.raw_cuts("any").parent)) - {MUSAN_SET}, key=_place)
+    return {name: _Found(iterate_cuts(folder.raw_cuts(name), STAGE), read_bad(folder.raw_bad(name))) for name in names}
+
+
+def _other_data(path: Path, options: OwnOptions, made: Path, progress: Progress) -> dict[str, _Found]:
+    """One set, of whatever corpus own reads."""
+    if not path.exists():
+        raise UserError(f"{path}: no such folder or file; name a data folder of {STAGE}, or data that corpus own reads")
+    name = default_label(path)
+    make_audio(path, options, made, progress)
+    listed = list(read_source(path, options, made))
+    # Another sampling rate is a fact about the data here, and no error.
+    config = DataConfig.model_validate(
+        {"corpus": "own", "sources": {name: str(path)}, "train": [name], "resample": True}
+    )
+    cuts, bad = build_cuts(progress(listed, len(listed), f"headers of {name}"), config)
+    return {name: _Found(cuts, bad)}
+
+
+def _choose(found: Mapping[str, _Found], names: Sequence[str] | None, paths: Sequence[Path]) -> dict[str, _Found]:
+    if names is None:
+        return dict(found)
+    for name in names:
+        if name not in found:
+            where = ", ".join(map(str, paths))
+            raise UserError(
+                f"--set-name {name}: not in {where}, which has the sets {', '.join(found)}; name one of them"
+            )
+    return {name: found[name] for name in dict.fromkeys(names)}
 
 
 def _heard(cuts: Iterable[Cut], name: str, num_threads: int, progress: Progress) -> Iterator[tuple[Cut, Heard]]:

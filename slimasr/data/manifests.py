@@ -113,8 +113,8 @@ def prepare(
         if config.musan is not None:
             prepare_musan_cuts(config, folder, corpus_dir, data_dir / "corpora", download)
     if inspected is not None:
-        unread_audio = {name: ((cut, None) for cut in made.cuts) for name, made in prepared.items()}
-        inspected(inspect_sets(unread_audio, {name: made.bad for name, made in prepared.items()}))
+        unheard = {name: ((cut, None) for cut in made.cuts) for name, made in prepared.items()}
+        inspected(inspect_sets(unheard, {name: made.bad for name, made in prepared.items()}))
     return {name: len(made.cuts) for name, made in prepared.items()}
 
 

@@ -244,7 +244,7 @@ def test_bad_paths_are_errors_of_one_line(tmp_path: Path) -> None:
 
     assert "no such" in error(str(tmp_path / "nowhere"))
     write_cuts(DataFolder(tmp_path).raw_cuts("train"), [cut("a", 1.0, "A")])
-    assert "name one of train" in error(str(tmp_path), "--set-name", "test")
+    assert "which has the sets train" in error(str(tmp_path), "--set-name", "test")
     DataFolder(tmp_path).raw_cuts("train").write_bytes(b"junk")
     assert "cuts_train.jsonl.gz: cannot be read" in error(str(tmp_path))
 
