@@ -16,7 +16,7 @@ DataArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         show_default=False,
-        help="Data folders with the manifests that stage 1 wrote, or data that corpus own reads: Kaldi data directories, "
+        help="Data folders with the manifests that stage 1 wrote, or what corpus own reads: Kaldi data directories, "
         "lhotse manifests, JSON lines, tables, folders of audio with transcripts.",
     ),
 ]
@@ -25,15 +25,15 @@ OptionsOption = Annotated[
     typer.Option(
         "--option",
         metavar="NAME=VALUE",
-        help="How data are read that stage 1 has not prepared: a key of data.options of corpus own, such as format=csv, "
-        "text_column=sentence or channel=0; may be given several times.",
+        help="How data are read that stage 1 has not prepared: a key of data.options of corpus own, such as format=csv "
+        "or text_column=sentence; may be given several times.",
     ),
 ]
 AudioOption = Annotated[
     bool,
     typer.Option(
         "--audio/--no-audio",
-        help="Read all audio, to find silent, clipped and repeated recordings. Without, a set takes seconds.",
+        help="Read all audio, to find silent, clipped and repeated recordings. Without it, a set takes seconds.",
     ),
 ]
 JobsOption = Annotated[

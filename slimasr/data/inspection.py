@@ -25,7 +25,7 @@ MOST_LEFT_OUT = 10
 MOST_BINS = 40
 """A histogram has at most about this many bins."""
 
-HISTOGRAM_SHARE = 0.995
+HISTOGRAM_SHARE = 0.99
 """The bins of a histogram reach as far as this share of the utterances of every set."""
 
 T = TypeVar("T", int, str)

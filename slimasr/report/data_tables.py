@@ -13,7 +13,7 @@ MOST_CHARACTERS = 60
 MOST_VALUES = 4
 """A cell names at most this many values."""
 
-UNKNOWN_LANGUAGE = "unknown"
+UNKNOWN = "unknown"
 
 
 def data_tables(facts: DataFacts) -> list[Table]:
@@ -98,9 +98,10 @@ def characters_table(sets: Sequence[SetFacts]) -> Table:
 
 
 def _speakers(facts: SetFacts) -> str:
-    if not facts.without_speaker:
-        return f"{facts.speakers:,}"
-    return f"{facts.speakers:,}, {facts.without_speaker:,} utterances without"
+    if not facts.speakers:
+        return UNKNOWN
+    unknown = f", {UNKNOWN} ({facts.without_speaker:,})" if facts.without_speaker else ""
+    return f"{facts.speakers:,}{unknown}"
 
 
 def _values(parts: Sequence[Part], facts: SetFacts) -> str:
@@ -113,7 +114,7 @@ def _values(parts: Sequence[Part], facts: SetFacts) -> str:
 
 
 def _value(part: Part) -> str:
-    return UNKNOWN_LANGUAGE if part.value == "" else str(part.value)
+    return UNKNOWN if part.value == "" else str(part.value)
 
 
 def _number(part: Part, facts: SetFacts) -> str:
