@@ -12,7 +12,7 @@ from lhotse.cut import Cut
 
 from slimasr.config.corpora import OwnOptions
 from slimasr.config.data import DataConfig
-from slimasr.data.corpora.base import OptionValue, parse_options
+from slimasr.data.corpora.base import OptionValue, parse_options, refuse_contradictions
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder, iterate_cuts, read_bad, sets_in
 from slimasr.data.gathering import Heard
 from slimasr.data.inspection import DataFacts, inspect_sets
@@ -77,8 +77,17 @@ def read_options(pairs: Sequence[str]) -> OwnOptions:
         field = OwnOptions.model_fields.get(name)
         # Numbers are text for options that are text, such as the number of a channel.
         is_text = field is None or isinstance(field.default, str)
-        values[name] = text if is_text else yaml.safe_load(text)
+        values[name] = text if is_text else _plain(text)
     return parse_options(OwnOptions, values, "own")
+
+
+def _plain(text: str) -> OptionValue:
+    """A number or truth value as YAML has it, or else the text itself."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, (bool, int, float)) else text
 
 
 def _sets_of_folder(path: Path) -> dict[str, _Found]:
@@ -95,6 +104,7 @@ def _other_data(path: Path, options: OwnOptions, made: Path, progress: Progress)
     name = default_label(path)
     make_audio(path, options, made, progress)
     listed = list(read_source(path, options, made))
+    refuse_contradictions({name: listed})
     # Another sampling rate is a fact about the data here, and no error.
     config = DataConfig.model_validate(
         {"corpus": "own", "sources": {name: str(path)}, "train": [name], "resample": True}

@@ -110,7 +110,7 @@ def measure(blocks: Iterable[np.ndarray], rate: int, encoding: str = "") -> Soun
     peaks: list[tuple[float, int]] = []
     samples = 0
     for block in blocks:
-        digest.update(np.ascontiguousarray(block))
+        digest.update(block.tobytes())
         samples += block.size
         for channel in block:
             if len(channel):

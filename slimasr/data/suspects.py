@@ -139,7 +139,7 @@ def _far_from_expected(rows: Sequence[Row]) -> list[_Ranked]:
     for longer in (True, False):
         side = rest if longer else -rest
         deviation = max(_DEVIATION * float(np.median(side[side >= 0.0])), LEAST_DEVIATION)
-        for place in np.flatnonzero(side > FAR * deviation):
+        for place in map(int, np.flatnonzero(side > FAR * deviation)):
             row = rows[place]
             reason = (
                 f"too {'little' if longer else 'much'} text: {_letters(row.characters)} in {row.seconds:.2f} s, where "

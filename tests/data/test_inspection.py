@@ -256,8 +256,37 @@ def test_bad_paths_are_errors_of_one_line(tmp_path: Path) -> None:
     assert "no such" in error(str(tmp_path / "nowhere"))
     write_cuts(DataFolder(tmp_path).raw_cuts("train"), [cut("a", 1.0, "A")])
     assert "which has the sets train" in error(str(tmp_path), "--set-name", "test")
+    assert "data.options.chanel: unknown" in error(str(tmp_path), "--option", "chanel=0")
+    assert "--option channel: needs the form NAME=VALUE" in error(str(tmp_path), "--option", "channel")
+    assert "allow_pipes: needs bool, not '['" in error(str(tmp_path), "--option", "allow_pipes=[")
     DataFolder(tmp_path).raw_cuts("train").write_bytes(b"junk")
     assert "cuts_train.jsonl.gz: cannot be read" in error(str(tmp_path))
+
+
+def test_data_that_no_stage_has_read(tmp_path: Path) -> None:
+    """Two tables of the same folder: one shares a file with the other, has a stereo file and an empty transcript."""
+    for name, shape in (("a", (8000,)), ("b", (16000,)), ("two", (8000, 2))):
+        samples = (3000 * np.random.default_rng(len(name)).standard_normal(shape)).astype(np.int16)
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16000 if name == "b" else 8000)
+    (tmp_path / "train.tsv").write_text("path\tsaid\tclient_id\na.wav\tone two\tx\ntwo.wav\tsix\ty\nb.wav\t\tx\n")
+    (tmp_path / "test.tsv").write_text("path\tsaid\na.wav\tone\n")
+    sources = [str(tmp_path / "train.tsv"), str(tmp_path / "test.tsv")]
+    options = ["--option", "text_column=said"]
+    result = CliRunner().invoke(command_app(inspect_command), [*sources, *options, "--json"])
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    train, test = facts["sets"]
+    assert (train["name"], test["name"]) == ("train", "test")
+    assert (train["utterances"], train["speakers"], test["without_speaker"]) == (1, 1, 1)
+    assert [bad["reason"].split(": ")[-2:] for bad in train["left_out_first"]][1][-1] == "empty transcript"
+    assert "has 2 channels" in train["left_out_first"][0]["reason"]
+    assert facts["shared"] == [
+        {"kind": "same audio", "sets": ["train", "test"], "utterances": 1, "examples": [["train-a", "test-a"]]}
+    ]
+    chosen = [*options, "--option", "channel=0", "--set-name", "train"]
+    result = CliRunner().invoke(command_app(inspect_command), [*sources, *chosen, "--json"])
+    (train,) = json.loads(result.stdout)["sets"]
+    assert [(part["value"], part["utterances"]) for part in train["channels"]] == [(1, 1), (2, 1)]
 
 
 def test_the_documented_keys_are_those_of_the_facts() -> None:
