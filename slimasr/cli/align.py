@@ -184,6 +184,7 @@ def _opened(
     """Open the experiment or, without one, the configuration and the tokenizer of the data folder."""
     from slimasr.config.load import load_config
     from slimasr.data.files import DataFolder
+    from slimasr.data.sets import lang_of
     from slimasr.data.tokenizer import load_tokenizer
     from slimasr.decoding.alignment_sources import AlignmentData
     from slimasr.errors import UserError
@@ -197,7 +198,7 @@ def _opened(
     if config is None or needs_model:
         raise UserError("needs an experiment folder whose model aligns, or --config with --ctm or --source folder")
     loaded: Config = load_config(config)
-    lang = DataFolder(data).lang(loaded.tokenizer.kind, loaded.tokenizer.vocab_size)
+    lang = lang_of(loaded, DataFolder(data))
     return None, AlignmentData(loaded, data, load_tokenizer(lang))
 
 

@@ -19,6 +19,7 @@ from slimasr.config.section import (
     Positive,
     PositiveFloat,
     Processes,
+    ProductName,
     Section,
     SetName,
     Text,
@@ -197,8 +198,12 @@ class FeatureConfig(Section):
     """Number of mel filters, the size of a feature frame; must equal ``model.num_mel_bins``."""
 
     sets: list[SetName] | None = None
-    """Sets over which feature statistics are computed, which all recipes of a data folder share; null =
-    ``data.train``."""
+    """Sets over which feature statistics are computed, which all recipes of a data folder share that name the same
+    statistics; null = ``data.train``."""
+
+    name: ProductName = ""
+    """Name of the feature statistics in the data folder, for recipes whose statistics are their own; empty = the
+    statistics without a name."""
 
     @model_validator(mode="after")
     def _sets_differ(self) -> FeatureConfig:
@@ -228,8 +233,12 @@ class TokenizerConfig(Section):
     other kinds pieces or null."""
 
     sets: list[SetName] | None = None
-    """Sets on whose transcripts the tokenizer is trained, which all recipes of a data folder with this kind and size
-    share; null = ``data.train``."""
+    """Sets on whose transcripts the tokenizer is trained, which all recipes of a data folder with this kind and size,
+    or with this name, share; null = ``data.train``."""
+
+    name: ProductName = ""
+    """Name of the tokenizer and of its search graph in the data folder, for recipes that need their own; empty = they
+    are named by kind and size."""
 
     balance: bool = False
     """Whether the tokenizer is trained on equally many characters of each language; transcripts of small ones recur."""

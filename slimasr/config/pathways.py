@@ -150,7 +150,20 @@ class PathwaysConfig(MethodSection):
             )
         if self.rewind and config.training.init is None:
             raise ValueError("method.rewind: needs the weights to which it goes back; give training.init")
+        self._check_start(config)
         self._check_course(config)
+
+    def _check_start(self, config: Config) -> None:
+        """Refuse starts to which the method cannot go back, and weights that it cannot prune."""
+        init = config.training.init
+        if init is None:
+            return
+        if self.rewind and init.weights != "all":
+            raise ValueError(
+                "training.init.weights: method.rewind goes back to all weights of training.init.from; set it to all"
+            )
+        if init.freeze:
+            raise ValueError("training.init.freeze: method pathways prunes weights by training them; leave it out")
 
     def _check_course(self, config: Config) -> None:
         """Refuse prunings that do not fit into the run, and averages of weights under changing masks."""

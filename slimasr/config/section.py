@@ -156,6 +156,11 @@ def _file_name(value: str) -> str:
     return value
 
 
+def _product_name(value: str) -> str:
+    """Refuse what cannot be part of a file name; an empty name is allowed."""
+    return value and _file_name(value)
+
+
 def _one_line(value: str) -> str:
     if not value.isprintable():
         raise PydanticCustomError("text", "must not hold line breaks or control characters")
@@ -182,6 +187,8 @@ def _as_json(value: Any) -> Any:
 
 SubnetText = Annotated[str, NotEmpty, BeforeValidator(_as_json)]
 SetName = Annotated[str, NotEmpty, AfterValidator(_file_name), Called("set name")]
+
+ProductName = Annotated[str, AfterValidator(_product_name), Called("name of a product")]
 
 
 def is_distinct(values: Sequence[Hashable]) -> bool:

@@ -40,6 +40,7 @@ from slimasr.data.provenance import (
     feature_settings,
     speeds_of,
     statistics_source,
+    stats_file,
     write_features_record,
 )
 from slimasr.data.sets import sets_with_features, statistics_sets
@@ -104,7 +105,7 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
         results.setdefault(set_name, []).extend(found)
     # The statistics are those of their sets at all speeds, in this order: recipes that share them get equal sums.
     counted = [result for set_name in statistics_sets(config) for result in results[set_name]]
-    write_json_atomic(folder.stats, _statistics(config, folder, counted))
+    write_json_atomic(stats_file(config, folder), _statistics(config, folder, counted))
     _remove_stale(list(shards_of.values()))
     return counts
 
@@ -142,12 +143,13 @@ def read_stats(config: Config, data_dir: Path) -> tuple[torch.Tensor, torch.Tens
         UserError: stage 2 has not run, or ran with another configuration of the features.
     """
     folder = DataFolder(data_dir)
-    if not folder.stats.is_file():
-        raise UserError(f"{folder.stats} is missing: run stage 2 (slimasr-features) first")
-    stats: dict[str, Any] = read_json(folder.stats, AGAIN)
-    check_settings(config, folder.stats, stats)
+    path = stats_file(config, folder)
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run stage 2 (slimasr-features) first")
+    stats: dict[str, Any] = read_json(path, AGAIN)
+    check_settings(config, path, stats)
     check_statistics(config, folder)
-    with understanding(folder.stats, AGAIN):
+    with understanding(path, AGAIN):
         mean = torch.tensor(stats["mean"])
         std = torch.tensor(stats["std"])
         check_stats(mean, std, config.features.num_mel_bins)

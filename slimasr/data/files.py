@@ -70,19 +70,23 @@ class DataFolder:
     @property
     def stats(self) -> Path:
         """Mean and standard deviation of the training features, and how they were computed."""
-        return self.features / "stats.json"
+        return self.stats_of("")
+
+    def stats_of(self, name: str) -> Path:
+        """The statistics with a name of their own (``features.name``); those of `stats` have none."""
+        return self.features / (f"stats_{name}.json" if name else "stats.json")
 
     def lock(self, product: str) -> Path:
         """The lock file for writing a product such as ``manifests`` or ``lang_bpe_500``."""
         return self.root / f"{product}.lock"
 
-    def lang(self, kind: str, vocab_size: int) -> Path:
-        """A tokenizer, as stage 3 writes it."""
-        return self.root / f"lang_{kind}_{vocab_size}"
+    def lang(self, kind: str, vocab_size: int, name: str = "") -> Path:
+        """A tokenizer, as stage 3 writes it, by its kind and size or by a name of its own (``tokenizer.name``)."""
+        return self.root / f"lang_{name or f'{kind}_{vocab_size}'}"
 
-    def graph(self, kind: str, vocab_size: int) -> Path:
-        """The search graph of a tokenizer, as stage 3 writes it."""
-        return self.root / f"graph_{kind}_{vocab_size}"
+    def graph(self, kind: str, vocab_size: int, name: str = "") -> Path:
+        """The search graph of a tokenizer, as stage 3 writes it; the arguments are those of `lang`."""
+        return self.root / f"graph_{name or f'{kind}_{vocab_size}'}"
 
 
 def speed_suffix(speed: float) -> str:

@@ -28,6 +28,7 @@ from slimasr.data.lm_texts import language_model_texts, text_files
 from slimasr.data.manifests import set_names
 from slimasr.data.ngrams import prune_arpa, train_arpa
 from slimasr.data.provenance import STAGE_1, manifest_identity
+from slimasr.data.sets import graph_folder, lang_of
 from slimasr.data.tokenizer import Tokenizer, load_tokenizer
 from slimasr.data.tokenizer_record import check_tokenizer
 from slimasr.errors import UserError
@@ -47,12 +48,11 @@ def make_graph(config: Config, data_dir: Path) -> GraphRecord:
     for library in ("kaldifst", "kaldilm"):
         import_graph_library(library)
     folder = DataFolder(data_dir)
-    names = (config.tokenizer.kind, config.tokenizer.vocab_size)
-    target = folder.graph(*names)
+    target = graph_folder(config, folder)
     refuse_while_locked(folder.lock("manifests"), COMMAND)
-    refuse_while_locked(folder.lock(folder.lang(*names).name), COMMAND)
+    refuse_while_locked(folder.lock(lang_of(config, folder).name), COMMAND)
     with folder_lock(folder.lock(target.name), COMMAND) as lock:
-        tokenizer = load_tokenizer(folder.lang(*names))
+        tokenizer = load_tokenizer(lang_of(config, folder))
         check_tokenizer(config, folder, tokenizer.fingerprint)
         made_from = _made_from(config, folder, tokenizer)
         kept = _kept(target, made_from)
@@ -67,7 +67,7 @@ def _made_from(config: Config, folder: DataFolder, tokenizer: Tokenizer) -> str:
     digests = [file_digest(path) if path.is_file() else "" for path in files]
     sets = {name: manifest_identity(folder, name).transcripts for name in set_names(config.data)}
     # What the tokenizer was trained on is part of its fingerprint.
-    units = config.tokenizer.model_dump(mode="json", exclude={"sets", "balance"})
+    units = config.tokenizer.model_dump(mode="json", exclude={"sets", "balance", "name"})
     settings = [model.model_dump(mode="json"), units, config.data.train]
     return digest_of([tokenizer.fingerprint, settings, digests, sets])
 
@@ -86,7 +86,7 @@ def _kept(target: Path, made_from: str) -> GraphRecord | None:
 
 
 def _write_graph(config: Config, folder: DataFolder, tokenizer: Tokenizer, made_from: str, lock: Lock) -> GraphRecord:
-    target = folder.graph(config.tokenizer.kind, config.tokenizer.vocab_size)
+    target = graph_folder(config, folder)
     own = tokenizer.lexicon if isinstance(tokenizer, PhonemeTokenizer) else None
     full = own or piece_lexicon(config, folder, tokenizer)
     target.mkdir(parents=True, exist_ok=True)

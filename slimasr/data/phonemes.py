@@ -6,7 +6,7 @@ from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, read_cuts
 from slimasr.data.lexicon import PhonemeTokenizer
 from slimasr.data.lexicon_source import phoneme_lexicon
-from slimasr.data.sets import tokenizer_sets
+from slimasr.data.sets import lang_of, tokenizer_sets
 from slimasr.data.tokenizer_record import write_tokenizer_record
 from slimasr.errors import UserError
 from slimasr.locking import Lock
@@ -29,7 +29,7 @@ def write_phonemes(config: Config, folder: DataFolder, lock: Lock) -> PhonemeTok
     for name in tokenizer_sets(config):
         _check_words(config, folder, name, tokenizer)
     lock.verify()
-    tokenizer.write(folder.lang(config.tokenizer.kind, most))
+    tokenizer.write(lang_of(config, folder))
     write_tokenizer_record(config, folder, tokenizer.fingerprint)
     return tokenizer
 

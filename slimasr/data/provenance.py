@@ -157,7 +157,7 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
     check_corpus(config.data, folder, set_name)
     record = read_record(_features_record(folder, set_name, speed))
     # Without a record, an older version wrote the features; stats.json has always held the settings.
-    check_settings(config, path, record or read_record(folder.stats) or {})
+    check_settings(config, path, record or read_record(stats_file(config, folder)) or {})
     if record is None:
         _check_transcripts(folder, set_name, path)
         return
@@ -237,12 +237,13 @@ def check_statistics(config: Config, folder: DataFolder) -> None:
         UserError: it was computed by another recipe or from earlier data.
     """
     check_statistics_sets(config, folder)
-    stats: dict[str, Any] = read_json(folder.stats, DAMAGED)
+    path = stats_file(config, folder)
+    stats: dict[str, Any] = read_json(path, DAMAGED)
     made_from = stats.get("made_from")
     # Older versions did not record the source of the statistics.
     if made_from is not None and made_from != statistics_source(config, folder):
         raise UserError(
-            f"{folder.stats} was computed from other training data (sets, speeds or content) than those of this "
+            f"{path} was computed from other training data (sets, speeds or content) than those of this "
             "configuration: run stage 2 again (slimasr-features)"
         )
 
@@ -253,10 +254,16 @@ def check_statistics_sets(config: Config, folder: DataFolder) -> None:
     Raises:
         UserError: it was computed over other sets, and other recipes may need it.
     """
-    stats = read_product(folder.stats)
+    path = stats_file(config, folder)
+    stats = read_product(path)
     # Older versions did not record the source of the statistics.
     if "made_from" in stats:
-        check_same_sets(folder.stats, stats["made_from"].get("sets", {}), statistics_sets(config), "features.sets")
+        check_same_sets(path, stats["made_from"].get("sets", {}), statistics_sets(config), "features.sets")
+
+
+def stats_file(config: Config, folder: DataFolder) -> Path:
+    """Return the file of a recipe's feature statistics."""
+    return folder.stats_of(config.features.name)
 
 
 def statistics_source(config: Config, folder: DataFolder) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from slimasr.config.schema import Config
+from slimasr.data.files import DataFolder
 from slimasr.errors import UserError
 
 
@@ -36,6 +37,18 @@ def further_sets(config: Config) -> list[str]:
     return [name for name in dict.fromkeys([*tokenizer_sets(config), *statistics_sets(config)]) if name not in own]
 
 
+def lang_of(config: Config, folder: DataFolder) -> Path:
+    """Return the folder of a recipe's tokenizer."""
+    tokenizer = config.tokenizer
+    return folder.lang(tokenizer.kind, tokenizer.vocab_size, tokenizer.name)
+
+
+def graph_folder(config: Config, folder: DataFolder) -> Path:
+    """Return the folder of the search graph of a recipe's tokenizer."""
+    tokenizer = config.tokenizer
+    return folder.graph(tokenizer.kind, tokenizer.vocab_size, tokenizer.name)
+
+
 def check_same_sets(product: Path, made_from: Collection[str], wanted: Collection[str], key: str) -> None:
     """Check that a product was made from the sets that the recipe names for it, and may be made again.
 
@@ -43,14 +56,16 @@ def check_same_sets(product: Path, made_from: Collection[str], wanted: Collectio
         product: the product, for the message.
         made_from: the sets from which it was made.
         wanted: the sets from which the recipe would make it.
-        key: the key that names them.
+        key: the key that names them, ``tokenizer.sets`` or ``features.sets``.
 
     Raises:
         UserError: they differ.
     """
     if set(made_from) == set(wanted):
         return
+    name = f"{key.removesuffix('.sets')}.name"
     raise UserError(
         f"{product} was made from the sets {', '.join(sorted(made_from))}, and {key} (default: data.train) names "
-        f"{', '.join(sorted(wanted))}: set {key} to [{', '.join(sorted(made_from))}] to share it, or use another --data"
+        f"{', '.join(sorted(wanted))}: set {key} to [{', '.join(sorted(made_from))}] to share it, "
+        f"or {name} to a name of its own to make another one beside it"
     )

@@ -21,7 +21,7 @@ from slimasr.data.balance import balanced_texts
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.identity import DIGITS
 from slimasr.data.provenance import STAGE_1, check_corpus
-from slimasr.data.sets import tokenizer_sets
+from slimasr.data.sets import lang_of, tokenizer_sets
 from slimasr.data.tokenizer_record import check_tokenizer_sets, write_tokenizer_record
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
@@ -191,7 +191,7 @@ def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
 
     folder = DataFolder(data_dir)
     refuse_while_locked(folder.lock("manifests"), "slimasr-bpe")
-    name = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size).name
+    name = lang_of(config, folder).name
     with folder_lock(folder.lock(name), "slimasr-bpe") as lock:
         for set_name in tokenizer_sets(config):
             check_corpus(config.data, folder, set_name)
@@ -204,7 +204,7 @@ def train_tokenizer(config: Config, data_dir: Path) -> Tokenizer:
 def _write_pieces(config: Config, folder: DataFolder, lock: Lock) -> Tokenizer:
     cuts = chain.from_iterable(read_cuts(folder.raw_cuts(name), STAGE_1) for name in tokenizer_sets(config))
     texts = balanced_texts(cuts) if config.tokenizer.balance else [cut.supervisions[0].text for cut in cuts]
-    lang_dir = folder.lang(config.tokenizer.kind, config.tokenizer.vocab_size)
+    lang_dir = lang_of(config, folder)
     model = train_model(texts, config.tokenizer)
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(model)

@@ -7,6 +7,7 @@ from pathlib import Path
 from slimasr.config.search import DecodingConfig
 from slimasr.data.files import DataFolder
 from slimasr.data.graph import load_graph
+from slimasr.data.sets import graph_folder
 from slimasr.decoding.graph import SearchGraph
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
@@ -43,8 +44,7 @@ def graph_of(experiment: Experiment, decoding: DecodingConfig, folder: Path | No
 
 def graph_in(experiment: Experiment, decoding: DecodingConfig, data: Path) -> SearchGraph | None:
     """Open the graph that stage 3 has written to a data folder; None if the search needs none. Raises as `graph_of`."""
-    tokenizer = experiment.config.tokenizer
-    return graph_of(experiment, decoding, DataFolder(data).graph(tokenizer.kind, tokenizer.vocab_size))
+    return graph_of(experiment, decoding, graph_folder(experiment.config, DataFolder(data)))
 
 
 def write_scales(exp: Path, tuned: TunedEntry) -> None:

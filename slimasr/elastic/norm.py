@@ -37,11 +37,16 @@ class Affine(nn.Module):
 
 
 class RunningStats(nn.Module):
-    """Running mean and variance of a batch norm at one width, and the number of batches that went into them."""
+    """Running mean and variance of a batch norm at one width, and the number of batches that went into them.
+
+    Attributes:
+        fixed: whether they never change: in training too the norm uses them and not the statistics of the batch.
+    """
 
     mean: Tensor
     var: Tensor
     batches: Tensor
+    fixed: bool = False
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -50,7 +55,9 @@ class RunningStats(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def reset(self) -> None:
-        """Set the statistics to mean 0 and variance 1, as before any batch."""
+        """Set the statistics to mean 0 and variance 1, as before any batch, unless they are fixed."""
+        if self.fixed:
+            return
         self.mean.zero_()
         self.var.fill_(1.0)
         self.batches.zero_()
@@ -109,8 +116,8 @@ class ElasticLayerNorm(_ElasticNorm):
 class ElasticBatchNorm(_ElasticNorm):
     """Batch norm over valid frames: padding is excluded from the statistics, so a padded batch equals its parts.
 
-    In training mode the statistics are computed over all processes. ``momentum=None`` accumulates a cumulative average,
-    as in ``torch.nn.BatchNorm1d``.
+    In training mode the statistics are computed over all processes, unless they are fixed. ``momentum=None``
+    accumulates a cumulative average, as in ``torch.nn.BatchNorm1d``.
     """
 
     def __init__(self, size: int, widths: Sequence[int], mode: NormMode, momentum: float | None = 0.1) -> None:
@@ -132,7 +139,7 @@ class ElasticBatchNorm(_ElasticNorm):
         stats = cast(RunningStats, _entry(self.stats, width, self.size))
         x = x.to(stats.mean.dtype)
         weight, bias = self.affine_of(width, units)
-        if self.training:
+        if self.training and not stats.fixed:
             return self._by_batch(x, padding, stats, index, weight, bias)
         # The four vectors are combined first, which leaves one multiplication and one addition per element of x.
         scale = weight * torch.rsqrt(take(stats.var, index) + self.eps)
@@ -174,6 +181,22 @@ def norm_parameters(model: nn.Module) -> set[str]:
     for name, module in model.named_modules():
         if isinstance(module, Affine):
             names |= {f"{name}.weight", f"{name}.bias"}
+    return names
+
+
+def frozen_stats(model: nn.Module) -> list[str]:
+    """Return the names of the statistics of batch norms whose scale and shift at that width have no gradient.
+
+    Those of no batch yet are left out, because nothing can be normalised by them.
+    """
+    names = []
+    for name, module in model.named_modules():
+        if not isinstance(module, ElasticBatchNorm):
+            continue
+        for width, stats in module.stats.items():
+            entry = _entry(module.affine, int(width), module.size)
+            if cast(RunningStats, stats).batches > 0 and not any(p.requires_grad for p in entry.parameters()):
+                names.append(f"{name}.stats.{width}")
     return names
 
 

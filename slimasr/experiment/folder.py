@@ -9,6 +9,7 @@
                final.pt            averaged weights with re-estimated batch norms
                subnets.json        the subnets that the training has learnt, if its space is learnt
                data.json           the data and the tokenizer of the run, and the weights with which it began
+               init.json           what the run has taken from the model with which it began, and what is frozen
                results.json        every measured subnet, and how the run was made
                experiment.lock     the process that is training or extracting (`slimasr.locking`)
                versions.json, train.log, train_log.jsonl, bad_utterances.jsonl, tensorboard/

@@ -19,7 +19,7 @@ from slimasr.training.priors import estimate_priors
 
 
 class RunningAverage:
-    """Mean of all parameters over the snapshots taken so far."""
+    """Mean of all parameters that are trained over the snapshots taken so far."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -30,6 +30,9 @@ class RunningAverage:
         """Take one snapshot."""
         self.count += 1
         for name, parameter in module.named_parameters():
+            # The mean of equal numbers may differ from them in the sign of zero.
+            if not parameter.requires_grad:
+                continue
             # mean_n = mean_(n-1) + (x_n - mean_(n-1)) / n: one copy of the weights, however many snapshots there are.
             if self.count == 1:
                 self.parameters[name] = parameter.detach().clone()
@@ -40,7 +43,7 @@ class RunningAverage:
     def copy_to(self, module: nn.Module) -> None:
         """Overwrite the parameters with their mean; without any snapshot they stay as they are."""
         for name, parameter in module.named_parameters():
-            if self.count:
+            if self.count and parameter.requires_grad:
                 parameter.copy_(self.parameters[name])
 
     def state_dict(self) -> dict[str, Any]:

@@ -138,7 +138,8 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
     """Check that the products of stages 1 to 3 that a run reads belong together, and return their identity.
 
     Args:
-        tokenizer: the tokenizer of stage 3, None if the run has another one.
+        tokenizer: the tokenizer of a run that begins now, which is that of stage 3 unless the run keeps that of the
+            model with which it begins; None = it is not checked.
 
     Raises:
         UserError: a product is missing or was made from others (the message names the stage to run again), or a
@@ -157,7 +158,8 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
         pathways = ()
     check_trained_languages(data_dir, config.data.train, pathways)
     check_validated_languages(data_dir, config.data.dev, pathways)
-    if tokenizer is not None:
+    init = config.training.init
+    if tokenizer is not None and (init is None or init.tokenizer == "own"):
         check_tokenizer(config, folder, tokenizer.fingerprint)
     return data_identity(config, data_dir)
 

@@ -1,7 +1,7 @@
-"""What a run begins with: random weights and the products of stages 2 and 3, or another experiment.
+"""What a run begins with: random weights and the products of stages 2 and 3, or a trained model.
 
-The digest of another experiment's weights is part of the run's record (``data.json``). A run that resumes compares it,
-because a method may need the same weights once more.
+The digest of the weights of another experiment is part of the run's record (``data.json``). A run that resumes compares
+it, because a method may need the same weights once more. ``init.json`` says what has been taken from them.
 """
 
 from __future__ import annotations
@@ -17,40 +17,62 @@ from slimasr.config.schema import Config
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.provenance import DataIdentity
+from slimasr.data.sets import lang_of
 from slimasr.data.tokenizer import Tokenizer
+from slimasr.errors import UserError
 from slimasr.experiment.folder import DATA_FILE
 from slimasr.experiment.initial import (
+    KEY,
+    WITHOUT_TOKENIZER,
     InitialWeights,
     check_unchanged,
     final_weights,
     initial_weights,
+    origin_of,
     read_unchanged,
 )
 from slimasr.files import read_json
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model, head_names, pathway_spec
+from slimasr.models.matching import Taken
 from slimasr.supernet.build import build_space
 from slimasr.training.checkpoint import list_checkpoints
+from slimasr.training.frozen import chosen_parameters, describe_counts, freeze, parameter_counts, statistics_to_fix
+from slimasr.training.logs import RunLog
 from slimasr.training.record import DAMAGED, START, check_resumed_data, record_data
+from slimasr.training.start_record import StartRecord, read_needed
 
 Reader = Callable[[], Mapping[str, torch.Tensor]]
 
 
-def read_start(config: Config, exp: Path) -> InitialWeights | None:
+def read_start(config: Config, exp: Path, asked: Config | None = None) -> InitialWeights | None:
     """Read the weights of ``training.init``; None without that key, and for a run that resumes from a checkpoint.
+
+    Args:
+        config: the configuration that is trained.
+        exp: the experiment folder of the run.
+        asked: the recipe from which it follows (`initial_weights`).
 
     Raises:
         UserError: they are missing or do not fit the recipe.
     """
     goes_on = (exp / "final.pt").exists() or bool(list_checkpoints(exp / "checkpoints"))
-    return None if goes_on else initial_weights(config)
+    return None if goes_on else initial_weights(config, asked)
 
 
 def lang_folder(config: Config, data_dir: Path) -> Path:
-    """Return the folder of the tokenizer of which a new run takes a copy."""
-    if config.training.init is not None:
-        return config.training.init.from_ / "lang"
-    return DataFolder(data_dir).lang(config.tokenizer.kind, config.tokenizer.vocab_size)
+    """Return the folder of the tokenizer of which a new run takes a copy.
+
+    Raises:
+        UserError: the weights of ``training.init`` lie outside of an experiment, which has no tokenizer.
+    """
+    init = config.training.init
+    if init is None or init.tokenizer == "own":
+        return lang_of(config, DataFolder(data_dir))
+    exp = origin_of(init.from_).exp
+    if exp is None:
+        raise UserError(f"{KEY}: {init.from_} {WITHOUT_TOKENIZER}")
+    return exp / "lang"
 
 
 def new_model(config: Config, data_dir: Path, tokenizer: Tokenizer, start: InitialWeights | None) -> SpeechModel:
@@ -59,15 +81,61 @@ def new_model(config: Config, data_dir: Path, tokenizer: Tokenizer, start: Initi
     Raises:
         UserError: stage 2 has not run, or a weight of ``training.init`` does not fit.
     """
+    return _started(config, data_dir, tokenizer, start)[0]
+
+
+def begun_model(
+    config: Config, data_dir: Path, exp: Path, tokenizer: Tokenizer, start: InitialWeights | None, log: RunLog
+) -> SpeechModel:
+    """Build the model of a run, with its weights, and freeze those that are not trained.
+
+    A run that begins now gets its ``init.json``.
+
+    Args:
+        config: the configuration that is trained.
+        data_dir: see `new_model`.
+        exp: the experiment folder, in which a run that resumes has a record of what is frozen.
+        tokenizer: the tokenizer of the run.
+        start: the weights of ``training.init`` for a run that begins now.
+        log: gets notes for the user.
+
+    Raises:
+        UserError: see `new_model`; or a pattern of ``training.init.freeze`` chooses nothing.
+    """
+    model, taken = _started(config, data_dir, tokenizer, start)
+    init = config.training.init
+    notes: list[str] = []
+    if start is not None and taken is not None and init is not None:
+        frozen = chosen_parameters(model, init.freeze, taken.left)
+        freeze(model, frozen)
+        record = StartRecord.of(start, taken, frozen, statistics_to_fix(model) if frozen else ())
+        freeze(model, (), record.fixed)
+        notes = record.lines()
+        if log.active:
+            record.write(exp)
+    elif init is not None and init.freeze:
+        before = read_needed(exp)
+        freeze(model, before.frozen, before.fixed)
+    if init is not None and init.freeze:
+        notes.append(describe_counts(parameter_counts(model, config.training.optimizer)))
+    for note in notes:
+        log.say(f"note: {note}")
+    return model
+
+
+def _started(
+    config: Config, data_dir: Path, tokenizer: Tokenizer, start: InitialWeights | None
+) -> tuple[SpeechModel, Taken | None]:
     space = build_space(config)
     names = head_names(config), pathway_spec(config)
     model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths, *names)
-    if start is not None:
-        start.load_into(model)
+    init = config.training.init
     # A run that resumes has its statistics in the checkpoint; those of the data folder may be of other sets.
-    elif config.training.init is None:
+    if init is None or (start is not None and start.own_stats):
         model.set_feature_stats(*read_stats(config, data_dir))
-    return model
+    if start is None:
+        return model, None
+    return model, start.take_into(model, config, tokenizer.fingerprint)
 
 
 def record_inputs(
@@ -129,10 +197,14 @@ def initial_reader(config: Config, exp: Path, start: InitialWeights | None) -> R
     Args:
         start: the weights of a run that begins now, None for one that resumes.
     """
-    if config.training.init is None:
+    init = config.training.init
+    if init is None:
         return None
-    digest = _recorded(exp) if start is None else start.digest
-    return partial(read_unchanged, final_weights(config.training.init.from_), digest)
+    if start is not None:
+        return partial(read_unchanged, init, start.digest, start.subnet)
+    # Runs of earlier versions have no record, and extracted no subnets.
+    record = StartRecord.read(exp)
+    return partial(read_unchanged, init, _recorded(exp), None if record is None else record.extracted())
 
 
 def _recorded(exp: Path) -> str | None:

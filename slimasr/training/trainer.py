@@ -51,7 +51,7 @@ from slimasr.training.record import (
     resolved,
 )
 from slimasr.training.seeding import derive_seed, seed_all
-from slimasr.training.start import Reader, initial_reader, lang_folder, new_model, read_start, record_inputs
+from slimasr.training.start import Reader, begun_model, initial_reader, lang_folder, read_start, record_inputs
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.threads import choose_threads, set_threads
 from slimasr.training.timing import Clock, describe_seconds
@@ -82,18 +82,19 @@ def train(
     Raises:
         UserError: an input is missing or unusable, or ``exp`` holds another configuration or a run on other data.
     """
-    config, separate_of = resolved(config)
+    asked = config
+    config, separate_of = resolved(asked)
     if isinstance(config.training.num_threads, int):
         torch.set_num_threads(config.training.num_threads)
     with denormals_flushed(), process_group() as world, lock_experiment(exp, world) as lock:
-        start = read_start(config, exp)
+        start = read_start(config, exp, asked)
         lang = lang_folder(config, data_dir)
         resumed = begin_record(exp, config, lang, Results(command=command, separate_of=separate_of), world)
         log = RunLog(exp, active=world.is_main)
         tokenizer = load_tokenizer(exp / "lang")
         for note in unverified_sets(config, data_dir, [*config.data.train, config.data.dev]):
             log.say(f"note: {note}")
-        identity = check_data(config, data_dir, tokenizer=None if resumed or config.training.init else tokenizer)
+        identity = check_data(config, data_dir, tokenizer=None if resumed else tokenizer)
         if world.is_main:
             accept = accept_changed_data
             for note in record_inputs(config, exp, identity, tokenizer, start, resumed=resumed, accept_changes=accept):
@@ -104,7 +105,7 @@ def train(
             return
         # All processes draw the same initial weights, so these need not be sent.
         seed_all(derive_seed(config.seed, "weights"))
-        model = new_model(config, data_dir, tokenizer, start)
+        model = begun_model(config, data_dir, exp, tokenizer, start, log)
         method = build_method(config, build_space(config), model)
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)
         for note in filter(None, (data.left_out, *data.notes, compilation_note(config.training))):
