@@ -66,13 +66,15 @@ def subnet_of_size(large: ModelConfig, small: ModelConfig) -> Subnet | str:
     wanted = theirs.layer_units[:layers]
     try:
         shrunk = shrink_encoder(ours, plain).layer_units
-        chosen = tuple(
-            (f"{index}.{module}", size)
-            for index, sizes in enumerate(wanted)
-            for module, size in sizes.items()
-            if size != shrunk[index].get(module)
-        )
-        subnet = Subnet(plain.width, plain.path, chosen)
+        chosen = []
+        for index, sizes in enumerate(wanted):
+            for module, size in sizes.items():
+                most = shrunk[index].get(module, 0)
+                if size > most:
+                    return f"model.encoder.layers.{index}.{module}: {size} against {most}"
+                if size < most:
+                    chosen.append((f"{index}.{module}", size))
+        subnet = Subnet(plain.width, plain.path, tuple(chosen))
         changes = {
             "encoder": shrink_encoder(ours, subnet),
             "frontend": shrink_frontend(large.frontend, subnet.width),
