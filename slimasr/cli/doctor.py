@@ -1,12 +1,19 @@
-"""``slimasr doctor``: show what is installed, what is missing, and how to install it."""
+"""``slimasr doctor``: show what is installed, what is missing, how to install it, and what a recipe trains."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimasr.cli.common import DataOption, DebugOption, SetOption, quick_imports
 
 REQUIRED = (
     "torch",
@@ -35,6 +42,12 @@ EXTRAS = {
 }
 
 
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML file of an experiment, whose trained parameters are counted."),
+]
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of the doctor's report; ``advice`` is empty if nothing needs to be done."""
@@ -44,8 +57,16 @@ class Check:
     advice: str = ""
 
 
-def doctor() -> None:
-    """Show what is installed, what is missing and how to install it."""
+def doctor(
+    config: RecipeOption = None,
+    data: DataOption = Path("data"),
+    overrides: SetOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Show what is installed, what is missing and how to install it.
+
+    With --config, also count the parameters that the experiment trains and those that it freezes.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -53,7 +74,8 @@ def doctor() -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("part", "state", "what to do"):
         table.add_column(column, overflow="fold")
-    for finding in examine():
+    findings = examine() if config is None else [*examine(), *_parameters(config, data, overrides or ())]
+    for finding in findings:
         # ``Text`` keeps rich from reading ``[export]`` as markup.
         table.add_row(*(Text(cell) for cell in (finding.what, finding.state, finding.advice)))
     Console().print(table)
@@ -73,6 +95,19 @@ def examine() -> list[Check]:
     for extra, packages in EXTRAS.items():
         findings += [_extra(extra, name, module) for name, module in packages]
     return findings
+
+
+def _parameters(config: Path, data: Path, overrides: Sequence[str]) -> list[Check]:
+    """Count the parameters of a recipe by groups of the optimiser."""
+    with quick_imports():
+        from slimasr.config.load import load_config
+        from slimasr.training.start import trained_parameters
+
+    counts = trained_parameters(load_config(config, overrides), data)
+    frozen = counts.pop("frozen", 0)
+    trained = sum(counts.values())
+    rows = [Check("parameters", f"{trained + frozen:,}, of which {trained:,} are trained and {frozen:,} frozen")]
+    return rows + [Check(f"  group {name}", f"{count:,}") for name, count in counts.items()]
 
 
 def _required(name: str) -> Check:

@@ -18,7 +18,7 @@ from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.provenance import DataIdentity
 from slimasr.data.sets import lang_of
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokenizer import Tokenizer, load_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.folder import DATA_FILE
 from slimasr.experiment.initial import (
@@ -32,6 +32,7 @@ from slimasr.experiment.initial import (
     read_unchanged,
 )
 from slimasr.files import read_json
+from slimasr.methods import build_method
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model, head_names, pathway_spec
 from slimasr.models.matching import Taken
@@ -39,7 +40,7 @@ from slimasr.supernet.build import build_space
 from slimasr.training.checkpoint import list_checkpoints
 from slimasr.training.frozen import chosen_parameters, describe_counts, freeze, parameter_counts, statistics_to_fix
 from slimasr.training.logs import RunLog
-from slimasr.training.record import DAMAGED, START, check_resumed_data, record_data
+from slimasr.training.record import DAMAGED, START, check_resumed_data, record_data, resolved
 from slimasr.training.start_record import StartRecord, read_needed
 
 Reader = Callable[[], Mapping[str, torch.Tensor]]
@@ -123,12 +124,34 @@ def begun_model(
     return model
 
 
+def trained_parameters(asked: Config, data_dir: Path) -> dict[str, int]:
+    """Return how many numbers each group of a recipe's optimiser trains, and how many are ``frozen``.
+
+    Args:
+        asked: the recipe.
+        data_dir: see `new_model`; without tokenizer and start, the recipe's number of tokens counts.
+
+    Raises:
+        UserError: see `begun_model`.
+    """
+    config, _ = resolved(asked)
+    start = initial_weights(config, asked)
+    lang = lang_folder(config, data_dir)
+    tokenizer = load_tokenizer(lang) if start is not None or lang.exists() else None
+    model = _random_model(config, config.tokenizer.vocab_size if tokenizer is None else tokenizer.vocab_size)
+    if start is not None and tokenizer is not None and config.training.init is not None:
+        taken = start.take_into(model, config, tokenizer.fingerprint)
+        freeze(model, chosen_parameters(model, config.training.init.freeze, taken.left))
+    counts = parameter_counts(model, config.training.optimizer)
+    for group in build_method(config, build_space(config), model).parameter_groups():
+        counts[group.name] = sum(parameter.numel() for parameter in group.parameters)
+    return counts
+
+
 def _started(
     config: Config, data_dir: Path, tokenizer: Tokenizer, start: InitialWeights | None
 ) -> tuple[SpeechModel, Taken | None]:
-    space = build_space(config)
-    names = head_names(config), pathway_spec(config)
-    model = build_model(config.model, config.loss, tokenizer.vocab_size, space.widths, *names)
+    model = _random_model(config, tokenizer.vocab_size)
     init = config.training.init
     # A run that resumes has its statistics in the checkpoint; those of the data folder may be of other sets.
     if init is None or (start is not None and start.own_stats):
@@ -136,6 +159,11 @@ def _started(
     if start is None:
         return model, None
     return model, start.take_into(model, config, tokenizer.fingerprint)
+
+
+def _random_model(config: Config, vocab_size: int) -> SpeechModel:
+    names = head_names(config), pathway_spec(config)
+    return build_model(config.model, config.loss, vocab_size, build_space(config).widths, *names)
 
 
 def record_inputs(

@@ -241,7 +241,7 @@ def test_no_type_shows_python() -> None:
     [
         ("training.num_epochs", {"training"}, 1),
         ("num_epochs", {"training"}, 1),
-        ("features", {"top level", "features"}, 3),
+        ("features", {"top level", "features"}, 4),
         ("encoder.kernel_size", {"model.encoder, kind: conformer (default)"}, 1),
         ("data.options.an4", {"data.options, corpus: an4"}, 0),
         ("data.options.num_train", {"data.options, corpus: digits"}, 1),
