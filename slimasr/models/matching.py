@@ -18,7 +18,6 @@ from slimasr.supernet.subnet import Subnet
 
 ENCODER = "encoder."
 ABSENT = "it is not among the weights that were read"
-UNKNOWN = "this model has no such tensor"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Taken:
         whole: tensors that have been taken as a whole.
         first: tensors of which the first channels have been taken.
         left: tensors of which nothing has been taken -> why.
-        unused: tensors of the other model that have no place in this one -> why.
+        unused: tensors of the other model of which this one has none of the name, and no place for them.
         place: the subnet that now has the encoder of the other model; None = there is none, and its tensors have been
             taken by name and shape alone.
         obstacle: why there is no such subnet.
@@ -61,7 +60,7 @@ class Taken:
     whole: list[str] = field(default_factory=list)
     first: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
-    unused: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
     place: Subnet | None = None
     obstacle: str = ""
 
@@ -94,15 +93,12 @@ def take_matching(model: SpeechModel, outputs: Outputs, source: Source, excluded
     touched = {item.ours for item in copied}
     used = {item.theirs for item in copied}
     ours = _weights_of(model)
-    left = {name: excluded.get(name) or _reason(source.weights.get(name), ours[name], ABSENT) for name in ours}
-    unused = {
-        name: excluded.get(name) or _reason(values, ours.get(name), UNKNOWN) for name, values in source.weights.items()
-    }
+    left = {name: excluded.get(name) or _reason(source.weights.get(name), ours[name]) for name in ours}
     return Taken(
         whole=[name for name in ours if name in whole],
         first=[name for name in ours if name in touched - whole],
         left={name: why for name, why in left.items() if name not in touched},
-        unused={name: why for name, why in unused.items() if name not in used},
+        unused=[name for name in source.weights if name not in used and name not in ours],
         place=place if isinstance(place, Subnet) else None,
         obstacle="" if isinstance(place, Subnet) else place,
     )
@@ -214,10 +210,10 @@ def _take_readers(model: SpeechModel, outputs: Outputs, source: Source, excluded
     return copied
 
 
-def _reason(theirs: Tensor | None, ours: Tensor | None, absent: str) -> str:
+def _reason(theirs: Tensor | None, ours: Tensor) -> str:
     """Return why a tensor has not been copied."""
-    if theirs is None or ours is None:
-        return absent
+    if theirs is None:
+        return ABSENT
     if theirs.shape != ours.shape:
         return f"its shape is {tuple(theirs.shape)} there and {tuple(ours.shape)} here"
     return f"its numbers are of type {theirs.dtype} there and {ours.dtype} here"

@@ -30,7 +30,7 @@ class StartRecord:
         taken: number of tensors that have been taken as a whole.
         first: tensors of which the first channels have been taken.
         left: tensors that begin with random numbers -> why.
-        unused: tensors of the file that have no place in the model -> why.
+        unused: tensors of the file that have no place in the model.
         frozen: parameters that are not trained.
         fixed: statistics of batch norms that stay as they are.
     """
@@ -42,7 +42,7 @@ class StartRecord:
     taken: int
     first: list[str]
     left: dict[str, str]
-    unused: dict[str, str]
+    unused: list[str]
     frozen: list[str]
     fixed: list[str]
 
@@ -96,7 +96,8 @@ class StartRecord:
             place = Subnet.from_dict(self.place).id
             lines.append(f"taken as the first channels, so that {place} begins as it: {_joined(self.first)}")
         lines += [f"not taken, as {reason}: {names}" for reason, names in _by_reason(self.left)]
-        lines += [f"not used, as {reason}: {names}" for reason, names in _by_reason(self.unused)]
+        if self.unused:
+            lines.append(f"not used, as this model has no such tensors: {_joined(self.unused)}")
         return lines
 
 

@@ -209,7 +209,8 @@ def test_another_vocabulary_leaves_what_depends_on_it() -> None:
     assert {"predictor.embedding.weight", "joiner.output.bias", "ctc_head.log_prior"} < depends
     taken = take_matching(own, OUTPUTS, source_of(model(MODEL, 1)), dict.fromkeys(depends, "another vocabulary"))
     before = model(MODEL, 2).state_dict()
-    assert set(taken.left) == depends == set(taken.unused)
+    assert set(taken.left) == depends
+    assert not taken.unused
     assert set(taken.left.values()) == {"another vocabulary"}
     assert all(torch.equal(own.state_dict()[name], before[name]) for name in depends)
 

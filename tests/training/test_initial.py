@@ -16,8 +16,9 @@ from slimasr.cli.common import command_app
 from slimasr.config.load import parse_config, save_config
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
+from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder
-from slimasr.data.tokenizer import load_tokenizer
+from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.experiment.initial import InitialWeights, initial_weights
@@ -27,7 +28,7 @@ from slimasr.training.languages import check_enough, key_of_batches
 from slimasr.training.start import initial_reader, new_model, read_start
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.trainer import train
-from tests.data.corpus import make_an4
+from tests.data.corpus import make_an4, quiet
 from tests.data.languages import LANGUAGES, recipe, speak_languages, stages
 from tests.training.kit import assert_equal, tiny_config
 
@@ -228,6 +229,78 @@ def test_another_tokenizer_in_the_experiment_is_named(folder: Path) -> None:
     )
     with pytest.raises(UserError, match=r"dense/final\.pt: was trained with another tokenizer"):
         initial_weights(sampled(folder / "dense"))
+
+
+def supernet_of(dense: Path, **init: Any) -> Config:
+    """A supernet with two widths that begins with a dense model, whose first layer stays as it is."""
+    start = {"from": str(dense), "weights": "matching", "freeze": FROZEN, **init}
+    training = {"init": start, "spec_augment": None}
+    return tiny({"speeds": [1.0]}, training, space={"widths": [0.5, 1.0]}, method={"kind": "slimmable"})
+
+
+FROZEN = ["encoder.frontend.*", "encoder.layers.0.*"]
+
+
+def test_a_supernet_begins_with_a_dense_model_and_frozen_weights_stay_over_a_restart(folder: Path) -> None:
+    config = supernet_of(folder / "dense", tokenizer="own", stats="own")
+    train(config, folder / "data", folder / "whole")
+    train_until(3, config, folder / "data", folder / "parts")
+    record = json.loads((folder / "parts" / "init.json").read_text())
+    # What is frozen is known from the record: the start itself is not read again.
+    shutil.move(folder / "dense" / "final.pt", folder / "dense" / "moved.pt")
+    train(config, folder / "data", folder / "parts")
+    whole, parts = (load_checkpoint(folder / name / "final.pt")["model"] for name in ("whole", "parts"))
+    assert_equal(whole, parts)
+    dense = load_checkpoint(folder / "dense" / "moved.pt")["model"]
+    inner = [name for name in dense if name.startswith(("encoder.frontend.", "encoder.layers.0."))]
+    assert all(torch.equal(whole[name], dense[name]) for name in inner), "statistics of its batch norm included"
+    assert set(record["frozen"]) == {name for name in inner if ".stats." not in name}
+    assert record["fixed"] == ["encoder.layers.0.parts.conv.norm.stats.16"]
+    assert {name for name in record["left"] if ".8." not in name} == {"feature_mean", "feature_std"}
+    log = (folder / "parts" / "train.log").read_text()
+    assert "not taken, as it is not among the weights that were read: encoder.layers.{0,1}.norms.ffn1.affine.8.w" in log
+    total = sum(tensor.numel() for name, tensor in whole.items() if name in record["frozen"])
+    assert "parameters are trained (decayed" in log
+    assert f"{total:,} are frozen" in log
+
+
+def test_a_run_whose_record_of_frozen_weights_is_lost_does_not_go_on(begun: Path) -> None:
+    config = supernet_of(begun / "dense")
+    train_until(1, config, begun / "data", begun / "frozen")
+    (begun / "frozen" / "init.json").unlink()
+    with pytest.raises(UserError, match=r"init\.json is missing, which says what is frozen: restore it, or choose"):
+        train(config, begun / "data", begun / "frozen")
+
+
+def test_products_with_names_of_their_own_stand_beside_others(folder: Path) -> None:
+    """A fine-tuned model may need other units and statistics in a data folder that it shares."""
+    data = DataFolder(folder / "data")
+    before = [data.stats.read_bytes(), *(path.read_bytes() for path in sorted(data.lang("char", 20).iterdir()))]
+    tree = supernet_of(folder / "dense", tokenizer="own", stats="own", freeze=[]).model_dump(mode="json")
+    tree["data"]["train"] = ["train-it"]
+    without = parse_config(tree)
+    named = {key: {**tree[key], "name": "italian"} for key in ("tokenizer", "features")}
+    with_names = parse_config({**tree, **named})
+    with pytest.raises(UserError, match=r"stats\.json was made .* or features\.name to a name of its own to make anot"):
+        compute_features(without, folder / "data", 1, quiet)
+    with pytest.raises(UserError, match=r"lang_char_20 was made .* or tokenizer\.name to a name of its own to make an"):
+        train_tokenizer(without, folder / "data")
+    compute_features(with_names, folder / "data", 1, quiet)
+    tokenizer = train_tokenizer(with_names, folder / "data")
+    other = parse_config({**tree, "tokenizer": {**named["tokenizer"], "vocab_size": 30}})
+    with pytest.raises(
+        UserError, match=r"lang_italian was made with tokenizer\.vocab_size 20, .* another tokenizer\.n"
+    ):
+        train_tokenizer(other, folder / "data")
+    train(with_names, folder / "data", folder / "fine")
+    fine = load_checkpoint(folder / "fine" / "final.pt")["model"]
+    assert fine["joiner.output.weight"].shape[0] == tokenizer.vocab_size < 20
+    stats = json.loads(data.stats_of("italian").read_text())
+    torch.testing.assert_close(fine["feature_mean"], torch.tensor(stats["mean"]))
+    record = json.loads((folder / "fine" / "init.json").read_text())
+    assert record["left"]["joiner.output.weight"] == "it depends on the vocabulary, which is another one"
+    after = [data.stats.read_bytes(), *(path.read_bytes() for path in sorted(data.lang("char", 20).iterdir()))]
+    assert after == before
 
 
 def run(config: Config, folder: Path, *overrides: str) -> tuple[int, str]:
