@@ -80,7 +80,7 @@ class InitialWeights:
             What has been taken, by names of tensors.
 
         Raises:
-            UserError: all weights are asked for, and one does not fit or was trained with another tokenizer.
+            UserError: all weights are asked for, and one does not fit or has another tokenizer; or none fits.
         """
         another = self.tokenizer is not None and self.tokenizer != tokenizer
         if self.source is None:
@@ -97,7 +97,10 @@ class InitialWeights:
         excluded = dict.fromkeys(STATISTICS, OWN_STATISTICS) if self.own_stats else {}
         if another:
             excluded |= dict.fromkeys(vocabulary_tensors(model.config, outputs), OTHER_UNITS)
-        return take_matching(model, outputs, self.source, excluded)
+        taken = take_matching(model, outputs, self.source, excluded)
+        if not taken.first and set(taken.whole) <= {*STATISTICS}:
+            raise UserError(f"{KEY}: no weight of {self.path} fits this model ({taken.obstacle}); choose equal sizes")
+        return taken
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ def initial_weights(config: Config, asked: Config | None = None) -> InitialWeigh
     origin = origin_of(init.from_)
     if origin.exp is None:
         return _from_file(init, origin.path)
+    if origin.exp.is_file():
+        raise UserError(f"{KEY}: {origin.exp} is no experiment folder, and no checkpoint, whose path ends in .pt")
     stored = load_config(needed(origin.exp / "config.yaml", f", or name a trained experiment ({KEY})"))
     needed(origin.path, f" to its end; {KEY} names this experiment")
     _check_products(init, stored, config)

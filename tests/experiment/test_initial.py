@@ -213,3 +213,38 @@ def test_statistics_that_are_kept_need_the_same_features(supernet: Path) -> None
     assert torch.equal(model.feature_mean, torch.zeros(20))
     assert own.training.init is not None
     assert "feature_mean" not in read_unchanged(own.training.init, start.digest)
+
+
+def test_what_cannot_be_a_start_is_named(supernet: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no checkpoint")
+    with pytest.raises(UserError, match=r"notes\.txt is no experiment folder, and no checkpoint, whose path ends in"):
+        initial_weights(begins(SUPERNET, tmp_path / "notes.txt"))
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    with pytest.raises(UserError, match=r"text\.pt: damaged checkpoint"):
+        initial_weights(begins(SUPERNET, tmp_path / "text.pt", tokenizer="own"))
+    with pytest.raises(UserError, match=r"empty/config\.yaml is missing: run stage 4 .*, or name a trained experiment"):
+        initial_weights(begins(SUPERNET, tmp_path / "empty"))
+    # A CTC model and a transducer have encoders in common, but a model of another kind of layers has nothing.
+    ctc = trained(tmp_path / "ctc", tiny_config(model={"kind": "ctc", **shared_model()}))
+    with pytest.raises(UserError, match=r"model\.kind: 'ctc' against 'transducer'; make them equal"):
+        initial_weights(begins(SUPERNET, ctc))
+    model, _, taken = started(begins(SUPERNET, ctc, weights="matching"))
+    assert torch.equal(encoded(model), encoded(Experiment.open(ctc).model))
+    assert {name.split(".")[0] for name in taken.left} == {"predictor", "joiner", "ctc_head"}
+    assert {name.split(".")[0] for name in taken.unused} == {"output"}
+    other = {**SUPERNET.model.model_dump(mode="json"), "encoder": {**EMFORMER, "d_model": 48, "num_heads": 12}}
+    bare = {"frontend": {"channels": 8}, "predictor": {"kind": "stateless", "dim": 12}, "joiner": {"dim": 24}}
+    unlike = parse_config({**SUPERNET.model_dump(mode="json"), "model": {**other, **bare}})
+    config = begins(unlike, supernet, weights="matching", tokenizer="own")
+    start = initial_weights(config)
+    assert start is not None
+    with pytest.raises(
+        UserError, match=r"no weight of .*final\.pt fits this model \(model\.encoder\.kind: 'conformer'"
+    ):
+        start.take_into(build_model(config.model, config.loss, 30, (0.5, 1.0)), config, "another")
+
+
+def shared_model() -> dict[str, Any]:
+    """What models of all kinds have in common."""
+    tree = SUPERNET.model.model_dump(mode="json")
+    return {name: tree[name] for name in ("num_mel_bins", "frontend", "encoder")}

@@ -255,6 +255,18 @@ def test_validation_runs_a_pathway_without_what_is_trained_besides(tmp_path: Pat
         (("fr",), {}, {"masks": "fixed", "prune_interval": 0.3}, "method.levels: 4 prunings, .* before its end"),
         (("fr",), {"average_start": 0.5}, {}, "training.average_start: must be at least 0.8"),
         (("fr",), {}, {"rewind": True}, "method.rewind: needs the weights"),
+        (
+            ("fr",),
+            {"init": {"from": "exp/dense", "weights": "matching"}},
+            {"rewind": True},
+            "training.init.weights: method.rewind goes back to all weights",
+        ),
+        (
+            ("fr",),
+            {"init": {"from": "exp/dense", "freeze": ["encoder.*"]}},
+            {},
+            "training.init.freeze: method pathways prunes weights",
+        ),
         (TWO, {}, {"masks_from": {"fr": "exp/a@0.5"}}, "method.masks_from: must name every language .*it names fr"),
         (TWO, {}, {"masks_from": {"fr": "a@0.5", "en": "a@0.5"}}, "masks_from: must name every .*it names fr, en"),
         (TWO, {}, {"masks_from": {"fr": "a@0.5", "nl": "a@0.7"}}, "must have the same sparsity"),
