@@ -13,7 +13,7 @@ from slimasr.config.model import ModelConfig
 from slimasr.encoders.build import build_encoder
 from slimasr.models.base import TRAINING_HEADS, SpeechModel
 from slimasr.models.build import build_model, shrink_model_config
-from slimasr.models.prefix import places, put, subnet_of_size
+from slimasr.models.prefix import Place, places, put, subnet_of_size
 from slimasr.supernet.subnet import Subnet
 
 ENCODER = "encoder."
@@ -186,11 +186,18 @@ def _take_encoder(model: SpeechModel, source: Source) -> tuple[Subnet | str, lis
         except ValueError as error:
             place = str(error)
             continue
-        origins = places(encoder, small)
-        for name, values in encoder.extract(small).state_dict().items():
+        # An encoder without other widths is the stand-alone one.
+        alone = own if tuple(source.widths) == (1.0,) else encoder.extract(small).state_dict()
+        origins = {name: name for name in own} if alone is own else _names(places(encoder, small))
+        for name, values in alone.items():
             put(target, where[name], values)
-            copied.append(_Copied(ENCODER + origins[name].name, ENCODER + where[name].name, where[name].whole))
+            copied.append(_Copied(ENCODER + origins[name], ENCODER + where[name].name, where[name].whole))
     return place, copied
+
+
+def _names(found: Mapping[str, Place]) -> dict[str, str]:
+    """Return the tensors from which those of a stand-alone encoder come."""
+    return {name: place.name for name, place in found.items()}
 
 
 def _take_readers(model: SpeechModel, outputs: Outputs, source: Source, excluded: Collection[str]) -> list[_Copied]:

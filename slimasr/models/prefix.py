@@ -26,8 +26,8 @@ from slimasr.supernet.subnet import Subnet
 NOT_OF_STANDALONE = ("tree", "norm", "slimming", "dt_min", "dt_max", "decay", "spread_heads")
 """Keys of encoders that say how subnets are cut out or how training begins, not what a stand-alone model computes."""
 
-DIGIT = 1 << 20
-"""Entries are numbered with two digits, each of which float32 holds exactly."""
+DIGIT = 1 << 24
+"""Entries are numbered in digits below this, which float32 holds exactly."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,18 @@ def places(encoder: Encoder, subnet: Subnet) -> dict[str, Place]:
     for tensor in tensors.values():
         starts.append(total)
         total += tensor.numel()
-    digits = []
-    for divisor in (1, DIGIT):
+    found_numbers: dict[str, Tensor] = {}
+    divisor = 1
+    while divisor == 1 or divisor < total:
         for start, tensor in zip(starts, tensors.values(), strict=True):
             numbers = torch.arange(start, start + tensor.numel()).view(tensor.shape)
             tensor.copy_(numbers // divisor % DIGIT)
-        digits.append(numbered.extract(subnet).state_dict())
+        for name, digits in numbered.extract(subnet).state_dict().items():
+            found_numbers[name] = found_numbers.get(name, 0) + digits.long() * divisor
+        divisor *= DIGIT
     names = list(tensors)
     found = {}
-    for name, low in digits[0].items():
-        numbers = low.long() + digits[1][name].long() * DIGIT
+    for name, numbers in found_numbers.items():
         owner = bisect_right(starts, int(numbers.min())) - 1
         entries = numbers - starts[owner]
         size = tensors[names[owner]].numel()

@@ -88,8 +88,9 @@ def encoded(model: SpeechModel, subnet: Subnet | None = None) -> torch.Tensor:
     return model.encode(x, lens, subnet).out
 
 
-@pytest.mark.parametrize("place", [".", "final.pt", "checkpoints/best.pt"])
-@pytest.mark.parametrize("weights", ["all", "matching"])
+@pytest.mark.parametrize(
+    ("place", "weights"), [(".", "all"), ("final.pt", "matching"), ("checkpoints/best.pt", "all"), (".", "matching")]
+)
 def test_an_experiment_or_its_checkpoint_is_taken_whole(supernet: Path, place: str, weights: str) -> None:
     config = begins(SUPERNET, supernet / place, weights=weights)
     model, start, taken = started(config)
@@ -142,8 +143,7 @@ def test_an_extracted_model_has_the_sizes_of_its_recipe(encoder: dict[str, Any] 
         initial_weights(begins(config, tmp_path / "half"))
 
 
-@pytest.mark.parametrize("weights", ["all", "matching"])
-@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(("weights", "named"), [("all", False), ("matching", True)])
 def test_a_separate_model_begins_as_a_subnet(supernet: Path, weights: str, named: bool) -> None:
     asked = begins(separate("0.5"), supernet, weights=weights, **({"subnet": "w0.5"} if named else {}))
     config, _ = resolve_config(asked)

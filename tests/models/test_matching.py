@@ -17,6 +17,7 @@ from slimasr.config.model import (
     StackFrontendConfig,
     VggFrontendConfig,
 )
+from slimasr.models import prefix
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model, shrink_model_config
 from slimasr.models.matching import Outputs, Source, extracted, take_matching, vocabulary_tensors
@@ -150,6 +151,16 @@ def test_a_supernet_begins_as_a_smaller_supernet_at_each_of_its_widths() -> None
     for width in WIDTHS:
         ours = big.encode(x, lens, Subnet(width / 2)).out
         torch.testing.assert_close(ours, small.encode(x, lens, Subnet(width)).out, atol=1e-5, rtol=1e-5)
+
+
+def test_large_models_are_numbered_in_several_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = prefix.places(model(MODEL, 2).encoder, Subnet(0.5))
+    monkeypatch.setattr(prefix, "DIGIT", 100)
+    found = prefix.places(model(MODEL, 2).encoder, Subnet(0.5))
+    assert found.keys() == expected.keys()
+    for name, place in found.items():
+        assert (place.name, place.whole) == (expected[name].name, expected[name].whole)
+        assert torch.equal(place.entries, expected[name].entries)
 
 
 def test_a_dense_model_begins_a_supernet_of_its_own_size() -> None:
