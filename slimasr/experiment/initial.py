@@ -238,7 +238,7 @@ def _from_file(init: InitConfig, path: Path) -> InitialWeights:
 def _source(init: InitConfig, origin: Origin, stored: Config, config: Config, asked: Config | None) -> _Found:
     """Read a checkpoint of an experiment, as it is or one of its subnets."""
     assert origin.exp is not None
-    named = init.subnet or _of_method(stored.model, config.model, asked)
+    named = init.subnet or _of_method(stored, config, asked)
     implied = None if named or init.weights == "all" else _smaller(stored.model, config.model)
     if named is None and implied is None:
         saved = load_checkpoint(origin.path)
@@ -255,11 +255,15 @@ def _source(init: InitConfig, origin: Origin, stored: Config, config: Config, as
     return _Found(_extracted(experiment, subnet), subnet, experiment.tokenizer.fingerprint)
 
 
-def _of_method(stored: ModelConfig, trained: ModelConfig, asked: Config | None) -> str | None:
-    """Return the subnet of method ``separate`` if the experiment has the sizes of the supernet of the recipe."""
-    if asked is None or asked.method.kind != "separate" or first_different_size(stored, trained) is None:
+def _of_method(stored: Config, trained: Config, asked: Config | None) -> str | None:
+    """Return the subnet of method ``separate`` if the experiment is a supernet with the sizes of the recipe's."""
+    if asked is None or asked.method.kind != "separate":
         return None
-    return asked.method.subnet if first_different_size(stored, asked.model) is None else None
+    # The whole of a supernet has norms of other widths, too.
+    same = first_different_size(stored.model, trained.model) is None
+    if same and set(build_space(stored).widths) == set(build_space(trained).widths):
+        return None
+    return asked.method.subnet if first_different_size(stored.model, asked.model) is None else None
 
 
 def _smaller(stored: ModelConfig, trained: ModelConfig) -> Subnet | None:

@@ -143,15 +143,18 @@ def test_an_extracted_model_has_the_sizes_of_its_recipe(encoder: dict[str, Any] 
         initial_weights(begins(config, tmp_path / "half"))
 
 
-@pytest.mark.parametrize(("weights", "named"), [("all", False), ("matching", True)])
-def test_a_separate_model_begins_as_a_subnet(supernet: Path, weights: str, named: bool) -> None:
-    asked = begins(separate("0.5"), supernet, weights=weights, **({"subnet": "w0.5"} if named else {}))
+@pytest.mark.parametrize(
+    ("weights", "named", "width"), [("all", False, 0.5), ("matching", True, 0.5), ("all", False, 1.0)]
+)
+def test_a_separate_model_begins_as_a_subnet(supernet: Path, weights: str, named: bool, width: float) -> None:
+    asked = begins(separate(str(width)), supernet, weights=weights, **({"subnet": "w0.5"} if named else {}))
     config, _ = resolve_config(asked)
     model, start, taken = started(config, None if named else asked)
     opened = Experiment.open(supernet).model
-    torch.testing.assert_close(encoded(model), encoded(opened, Subnet(0.5)), atol=1e-5, rtol=1e-5)
-    assert torch.equal(model.ctc_head.weight, opened.ctc_head.weight[:, :8])
-    assert start.subnet == Subnet(0.5)
+    torch.testing.assert_close(encoded(model), encoded(opened, Subnet(width)), atol=1e-5, rtol=1e-5)
+    channels = round(16 * width)
+    assert torch.equal(model.ctc_head.weight, opened.ctc_head.weight[:, :channels])
+    assert start.subnet == Subnet(width)
     assert not taken.left
     assert not taken.unused
     assert config.training.init is not None
