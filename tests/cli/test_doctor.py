@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from importlib.metadata import metadata
@@ -14,6 +15,10 @@ from typer.testing import CliRunner
 
 from slimasr.cli.doctor import EXTRAS, Check, examine
 from slimasr.cli.main import STAGES, main_app
+from slimasr.config.load import save_config
+from slimasr.models.build import build_model
+from slimasr.supernet.build import build_space
+from tests.training.kit import tiny_config
 
 
 def _finding(name: str) -> Check:
@@ -35,6 +40,24 @@ def test_reports_this_environment() -> None:
     assert torch.__version__ in result.stdout
     assert "device" in result.stdout
     assert _finding("torch") == Check("torch", torch.__version__)
+
+
+def test_counts_the_parameters_of_a_recipe(tmp_path: Path) -> None:
+    recipe = tiny_config()
+    save_config(recipe, tmp_path / "recipe.yaml")
+    # Without tokenizer and data, the recipe's own number of tokens counts.
+    model = build_model(recipe.model, recipe.loss, recipe.tokenizer.vocab_size, build_space(recipe).widths)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    arguments = ["doctor", "--config", str(tmp_path / "recipe.yaml"), "--data", str(tmp_path / "data")]
+    result = CliRunner().invoke(main_app(), arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert f"{total:,}, of which {total:,} are trained and 0 frozen" in result.stdout
+    groups = re.findall(r"group (\w+) +([\d,]+)", result.stdout)
+    assert [name for name, _ in groups] == ["decayed", "undecayed"]
+    assert sum(int(count.replace(",", "")) for _, count in groups) == total
+    result = CliRunner().invoke(main_app(), [*arguments, "--set", "training.init={from: nowhere}"])
+    assert result.exit_code == 1
+    assert "nowhere/config.yaml is missing" in result.output
 
 
 def test_lists_what_the_search_needs_and_every_extra() -> None:

@@ -25,7 +25,7 @@ from slimasr.experiment.initial import InitialWeights, initial_weights
 from slimasr.files import write_atomic
 from slimasr.methods.base import StepContext
 from slimasr.training.languages import check_enough, key_of_batches
-from slimasr.training.start import initial_reader, new_model, read_start
+from slimasr.training.start import initial_reader, new_model, read_start, trained_parameters
 from slimasr.training.step import Stepper, StepResult
 from slimasr.training.trainer import train
 from tests.data.corpus import make_an4, quiet
@@ -246,6 +246,7 @@ def test_a_supernet_begins_with_a_dense_model_and_frozen_weights_stay_over_a_res
     train(config, folder / "data", folder / "whole")
     train_until(3, config, folder / "data", folder / "parts")
     record = json.loads((folder / "parts" / "init.json").read_text())
+    counted = trained_parameters(config, folder / "data")
     # What is frozen is known from the record: the start itself is not read again.
     shutil.move(folder / "dense" / "final.pt", folder / "dense" / "moved.pt")
     train(config, folder / "data", folder / "parts")
@@ -262,6 +263,10 @@ def test_a_supernet_begins_with_a_dense_model_and_frozen_weights_stay_over_a_res
     total = sum(tensor.numel() for name, tensor in whole.items() if name in record["frozen"])
     assert "parameters are trained (decayed" in log
     assert f"{total:,} are frozen" in log
+    assert counted["frozen"] == total
+    names = {name for name in whole if name not in record["frozen"] and ".stats." not in name}
+    buffers = {"feature_mean", "feature_std", "ctc_head.log_prior"}
+    assert sum(counted.values()) == total + sum(whole[name].numel() for name in names - buffers)
 
 
 def test_a_run_whose_record_of_frozen_weights_is_lost_does_not_go_on(begun: Path) -> None:
