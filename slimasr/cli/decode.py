@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from slimasr.data.alignments import Alignments
     from slimasr.data.batch import Batch
     from slimasr.decoding.decode import Decoding
+    from slimasr.decoding.perturb import HeardSet
+    from slimasr.decoding.tasks import Task
     from slimasr.experiment import Experiment
+    from slimasr.results.perturbed import Perturbation
     from slimasr.supernet.subnet import Subnet
 
 MethodOption = Annotated[
@@ -93,6 +96,17 @@ ScalesOption = Annotated[
         help="Decode no sets; note in EXP/graph.json the scales that --tune has chosen in another experiment folder.",
     ),
 ]
+PerturbOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--perturb",
+        metavar="PARTS",
+        show_default=False,
+        help="Decode the test sets, or those of --set-name, changed by parts such as gain=-20,noise=10, as the set "
+        "test@gain=-20,noise=10: gain in dB, signal-to-noise ratio of (pink) noise and babble in dB, reverb or "
+        "reverb=SECONDS, telephone. Reads audio. May be repeated.",
+    ),
+]
 
 
 def run(
@@ -105,6 +119,7 @@ def run(
     max_symbols: MaxSymbolsOption = None,
     stream: StreamOption = False,
     alignments: AlignmentsOption = None,
+    perturb: PerturbOption = None,
     tune: TuneOption = None,
     scales: ScalesOption = None,
     checkpoint: CheckpointOption = "final",
@@ -123,6 +138,7 @@ def run(
         from slimasr.experiment import Experiment
 
     _check_options(stream, alignments, tune, scales)
+    perturbations = _read_perturbations(perturb, alignments, tune, scales)
     one_thread()
     # Names that are mistyped should fail before the model is loaded.
     for option, given in (("--set-name", set_names or ()), ("--tune", () if tune is None else (tune,))):
@@ -136,7 +152,7 @@ def run(
     if tune is not None:
         _tune(experiment, data, tune, subnets, decoding)
         return
-    _decode(experiment, data, subnets, set_names, _Way(decoding, stream, alignments))
+    _decode(experiment, data, subnets, set_names, _Way(decoding, stream, alignments, perturbations))
 
 
 class _Way(NamedTuple):
@@ -145,16 +161,17 @@ class _Way(NamedTuple):
     decoding: DecodingConfig
     stream: bool
     alignments: Path | None
+    perturbations: tuple[Perturbation, ...] = ()
 
 
 def _decode(
     experiment: Experiment, data: Path, subnets: list[str] | None, set_names: list[str] | None, way: _Way
 ) -> None:
     """Recognise sets with subnets, and write what was recognised."""
-    from slimasr.data.dataloading import eval_batches
     from slimasr.data.provenance import checked_identity
     from slimasr.decoding.decode import decode_units, describe
     from slimasr.decoding.graphs import graph_in
+    from slimasr.decoding.perturb import heard_sets
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.decoding.stream_sets import describe_streams
     from slimasr.decoding.tasks import is_multilingual, languages_of_sets, tasks_of
@@ -165,7 +182,8 @@ def _decode(
     graph = None if way.stream else graph_in(experiment, decoding, data)
     how = describe_streams(decoding) if way.stream else describe(decoding, graph)
     chosen = find_subnets(experiment, subnets or ["all"])
-    names = set_names or [config.data.dev, *config.data.test]
+    # Choices are made on dev, what they are worth is seen on test: dev is perturbed only if it is named.
+    names = set_names or [*([] if way.perturbations else [config.data.dev]), *config.data.test]
     languages = languages_of_sets(data, names)
     tasks = tasks_of(chosen, languages, subnets_named=bool(subnets), sets_named=bool(set_names))
     multilingual = is_multilingual(config, data, languages)
@@ -179,22 +197,38 @@ def _decode(
         # The tasks of one subnet are neighbours.
         if not way.stream and (prepared is None or prepared.subnet != subnet):
             prepared = prepare(experiment.model, subnet)
-        made_by = (experiment.checkpoint, how, identities[set_name])
-        seconds = decoding.batch_seconds
-        batches = eval_batches(config, data, set_name, experiment.tokenizer, seconds, language=task.language)
-        shown = progress(batches, None, f"{subnet.id} {set_name}")
-        if prepared is None:
-            found = _streamed(experiment, subnet, decoding, shown, times, set_name, made_by)
-        else:
-            model, active = prepared.model, prepared.active
-            found = decode_units(model, shown, experiment.tokenizer, active, decoding, graph)
         utt2lang = task.spoken(languages, multilingual=multilingual)
-        decoded = DecodedSet(
-            subnet, found.words, speakers[set_name], *made_by, phonemes=found.phonemes, utt2lang=utt2lang
-        )
-        folder = write_decoded(experiment.dir, set_name, decoded)
-        print_notes(f"{subnet.id} {set_name}: {note}" for note in found.notes)
-        typer.echo(f"{subnet.id} {set_name}: {len(found.words or found.phonemes or ())} utterances, {folder}")
+        for heard in heard_sets(way.perturbations, data, set_name, identities[set_name]):
+            made_by = (experiment.checkpoint, how, heard.fingerprint)
+            shown = progress(_batches(experiment, data, task, heard, decoding), None, f"{subnet.id} {heard.name}")
+            if prepared is None:
+                found = _streamed(experiment, subnet, decoding, shown, times, set_name, made_by)
+            else:
+                model, active = prepared.model, prepared.active
+                found = decode_units(model, shown, experiment.tokenizer, active, decoding, graph)
+            decoded = DecodedSet(
+                subnet, found.words, speakers[set_name], *made_by, phonemes=found.phonemes, utt2lang=utt2lang
+            )
+            folder = write_decoded(experiment.dir, heard.name, decoded)
+            print_notes(f"{subnet.id} {heard.name}: {note}" for note in found.notes)
+            typer.echo(f"{subnet.id} {heard.name}: {len(found.words or found.phonemes or ())} utterances, {folder}")
+
+
+def _batches(
+    experiment: Experiment, data: Path, task: Task, heard: HeardSet, decoding: DecodingConfig
+) -> Iterable[Batch]:
+    """Read the utterances of a set that a subnet gets, changed as the perturbation says."""
+    from slimasr.data.dataloading import eval_batches
+
+    return eval_batches(
+        experiment.config,
+        data,
+        task.set_name,
+        experiment.tokenizer,
+        decoding.batch_seconds,
+        language=task.language,
+        changes=heard.changes,
+    )
 
 
 def _streamed(
@@ -227,6 +261,24 @@ def _check_options(stream: bool, alignments: Path | None, tune: str | None, scal
     if scales is not None and (tune is not None or stream):
         other = "--stream" if tune is None else "--tune"
         raise UserError(f"--scales: only takes scales over and decodes nothing; leave {other} or --scales out")
+
+
+def _read_perturbations(
+    texts: list[str] | None, alignments: Path | None, tune: str | None, scales: Path | None
+) -> tuple[Perturbation, ...]:
+    """Read the values of --perturb, each once."""
+    from slimasr.results.perturbed import read_perturbation
+
+    for name, other in (("--alignments", alignments), ("--tune", tune), ("--scales", scales)):
+        if texts and other is not None:
+            raise UserError(f"--perturb: changes sets that are decoded and scored; leave {name} or --perturb out")
+    found = []
+    for text in texts or ():
+        try:
+            found.append(read_perturbation(text))
+        except UserError as error:
+            raise UserError(f"--perturb {error}") from None
+    return tuple(dict.fromkeys(found))
 
 
 def _take_scales(exp: Path, other: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import model_validator
 
-from slimasr.config.data import Decibels
+from slimasr.config.augmentation import Decibels
 from slimasr.config.section import Bounds, Natural, Section
 
 AVERAGE = "average"

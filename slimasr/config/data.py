@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from slimasr.config.augmentation import (
+    TELEPHONE_RATE,
+    GainConfig,
+    MusanConfig,
+    NoiseConfig,
+    ReverbConfig,
+    TelephoneConfig,
+)
 from slimasr.config.data_text import TextConfig
 from slimasr.config.sampling import LanguageSampling
 from slimasr.config.section import (
@@ -33,7 +41,6 @@ SPELLING = "spelling"
 PIECES = "pieces"
 """The values of ``tokenizer.lexicon`` that are no path."""
 
-Decibels = Annotated[float, Bounds(-100.0, 100.0)]
 VocabSize = Annotated[int, Bounds(4, LARGEST_INT)]
 Speed = Annotated[float, Bounds(0.1, 10.0)]
 NgramOrder = Annotated[int, Bounds(2, 5)]
@@ -59,22 +66,6 @@ def check_sets_named(names: list[str] | None) -> None:
     """Refuse an empty list of sets, and one that names a set twice."""
     if names is not None and (not names or not is_distinct(names)):
         raise ValueError("sets: needs at least one set, all different, or null for those of data.train")
-
-
-class MusanConfig(Section):
-    """Additive noise from MUSAN, mixed into training audio or precomputed features (lhotse ``CutMix``)."""
-
-    snr: tuple[Decibels, Decibels] = (10.0, 20.0)
-    """Lowest and highest signal-to-noise ratio in dB; each noisy utterance gets one drawn uniformly in between."""
-
-    probability: Fraction = 0.5
-    """Probability that a training utterance gets noise in an epoch; 0 = never, 1 = always."""
-
-    @model_validator(mode="after")
-    def _snr_in_order(self) -> MusanConfig:
-        if self.snr[0] > self.snr[1]:
-            raise ValueError("snr: the lower bound must not exceed the upper one")
-        return self
 
 
 class DataConfig(Section):
@@ -147,7 +138,20 @@ class DataConfig(Section):
     memorise them."""
 
     musan: MusanConfig | None = None
-    """Additive noise on training utterances; null = none."""
+    """Additive noise of MUSAN on training utterances; null = none."""
+
+    noise: NoiseConfig | None = None
+    """Additive noise of any folder of audio on training utterances; null = none; not together with ``musan``."""
+
+    gain: GainConfig | None = None
+    """Random levels of training utterances; null = as they were recorded."""
+
+    reverb: ReverbConfig | None = None
+    """Random rooms in which training utterances are heard; null = none; needs ``storage: on_the_fly``."""
+
+    telephone: TelephoneConfig | None = None
+    """Telephone lines over which training utterances are heard; null = none; needs ``storage: on_the_fly`` and a
+    ``sampling_rate`` of at least 8000."""
 
     text: TextConfig = TextConfig()
     """Changes of the transcripts of all sets, which stage 1 makes."""
@@ -189,6 +193,22 @@ class DataConfig(Section):
         for part in dict.fromkeys(part for name in self.train for part in name.split("+")):
             if part not in self.sources:
                 raise ValueError(f"sources: the training set {part} needs a path here; sets with a path: {known}")
+
+    @property
+    def reads_audio(self) -> bool:
+        """Whether training reads audio, so that it can be changed before features are computed."""
+        return self.storage == "on_the_fly"
+
+    @model_validator(mode="after")
+    def _augmentation_possible(self) -> DataConfig:
+        for key in ("reverb", "telephone"):
+            if getattr(self, key) is not None and not self.reads_audio:
+                raise ValueError(f"{key}: changes audio, not stored features; set data.storage to on_the_fly")
+        if self.telephone is not None and self.sampling_rate < TELEPHONE_RATE:
+            raise ValueError(f"telephone: needs a data.sampling_rate of at least {TELEPHONE_RATE} Hz")
+        if self.musan is not None and self.noise is not None:
+            raise ValueError("noise: stands beside data.musan; leave one of the two out, or put MUSAN into the folder")
+        return self
 
 
 class FeatureConfig(Section):

@@ -15,9 +15,10 @@ from lhotse.dataset import CutMix
 from lhotse.utils import LOG_EPSILON
 from torch.utils.data import DataLoader, Dataset
 
-from slimasr.config.data import MusanConfig
+from slimasr.config.augmentation import MusanConfig
 from slimasr.config.schema import Config
 from slimasr.data.audio import AudioError, load_samples
+from slimasr.data.augment import Changes
 from slimasr.data.batch import Batch
 from slimasr.data.batch_alignments import BatchLabels
 from slimasr.data.frames import extract_frames, has_frame, no_frames, pad_with_silence
@@ -61,20 +62,29 @@ class Collator(Dataset[Batch]):
         mixer: NoiseMixer | None = None,
         keys: Sequence[str | None] | None = None,
         labels: BatchLabels | None = None,
+        changes: Changes | None = None,
+        from_audio: bool = False,
     ) -> None:
-        """``keys``, indexed by batch number, become `Batch.key`; ``labels`` are `Batch.ends` and `Batch.targets`."""
+        """``keys``, indexed by batch number, become `Batch.key`; ``labels`` are `Batch.ends` and `Batch.targets`.
+
+        ``changes`` are made to every utterance before noise of MUSAN is mixed in. With ``from_audio``, features are
+        computed from audio even if they have been stored.
+        """
         self.config = config
         self._num_mel_bins = config.features.num_mel_bins
         self._extractor: Fbank | None = None
-        if config.data.storage == "on_the_fly":
+        if from_audio or config.data.storage == "on_the_fly":
             self._extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
         self._tokenizer = tokenizer
         self._mixer = mixer
         self._keys = keys
         self._labels = labels
+        self._changes = changes
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         number, clean = item
+        if self._changes is not None:
+            clean = CutSet.from_items([self._changes.cut(cut) for cut in clean])
         # Noise is mixed into cuts, before features are read or computed.
         cuts = list(clean if self._mixer is None else self._mixer(number, clean))
         texts = tuple(cut.supervisions[0].text for cut in cuts)
@@ -89,15 +99,17 @@ class Collator(Dataset[Batch]):
             ends, targets = self._labels.of(number, ids, texts, x_lens.tolist())
         return Batch(x, x_lens, y, y_lens, ids, texts, key, ends, targets, language=common_language(cuts))
 
+    @property
+    def computes(self) -> bool:
+        """Whether features are computed from audio."""
+        return self._extractor is not None
+
     def _features(self, cut: Cut) -> np.ndarray:
         """(T, F) float32; T = 0 for audio shorter than one frame."""
         if not has_frame(cut.duration):
             return no_frames(self._num_mel_bins)
         try:
-            if self._extractor is not None:
-                features = extract_frames(self._extractor, load_samples(cut), cut.sampling_rate, cut.duration)
-            else:
-                features = cut.load_features()
+            features = self._stored(cut) if self._extractor is None else self._computed(self._extractor, cut)
         except AudioError as error:
             raise UserError(f"{cut.id}: {error}") from error
         except (OSError, ValueError, AssertionError) as error:
@@ -112,6 +124,16 @@ class Collator(Dataset[Batch]):
                 f"{cut.id}: has {features.shape[1]} mel bins, features.num_mel_bins is {self._num_mel_bins}"
             )
         return features
+
+    def _stored(self, cut: Cut) -> np.ndarray:
+        features: np.ndarray = cut.load_features()
+        return features if self._changes is None else self._changes.features(cut.id, features)
+
+    def _computed(self, extractor: Fbank, cut: Cut) -> np.ndarray:
+        samples = load_samples(cut)
+        if self._changes is not None:
+            samples = self._changes.samples(cut.id, samples, cut.sampling_rate)
+        return extract_frames(extractor, samples, cut.sampling_rate, cut.duration)
 
 
 def _pad(rows: Sequence[torch.Tensor], value: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,6 +12,7 @@ from lhotse import CutSet
 
 from slimasr.config.sampling import sampling_power
 from slimasr.config.schema import Config
+from slimasr.data.augment import read_augmentation
 from slimasr.data.batch import Batch
 from slimasr.data.batch_alignments import BatchLabels, LabelSource, open_labels
 from slimasr.data.collate import Collator, NoiseMixer, load_batches
@@ -73,6 +74,7 @@ class BatchSource:
         self._process = RankInfo(rank, world_size)
         self._cuts = read_training_cuts(config, self._folder, tokenizer, encoder_frames, key)
         self._noise = _read_noise(config, self._folder)
+        self._augmentation = read_augmentation(config, self._folder)
         self._labels = _open_labels(config, self._folder, tokenizer, self._cuts)
 
     @property
@@ -116,7 +118,8 @@ class BatchSource:
         mixer = None
         if self._noise is not None and self._config.data.musan is not None:
             mixer = NoiseMixer(self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._process.rank}")
-        collator = Collator(self._config, self._tokenizer, mixer, self._keys_of(plan), self._labels_of(plan))
+        changes = None if self._augmentation is None else self._augmentation.of(self._seed, epoch)
+        collator = Collator(self._config, self._tokenizer, mixer, self._keys_of(plan), self._labels_of(plan), changes)
         yield from load_batches(numbered, collator, self._config.data.num_workers)
 
     def num_train_batches(self, epoch: int, parts: Sequence[EpochPart] = ()) -> int:

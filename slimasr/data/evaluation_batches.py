@@ -10,6 +10,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
+from slimasr.data.augment import Changes
 from slimasr.data.batch import Batch
 from slimasr.data.batch_alignments import BatchLabels, open_labels
 from slimasr.data.collate import Collator, load_batches
@@ -37,6 +38,7 @@ def eval_batches(
     aligned: bool = False,
     longest: float | None = None,
     language: str = "",
+    changes: Changes | None = None,
 ) -> Iterator[Batch]:
     """Yield every utterance of a set once, longest first, in batches of at most ``max_seconds`` with padding.
 
@@ -51,6 +53,7 @@ def eval_batches(
             is `pieces.whole_seconds`.
         aligned: whether the batches carry the alignments that the losses need, if any does.
         language: yield only the utterances in this language; "" = all of them.
+        changes: what is done to the audio of every utterance, which is then read even if features have been stored.
 
     Raises:
         UserError: stage 2 has not run, audio cannot be read, or no utterance is in the language.
@@ -68,7 +71,7 @@ def eval_batches(
     source = open_labels(config, tokenizer, [set_name], [(cut, speed) for cut in cuts]) if aligned else None
     # Like the batches themselves, speeds are indexed by the number of the batch.
     labels = None if source is None else BatchLabels(source, [[speed] * len(batch) for batch in packed])
-    collator = EvaluationCollator(config, tokenizer, limits, labels)
+    collator = EvaluationCollator(config, tokenizer, limits, labels, changes)
     yield from load_batches(enumerate(map(CutSet.from_items, packed)), collator, config.data.num_workers)
 
 
@@ -106,9 +109,16 @@ def _is_long(cut: Cut, limits: Limits) -> bool:
 class EvaluationCollator(Collator):
     """Marks utterances without a feature frame and those whose tokens have no alignment; cuts long ones into pieces."""
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, limits: Limits, labels: BatchLabels | None = None) -> None:
-        """``labels`` are those of `Collator`."""
-        super().__init__(config, tokenizer, labels=labels)
+    def __init__(
+        self,
+        config: Config,
+        tokenizer: Tokenizer,
+        limits: Limits,
+        labels: BatchLabels | None = None,
+        changes: Changes | None = None,
+    ) -> None:
+        """``labels`` and ``changes`` are those of `Collator`; with changes, audio is read."""
+        super().__init__(config, tokenizer, labels=labels, changes=changes, from_audio=changes is not None)
         self._limits = limits
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
@@ -124,7 +134,7 @@ class EvaluationCollator(Collator):
         # x is (1, T, F) without padding.
         (features,) = batch.x.numpy()
         # Pauses are searched in the same values whether or not features have been stored.
-        if self.config.data.storage == "on_the_fly":
+        if self.computes:
             features = rounded_as_stored(features)
         return cut_at_pauses(features, self._limits.piece, self.config.model.frontend.min_frames)
 

@@ -21,7 +21,6 @@ import torch
 from slimasr.config.schema import Config
 from slimasr.data.corpora import Progress
 from slimasr.data.files import (
-    MUSAN_SET,
     BadUtterance,
     DataFolder,
     check_bad_share,
@@ -38,6 +37,7 @@ from slimasr.data.provenance import (
     check_statistics,
     check_statistics_sets,
     feature_settings,
+    noise_sets,
     speeds_of,
     statistics_source,
     stats_file,
@@ -78,7 +78,7 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
     shards_of: dict[tuple[str, float], list[Shard]] = {}
     # All checks come before the first shard, which may take hours.
     check_statistics_sets(config, folder)
-    for set_name in sets_with_features(config) + ([MUSAN_SET] if config.data.musan else []):
+    for set_name in sets_with_features(config) + noise_sets(config):
         check_corpus(config.data, folder, set_name)
         check_audio_unchanged(read_cuts(folder.raw_cuts(set_name), STAGE_1), set_name)
         for speed in speeds_of(config, set_name):

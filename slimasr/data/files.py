@@ -26,6 +26,12 @@ FIRST_REASONS = 3
 MUSAN_SET = "musan"
 """Set name of the noise manifest, next to those of the corpus."""
 
+NOISE_SET = "noise@folder"
+"""Set name of the noise of ``data.noise``. No corpus has a set of this name."""
+
+ROOMS_SET = "rooms@folder"
+"""Set name of the recorded room impulse responses of ``data.reverb.folder``."""
+
 
 @dataclass(frozen=True)
 class BadUtterance:

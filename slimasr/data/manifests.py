@@ -17,6 +17,7 @@ from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import ListedUtterance, Progress, corpus_of, find_corpus
 from slimasr.data.corpus_files import record_corpus_folder
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts, write_split
+from slimasr.data.folders import list_folders
 from slimasr.data.identity import AudioStamp
 from slimasr.data.inspection import DataFacts, inspect_sets
 from slimasr.data.listing import channel_problem, check_names, segment_problem, text_problem, without_rounding
@@ -98,6 +99,7 @@ def prepare(
     folder = DataFolder(data_dir)
     with folder_lock(folder.lock("manifests"), "slimasr-prepare") as lock:
         source = get_corpus(config, data_dir, corpus_dir, download, progress, further)
+        folders = list_folders(config)
         # All sets are checked before the first one is written.
         listing = corpus_of(config).listing(source, [*set_names(config), *further], config.options)
         notes(listing.notes)
@@ -112,6 +114,8 @@ def prepare(
             write_bad(folder.raw_bad(name), made.bad)
         if config.musan is not None:
             prepare_musan_cuts(config, folder, corpus_dir, data_dir / "corpora", download)
+        for item in folders:
+            item.write(folder)
     if inspected is not None:
         unheard = {name: ((cut, None) for cut in made.cuts) for name, made in prepared.items()}
         inspected(inspect_sets(unheard, {name: made.bad for name, made in prepared.items()}))

@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lhotse import MonoCut
 from lhotse.cut import Cut
 
 from slimasr.config.data import DataConfig
-from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.corpora import CORPORA_VARIABLE
 from slimasr.data.download import download_archives, wait_for_downloads
 from slimasr.data.files import MUSAN_SET, DataFolder, write_cuts
-from slimasr.data.identity import AudioStamp
+from slimasr.data.folders import cut_of_file, in_pieces
 from slimasr.data.provenance import write_manifest_record
 from slimasr.errors import UserError
 
 ADDRESS = "https://www.openslr.org/resources/17/musan.tar.gz"
-# Long recordings of music are cut so that features are read in small parts.
-PIECE_SECONDS = 10.0
 
 
 def prepare_musan_cuts(
@@ -29,17 +25,7 @@ def prepare_musan_cuts(
     source = _find(corpus_dir, own_dir, download)
     pieces: list[Cut] = []
     for path in sorted(source.glob("*/**/*.wav")):
-        try:
-            recording = read_recording(path.resolve(), path.stem)
-        except AudioError as error:
-            raise UserError(str(error)) from error
-        stamp = AudioStamp.of_file(path)
-        cut: Cut = MonoCut(path.stem, 0.0, recording.duration, 0, recording=recording, custom=stamp.to_custom())
-        if cut.sampling_rate != config.sampling_rate:
-            cut = cut.resample(config.sampling_rate)
-        # Pieces share the recording of their cut; only their times differ.
-        windows = cut.cut_into_windows(PIECE_SECONDS)
-        pieces.extend(piece.with_id(f"{path.stem}-{number}") for number, piece in enumerate(windows))
+        pieces.extend(in_pieces(cut_of_file(path, path.stem, config.sampling_rate)))
     write_cuts(folder.raw_cuts(MUSAN_SET), pieces)
     write_manifest_record(folder, MUSAN_SET, None, pieces)
     return len(pieces)

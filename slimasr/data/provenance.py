@@ -24,7 +24,7 @@ from lhotse.cut import Cut
 from slimasr.config.data import DataConfig
 from slimasr.config.data_text import TextConfig
 from slimasr.config.schema import Config
-from slimasr.data.files import MUSAN_SET, DataFolder, read_cuts, speed_suffix
+from slimasr.data.files import MUSAN_SET, NOISE_SET, ROOMS_SET, DataFolder, read_cuts, speed_suffix
 from slimasr.data.identity import Identity, digest_of, identify, manifest_digest
 from slimasr.data.normalise import Counts, text_settings
 from slimasr.data.own.sources import sources_of
@@ -48,12 +48,16 @@ class DataIdentity:
     Attributes:
         train: training set -> its identity.
         dev: identity of the dev set.
-        musan: identity of the noise, None without noise.
+        musan: identity of the noise of MUSAN, None without it.
+        noise: identity of the noise of ``data.noise``, None without it.
+        rooms: identity of the recorded rooms of ``data.reverb``, None without them.
     """
 
     train: Mapping[str, Identity]
     dev: Identity
     musan: Identity | None = None
+    noise: Identity | None = None
+    rooms: Identity | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -69,29 +73,42 @@ class DataIdentity:
             else:
                 found.append(f"training set {name}")
         found += [f"{what} of the dev set" for what in self.dev.changes(now.dev)]
-        # Noise was added or removed; otherwise its content may differ.
-        if (self.musan is None) != (now.musan is None):
-            found.append("noise of data.musan")
-        elif self.musan is not None and now.musan is not None:
-            found += [f"{what} of data.musan" for what in self.musan.changes(now.musan)]
+        found += _changes_of(self.musan, now.musan, "noise", "data.musan")
+        found += _changes_of(self.noise, now.noise, "noise", "data.noise")
+        found += _changes_of(self.rooms, now.rooms, "rooms", "data.reverb.folder")
         return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return asdict(self)
+        # Folders of augmentation are left out if there are none, so that fingerprints of older records stay what they
+        # are.
+        return {key: value for key, value in asdict(self).items() if value is not None or key not in ("noise", "rooms")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataIdentity:
         """Inverse of `to_dict`."""
         train = {name: Identity.from_dict(item) for name, item in values["train"].items()}
         dev = Identity.from_dict(values["dev"])
-        # Older records have no such key.
-        musan = values.get("musan")
-        return cls(train, dev, None if musan is None else Identity.from_dict(musan))
+        # Older records lack some of these keys.
+        others = [values.get(key) for key in ("musan", "noise", "rooms")]
+        return cls(train, dev, *(None if item is None else Identity.from_dict(item) for item in others))
+
+
+def _changes_of(before: Identity | None, now: Identity | None, what: str, key: str) -> list[str]:
+    """Describe in words what differs in the audio that a key of the augmentation names."""
+    if before is not None and now is not None:
+        return [f"{changed} of {key}" for changed in before.changes(now)]
+    # It was added or removed, or there is none.
+    return [] if before is now else [f"{what} of {key}"]
 
 
 def write_manifest_record(
-    folder: DataFolder, set_name: str, config: DataConfig | None, cuts: Sequence[Cut], text: Counts | None = None
+    folder: DataFolder,
+    set_name: str,
+    config: DataConfig | None,
+    cuts: Sequence[Cut],
+    text: Counts | None = None,
+    source: str = "",
 ) -> None:
     """Record what stage 1 has written for a set.
 
@@ -99,8 +116,11 @@ def write_manifest_record(
         config: the section from which it was made, None for sets that do not come from the corpus.
         cuts: the content of the manifest.
         text: the changes that ``data.text`` made.
+        source: the folder of such a set, as the recipe names it, if it names one (see `check_source`).
     """
-    made_by = {} if config is None else _preparation(config, set_name)
+    made_by = {"source": source} if source else {}
+    if config is not None:
+        made_by = _preparation(config, set_name)
     manifest = manifest_digest(folder.raw_cuts(set_name))
     record = {
         **made_by,
@@ -111,6 +131,20 @@ def write_manifest_record(
         "manifest": manifest,
     }
     write_json_atomic(_manifest_record(folder, set_name), record)
+
+
+def check_source(folder: DataFolder, set_name: str, source: str) -> None:
+    """Check that the manifest of a set was made from the folder that the recipe names.
+
+    Raises:
+        UserError: it is missing, or was made from another folder.
+    """
+    path = folder.raw_cuts(set_name)
+    made_from = (read_record(_manifest_record(folder, set_name)) or {}).get("source")
+    if made_from is None:
+        raise UserError(f"{path} is missing, which lists the audio of {source}: run {STAGE_1} first")
+    if made_from != source:
+        raise UserError(f"{path} was made from {made_from}, the recipe names {source}: run {STAGE_1} again")
 
 
 def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
@@ -332,8 +366,21 @@ def data_identity(config: Config, data_dir: Path) -> DataIdentity:
     """
     folder = DataFolder(data_dir)
     train = {name: set_identity(config, folder, name) for name in config.data.train}
-    musan = None if config.data.musan is None else manifest_identity(folder, MUSAN_SET)
-    return DataIdentity(train, set_identity(config, folder, config.data.dev), musan)
+    found = {name: manifest_identity(folder, name) for name in augmentation_sets(config)}
+    dev = set_identity(config, folder, config.data.dev)
+    return DataIdentity(train, dev, found.get(MUSAN_SET), found.get(NOISE_SET), found.get(ROOMS_SET))
+
+
+def noise_sets(config: Config) -> list[str]:
+    """Return the sets of noise, whose features stage 2 computes."""
+    data = config.data
+    return ([MUSAN_SET] if data.musan is not None else []) + ([NOISE_SET] if data.noise is not None else [])
+
+
+def augmentation_sets(config: Config) -> list[str]:
+    """Return the sets of audio, besides that of the corpus, with which training utterances are changed."""
+    reverb = config.data.reverb
+    return noise_sets(config) + ([ROOMS_SET] if reverb is not None and reverb.folder is not None else [])
 
 
 def unverified_sets(config: Config, data_dir: Path, set_names: Sequence[str]) -> list[str]:

@@ -9,12 +9,13 @@ from typing import Any
 from slimasr.config.load import first_difference, load_config, save_config
 from slimasr.config.loss import needs_states
 from slimasr.config.schema import Config
-from slimasr.data.files import MUSAN_SET, DataFolder
+from slimasr.data.files import DataFolder
 from slimasr.data.languages import check_trained_languages, check_validated_languages
 from slimasr.data.provenance import (
     DataIdentity,
     check_features,
     data_identity,
+    noise_sets,
     stored_speeds,
 )
 from slimasr.data.states import STATES_FILE, read_states
@@ -149,8 +150,7 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
     for name in config.data.train:
         for speed in stored_speeds(config):
             check_features(config, folder, name, speed)
-    others = [config.data.dev] if config.data.musan is None else [config.data.dev, MUSAN_SET]
-    for name in others:
+    for name in [config.data.dev, *noise_sets(config)]:
         check_features(config, folder, name)
     pathways = build_space(config).pathways
     # A pathway for every language trains on all utterances, whatever their language.
