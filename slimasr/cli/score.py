@@ -109,10 +109,10 @@ def _refuse_options(options: Mapping[str, object], reason: str) -> None:
 def _score_experiment(exp: Path, set_names: list[str] | None, pool: bool, char: bool) -> None:
     from slimasr.results.schema import Results
     from slimasr.results.store import read_results, update_results
-    from slimasr.scoring.folder import find_decoded, has_characters, score_decoded
+    from slimasr.scoring.folder import find_decoded, has_characters, pooled_folders, score_decoded
 
     for subnet_id, folders in find_decoded(exp, set_names).items():
-        if pool and len(folders) == 1:
+        if pool and len(pooled_folders(folders)) == 1:
             print_notes([f"{folders[0]}: is the only set of {subnet_id}, --pool changes nothing"])
         # Old character error rates must not stay next to new word error rates.
         with_characters = char or has_characters(read_results(exp), subnet_id)

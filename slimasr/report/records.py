@@ -13,6 +13,7 @@ from slimasr.results.decoded import STREAMING
 from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.results.learnt import LearntEntry
 from slimasr.results.masks import MasksEntry
+from slimasr.results.perturbed import is_perturbed
 from slimasr.results.report import (
     CandidateLists,
     CurvePoint,
@@ -46,6 +47,8 @@ class SubnetRecord:
         learnt: the record of a subnet that the training has chosen; None for max and in other supernets.
         pathway: name of its masks; empty if it has none.
         by_language: set -> language -> WER on the utterances of the set that are in it, as far as it is known.
+        perturbed: by perturbed set (`slimasr.results.perturbed`); ``wer`` and the rest know no such sets, so that
+            nothing is compared or claimed by them.
     """
 
     id: str
@@ -63,6 +66,7 @@ class SubnetRecord:
     learnt: LearntEntry | None = None
     pathway: str = ""
     by_language: Mapping[str, Mapping[str, Rate]] = field(default_factory=dict)
+    perturbed: Mapping[str, Rate] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -322,14 +326,15 @@ def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture, lear
         id=subnet_id,
         width=entry.subnet.width,
         costs=entry.costs,
-        wer={name: wer_of(scored) for name, scored in entry.wer.items()},
+        wer={name: wer_of(scored) for name, scored in entry.wer.items() if not is_perturbed(name)},
+        perturbed={name: wer_of(scored) for name, scored in entry.wer.items() if is_perturbed(name)},
         dev_loss=entry.dev_loss,
         searched_wer=None if entry.search is None else entry.search.wer,
         int8_wer=int8_wer,
         int8_file=int8_file,
         latency=current_latency(entry),
         architecture=architecture,
-        per={name: per_of(scored) for name, scored in entry.per.items()},
+        per={name: per_of(scored) for name, scored in entry.per.items() if not is_perturbed(name)},
         shape_id=replace(entry.subnet, head=None).id,
         learnt=learnt,
         pathway=entry.subnet.pathway,
@@ -340,6 +345,6 @@ def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture, lear
 def _by_language(entry: SubnetEntry) -> Mapping[str, Mapping[str, Rate]]:
     found = {}
     for name, scored in entry.wer.items():
-        if scored.languages:
+        if scored.languages and not is_perturbed(name):
             found[name] = {key: language_wer(part, scored) for key, part in scored.languages.items()}
     return found

@@ -7,6 +7,7 @@ from slimasr.report.findings import NO_CLAIMS, Claims, Finding
 from slimasr.report.latency import latency_table
 from slimasr.report.mask_tables import mask_tables
 from slimasr.report.records import Study
+from slimasr.report.robustness import robustness_table
 from slimasr.report.run_tables import run_table, time_table
 from slimasr.report.table import Table
 
@@ -39,6 +40,7 @@ def all_tables(study: Study, claims: Claims = NO_CLAIMS) -> list[Table]:
         tables.search_table(study),
         tables.slice_table(study),
         latency_table(study),
+        robustness_table(study),
         run_table(study),
         time_table(study),
     ]

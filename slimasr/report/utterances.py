@@ -10,6 +10,7 @@ from typing import TypeVar
 from slimasr.errors import UserError
 from slimasr.report.languages import part_of
 from slimasr.results.decoded import Decoded
+from slimasr.results.perturbed import is_perturbed
 from slimasr.results.report import Report
 from slimasr.results.schema import PerEntry, SubnetEntry, WerEntry
 from slimasr.scoring import Alignment, align
@@ -81,9 +82,16 @@ def with_errors(path: Path, subnet_id: str, entry: SubnetEntry, references: Refe
     whole = entry.subnet.serves("")
     wer = {}
     for name, rate in entry.wer.items():
+        # Perturbed sets are not compared, utterance by utterance or otherwise.
+        if is_perturbed(name):
+            wer[name] = rate
+            continue
         found = _with_languages(decoded / name, rate, references.utterances)
         wer[name] = _filled(decoded / name, WORDS_FILE, found, references.utterances) if whole else found
-    per = {name: _filled(decoded / name, PHONEMES_FILE, rate, references.phonemes) for name, rate in entry.per.items()}
+    per = {}
+    for name, score in entry.per.items():
+        compared = not is_perturbed(name)
+        per[name] = _filled(decoded / name, PHONEMES_FILE, score, references.phonemes) if compared else score
     # Setting a field would write an empty mapping for a subnet that was never scored.
     return entry.model_copy(update={key: rates for key, rates in (("wer", wer), ("per", per)) if rates})
 

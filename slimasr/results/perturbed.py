@@ -56,7 +56,7 @@ def read_perturbation(text: str) -> Perturbation:
     for part in text.split(","):
         name, equals, value = part.strip().partition("=")
         if name not in known or name in found:
-            raise UserError(f"{part.strip() or text!r}: {_ADVICE}")
+            raise UserError(f"{part.strip() or 'nothing'}: {_ADVICE}")
         found[name] = _value(name, equals, value)
     return Perturbation(**found)  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from slimasr.locking import file_lock
 from slimasr.results.decoded import Decoded
+from slimasr.results.perturbed import is_perturbed
 from slimasr.results.schema import PerEntry, Results, ScoreEntry, SubnetEntry
 from slimasr.scoring.alignment import Utterance, align
 from slimasr.scoring.characters import in_characters
@@ -107,12 +108,17 @@ def find_decoded(exp: Path, set_names: Sequence[str] | None = None) -> dict[str,
     }
 
 
+def pooled_folders(folders: Sequence[Path]) -> list[Path]:
+    """Return the decoded sets that are scored together: all but perturbed ones."""
+    return [folder for folder in folders if not is_perturbed(folder.name)]
+
+
 def score_decoded(folders: Sequence[Path], pool: bool = False, characters: bool = False) -> ScoredSubnet:
     """Score the decoded sets of one subnet, and write details (`write_details`) into the folder of each.
 
     Args:
         folders: one folder per set, as ``slimasr.decoding.sets`` writes them.
-        pool: score all utterances together as well.
+        pool: score all utterances together as well, those of perturbed sets excepted.
         characters: score characters as well as words.
 
     Raises:
@@ -136,17 +142,19 @@ def _score_decoded(folders: Sequence[Path], pool: bool, characters: bool) -> Sco
     results = {unit: _score_sets(folders, sets, unit) for unit, sets in in_units.items()}
     utt2lang = {folder.name: read_utt2lang(folder / LANGUAGES_FILE) for folder in folders if _has_languages(folder)}
     spoken = {name: score_languages(words[name], utt2lang[name], name) for name in words if name in utt2lang}
-    if pool and len(folders) > 1:
-        pooled = "+".join(folder.name for folder in folders)
-        hows[pooled] = _common_way(folders, hows)
+    joined = [folder.name for folder in pooled_folders(folders)]
+    if pool and len(joined) > 1:
+        pooled = "+".join(joined)
+        hows[pooled] = _common_way(folders, {name: hows[name] for name in joined})
         for unit, sets in in_units.items():
+            together = {name: sets[name] for name in joined if name in sets}
             # A set without words, of a greedy search for phonemes, cannot be pooled with others that have some.
-            if len(sets) == len(folders):
-                results[unit][pooled] = _score_together(sets, unit)
+            if len(together) == len(joined):
+                results[unit][pooled] = _score_together(together, unit)
         # Languages of the pooled set are known if those of all its sets are.
-        if len(spoken) == len(folders):
-            together = {name: language for of_set in utt2lang.values() for name, language in of_set.items()}
-            spoken[pooled] = score_languages(_joined(words), together, pooled)
+        if all(name in spoken for name in joined):
+            languages = {utterance: language for name in joined for utterance, language in utt2lang[name].items()}
+            spoken[pooled] = score_languages(_joined({name: words[name] for name in joined}), languages, pooled)
     wers, cers, pers = results[WORD], results[CHARACTER], results[PHONEME]
     odd = (
         f"{folder}: {note}"
