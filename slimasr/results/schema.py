@@ -217,7 +217,7 @@ class SubnetEntry(Entry):
     """Main loss of the model on dev per reference token; null where it is not finite or no utterance has a loss."""
 
     wer: Mapping[str, WerEntry] = {}
-    """WER by the name of the set; sets scored together have the name `dev+test`."""
+    """WER by the name of the set; sets scored together have the name `dev+test`, perturbed ones `test@gain=-20`."""
 
     cer: Mapping[str, CerEntry] = {}
     """CER by the name of the set; absent unless `slimasr-score --char` was asked for it."""

@@ -29,6 +29,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "Config": MINIMAL,
     "DataConfig": {"corpus": "an4"},
     "InitConfig": {"from": "exp"},
+    "NoiseConfig": {"folder": "noise"},
     "LayerSizes": {"ffn1": 1, "heads": 1, "conv": 1, "ffn2": 1},
     "LayerSpaceConfig": {"depths": [1]},
     "ListSpaceConfig": {"subnets": {}},

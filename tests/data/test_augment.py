@@ -170,6 +170,24 @@ def test_all_changes_together_keep_frames_and_are_the_same_again(on_the_fly: tup
     assert [alone._gain(name) for name in clean] == [together._gain(name) for name in clean]
 
 
+def test_noise_is_mixed_into_stored_features_too(
+    on_the_fly: tuple[Config, Path, Tokenizer], tmp_path: Path, an4: Path
+) -> None:
+    noise = {**on_the_fly[0].data.model_dump()["noise"], "probability": 0.5}
+    recipe = _with(on_the_fly[0], storage="precomputed", noise=noise)
+    tokenizer = run_stages(recipe, tmp_path, an4)
+    clean = _by_utterance(batch_source(_with(recipe), tmp_path, tokenizer))
+    found = _by_utterance(batch_source(recipe, tmp_path, tokenizer))
+    changed = [name for name in clean if not torch.equal(clean[name], found[name])]
+    assert 8 <= len(changed) <= 28, "of 36, a fair coin"
+    for name in changed:
+        # Noise adds energy; what lhotse computes from features is that of sums of energies.
+        assert clean[name].shape == found[name].shape
+        assert (found[name] > clean[name] - 1e-3).all()
+    ranks = [batch_source(recipe, tmp_path, tokenizer, rank=rank, world_size=2) for rank in range(2)]
+    assert _equal(found, _by_utterance(ranks[0]) | _by_utterance(ranks[1]))
+
+
 def test_folders_that_have_changed_are_named(on_the_fly: tuple[Config, Path, Tokenizer], tmp_path: Path) -> None:
     recipe, data_dir, _ = on_the_fly
     with pytest.raises(UserError, match=r"was made from .*noise, the recipe names elsewhere: run stage 1"):
