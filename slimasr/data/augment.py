@@ -22,13 +22,14 @@ from lhotse.utils import fastcopy
 
 from slimasr.config.data import DataConfig
 from slimasr.config.schema import Config
-from slimasr.data.audio import load_samples
+from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.files import NOISE_SET, ROOMS_SET, DataFolder, read_cuts
 from slimasr.data.frames import SILENCE
 from slimasr.data.provenance import STAGE_1, check_source
 from slimasr.data.rooms import random_response, reverberation
 from slimasr.data.telephone import over_telephone
 from slimasr.data.training_cuts import read_feature_cuts
+from slimasr.errors import UserError
 
 STORED_STEP = 2.0**-5
 """The steps in which lhotse stores features, so that stored silence is this far above `SILENCE` at most."""
@@ -100,7 +101,7 @@ class Augmentation:
         if reverb is None or rng.random() >= reverb.probability:
             return cut
         if self.rooms:
-            return heard_in(cut, load_samples(self.rooms[rng.randrange(len(self.rooms))]))
+            return heard_in(cut, _response_of(self.rooms[rng.randrange(len(self.rooms))]))
         seconds, direct_db = rng.uniform(*reverb.seconds), rng.uniform(*reverb.direct_db)
         drawn = np.random.default_rng(rng.getrandbits(64))
         return heard_in(cut, random_response(seconds, direct_db, cut.sampling_rate, drawn))
@@ -154,6 +155,14 @@ def read_augmentation(config: Config, folder: DataFolder) -> AugmentationSource 
         check_source(folder, ROOMS_SET, data.reverb.folder)
         rooms = list(read_cuts(folder.raw_cuts(ROOMS_SET), STAGE_1))
     return AugmentationSource(data, noise, rooms)
+
+
+def _response_of(room: Cut) -> np.ndarray:
+    """Read a recorded impulse response."""
+    try:
+        return load_samples(room)
+    except AudioError as error:
+        raise UserError(f"data.reverb.folder: {error}") from error
 
 
 def heard_in(cut: Cut, response: np.ndarray) -> MonoCut:

@@ -37,13 +37,12 @@ from slimasr.data.provenance import (
     check_statistics,
     check_statistics_sets,
     feature_settings,
-    noise_sets,
     speeds_of,
     statistics_source,
     stats_file,
     write_features_record,
 )
-from slimasr.data.sets import sets_with_features, statistics_sets
+from slimasr.data.sets import noise_sets, sets_with_features, statistics_sets
 from slimasr.data.shards import Shard, ShardResult, attach_features, compute_shard, make_shards, read_result
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic

@@ -28,7 +28,7 @@ from slimasr.data.files import MUSAN_SET, NOISE_SET, ROOMS_SET, DataFolder, read
 from slimasr.data.identity import Identity, digest_of, identify, manifest_digest
 from slimasr.data.normalise import Counts, text_settings
 from slimasr.data.own.sources import sources_of
-from slimasr.data.sets import check_same_sets, statistics_sets
+from slimasr.data.sets import augmentation_sets, check_same_sets, statistics_sets
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic
 
@@ -369,18 +369,6 @@ def data_identity(config: Config, data_dir: Path) -> DataIdentity:
     found = {name: manifest_identity(folder, name) for name in augmentation_sets(config)}
     dev = set_identity(config, folder, config.data.dev)
     return DataIdentity(train, dev, found.get(MUSAN_SET), found.get(NOISE_SET), found.get(ROOMS_SET))
-
-
-def noise_sets(config: Config) -> list[str]:
-    """Return the sets of noise, whose features stage 2 computes."""
-    data = config.data
-    return ([MUSAN_SET] if data.musan is not None else []) + ([NOISE_SET] if data.noise is not None else [])
-
-
-def augmentation_sets(config: Config) -> list[str]:
-    """Return the sets of audio, besides that of the corpus, with which training utterances are changed."""
-    reverb = config.data.reverb
-    return noise_sets(config) + ([ROOMS_SET] if reverb is not None and reverb.folder is not None else [])
 
 
 def unverified_sets(config: Config, data_dir: Path, set_names: Sequence[str]) -> list[str]:

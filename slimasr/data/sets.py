@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from slimasr.config.schema import Config
-from slimasr.data.files import DataFolder
+from slimasr.data.files import MUSAN_SET, NOISE_SET, ROOMS_SET, DataFolder
 from slimasr.errors import UserError
 
 
@@ -47,6 +47,18 @@ def graph_folder(config: Config, folder: DataFolder) -> Path:
     """Return the folder of the search graph of a recipe's tokenizer."""
     tokenizer = config.tokenizer
     return folder.graph(tokenizer.kind, tokenizer.vocab_size, tokenizer.name)
+
+
+def noise_sets(config: Config) -> list[str]:
+    """Return the sets of noise, whose features stage 2 computes."""
+    data = config.data
+    return ([MUSAN_SET] if data.musan is not None else []) + ([NOISE_SET] if data.noise is not None else [])
+
+
+def augmentation_sets(config: Config) -> list[str]:
+    """Return the sets of audio, besides that of the corpus, with which training utterances are changed."""
+    reverb = config.data.reverb
+    return noise_sets(config) + ([ROOMS_SET] if reverb is not None and reverb.folder is not None else [])
 
 
 def check_same_sets(product: Path, made_from: Collection[str], wanted: Collection[str], key: str) -> None:

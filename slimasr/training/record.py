@@ -15,9 +15,9 @@ from slimasr.data.provenance import (
     DataIdentity,
     check_features,
     data_identity,
-    noise_sets,
     stored_speeds,
 )
+from slimasr.data.sets import noise_sets
 from slimasr.data.states import STATES_FILE, read_states
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.tokenizer_record import check_tokenizer
