@@ -22,7 +22,7 @@ from slimasr.data.filters import EncoderFrames
 from slimasr.data.sampling import (
     EpochPart,
     RankInfo,
-    Sample,
+    Samples,
     count_batches,
     group_samples,
     pack,
@@ -100,7 +100,7 @@ class BatchSource:
     @property
     def keys(self) -> tuple[str, ...]:
         """The values of the batch key, sorted; empty if batches are mixed."""
-        return tuple(sorted(set((self._cuts.keys or {}).values())))
+        return () if self._cuts.keys is None else tuple(sorted(self._cuts.keys.values))
 
     def train_batches(self, epoch: int, skip: int = 0, parts: Sequence[EpochPart] = ()) -> Iterator[Batch]:
         """Yield the batches of an epoch for this rank, starting with number ``skip`` (counted from 0).
@@ -114,7 +114,7 @@ class BatchSource:
         plan = plan_epoch(samples, self._config.data, self._seed, epoch, self._process, turns, repeat)
         # Skipped batches are planned but never read. Numbers count from the start of the epoch, skipped batches
         # included, because noise, keys and speeds are found by number.
-        numbered = ((number, self._cuts_of(batch)) for number, batch in enumerate(plan) if number >= skip)
+        numbered = ((number, self._cuts.cuts(batch)) for number, batch in enumerate(plan) if number >= skip)
         mixer = None
         if self._noise is not None and self._config.data.musan is not None:
             mixer = NoiseMixer(self._noise, self._config.data.musan, f"{self._seed}/{epoch}/{self._process.rank}")
@@ -131,21 +131,24 @@ class BatchSource:
     def worst_batches(self) -> list[Batch]:
         """The batches that need most memory, at the lowest speed: the longest utterances and the largest lattice."""
         data = self._config.data
-        groups = group_samples(self._cuts.slowest())
+        slowest = self._cuts.slowest()
+        groups = group_samples(slowest)
         packed = [batch for group in groups.values() for batch in pack(group, data.batch_seconds, data.max_cuts)]
-        tokens = {name: len(self._tokenizer.encode(self._text(name))) for name in self._cuts.ids}
+        rows = {name: row for row, name in enumerate(self._cuts.ids)}
+        batches = [slowest.take([rows[item.id] for item in batch]) for batch in packed]
         # A lattice has N * T * (U + 1) entries. The first utterance of each batch is its longest.
-        lengths = [batch[0].duration for batch in packed]
-        sizes = [len(batch) * batch[0].duration * (1 + max(tokens[item.id] for item in batch)) for batch in packed]
+        lengths = [float(batch.durations[0]) for batch in batches]
+        tokens = self._cuts.tokens
+        sizes = [len(batch) * batch.durations[0] * (1 + int(tokens[batch.rows].max())) for batch in batches]
         largest = {lengths.index(max(lengths)), sizes.index(max(sizes))}
-        collate = Collator(self._config, self._tokenizer, None, self._keys_of(packed), self._labels_of(packed))
-        return [collate[number, self._cuts_of(packed[number])] for number in sorted(largest)]
+        collate = Collator(self._config, self._tokenizer, None, self._keys_of(batches), self._labels_of(batches))
+        return [collate[number, self._cuts.cuts(batches[number])] for number in sorted(largest)]
 
     def eval_batches(self, set_name: str, max_seconds: float) -> Iterator[Batch]:
         """Yield a whole set, equal on all ranks, as `eval_batches` does."""
         return eval_batches(self._config, self._folder.root, set_name, self._tokenizer, max_seconds)
 
-    def _samples(self, epoch: int, parts: Sequence[EpochPart], turns: Turns) -> list[Sample]:
+    def _samples(self, epoch: int, parts: Sequence[EpochPart], turns: Turns) -> Samples:
         samples = self._cuts.of_epoch(self._seed, epoch)
         # With sampling, `Turns.left` says how much is left of the epoch.
         if turns.power is not None:
@@ -162,21 +165,13 @@ class BatchSource:
         left = [Fraction(part.total - part.done, max(1, part.total)) for part in parts]
         return Turns(step_batches, power, math.prod(left, start=Fraction(1)), f"/{len(parts)}" if parts else "")
 
-    def _cuts_of(self, batch: Sequence[Sample]) -> CutSet:
-        return CutSet.from_items([self._cuts.cut(sample) for sample in batch])
-
-    def _keys_of(self, plan: Sequence[Sequence[Sample]]) -> list[str | None] | None:
+    def _keys_of(self, plan: Sequence[Samples]) -> list[str | None] | None:
         return None if self._cuts.keys is None else [batch[0].key for batch in plan]
 
-    def _labels_of(self, plan: Sequence[Sequence[Sample]]) -> BatchLabels | None:
+    def _labels_of(self, plan: Sequence[Samples]) -> BatchLabels | None:
         if self._labels is None:
             return None
-        return BatchLabels(self._labels, [[item.speed for item in batch] for batch in plan])
-
-    def _text(self, name: str) -> str:
-        # Transcripts are the same at all speeds.
-        text: str = next(iter(self._cuts.stored.values()))[name].supervisions[0].text
-        return text
+        return BatchLabels(self._labels, [batch.speeds.tolist() for batch in plan])
 
 
 def _open_labels(config: Config, folder: DataFolder, tokenizer: Tokenizer, cuts: TrainingCuts) -> LabelSource | None:
@@ -187,8 +182,7 @@ def _open_labels(config: Config, folder: DataFolder, tokenizer: Tokenizer, cuts:
     dev = [(cut, 1.0) for cut in read_feature_cuts(folder, config.data.dev)]
     open_labels(config, tokenizer, [config.data.dev], dev)
     # Durations at one speed tell those at all of them.
-    speed, stored = next(iter(cuts.stored.items()))
-    return open_labels(config, tokenizer, config.data.train, [(stored[name], speed) for name in cuts.ids])
+    return open_labels(config, tokenizer, config.data.train, cuts.stored_cuts())
 
 
 def _read_noise(config: Config, folder: DataFolder) -> CutSet | None:

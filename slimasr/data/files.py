@@ -117,6 +117,19 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
     Raises:
         UserError: the file is missing or damaged.
     """
+    for number, line in iterate_lines(path, stage):
+        with understanding(path, f"line {number} is not a cut; run {stage} again"):
+            cut: Cut = deserialize_item(decode_json_line(line))
+        # Outside of `understanding`, which would blame the file for errors of the caller.
+        yield cut
+
+
+def iterate_lines(path: Path, stage: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a manifest with their numbers, counted from 1; ``stage`` is that of `read_cuts`.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     if not path.is_file():
         known = sets_in(path.parent)
         there = f"; sets that are there: {', '.join(known)}" if known else ""
@@ -126,11 +139,7 @@ def iterate_cuts(path: Path, stage: str) -> Iterator[Cut]:
     try:
         with gzip.open(path, "rb") as file:
             # A truncated or damaged gzip file raises only here, while lines are read.
-            for number, line in enumerate(file, start=1):
-                with understanding(path, f"line {number} is not a cut; run {stage} again"):
-                    cut: Cut = deserialize_item(decode_json_line(line))
-                # Outside of `understanding`, which would blame the file for errors of the caller.
-                yield cut
+            yield from enumerate(file, start=1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); run {stage} again") from None
 

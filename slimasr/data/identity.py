@@ -10,6 +10,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
+import stat
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -115,7 +117,11 @@ class AudioStamp:
     def of_cut(cls, cut: Cut) -> AudioStamp | None:
         """The stamp that stage 1 stored in a cut; None in manifests from other sources."""
         # Mixed and padding cuts have no such field.
-        custom = getattr(cut, "custom", None) or {}
+        return cls.from_custom(getattr(cut, "custom", None) or {})
+
+    @classmethod
+    def from_custom(cls, custom: Mapping[str, Any]) -> AudioStamp | None:
+        """Inverse of `to_custom`; None if the entries are not there."""
         if _BYTES not in custom:
             return None
         return cls(int(custom[_BYTES]), int(custom[_MODIFIED]), custom.get(_SHA256))
@@ -125,14 +131,62 @@ class AudioStamp:
         content = {} if self.sha256 is None else {_SHA256: self.sha256}
         return {_BYTES: self.num_bytes, _MODIFIED: self.modified_ns, **content}
 
-    def still_holds(self, path: Path) -> bool:
-        """Whether the file is unchanged; its content is read only if the modification time has changed."""
-        now = AudioStamp.of_file(path)
+    def is_touched(self, path: str) -> bool:
+        """Whether a file has another size or modification time; false for a missing one."""
+        try:
+            state = os.stat(path)
+        except (OSError, ValueError):
+            return False
+        is_same = state.st_size == self.num_bytes and state.st_mtime_ns == self.modified_ns
+        return not is_same and stat.S_ISREG(state.st_mode)
+
+    def still_holds(self, path: str) -> bool:
+        """Whether a file that is there is unchanged; it is read only if its modification time has changed."""
+        now = AudioStamp.of_file(Path(path))
         if now.num_bytes != self.num_bytes:
             return False
         if now.modified_ns == self.modified_ns:
             return True
-        return self.sha256 is not None and file_digest(path) == self.sha256
+        return self.sha256 is not None and file_digest(Path(path)) == self.sha256
+
+
+class AudioWatch:
+    """Compares the audio files of a set with those that stage 1 read, one utterance at a time.
+
+    Missing files are ignored: stored features do not need them.
+    """
+
+    def __init__(self) -> None:
+        """No file has been seen."""
+        # A file may hold many utterances, which mostly follow each other: it is looked at once for each such row.
+        self._last = ""
+        # Files with another modification time, which are read if there is a digest of their content.
+        self._touched: set[str] = set()
+        self._changed: list[str] = []
+
+    def see(self, path: str, stamp: AudioStamp) -> None:
+        """Compare the file of an utterance with its stamp."""
+        if path == self._last or path in self._touched:
+            return
+        self._last = path
+        if stamp.is_touched(path):
+            self._touched.add(path)
+            if not stamp.still_holds(path):
+                self._changed.append(path)
+
+    def finish(self, set_name: str) -> None:
+        """Report what has been found.
+
+        Raises:
+            UserError: files have changed; the message has their number and names the first one.
+        """
+        if self._changed:
+            files = "file has" if len(self._changed) == 1 else "files have"
+            raise UserError(
+                f"{set_name}: {len(self._changed)} audio {files} changed since stage 1, first {self._changed[0]}: "
+                "run stages 1 (slimasr-prepare) and 2 (slimasr-features) again; with --check-audio, stage 1 compares "
+                "content instead of modification times"
+            )
 
 
 def identify(cuts: Iterable[Cut]) -> Identity:
@@ -173,27 +227,17 @@ def audio_facts(cut: Cut) -> list[Any]:
 
 
 def check_audio_unchanged(cuts: Iterable[Cut], set_name: str) -> None:
-    """Compare the audio files of a set with those that stage 1 read.
-
-    Missing files are ignored: stored features do not need them.
+    """Compare the audio files of a set with those that stage 1 read (`AudioWatch`).
 
     Raises:
-        UserError: files have changed; the message has their number and names the first one.
+        UserError: files have changed.
     """
-    # A file may hold many utterances.
-    stamps: dict[Path, AudioStamp] = {}
+    watch = AudioWatch()
     for cut in cuts:
         stamp = AudioStamp.of_cut(cut)
         if stamp is not None and cut.has_recording:
-            stamps[Path(cut.recording.sources[0].source)] = stamp
-    changed = [path for path, stamp in stamps.items() if path.is_file() and not stamp.still_holds(path)]
-    if changed:
-        files = "file has" if len(changed) == 1 else "files have"
-        raise UserError(
-            f"{set_name}: {len(changed)} audio {files} changed since stage 1, first {changed[0]}: "
-            "run stages 1 (slimasr-prepare) and 2 (slimasr-features) again; with --check-audio, stage 1 compares "
-            "content instead of modification times"
-        )
+            watch.see(cut.recording.sources[0].source, stamp)
+    watch.finish(set_name)
 
 
 def file_digest(path: Path) -> str:
@@ -205,9 +249,26 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+class ContentDigest:
+    """Digest of the content of a manifest that is read piece by piece."""
+
+    def __init__(self) -> None:
+        """Nothing has been read."""
+        self._digest = hashlib.sha256()
+
+    def update(self, content: bytes) -> None:
+        """Add what has been read."""
+        self._digest.update(content)
+
+    @property
+    def value(self) -> str:
+        """The digest of what has been added, as `manifest_digest` returns it."""
+        return self._digest.hexdigest()[:DIGITS]
+
+
 def manifest_digest(path: Path) -> str:
     """Digest of the content of a compressed manifest; ``damaged`` if it cannot be read to its end."""
-    digest = hashlib.sha256()
+    digest = ContentDigest()
     try:
         with gzip.open(path, "rb") as file:
             while block := file.read(_BLOCK_BYTES):
@@ -215,7 +276,7 @@ def manifest_digest(path: Path) -> str:
     except (OSError, EOFError, zlib.error):
         # This value equals no digest, so that the check of the caller fails.
         return "damaged"
-    return digest.hexdigest()[:DIGITS]
+    return digest.value
 
 
 def digest_of(value: Any) -> str:

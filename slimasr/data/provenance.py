@@ -14,7 +14,7 @@ lists them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,28 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
         UserError: they are missing or edited, or belong to another manifest, other settings or another corpus; the
             message names the stage to run again.
     """
+    record = check_origin(config, folder, set_name, speed)
+    path = folder.cuts(set_name, speed)
+    # Last, because changed transcripts are the more helpful message. Older versions wrote no record.
+    if record is not None:
+        check_content(record, path, manifest_digest(path))
+
+
+def check_origin(
+    config: Config,
+    folder: DataFolder,
+    set_name: str,
+    speed: float,
+    identity_of: Callable[[DataFolder, str], Identity] = manifest_identity,
+) -> dict[str, Any] | None:
+    """All checks of `check_features` but the one of the content of their manifest (`check_content`).
+
+    Args:
+        identity_of: returns the present identity of a set, as `manifest_identity` does.
+
+    Returns:
+        The record of the features; None if an older version wrote them.
+    """
     path = folder.cuts(set_name, speed)
     if not path.is_file():
         raise UserError(f"{path} is missing: run {STAGE_2} first")
@@ -194,19 +216,31 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
     check_settings(config, path, record or read_record(stats_file(config, folder)) or {})
     if record is None:
         _check_transcripts(folder, set_name, path)
-        return
+        return None
     # A folder that holds only features, copied from elsewhere, has no manifest to compare with.
     if folder.raw_cuts(set_name).is_file():
         with understanding(_features_record(folder, set_name, speed), DAMAGED):
             made_from = Identity.from_dict(record["made_from"])
-        changes = made_from.changes(manifest_identity(folder, set_name))
+        changes = made_from.changes(identity_of(folder, set_name))
         if changes:
             raise UserError(
                 f"{path}: the {' and '.join(changes)} of {set_name} have changed since these features were made: "
                 "run stage 2 again (slimasr-features)"
             )
-    # Last, because changed transcripts are the more helpful message.
-    if record.get("manifest") != manifest_digest(path):
+    return record
+
+
+def check_content(record: Mapping[str, Any] | None, path: Path, content: str) -> None:
+    """Compare the content of a manifest with its record.
+
+    Args:
+        record: the record of the features; None = there is none.
+        content: present digest of the content (`slimasr.data.identity.manifest_digest`).
+
+    Raises:
+        UserError: it is not what stage 2 wrote.
+    """
+    if record is not None and record.get("manifest") != content:
         raise UserError(f"{path} has changed since stage 2 wrote it: run stage 2 again (slimasr-features)")
 
 

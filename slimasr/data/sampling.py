@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol, TypeVar
 
-from lhotse import MonoCut
-from lhotse.dataset import DynamicBucketingSampler
-from lhotse.dataset.sampling.dynamic_bucketing import FixedBucketBatchSizeConstraint, estimate_duration_buckets
+import numpy as np
 
 from slimasr.config.data import DataConfig
+from slimasr.data.buckets import Buckets, Draw, draw_batches
+from slimasr.data.samples import Sample, Samples, group_samples
 from slimasr.data.turns import Turns
+
+__all__ = ["Sample", "Samples", "group_samples"]
 
 SHORTEST_SECONDS = 0.1
 """Shorter utterances count as this many seconds when evaluation batches are packed; they are padded with silence."""
@@ -34,18 +34,8 @@ class Timed(Protocol):
 
 
 T = TypeVar("T", bound=Timed)
-Repeat = Callable[[Sequence[str], str], list["Sample"]]
-"""From utterance ids and a name of the repetition to samples at the speeds drawn for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """An utterance as a sample of one epoch: its speed, its duration at that speed in seconds, and its batch key."""
-
-    id: str
-    speed: float
-    duration: float
-    key: str | None = None
+Repeat = Callable[[Samples, str], Sequence[Sample]]
+"""From samples and a name of the repetition to the same utterances at the speeds drawn for it."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +61,6 @@ class EpochPart:
     total: int
 
 
-@dataclass(frozen=True)
-class Buckets:
-    """Batch sizes by duration: a cut belongs to the first bucket whose end is not below its duration."""
-
-    ends: list[float]
-    sizes: list[int]
-
-    @classmethod
-    def of(cls, samples: Sequence[Sample], config: DataConfig) -> Buckets:
-        """Buckets of equal total duration; padded batches have at most ``data.batch_seconds``."""
-        num_buckets = min(config.num_buckets, len(samples))
-        # lhotse returns only the limits between buckets; the last bucket ends at the longest sample.
-        starts = estimate_duration_buckets(samples, num_buckets) if num_buckets > 1 else []
-        ends = [*starts, max(item.duration for item in samples)]
-        most = len(samples) if config.max_cuts is None else config.max_cuts
-        # A fixed size bounds the padded batch; lhotse's time limit would let the last cut exceed it.
-        return cls(ends, [max(1, min(most, int(config.batch_seconds / end))) for end in ends])
-
-
 def speed_of(utterance: str, speeds: Sequence[float], seed: int, epoch: int, again: str = "") -> float:
     """The speed of an utterance in an epoch: drawn uniformly, equal in all processes and after a resume.
 
@@ -103,6 +74,21 @@ def speed_of(utterance: str, speeds: Sequence[float], seed: int, epoch: int, aga
     return speeds[int.from_bytes(digest, "big") % len(speeds)]
 
 
+def speeds_of(utterances: Iterable[str], speeds: Sequence[float], seed: int, epoch: int, again: str = "") -> np.ndarray:
+    """(N,) float64, `speed_of` of each of these utterances."""
+    if len(speeds) == 1:
+        return np.full(sum(1 for _ in utterances), speeds[0], dtype=np.float64)
+    # The digest of what all names follow is begun once.
+    begun = hashlib.blake2b(f"{seed}/{epoch}{again}/".encode(), digest_size=8)
+    digests = bytearray()
+    for name in utterances:
+        state = begun.copy()
+        state.update(name.encode())
+        digests += state.digest()
+    drawn = np.frombuffer(digests, dtype=">u8") % len(speeds)
+    return np.asarray(speeds, dtype=np.float64)[drawn.astype(np.intp)]
+
+
 def plan_epoch(
     samples: Sequence[Sample],
     config: DataConfig,
@@ -111,7 +97,7 @@ def plan_epoch(
     process: RankInfo = RankInfo(),
     turns: Turns = Turns(),
     repeat: Repeat | None = None,
-) -> list[list[Sample]]:
+) -> list[Samples]:
     """All batches of one epoch for one process, in order; all processes get the same number of batches.
 
     If the samples have keys, each step has batches of a single key, which is the same in all processes.
@@ -125,7 +111,8 @@ def plan_epoch(
         (only,) = groups.values()
         return list(_draw(only, config, seed, epoch, process))
     natural = {key: _count(group, config, process.world_size) for key, group in groups.items()}
-    seconds = {key: sum(item.duration * item.speed for item in group) for key, group in groups.items()}
+    # Python's sum, because numpy adds in another order and rounds differently.
+    seconds = {key: sum((group.durations * group.speeds).tolist()) for key, group in groups.items()}
     drawn = f"turns/{seed}/{epoch}{turns.part}"
     counts = turns.counts(natural, seconds, drawn)
     # The groups take turns in random order, each as often as it has steps. The seed has no rank, so all processes draw
@@ -143,22 +130,23 @@ def untrained(
     epoch: int,
     parts: Sequence[EpochPart],
     turns: Turns = Turns(),
-) -> list[Sample]:
+) -> Samples:
     """The samples of an epoch on which its earlier parts have not trained, if each occurs once.
 
     The order of an epoch depends on the number of processes, so the batches of all processes are drawn again for every
     part. If the data have changed since, a part stands for the same fraction of the present batches.
     """
-    left = list(samples)
+    left = Samples.of(samples)
     for part in parts:
         # Each part drew its plan from what the parts before it had left, so `left` shrinks from part to part.
-        trained: set[str] = set()
+        trained = np.zeros(len(left.names), dtype=bool)
         for rank in range(part.world_size):
             plan = plan_epoch(left, config, seed, epoch, RankInfo(rank, part.world_size), turns)
             # This equals `part.done` if the data are unchanged, because the plan then has `part.total` batches.
             done = part.done * len(plan) // max(1, part.total)
-            trained.update(item.id for batch in plan[:done] for item in batch)
-        left = [item for item in left if item.id not in trained]
+            for batch in plan[:done]:
+                trained[batch.rows] = True
+        left = left.take(np.flatnonzero(~trained[left.rows]))
     return left
 
 
@@ -183,68 +171,41 @@ def pack(items: Sequence[T], max_seconds: float, max_cuts: int | None = None) ->
     return batches
 
 
-def group_samples(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Samples by key, sorted by key; without keys, there is one group."""
-    groups: dict[str, list[Sample]] = {}
-    for item in samples:
-        groups.setdefault(item.key or "", []).append(item)
-    return {key: groups[key] for key in sorted(groups)}
-
-
-def _count(samples: Sequence[Sample], config: DataConfig, world_size: int) -> int:
+def _count(samples: Samples, config: DataConfig, world_size: int) -> int:
     """The number of batches of one process in which each of these samples occurs once."""
-    buckets = Buckets.of(samples, config)
-    # bisect_left finds the first bucket whose end is not below the duration, as `Buckets` says.
-    filled = Counter(bisect_left(buckets.ends, item.duration) for item in samples)
+    buckets = Buckets.of(samples.durations, config)
+    filled = np.bincount(buckets.place(samples.durations)).tolist()
     # Only the last batch of each bucket is not full.
-    batches = sum(math.ceil(count / buckets.sizes[bucket]) for bucket, count in filled.items())
+    batches = sum(math.ceil(count / size) for count, size in zip(filled, buckets.sizes, strict=False))
     # All processes take part in the last step, even if it has fewer batches than processes.
     return math.ceil(batches / world_size)
 
 
 def _repeated(
-    samples: list[Sample],
+    samples: Samples,
     config: DataConfig,
     seed: int,
     epoch: int,
     process: RankInfo,
     part: str,
     repeat: Repeat | None,
-) -> Iterator[list[Sample]]:
+) -> Iterator[Samples]:
     """Batches of one group without end: all samples once, then again in another order and at other speeds."""
-    names = [item.id for item in samples]
     for number in count():
         # The samples are those of the first occurrence in the epoch.
         again = f"{part}+{number}" if number else part
-        drawn = repeat(names, again) if repeat is not None and again else samples
-        yield from _draw(drawn, config, seed, epoch, process, again)
+        drawn = repeat(samples, again) if repeat is not None and again else samples
+        yield from _draw(Samples.of(drawn), config, seed, epoch, process, again)
 
 
 def _draw(
-    samples: list[Sample], config: DataConfig, seed: int, epoch: int, process: RankInfo, again: str = ""
-) -> Iterator[list[Sample]]:
-    """Run lhotse's sampler over substitutes for the cuts, which hold only what it reads and an index of ``samples``.
+    samples: Samples, config: DataConfig, seed: int, epoch: int, process: RankInfo, again: str = ""
+) -> Iterator[Samples]:
+    """Batches in which each sample occurs once.
 
     Args:
         again: which repetition within the epoch; empty = the first occurrence.
     """
-    buckets = Buckets.of(samples, config)
-    stand_ins = [
-        MonoCut(item.id, 0.0, item.duration, 0, custom={"number": number}) for number, item in enumerate(samples)
-    ]
-    # The sampler shuffles within its buffer only: a large corpus needs this too.
-    random.Random(f"order/{seed}/{epoch}{again}").shuffle(stand_ins)
-    sampler = DynamicBucketingSampler(
-        stand_ins,
-        constraint=FixedBucketBatchSizeConstraint(max_seq_len_buckets=buckets.ends, batch_sizes=buckets.sizes),
-        # Here lhotse expects the limits between buckets, without the end of the last one.
-        duration_bins=buckets.ends[:-1],
-        shuffle=True,
-        # Given explicitly, because lhotse would otherwise look for torch's process group.
-        rank=process.rank,
-        world_size=process.world_size,
-        seed=random.Random(f"{seed}{again}").getrandbits(32) if again else seed,
-    )
-    sampler.set_epoch(epoch)
-    for batch in sampler:
-        yield [samples[cut.custom["number"]] for cut in batch]
+    own_seed = random.Random(f"{seed}{again}").getrandbits(32) if again else seed
+    draw = Draw(f"order/{seed}/{epoch}{again}", own_seed, epoch, process.rank, process.world_size)
+    return map(samples.take, draw_batches(samples.durations, config, draw))

@@ -1,77 +1,97 @@
-"""The training utterances that a recipe can use, at every training speed."""
+"""The training utterances that a recipe can use, at every training speed, as records and compressed lines."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
-from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, read_bad, read_cuts
-from slimasr.data.filters import EncoderFrames, unusable
-from slimasr.data.identity import check_audio_unchanged
-from slimasr.data.provenance import check_features, stored_speed, stored_speeds
-from slimasr.data.sampling import Sample, speed_of
+from slimasr.data.files import BadUtterance, DataFolder, read_cuts
+from slimasr.data.filters import EncoderFrames
+from slimasr.data.provenance import stored_speed
+from slimasr.data.read_records import read_records
+from slimasr.data.samples import Labels, Samples
+from slimasr.data.sampling import speeds_of
 from slimasr.data.shards import at_speed
+from slimasr.data.stored_cuts import LazyCuts, StoredCuts, cut_of
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.errors import UserError
 
 
 @dataclass(frozen=True)
 class TrainingCuts:
-    """Usable training cuts.
+    """Usable training utterances.
 
     Attributes:
         ids: utterances in the order of the manifests.
         speeds: ``data.speeds``.
-        stored: speed -> utterance id -> cut; with on-the-fly features, only speed 1.
+        stored: speed -> the cuts at this speed; with on-the-fly features, only speed 1.
+        tokens: (N,) int32, number of tokens of each transcript.
+        spoken: language of each utterance; an empty name for those without one.
         bad: utterances that any stage so far has left out.
-        keys: utterance id -> its value of the batch key; None = batches are mixed.
+        keys: batch key of each utterance; None = batches are mixed.
     """
 
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     speeds: tuple[float, ...]
-    stored: dict[float, dict[str, Cut]]
+    stored: dict[float, StoredCuts]
+    tokens: np.ndarray
+    spoken: Labels
     bad: tuple[BadUtterance, ...]
-    keys: dict[str, str] | None = None
+    keys: Labels | None = None
 
     @property
     def languages(self) -> dict[str, int]:
         """Language -> number of utterances; an empty name for those without a language."""
-        # Supervisions are the same at all speeds.
-        cuts = next(iter(self.stored.values()))
-        return dict(Counter(cuts[name].supervisions[0].language or "" for name in self.ids))
+        counts = np.bincount(self.spoken.codes, minlength=len(self.spoken.values)).tolist()
+        return dict(zip(self.spoken.values, counts, strict=True))
 
-    def cut(self, sample: Sample) -> Cut:
-        """The cut of an utterance at a speed."""
-        cuts = self.stored.get(sample.speed)
-        if cuts is None:
-            return at_speed(self.stored[1.0][sample.id], sample.speed)
-        return cuts[sample.id]
+    @property
+    def features(self) -> Path:
+        """Folder to which paths of features are relative."""
+        return next(iter(self.stored.values())).features
 
-    def of_epoch(self, seed: int, epoch: int, names: Sequence[str] | None = None, again: str = "") -> list[Sample]:
+    def cuts(self, samples: Samples) -> CutSet:
+        """The cuts of these utterances at their speeds, which are made when they are iterated over."""
+        rows = list(zip(samples.rows.tolist(), samples.speeds.tolist(), strict=True))
+        lines = [self.stored.get(speed, self.stored.get(1.0)).line(row) for row, speed in rows]
+        change = [1.0 if speed in self.stored else speed for _, speed in rows]
+        return CutSet(LazyCuts(lines, change, self.features))
+
+    def stored_cuts(self) -> Iterator[tuple[Cut, float]]:
+        """The cut of every utterance at one of the stored speeds, with this speed."""
+        speed, stored = next(iter(self.stored.items()))
+        return ((cut_of(stored.line(row), stored.features), speed) for row in range(len(self.ids)))
+
+    def of_epoch(self, seed: int, epoch: int, chosen: Samples | None = None, again: str = "") -> Samples:
         """Every utterance once, at the speed that was drawn for it in this epoch.
 
         Args:
-            names: these utterances instead of all.
+            chosen: the utterances of these samples instead of all.
             again: which repetition within the epoch; empty = the first occurrence.
         """
-        chosen = self.ids if names is None else names
-        return [self._sample(name, speed_of(name, self.speeds, seed, epoch, again)) for name in chosen]
+        rows = np.arange(len(self.ids)) if chosen is None else chosen.rows
+        names = self.ids if chosen is None else chosen.ids
+        return self._samples(rows, speeds_of(names, self.speeds, seed, epoch, again))
 
-    def slowest(self) -> list[Sample]:
+    def slowest(self) -> Samples:
         """Every utterance once, at its longest duration."""
-        return [self._sample(name, min(self.speeds)) for name in self.ids]
+        speeds = np.full(len(self.ids), min(self.speeds), dtype=np.float64)
+        return self._samples(np.arange(len(self.ids)), speeds)
 
-    def _sample(self, name: str, speed: float) -> Sample:
-        # With on-the-fly features only speed 1 is stored; lhotse's perturbed cut has this duration up to rounding.
-        cuts = self.stored.get(speed)
-        duration = self.stored[1.0][name].duration / speed if cuts is None else cuts[name].duration
-        key = None if self.keys is None else self.keys[name]
-        return Sample(name, speed, duration, key)
+    def _samples(self, rows: np.ndarray, speeds: np.ndarray) -> Samples:
+        durations = np.empty(len(rows), dtype=np.float64)
+        for speed in self.speeds:
+            here = np.flatnonzero(speeds == speed)
+            stored = self.stored.get(speed)
+            # With on-the-fly features only speed 1 is stored; lhotse's perturbed cut has this duration up to rounding.
+            seconds = self.stored[1.0].durations / speed if stored is None else stored.durations
+            durations[here] = seconds[rows[here]]
+        return Samples(self.ids, rows, speeds, durations, self.keys)
 
 
 def read_training_cuts(
@@ -89,42 +109,16 @@ def read_training_cuts(
     Raises:
         UserError: stage 2 has not run, no utterance is usable, or more than ``data.max_bad_share`` are unusable.
     """
-    data = config.data
-    ids: list[str] = []
-    bad: list[BadUtterance] = []
-    stored: dict[float, dict[str, Cut]] = {}
-    for name in data.train:
-        by_speed = _read_set(config, folder, name)
-        listed = _in_all(by_speed)
-        good, rejected = _select(listed, by_speed, config, tokenizer, encoder_frames)
-        # The limit applies to what stages 1 and 2 and this check leave out together.
-        left_out = [*read_bad(folder.raw_bad(name)), *read_bad(folder.bad(name)), *rejected]
-        check_bad_share(left_out, len(left_out) + len(good), data.max_bad_share, name)
-        ids.extend(good)
-        bad.extend(left_out)
-        for speed, cuts in by_speed.items():
-            stored.setdefault(speed, {}).update((cut_id, cuts[cut_id]) for cut_id in good)
-    if not ids:
-        raise UserError(f"{folder.features}: no usable training utterance in {', '.join(data.train)}")
-    if len(set(ids)) != len(ids):
-        raise UserError(f"data.train: the sets {', '.join(data.train)} share utterances")
-    # Supervisions are the same at all speeds.
-    first = next(iter(stored.values()))
-    keys = None if key is None else {name: key_value(first[name], key) for name in ids}
-    return TrainingCuts(tuple(ids), tuple(data.speeds), stored, tuple(bad), keys)
-
-
-def key_value(cut: Cut, key: str) -> str:
-    """The value of the batch key: a supervision field or custom entry.
-
-    Raises:
-        UserError: the utterance has none.
-    """
-    supervision = cut.supervisions[0]
-    value = getattr(supervision, key) if hasattr(supervision, key) else (supervision.custom or {}).get(key)
-    if value is None:
-        raise UserError(f"{cut.id}: has no {key!r}, by which batches are grouped")
-    return str(value)
+    records = read_records(config, folder, tokenizer, encoder_frames, key)
+    return TrainingCuts(
+        records.ids,
+        tuple(config.data.speeds),
+        records.stored,
+        np.frombuffer(records.tokens, dtype=np.int32),
+        Labels.of(records.languages),
+        tuple(records.bad),
+        None if key is None else Labels.of(records.keys),
+    )
 
 
 def read_feature_cuts(folder: DataFolder, set_name: str, speed: float = 1.0) -> CutSet:
@@ -140,47 +134,3 @@ def read_cuts_at(config: Config, folder: DataFolder, set_name: str, speed: float
     if config.data.storage == "precomputed":
         return cuts
     return CutSet.from_cuts(at_speed(cut, speed) for cut in cuts)
-
-
-def _read_set(config: Config, folder: DataFolder, name: str) -> dict[float, dict[str, Cut]]:
-    by_speed: dict[float, dict[str, Cut]] = {}
-    for speed in stored_speeds(config):
-        check_features(config, folder, name, speed)
-        by_speed[speed] = {cut.id: cut for cut in read_feature_cuts(folder, name, speed)}
-    # The audio files are the same at all speeds.
-    check_audio_unchanged(next(iter(by_speed.values())).values(), name)
-    return by_speed
-
-
-def _in_all(by_speed: dict[float, dict[str, Cut]]) -> list[str]:
-    """Ids that exist at every speed, in the order of the first one."""
-    first, *others = by_speed.values()
-    return [cut_id for cut_id in first if all(cut_id in cuts for cuts in others)]
-
-
-def _select(
-    listed: list[str],
-    by_speed: dict[float, dict[str, Cut]],
-    config: Config,
-    tokenizer: Tokenizer,
-    encoder_frames: EncoderFrames,
-) -> tuple[list[str], list[BadUtterance]]:
-    """Ids that are usable at every speed, and the others with the reason."""
-    good: list[str] = []
-    bad: list[BadUtterance] = []
-    # Any stored speed gives the durations at all others. An utterance is longest at the lowest speed and shortest at
-    # the highest one, so these two decide for all between them.
-    stored_speed, cuts = next(iter(by_speed.items()))
-    extremes = (min(config.data.speeds), max(config.data.speeds))
-    for cut_id in listed:
-        cut = cuts[cut_id]
-        text = cut.supervisions[0].text
-        ids = tokenizer.encode(text)
-        durations = [cut.duration * stored_speed / speed for speed in extremes]
-        reasons = (unusable(seconds, text, ids, config, tokenizer, encoder_frames) for seconds in durations)
-        reason = next((found for found in reasons if found is not None), None)
-        if reason is None:
-            good.append(cut_id)
-        else:
-            bad.append(BadUtterance(cut_id, reason))
-    return good, bad

@@ -11,7 +11,7 @@ from fractions import Fraction
 import pytest
 
 from slimasr.config.data import DataConfig
-from slimasr.data.sampling import EpochPart, RankInfo, Sample, count_batches, plan_epoch, speed_of, untrained
+from slimasr.data.sampling import EpochPart, RankInfo, Sample, Samples, count_batches, plan_epoch, speed_of, untrained
 from slimasr.data.turns import Turns, apportion, shares_of
 from tests.data.corpus import config
 
@@ -29,14 +29,14 @@ def samples(names: Sequence[str] | None = None, again: str = "", epoch: int = 1)
     return [Sample(name, speed, SECONDS[name] / speed, name[:2]) for name, speed in zip(names, speeds, strict=True)]
 
 
-def plan(turns: Turns, rank: int = 0, world_size: int = 1, epoch: int = 1) -> list[list[Sample]]:
-    def repeat(names: Sequence[str], again: str) -> list[Sample]:
-        return samples(names, again, epoch)
+def plan(turns: Turns, rank: int = 0, world_size: int = 1, epoch: int = 1) -> list[Samples]:
+    def repeat(first: Sequence[Sample], again: str) -> list[Sample]:
+        return samples([item.id for item in first], again, epoch)
 
     return plan_epoch(samples(epoch=epoch), DATA, 1, epoch, RankInfo(rank, world_size), turns, repeat)
 
 
-def languages(batches: list[list[Sample]]) -> list[str]:
+def languages(batches: list[Samples]) -> list[str]:
     """The language of each batch, which has only one."""
     found = [{item.key for item in batch} for batch in batches]
     assert all(len(keys) == 1 for keys in found)
