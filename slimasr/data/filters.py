@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 
 from slimasr.config.data import DataConfig
@@ -71,10 +71,9 @@ def infeasible(frames: int, ids: Sequence[int], config: Config) -> str | None:
     if has_lattice and loss.transducer == "pruned" and tokens + 1 > frames * (loss.prune_range - 1) + 1:
         # A band of prune_range symbols moves up by at most prune_range - 1 per frame.
         return f"{tokens} tokens in {frames} encoder frames: outside loss.prune_range {loss.prune_range}"
-    # CTC needs a blank between equal neighbours.
-    repeats = sum(a == b for a, b in pairwise(ids))
     has_ctc = config.model.main_loss == "ctc" or loss.ctc_weight > 0
-    if has_ctc and tokens + repeats > frames:
+    # CTC needs a blank between equal neighbours.
+    if has_ctc and tokens + sum(map(operator.eq, ids, ids[1:])) > frames:
         return f"{tokens} tokens in {frames} encoder frames: no CTC alignment"
     return None
 

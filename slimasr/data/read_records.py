@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,16 +183,28 @@ def _checked_lines(
     try:
         for number, line in iterate_lines(path, STAGE_2):
             digest.update(line)
-            with understanding(path, f"line {number} is not a cut; run {STAGE_2} again"):
-                item = decode_json_line(line)
-                if not (item["type"] and isinstance(item["id"], str) and isinstance(item["duration"], (int, float))):
-                    raise ValueError("no id or duration")
-            yield line, item
+            yield line, _parse(path, number, line)
     except UserError:
         # That the file was changed is the more helpful message.
         check_features(config, folder, name, speed)
         raise
     check_content(record, path, digest.value)
+
+
+def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """What a line holds, with an id, a duration and a transcript.
+
+    Raises:
+        UserError: it is not a cut.
+    """
+    try:
+        item: dict[str, Any] = decode_json_line(line.decode())
+        if item["type"] and item["id"] + item["supervisions"][0]["text"] and item["duration"] >= 0.0:
+            return item
+        raise ValueError("no id or text")
+    except (TypeError, ValueError, LookupError):
+        with understanding(path, f"line {number} is not a cut; run {STAGE_2} again"):
+            raise
 
 
 def _read_first(

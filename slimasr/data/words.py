@@ -14,21 +14,28 @@ class WordEncoder:
     """`Tokenizer.encode`, with the tokens of each word kept where those of a text are the tokens of its words."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """The words of all texts that are encoded are kept."""
+        """Words are kept if ``splits`` is true: the tokens of a text are the tokens of its words."""
         self._tokenizer = tokenizer
-        self._splits = isinstance(tokenizer, SentencePieceTokenizer) and _encodes_words_apart(tokenizer)
-        self._known: dict[str, list[int]] = {}
+        self.splits = isinstance(tokenizer, SentencePieceTokenizer) and _encodes_words_apart(tokenizer)
+        self._known = _KnownWords(tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript."""
-        if not self._splits or SPACE_SIGN in text:
+        if not self.splits or SPACE_SIGN in text:
             return self._tokenizer.encode(text)
-        return list(chain.from_iterable([self._word(word) for word in text.split(" ") if word]))
+        return list(chain.from_iterable(map(self._known.__getitem__, text.split(" "))))
 
-    def _word(self, word: str) -> list[int]:
-        ids = self._known.get(word)
-        if ids is None:
-            ids = self._known[word] = self._tokenizer.encode(word)
+
+class _KnownWords(dict[str, list[int]]):
+    """Word -> its tokens, which are made when they are asked for the first time."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        # Between two spaces is no word.
+        super().__init__({"": []})
+        self._tokenizer = tokenizer
+
+    def __missing__(self, word: str) -> list[int]:
+        ids = self[word] = self._tokenizer.encode(word)
         return ids
 
 

@@ -154,7 +154,9 @@ def _cuts(
             "recording_id": name,
             "channels": 0,
         }
-        path = links[number // NUM_RECORDINGS] / f"{recorded.name}.flac" if number // NUM_RECORDINGS < len(links) else ""
+        path = (
+            links[number // NUM_RECORDINGS] / f"{recorded.name}.flac" if number // NUM_RECORDINGS < len(links) else ""
+        )
         recording = {
             "id": name,
             "sources": [{"type": "file", "channels": [0], "source": str(path)}],
