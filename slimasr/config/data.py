@@ -33,6 +33,7 @@ from slimasr.config.section import (
     Text,
     is_distinct,
 )
+from slimasr.config.shar import SharConfig, check_shards
 
 if TYPE_CHECKING:
     from slimasr.config.schema import Config
@@ -99,8 +100,17 @@ class DataConfig(Section):
     speeds: list[Speed] = [1.0]
     """Speed factors for training; every epoch draws one of them uniformly for each utterance; all different."""
 
-    storage: Literal["precomputed", "on_the_fly"] = "precomputed"
-    """Whether stage 2 (slimasr-features) stores the features, or they are computed from audio for every batch."""
+    storage: Literal["precomputed", "on_the_fly", "shar"] = "precomputed"
+    """Whether stage 2 (slimasr-features) stores the features, or they are computed from audio for every batch; both
+    list all utterances in memory; shar = the training sets are read as a stream of shards, of which a run keeps only a
+    part in memory (docs/large_data.md)."""
+
+    shar: SharConfig = SharConfig()
+    """Shards of the training sets, with ``storage: shar``."""
+
+    set_weights: dict[SetName, PositiveFloat] = {}
+    """Relative frequency of the utterances of each set in ``train`` with ``storage: shar``, for all of them; small sets
+    then recur sooner than large ones; {} = each utterance occurs once before any occurs again."""
 
     min_cut_seconds: NonNegativeFloat = 0.1
     """Length in seconds below which training utterances are left out; at most ``max_cut_seconds``."""
@@ -171,7 +181,20 @@ class DataConfig(Section):
         if self.min_cut_seconds > self.max_cut_seconds:
             raise ValueError("min_cut_seconds: must not exceed data.max_cut_seconds")
         self._check_sources()
+        check_shards(self)
         return self
+
+    @property
+    def computes_features(self) -> bool:
+        """Whether training batches are made from audio, so that features are computed for every batch."""
+        return self.storage == "on_the_fly" or (self.storage == "shar" and self.shar.content == "audio")
+
+    def check(self, config: Config) -> None:
+        if self.storage == "shar" and config.loss.alignments is not None:
+            raise ValueError(
+                "loss.alignments: alignments are read for all utterances at once, which data.storage shar does not do; "
+                "use another storage"
+            )
 
     def _check_sources(self) -> None:
         """Refuse sources of another corpus than own, and training sets of own data without a source."""

@@ -105,10 +105,13 @@ class TodmConfig(MethodSection):
 
     def check(self, config: Config) -> None:
         super().check(config)
-        num_epochs = config.training.num_epochs
+        num_epochs = config.training.epochs
         for phase in self.phases:
             if phase.epoch > num_epochs:
+                steps = config.training.num_steps
                 last = f"training.num_epochs is {num_epochs}"
+                if steps is not None:
+                    last = f"training.num_steps {steps} make {num_epochs} epochs"
                 raise ValueError(f"method.phases: {last}, so the phase of epoch {phase.epoch} would never begin")
             if phase.kd_weight is not None and config.loss.distillation is None:
                 raise ValueError("method.phases: kd_weight without loss.distillation has no effect")

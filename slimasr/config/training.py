@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +19,9 @@ from slimasr.config.section import (
     Rate,
     Section,
 )
+
+if TYPE_CHECKING:
+    from slimasr.config.schema import Config
 
 
 class AdamWConfig(Section):
@@ -218,8 +222,17 @@ class SpecAugmentConfig(Section):
 class TrainingConfig(Section):
     """The training run: its length, its optimiser, its checkpoints, and when it stops."""
 
-    num_epochs: Positive = 30
-    """Number of passes over the training sets."""
+    num_epochs: Positive | None = 30
+    """Number of passes over the training sets; null = ``num_steps`` says how long the run is, also if only that is
+    given."""
+
+    num_steps: Positive | None = None
+    """Number of optimiser steps of a run that reads shards as a stream (``data.storage: shar``), whose passes are not
+    counted; null = ``num_epochs`` says how long the run is; exactly one of the two is given."""
+
+    epoch_steps: Positive = 1000
+    """Number of optimiser steps after which an epoch is taken to end in a run of ``num_steps``; validations,
+    checkpoints, logs and schedules of epochs count these."""
 
     init: InitConfig | None = None
     """What training begins with; null = random weights, and feature statistics and tokenizer of the data folder."""
@@ -280,3 +293,40 @@ class TrainingConfig(Section):
 
     energy: bool = False
     """Whether training reads the machine's energy meters and counts processor and GPU time (extra ``energy``)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_alone(cls, given: Any) -> Any:
+        """Replace the default of ``num_epochs`` where only ``num_steps`` is given."""
+        if isinstance(given, dict) and given.get("num_steps") is not None and "num_epochs" not in given:
+            return {**given, "num_epochs": None}
+        return given
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainingConfig:
+        if self.num_epochs is not None and self.num_steps is not None:
+            raise ValueError(
+                f"num_steps: the run's length is given twice, as num_epochs {self.num_epochs} and num_steps "
+                f"{self.num_steps}; set one of them to null"
+            )
+        if self.num_epochs is None and self.num_steps is None:
+            raise ValueError("num_epochs: the run has no length; give num_epochs, or num_steps with data.storage shar")
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of the run; the last one of a run of ``num_steps`` may be shorter than the others."""
+        if self.num_steps is not None:
+            return math.ceil(self.num_steps / self.epoch_steps)
+        assert self.num_epochs is not None, "one of the two is given"
+        return self.num_epochs
+
+    def check(self, config: Config) -> None:
+        streamed = config.data.storage == "shar"
+        if streamed and self.num_steps is None:
+            raise ValueError("training.num_steps: shards are read as a stream, so the length of the run is given in steps")
+        if not streamed and self.num_steps is not None:
+            raise ValueError(
+                f"training.num_steps: data.storage {config.data.storage} trains for training.num_epochs; only shards "
+                "(data.storage shar) are read as a stream"
+            )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from lhotse import AudioSource, Recording
 from lhotse.audio import AudioLoadingError, DurationMismatchError
-from lhotse.audio.backend import AudioBackend, get_current_audio_backend, set_current_audio_backend
+from lhotse.audio.backend import AudioBackend, LibsndfileBackend, get_current_audio_backend, set_current_audio_backend
 from lhotse.cut import Cut
 from lhotse.utils import compute_num_samples
 
@@ -36,6 +36,9 @@ class CheckedBackend(AudioBackend):
         Raises:
             AudioError: see `open_audio` and `AudioFile.read`.
         """
+        if not isinstance(path_or_fd, str | Path):
+            # Audio in memory comes from shards, which hold FLAC; a damaged one is an error of libsndfile.
+            return LibsndfileBackend().read_audio(path_or_fd, offset, duration)
         with open_audio(Path(path_or_fd)) as file:
             # lhotse's own rounding of seconds to samples, so that the lengths agree with its manifests.
             if offset > 0:
@@ -124,6 +127,6 @@ def audio_path(cut: Cut) -> str:
     """The file from which a cut is read, for messages."""
     # Mixed and padding cuts have no recording.
     recording = getattr(cut, "recording", None)
-    if recording is None or not recording.sources:
+    if recording is None or not recording.sources or recording.sources[0].type == "memory":
         return cut.id
     return str(recording.sources[0].source)

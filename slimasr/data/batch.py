@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from slimasr.data.shar.place import Place
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -35,6 +37,7 @@ class Batch:
         unheard: ids of utterances shorter than one feature frame. They are replaced by silence, and their hypothesis is
             empty.
         language: the language of all utterances, as supervisions name it; "" = several, or not known.
+        place: where the run stands after a training batch from shards; None for all other batches.
     """
 
     x: Tensor
@@ -50,6 +53,7 @@ class Batch:
     unheard: frozenset[str] = frozenset()
     pieces: tuple[int, ...] = ()
     language: str = ""
+    place: Place | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -73,7 +73,8 @@ class Collator(Dataset[Batch]):
         self.config = config
         self._num_mel_bins = config.features.num_mel_bins
         self._extractor: Fbank | None = None
-        if from_audio or config.data.storage == "on_the_fly":
+        self._from_audio = from_audio
+        if from_audio or config.data.computes_features:
             self._extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
         self._tokenizer = tokenizer
         self._mixer = mixer
@@ -109,7 +110,9 @@ class Collator(Dataset[Batch]):
         if not has_frame(cut.duration):
             return no_frames(self._num_mel_bins)
         try:
-            features = self._stored(cut) if self._extractor is None else self._computed(self._extractor, cut)
+            # Dev and test sets have stored features although those of shards of audio are computed.
+            is_stored = self._extractor is None or (cut.has_features and not self._from_audio)
+            features = self._stored(cut) if is_stored else self._computed(cut)
         except AudioError as error:
             raise UserError(f"{cut.id}: {error}") from error
         except (OSError, ValueError, AssertionError) as error:
@@ -129,11 +132,12 @@ class Collator(Dataset[Batch]):
         features: np.ndarray = cut.load_features()
         return features if self._changes is None else self._changes.features(cut.id, features)
 
-    def _computed(self, extractor: Fbank, cut: Cut) -> np.ndarray:
+    def _computed(self, cut: Cut) -> np.ndarray:
+        assert self._extractor is not None
         samples = load_samples(cut)
         if self._changes is not None:
             samples = self._changes.samples(cut.id, samples, cut.sampling_rate)
-        return extract_frames(extractor, samples, cut.sampling_rate, cut.duration)
+        return extract_frames(self._extractor, samples, cut.sampling_rate, cut.duration)
 
 
 def _pad(rows: Sequence[torch.Tensor], value: float) -> tuple[torch.Tensor, torch.Tensor]:

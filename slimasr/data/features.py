@@ -42,8 +42,11 @@ from slimasr.data.provenance import (
     stats_file,
     write_features_record,
 )
-from slimasr.data.sets import noise_sets, sets_with_features, statistics_sets
-from slimasr.data.shards import Shard, ShardResult, attach_features, compute_shard, make_shards, read_result
+from slimasr.data.sets import noise_sets, sets_with_features, statistics_sets, stored_sets, streamed_sets
+from slimasr.data.shar.record import record_path
+from slimasr.data.shar.stage import make_streams, record_streams
+from slimasr.data.shar.writing import compute_any
+from slimasr.data.shards import Shard, ShardResult, attach_features, make_shards, read_result
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.locking import Lock, folder_lock, refuse_while_locked
@@ -58,6 +61,7 @@ def compute_features(config: Config, data_dir: Path, num_jobs: int, progress: Pr
     """Write ``features/cuts_<set>[_sp<speed>].jsonl.gz``, ``bad_<set>.json`` and ``stats.json``.
 
     With ``data.storage: on_the_fly``, all audio is read once for checks and statistics, and no features are stored.
+    With ``data.storage: shar``, training sets become shards (`slimasr.data.shar`), and a record of them.
 
     Returns:
         Manifest name -> number of cuts.
@@ -80,10 +84,12 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
     for set_name in sets_with_features(config) + noise_sets(config):
         check_corpus(config.data, folder, set_name)
         check_audio_unchanged(read_cuts(folder.raw_cuts(set_name), STAGE_1), set_name)
+    for set_name in stored_sets(config) + noise_sets(config):
         for speed in speeds_of(config, set_name):
             shards_of[set_name, speed] = make_shards(config, folder, set_name, speed)
+    streams = make_streams(config, folder)
     # The shards of all sets and speeds are one pool of work.
-    all_shards = chain.from_iterable(shards_of.values())
+    all_shards = chain(chain.from_iterable(shards_of.values()), streams.shards)
     missing = [shard for shard in all_shards if not shard.done]
     for _ in progress(_run(missing, num_jobs), len(missing), "features"):
         lock.check()
@@ -102,10 +108,16 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
         counts[folder.cuts(set_name, speed).name] = sum(result.num_cuts for result in found)
         write_features_record(config, folder, set_name, speed, made_from)
         results.setdefault(set_name, []).extend(found)
+    for set_name, found in record_streams(config, folder, streams).items():
+        _check_bad(config, set_name, found)
+        write_bad(folder.bad(set_name), [item for result in found for item in result.bad])
+        counts[record_path(folder, set_name).name] = sum(result.num_cuts for result in found)
+        # A set that is also a dev set counts once.
+        results[set_name] = found
     # The statistics are those of their sets at all speeds, in this order: recipes that share them get equal sums.
     counted = [result for set_name in statistics_sets(config) for result in results[set_name]]
     write_json_atomic(stats_file(config, folder), _statistics(config, folder, counted))
-    _remove_stale(list(shards_of.values()))
+    _remove_stale([*shards_of.values(), *streams.written.values()])
     return counts
 
 
@@ -131,7 +143,8 @@ def feature_notes(config: Config, data_dir: Path, counts: Mapping[str, int]) -> 
     for name in config.data.train:
         # Utterances are shortest, and most of them are too short, at the highest speed, which comes last.
         highest = speeds_of(config, name)[-1]
-        usable[name] = counts[folder.cuts(name, highest).name]
+        manifest = record_path(folder, name) if name in streamed_sets(config) else folder.cuts(name, highest)
+        usable[name] = counts[manifest.name]
     return left_out_notes(usable, folder.bad)
 
 
@@ -166,14 +179,14 @@ def check_stats(mean: torch.Tensor, std: torch.Tensor, num_mel_bins: int) -> Non
 def _run(shards: Sequence[Shard], num_jobs: int) -> Iterator[Shard]:
     """Compute shards in this process or in ``num_jobs`` others, and yield each one when it is done."""
     if num_jobs <= 1 or len(shards) <= 1:
-        yield from map(compute_shard, shards)
+        yield from map(compute_any, shards)
         return
     # A forked child would inherit torch's locked thread pool.
     context = multiprocessing.get_context("spawn")
     workers = min(num_jobs, len(shards))
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
-            yield from pool.map(compute_shard, shards)
+            yield from pool.map(compute_any, shards)
         except BrokenProcessPool:
             raise UserError("a process of stage 2 was killed, possibly out of memory: try fewer --num-jobs") from None
 

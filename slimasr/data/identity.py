@@ -226,6 +226,15 @@ def audio_facts(cut: Cut) -> list[Any]:
     return facts
 
 
+def audio_identity(cut: Cut) -> list[Any]:
+    """Everything about a cut on which its features depend, without the path of its file."""
+    stamp = AudioStamp.of_cut(cut)
+    # The content decides if it is known, the modification time otherwise.
+    state = None if stamp is None else stamp.sha256 or stamp.modified_ns
+    transforms = [str(item) for item in cut.recording.transforms or []]
+    return [cut.id, cut.start, cut.duration, cut.channel, audio_facts(cut), state, transforms]
+
+
 def check_audio_unchanged(cuts: Iterable[Cut], set_name: str) -> None:
     """Compare the audio files of a set with those that stage 1 read (`AudioWatch`).
 

@@ -28,7 +28,7 @@ from slimasr.data.files import MUSAN_SET, NOISE_SET, ROOMS_SET, DataFolder, read
 from slimasr.data.identity import Identity, digest_of, identify, manifest_digest
 from slimasr.data.normalise import Counts, text_settings
 from slimasr.data.own.sources import sources_of
-from slimasr.data.sets import augmentation_sets, check_same_sets, statistics_sets
+from slimasr.data.sets import augmentation_sets, check_same_sets, statistics_sets, streamed_sets
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic
 
@@ -121,14 +121,15 @@ def write_manifest_record(
     made_by = {"source": source} if source else {}
     if config is not None:
         made_by = _preparation(config, set_name)
-    manifest = manifest_digest(folder.raw_cuts(set_name))
+    path = folder.raw_cuts(set_name)
     record = {
         **made_by,
         "utterances": len(cuts),
         "seconds": round(sum(cut.duration for cut in cuts), 3),
         "text": (text or Counts()).to_dict(),
         "identity": identify(cuts).to_dict(),
-        "manifest": manifest,
+        "manifest": manifest_digest(path),
+        "manifest_state": _state(path),
     }
     write_json_atomic(_manifest_record(folder, set_name), record)
 
@@ -156,7 +157,7 @@ def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
     path = folder.raw_cuts(set_name)
     record = read_record(_manifest_record(folder, set_name))
     # The recorded identity is valid only for the file that was recorded; computing it again reads all cuts.
-    if path.is_file() and record is not None and record.get("manifest") == manifest_digest(path):
+    if path.is_file() and record is not None and _is_recorded(path, record):
         with understanding(_manifest_record(folder, set_name), DAMAGED):
             return Identity.from_dict(record["identity"])
     return identify(read_cuts(path, STAGE_1))
@@ -165,6 +166,18 @@ def manifest_identity(folder: DataFolder, set_name: str) -> Identity:
 def manifest_text(folder: DataFolder, set_name: str) -> Counts:
     """How often ``data.text`` changed transcripts of a set."""
     return Counts.from_dict(read_product(_manifest_record(folder, set_name)).get("text", {}))
+
+
+def _is_recorded(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a manifest is the one that its record was written for."""
+    # Reading a large manifest for its digest takes long, and is needed only if the file has been touched.
+    return record.get("manifest_state") == _state(path) or record.get("manifest") == manifest_digest(path)
+
+
+def _state(path: Path) -> list[int]:
+    """Size in bytes and modification time in nanoseconds."""
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]
 
 
 def write_features_record(config: Config, folder: DataFolder, set_name: str, speed: float, made_from: Identity) -> None:
@@ -217,16 +230,9 @@ def check_origin(
     if record is None:
         _check_transcripts(folder, set_name, path)
         return None
-    # A folder that holds only features, copied from elsewhere, has no manifest to compare with.
-    if folder.raw_cuts(set_name).is_file():
-        with understanding(_features_record(folder, set_name, speed), DAMAGED):
-            made_from = Identity.from_dict(record["made_from"])
-        changes = made_from.changes(identity_of(folder, set_name))
-        if changes:
-            raise UserError(
-                f"{path}: the {' and '.join(changes)} of {set_name} have changed since these features were made: "
-                "run stage 2 again (slimasr-features)"
-            )
+    with understanding(_features_record(folder, set_name, speed), DAMAGED):
+        made_from = Identity.from_dict(record["made_from"])
+    check_made_from(folder, set_name, path, made_from, identity_of)
     return record
 
 
@@ -242,6 +248,34 @@ def check_content(record: Mapping[str, Any] | None, path: Path, content: str) ->
     """
     if record is not None and record.get("manifest") != content:
         raise UserError(f"{path} has changed since stage 2 wrote it: run stage 2 again (slimasr-features)")
+
+
+def check_made_from(
+    folder: DataFolder,
+    set_name: str,
+    path: Path,
+    made_from: Identity,
+    identity_of: Callable[[DataFolder, str], Identity] = manifest_identity,
+) -> None:
+    """Check that a product of stage 2 was made from the present manifest of its set.
+
+    Args:
+        path: the product, for the message.
+        made_from: the identity of the set when the product was made.
+        identity_of: returns the present identity of a set.
+
+    Raises:
+        UserError: the manifest has changed.
+    """
+    # A folder that holds only features, copied from elsewhere, has no manifest to compare with.
+    if not folder.raw_cuts(set_name).is_file():
+        return
+    changes = made_from.changes(identity_of(folder, set_name))
+    if changes:
+        raise UserError(
+            f"{path}: the {' and '.join(changes)} of {set_name} have changed since these features were made: "
+            "run stage 2 again (slimasr-features)"
+        )
 
 
 def _check_transcripts(folder: DataFolder, set_name: str, path: Path) -> None:
@@ -342,7 +376,7 @@ def statistics_source(config: Config, folder: DataFolder) -> dict[str, Any]:
 
 def speeds_of(config: Config, set_name: str) -> list[float]:
     """The speeds at which stage 2 keeps a set: those of training, and speed 1 for evaluation."""
-    if set_name not in {*config.data.train, *statistics_sets(config)}:
+    if set_name not in {*config.data.train, *statistics_sets(config)} or set_name in streamed_sets(config):
         return [1.0]
     # A training set may be a dev or test set too (`data.allow_overlap`).
     evaluated = [1.0] if set_name in (config.data.dev, *config.data.test) else []
@@ -357,7 +391,7 @@ def stored_speeds(config: Config) -> list[float]:
 def stored_speed(config: Config, speed: float) -> float:
     """The speed at which stage 2 keeps what training reads at ``speed``."""
     # On-the-fly features are made from the audio of speed 1, so only its manifest is kept.
-    return speed if config.data.storage == "precomputed" else 1.0
+    return 1.0 if config.data.computes_features else speed
 
 
 def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:
@@ -427,7 +461,8 @@ def feature_settings(config: Config) -> dict[str, Any]:
     return {
         "features.num_mel_bins": config.features.num_mel_bins,
         "data.sampling_rate": config.data.sampling_rate,
-        "data.storage": config.data.storage,
+        # Sets that are not read as a stream of shards are stored as without shards.
+        "data.storage": "precomputed" if config.data.storage == "shar" else config.data.storage,
     }
 
 

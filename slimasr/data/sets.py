@@ -24,6 +24,17 @@ def statistics_sets(config: Config) -> list[str]:
     return config.features.sets or config.data.train
 
 
+def streamed_sets(config: Config) -> list[str]:
+    """Return the training sets that are read as a stream of shards."""
+    return config.data.train if config.data.storage == "shar" else []
+
+
+def stored_sets(config: Config) -> list[str]:
+    """Return the sets of which stage 2 writes manifests that are read as a whole, each once."""
+    streamed = set(streamed_sets(config)) - {config.data.dev, *config.data.test}
+    return [name for name in sets_with_features(config) if name not in streamed]
+
+
 def sets_with_features(config: Config) -> list[str]:
     """Return all sets of which stage 2 computes features, each once."""
     data = config.data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from slimasr.data.files import (
     write_cuts,
 )
 from slimasr.data.frames import extract_frames
-from slimasr.data.identity import AudioStamp, audio_facts, digest_of, manifest_digest
+from slimasr.data.identity import audio_identity, digest_of, manifest_digest
 from slimasr.files import read_json, replacing, understanding, write_json_atomic
 
 SHARD_CUTS = 250
@@ -120,18 +120,20 @@ def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float)
     # Everything besides the audio on which the content of a shard depends.
     # The content of a shard does not depend on the sets of the statistics.
     features = config.features.model_dump(exclude={"sets"})
-    settings = [features, config.data.sampling_rate, config.data.storage, speed, keep_short]
+    # Sets that are not read as a stream of shards are stored as without shards.
+    storage = "precomputed" if config.data.storage == "shar" else config.data.storage
+    settings = [features, config.data.sampling_rate, storage, speed, keep_short]
     shard_dir = folder.features / "shards" / f"{set_name}{speed_suffix(speed)}-{digest_of(settings)}"
     shards = []
     for number, start in enumerate(range(0, len(cuts), SHARD_CUTS)):
         part = cuts[start : start + SHARD_CUTS]
         shard = Shard(
-            stem=shard_dir / f"{number:05d}-{digest_of([_audio_identity(cut) for cut in part])}",
+            stem=shard_dir / f"{number:05d}-{digest_of([audio_identity(cut) for cut in part])}",
             root=folder.features,
             speed=speed,
             sampling_rate=config.data.sampling_rate,
             num_mel_bins=config.features.num_mel_bins,
-            store=config.data.storage == "precomputed",
+            store=storage == "precomputed",
             keep_short=keep_short,
         )
         # The manifest of a shard that is done must keep matching its features.
@@ -157,23 +159,26 @@ def attach_features(shard: Shard, cuts: Sequence[Cut]) -> Iterator[Cut]:
             yield fastcopy(perturbed, features=made[cut.id].features) if made[cut.id].has_features else perturbed
 
 
-def _audio_identity(cut: Cut) -> list[Any]:
-    """Everything about a cut on which its features depend."""
-    stamp = AudioStamp.of_cut(cut)
-    # The content decides if it is known, the modification time otherwise.
-    state = None if stamp is None else stamp.sha256 or stamp.modified_ns
-    transforms = [str(item) for item in cut.recording.transforms or []]
-    return [cut.id, cut.start, cut.duration, cut.channel, audio_facts(cut), state, transforms]
-
-
 def compute_shard(shard: Shard) -> Shard:
     """Compute a shard (write features, then the manifest, then the result) and return it."""
     bad: list[BadUtterance] = []
+    write_shard(shard, _extract_all(shard, bad), bad)
+    return shard
+
+
+def write_shard(shard: Shard, extracted: Iterable[tuple[Cut, np.ndarray]], bad: list[BadUtterance]) -> None:
+    """Write the manifest and the result of a shard.
+
+    Args:
+        shard: where they belong.
+        extracted: usable cuts with what is stored of them, and their (T, F) features.
+        bad: the other utterances, complete when ``extracted`` has ended.
+    """
     total = np.zeros(shard.num_mel_bins)
     total_square = np.zeros(shard.num_mel_bins)
     num_frames = 0
     usable: list[Cut] = []
-    for cut, features in _extract_all(shard, bad):
+    for cut, features in extracted:
         # float64, because sums of many frames exceed the precision of float32.
         total += features.sum(axis=0, dtype=np.float64)
         total_square += np.square(features, dtype=np.float64).sum(axis=0)
@@ -183,7 +188,6 @@ def compute_shard(shard: Shard) -> Shard:
     result = ShardResult(len(usable), num_frames, total.tolist(), total_square.tolist(), bad, shard.file_states())
     # Written last: a shard with a result is done.
     write_json_atomic(shard.result, asdict(result))
-    return shard
 
 
 def read_result(shard: Shard) -> ShardResult:
@@ -201,9 +205,9 @@ def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, n
     cuts = iterate_cuts(shard.cuts, "stage 2 (slimasr-features)")
     if not shard.store:
         for cut in cuts:
-            features = _extract(extractor, cut, shard, bad)
-            if features is not None:
-                yield cut, features
+            extracted = extract_usable(extractor, cut, shard, bad)
+            if extracted is not None:
+                yield cut, extracted[1]
         return
     # Under a temporary name, because a training run may be reading the existing archive.
     with replacing(shard.archive) as temporary:
@@ -211,9 +215,10 @@ def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, n
         try:
             for cut in cuts:
                 perturbed = at_speed(cut, shard.speed)
-                features = _extract(extractor, perturbed, shard, bad)
-                if features is None:
+                extracted = extract_usable(extractor, perturbed, shard, bad)
+                if extracted is None:
                     continue
+                _, features = extracted
                 # A cut without a frame stays in the manifest without features.
                 kept = _store(extractor, writer, perturbed, features, shard) if len(features) else perturbed
                 yield kept, features
@@ -222,8 +227,13 @@ def _extract_all(shard: Shard, bad: list[BadUtterance]) -> Iterator[tuple[Cut, n
             writer.close()
 
 
-def _extract(extractor: Fbank, cut: Cut, shard: Shard, bad: list[BadUtterance]) -> np.ndarray | None:
-    """(T, F) features; T = 0 for audio without a frame that the shard keeps; None for utterances added to ``bad``."""
+def extract_usable(
+    extractor: Fbank, cut: Cut, shard: Shard, bad: list[BadUtterance]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(1, num_samples) audio and its (T, F) features; None for an utterance that is added to ``bad``.
+
+    T is 0 for audio without a frame if the shard keeps such audio.
+    """
     try:
         samples = load_samples(cut)
     except AudioError as error:
@@ -231,7 +241,7 @@ def _extract(extractor: Fbank, cut: Cut, shard: Shard, bad: list[BadUtterance]) 
         return None
     features = extract_frames(extractor, samples, cut.sampling_rate, cut.duration)
     if len(features) or shard.keep_short:
-        return features
+        return samples, features
     bad.append(BadUtterance(cut.id, f"{audio_path(cut)}: shorter than one feature frame ({samples.shape[1]} samples)"))
     return None
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from slimasr.config.schema import Config
+from slimasr.config.training import TrainingConfig
 from slimasr.data.alignments import check_aligned_sets
 from slimasr.data.batch import Batch
 from slimasr.data.dataloading import BatchSource, eval_batches
@@ -17,10 +19,15 @@ from slimasr.data.files import DataFolder, describe_left_out
 from slimasr.data.filters import write_bad_utterances
 from slimasr.data.identity import Identity
 from slimasr.data.provenance import DataIdentity, checked_identity, set_identity
-from slimasr.data.sampling import EpochPart
+from slimasr.data.sampling import EpochPart, RankInfo
+from slimasr.data.shar.left_out import LeftOut
+from slimasr.data.shar.opening import open_reading
+from slimasr.data.shar.place import Place
+from slimasr.data.shar.source import ShardSource
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.encoders.base import Encoder
 from slimasr.errors import UserError
+from slimasr.training.checkpoint import RunState, list_checkpoints
 from slimasr.training.distributed import World
 from slimasr.training.languages import LANGUAGE, check_enough, key_of_batches
 
@@ -41,6 +48,53 @@ class TrainingBatches(Protocol):
         """Return the largest batches of the training data."""
 
 
+class Flow(Protocol):
+    """The training batches of a run, in the order in which it trains on them."""
+
+    def rest_of_epoch(self, state: RunState) -> Iterator[Batch]:
+        """Iterate over the batches of the running epoch on which the run has not trained."""
+
+    def left_out(self) -> str | None:
+        """Return one line about utterances that have turned out to be unusable since the last call, if there are any."""
+
+
+@dataclass(frozen=True)
+class EpochFlow:
+    """Epochs that are passes over all utterances, planned one by one."""
+
+    train: TrainingBatches
+
+    def rest_of_epoch(self, state: RunState) -> Iterator[Batch]:
+        """Iterate over the batches of the epoch after those that the state has counted."""
+        return self.train.train_batches(state.epoch + 1, state.batch, state.parts)
+
+    def left_out(self) -> None:
+        """Return None: unusable utterances were found before the run began."""
+
+
+class StreamFlow:
+    """Epochs that are parts of an endless stream of shards, which goes on from one to the next."""
+
+    def __init__(self, source: ShardSource, listing: LeftOut) -> None:
+        self._source = source
+        self._listing = listing
+        self._batches: Iterator[Batch] | None = None
+        self._place: Place | None = None
+
+    def rest_of_epoch(self, state: RunState) -> Iterator[Batch]:
+        """Iterate from the state's place on, over as many batches as are left of its epoch."""
+        # The stream is the same wherever it is opened; it only takes a while until its first batch.
+        if self._batches is None or self._place != state.place:
+            self._batches = self._source.batches_at(state.place)
+        for batch in islice(self._batches, state.num_batches - state.batch):
+            self._place = batch.place
+            yield batch
+
+    def left_out(self) -> str | None:
+        """Return the number of unusable utterances if it has grown."""
+        return self._listing.note()
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """The data of one run.
@@ -52,6 +106,7 @@ class TrainingData:
         left_out: one line about training utterances that cannot be used; None if all can.
         notes: notes on the dev set for the user.
         fingerprint: digest of the data (`slimasr.data.provenance.DataIdentity`).
+        stream: the batches of ``train`` as a stream; None = its epochs are passes over all utterances.
     """
 
     train: TrainingBatches
@@ -60,6 +115,12 @@ class TrainingData:
     left_out: str | None = None
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+    stream: StreamFlow | None = None
+
+    @property
+    def flow(self) -> Flow:
+        """The order of the batches of the run."""
+        return self.stream or EpochFlow(self.train)
 
 
 def open_data(
@@ -94,6 +155,12 @@ def open_data(
         names = [*config.data.train, config.data.dev]
         fingerprints = {name: set_identity(config, folder, name).fingerprint for name in names}
         check_aligned_sets(config.loss.alignments, fingerprints)
+    dev = partial(dev_batches, config, data_dir, tokenizer, identity.dev)
+    notes = evaluation_notes(config, data_dir, config.data.dev, tokenizer, losses=True)
+    if config.data.storage == "shar":
+        stream, listing = open_stream(config, data_dir, exp, tokenizer, encoder, key, world)
+        flow = StreamFlow(stream, listing)
+        return TrainingData(stream, dev, tokenizer, None, tuple(notes), identity.fingerprint, flow)
     source = BatchSource(
         config,
         data_dir,
@@ -111,8 +178,6 @@ def open_data(
     if world.is_main:
         write_bad_utterances(listing, bad)
     left_out = describe_left_out(bad, source.num_utterances + len(bad), "+".join(config.data.train), listing)
-    dev = partial(dev_batches, config, data_dir, tokenizer, identity.dev)
-    notes = evaluation_notes(config, data_dir, config.data.dev, tokenizer, losses=True)
     unaligned = source.unaligned
     if unaligned:
         verb = "has" if len(unaligned) == 1 else "have"
@@ -121,6 +186,43 @@ def open_data(
             f"alignment and no frame targets, first {unaligned[0]}"
         )
     return TrainingData(source, dev, tokenizer, left_out, tuple(notes), identity.fingerprint)
+
+
+def open_stream(
+    config: Config, data_dir: Path, exp: Path, tokenizer: Tokenizer, encoder: Encoder, key: str | None, world: World
+) -> tuple[ShardSource, LeftOut]:
+    """Open the shards of the training sets, and the list of their utterances that cannot be used.
+
+    The arguments are those of `open_data`.
+
+    Raises:
+        UserError: stage 2 has not run or ran with other settings, a shard is missing or damaged, or the method needs
+            batches of one kind of utterances.
+    """
+    if key is not None:
+        raise UserError(
+            f"data.storage: shar does not draw batches of one {key}, which method {config.method.kind} needs; use "
+            "another storage"
+        )
+    folder = exp / "checkpoints"
+    listing = exp / "bad_utterances.jsonl"
+    # A run that begins anew makes its own list.
+    if world.is_main and not list_checkpoints(folder):
+        listing.unlink(missing_ok=True)
+    names = "+".join(config.data.train)
+    left_out = LeftOut(listing, names, config.data.max_bad_share, world.gather, writes=world.is_main)
+    process = RankInfo(world.rank, world.size)
+    reading = open_reading(config, DataFolder(data_dir), tokenizer, encoder.output_frames)
+    batches = batches_of_epochs(config.training)
+    return ShardSource(reading, process, batches, world.gather, left_out.add), left_out
+
+
+def batches_of_epochs(config: TrainingConfig) -> list[int]:
+    """Return the number of batches of each epoch of a run of ``num_steps``, per process."""
+    assert config.num_steps is not None, "shards are read for a number of steps"
+    whole, rest = divmod(config.num_steps, config.epoch_steps)
+    steps = [config.epoch_steps] * whole + ([rest] if rest else [])
+    return [count * config.accumulate for count in steps]
 
 
 def dev_batches(config: Config, data_dir: Path, tokenizer: Tokenizer, begun_on: Identity) -> Iterator[Batch]:

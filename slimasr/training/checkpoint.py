@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from slimasr.data.sampling import EpochPart
+from slimasr.data.shar.place import Place
 from slimasr.energy import EnergyReading
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
@@ -38,6 +39,7 @@ class RunState:
         num_threads: processor threads of each process; None until they are chosen, and in checkpoints of earlier
             versions.
         parts: earlier parts of the running epoch, trained by another number of processes or on other data.
+        place: position in the stream of shards; None before the first batch, and with data in memory.
         origin: planned steps (`slimasr.training.plan`) done before the first of the ``num_batches``.
         step: optimiser steps done, including skipped ones.
         lr: learning rate of the last step.
@@ -58,6 +60,7 @@ class RunState:
     world_size: int = 0
     num_threads: int | None = None
     parts: list[EpochPart] = field(default_factory=list)
+    place: Place | None = None
     origin: float = 0.0
     step: int = 0
     lr: float = 0.0
@@ -82,7 +85,8 @@ class RunState:
         seconds = content.get("seconds", {})
         if not isinstance(seconds, Mapping):
             seconds = {"rest": seconds}
-        return cls(**{**content, "parts": parts, "energy": energy, "seconds": dict(seconds)})
+        place = Place.of(content.get("place"))
+        return cls(**{**content, "parts": parts, "energy": energy, "seconds": dict(seconds), "place": place})
 
     def add_seconds(self, spent: Mapping[str, float]) -> None:
         """Add time spent training, by part."""

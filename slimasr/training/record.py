@@ -17,7 +17,8 @@ from slimasr.data.provenance import (
     data_identity,
     stored_speeds,
 )
-from slimasr.data.sets import noise_sets
+from slimasr.data.sets import noise_sets, streamed_sets
+from slimasr.data.shar.record import read_shards
 from slimasr.data.states import STATES_FILE, read_states
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.tokenizer_record import check_tokenizer
@@ -147,7 +148,11 @@ def check_data(config: Config, data_dir: Path, *, tokenizer: Tokenizer | None) -
             language lacks what its training and validation need.
     """
     folder = DataFolder(data_dir)
+    streamed = streamed_sets(config)
     for name in config.data.train:
+        if name in streamed:
+            read_shards(config, folder, name)
+            continue
         for speed in stored_speeds(config):
             check_features(config, folder, name, speed)
     for name in [config.data.dev, *noise_sets(config)]:

@@ -145,9 +145,10 @@ class Trainer:
         self.meter = meter
         self.lock = lock
         self.initial = initial
+        self.flow = data.flow
         self.state = RunState()
         self.average = RunningAverage()
-        epochs = range(1, config.training.num_epochs + 1)
+        epochs = range(1, config.training.epochs + 1)
         num_batches = [data.train.num_train_batches(epoch) for epoch in progress(epochs, None, "counting steps")]
         if not sum(num_batches):
             raise UserError("the training sets hold no usable utterance; see bad_utterances.jsonl")
@@ -172,9 +173,9 @@ class Trainer:
                 "if memory does not suffice for it, lower decoding.batch_seconds"
             )
             self.close_epoch(pending)
-        if self.config.training.scan_worst_batches and self.state.epoch < self.config.training.num_epochs:
+        if self.config.training.scan_worst_batches and self.state.epoch < self.config.training.epochs:
             self.scan_worst_batches()
-        while self.state.epoch < self.config.training.num_epochs:
+        while self.state.epoch < self.config.training.epochs:
             self.run_epoch()
         self.finish()
         self.log.close()
@@ -185,7 +186,7 @@ class Trainer:
         self.objective.train()
         self.method.train()
         left = self.course.steps_left(self.state)
-        for batches in self.progress(self.groups(epoch), left, f"epoch {epoch}/{self.config.training.num_epochs}"):
+        for batches in self.progress(self.groups(epoch), left, f"epoch {epoch}/{self.config.training.epochs}"):
             self.stepper.enter_phase(epoch)
             if self.lock is not None:
                 self.lock.check()
@@ -199,7 +200,7 @@ class Trainer:
     def groups(self, epoch: int) -> Iterator[list[Batch]]:
         """Iterate over the batches of each step left in the epoch."""
         seed_all(derive_seed(self.config.seed, "epoch", epoch, self.world.rank))
-        batches = self.data.train.train_batches(epoch, self.state.batch, self.state.parts)
+        batches = self.flow.rest_of_epoch(self.state)
         while group := self.take(batches):
             yield group
 
@@ -232,6 +233,7 @@ class Trainer:
         state.lr = result.lr
         before = self.course.position(state)
         state.batch += len(batches)
+        state.place = batches[-1].place
         state.step += 1
         after = self.course.position(state)
         averaging = after >= config.average_start * self.course.plan.total
@@ -249,6 +251,8 @@ class Trainer:
         self.course.begin_epoch(state)
         record = epoch_entry(self.config, state, self.world)
         state.clear_losses()
+        if note := self.flow.left_out():
+            self.log.say(note)
         if statistics := self.method.statistics(self.objective, self.context()):
             record["method"] = statistics
         if self.validation_is_due(epoch):
@@ -260,7 +264,7 @@ class Trainer:
 
     def validation_is_due(self, epoch: int) -> bool:
         """Whether an epoch ends with a validation."""
-        return epoch % self.config.training.validate_every == 0 or epoch == self.config.training.num_epochs
+        return epoch % self.config.training.validate_every == 0 or epoch == self.config.training.epochs
 
     def close_epoch(self, record: dict[str, Any]) -> None:
         """Validate the finished epoch if that is due, log it, keep the best weights, and save a checkpoint."""
@@ -323,7 +327,7 @@ class Trainer:
         seed_all(derive_seed(self.config.seed, "calibration", self.world.rank))
         count = math.ceil(config.calibration_batches / self.world.size)
         # The epoch after the last one, so that their order and augmentation are those of no epoch of training.
-        source = islice(self.data.train.train_batches(config.num_epochs + 1), count)
+        source = islice(self.data.train.train_batches(config.epochs + 1), count)
         return self.progress((batch.to(self.world.device) for batch in source), count, "calibration")
 
     def minutes(self) -> float:

@@ -209,7 +209,7 @@ def test_null_means_something() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("training.num_epochs", "integer >= 1"),
+        ("training.num_epochs", "integer >= 1 | null"),
         ("training.clip_norm", "number > 0 | null"),
         ("training.optimizer", "section (kind: adamw | scaled_adam)"),
         ("training.optimizer.betas", "two fractions in [0, 1)"),

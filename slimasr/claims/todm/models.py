@@ -76,8 +76,8 @@ def role(described: Described, supernets: Sequence[Config]) -> Name | None:
 
 def _with_epochs(config: Config, supernets: Sequence[Config]) -> str:
     """The letter of a TODM run, with its epochs if most runs of its family have a different number."""
-    usual = mode(other.training.num_epochs for other in supernets if other.method.kind == TODM)
-    epochs = config.training.num_epochs
+    usual = mode(other.training.epochs for other in supernets if other.method.kind == TODM)
+    epochs = config.training.epochs
     letter = todm_model(config)
     return letter if epochs == usual else f"{letter}, {epochs} epochs"
 

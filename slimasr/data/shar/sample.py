@@ -1,0 +1,39 @@
+"""A seeded sample of the utterances of shards, where reading all of them would take too long."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from lhotse.cut import Cut
+
+from slimasr.data.shar.files import ShardFiles
+
+FEWEST_SHARDS = 20
+"""A sample comes from at least this many shards, if there are so many."""
+
+
+def sample_cuts(
+    shards: Sequence[ShardFiles], size: int, seed: int, read: Callable[[ShardFiles], Iterator[Cut]]
+) -> Iterator[Cut]:
+    """Yield at most this many utterances: the first ones of shards that are drawn at random.
+
+    Shards are read from their beginning, so that no more than the sample is read of any of them.
+
+    Args:
+        shards: all shards.
+        size: number of utterances.
+        seed: determines the shards.
+        read: reads a shard, with or without its data.
+    """
+    order = list(shards)
+    random.Random(f"sample/{seed}").shuffle(order)
+    share = max(1, -(-size // min(FEWEST_SHARDS, len(order))))
+    left = size
+    for shard in order:
+        for cut in islice(read(shard), min(share, left)):
+            left -= 1
+            yield cut
+        if not left:
+            return
