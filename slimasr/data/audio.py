@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from lhotse import AudioSource, Recording
@@ -26,7 +27,7 @@ class CheckedBackend(AudioBackend):
 
     def read_audio(
         self,
-        path_or_fd: str,
+        path_or_fd: str | Path | BinaryIO,
         offset: float = 0.0,
         duration: float | None = None,
         force_opus_sampling_rate: int | None = None,
@@ -38,7 +39,8 @@ class CheckedBackend(AudioBackend):
         """
         if not isinstance(path_or_fd, str | Path):
             # Audio in memory comes from shards, which hold FLAC; a damaged one is an error of libsndfile.
-            return LibsndfileBackend().read_audio(path_or_fd, offset, duration)
+            samples, rate = LibsndfileBackend().read_audio(path_or_fd, offset, duration)
+            return samples, int(rate)
         with open_audio(Path(path_or_fd)) as file:
             # lhotse's own rounding of seconds to samples, so that the lengths agree with its manifests.
             if offset > 0:

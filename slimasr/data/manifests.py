@@ -25,6 +25,8 @@ from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.normalise import Counts, normalise_utterances, read_rules
 from slimasr.data.overlap import check_overlap
 from slimasr.data.provenance import manifest_text, write_manifest_record
+from slimasr.data.shar.found import given_sets
+from slimasr.data.shar.preparing import prepare_given
 from slimasr.errors import UserError
 from slimasr.locking import folder_lock
 from slimasr.progress import Notes, unread
@@ -100,10 +102,14 @@ def prepare(
     with folder_lock(folder.lock("manifests"), "slimasr-prepare") as lock:
         source = get_corpus(config, data_dir, corpus_dir, download, progress, further)
         folders = list_folders(config)
+        # Sets of given shards are read in place; stage 1 only takes a sample of them.
+        given = given_sets(config)
+        listed = [name for name in [*set_names(config), *further] if name not in given]
         # All sets are checked before the first one is written.
-        listing = corpus_of(config).listing(source, [*set_names(config), *further], config.options)
+        listing = corpus_of(config).listing(source, listed, config.options)
         notes(listing.notes)
         prepared = _prepare_sets(config, source, listing.sets, progress, check_audio=check_audio)
+        sampled = {name: prepare_given(config, folder, name) for name in given}
         record_corpus_folder(folder, source)
         write_split(folder, listing.split)
         for name, made in prepared.items():
@@ -119,7 +125,7 @@ def prepare(
     if inspected is not None:
         unheard = {name: ((cut, None) for cut in made.cuts) for name, made in prepared.items()}
         inspected(inspect_sets(unheard, {name: made.bad for name, made in prepared.items()}))
-    return {name: len(made.cuts) for name, made in prepared.items()}
+    return sampled | {name: len(made.cuts) for name, made in prepared.items()}
 
 
 def text_notes(data_dir: Path, names: Iterable[str]) -> list[str]:

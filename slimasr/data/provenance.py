@@ -109,6 +109,7 @@ def write_manifest_record(
     cuts: Sequence[Cut],
     text: Counts | None = None,
     source: str = "",
+    identity: Identity | None = None,
 ) -> None:
     """Record what stage 1 has written for a set.
 
@@ -117,6 +118,7 @@ def write_manifest_record(
         cuts: the content of the manifest.
         text: the changes that ``data.text`` made.
         source: the folder of such a set, as the recipe names it, if it names one (see `check_source`).
+        identity: identity of the set if the manifest has only a sample of it; None = that of the cuts.
     """
     made_by = {"source": source} if source else {}
     if config is not None:
@@ -127,7 +129,7 @@ def write_manifest_record(
         "utterances": len(cuts),
         "seconds": round(sum(cut.duration for cut in cuts), 3),
         "text": (text or Counts()).to_dict(),
-        "identity": identify(cuts).to_dict(),
+        "identity": (identity or identify(cuts)).to_dict(),
         "manifest": manifest_digest(path),
         "manifest_state": _state(path),
     }

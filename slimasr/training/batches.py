@@ -55,7 +55,7 @@ class Flow(Protocol):
         """Iterate over the batches of the running epoch on which the run has not trained."""
 
     def left_out(self) -> str | None:
-        """Return one line about utterances that have turned out to be unusable since the last call, if there are any."""
+        """Return one line about utterances that have turned out to be unusable since the last call, or None."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def open_data(
     dev = partial(dev_batches, config, data_dir, tokenizer, identity.dev)
     notes = evaluation_notes(config, data_dir, config.data.dev, tokenizer, losses=True)
     if config.data.storage == "shar":
-        stream, listing = open_stream(config, data_dir, exp, tokenizer, encoder, key, world)
-        flow = StreamFlow(stream, listing)
+        stream, unusable = open_stream(config, data_dir, exp, tokenizer, encoder, key, world)
+        flow = StreamFlow(stream, unusable)
         return TrainingData(stream, dev, tokenizer, None, tuple(notes), identity.fingerprint, flow)
     source = BatchSource(
         config,

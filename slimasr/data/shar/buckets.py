@@ -55,7 +55,9 @@ def speed_of_cut(cut: Cut) -> float:
     return float(cut.custom[SPEED])
 
 
-def sample_batches(sources: Sequence[CutSet], buckets: DurationBuckets, buffer_cuts: int, seed: str) -> Iterator[CutSet]:
+def sample_batches(
+    sources: Sequence[CutSet], buckets: DurationBuckets, buffer_cuts: int, seed: str
+) -> Iterator[CutSet]:
     """Mix the cuts of several sources, and yield batches of similar duration until all have occurred once.
 
     Args:

@@ -45,6 +45,6 @@ def _check_features(cut: Cut, config: Config, shard: ShardFiles) -> None:
             )
     if not math.isclose(features.frame_shift, FRAME_SHIFT):
         raise UserError(
-            f"{shard.data}: the features of {cut.id} have one frame in {features.frame_shift:g} s, slimasr needs one in "
-            f"{FRAME_SHIFT:g} s; read shards of audio (data.shar.content audio)"
+            f"{shard.data}: the features of {cut.id} have one frame in {features.frame_shift:g} s, slimasr needs one "
+            f"in {FRAME_SHIFT:g} s; read shards of audio (data.shar.content audio)"
         )

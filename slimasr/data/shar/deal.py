@@ -33,16 +33,24 @@ def deal(lengths: Sequence[Sequence[int]], wanted: int) -> list[Turn]:
         wanted: number of turns, at least that of all batches.
     """
     order = list(_in_turn(lengths))
+    sizes = [lengths[reader][number] for reader, number in order]
     turns: list[Turn] = []
-    left = wanted
-    for done, (reader, number) in enumerate(order):
-        size = lengths[reader][number]
-        # The missing batches are spread over the batches that are left.
-        parts = min(size, -(-left // (len(order) - done)))
-        rows = [tuple(range(part, size, parts)) for part in range(parts)] if parts > 1 else [None]
-        turns += [Turn(reader, number, some) for some in rows]
-        left -= parts
-    return turns + turns[-1:] * left
+    for (reader, number), size, parts in zip(order, sizes, _parts_of(sizes, wanted), strict=True):
+        divided = [tuple(range(part, size, parts)) for part in range(parts)]
+        turns += [Turn(reader, number, rows) for rows in divided] if parts > 1 else [Turn(reader, number)]
+    return turns + turns[-1:] * (wanted - len(turns))
+
+
+def _parts_of(sizes: Sequence[int], wanted: int) -> list[int]:
+    """Into how many parts each batch is divided: the largest batches into one part more, until there are enough."""
+    parts = [1] * len(sizes)
+    missing = min(wanted, sum(sizes)) - len(sizes)
+    while missing > 0:
+        largest = sorted(range(len(sizes)), key=lambda index: -sizes[index] / parts[index])
+        for index in [index for index in largest if parts[index] < sizes[index]][:missing]:
+            parts[index] += 1
+            missing -= 1
+    return parts
 
 
 def _in_turn(lengths: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.lazy import LazyManifestIterator
+from lhotse.serialization import open_best
 from lhotse.utils import is_valid_url
 
 from slimasr.errors import UserError
@@ -24,7 +25,17 @@ FIELDS: dict[Content, str] = {"features": "features", "audio": "recording"}
 
 PIPE = "pipe:"
 # What damaged, truncated or foreign files raise in lhotse, tarfile and gzip; `OSError` includes `BadGzipFile`.
-_DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, AssertionError, KeyError, TypeError, RuntimeError)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    tarfile.TarError,
+    ValueError,
+    AssertionError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,16 @@ def read_listed(shard: ShardFiles) -> Iterator[Cut]:
             yield _named(cut, shard)
 
 
+def count_listed(shard: ShardFiles) -> int:
+    """The number of utterances in the manifest of a shard, which are not looked at.
+
+    Raises:
+        UserError: the manifest is missing or damaged.
+    """
+    with _explained(shard.cuts), open_best(shard.cuts, "rb") as file:
+        return sum(1 for _ in file)
+
+
 def read_shard(shard: ShardFiles, content: Content) -> Iterator[Cut]:
     """Yield the utterances of a shard with their features or audio in memory.
 
@@ -91,7 +112,7 @@ def read_shard(shard: ShardFiles, content: Content) -> Iterator[Cut]:
         sum(1 for _ in read_listed(shard))
         raise
     # lhotse stops at the end of the shorter file.
-    listed = shard.num_cuts or sum(1 for _ in read_listed(shard))
+    listed = shard.num_cuts or count_listed(shard)
     if count != listed:
         raise UserError(
             f"{shard.data}: holds the {content} of {count} utterances, {shard.cuts} lists {listed}: the shard is "
@@ -147,6 +168,6 @@ def shard_list(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: is no JSON object ({error})") from None
         if not isinstance(content, dict) or "cuts" not in content:
-            raise UserError(f'{path}, line {number}: needs the files of a shard, such as {{"cuts": ..., "features": ...}}')
+            raise UserError(f'{path}, line {number}: names no shard; needs for example {{"cuts": ..., "features": ...}}')
         found.append(content)
     return found

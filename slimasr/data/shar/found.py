@@ -18,24 +18,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimasr.config.schema import Config
-from slimasr.data.shar.files import FIELDS, PIPE, ShardFiles, is_path, read_listed, shard_list
+from slimasr.config.data import DataConfig
+from slimasr.data.shar.files import FIELDS, PIPE, ShardFiles, count_listed, is_path, shard_list
 from slimasr.errors import UserError
 
 
-def given_sets(config: Config, names: list[str]) -> list[str]:
-    """Those of some sets whose sources are shards that are read in place."""
-    return [name for name in names if is_given(config, name)]
+def given_sets(config: DataConfig) -> list[str]:
+    """The training sets whose sources are shards that are read in place.
+
+    Raises:
+        UserError: a set consists of shards only in part, or the dev and test sets have no sources.
+    """
+    given = [name for name in config.train if is_given(config, name)]
+    if len(given) == len(config.train):
+        for name in (config.dev, *config.test):
+            for part in name.split("+"):
+                if part not in config.sources:
+                    raise UserError(
+                        f"data.sources: {part} has no source, and no utterances are split off from shards; give it one"
+                    )
+    return given
 
 
-def is_given(config: Config, set_name: str) -> bool:
+def is_given(config: DataConfig, set_name: str) -> bool:
     """Whether a training set consists of given shards.
 
     Raises:
         UserError: only a part of the set does.
     """
-    data = config.data
-    if data.storage != "shar" or data.corpus != "own" or set_name not in data.train:
+    if config.storage != "shar" or config.corpus != "own" or set_name not in config.train:
         return False
     paths = list(_sources(config, set_name))
     kinds = [_is_shards(path) for path in paths]
@@ -45,7 +56,7 @@ def is_given(config: Config, set_name: str) -> bool:
     return all(kinds)
 
 
-def given_shards(config: Config, set_name: str) -> list[ShardFiles]:
+def given_shards(config: DataConfig, set_name: str) -> list[ShardFiles]:
     """The shards of a set that consists of given ones, with their numbers of utterances.
 
     Raises:
@@ -54,12 +65,14 @@ def given_shards(config: Config, set_name: str) -> list[ShardFiles]:
     found = [shard for path in _sources(config, set_name) for shard in _shards_of(path, config)]
     if not found:
         raise UserError(f"data.sources: {set_name} names no shard")
-    return [shard if shard.num_cuts else replace(shard, num_cuts=sum(1 for _ in read_listed(shard))) for shard in found]
+    # A list may name a shard several times, with different prefixes.
+    counts = {shard.cuts: count_listed(shard) for shard in found if not shard.num_cuts}
+    return [replace(shard, num_cuts=shard.num_cuts or counts[shard.cuts]) for shard in found]
 
 
-def _sources(config: Config, set_name: str) -> Iterator[Path]:
+def _sources(config: DataConfig, set_name: str) -> Iterator[Path]:
     for part in set_name.split("+"):
-        source = config.data.sources[part]
+        source = config.sources[part]
         yield from map(Path, source if isinstance(source, list) else [source])
 
 
@@ -87,8 +100,8 @@ def _is_list(path: Path) -> bool:
     return isinstance(first, dict) and isinstance(first.get("cuts"), str)
 
 
-def _shards_of(path: Path, config: Config) -> Iterator[ShardFiles]:
-    field = FIELDS[config.data.shar.content]
+def _shards_of(path: Path, config: DataConfig) -> Iterator[ShardFiles]:
+    field = FIELDS[config.shar.content]
     if not path.is_dir() and not _is_manifest(path):
         for content in shard_list(path):
             yield _listed(content, path, config)
@@ -100,21 +113,21 @@ def _shards_of(path: Path, config: Config) -> Iterator[ShardFiles]:
         archive = manifest.with_name(f"{field}.{name}.tar")
         if not archive.is_file():
             raise UserError(
-                f"{archive}: is missing beside {manifest.name}; data.shar.content is {config.data.shar.content}: read "
+                f"{archive}: is missing beside {manifest.name}; data.shar.content is {config.shar.content}: read "
                 "what the shards hold, or restore it"
             )
         yield ShardFiles(str(manifest.absolute()), str(archive.absolute()))
 
 
-def _listed(content: Mapping[str, Any], path: Path, config: Config) -> ShardFiles:
-    field = FIELDS[config.data.shar.content]
+def _listed(content: Mapping[str, Any], path: Path, config: DataConfig) -> ShardFiles:
+    field = FIELDS[config.shar.content]
     if not isinstance(content.get(field), str):
         raise UserError(
-            f"{path}: the shard {content['cuts']} has no {field}; data.shar.content is {config.data.shar.content}"
+            f"{path}: the shard {content['cuts']} has no {field}; data.shar.content is {config.shar.content}"
         )
     shard = ShardFiles(content["cuts"], content[field], int(content.get("num_cuts", 0)), str(content.get("prefix", "")))
     for name in (shard.cuts, shard.data):
-        if name.startswith(PIPE) and not config.data.shar.allow_pipes:
+        if name.startswith(PIPE) and not config.shar.allow_pipes:
             raise UserError(f"{path}: the shard {name} is a command; set data.shar.allow_pipes to true to run it")
         if is_path(name) and not (path.parent / name).is_file():
             raise UserError(f"{path.parent / name}: is missing, which {path} lists; restore it, or correct the list")

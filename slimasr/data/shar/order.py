@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from slimasr.data.shar.files import ShardFiles
@@ -63,7 +63,7 @@ class Piece:
     parts: int = 1
 
 
-def make_pools(sets: dict[str, Sequence[ShardFiles]], weights: dict[str, float]) -> tuple[Pool, ...]:
+def make_pools(sets: Mapping[str, Sequence[ShardFiles]], weights: Mapping[str, float]) -> tuple[Pool, ...]:
     """The pools of the training sets.
 
     Args:

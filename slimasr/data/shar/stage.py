@@ -53,8 +53,8 @@ def make_streams(config: Config, folder: DataFolder) -> Streams:
     """
     streams = Streams()
     for name in streamed_sets(config):
-        if is_given(config, name):
-            streams.given[name] = given_shards(config, name)
+        if is_given(config.data, name):
+            streams.given[name] = given_shards(config.data, name)
         else:
             streams.written[name] = make_shar_shards(config, folder, name)
     return streams
@@ -90,7 +90,7 @@ def sampled_result(config: Config, shards: list[ShardFiles]) -> ShardResult:
     total, total_square = np.zeros(bins), np.zeros(bins)
     num_frames = 0
     bad: list[BadUtterance] = []
-    for cut in sample_cuts(shards, STATISTICS_SAMPLE, config.seed, partial(read_shard, content=content)):
+    for cut in sample_cuts(shards, STATISTICS_SAMPLE, partial(read_shard, content=content)):
         check_cut(cut, config, shards[0])
         if content == "features":
             features = cut.load_features()

@@ -1,8 +1,8 @@
 """Stage 2 of a training set with ``data.storage: shar``: its utterances, in random order, as shards.
 
 ``features/shar/<set>/`` is a folder in lhotse's Shar format, with ``cuts.<name>.jsonl.gz`` and ``features.<name>.tar``
-or ``recording.<name>.tar``. The name of a shard has its number and a digest of everything on which its content depends,
-so that it stays valid as long as nothing of this changes, and a stage that was interrupted goes on with what is missing.
+or ``recording.<name>.tar``. The name of a shard has its number and a digest of everything on which its content depends:
+it stays valid as long as nothing of this changes, and a stage that was interrupted goes on with what is missing.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class SharShard(Shard):
     @property
     def files(self) -> ShardFiles:
         """The names of the two, relative to the features folder."""
-        names = (str(path.relative_to(self.root)) for path in (self.manifest, self.archive))
-        return ShardFiles(*names, num_cuts=read_result(self).num_cuts)
+        manifest, archive = (str(path.relative_to(self.root)) for path in (self.manifest, self.archive))
+        return ShardFiles(manifest, archive, read_result(self).num_cuts)
 
 
 def shar_folder(folder: DataFolder, set_name: str) -> Path:

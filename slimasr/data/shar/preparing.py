@@ -1,0 +1,63 @@
+"""Stage 1 of training sets that consist of given shards: a manifest of a sample of their utterances.
+
+The shards stay where they are, and training reads the utterances from them. The sample takes the place of the manifest
+for everything that needs transcripts: the tokenizer, the table of characters and language models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from lhotse.cut import Cut
+from lhotse.utils import fastcopy
+
+from slimasr.config.data import DataConfig
+from slimasr.data.files import BadUtterance, DataFolder, write_bad, write_cuts
+from slimasr.data.identity import digest_of, identify
+from slimasr.data.listing import text_problem
+from slimasr.data.provenance import write_manifest_record
+from slimasr.data.shar.files import ShardFiles, read_listed
+from slimasr.data.shar.found import given_shards
+from slimasr.data.shar.record import sizes
+from slimasr.data.shar.sample import sample_cuts
+from slimasr.errors import UserError
+
+TRANSCRIPT_SAMPLE = 100_000
+"""Number of utterances of a set of given shards in its manifest."""
+
+
+def prepare_given(config: DataConfig, folder: DataFolder, set_name: str) -> int:
+    """Write the sample of a set, the utterances of it that have no transcript, and the record of both.
+
+    Returns:
+        The number of utterances of the set.
+
+    Raises:
+        UserError: a shard is missing or damaged, or no utterance of the sample has a transcript.
+    """
+    shards = given_shards(config, set_name)
+    cuts, bad = _sample(shards)
+    if not cuts:
+        reason = f", first {bad[0].id}: {bad[0].reason}" if bad else ""
+        raise UserError(f"data.sources: no utterance in a sample of the shards of {set_name} has a transcript{reason}")
+    write_cuts(folder.raw_cuts(set_name), cuts)
+    # The sample says nothing about utterances that are not in it; the sizes of all files do.
+    files = digest_of([[asdict(shard), sizes(shard)] for shard in shards])
+    write_manifest_record(folder, set_name, config, cuts, identity=replace(identify(cuts), audio=files))
+    write_bad(folder.raw_bad(set_name), bad)
+    return sum(shard.num_cuts for shard in shards)
+
+
+def _sample(shards: Sequence[ShardFiles]) -> tuple[list[Cut], list[BadUtterance]]:
+    cuts: list[Cut] = []
+    bad: list[BadUtterance] = []
+    for cut in sample_cuts(shards, TRANSCRIPT_SAMPLE, read_listed):
+        text = " ".join((cut.supervisions[0].text or "").split()) if len(cut.supervisions) == 1 else ""
+        problem = text_problem(text)
+        if problem is not None:
+            bad.append(BadUtterance(cut.id, problem))
+            continue
+        supervision = fastcopy(cut.supervisions[0], text=text)
+        cuts.append(fastcopy(cut, supervisions=[supervision], features=None, recording=None, custom=None))
+    return cuts, bad

@@ -1,0 +1,93 @@
+"""Made-up shards, written by lhotse's own writer, and a recipe that reads them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse import Features, MonoCut, SupervisionSegment
+from lhotse.features.io import MemoryRawWriter
+from lhotse.shar import SharWriter
+
+from slimasr.config.schema import Config
+from slimasr.data.files import BadUtterance
+from slimasr.data.sampling import RankInfo
+from slimasr.data.shar.buckets import DurationBuckets
+from slimasr.data.shar.files import ShardFiles, read_listed
+from slimasr.data.shar.found import _shards_of
+from slimasr.data.shar.opening import BlockCollators
+from slimasr.data.shar.order import make_pools
+from slimasr.data.shar.reader import Reading
+from slimasr.data.shar.source import ShardSource
+from tests.training.kit import MEL_BINS, SENTENCES, tiny_config, tiny_tokenizer
+
+
+def made_cut(name: str, rng: random.Random, *, text: str | None = None, bins: int = MEL_BINS, rate: int = 16000) -> MonoCut:
+    """An utterance of noise of 0.6 to 1.2 s with a sentence of the made-up language."""
+    frames = rng.randrange(60, 120)
+    writer = MemoryRawWriter()
+    values = np.full((frames, bins), rng.random(), dtype=np.float32)
+    features = Features(
+        type="kaldi-fbank",
+        num_frames=frames,
+        num_features=bins,
+        frame_shift=0.01,
+        sampling_rate=rate,
+        start=0,
+        duration=frames / 100,
+        storage_type=writer.name,
+        storage_path="",
+        storage_key=writer.write(name, values),
+        channels=0,
+    )
+    spoken = rng.choice(SENTENCES) if text is None else text
+    supervision = SupervisionSegment(name, name, 0.0, frames / 100, text=spoken)
+    return MonoCut(name, 0.0, frames / 100, 0, supervisions=[supervision], features=features)
+
+
+def write_shards(folder: Path, sizes: Sequence[int], prefix: str = "u", **options: Any) -> Path:
+    """A Shar folder with shards of these sizes and the utterances u0, u1 and so on."""
+    rng = random.Random(0)
+    number = 0
+    folder.mkdir(parents=True)
+    for index, size in enumerate(sizes):
+        with SharWriter(folder, fields={"features": "lilcom"}, shard_size=size, shard_offset=index) as writer:
+            for _ in range(size):
+                writer.write(made_cut(f"{prefix}{number}", rng, **options))
+                number += 1
+    return folder
+
+
+def shards_in(folder: Path, config: Config) -> list[ShardFiles]:
+    """The shards of a folder, with their numbers of utterances."""
+    return [
+        ShardFiles(shard.cuts, shard.data, len(list(read_listed(shard)))) for shard in _shards_of(folder, config.data)
+    ]
+
+
+def recipe(**data: Any) -> Config:
+    """A recipe that reads shards of features."""
+    shar = {"buffer_cuts": 12, **data.pop("shar", {})}
+    options = {"corpus": "digits", "storage": "shar", "batch_seconds": 3.0, "num_buckets": 3, "max_cut_seconds": 5.0}
+    return tiny_config(data={**options, **data, "shar": shar}, training={"num_epochs": None, "num_steps": 10})
+
+
+def source_of(
+    config: Config,
+    sets: dict[str, list[ShardFiles]],
+    *,
+    process: RankInfo = RankInfo(),
+    gather: Callable[[Any], list[Any]] = lambda value: [value],
+    on_block: Callable[[int, Sequence[BadUtterance]], None] = lambda seen, bad: None,
+    durations: Sequence[float] = (0.6, 0.7, 0.8, 1.0, 1.2),
+) -> ShardSource:
+    """The source of one process."""
+    tokenizer = tiny_tokenizer()
+    pools = make_pools(sets, config.data.set_weights)
+    buckets = DurationBuckets.of(durations, config.data)
+    collators = BlockCollators(config, tokenizer, None)
+    reading = Reading(config, tokenizer, lambda frames: frames // 4, pools, buckets, config.seed, collators)
+    return ShardSource(reading, process, [10], gather, on_block)
