@@ -25,7 +25,9 @@ from slimasr.data.shar.source import ShardSource
 from tests.training.kit import MEL_BINS, SENTENCES, tiny_config, tiny_tokenizer
 
 
-def made_cut(name: str, rng: random.Random, *, text: str | None = None, bins: int = MEL_BINS, rate: int = 16000) -> MonoCut:
+def made_cut(
+    name: str, rng: random.Random, *, text: str | None = None, bins: int = MEL_BINS, rate: int = 16000
+) -> MonoCut:
     """An utterance of noise of 0.6 to 1.2 s with a sentence of the made-up language."""
     frames = rng.randrange(60, 120)
     writer = MemoryRawWriter()

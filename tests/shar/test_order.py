@@ -105,7 +105,9 @@ def test_dealt_turns_are_as_many_as_wanted_and_use_each_utterance_once(lengths: 
         skips = consumed(turns[: done + 1], len(lengths))
         # What is not consumed has all that the turns from here on need.
         assert all(turn.number >= skips[turn.reader] for turn in turns[done:])
-        assert sum(skips) == len({(turn.reader, turn.number) for turn in turns[:done]} - {(turns[done].reader, turns[done].number)})
+        assert sum(skips) == len(
+            {(turn.reader, turn.number) for turn in turns[:done]} - {(turns[done].reader, turns[done].number)}
+        )
 
 
 def test_a_process_with_fewer_utterances_than_turns_uses_the_last_one_again() -> None:

