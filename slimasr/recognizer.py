@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.graphs import graph_of
 from slimasr.decoding.stream import Stream, StreamRecognizer, StreamResult, accept
-from slimasr.decoding.transcribe import transcribe
+from slimasr.decoding.timed import Transcript
+from slimasr.decoding.transcribe import transcribe_file
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import read_candidates
 from slimasr.experiment.extract import extract_experiment
@@ -81,19 +82,34 @@ class Recognizer:
         limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
         return best_under(read_candidates(self.experiment), limits, language or "").subnet
 
-    def transcribe(self, path: Path | str, subnet: Subnet | str | float | None = None) -> str:
+    @overload
+    def transcribe(
+        self, path: Path | str, subnet: Subnet | str | float | None = None, *, timestamps: Literal[False] = False
+    ) -> str: ...
+
+    @overload
+    def transcribe(
+        self, path: Path | str, subnet: Subnet | str | float | None = None, *, timestamps: Literal[True]
+    ) -> Transcript: ...
+
+    def transcribe(
+        self, path: Path | str, subnet: Subnet | str | float | None = None, *, timestamps: bool = False
+    ) -> str | Transcript:
         """The text of an audio file of any sampling rate and length.
+
+        >>> for word in asr.transcribe("a.wav", timestamps=True).words:     # doctest: +SKIP
+        ...     print(word.start, word.end, word.word, word.confidence)
 
         Args:
             path: the file.
             subnet: the subnet, or the language of its pathway; None = max.
+            timestamps: return the text together with the times and the confidence of its words.
 
         Raises:
             UserError: the file is missing, unreadable or empty, or each language has a pathway and none is named.
         """
-        chosen = self._chosen(subnet)
-        # One path yields one text.
-        return next(transcribe(self.experiment, [path], chosen, graph=self._graph))
+        found = transcribe_file(self.experiment, path, self._chosen(subnet), graph=self._graph)
+        return found if timestamps else found.text
 
     def _chosen(self, subnet: Subnet | str | float | None) -> Subnet:
         if isinstance(subnet, Subnet):

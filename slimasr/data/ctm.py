@@ -1,4 +1,4 @@
-"""Alignments of other aligners, such as Kaldi and MFA, in CTM files: one word or character per line.
+"""CTM files, which have one word or character per line: those of other aligners, such as Kaldi and MFA, and our own.
 
 ::
 
@@ -70,6 +70,19 @@ def read_ctm(path: Path) -> dict[str, list[Entry]]:
     if not found:
         raise UserError(f"{path}: holds no words")
     return found
+
+
+def ctm_line(name: str, start: float, end: float, word: str, confidence: float) -> str:
+    """Write a word as a line of a CTM file.
+
+    Args:
+        name: the utterance or recording, without white space.
+        start: in seconds.
+        end: likewise.
+        word: the word.
+        confidence: in [0, 1].
+    """
+    return f"{name} 1 {start:.3f} {end - start:.3f} {word} {confidence:.3f}\n"
 
 
 def check_known(path: Path, entries: Mapping[str, Sequence[Entry]], known: Mapping[str, Reference]) -> None:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 
 import numpy as np
 
-from slimasr.data.audio_file import AudioError, AudioFile, open_audio
-from slimasr.errors import UserError
+from slimasr.decoding.sources import AudioSource, file_source
 
 _HOPS_PER_SECOND = 100
 _PAUSE_HOPS = 20
 """Hops in the 0.2 s whose energy decides where to cut."""
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a recording.
+
+    Attributes:
+        samples: (num_samples,) float32 in [-1, 1], mono.
+        start: in seconds from the start of the recording.
+        seconds: its length; the pieces of a recording follow each other without gaps.
+    """
+
+    samples: np.ndarray
+    start: float
+    seconds: float
+
+
 def read_pieces(path: Path, sampling_rate: int, max_seconds: float) -> Iterator[np.ndarray]:
+    """Read the samples of a file in pieces; see `file_pieces`."""
+    for piece in file_pieces(path, sampling_rate, max_seconds):
+        yield piece.samples
+
+
+def file_pieces(path: Path, sampling_rate: int, max_seconds: float) -> Iterator[Piece]:
     """Read the mono samples of a file in pieces of at most ``max_seconds``, cut where speech pauses.
 
     Every piece but the last ends in the middle of the quietest 0.2 s of the second half of what was read ahead, so that
@@ -27,19 +48,36 @@ def read_pieces(path: Path, sampling_rate: int, max_seconds: float) -> Iterator[
         sampling_rate: rate of the result in Hz; files of other rates are resampled.
         max_seconds: length of the longest piece.
 
-    Yields:
-        (num_samples,) float32 in [-1, 1].
-
     Raises:
         UserError: the file is missing, unreadable, truncated or empty, or its samples are not finite or far outside
             [-1, 1].
     """
-    try:
-        with open_audio(path) as file:
-            for piece in _cut_at_pauses(file, round(max_seconds * file.sampling_rate)):
-                yield _resample(piece, file.sampling_rate, sampling_rate)
-    except AudioError as error:
-        raise UserError(str(error)) from error
+    with file_source(path) as source:
+        yield from source_pieces(source, sampling_rate, max_seconds)
+
+
+def source_pieces(source: AudioSource, sampling_rate: int, max_seconds: float) -> Iterator[Piece]:
+    """Read a source until it ends, in pieces as `file_pieces` does; raises as the source does."""
+    blocks = source.pieces(max_seconds, _never)
+    position = 0
+    for samples in cut_at_pauses(blocks, source.sampling_rate, max_seconds):
+        start, seconds = position / source.sampling_rate, len(samples) / source.sampling_rate
+        yield Piece(_resample(samples, source.sampling_rate, sampling_rate), start, seconds)
+        position += len(samples)
+
+
+def cut_at_pauses(blocks: Iterable[np.ndarray], sampling_rate: int, max_seconds: float) -> Iterator[np.ndarray]:
+    """Divide (T,) samples, which arrive in blocks of any length, into pieces of at most ``max_seconds``."""
+    max_samples = round(max_seconds * sampling_rate)
+    # What was read after the last cut.
+    kept = np.zeros(0, dtype=np.float32)
+    for block in blocks:
+        kept = np.concatenate([kept, block])
+        while len(kept) > max_samples:
+            cut = quietest_cut(kept[:max_samples], sampling_rate)
+            yield kept[:cut]
+            kept = kept[cut:]
+    yield kept
 
 
 def quietest_cut(samples: np.ndarray, sampling_rate: int) -> int:
@@ -56,23 +94,9 @@ def quietest_cut(samples: np.ndarray, sampling_rate: int) -> int:
     return start + (int(smoothed.argmin()) + window // 2) * hop
 
 
-def _cut_at_pauses(file: AudioFile, max_samples: int) -> Iterator[np.ndarray]:
-    """Yield pieces of (T,) samples at the file's own rate, cut where they are quietest."""
-    # What was read after the last cut.
-    kept = np.zeros(0, dtype=np.float32)
-    num_read = 0
-    while True:
-        # (channels, T) -> (T,)
-        block = file.read(max_samples - len(kept)).mean(axis=0)
-        num_read += len(block)
-        samples = np.concatenate([kept, block])
-        # The file has ended, before the piece was full or exactly with it.
-        if len(samples) < max_samples or num_read == file.num_samples:
-            break
-        cut = quietest_cut(samples, file.sampling_rate)
-        yield samples[:cut]
-        kept = samples[cut:]
-    yield samples
+def _never() -> bool:
+    """Nobody stops the reading of a whole recording."""
+    return False
 
 
 def _resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:

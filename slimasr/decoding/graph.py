@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ from torch import Tensor
 from slimasr.config.search import GraphDecodingConfig
 from slimasr.data.graph import STAGE, Graph
 from slimasr.data.hlg import import_graph_library
+from slimasr.data.lexicon import Lexicon
+from slimasr.decoding.confidence import token_posteriors
+from slimasr.decoding.label_search import Hypothesis
 from slimasr.decoding.searchable import SearchableCtc
-from slimasr.decoding.words import Unfinished, WordSearch
+from slimasr.decoding.timed import BestPath, pronounced_words
+from slimasr.decoding.words import PathSearch, Unfinished
 from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet
 
@@ -30,24 +35,26 @@ class SearchGraph:
         fst: the transducer (kaldifst); an input label is the id of a token plus 1, an output label the id of a word.
         words: id -> word.
         digest: identifies the graph in results.
+        lexicon: the pronunciations in the graph.
     """
 
     fst: Any
     words: Sequence[str]
     digest: str
+    lexicon: Lexicon = field(default_factory=lambda: Lexicon({}))
 
     @classmethod
     def open(cls, graph: Graph) -> SearchGraph:
         """Load a graph that `slimasr.data.graph.load_graph` has found.
 
         Raises:
-            UserError: the extra ``graph`` is not installed, or the file is damaged.
+            UserError: the extra ``graph`` is not installed, or a file is missing or damaged.
         """
-        return cls(_read(graph.path), graph.words, graph.digest)
+        return cls(_read(graph.path), graph.words, graph.digest, graph.lexicon())
 
 
 @dataclass(frozen=True)
-class GraphSearch(WordSearch):
+class GraphSearch(PathSearch):
     """Finds the words on the best path through a graph (Viterbi search with a beam).
 
     The score of a label at a frame is ``acoustic_scale * (log p - prior_scale * log prior)``.
@@ -58,6 +65,7 @@ class GraphSearch(WordSearch):
         graph: the graph.
         config: scales and beam.
         unfinished: counts the utterances without a complete path.
+        tokens: id -> token, by which the lexicon writes pronunciations; only `best_paths` needs it.
     """
 
     model: SearchableCtc
@@ -65,6 +73,7 @@ class GraphSearch(WordSearch):
     graph: SearchGraph
     config: GraphDecodingConfig
     unfinished: Unfinished
+    tokens: Sequence[str] = ()
 
     @torch.no_grad()
     def texts(self, encoder_out: Tensor, lens: Tensor) -> list[str]:
@@ -78,6 +87,33 @@ class GraphSearch(WordSearch):
             self.unfinished.utterances += words is None
             texts.append(" ".join(words or ()))
         return texts
+
+    @torch.no_grad()
+    def best_paths(self, encoder_out: Tensor, lens: Tensor) -> list[BestPath]:
+        logits = self.model.ctc_logits(encoder_out, self.subnet)
+        prior = label_prior(self.model, self.subnet, self.config.prior_scale)
+        scores = label_scores(logits, prior, self.config).cpu().numpy()
+        paths = []
+        for row, of_row, length in zip(scores, logits, lens.tolist(), strict=True):
+            path = self._path(row[:length], of_row) if length else BestPath()
+            self.unfinished.utterances += not path.complete
+            paths.append(path)
+        return paths
+
+    def _path(self, scores: np.ndarray, logits: Tensor) -> BestPath:
+        """Find the best path through the (T, V) scores of an utterance."""
+        found = best_path(scores, self.graph.fst, self.config.beam, self.config.max_active)
+        if found is None:
+            return BestPath(complete=False)
+        inputs, outputs = found
+        words = [self.graph.words[word] for word in outputs]
+        labels = labels_of_path([symbol - 1 for symbol in inputs], self.model.blank_id)
+        ids = {token: number for number, token in enumerate(self.tokens)}
+        pronunciations = [
+            [[ids[label] for label in variant] for variant in self.graph.lexicon.pronunciations[word]] for word in words
+        ]
+        spans = pronounced_words(words, labels.tokens, pronunciations)
+        return BestPath(" ".join(words), labels, token_posteriors(self.model, logits, labels), spans)
 
 
 def label_prior(model: SearchableCtc, subnet: Subnet | None, prior_scale: float) -> Tensor:
@@ -101,6 +137,19 @@ def label_scores(logits: Tensor, log_prior: Tensor, config: GraphDecodingConfig)
     """(N, T, V) scores of labels -> their scaled log-probabilities without the prior, in float32."""
     log_probs = logits.float().log_softmax(-1)
     return config.acoustic_scale * (log_probs - config.prior_scale * log_prior)
+
+
+def labels_of_path(path: Sequence[int], blank: int) -> Hypothesis:
+    """Return the tokens of a CTC path, each at the first frame of its run.
+
+    Args:
+        path: the label of each frame.
+        blank: the label of frames without a token.
+    """
+    # The number of the first frame of every run, and its label.
+    runs = [(next(run)[0], label) for label, run in groupby(enumerate(path), key=lambda item: item[1])]
+    spoken = [(frame, label) for frame, label in runs if label != blank]
+    return Hypothesis(tuple(label for _, label in spoken), tuple(frame for frame, _ in spoken))
 
 
 def best_words(scores: np.ndarray, graph: SearchGraph, config: GraphDecodingConfig) -> list[str] | None:

@@ -1,27 +1,148 @@
-"""Transcribes audio files."""
+"""Transcribes recordings of any length."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import BinaryIO
 
-import numpy as np
-import torch
-
-from slimasr.data.batch import single
-from slimasr.data.frames import extract_frames, pad_with_silence
+from slimasr.data.audio_file import READ, AudioError, open_audio
 from slimasr.data.pieces import window_seconds as longest_window
-from slimasr.data.shards import make_extractor
-from slimasr.decoding.audio import read_pieces
+from slimasr.decoding.audio import Piece, source_pieces
 from slimasr.decoding.graph import SearchGraph
-from slimasr.decoding.graphs import graph_of
-from slimasr.decoding.recognize import Recognition, encoder_of
-from slimasr.decoding.words import Unfinished, WordSearch, word_search
+from slimasr.decoding.inputs import Recording
+from slimasr.decoding.piece_search import InOrder, PieceSearch, Samples, in_this_process
+from slimasr.decoding.sources import AudioSource, PipeSource, file_source
+from slimasr.decoding.timed import Transcript, transcript_of
+from slimasr.decoding.words import Unfinished
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
-from slimasr.models.base import SpeechModel
-from slimasr.models.prepared import runnable
 from slimasr.supernet.subnet import Subnet
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A part of a recording has been recognised."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A recording has been recognised, or has an error in place of its transcript."""
+
+    recording: Recording
+    result: Transcript | UserError
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a recording; or, behind its last one, the error that has ended it, None if there was none."""
+
+    recording: Recording
+    content: Piece | UserError | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How recordings are read.
+
+    Attributes:
+        sampling_rate: of the model's features, in Hz.
+        window_seconds: length of the longest piece.
+        stdin: standard input; None = it is closed.
+        raw_rate: sampling rate in Hz if standard input is headerless 16-bit mono; None = it is wav.
+    """
+
+    sampling_rate: int
+    window_seconds: float
+    stdin: BinaryIO | None = None
+    raw_rate: int | None = None
+
+    @contextmanager
+    def source(self, recording: Recording) -> Iterator[AudioSource]:
+        """Open a recording.
+
+        Raises:
+            UserError: it is missing, unreadable, not audio, truncated or without samples.
+        """
+        if recording.path.is_dir():
+            raise UserError(f"{recording.path}: is a folder without audio; names of audio end with {', '.join(READ)}")
+        if not recording.is_stdin:
+            with file_source(recording.path) as source:
+                yield source
+        elif self.stdin is None:
+            raise UserError("standard input is closed: pipe audio into the command")
+        else:
+            yield PipeSource(self.stdin, self.raw_rate, lambda: False)
+
+    def pieces(self, recording: Recording) -> Iterator[Piece]:
+        """Read a recording in pieces; raises as `source`."""
+        with self.source(recording) as source:
+            yield from source_pieces(source, self.sampling_rate, self.window_seconds)
+
+
+def reading_of(
+    experiment: Experiment,
+    window_seconds: float | None = None,
+    stdin: BinaryIO | None = None,
+    raw_rate: int | None = None,
+) -> Reading:
+    """Read recordings for the model of an experiment; see `Reading`.
+
+    The longest piece is by default as long as the longest training utterance (``data.max_cut_seconds``), but at most
+    30 s.
+    """
+    config = experiment.config.data
+    return Reading(config.sampling_rate, window_seconds or longest_window(config), stdin, raw_rate)
+
+
+def transcribe_recordings(
+    recordings: Iterable[Recording],
+    reading: Reading,
+    search: InOrder[Part],
+    frame_seconds: float,
+    unfinished: Unfinished,
+) -> Iterator[Heard | Finished]:
+    """Transcribe recordings one after the other.
+
+    Args:
+        recordings: what to transcribe.
+        reading: how they are read.
+        search: finds the best path through each piece.
+        frame_seconds: seconds between two encoder frames of the model.
+        unfinished: counts pieces without a complete path through the graph.
+
+    Yields:
+        For each recording, what has been heard of it, piece by piece, and then its transcript. A recording that cannot
+        be read has its error in place of the transcript, also if this shows after some pieces.
+    """
+    transcript = Transcript()
+    for part, path in search(_pieces(recordings, reading)):
+        if isinstance(part.content, Piece):
+            assert path is not None, "a piece has been searched"
+            unfinished.utterances += not path.complete
+            transcript += transcript_of(path, part.content.start, part.content.seconds, frame_seconds)
+            yield Heard(part.content.seconds)
+        else:
+            yield Finished(part.recording, part.content or transcript)
+            transcript = Transcript()
+
+
+def transcribe_file(
+    experiment: Experiment,
+    path: Path | str,
+    subnet: Subnet | None = None,
+    window_seconds: float | None = None,
+    graph: SearchGraph | None = None,
+) -> Transcript:
+    """Recognise an audio file, and return its text with the times of its words; see `transcribe`."""
+    (result,) = _transcripts(experiment, [path], subnet, window_seconds, graph, Unfinished())
+    if isinstance(result, UserError):
+        raise result
+    return result
 
 
 def transcribe(
@@ -34,16 +155,15 @@ def transcribe(
     """Recognise audio files, and yield the text of each as soon as it is known.
 
     Files may have any format that libsndfile reads, any sampling rate and any number of channels. Audio longer than the
-    window is recognised in pieces that are cut at pauses and whose texts are joined by spaces; memory is bounded by one
-    piece. Audio too short for the front end is padded with silence. Audio shorter than one feature frame has an empty
-    text.
+    window is recognised in pieces that are cut at pauses and whose texts are joined by spaces; memory is bounded by
+    two windows. Audio too short for the front end is padded with silence. Audio shorter than one feature frame has an
+    empty text.
 
     Args:
         experiment: model, tokenizer and configuration (features, search).
         paths: audio files.
         subnet: the subnet that recognises them, None = the max subnet.
-        window_seconds: length of the longest piece; by default that of the longest training utterance
-            (``data.max_cut_seconds``), but at most 30 s.
+        window_seconds: length of the longest piece; see `reading_of`.
         graph: the graph of ``decoding.kind: graph``; None = it is opened if the search needs it (`graph_of`).
 
     Raises:
@@ -68,32 +188,54 @@ def transcribe_each(
 
     ``unfinished`` counts pieces of audio without a complete path through the graph.
     """
-    config = experiment.config
-    graph = graph or graph_of(experiment, config.decoding)
-    model, active = runnable(experiment.model, subnet)
-    search = word_search(model, experiment.tokenizer, config.decoding, active, graph, unfinished)
-    window = window_seconds or longest_window(config.data)
-    extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
-    for path in paths:
-        texts = []
-        result: str | UserError
+    for result in _transcripts(experiment, paths, subnet, window_seconds, graph, unfinished or Unfinished()):
+        yield result if isinstance(result, UserError) else result.text
+
+
+def _transcripts(
+    experiment: Experiment,
+    paths: Iterable[Path | str],
+    subnet: Subnet | None,
+    window_seconds: float | None,
+    graph: SearchGraph | None,
+    unfinished: Unfinished,
+) -> Iterator[Transcript | UserError]:
+    """Yield the transcript of each file, or its error."""
+    search = PieceSearch.of(experiment, subnet, graph)
+    recordings = (Recording(Path(path), PurePath(Path(path).stem)) for path in paths)
+    in_order: InOrder[Part] = in_this_process(search.path)
+    reading = reading_of(experiment, window_seconds)
+    for event in transcribe_recordings(recordings, reading, in_order, search.frame_seconds, unfinished):
+        if isinstance(event, Finished):
+            yield event.result
+
+
+def total_seconds(recordings: Iterable[Recording]) -> float | None:
+    """Return the length of all recordings according to their headers; None if one is not known before it is read.
+
+    Recordings that cannot be read count as nothing.
+    """
+    total = 0.0
+    for recording in recordings:
+        if recording.is_stdin:
+            return None
         try:
-            for samples in read_pieces(Path(path), config.data.sampling_rate, window):
-                # The extractor takes (channels, T), and each piece has one channel.
-                features = extract_frames(extractor, samples[np.newaxis], config.data.sampling_rate)
-                texts.append(_recognize(model, features, active, search))
-            result = " ".join(text for text in texts if text)
+            with open_audio(recording.path) as file:
+                if file.num_samples is None:
+                    return None
+                total += file.num_samples / file.sampling_rate
+        except AudioError:
+            continue
+    return total
+
+
+def _pieces(recordings: Iterable[Recording], reading: Reading) -> Iterator[tuple[Part, Samples | None]]:
+    """Yield the pieces of each recording, and behind them what has ended it."""
+    for recording in recordings:
+        end: UserError | None = None
+        try:
+            for piece in reading.pieces(recording):
+                yield Part(recording, piece), piece.samples
         except UserError as error:
-            # A damaged file may fail after some pieces: its text would be incomplete, so it has none.
-            result = error
-        yield result
-
-
-def _recognize(model: SpeechModel, features: np.ndarray, subnet: Subnet | None, search: WordSearch) -> str:
-    """Recognise (T, F) features; without a frame, the text is empty."""
-    if not len(features):
-        return ""
-    padded = pad_with_silence(features, model.config.frontend.min_frames)
-    batch = single(torch.from_numpy(padded).to(model.feature_mean.device))
-    (text,) = Recognition(search).texts(batch, encoder_of(model, subnet))
-    return text
+            end = UserError(f"{recording.where}: {error}") if recording.where else error
+        yield Part(recording, end), None

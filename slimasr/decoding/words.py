@@ -12,9 +12,11 @@ from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.label_search import LabelSearch, search_whole
+from slimasr.decoding.confidence import token_posteriors
+from slimasr.decoding.label_search import Hypothesis, LabelSearch, search_whole
 from slimasr.decoding.label_searches import label_input, label_search
 from slimasr.decoding.searchable import Searchable, is_ctc
+from slimasr.decoding.timed import BestPath, spelt_words
 from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet
 
@@ -38,6 +40,19 @@ class WordSearch(ABC):
         """
 
 
+class PathSearch(WordSearch):
+    """A search that also tells when it has found the words."""
+
+    @abstractmethod
+    def best_paths(self, encoder_out: Tensor, lens: Tensor) -> list[BestPath]:
+        """Find the words of every utterance with their tokens, the frames of these and their posteriors.
+
+        Args:
+            encoder_out: (N, T, C) encoder output of one subnet.
+            lens: (N,) int64, number of frames; what lies behind them is padding.
+        """
+
+
 @dataclass
 class Unfinished:
     """Counts utterances for which no path reached a final state of the graph; their text is empty."""
@@ -55,7 +70,7 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
-class DecodedLabels(WordSearch):
+class DecodedLabels(PathSearch):
     """Searches for labels and lets the tokenizer decode them.
 
     The texts consist of words if the tokenizer spells (`Tokenizer.spells`), else of labels, for an error rate of these.
@@ -77,6 +92,18 @@ class DecodedLabels(WordSearch):
         found = search_whole(self.search, label_input(self.model, encoder_out, self.subnet), lens)
         return [self.tokenizer.decode(hypothesis.tokens).strip() for hypothesis in found]
 
+    @torch.no_grad()
+    def best_paths(self, encoder_out: Tensor, lens: Tensor) -> list[BestPath]:
+        scores = label_input(self.model, encoder_out, self.subnet)
+        found = search_whole(self.search, scores, lens)
+        return [self._path(labels, row) for labels, row in zip(found, scores, strict=True)]
+
+    def _path(self, labels: Hypothesis, scores: Tensor) -> BestPath:
+        """Describe the labels that were found in the (T, J) or (T, V) scores of an utterance."""
+        text = self.tokenizer.decode(labels.tokens).strip()
+        words = spelt_words([self.tokenizer.tokens[token] for token in labels.tokens])
+        return BestPath(text, labels, token_posteriors(self.model, scores, labels), words)
+
 
 def word_search(
     model: Searchable,
@@ -85,7 +112,7 @@ def word_search(
     subnet: Subnet | None = None,
     graph: SearchGraph | None = None,
     unfinished: Unfinished | None = None,
-) -> WordSearch:
+) -> PathSearch:
     """Return the search for words that belongs to a model, a tokenizer and a configuration.
 
     Args:
@@ -100,7 +127,7 @@ def word_search(
         UserError: the model or the tokenizer does not allow this search, or the graph is missing.
     """
     if config.kind == "graph":
-        return _graph_search(model, config, subnet, graph, unfinished)
+        return _graph_search(model, tokenizer, config, subnet, graph, unfinished)
     if not tokenizer.spells:
         raise UserError(
             f"decoding.kind: {config.kind} finds phonemes instead of words (tokenizer.kind: phonemes); set it to graph"
@@ -110,11 +137,12 @@ def word_search(
 
 def _graph_search(
     model: Searchable,
+    tokenizer: Tokenizer,
     config: DecodingConfig,
     subnet: Subnet | None,
     graph: SearchGraph | None,
     unfinished: Unfinished | None,
-) -> WordSearch:
+) -> PathSearch:
     # The libraries of graphs are optional, and other searches need not load them.
     from slimasr.decoding.graph import GraphSearch
 
@@ -122,4 +150,4 @@ def _graph_search(
         raise UserError("decoding.kind: graph needs a CTC model (model.kind: ctc)")
     if graph is None:
         raise UserError("decoding.kind: graph needs the graph that slimasr-graph writes; name its data folder")
-    return GraphSearch(model, subnet, graph, config.graph, unfinished or Unfinished())
+    return GraphSearch(model, subnet, graph, config.graph, unfinished or Unfinished(), tokenizer.tokens)

@@ -111,7 +111,7 @@ def test_standard_input(exp: Path, expected: StreamResult) -> None:
 
 def test_a_standard_input_that_is_closed(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As Python has it after `<&-`.
-    monkeypatch.setattr("slimasr.cli.transcribe.sys", SimpleNamespace(stdin=None))
+    monkeypatch.setattr("slimasr.cli.wanted.sys", SimpleNamespace(stdin=None))
     result = call(exp, "-")
     assert result.exit_code == 1 and "standard input is closed" in result.stderr
 
@@ -194,10 +194,14 @@ def test_options_that_do_not_fit(exp: Path, tmp_path: Path) -> None:
         (["-", "-"], "name - once"),
         (["--microphone", "x", "-"], "--microphone is the only input"),
         (["--subnet", "l3", file], "subnet 'l3' is not in the search space"),
+        (["--format", "srt", file], "--format srt is for whole recordings"),
+        (["--out", tmp_path / "out", file], "--out is for whole recordings"),
+        (["--list", file, file], "--list is for whole recordings"),
+        (["--num-jobs", 2, file], "--num-jobs is for whole recordings"),
     ):
         result = call(exp, *arguments)
         assert result.exit_code == 1 and message in result.stderr, (arguments, result.stderr)
-    for option in (["--raw", "8000"], ["--microphone"], ["--partials"], ["--format", "json"], ["--realtime"], ["-"]):
+    for option in (["--raw", "8000"], ["--microphone"], ["--partials"], ["--realtime"]):
         whole_files = CliRunner().invoke(command_app(run), [str(exp), str(file), *option])
         assert whole_files.exit_code == 1 and f"{option[0]} needs --stream" in whole_files.stderr
     assert CliRunner().invoke(command_app(run), [str(exp)]).exit_code == 2
