@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,9 +198,20 @@ def truncated_shard(desk: Desk) -> None:
     path.write_bytes(path.read_bytes()[:8000])
 
 
-def shorter_shard(desk: Desk) -> None:
+def audio_of_others(desk: Desk) -> None:
     folder = shar_folder(desk)
-    (folder / "recording.000001.tar").rename(folder / "recording.000000.tar")
+    shutil.copyfile(folder / "recording.000001.tar", folder / "recording.000000.tar")
+
+
+def shorter_shard(desk: Desk) -> None:
+    """The archive ends behind its first cut, and not within one."""
+    path = shar_folder(desk) / "recording.000000.tar"
+    with tarfile.open(path) as whole:
+        members = [(member, whole.extractfile(member)) for member in whole.getmembers()[:2]]
+        with tarfile.open(path.with_name("new.tar"), "w") as shorter:
+            for member, content in members:
+                shorter.addfile(member, content)
+    path.with_name("new.tar").rename(path)
 
 
 def shard_without_audio(desk: Desk) -> None:

@@ -20,6 +20,7 @@ from tests.cli.own_desk import (
     address,
     alone,
     audio_alone,
+    audio_of_others,
     broken_line,
     command_in_cuts,
     damaged_gzip,
@@ -221,7 +222,8 @@ LHOTSE: dict[str, tuple[Spoil, str]] = {
     ),
     "line": (broken_line, r"train\.jsonl:2: lhotse cannot read this item"),
     "truncated": (truncated_shard, r"recording\.000000\.tar: cannot be read: damaged, truncated or of other cuts \("),
-    "others": (shorter_shard, r"000000\.tar: cannot be read: .*Mismatched|no recording\.000001\.tar"),
+    "others": (audio_of_others, r"000000\.tar: cannot be read: .*\(Mismatched IDs: cut ID is 'ann-1'"),
+    "shorter": (shorter_shard, r"000000\.tar: holds the audio of 1 cuts, cuts\.000000\.jsonl\.gz lists 2: truncated"),
     "no audio": (shard_without_audio, r"cuts\.000001\.jsonl\.gz: there is no recording\.000001\.tar beside it"),
     "slow shar": (slow_shar, r"sampling rate 8000 differs .* set data\.resample .*cuts\.000000\.jsonl\.gz:1$"),
 }
