@@ -7,11 +7,13 @@ line is wrong, and would also open addresses and run commands.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lhotse import MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.serialization import deserialize_item
+from lhotse.utils import to_list
 
 from slimasr.data.corpora.base import ListedUtterance
 from slimasr.data.own.find import JSON_LINES, lhotse_kind
@@ -25,6 +27,25 @@ PARTNERS = {"recordings": "supervisions", "supervisions": "recordings"}
 _WHOLE_SECONDS = 1e-3
 # What changes nothing that stage 1 does not do itself: it resamples to data.sampling_rate.
 _HARMLESS = {"Resample"}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An utterance's part of its recording: start and duration in seconds, and channels."""
+
+    start: float
+    duration: float
+    channels: list[int]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The recording of an utterance, the line that names it, and against which folder paths are read."""
+
+    recording: Recording
+    where: str
+    folder: Path
+    reading: Reading
 
 
 def read(path: Path, reading: Reading) -> Iterator[ListedUtterance]:
@@ -48,7 +69,7 @@ def read_cuts(path: Path, reading: Reading, shown: Path | None = None) -> Iterat
     Args:
         shown: a manifest with the same lines, which messages name instead.
     """
-    for number, cut, where in _items(path, shown):
+    for cut, where in _items(path, shown):
         if not isinstance(cut, MonoCut | MultiCut):
             raise UserError(
                 f"{where}: a {type(cut).__name__} cannot be read; write its audio to a file first (lhotse's "
@@ -56,15 +77,19 @@ def read_cuts(path: Path, reading: Reading, shown: Path | None = None) -> Iterat
             )
         if cut.recording is None:
             raise UserError(f"{where}: cut {cut.id} has no recording, and features of lhotse are not used")
-        del number
-        spoken: list[SupervisionSegment | None] = [*cut.supervisions] or [None]
-        for item in spoken:
-            is_whole = len(spoken) == 1
-            start = cut.start if is_whole or item is None else max(round(cut.start + item.start, ndigits=8), 0.0)
-            duration = cut.duration if is_whole or item is None else item.duration
-            name = cut.id if is_whole or item is None else item.id
-            channel = cut.channel if item is None or len(cut.recording.channel_ids) == 1 else item.channel
-            yield _utterance(name, cut.recording, item, start, duration, channel, where, path.parent, reading)
+        place = _Place(cut.recording, where, path.parent, reading)
+        if len(cut.supervisions) < 2:
+            spoken = cut.supervisions[0] if cut.supervisions else None
+            yield _utterance(cut.id, spoken, _Part(cut.start, cut.duration, _channels(cut, spoken)), place)
+            continue
+        for item in cut.supervisions:
+            start = max(round(cut.start + item.start, ndigits=8), 0.0)
+            yield _utterance(item.id, item, _Part(start, item.duration, _channels(cut, item)), place)
+
+
+def _channels(cut: MonoCut | MultiCut, spoken: SupervisionSegment | None) -> list[int]:
+    """The channels of an utterance: that of its cut, or of a cut with several, those that its supervision names."""
+    return to_list(cut.channel if isinstance(cut, MonoCut) or spoken is None else spoken.channel)
 
 
 def _files(path: Path) -> dict[str, Path]:
@@ -98,8 +123,8 @@ def _files(path: Path) -> dict[str, Path]:
     return files
 
 
-def _items(path: Path, shown: Path | None = None) -> Iterator[tuple[int, Any, str]]:
-    """Number, object and ``file:line`` of each line of a manifest."""
+def _items(path: Path, shown: Path | None = None) -> Iterator[tuple[Any, str]]:
+    """The object and ``file:line`` of each line of a manifest."""
     for line in read_lines(path):
         where = f"{shown or path}:{line.number}"
         values = parse_object(line)
@@ -107,81 +132,70 @@ def _items(path: Path, shown: Path | None = None) -> Iterator[tuple[int, Any, st
             item = deserialize_item(values)
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
             raise UserError(f"{where}: lhotse cannot read this item ({type(error).__name__}: {error})") from None
-        yield line.number, item, where
+        yield item, where
 
 
 def _read_supervisions(recordings: Path, supervisions: Path, reading: Reading) -> Iterator[ListedUtterance]:
     by_id: dict[str, Recording] = {}
-    for _, item, where in _items(recordings):
+    for item, where in _items(recordings):
         if not isinstance(item, Recording):
             raise UserError(f"{where}: is no recording")
         if item.id in by_id:
             raise UserError(f"{where}: recording {item.id} is listed twice; keep one of them")
         by_id[item.id] = item
-    for _, item, where in _items(supervisions):
+    for item, where in _items(supervisions):
         if not isinstance(item, SupervisionSegment):
             raise UserError(f"{where}: is no supervision")
         recording = by_id.get(item.recording_id)
         if recording is None:
             raise UserError(f"{where}: recording {item.recording_id} is not in {recordings}; add it there")
-        yield _utterance(
-            item.id, recording, item, item.start, item.duration, item.channel, where, recordings.parent, reading
-        )
+        place = _Place(recording, where, recordings.parent, reading)
+        yield _utterance(item.id, item, _Part(item.start, item.duration, to_list(item.channel)), place)
 
 
-def _utterance(
-    name: str,
-    recording: Recording,
-    spoken: SupervisionSegment | None,
-    start: float,
-    duration: float,
-    channel: int | list[int],
-    where: str,
-    folder: Path,
-    reading: Reading,
-) -> ListedUtterance:
-    audio, command, number = _source(recording, channel, where, folder, reading)
-    is_whole = start == 0.0 and abs(duration - recording.duration) < _WHOLE_SECONDS
+def _utterance(name: str, spoken: SupervisionSegment | None, part: _Part, place: _Place) -> ListedUtterance:
+    audio, command, channel = _source(part.channels, place)
+    is_whole = part.start == 0.0 and abs(part.duration - place.recording.duration) < _WHOLE_SECONDS
     return ListedUtterance(
         id=name,
         audio=audio,
+        # A cut without a supervision has no text, which is reported as any other empty transcript.
         text=(spoken.text if spoken else "") or "",
         speaker=(spoken.speaker if spoken else "") or "",
         language=(spoken.language if spoken else "") or "",
-        source=where,
-        start=start,
-        duration=None if is_whole else duration,
-        channel=number,
+        source=place.where,
+        start=part.start,
+        duration=None if is_whole else part.duration,
+        channel=channel,
         command=command,
     )
 
 
-def _source(
-    recording: Recording, channel: int | list[int], where: str, folder: Path, reading: Reading
-) -> tuple[Path, str, int | None]:
+def _source(channels: list[int], place: _Place) -> tuple[Path, str, int | None]:
     """The file of an utterance, the command whose output it keeps if there is one, and the channel within the file.
 
     The channel is None if the recording has only one, or if the manifest names several for the utterance.
     """
+    recording, where = place.recording, place.where
     _check_transforms(recording, where)
-    names = channel if isinstance(channel, list) else [channel]
-    sources = [source for source in recording.sources if set(names) <= set(source.channels)]
+    sources = [source for source in recording.sources if set(channels) <= set(source.channels)]
     if not sources:
-        raise UserError(f"{where}: no file of recording {recording.id} holds the channels {names}")
+        raise UserError(f"{where}: no file of recording {recording.id} holds the channels {channels}")
     source = sources[0]
+    command = ""
     if source.type == "file":
         # lhotse reads relative paths against the folder in which it is started.
-        audio, command = find_audio(source.source, where, folder, reading.options.audio_root, (Path(),)), ""
+        audio = find_audio(source.source, where, place.folder, place.reading.options.audio_root, (Path(),))
     elif source.type == "command":
         command = source.source
-        audio = command_output(command, f"{where}: recording {recording.id}", reading)
+        audio = command_output(command, f"{where}: recording {recording.id}", place.reading)
     else:
         raise UserError(
             f"{where}: the audio of recording {recording.id} is of type {source.type!r}, not a file; write it to files "
             "first (lhotse's CutSet.save_audios), or to Shar folders"
         )
-    is_single = len(names) == 1 and len(source.channels) > 1
-    return audio, command, source.channels.index(names[0]) if is_single else None
+    is_single = len(channels) == 1 and len(source.channels) > 1
+    return audio, command, source.channels.index(channels[0]) if is_single else None
 
 
 def _check_transforms(recording: Recording, where: str) -> None:
