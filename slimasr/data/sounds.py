@@ -51,7 +51,7 @@ class Sound:
 
     Attributes:
         digest: 64 bits of a digest of the decoded samples; equal in all lossless formats.
-        level: of the loud parts (`LOUD_SHARE`), in dB below a full-scale square wave; -120 for digital silence.
+        level: of the loud parts (`LOUD_SHARE`), in dB of a full-scale square wave; -120 for digital silence.
         clipped: share of the samples that lie in flat tops.
         encoding: container and encoding of the file, as libsndfile names them; empty if the samples are in no file.
     """

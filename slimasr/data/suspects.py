@@ -28,7 +28,7 @@ LEAST_DEVIATION = 0.1
 """Least robust standard deviation of the natural logarithm: a tenth more or less than expected is never suspicious."""
 
 SILENT_LEVEL = -60.0
-"""Utterances whose loud parts are below this level, in dB below full scale, are silent."""
+"""Utterances whose loud parts are below this level, in dB of full scale, are silent."""
 
 SILENT_BELOW = 40.0
 """So are those which are this many dB below the median of their set."""
@@ -98,11 +98,12 @@ def _silent(rows: Iterable[Row]) -> list[_Ranked]:
         return []
     usual = float(np.median([level for _, level in heard]))
     limit = max(SILENT_LEVEL, usual - SILENT_BELOW)
-    return [
-        _Ranked(row, -level, f"silent: {level:.0f} dB below full scale at its loudest, where {usual:.0f} dB are usual")
-        for row, level in heard
-        if level < limit
-    ]
+    found = []
+    for row, level in heard:
+        if level < limit:
+            reason = f"silent: its loud parts are at {level:.0f} dB of full scale, where {usual:.0f} dB are usual"
+            found.append(_Ranked(row, -level, reason))
+    return found
 
 
 def _clipped(rows: Iterable[Row]) -> list[_Ranked]:
