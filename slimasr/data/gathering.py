@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 from lhotse.cut import Cut
@@ -114,14 +114,16 @@ def gather(cuts: Iterable[tuple[Cut, Heard]]) -> Gathered:
             )
         )
         found.words.update(words)
-        for word in words:
-            found.characters.update(word)
         _add(found.speakers, speaker, cut.duration)
         _add(found.languages, language, cut.duration)
         if recording is not None:
             _add(found.rates, file_rate(recording), cut.duration)
             _add(found.channels, recording.num_channels, cut.duration)
             _add(found.formats, _format(cut, sound), cut.duration)
+    # Once for each different word, which is faster.
+    for word, number in found.words.items():
+        for character in word:
+            found.characters[character] += number
     return found
 
 
@@ -135,7 +137,10 @@ def file_rate(recording: Any) -> int:
 
 
 def _add(tallies: dict[Any, Tally], value: Any, seconds: float) -> None:
-    tallies.setdefault(value, Tally()).add(seconds)
+    tally = tallies.get(value)
+    if tally is None:
+        tally = tallies[value] = Tally()
+    tally.add(seconds)
 
 
 def _place(cut: Cut, recording: Any) -> str:
@@ -150,7 +155,8 @@ def _format(cut: Cut, sound: Sound | None) -> str:
     if sound is not None and sound.encoding:
         return sound.encoding
     source = cut.recording.sources[0]
-    return Path(str(source.source)).suffix.lstrip(".").lower() if source.type == "file" else str(source.type)
+    # os.path is several times as fast as pathlib, which counts for millions of utterances.
+    return os.path.splitext(str(source.source))[1][1:].lower() if source.type == "file" else str(source.type)
 
 
 def _audio_digest(cut: Cut) -> int:

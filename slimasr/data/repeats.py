@@ -61,10 +61,7 @@ def find_repeats(rows: Sequence[Row]) -> tuple[Repeats, ...]:
     """Find the repeated utterances of a set; kinds without any are left out."""
     found = []
     for kind, key in _KINDS.items():
-        groups: dict[Hashable, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(key(row), []).append(row)
-        several = [group for group in groups.values() if len(group) > 1]
+        several = _groups(rows, key)
         if kind == SAME_TEXT:
             # Copies of the audio have been named already.
             several = [group for group in several if len({row.audio for row in group}) > 1]
@@ -86,6 +83,18 @@ def find_shared(sets: Mapping[str, Sequence[Row]]) -> tuple[Shared, ...]:
             if both:
                 found.append(Shared(kind, (first, second), len(both), tuple(both[:MOST_EXAMPLES])))
     return tuple(found)
+
+
+def _groups(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> list[list[Row]]:
+    """The rows that are not alone with their key, in groups."""
+    firsts: dict[Hashable, Row] = {}
+    # Only few rows are repeated, so that lists are made for these alone.
+    groups: dict[Hashable, list[Row]] = {}
+    for row in rows:
+        first = firsts.setdefault(key(row), row)
+        if first is not row:
+            groups.setdefault(key(row), [first]).append(row)
+    return list(groups.values())
 
 
 def _copies(group: Sequence[Row], kind: str) -> int:

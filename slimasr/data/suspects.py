@@ -130,7 +130,8 @@ def _wrong_length(rows: Sequence[Row]) -> list[_Ranked]:
 
 def _far_from_expected(rows: Sequence[Row]) -> list[_Ranked]:
     seconds = np.array([row.seconds for row in rows])
-    texts = np.array([(1.0, row.words, row.characters) for row in rows])
+    columns = ([1.0] * len(rows), [row.words for row in rows], [row.characters for row in rows])
+    texts = np.array(columns, dtype=np.float64).T
     # Evenly spaced in the order of the set, so that all speakers are among them.
     chosen = np.linspace(0, len(rows) - 1, min(len(rows), MOST_FITTED)).astype(int)
     fitted = texts @ _fit_times(texts[chosen], seconds[chosen])
