@@ -186,9 +186,10 @@ def _take_encoder(model: SpeechModel, source: Source) -> tuple[Subnet | str, lis
         except ValueError as error:
             place = str(error)
             continue
-        # An encoder without other widths is the stand-alone one.
-        alone = own if tuple(source.widths) == (1.0,) else encoder.extract(small).state_dict()
-        origins = {name: name for name in own} if alone is own else _names(places(encoder, small))
+        # An encoder without other widths and branches is the stand-alone one.
+        is_alone = tuple(source.widths) == (1.0,) and config.encoder.tree is None
+        alone = own if is_alone else encoder.extract(small).state_dict()
+        origins = {name: name for name in own} if is_alone else _names(places(encoder, small))
         for name, values in alone.items():
             put(target, where[name], values)
             copied.append(_Copied(ENCODER + origins[name], ENCODER + where[name].name, where[name].whole))

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from slimasr.config.training import OptimizerConfig
-from slimasr.elastic.norm import RunningStats, frozen_stats
+from slimasr.elastic.norm import RunningStats
 from slimasr.errors import UserError
 from slimasr.training.optimizer import objective_groups
 
@@ -58,11 +58,6 @@ def freeze(model: nn.Module, parameters: Collection[str], stats: Collection[str]
     for name, module in model.named_modules():
         if isinstance(module, RunningStats) and name in stats:
             module.fixed = True
-
-
-def statistics_to_fix(model: nn.Module) -> list[str]:
-    """Return the names of the statistics of batch norms that are frozen; call `freeze` for the parameters first."""
-    return frozen_stats(model)
 
 
 def parameter_counts(model: nn.Module, config: OptimizerConfig) -> dict[str, int]:

@@ -19,6 +19,7 @@ from slimasr.data.files import DataFolder
 from slimasr.data.provenance import DataIdentity
 from slimasr.data.sets import lang_of
 from slimasr.data.tokenizer import Tokenizer, load_tokenizer
+from slimasr.elastic.norm import frozen_stats
 from slimasr.errors import UserError
 from slimasr.experiment.folder import DATA_FILE
 from slimasr.experiment.initial import (
@@ -38,7 +39,7 @@ from slimasr.models.build import build_model, head_names, pathway_spec
 from slimasr.models.matching import Taken
 from slimasr.supernet.build import build_space
 from slimasr.training.checkpoint import list_checkpoints
-from slimasr.training.frozen import chosen_parameters, describe_counts, freeze, parameter_counts, statistics_to_fix
+from slimasr.training.frozen import chosen_parameters, describe_counts, freeze, parameter_counts
 from slimasr.training.logs import RunLog
 from slimasr.training.record import DAMAGED, START, check_resumed_data, record_data, resolved
 from slimasr.training.start_record import StartRecord, read_needed
@@ -109,7 +110,7 @@ def begun_model(
     if start is not None and taken is not None and init is not None:
         frozen = chosen_parameters(model, init.freeze, taken.left)
         freeze(model, frozen)
-        record = StartRecord.of(start, taken, frozen, statistics_to_fix(model) if frozen else ())
+        record = StartRecord.of(start, taken, frozen, frozen_stats(model) if frozen else ())
         freeze(model, (), record.fixed)
         notes = record.lines()
         if log.active:

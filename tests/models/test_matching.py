@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from slimasr.config.encoder_section import TreeConfig
 from slimasr.config.encoders import EmformerConfig, EncoderConfig, MhSsmConfig
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.config.model import (
@@ -174,6 +175,20 @@ def test_a_dense_model_begins_a_supernet_of_its_own_size() -> None:
     assert all(".8." in name for name in taken.left)
     for ours, theirs in zip(outputs(supernet), outputs(dense), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_the_deepest_branch_of_a_tree_begins_a_supernet_and_a_tree_begins_as_it() -> None:
+    tree = MODEL.model_copy(update={"encoder": encoder_config(tree=TreeConfig(shared=1, depths=[3, 2]))})
+    branches = build_model(tree, LOSS, VOCAB_SIZE, (1.0,), ("other",))
+    randomize(branches, 1)
+    for source, target in (
+        (branches.eval(), model(MODEL, 2)),
+        (model(MODEL, 2), build_model(tree, LOSS, VOCAB_SIZE, (1.0,), ("other",))),
+    ):
+        taken = take_matching(target.eval(), OUTPUTS, source_of(source), {})
+        assert taken.place == Subnet()
+        for ours, theirs in zip(outputs(target), outputs(source), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
