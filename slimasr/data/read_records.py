@@ -6,7 +6,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ from slimasr.files import understanding
 IdentityOf = Callable[[DataFolder, str], Identity]
 
 
+def _integers() -> array[int]:
+    return array("i")
+
+
+def _floats() -> array[float]:
+    return array("d")
+
+
 @dataclass
 class Records:
     """Columns of utterances, to which sets are appended.
@@ -50,7 +58,7 @@ class Records:
 
     stored: dict[float, StoredCuts]
     ids: list[str] = field(default_factory=list)
-    tokens: array[int] = field(default_factory=partial(array, "i"))
+    tokens: array[int] = field(default_factory=_integers)
     languages: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     bad: list[BadUtterance] = field(default_factory=list)
@@ -68,11 +76,11 @@ class _Set:
     """
 
     rows: dict[str, int] = field(default_factory=dict)
-    tokens: array[int] = field(default_factory=partial(array, "i"))
+    tokens: array[int] = field(default_factory=_integers)
     languages: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
-    places: array[int] = field(default_factory=partial(array, "i"))
-    durations: array[float] = field(default_factory=partial(array, "d"))
+    places: array[int] = field(default_factory=_integers)
+    durations: array[float] = field(default_factory=_floats)
     reasons: dict[int, str] = field(default_factory=dict)
 
 

@@ -57,10 +57,13 @@ class TrainingCuts:
 
     def cuts(self, samples: Samples) -> CutSet:
         """The cuts of these utterances at their speeds, which are made when they are iterated over."""
-        rows = list(zip(samples.rows.tolist(), samples.speeds.tolist(), strict=True))
-        lines = [self.stored.get(speed, self.stored.get(1.0)).line(row) for row, speed in rows]
-        change = [1.0 if speed in self.stored else speed for _, speed in rows]
-        return CutSet(LazyCuts(lines, change, self.features))
+        lines, changes = [], []
+        for row, speed in zip(samples.rows.tolist(), samples.speeds.tolist(), strict=True):
+            # With on-the-fly features only speed 1 is stored.
+            is_stored = speed in self.stored
+            lines.append(self.stored[speed if is_stored else 1.0].line(row))
+            changes.append(1.0 if is_stored else speed)
+        return CutSet(LazyCuts(lines, changes, self.features))
 
     def stored_cuts(self) -> Iterator[tuple[Cut, float]]:
         """The cut of every utterance at one of the stored speeds, with this speed."""
@@ -88,7 +91,7 @@ class TrainingCuts:
         for speed in self.speeds:
             here = np.flatnonzero(speeds == speed)
             stored = self.stored.get(speed)
-            # With on-the-fly features only speed 1 is stored; lhotse's perturbed cut has this duration up to rounding.
+            # lhotse's perturbed cut of a speed that is not stored has this duration up to rounding.
             seconds = self.stored[1.0].durations / speed if stored is None else stored.durations
             durations[here] = seconds[rows[here]]
         return Samples(self.ids, rows, speeds, durations, self.keys)

@@ -8,17 +8,23 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from common import resident_bytes
-from made_up_data import recipe
+from lhotse.dataset import DynamicBucketingSampler, K2SpeechRecognitionDataset
+from made_up_data import SET, recipe
+from torch.utils.data import DataLoader
 
 import slimasr
+from slimasr.config.schema import Config
 from slimasr.data.dataloading import BatchSource
+from slimasr.data.files import DataFolder
 from slimasr.data.tokenizer import load_tokenizer
+from slimasr.data.training_cuts import read_feature_cuts
 
 T = TypeVar("T")
 
@@ -51,15 +57,57 @@ def start_up(data_dir: Path, speeds: list[float], epochs: int) -> dict[str, floa
     return {**seconds, **megabytes, "code": str(Path(slimasr.__file__).parent)}
 
 
+def lhotse_loader(data_dir: Path, config: Config, workers: int) -> Iterator[int]:
+    """Yield the number of utterances of each batch of lhotse's own sampler and dataset, on the same features.
+
+    Batches have equally many seconds, and the dataset pads features as our batches are padded.
+    """
+    folder = DataFolder(data_dir)
+    cuts = read_feature_cuts(folder, SET)
+    sampler = DynamicBucketingSampler(
+        cuts, max_duration=config.data.batch_seconds, num_buckets=config.data.num_buckets, shuffle=True, seed=0
+    )
+    dataset = K2SpeechRecognitionDataset(return_cuts=False)
+    loader = DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)
+    return (len(batch["supervisions"]["text"]) for batch in loader)
+
+
+def deliver(data_dir: Path, workers: int, by: str, seconds: float = 12.0) -> dict[str, float | str]:
+    """Utterances per second of clock time that a loop receives, after the first batches."""
+    config = recipe(num_workers=workers, batch_seconds=100)
+    if by == "lhotse":
+        sizes = lhotse_loader(data_dir, config, workers)
+    else:
+        tokenizer = load_tokenizer(data_dir / "lang_bpe_500")
+        source = BatchSource(config, data_dir, tokenizer, encoder_frames=encoder_frames)
+        sizes = (len(batch) for batch in source.train_batches(1))
+    # Workers start, and buckets fill, before the first batches arrive.
+    for _ in islice(sizes, 8):
+        pass
+    start = time.perf_counter()
+    count = 0
+    for size in sizes:
+        count += size
+        if time.perf_counter() - start > seconds:
+            break
+    return {"per_second": count / (time.perf_counter() - start), "code": str(Path(slimasr.__file__).parent)}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
+    parser.add_argument("task", choices=["startup", "deliver"])
     parser.add_argument("--speeds", type=float, nargs="+", default=[1.0])
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--by", choices=["ours", "lhotse"], default="ours")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(json.dumps(start_up(arguments.data, arguments.speeds, arguments.epochs)))
+    if arguments.task == "startup":
+        print(json.dumps(start_up(arguments.data, arguments.speeds, arguments.epochs)))
+    else:
+        print(json.dumps(deliver(arguments.data, arguments.workers, arguments.by)))
 
 
 if __name__ == "__main__":
