@@ -19,12 +19,11 @@ from slimasr.data.collate import Collator, NoiseMixer, load_batches
 from slimasr.data.evaluation_batches import eval_batches
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder
 from slimasr.data.filters import EncoderFrames
+from slimasr.data.samples import Samples, group_samples
 from slimasr.data.sampling import (
     EpochPart,
     RankInfo,
-    Samples,
     count_batches,
-    group_samples,
     pack,
     plan_epoch,
     untrained,

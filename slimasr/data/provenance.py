@@ -202,9 +202,8 @@ def check_features(config: Config, folder: DataFolder, set_name: str, speed: flo
     """
     record = check_origin(config, folder, set_name, speed)
     path = folder.cuts(set_name, speed)
-    # Last, because changed transcripts are the more helpful message. Older versions wrote no record.
-    if record is not None:
-        check_content(record, path, manifest_digest(path))
+    # Last, because changed transcripts are the more helpful message.
+    check_content(record, path, manifest_digest(path))
 
 
 def check_origin(

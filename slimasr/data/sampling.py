@@ -17,8 +17,6 @@ from slimasr.data.buckets import Buckets, Draw, draw_batches
 from slimasr.data.samples import Sample, Samples, group_samples
 from slimasr.data.turns import Turns
 
-__all__ = ["Sample", "Samples", "group_samples"]
-
 SHORTEST_SECONDS = 0.1
 """Shorter utterances count as this many seconds when evaluation batches are packed; they are padded with silence."""
 

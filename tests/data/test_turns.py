@@ -11,7 +11,8 @@ from fractions import Fraction
 import pytest
 
 from slimasr.config.data import DataConfig
-from slimasr.data.sampling import EpochPart, RankInfo, Sample, Samples, count_batches, plan_epoch, speed_of, untrained
+from slimasr.data.samples import Sample, Samples
+from slimasr.data.sampling import EpochPart, RankInfo, count_batches, plan_epoch, speed_of, untrained
 from slimasr.data.turns import Turns, apportion, shares_of
 from tests.data.corpus import config
 

@@ -3,9 +3,10 @@
 Data are made up (`made_up_data`): any number of utterances with LibriSpeech's lengths share few recordings. Every side
 runs in a process of its own (`data_side`) on the same data folder, and time is processor time of one thread.
 
-    python tools/bench/data.py startup [--count 281241] [--revision 9a8cd99]    opening, counting, planning, memory
-    python tools/bench/data.py growth [--counts 10000 100000] [--plot FILE]     memory against the number of utterances
-    python tools/bench/data.py delivery [--workers 0 1 2]                       utterances per second to the trainer
+    python tools/bench/data.py [startup | growth | delivery]
+
+``startup`` is opening, counting the steps of all epochs, planning an epoch, and memory; ``growth`` is memory against
+the number of utterances; ``delivery`` is utterances per second that reach the trainer.
 
 The earlier revision, which kept every utterance as an object of lhotse, is taken from the history of the repository.
 """
@@ -132,31 +133,27 @@ def delivery(folder: Path, count: int, workers: Sequence[int]) -> None:
 
 
 def main() -> None:
-    """Run one of the benchmarks."""
+    """Run the benchmarks that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", choices=["startup", "growth", "delivery"], help="default: all of them")
     parser.add_argument(
         "--folder", type=Path, help="folder of made-up data, kept for the next time; default: temporary"
     )
-    parts = parser.add_subparsers(dest="part", required=True)
-    part = parts.add_parser("startup")
-    part.add_argument("--count", type=int, default=281241)
-    part.add_argument("--revision", default=BEFORE)
-    part = parts.add_parser("growth")
-    part.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
-    part.add_argument("--revision", default=BEFORE)
-    part.add_argument("--plot", type=Path)
-    part = parts.add_parser("delivery")
-    part.add_argument("--count", type=int, default=10_000)
-    part.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--count", type=int, default=281241, help="utterances of startup")
+    parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000], help="utterances of growth")
+    parser.add_argument("--delivered", type=int, default=10_000, help="utterances of delivery")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader workers of delivery")
+    parser.add_argument("--revision", default=BEFORE, help="the earlier code")
+    parser.add_argument("--plot", type=Path, help="file for the plot of growth")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        if arguments.part == "startup":
+        if arguments.part in (None, "startup"):
             startup(folder, arguments.count, arguments.revision)
-        elif arguments.part == "growth":
+        if arguments.part in (None, "growth"):
             growth(folder, arguments.counts, arguments.revision, arguments.plot)
-        else:
-            delivery(folder, arguments.count, arguments.workers)
+        if arguments.part in (None, "delivery"):
+            delivery(folder, arguments.delivered, arguments.workers)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def lhotse_loader(data_dir: Path, config: Config, workers: int) -> Iterator[int]
     return (len(batch["supervisions"]["text"]) for batch in loader)
 
 
-def deliver(data_dir: Path, workers: int, by: str, seconds: float = 12.0) -> dict[str, float | str]:
+def deliver(data_dir: Path, workers: int, by: str, seconds: float = 8.0) -> dict[str, float | str]:
     """Utterances per second of clock time that a loop receives, after the first batches."""
     config = recipe(num_workers=workers, batch_seconds=100)
     if by == "lhotse":

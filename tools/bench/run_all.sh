@@ -10,7 +10,7 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
   for file in "$here"/*.py; do
-    case "$(basename "$file")" in common.py | flops.py | gpu_setting.py | steps.py | torchaudio_parts.py | untrained.py) continue ;; esac
+    case "$(basename "$file")" in common.py | data_side.py | flops.py | gpu_setting.py | made_up_data.py | steps.py | torchaudio_parts.py | untrained.py) continue ;; esac
     names+=("$(basename "$file" .py)")
   done
 fi
