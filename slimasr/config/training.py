@@ -324,9 +324,7 @@ class TrainingConfig(Section):
     def check(self, config: Config) -> None:
         streamed = config.data.storage == "shar"
         if streamed and self.num_steps is None:
-            raise ValueError(
-                "training.num_steps: data.storage shar reads a stream, so a run's length is given in steps"
-            )
+            raise ValueError("training.num_steps: data.storage shar reads a stream, so the length of a run is in steps")
         if not streamed and self.num_steps is not None:
             raise ValueError(
                 f"training.num_steps: data.storage {config.data.storage} trains for training.num_epochs; only shards "

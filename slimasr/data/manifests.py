@@ -25,7 +25,7 @@ from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.normalise import Counts, normalise_utterances, read_rules
 from slimasr.data.overlap import check_overlap
 from slimasr.data.provenance import manifest_text, write_manifest_record
-from slimasr.data.shar.found import given_sets
+from slimasr.data.shar.found import without_given
 from slimasr.data.shar.preparing import prepare_given
 from slimasr.errors import UserError
 from slimasr.locking import folder_lock
@@ -61,6 +61,8 @@ def get_corpus(
     Raises:
         UserError: the corpus was not found, or an archive is refused.
     """
+    # Shards that are read in place are no part of the corpus that is found and listed.
+    config = without_given(config)
     corpus = corpus_of(config)
     own_dir = data_dir / "corpora"
     # Own data lie in data.sources, and the folder that the user gives may hold the noise of data.musan.
@@ -103,10 +105,10 @@ def prepare(
         source = get_corpus(config, data_dir, corpus_dir, download, progress, further)
         folders = list_folders(config)
         # Sets of given shards are read in place; stage 1 only takes a sample of them.
-        given = given_sets(config)
-        listed = [name for name in [*set_names(config), *further] if name not in given]
+        listed = without_given(config)
+        given = [name for name in config.train if name not in listed.train]
         # All sets are checked before the first one is written.
-        listing = corpus_of(config).listing(source, listed, config.options)
+        listing = corpus_of(listed).listing(source, [*set_names(listed), *further], config.options)
         notes(listing.notes)
         prepared = _prepare_sets(config, source, listing.sets, progress, check_audio=check_audio)
         sampled = {name: prepare_given(config, folder, name) for name in given}

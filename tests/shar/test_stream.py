@@ -1,4 +1,4 @@
-"""Batches from shards: what a pass holds, what a resumed run reads, and errors about shards, on one process and many."""
+"""Batches from shards: what a pass holds, what a resumed run reads, and errors, on one process and many."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.data.files import BadUtterance
 from slimasr.data.sampling import RankInfo
 from slimasr.data.shar.files import ShardFiles
 from slimasr.data.shar.place import Place
@@ -92,9 +92,7 @@ class Processes:
         self.barrier = threading.Barrier(size, timeout=60)
         self.values: list[Any] = [None] * size
         self.sources = [
-            source_of(
-                config, sets, process=RankInfo(rank, size), gather=lambda value, rank=rank: self.gather(rank, value)
-            )
+            source_of(config, sets, process=RankInfo(rank, size), gather=partial(self.gather, rank))
             for rank in range(size)
         ]
 
@@ -136,11 +134,8 @@ def test_many_processes_see_no_utterance_twice_before_all_others_of_the_pass(
     for batches in zip(*steps, strict=True):
         assert len({batch.place for batch in batches}) == 1
     # The places say where passes end.
-    ends = [
-        n
-        for n, batch in enumerate(steps[0], 1)
-        if batch.place and batch.place.batch == 0 and batch.place.starts[0] % 5 == 0
-    ]
+    places = [batch.place for batch in steps[0] if batch.place is not None]
+    ends = [n for n, place in enumerate(places, 1) if place.batch == 0 and place.starts[0] % len(SIZES) == 0]
     assert len(ends) >= 2
     for start, end in zip([0, *ends], ends, strict=False):
         assert ids_of(steps, start, end) == Counter(f"u{number}" for number in range(TOTAL))
@@ -184,7 +179,6 @@ def test_unusable_utterances_are_left_out_and_counted_as_they_come(tmp_path: Pat
     write_shards(tmp_path / "good", [6, 6])
     write_shards(tmp_path / "bad", [2], "bad", text="xyz xyz")
     config = recipe()
-    found: list[BadUtterance] = []
     listing = tmp_path / "bad_utterances.jsonl"
     left_out = LeftOut(listing, "train", 0.2, lambda value: [value], writes=True)
     sets = {"train": [*shards_in(tmp_path / "good", config), *shards_in(tmp_path / "bad", config)]}

@@ -14,6 +14,7 @@ from slimasr.data.corpora.base import parse_options
 from slimasr.data.own.columns import KNOWN
 from slimasr.data.own.folder import AUDIO, TRANSCRIPT_LISTS, has_transcript, walk
 from slimasr.data.own.lines import first_line
+from slimasr.data.shar.found import without_given
 from slimasr.errors import UserError
 
 FORMATS = {
@@ -66,8 +67,15 @@ def describe_sources(config: DataConfig) -> list[str]:
     if config.corpus != "own":
         return []
     options = parse_options(OwnOptions, config.options, "own")
+    listed = without_given(config).sources
+    in_place = [name for name in config.sources if name not in listed]
     return [
-        f"{name}: {find_format(path, options)}" for name, source in config.sources.items() for path in paths_of(source)
+        *(
+            f"{name}: {path}: shards that are read in place"
+            for name in in_place
+            for path in paths_of(config.sources[name])
+        ),
+        *(f"{name}: {find_format(path, options)}" for name, source in listed.items() for path in paths_of(source)),
     ]
 
 

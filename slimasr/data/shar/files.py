@@ -150,6 +150,10 @@ def _explained(name: str) -> Iterator[None]:
     except _DAMAGE as error:
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else type(error).__name__
+        if is_valid_url(name):
+            raise UserError(
+                f"{name}: cannot be read ({reason}); URLs need the package smart_open and access to the place"
+            ) from error
         raise UserError(f"{name}: damaged or truncated shard ({reason}); copy or write it again") from error
 
 

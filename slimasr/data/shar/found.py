@@ -6,8 +6,8 @@ JSON lines with the names of the files of a shard, which may also be URLs that l
     {"cuts": "part1/cuts.000000.jsonl.gz", "features": "part1/features.000000.tar"}
     {"cuts": "https://example.org/cuts.000001.jsonl.gz", "features": "https://example.org/features.000001.tar"}
 
-Relative paths are those below the folder of the list. ``prefix`` is put before the ids of a shard, and ``num_cuts`` is
-its number of utterances, which is counted otherwise.
+Relative paths are those below the folder of the list. The command of a manifest prints it unpacked. ``prefix`` is put
+before the ids of a shard, and ``num_cuts`` is its number of utterances, which is counted otherwise.
 """
 
 from __future__ import annotations
@@ -38,6 +38,15 @@ def given_sets(config: DataConfig) -> list[str]:
                         f"data.sources: {part} has no source, and no utterances are split off from shards; give it one"
                     )
     return given
+
+
+def without_given(config: DataConfig) -> DataConfig:
+    """The data section without the training sets that are read in place, for the stages that list utterances."""
+    given = given_sets(config)
+    parts = {part for name in given for part in name.split("+")}
+    sources = {name: source for name, source in config.sources.items() if name not in parts}
+    train = [name for name in config.train if name not in given]
+    return config.model_copy(update={"train": train, "sources": sources}) if given else config
 
 
 def is_given(config: DataConfig, set_name: str) -> bool:

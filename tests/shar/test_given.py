@@ -1,0 +1,136 @@
+"""Shards that a recipe names, which are read where they are."""
+
+from __future__ import annotations
+
+import json
+import wave
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slimasr.config.schema import Config
+from slimasr.data.features import compute_features, read_stats
+from slimasr.data.files import DataFolder, read_cuts
+from slimasr.data.manifests import prepare
+from slimasr.data.sampling import RankInfo
+from slimasr.data.shar.opening import open_reading
+from slimasr.data.shar.source import ShardSource
+from slimasr.data.tokenizer import train_tokenizer
+from slimasr.errors import UserError
+from slimasr.progress import silent
+from tests.shar.made import write_shards
+from tests.training.kit import tiny_config
+
+
+def dev_set(folder: Path) -> Path:
+    """A folder with one recording of noise and its transcript."""
+    folder.mkdir()
+    with wave.open(str(folder / "noise.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(array("h", [index * 7919 % 2000 for index in range(16000)]).tobytes())
+    (folder / "noise.txt").write_text("ab ba")
+    return folder
+
+
+def config_of(root: Path, train: str | list[str], **data: Any) -> Config:
+    sources = {"train": train, "dev": str(root / "dev")}
+    shar = {"buffer_cuts": 10, **data.pop("shar", {})}
+    options = {"corpus": "own", "sources": sources, "test": [], "storage": "shar", "batch_seconds": 3.0}
+    tokenizer = {"kind": "char", "vocab_size": 20}
+    training = {"num_epochs": None, "num_steps": 3}
+    return tiny_config(data={**options, **data, "shar": shar}, tokenizer=tokenizer, training=training)
+
+
+def stages(config: Config, root: Path) -> None:
+    prepare(config.data, root / "data", None, download=False, progress=silent)
+    compute_features(config, root / "data", num_jobs=1, progress=silent)
+    train_tokenizer(config, root / "data")
+
+
+def listing(path: Path, *entries: dict[str, Any]) -> str:
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return str(path)
+
+
+def test_given_shards_stay_where_they_are_and_are_listed_again_under_other_ids(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards", [5, 4])
+    dev_set(tmp_path / "dev")
+    files = [
+        {"cuts": f"shards/cuts.{index:06d}.jsonl.gz", "features": f"shards/features.{index:06d}.tar"}
+        for index in (0, 1)
+    ]
+    # The second shard is listed twice, and comes from commands, the first of which unpacks, as lhotse wants it.
+    piped = {
+        "cuts": f"pipe:gunzip -c {folder}/cuts.000001.jsonl.gz",
+        "features": f"pipe:cat {folder}/features.000001.tar",
+    }
+    path = listing(tmp_path / "list.jsonl", *files, {**piped, "prefix": "again-"})
+    config = config_of(tmp_path, path, shar={"allow_pipes": True})
+    stages(config, tmp_path)
+    data = tmp_path / "data"
+    listed = [f"u{number}" for number in range(9)] + [f"again-u{number}" for number in range(5, 9)]
+    # Stage 1 keeps transcripts alone, for the tokenizer.
+    raw = read_cuts(DataFolder(data).raw_cuts("train"), "")
+    assert sorted(cut.id for cut in raw) == sorted(listed)
+    assert not any(cut.has_recording or cut.has_features for cut in raw)
+    assert not (data / "features" / "shar").exists()
+    tokenizer = train_tokenizer(config, data)
+    reading = open_reading(config, DataFolder(data), tokenizer, lambda frames: frames)
+    stream = ShardSource(reading, RankInfo(), [50], lambda value: [value], lambda seen, bad: None)
+    seen: list[str] = []
+    for batch in stream.batches_at(None):
+        seen += batch.ids
+        if len(seen) == len(listed):
+            break
+    assert sorted(seen) == sorted(listed)
+    # Every made-up utterance has one value in all its frames.
+    mean, _ = read_stats(config, data)
+    assert 0.0 < float(mean.min()) == pytest.approx(float(mean.max()), abs=0.02)
+    # Another list is another set.
+    listing(tmp_path / "list.jsonl", *files)
+    prepare(config.data, data, None, download=False, progress=silent)
+    with pytest.raises(UserError, match="the transcripts and utterances and audio files of train have changed"):
+        open_reading(config, DataFolder(data), tokenizer, lambda frames: frames)
+
+
+@pytest.mark.parametrize(
+    ("entry", "data", "message"),
+    [
+        (
+            {"cuts": "pipe:cat x", "features": "pipe:cat y"},
+            {},
+            r"the shard pipe:cat x is a command; set data\.shar\.al",
+        ),
+        ({"cuts": "shards/cuts.9.jsonl.gz", "features": "y"}, {}, r"cuts\.9\.jsonl\.gz: is missing, which .* lists"),
+        (
+            {"cuts": "x", "recording": "y"},
+            {},
+            r"list\.jsonl: the shard x has no features; data\.shar\.content is features",
+        ),
+        ({"cuts": "s3://bucket/cuts.gz", "features": "s3://bucket/f.tar"}, {}, r"s3://bucket/cuts\.gz: .*smart_open"),
+        (
+            None,
+            {"shar": {"content": "audio"}},
+            r"recording\.000000\.tar: is missing beside cuts\.000000\.jsonl\.gz; data",
+        ),
+        (
+            None,
+            {"sampling_rate": 8000},
+            r"the features of u\d have the sampling rate 16000, the configuration needs 8000",
+        ),
+        (None, {"test": ["other"]}, r"data\.sources: other has no source, and no utterances are split off from shards"),
+    ],
+)
+def test_given_shards_that_cannot_be_used_are_one_clear_line(
+    tmp_path: Path, entry: dict[str, Any] | None, data: dict[str, Any], message: str
+) -> None:
+    folder = write_shards(tmp_path / "shards", [5])
+    dev_set(tmp_path / "dev")
+    source = str(folder) if entry is None else listing(tmp_path / "list.jsonl", entry)
+    with pytest.raises(UserError, match=message) as raised:
+        stages(config_of(tmp_path, source, **{"resample": True, **data}), tmp_path)
+    assert "\n" not in str(raised.value)
