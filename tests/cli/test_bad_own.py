@@ -179,6 +179,7 @@ LISTS: dict[str, tuple[Spoil, str]] = {
     "array": (lambda d: d.json() or write_lines(d.root / "train.jsonl", ["[1]"]), r"jsonl:1: needs an object .*\[1\]"),
     "offset": (lambda d: d.json(offset="soon"), r"jsonl:1: offset: needs seconds from 0 on, not 'soon'"),
     "negative": (lambda d: d.json(offset=-1), r"jsonl:1: offset: needs seconds from 0 on, not '-1'"),
+    "no name": (lambda d: d.json(**{"": "x"}, speaker=[1]), r"jsonl:1: speaker: needs a text, not \[1\]"),
     "type": (lambda d: d.json(text=["uno"]), r"jsonl:1: text: needs a text, not \['uno'\]"),
     "too long": (
         lambda d: d.json(offset=0.1, duration=3),

@@ -117,7 +117,7 @@ def utterance_of(
 
 
 def _text(record: Record, columns: Mapping[str, str], what: str) -> str:
-    value = record.values.get(columns.get(what, ""), "")
+    value = record.values.get(columns[what]) if what in columns else None
     # JSON has null and numbers, such as speakers 1, 2, 3.
     if value is None:
         return ""

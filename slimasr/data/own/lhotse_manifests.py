@@ -7,6 +7,7 @@ line is wrong, and would also open addresses and run commands.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,11 +129,18 @@ def _items(path: Path, shown: Path | None = None) -> Iterator[tuple[Any, str]]:
     for line in read_lines(path):
         where = f"{shown or path}:{line.number}"
         values = parse_object(line)
-        try:
+        with _understanding(where):
             item = deserialize_item(values)
-        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-            raise UserError(f"{where}: lhotse cannot read this item ({type(error).__name__}: {error})") from None
         yield item, where
+
+
+@contextmanager
+def _understanding(where: str) -> Iterator[None]:
+    """Turn an error about a value of the wrong type inside the block into a `UserError` that names the line."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise UserError(f"{where}: lhotse cannot read this item ({type(error).__name__}: {error})") from None
 
 
 def _read_supervisions(recordings: Path, supervisions: Path, reading: Reading) -> Iterator[ListedUtterance]:
@@ -154,15 +162,17 @@ def _read_supervisions(recordings: Path, supervisions: Path, reading: Reading) -
 
 
 def _utterance(name: str, spoken: SupervisionSegment | None, part: _Part, place: _Place) -> ListedUtterance:
-    audio, command, channel = _source(part.channels, place)
-    is_whole = part.start == 0.0 and abs(part.duration - place.recording.duration) < _WHOLE_SECONDS
+    # lhotse does not check the types of all values.
+    with _understanding(place.where):
+        audio, command, channel = _source(part.channels, place)
+        is_whole = part.start == 0.0 and abs(part.duration - place.recording.duration) < _WHOLE_SECONDS
     return ListedUtterance(
-        id=name,
+        id=str(name),
         audio=audio,
         # A cut without a supervision has no text, which is reported as any other empty transcript.
-        text=(spoken.text if spoken else "") or "",
-        speaker=(spoken.speaker if spoken else "") or "",
-        language=(spoken.language if spoken else "") or "",
+        text=str((spoken.text if spoken else "") or ""),
+        speaker=str((spoken.speaker if spoken else "") or ""),
+        language=str((spoken.language if spoken else "") or ""),
         source=place.where,
         start=part.start,
         duration=None if is_whole else part.duration,
