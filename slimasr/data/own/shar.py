@@ -39,6 +39,19 @@ SHAR = "shar"
 """Where below `Reading.made` the audio of Shar folders is kept."""
 
 _DIGITS = 8
+# What lhotse raises for archives and manifests that are damaged.
+_UNREADABLE = (
+    tarfile.TarError,
+    zlib.error,
+    OSError,
+    EOFError,
+    AssertionError,
+    AttributeError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 # First bytes of audio -> ending of the file's name.
 _ENDINGS = {b"fLaC": ".flac", b"RIFF": ".wav", b"OggS": ".ogg", b"ID3": ".mp3"}
 
@@ -149,16 +162,7 @@ def _read(shard: SharShard) -> Iterator[Cut]:
     fields = {"cuts": [str(shard.cuts)], "recording": [str(shard.recording)]}
     try:
         yield from CutSet.from_shar(fields=fields)
-    except (
-        tarfile.TarError,
-        zlib.error,
-        OSError,
-        EOFError,
-        AssertionError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-    ) as error:
+    except _UNREADABLE as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UserError(f"{shard.recording}: cannot be read: damaged, truncated or of other cuts ({reason})") from None
 
