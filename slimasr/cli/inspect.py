@@ -69,7 +69,6 @@ def run(
 
         from slimasr.data.inspected import inspect_paths, read_options
         from slimasr.files import to_json, write_atomic
-        from slimasr.report.data_page import data_page
         from slimasr.report.data_tables import data_tables
         from slimasr.report.terminal import print_table
 
@@ -79,9 +78,14 @@ def run(
         typer.echo(to_json(asdict(facts), indent=2))
     else:
         for number, table in enumerate(data_tables(facts)):
-            typer.echo("" if number else None, nl=bool(number))
+            # An empty line between two tables.
+            if number:
+                typer.echo()
             print_table(table)
     if html is not None:
+        # Late, because the plot library takes a second to import.
+        from slimasr.report.data_page import data_page
+
         write_atomic(html, data_page(facts, f"Data: {', '.join(path.resolve().name for path in data)}"))
         typer.echo(f"wrote {html}", err=as_json)
 

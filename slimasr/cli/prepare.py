@@ -73,7 +73,6 @@ def run(
     if only_corpus:
         typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download, progress, further)}")
         return
-    found: list[DataFacts] = []
     counts = prepare(
         wanted,
         data,
@@ -83,10 +82,8 @@ def run(
         check_audio=check_audio,
         further=further,
         notes=print_notes,
-        inspected=found.append,
+        inspected=partial(_print_facts, training=wanted.train),
     )
-    for facts in found:
-        _print_facts(facts, wanted.train)
     print_notes([*left_out_notes(counts, DataFolder(data).raw_bad), *text_notes(data, counts)])
 
 
