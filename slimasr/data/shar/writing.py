@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from lhotse import AudioSource, Fbank, Features, Recording
+from lhotse import AudioSource, Fbank, Features, MonoCut, Recording
 from lhotse.cut import Cut
 from lhotse.shar import ArrayTarWriter, AudioTarWriter
 from lhotse.utils import fastcopy
@@ -145,9 +145,9 @@ def _with_features(cut: Cut, features: np.ndarray, extractor: Fbank) -> Cut:
         storage_type="shar",
         storage_path="",
         storage_key="",
-        recording_id=cut.recording.id,
+        recording_id=cut.id,
     )
-    return fastcopy(cut, start=0, features=manifest, recording=None, custom=None)
+    return _alone(cut, features=manifest)
 
 
 def _with_audio(cut: Cut, samples: np.ndarray) -> Cut:
@@ -159,8 +159,13 @@ def _with_audio(cut: Cut, samples: np.ndarray) -> Cut:
         num_samples=samples.shape[1],
         duration=samples.shape[1] / cut.sampling_rate,
     )
-    supervisions = [fastcopy(item, recording_id=cut.id) for item in cut.supervisions]
-    return fastcopy(cut, start=0, recording=recording, supervisions=supervisions, custom=None)
+    return _alone(cut, recording=recording)
+
+
+def _alone(cut: Cut, features: Features | None = None, recording: Recording | None = None) -> Cut:
+    """A cut that is all of its recording, which has one channel, also if it was a part or an average of another."""
+    supervisions = [fastcopy(item, recording_id=cut.id, channel=0) for item in cut.supervisions]
+    return MonoCut(cut.id, 0.0, cut.duration, 0, supervisions=supervisions, features=features, recording=recording)
 
 
 def remove_stale(shards: Sequence[SharShard]) -> None:
