@@ -21,6 +21,7 @@ from slimasr.data.shar.files import ShardFiles, read_listed
 from slimasr.data.shar.found import given_shards
 from slimasr.data.shar.record import sizes
 from slimasr.data.shar.sample import sample_cuts
+from slimasr.data.shar.transcripts import transcript
 from slimasr.errors import UserError
 
 TRANSCRIPT_SAMPLE = 100_000
@@ -53,7 +54,7 @@ def _sample(shards: Sequence[ShardFiles]) -> tuple[list[Cut], list[BadUtterance]
     cuts: list[Cut] = []
     bad: list[BadUtterance] = []
     for cut in sample_cuts(shards, TRANSCRIPT_SAMPLE, read_listed):
-        text = " ".join((cut.supervisions[0].text or "").split()) if len(cut.supervisions) == 1 else ""
+        text = transcript(cut.supervisions[0].text) if len(cut.supervisions) == 1 else ""
         problem = text_problem(text)
         if problem is not None:
             bad.append(BadUtterance(cut.id, problem))

@@ -21,6 +21,7 @@ from slimasr.data.shar.checks import check_cut
 from slimasr.data.shar.files import read_listed, read_shard
 from slimasr.data.shar.order import Piece, Pool, next_block, pieces_of
 from slimasr.data.shar.place import Place
+from slimasr.data.shar.transcripts import transcript
 from slimasr.data.shards import at_speed
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
@@ -82,7 +83,7 @@ class Reading:
         """Why an utterance cannot be used at one of the training speeds, or None."""
         if len(cut.supervisions) != 1:
             return f"has {len(cut.supervisions)} supervisions, needs one"
-        text = cut.supervisions[0].text or ""
+        text = cut.supervisions[0].text
         ids = self.tokenizer.encode(text)
         for speed in {min(self.speeds), max(self.speeds)}:
             reason = unusable(cut.duration / speed, text, ids, self.config, self.tokenizer, self.encoder_frames)
@@ -114,6 +115,8 @@ class Usable:
             if number % piece.parts != piece.part:
                 continue
             self.seen += 1
+            for supervision in cut.supervisions:
+                supervision.text = transcript(supervision.text)
             reason = self.reading.problem(cut)
             if reason is not None:
                 self.bad.append(BadUtterance(cut.id, reason))

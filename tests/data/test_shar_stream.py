@@ -21,7 +21,7 @@ from slimasr.data.shar.files import ShardFiles
 from slimasr.data.shar.place import Place
 from slimasr.data.shar.source import ShardSource
 from slimasr.errors import UserError
-from tests.shar.made import recipe, shards_in, source_of, write_shards
+from tests.data.made_shards import recipe, shards_in, source_of, write_shards
 
 SIZES = [7, 7, 7, 7, 5]
 TOTAL = sum(SIZES)

@@ -20,7 +20,7 @@ from slimasr.data.shar.source import ShardSource
 from slimasr.data.tokenizer import train_tokenizer
 from slimasr.errors import UserError
 from slimasr.progress import silent
-from tests.shar.made import write_shards
+from tests.data.made_shards import write_shards
 from tests.training.kit import tiny_config
 
 
