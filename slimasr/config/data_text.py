@@ -29,7 +29,7 @@ class TextConfig(Section):
     """Whether transcripts are turned into upper or lower case, or keep theirs."""
 
     remove_punctuation: bool = False
-    """Whether every punctuation mark becomes a space, except an apostrophe between two letters."""
+    """Whether every punctuation mark becomes a space, except an apostrophe between two letters, which becomes ``'``."""
 
     @field_validator("drop")
     @classmethod

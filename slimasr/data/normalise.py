@@ -21,7 +21,8 @@ from slimasr.data.identity import DIGITS, file_digest
 from slimasr.errors import UserError
 from slimasr.textfiles import read_lines
 
-APOSTROPHES = frozenset("'\u2019")
+APOSTROPHE = "'"
+_APOSTROPHES = frozenset((APOSTROPHE, "\u2019"))
 _CASES: dict[str, Callable[[str], str]] = {"keep": str, "upper": str.upper, "lower": str.lower}
 MOST_NAMED = 8
 """A line of the log names at most this many kinds of changes; the record has all."""
@@ -228,8 +229,13 @@ def _mapped(old: str, rules: Rules, counts: Counts) -> str:
 def _without_punctuation(text: str, counts: Counts) -> str:
     kept = []
     for place, character in enumerate(text):
-        if unicodedata.category(character)[0] != "P" or _within_word(text, place):
+        if unicodedata.category(character)[0] != "P":
             kept.append(character)
+        elif _within_word(text, place):
+            # Two kinds of apostrophe would make two spellings of a word.
+            kept.append(APOSTROPHE)
+            if character != APOSTROPHE:
+                counts.punctuation[character] += 1
         else:
             kept.append(" ")
             counts.punctuation[character] += 1
@@ -239,7 +245,7 @@ def _without_punctuation(text: str, counts: Counts) -> str:
 def _within_word(text: str, place: int) -> bool:
     """Whether there is an apostrophe between two letters; an accent belongs to the letter before it."""
     around = text[place - 1 : place] + text[place + 1 : place + 2]
-    return text[place] in APOSTROPHES and len(around) == 2 and all(unicodedata.category(c)[0] in "LM" for c in around)
+    return text[place] in _APOSTROPHES and len(around) == 2 and all(unicodedata.category(c)[0] in "LM" for c in around)
 
 
 def _composed(text: str, form: str | None) -> str:

@@ -35,7 +35,7 @@ def rules(tmp_path: Path, text_map: str = "", **keys: Any) -> Rules:
         (
             {"remove_punctuation": True},
             "«Ça va?» l'été, it’s 'so' well-known… ¡sí!",
-            "Ça va l'été it’s so well known sí",
+            "Ça va l'été it's so well known sí",
         ),
         # An accent of its own belongs to the letter before it, a quotation mark does not.
         ({"remove_punctuation": True}, "cafe\u0301's 'n' dogs' 3'", "cafe\u0301's n dogs 3"),
@@ -48,6 +48,12 @@ def rules(tmp_path: Path, text_map: str = "", **keys: Any) -> Rules:
 )
 def test_each_rule(keys: dict[str, Any], text: str, expected: str, tmp_path: Path) -> None:
     assert normalised(text, rules(tmp_path, **keys)).text == expected
+
+
+def test_one_kind_of_apostrophe_is_left_and_counted(tmp_path: Path) -> None:
+    result = normalised("it’s it's l’acqua ‘so’", rules(tmp_path, remove_punctuation=True))
+    assert result.text == "it's it's l'acqua so"
+    assert result.counts.punctuation == {"’": 3, "‘": 1}
 
 
 def test_the_map_replaces_characters_everywhere_and_longer_text_as_words(tmp_path: Path) -> None:
