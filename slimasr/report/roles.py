@@ -8,7 +8,7 @@ method, all but the first are named after the differences of their configuration
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slimasr.config.schema import Config
@@ -30,7 +30,8 @@ _WORDS = {
     "multi_exit": "multi-exit",
 }
 _TOLD_APART_BY = {"model", "space", "method", "loss"}
-"""Sections of a configuration whose differences name a supernet. Runs that differ elsewhere share a role."""
+"""Sections of a configuration whose differences name a supernet. Runs that differ elsewhere share a role, unless one
+of them began with a trained model."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ def roles_of(experiments: Mapping[str, Described], namers: Sequence[Namer] = ())
     for name, described in experiments.items():
         key = keys[name]
         mates = [experiments[other] for other in experiments if keys[other] == key]
-        names[name], rank = _named(described, [mate for mate in mates if mate.separate_of is None], namers)
+        supernets = [mate for mate in mates if mate.separate_of is None]
+        found, rank = _named(described, supernets, namers)
+        names[name] = _with_beginning(found, described, [mate.config for mate in supernets])
         # Separate models are baselines of several papers, so that they do not say whose family it is.
         if described.separate_of is None:
             ranks[key] = min(rank, ranks.get(key, rank))
@@ -132,6 +135,39 @@ def _named(described: Described, mates: Sequence[Described], namers: Sequence[Na
     if described.separate_of is not None:
         return Name(separate_words(described, supernets)), len(namers)
     return Name(_supernet_words(described.config, supernets)), len(namers)
+
+
+def _with_beginning(name: Name, described: Described, supernets: Sequence[Config]) -> Name:
+    """Return a name that tells runs which begin with a trained model apart from others, by that model and by epochs."""
+    config = described.config
+    if described.separate_of is not None:
+        begun = start_of(config)
+        words = [begun] if begun else []
+    else:
+        main = next(other for other in supernets if other.method.kind == config.method.kind)
+        words = _beginning_words(config, main) if any(map(start_of, supernets)) else []
+    return replace(name, words=(*name.words, *words), model="", is_main=False) if words else name
+
+
+def _beginning_words(config: Config, main: Config) -> list[str]:
+    """Return how a run begins and how long it is, where that differs from the main run of its method."""
+    words = []
+    if start_of(config) != start_of(main):
+        words.append(start_of(config) or "from scratch")
+    if config.training.num_epochs != main.training.num_epochs:
+        words.append(f"{config.training.num_epochs} epochs")
+    return words
+
+
+def start_of(config: Config) -> str:
+    """Return with which model a run began, such as ``from dense``; empty for random weights, and for pathways.
+
+    Pathways always begin with a trained model, which is a part of their method.
+    """
+    init = config.training.init
+    if init is None or config.method.trains_pathways:
+        return ""
+    return f"from {init.from_.stem if init.from_.suffix == '.pt' else init.from_.name}"
 
 
 def _role(name: Name, family: str) -> Role:

@@ -39,6 +39,28 @@ def test_runs_that_differ_elsewhere_share_a_role() -> None:
     assert names_of(config(), config(training={"num_epochs": 90})) == ["todm", "todm"]
 
 
+def test_runs_that_begin_with_a_trained_model_are_told_apart_by_it_and_by_their_length() -> None:
+    begun = {"init": {"from": "exp/dense", "weights": "matching"}}
+    found = names_of(
+        config(training={"num_epochs": 5}),
+        config(training={"num_epochs": 5, **begun}),
+        config(training={"num_epochs": 10}),
+        config(training={"num_epochs": 10, "init": {"from": "exp/checkpoints/best.pt"}}),
+    )
+    assert found == ["todm", "todm, from dense", "todm, 10 epochs", "todm, from best, 10 epochs"]
+    assert names_of(config(training=begun), config()) == ["todm", "todm, from scratch"]
+    # A paper's name for a method says nothing of its start.
+    runs = {"a": described(config()), "b": described(config(training=begun))}
+    named = roles_of(runs, [lambda described, supernets: Name(("ours",), "M", is_main=True)])
+    assert [(role.name, role.model, role.is_main) for role in named.values()] == [
+        ("ours", "M", True),
+        ("ours, from dense", "", False),
+    ]
+    later = separate().model_copy(update={"training": config(training=begun).training})
+    alone = {"a": described(separate(), "w1"), "b": described(later, "w1")}
+    assert [role.name for role in roles_of(alone).values()] == ["separate", "separate, from dense"]
+
+
 def test_values_that_have_a_name_are_called_by_it() -> None:
     first = config(CONFORMER, {"kind": "widths"}, "slimmable")
     recalibrated = config({**CONFORMER, "norm": "recalibrated"}, {"kind": "widths"}, "slimmable")
