@@ -67,8 +67,8 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="text; json with the times of words and tokens; srt or vtt for subtitles; ctm with a word in every line. "
-        "With --stream: text, or json with an object for every change.",
+        help="What is written: text; json, with the times of words and tokens; srt or vtt, which are subtitles; ctm, "
+        "with a word in every line. With --stream: text, or json, which is one object per change.",
     ),
 ]
 OutOption = Annotated[

@@ -61,8 +61,8 @@ def transcribe_files(exp: Path, checkpoint: str, wanted: Wanted, inputs: Inputs,
     # A recording that cannot be read yields its error, so that the others are still transcribed.
     results = _Results(recordings, files, output.form, experiment.tokenizer.tokens)
     unfinished = Unfinished()
-    with any_file_name(), _search(experiment, checkpoint, chosen, inputs.num_jobs) as (search, frame_seconds):
-        events = transcribe_recordings(recordings, reading, search, frame_seconds, unfinished)
+    with any_file_name(), _search(experiment, checkpoint, chosen, inputs.num_jobs) as search:
+        events = transcribe_recordings(recordings, reading, search, unfinished)
         try:
             total = total_seconds(recordings)
             seconds = _seconds(events, results.take)
@@ -77,19 +77,17 @@ def transcribe_files(exp: Path, checkpoint: str, wanted: Wanted, inputs: Inputs,
 
 
 @contextmanager
-def _search(
-    experiment: Experiment, checkpoint: str, subnet: Subnet, num_jobs: int
-) -> Iterator[tuple[InOrder[Part], float]]:
-    """Yield what searches pieces, in this process or in others, and the seconds between two encoder frames."""
+def _search(experiment: Experiment, checkpoint: str, subnet: Subnet, num_jobs: int) -> Iterator[InOrder[Part]]:
+    """Yield what searches pieces, in this process or in others."""
     from slimasr.decoding.piece_search import PieceSearch, SearchJob, in_processes, in_this_process
 
     # Opened here too, so that an error of the search appears before any process is started.
     search = PieceSearch.of(experiment, subnet)
     if num_jobs == 1:
-        yield in_this_process(search.path), search.frame_seconds
+        yield in_this_process(search.path)
         return
     with in_processes(SearchJob(experiment.dir, checkpoint, subnet), num_jobs) as pooled:
-        yield pooled, search.frame_seconds
+        yield pooled
 
 
 def _files(recordings: Sequence[Recording], output: Output) -> list[Path] | None:

@@ -38,7 +38,8 @@ _INTEGER_SCALES = (2**15, 2**23, 2**31)
 _UNKNOWN_LENGTH = 2**63 - 1
 # The headers of other formats may only estimate the number of samples.
 _EXACT_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG")
-_BLOCK_SAMPLES = 1 << 20
+BLOCK_SAMPLES = 1 << 20
+"""So many samples are read at once. Some decoders notice that audio is missing only within what they read at once."""
 
 _INSPECTORS: dict[bytes, Callable[[BinaryIO, int], Splice | None]] = {
     b"RIFF": inspect_wav,
@@ -120,9 +121,9 @@ class AudioFile:
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the remaining samples in blocks of bounded length; raises as `read`."""
         while True:
-            block = self.read(_BLOCK_SAMPLES)
+            block = self.read(BLOCK_SAMPLES)
             yield block
-            if block.shape[1] < _BLOCK_SAMPLES:
+            if block.shape[1] < BLOCK_SAMPLES:
                 return
 
     def seek(self, num_samples: int) -> None:
@@ -133,7 +134,7 @@ class AudioFile:
             return
         # Without a known length libsndfile cannot seek: the samples are decoded and dropped.
         while num_samples > 0:
-            num_read = self.read(min(num_samples, _BLOCK_SAMPLES)).shape[1]
+            num_read = self.read(min(num_samples, BLOCK_SAMPLES)).shape[1]
             if num_read == 0:
                 return
             num_samples -= num_read

@@ -1,8 +1,8 @@
 """Cut an utterance that is too long for a model at its pauses, which are found in its features.
 
-Transcription uses the same rule on samples, because it reads a file block by block (`slimasr.decoding.audio`). Here the
-audio may be missing, because features may have been stored. On-the-fly features are rounded like stored ones before
-the search for pauses, so that both have the same pieces.
+Transcription cuts samples (`slimasr.decoding.cutting`), because it reads a file block by block. Here the audio may be
+missing, because features may have been stored. On-the-fly features are rounded like stored ones before the search for
+pauses, so that both have the same pieces.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def cut_at_pauses(features: np.ndarray, max_frames: int, min_frames: int) -> tup
     """Lengths in frames of the pieces of (T, F) log-mel features, each at most ``max_frames``; their sum is T.
 
     A piece that is not the last one ends in the middle of the quietest 0.2 s of the second half of the window, as in
-    `slimasr.decoding.audio.quietest_cut`; the energy of a frame is the sum over its mel bins.
+    `slimasr.decoding.cutting.quietest_cut`; the energy of a frame is the sum over its mel bins.
 
     Args:
         min_frames: smallest length of a piece, unless T itself is smaller.

@@ -18,7 +18,7 @@ import torch
 from lhotse import Fbank
 
 from slimasr.data.batch import single
-from slimasr.data.frames import FRAME_SHIFT, extract_frames, pad_with_silence
+from slimasr.data.frames import extract_frames, pad_with_silence
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.graphs import graph_of
@@ -81,11 +81,6 @@ class PieceSearch:
         search = word_search(model, experiment.tokenizer, config.decoding, active, graph)
         extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
         return cls(model, active, search, extractor, config.data.sampling_rate)
-
-    @property
-    def frame_seconds(self) -> float:
-        """Seconds between two encoder frames."""
-        return self.model.subsampling_factor * FRAME_SHIFT
 
     @torch.no_grad()
     def path(self, samples: Samples) -> BestPath:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from statistics import fmean
 
 from slimasr.decoding.label_search import Hypothesis
 
-LONGEST_TAIL = 0.3
-"""A word ends at most so many seconds behind the frame of its last token."""
+CHARACTER_SECONDS = 0.08
+"""A spoken character lasts about so long: people read about twelve of them in a second."""
 
 DECIMALS = 3
 """Times are given to a millisecond."""
@@ -20,14 +21,14 @@ class Word:
     """A recognised word.
 
     A search knows when tokens are emitted, not how long words last. A word starts with the encoder frame that emits its
-    first token. It ends where the next word starts, but at most `LONGEST_TAIL` behind the frame that emits its last
-    token, and not behind the audio.
+    first token. It ends `CHARACTER_SECONDS` for each character of its last token behind the frame that emits that one,
+    or before, where the next word starts or the audio ends.
 
     Attributes:
         word: the word.
         start: in seconds from the start of the recording.
         end: likewise; not before ``start``, and not behind the start of the next word.
-        confidence: the smallest posterior of its tokens, in [0, 1] (`slimasr.decoding.confidence`).
+        confidence: the mean posterior of its tokens, in [0, 1] (`slimasr.decoding.confidence`).
     """
 
     word: str
@@ -67,11 +68,15 @@ class Transcript:
 
 @dataclass(frozen=True)
 class WordSpan:
-    """A word on the best path, and its tokens: from ``first`` to the one before ``behind``."""
+    """A word on the best path, and its tokens: from ``first`` to the one before ``behind``.
+
+    The last token has so many ``characters`` of the word; a phoneme counts as one.
+    """
 
     word: str
     first: int
     behind: int
+    characters: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,28 @@ class BestPath:
     words: tuple[WordSpan, ...] = ()
     complete: bool = True
 
+    def part(self, first: float, behind: float) -> BestPath:
+        """Return the words that start within some frames, with their tokens.
 
-def transcript_of(path: BestPath, start: float, seconds: float, frame_seconds: float) -> Transcript:
+        Args:
+            first: the first of these frames.
+            behind: the frame behind the last one.
+        """
+        frames = self.labels.frames
+        spans = [span for span in self.words if first <= frames[span.first] < behind]
+        chosen = [place for span in spans for place in range(span.first, span.behind)]
+        labels = Hypothesis(tuple(self.labels.tokens[place] for place in chosen), tuple(frames[p] for p in chosen))
+        moved: list[WordSpan] = []
+        for span in spans:
+            start = moved[-1].behind if moved else 0
+            moved.append(replace(span, first=start, behind=start + span.behind - span.first))
+        text = " ".join(span.word for span in spans)
+        return BestPath(text, labels, tuple(self.posteriors[place] for place in chosen), tuple(moved), self.complete)
+
+
+def transcript_of(
+    path: BestPath, start: float, seconds: float, frame_seconds: float, before: float | None = None
+) -> Transcript:
     """Give the words of a piece of a recording their times.
 
     Args:
@@ -101,16 +126,22 @@ def transcript_of(path: BestPath, start: float, seconds: float, frame_seconds: f
         start: of the piece, in seconds from the start of the recording.
         seconds: length of the piece; nothing lies behind it, although short audio is padded.
         frame_seconds: seconds between two encoder frames.
+        before: the path is also that of audio around the piece, so many seconds of which lie in front of it; words that
+            start there belong to other pieces. None = it is that of the piece alone.
     """
-    times = tuple(min(start + frame * frame_seconds, start + seconds) for frame in path.labels.frames)
+    if before is not None:
+        # Whole numbers, if pieces are cut between frames.
+        path = path.part(round(before / frame_seconds, DECIMALS), round((before + seconds) / frame_seconds, DECIMALS))
+    first = start - (before or 0.0)
+    times = tuple(min(first + frame * frame_seconds, start + seconds) for frame in path.labels.frames)
     starts = [times[span.first] for span in path.words]
     limits = [*starts[1:], start + seconds] if starts else []
     words = tuple(
         Word(
             span.word,
             round(times[span.first], DECIMALS),
-            round(min(limit, times[span.behind - 1] + frame_seconds + LONGEST_TAIL), DECIMALS),
-            min(path.posteriors[span.first : span.behind]),
+            round(min(limit, times[span.behind - 1] + frame_seconds + CHARACTER_SECONDS * span.characters), DECIMALS),
+            fmean(path.posteriors[span.first : span.behind]),
         )
         for span, limit in zip(path.words, limits, strict=True)
     )
@@ -129,9 +160,14 @@ def spelt_words(pieces: Sequence[str], mark: str = "\u2581") -> tuple[WordSpan, 
     characters = [(character, owner) for owner, piece in enumerate(pieces) for character in piece.replace(mark, " ")]
     bounds = [-1, *(place for place, (character, _) in enumerate(characters) if character == " "), len(characters)]
     words = (characters[before + 1 : behind] for before, behind in pairwise(bounds))
-    return tuple(
-        WordSpan("".join(character for character, _ in word), word[0][1], word[-1][1] + 1) for word in words if word
-    )
+    return tuple(_spelt(word) for word in words if word)
+
+
+def _spelt(characters: Sequence[tuple[str, int]]) -> WordSpan:
+    """Make a word of its characters and the tokens that hold them."""
+    owners = [owner for _, owner in characters]
+    word = "".join(character for character, _ in characters)
+    return WordSpan(word, owners[0], owners[-1] + 1, owners.count(owners[-1]))
 
 
 def pronounced_words(

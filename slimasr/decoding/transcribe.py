@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from slimasr.data.audio_file import READ, AudioError, open_audio
+from slimasr.data.frames import FRAME_SHIFT
 from slimasr.data.pieces import window_seconds as longest_window
 from slimasr.decoding.audio import Piece, source_pieces
 from slimasr.decoding.graph import SearchGraph
@@ -52,12 +53,14 @@ class Reading:
     Attributes:
         sampling_rate: of the model's features, in Hz.
         window_seconds: length of the longest piece.
+        frame_seconds: seconds between two encoder frames.
         stdin: standard input; None = it is closed.
         raw_rate: sampling rate in Hz if standard input is headerless 16-bit mono; None = it is wav.
     """
 
     sampling_rate: int
     window_seconds: float
+    frame_seconds: float
     stdin: BinaryIO | None = None
     raw_rate: int | None = None
 
@@ -81,7 +84,7 @@ class Reading:
     def pieces(self, recording: Recording) -> Iterator[Piece]:
         """Read a recording in pieces; raises as `source`."""
         with self.source(recording) as source:
-            yield from source_pieces(source, self.sampling_rate, self.window_seconds)
+            yield from source_pieces(source, self.sampling_rate, self.window_seconds, self.frame_seconds)
 
 
 def reading_of(
@@ -96,14 +99,15 @@ def reading_of(
     30 s.
     """
     config = experiment.config.data
-    return Reading(config.sampling_rate, window_seconds or longest_window(config), stdin, raw_rate)
+    frame_seconds = experiment.model.subsampling_factor * FRAME_SHIFT
+    window = window_seconds or longest_window(config)
+    return Reading(config.sampling_rate, window, frame_seconds, stdin, raw_rate)
 
 
 def transcribe_recordings(
     recordings: Iterable[Recording],
     reading: Reading,
     search: InOrder[Part],
-    frame_seconds: float,
     unfinished: Unfinished,
 ) -> Iterator[Heard | Finished]:
     """Transcribe recordings one after the other.
@@ -112,7 +116,6 @@ def transcribe_recordings(
         recordings: what to transcribe.
         reading: how they are read.
         search: finds the best path through each piece.
-        frame_seconds: seconds between two encoder frames of the model.
         unfinished: counts pieces without a complete path through the graph.
 
     Yields:
@@ -121,13 +124,14 @@ def transcribe_recordings(
     """
     transcript = Transcript()
     for part, path in search(_pieces(recordings, reading)):
-        if isinstance(part.content, Piece):
+        piece = part.content
+        if isinstance(piece, Piece):
             assert path is not None, "a piece has been searched"
             unfinished.utterances += not path.complete
-            transcript += transcript_of(path, part.content.start, part.content.seconds, frame_seconds)
-            yield Heard(part.content.seconds)
+            transcript += transcript_of(path, piece.start, piece.seconds, reading.frame_seconds, piece.before)
+            yield Heard(piece.seconds)
         else:
-            yield Finished(part.recording, part.content or transcript)
+            yield Finished(part.recording, piece or transcript)
             transcript = Transcript()
 
 
@@ -205,7 +209,7 @@ def _transcripts(
     recordings = (Recording(Path(path), PurePath(Path(path).stem)) for path in paths)
     in_order: InOrder[Part] = in_this_process(search.path)
     reading = reading_of(experiment, window_seconds)
-    for event in transcribe_recordings(recordings, reading, in_order, search.frame_seconds, unfinished):
+    for event in transcribe_recordings(recordings, reading, in_order, unfinished):
         if isinstance(event, Finished):
             yield event.result
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokenizer import SPECIAL, Tokenizer
 from slimasr.decoding.confidence import token_posteriors
 from slimasr.decoding.label_search import Hypothesis, LabelSearch, search_whole
 from slimasr.decoding.label_searches import label_input, label_search
@@ -101,7 +101,9 @@ class DecodedLabels(PathSearch):
     def _path(self, labels: Hypothesis, scores: Tensor) -> BestPath:
         """Describe the labels that were found in the (T, J) or (T, V) scores of an utterance."""
         text = self.tokenizer.decode(labels.tokens).strip()
-        words = spelt_words([self.tokenizer.tokens[token] for token in labels.tokens])
+        pieces = (self.tokenizer.tokens[token] for token in labels.tokens)
+        # Sentence marks have no text.
+        words = spelt_words(["" if piece in SPECIAL else piece for piece in pieces])
         return BestPath(text, labels, token_posteriors(self.model, scores, labels), words)
 
 

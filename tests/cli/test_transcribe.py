@@ -74,12 +74,12 @@ def test_several_files_of_several_kinds(exp: Path, tmp_path: Path) -> None:
 
 
 def test_long_audio_is_the_texts_of_its_pieces(exp: Path, tmp_path: Path) -> None:
-    pause = np.zeros(RATE // 4, np.float32)
+    pause = np.zeros(RATE // 2, np.float32)
     speech = np.concatenate([part for seed in range(4) for part in (noise(1.6, seed), pause)])
     soundfile.write(tmp_path / "long.wav", speech, RATE, subtype="FLOAT")
-    texts = [by_hand(exp, piece, "1.0") for piece in read_pieces(tmp_path / "long.wav", RATE, 2.0)]
+    texts = [by_hand(exp, piece, "1.0") for piece in read_pieces(tmp_path / "long.wav", RATE, 3.0)]
     assert len([text for text in texts if text]) >= 4
-    result = call(exp, "--width", 1, "--window-seconds", 2, tmp_path / "long.wav")
+    result = call(exp, "--width", 1, "--window-seconds", 3, tmp_path / "long.wav")
     assert result.exit_code == 0, result.output
     assert result.stdout == " ".join(text for text in texts if text) + "\n"
     assert call(exp, "--width", 1, tmp_path / "long.wav").stdout == by_hand(exp, speech, "1.0") + "\n"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from slimasr.decoding.audio import quietest_cut, read_pieces
+from slimasr.decoding.audio import read_pieces
+from slimasr.decoding.cutting import quietest_cut
 from slimasr.errors import UserError
 
 RATE = 16000
