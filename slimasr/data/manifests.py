@@ -110,7 +110,7 @@ def prepare(
         # All sets are checked before the first one is written.
         listing = corpus_of(listed).listing(source, [*set_names(listed), *further], config.options)
         notes(listing.notes)
-        prepared = _prepare_sets(config, source, listing.sets, progress, check_audio=check_audio)
+        prepared = _prepare_sets(listed, source, listing.sets, progress, check_audio=check_audio)
         sampled = {name: prepare_given(config, folder, name) for name in given}
         record_corpus_folder(folder, source)
         write_split(folder, listing.split)
