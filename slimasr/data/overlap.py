@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,8 +67,12 @@ def _copies(train: Sequence[Cut], other: Sequence[Cut]) -> Iterator[str]:
             continue
         # A recording may hold many utterances, and is read once.
         content_of = {path: _content(found[0]) for path, found in _grouped([*candidates, *cuts], _path).items()}
-        by_content = _grouped(candidates, lambda cut, known=content_of: known[_path(cut)])
+        by_content = _grouped(candidates, partial(_content_by_path, content_of))
         yield from (cut.id for cut in cuts if _is_among(cut, by_content.get(content_of[_path(cut)], [])))
+
+
+def _content_by_path(content_of: Mapping[Path, str], cut: Cut) -> str:
+    return content_of[_path(cut)]
 
 
 def _is_among(cut: Cut, others: Iterable[Cut]) -> bool:

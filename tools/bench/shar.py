@@ -214,7 +214,7 @@ def compare_delivery() -> None:
             for figure in ("per_second", "per_processor_second"):
                 best = [max(found[figure] for found in side) for side in (own, others)]
                 name = f"utterances {figure.replace('_', ' ')}, {workers} workers"
-                report(name, *best, best[0] / best[1], SHARE_AT_LEAST)
+                report(name, best[0], best[1], best[0] / best[1], SHARE_AT_LEAST)
 
 
 def compare_memory(picture: str | None) -> None:
