@@ -3,6 +3,7 @@
 The shards are made up: utterances of 1 to 5 s of random features, listed as often as needed under other ids.
 Every figure comes from a fresh process.
 
+    shar.py                     both of the following
     shar.py deliver             utterances per second with 0, 1 and 2 loader workers
     shar.py memory [PNG]        memory and time to the first batch with 10 k, 100 k and 1 M utterances, also as a plot
 """
@@ -225,7 +226,7 @@ def compare_memory(picture: str | None) -> None:
         folder = root / "shar"
         folder.mkdir()
         shards = write_shards(folder)
-        for utterances in (10_000, 100_000, 1_000_000):
+        for utterances in (12_000, 100_000, 1_000_000):
             record_set(root, shards, utterances)
             for workers in (0, 2):
                 found = in_child("memory", str(root), str(workers))
@@ -256,14 +257,14 @@ def plot(rows: list[tuple[int, int, dict[str, Any]]], picture: str) -> None:
 
 def main() -> None:
     """Run what the command line asks for."""
-    kind, *rest = sys.argv[1:] or ["deliver"]
+    kind, *rest = sys.argv[1:] or ["all"]
     if kind == "child":
         functions: dict[str, Any] = {"deliver": deliver, "memory": memory}
         print(json.dumps(functions[rest[0]](*rest[1:])))
-    elif kind == "memory":
-        compare_memory(rest[0] if rest else None)
-    else:
+    if kind in ("deliver", "all"):
         compare_delivery()
+    if kind in ("memory", "all"):
+        compare_memory(rest[0] if rest else None)
 
 
 if __name__ == "__main__":
