@@ -58,8 +58,8 @@ WindowOption = Annotated[
         min=1.0,
         max=86400.0,
         callback=above_zero,
-        help="Longest audio that is recognised at once; longer audio is cut at pauses. "
-        "Default: data.max_cut_seconds of the configuration, at most 30.",
+        help="Longest audio that is recognised at once; longer audio is cut at pauses. The length of the "
+        "training utterances is best. Default: data.max_cut_seconds of the configuration, at most 30.",
     ),
 ]
 FormatOption = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -15,14 +15,16 @@ from typer.testing import CliRunner
 import slimasr
 from slimasr.cli.common import command_app
 from slimasr.cli.transcribe import run
+from slimasr.cli.transcribe_files import _seconds
 from slimasr.data.ctm import read_ctm
+from slimasr.decoding.inputs import Recording
 from slimasr.decoding.outputs import json_fields
+from slimasr.decoding.timed import Transcript
+from slimasr.decoding.transcribe import Finished, Heard, total_seconds
 from slimasr.experiment import Experiment
 from tests.decoding.made_up import RATE, noise
 from tests.decoding.streaming import EMFORMER, whole, write_streaming
 from tests.decoding.test_subtitles import parse_srt, parse_vtt
-
-FRAME = 0.04
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,22 @@ def test_long_audio_has_the_times_of_the_whole_and_any_number_of_processes(exp: 
     assert times == sorted(times) and found["times"] == sorted(found["times"]) and times[-1] <= 7.0
     # There are tokens in all parts.
     assert {int(time / 1.4) for time in found["times"]} == set(range(5))
+
+
+def test_progress_counts_seconds_of_audio(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "a.wav", PurePath("a"))
+    finished = Finished(recording, Transcript("A"))
+    events = [Heard(0.6), Heard(0.6), Heard(2.1), finished, Heard(0.5), Heard(0.7), finished]
+    taken: list[Finished] = []
+    ticks = [len(taken) for _ in _seconds(events, taken.append)]
+    # 4.5 s have been heard, three of them before the first recording was finished.
+    assert ticks == [0, 0, 0, 1] and taken == [finished, finished]
+    for name, seconds in (("a.wav", 1.5), ("b.flac", 2.25)):
+        soundfile.write(tmp_path / name, noise(seconds, seed=1), RATE)
+    found = [Recording(tmp_path / name, PurePath(name)) for name in ("a.wav", "b.flac", "none.wav")]
+    assert total_seconds(found) == pytest.approx(3.75)
+    # Nobody knows how long standard input lasts.
+    assert total_seconds([*found, Recording(Path("-"), PurePath("stdin"))]) is None
 
 
 def test_a_folder_for_the_files(exp: Path, audio: Path, tmp_path: Path) -> None:
