@@ -171,10 +171,12 @@ def pack(items: Sequence[T], max_seconds: float, max_cuts: int | None = None) ->
 
 def _count(samples: Samples, config: DataConfig, world_size: int) -> int:
     """The number of batches of one process in which each of these samples occurs once."""
-    buckets = Buckets.of(samples.durations, config)
-    filled = np.bincount(buckets.place(samples.durations)).tolist()
+    ordered = np.sort(samples.durations)
+    buckets = Buckets.of(ordered, config)
+    # A bucket holds what is at most as long as its end and longer than the end before it.
+    filled = np.diff(np.searchsorted(ordered, buckets.ends, side="right"), prepend=0).tolist()
     # Only the last batch of each bucket is not full.
-    batches = sum(math.ceil(count / size) for count, size in zip(filled, buckets.sizes, strict=False))
+    batches = sum(math.ceil(count / size) for count, size in zip(filled, buckets.sizes, strict=True))
     # All processes take part in the last step, even if it has fewer batches than processes.
     return math.ceil(batches / world_size)
 
