@@ -88,10 +88,14 @@ def count_listed(shard: ShardFiles) -> int:
     """The number of utterances in the manifest of a shard, which are not looked at.
 
     Raises:
-        UserError: the manifest is missing or damaged.
+        UserError: the manifest is missing, damaged or empty.
     """
     with _explained(shard.cuts), open_best(shard.cuts, "rb") as file:
-        return sum(1 for _ in file)
+        count = sum(1 for _ in file)
+    # Also what a command prints that fails.
+    if not count:
+        raise UserError(f"{shard.cuts}: lists no utterance; restore the shard, or leave it out")
+    return count
 
 
 def read_shard(shard: ShardFiles, content: Content) -> Iterator[Cut]:
