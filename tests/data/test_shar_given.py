@@ -105,6 +105,11 @@ def test_given_shards_stay_where_they_are_and_are_listed_again_under_other_ids(t
             {},
             r"the shard pipe:cat x is a command; set data\.shar\.al",
         ),
+        (
+            {"cuts": "pipe:true", "features": "pipe:true"},
+            {"shar": {"allow_pipes": True}},
+            r"pipe:true: lists no utterance; restore the shard, or leave it out",
+        ),
         ({"cuts": "shards/cuts.9.jsonl.gz", "features": "y"}, {}, r"cuts\.9\.jsonl\.gz: is missing, which .* lists"),
         (
             {"cuts": "x", "recording": "y"},
