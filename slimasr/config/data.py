@@ -157,11 +157,11 @@ class DataConfig(Section):
     """Random levels of training utterances; null = as they were recorded."""
 
     reverb: ReverbConfig | None = None
-    """Random rooms in which training utterances are heard; null = none; needs ``storage: on_the_fly``."""
+    """Random rooms in which training utterances are heard; null = none; needs training from audio (``storage``)."""
 
     telephone: TelephoneConfig | None = None
-    """Telephone lines over which training utterances are heard; null = none; needs ``storage: on_the_fly`` and a
-    ``sampling_rate`` of at least 8000."""
+    """Telephone lines over which training utterances are heard; null = none; needs training from audio (``storage``)
+    and a ``sampling_rate`` of at least 8000."""
 
     text: TextConfig = TextConfig()
     """Changes of the transcripts of all sets, which stage 1 makes."""
@@ -183,11 +183,6 @@ class DataConfig(Section):
         self._check_sources()
         check_shards(self)
         return self
-
-    @property
-    def computes_features(self) -> bool:
-        """Whether training batches are made from audio, so that features are computed for every batch."""
-        return self.storage == "on_the_fly" or (self.storage == "shar" and self.shar.content == "audio")
 
     def check(self, config: Config) -> None:
         if self.storage == "shar" and config.loss.alignments is not None:
@@ -219,14 +214,17 @@ class DataConfig(Section):
 
     @property
     def reads_audio(self) -> bool:
-        """Whether training reads audio, so that it can be changed before features are computed."""
-        return self.storage == "on_the_fly"
+        """Whether training reads audio, which can be changed before features are computed for every batch."""
+        return self.storage == "on_the_fly" or (self.storage == "shar" and self.shar.content == "audio")
 
     @model_validator(mode="after")
     def _augmentation_possible(self) -> DataConfig:
         for key in ("reverb", "telephone"):
             if getattr(self, key) is not None and not self.reads_audio:
-                raise ValueError(f"{key}: changes audio, not stored features; set data.storage to on_the_fly")
+                raise ValueError(
+                    f"{key}: changes audio, not stored features; set data.storage to on_the_fly, or to shar with "
+                    "shar.content audio"
+                )
         if self.telephone is not None and self.sampling_rate < TELEPHONE_RATE:
             raise ValueError(f"telephone: needs a data.sampling_rate of at least {TELEPHONE_RATE} Hz")
         if self.musan is not None and self.noise is not None:

@@ -74,7 +74,7 @@ class Collator(Dataset[Batch]):
         self._num_mel_bins = config.features.num_mel_bins
         self._extractor: Fbank | None = None
         self._from_audio = from_audio
-        if from_audio or config.data.computes_features:
+        if from_audio or config.data.reads_audio:
             self._extractor = make_extractor(config.features.num_mel_bins, config.data.sampling_rate)
         self._tokenizer = tokenizer
         self._mixer = mixer

@@ -110,6 +110,7 @@ def write_manifest_record(
     text: Counts | None = None,
     source: str = "",
     identity: Identity | None = None,
+    utterances: int | None = None,
 ) -> None:
     """Record what stage 1 has written for a set.
 
@@ -119,15 +120,18 @@ def write_manifest_record(
         text: the changes that ``data.text`` made.
         source: the folder of such a set, as the recipe names it, if it names one (see `check_source`).
         identity: identity of the set if the manifest has only a sample of it; None = that of the cuts.
+        utterances: number of utterances of such a set; None = that of the cuts.
     """
     made_by = {"source": source} if source else {}
     if config is not None:
         made_by = _preparation(config, set_name)
     path = folder.raw_cuts(set_name)
+    total = len(cuts) if utterances is None else utterances
     record = {
         **made_by,
-        "utterances": len(cuts),
-        "seconds": round(sum(cut.duration for cut in cuts), 3),
+        "utterances": total,
+        # Of a sample, the whole set is as long as its utterances are on average.
+        "seconds": round(sum(cut.duration for cut in cuts) * total / max(1, len(cuts)), 3),
         "text": (text or Counts()).to_dict(),
         "identity": (identity or identify(cuts)).to_dict(),
         "manifest": manifest_digest(path),
@@ -392,7 +396,7 @@ def stored_speeds(config: Config) -> list[float]:
 def stored_speed(config: Config, speed: float) -> float:
     """The speed at which stage 2 keeps what training reads at ``speed``."""
     # On-the-fly features are made from the audio of speed 1, so only its manifest is kept.
-    return 1.0 if config.data.computes_features else speed
+    return 1.0 if config.data.reads_audio else speed
 
 
 def set_identity(config: Config, folder: DataFolder, set_name: str) -> Identity:

@@ -14,6 +14,7 @@ from lhotse.shar import SharWriter
 
 from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance
+from slimasr.data.normalise import read_rules
 from slimasr.data.sampling import RankInfo
 from slimasr.data.shar.buckets import DurationBuckets
 from slimasr.data.shar.files import ShardFiles, read_listed
@@ -90,6 +91,7 @@ def source_of(
     tokenizer = tiny_tokenizer()
     pools = make_pools(sets, config.data.set_weights)
     buckets = DurationBuckets.of(durations, config.data)
-    collators = BlockCollators(config, tokenizer, None)
-    reading = Reading(config, tokenizer, lambda frames: frames // 4, pools, buckets, config.seed, collators)
+    collators = BlockCollators(config, tokenizer)
+    rules = read_rules(config.data.text)
+    reading = Reading(config, tokenizer, lambda frames: frames // 4, pools, buckets, rules, config.seed, collators)
     return ShardSource(reading, process, [10], gather, on_block)

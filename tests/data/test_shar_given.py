@@ -69,7 +69,8 @@ def test_given_shards_stay_where_they_are_and_are_listed_again_under_other_ids(t
         "features": f"pipe:cat {folder}/features.000001.tar",
     }
     path = listing(tmp_path / "list.jsonl", *files, {**piped, "prefix": "again-"})
-    config = config_of(tmp_path, path, shar={"allow_pipes": True})
+    # Transcripts are changed in stage 1's sample and as training reads them.
+    config = config_of(tmp_path, path, shar={"allow_pipes": True}, text={"case": "upper"}, gain={"probability": 1.0})
     stages(config, tmp_path)
     data = tmp_path / "data"
     listed = [f"u{number}" for number in range(9)] + [f"again-u{number}" for number in range(5, 9)]
@@ -77,6 +78,9 @@ def test_given_shards_stay_where_they_are_and_are_listed_again_under_other_ids(t
     raw = read_cuts(DataFolder(data).raw_cuts("train"), "")
     assert sorted(cut.id for cut in raw) == sorted(listed)
     assert not any(cut.has_recording or cut.has_features for cut in raw)
+    assert all(cut.supervisions[0].text.isupper() for cut in raw)
+    record = json.loads((data / "manifests" / "identity_train.json").read_text())
+    assert record["utterances"] == len(listed)
     assert not (data / "features" / "shar").exists()
     tokenizer = train_tokenizer(config, data)
     reading = open_reading(config, DataFolder(data), tokenizer, lambda frames: frames)
@@ -84,6 +88,7 @@ def test_given_shards_stay_where_they_are_and_are_listed_again_under_other_ids(t
     seen: list[str] = []
     for batch in stream.batches_at(None):
         seen += batch.ids
+        assert all(text.isupper() for text in batch.texts)
         if len(seen) == len(listed):
             break
     assert sorted(seen) == sorted(listed)

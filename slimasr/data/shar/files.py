@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,21 +47,25 @@ class ShardFiles:
         data: the archive of their features or audio.
         num_cuts: number of utterances; 0 = not known before the shard is read.
         prefix: put before the ids of its utterances, so that shards of several sources may have equal ids.
+        is_given: whether the recipe names it, so that its transcripts are those of its source; stage 2 has written the
+            others, after stage 1 has changed transcripts as ``data.text`` says.
     """
 
     cuts: str
     data: str
     num_cuts: int = 0
     prefix: str = ""
+    is_given: bool = False
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> ShardFiles:
         """Inverse of ``asdict``."""
-        return cls(str(content["cuts"]), str(content["data"]), int(content["num_cuts"]), str(content["prefix"]))
+        cuts, data, prefix = (str(content[key]) for key in ("cuts", "data", "prefix"))
+        return cls(cuts, data, int(content["num_cuts"]), prefix, bool(content["is_given"]))
 
     def below(self, root: Path) -> ShardFiles:
         """The same shard with relative paths taken as those below a folder."""
-        return ShardFiles(_below(root, self.cuts), _below(root, self.data), self.num_cuts, self.prefix)
+        return replace(self, cuts=_below(root, self.cuts), data=_below(root, self.data))
 
 
 def is_path(name: str) -> bool:

@@ -76,7 +76,7 @@ def given_shards(config: DataConfig, set_name: str) -> list[ShardFiles]:
         raise UserError(f"data.sources: {set_name} names no shard")
     # A list may name a shard several times, with different prefixes.
     counts = {shard.cuts: count_listed(shard) for shard in found if not shard.num_cuts}
-    return [replace(shard, num_cuts=shard.num_cuts or counts[shard.cuts]) for shard in found]
+    return [replace(shard, num_cuts=shard.num_cuts or counts[shard.cuts], is_given=True) for shard in found]
 
 
 def _sources(config: DataConfig, set_name: str) -> Iterator[Path]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from lhotse import CutSet
 
 from slimasr.config.schema import Config
+from slimasr.data.augment import AugmentationSource, read_augmentation
 from slimasr.data.collate import Collator, NoiseMixer
 from slimasr.data.files import MUSAN_SET, DataFolder
 from slimasr.data.filters import EncoderFrames
+from slimasr.data.normalise import read_rules
 from slimasr.data.shar.buckets import DurationBuckets
 from slimasr.data.shar.files import read_listed
 from slimasr.data.shar.order import make_pools
@@ -30,14 +32,18 @@ class BlockCollators:
 
     config: Config
     tokenizer: Tokenizer
-    noise: CutSet | None
+    noise: CutSet | None = None
+    augmentation: AugmentationSource | None = None
 
     def __call__(self, block: int, reader: int) -> Collator:
         """The collator of the block with this number."""
+        seed = self.config.seed
         mixer = None
         if self.noise is not None and self.config.data.musan is not None:
-            mixer = NoiseMixer(self.noise, self.config.data.musan, f"{self.config.seed}/block {block}/{reader}")
-        return Collator(self.config, self.tokenizer, mixer)
+            mixer = NoiseMixer(self.noise, self.config.data.musan, f"{seed}/block {block}/{reader}")
+        # An utterance is at most once in a block, so a block takes the place of an epoch.
+        changes = None if self.augmentation is None else self.augmentation.of(seed, block)
+        return Collator(self.config, self.tokenizer, mixer, changes=changes)
 
 
 def open_reading(config: Config, folder: DataFolder, tokenizer: Tokenizer, encoder_frames: EncoderFrames) -> Reading:
@@ -60,6 +66,7 @@ def open_reading(config: Config, folder: DataFolder, tokenizer: Tokenizer, encod
             f"data.max_cut_seconds {high:g} long"
         )
     noise = None if config.data.musan is None else read_feature_cuts(folder, MUSAN_SET)
-    collators = BlockCollators(config, tokenizer, noise)
+    collators = BlockCollators(config, tokenizer, noise, read_augmentation(config, folder))
     buckets = DurationBuckets.of(usual, config.data)
-    return Reading(config, tokenizer, encoder_frames, pools, buckets, config.seed, collators)
+    rules = read_rules(config.data.text)
+    return Reading(config, tokenizer, encoder_frames, pools, buckets, rules, config.seed, collators)

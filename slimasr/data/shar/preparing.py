@@ -16,12 +16,12 @@ from slimasr.config.data import DataConfig
 from slimasr.data.files import BadUtterance, DataFolder, write_bad, write_cuts
 from slimasr.data.identity import digest_of, identify
 from slimasr.data.listing import text_problem
+from slimasr.data.normalise import Counts, Rules, normalised, read_rules
 from slimasr.data.provenance import write_manifest_record
 from slimasr.data.shar.files import ShardFiles, read_listed
 from slimasr.data.shar.found import given_shards
 from slimasr.data.shar.record import sizes
 from slimasr.data.shar.sample import sample_cuts
-from slimasr.data.shar.transcripts import transcript
 from slimasr.errors import UserError
 
 TRANSCRIPT_SAMPLE = 100_000
@@ -38,27 +38,33 @@ def prepare_given(config: DataConfig, folder: DataFolder, set_name: str) -> int:
         UserError: a shard is missing or damaged, or no utterance of the sample has a transcript.
     """
     shards = given_shards(config, set_name)
-    cuts, bad = _sample(shards)
+    total = sum(shard.num_cuts for shard in shards)
+    cuts, bad, counts = _sample(shards, read_rules(config.text))
     if not cuts:
         reason = f", first {bad[0].id}: {bad[0].reason}" if bad else ""
         raise UserError(f"data.sources: no utterance in a sample of the shards of {set_name} has a transcript{reason}")
     write_cuts(folder.raw_cuts(set_name), cuts)
     # The sample says nothing about utterances that are not in it; the sizes of all files do.
     files = digest_of([[asdict(shard), sizes(shard)] for shard in shards])
-    write_manifest_record(folder, set_name, config, cuts, identity=replace(identify(cuts), audio=files))
+    identity = replace(identify(cuts), audio=files)
+    write_manifest_record(folder, set_name, config, cuts, counts, identity=identity, utterances=total)
     write_bad(folder.raw_bad(set_name), bad)
-    return sum(shard.num_cuts for shard in shards)
+    return total
 
 
-def _sample(shards: Sequence[ShardFiles]) -> tuple[list[Cut], list[BadUtterance]]:
+def _sample(shards: Sequence[ShardFiles], rules: Rules) -> tuple[list[Cut], list[BadUtterance], Counts]:
+    """The utterances of a sample that have a transcript, the others, and the changes that ``data.text`` made."""
     cuts: list[Cut] = []
     bad: list[BadUtterance] = []
+    counts = Counts()
     for cut in sample_cuts(shards, TRANSCRIPT_SAMPLE, read_listed):
-        text = transcript(cut.supervisions[0].text) if len(cut.supervisions) == 1 else ""
+        changed = normalised((cut.supervisions[0].text or "") if len(cut.supervisions) == 1 else "", rules)
+        counts.add(changed.counts)
+        text = changed.text
         problem = text_problem(text)
         if problem is not None:
             bad.append(BadUtterance(cut.id, problem))
             continue
         supervision = fastcopy(cut.supervisions[0], text=text)
         cuts.append(fastcopy(cut, supervisions=[supervision], features=None, recording=None, custom=None))
-    return cuts, bad
+    return cuts, bad, counts

@@ -15,13 +15,13 @@ from slimasr.data.batch import Batch
 from slimasr.data.collate import Collator
 from slimasr.data.files import BadUtterance
 from slimasr.data.filters import EncoderFrames, unusable
+from slimasr.data.normalise import Rules, normalised
 from slimasr.data.sampling import speed_of
 from slimasr.data.shar.buckets import SPEED, DurationBuckets, sample_batches, speed_of_cut
 from slimasr.data.shar.checks import check_cut
 from slimasr.data.shar.files import read_listed, read_shard
 from slimasr.data.shar.order import Piece, Pool, next_block, pieces_of
 from slimasr.data.shar.place import Place
-from slimasr.data.shar.transcripts import transcript
 from slimasr.data.shards import at_speed
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
@@ -67,6 +67,7 @@ class Reading:
         encoder_frames: feature frames -> encoder frames.
         pools: the shards.
         buckets: batch sizes by duration.
+        rules: ``data.text``, for transcripts that no stage has read.
         seed: seed of the run.
         collator: makes the `Collator` of a block, given its number and that of the reader.
     """
@@ -76,6 +77,7 @@ class Reading:
     encoder_frames: EncoderFrames
     pools: tuple[Pool, ...]
     buckets: DurationBuckets
+    rules: Rules
     seed: int
     collator: Callable[[int, int], Collator]
 
@@ -83,7 +85,7 @@ class Reading:
         """Why an utterance cannot be used at one of the training speeds, or None."""
         if len(cut.supervisions) != 1:
             return f"has {len(cut.supervisions)} supervisions, needs one"
-        text = cut.supervisions[0].text
+        text = cut.supervisions[0].text or ""
         ids = self.tokenizer.encode(text)
         for speed in {min(self.speeds), max(self.speeds)}:
             reason = unusable(cut.duration / speed, text, ids, self.config, self.tokenizer, self.encoder_frames)
@@ -94,7 +96,7 @@ class Reading:
     @property
     def speeds(self) -> Sequence[float]:
         """Training speeds relative to the stored one."""
-        return self.config.data.speeds if self.config.data.computes_features else [1.0]
+        return self.config.data.speeds if self.config.data.reads_audio else [1.0]
 
 
 @dataclass
@@ -115,8 +117,9 @@ class Usable:
             if number % piece.parts != piece.part:
                 continue
             self.seen += 1
-            for supervision in cut.supervisions:
-                supervision.text = transcript(supervision.text)
+            if piece.shard.is_given:
+                for supervision in cut.supervisions:
+                    supervision.text = normalised(supervision.text or "", self.reading.rules).text
             reason = self.reading.problem(cut)
             if reason is not None:
                 self.bad.append(BadUtterance(cut.id, reason))
