@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -35,22 +36,31 @@ class SearchGraph:
         fst: the transducer (kaldifst); an input label is the id of a token plus 1, an output label the id of a word.
         words: id -> word.
         digest: identifies the graph in results.
-        lexicon: the pronunciations in the graph.
+        read_lexicon: reads the pronunciations in the graph, which only the times of words need.
     """
 
     fst: Any
     words: Sequence[str]
     digest: str
-    lexicon: Lexicon = field(default_factory=lambda: Lexicon({}))
+    read_lexicon: Callable[[], Lexicon] = lambda: Lexicon({})
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """The pronunciations in the graph, read once.
+
+        Raises:
+            UserError: they are missing or damaged.
+        """
+        return self.read_lexicon()
 
     @classmethod
     def open(cls, graph: Graph) -> SearchGraph:
         """Load a graph that `slimasr.data.graph.load_graph` has found.
 
         Raises:
-            UserError: the extra ``graph`` is not installed, or a file is missing or damaged.
+            UserError: the extra ``graph`` is not installed, or the file is damaged.
         """
-        return cls(_read(graph.path), graph.words, graph.digest, graph.lexicon())
+        return cls(_read(graph.path), graph.words, graph.digest, graph.lexicon)
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def test_words_are_found_by_any_of_their_pronunciations() -> None:
 def test_words_of_a_graph_have_the_frames_of_their_labels(seed: int, tmp_path: Path) -> None:
     pytest.importorskip("kaldi_decoder")
     language = Language.draw(seed)
-    graph = replace(language.graph(tmp_path), lexicon=language.lexicon)
+    graph = replace(language.graph(tmp_path), read_lexicon=lambda: language.lexicon)
     tokens = language.tokenizer.tokens
     config = GraphDecodingConfig(beam=1e4, max_active=10_000)
     search = GraphSearch(Scores(len(tokens)), None, graph, config, Unfinished(), tokens)
