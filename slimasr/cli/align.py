@@ -130,8 +130,8 @@ def run(
     first and last frames of 10 ms at natural speed. loss.alignments names the folder.
     """
     with quick_imports():
+        from slimasr.data.data_identity import checked_identity, unverified_sets
         from slimasr.data.files import DataFolder, check_sets
-        from slimasr.data.provenance import checked_identity, unverified_sets
         from slimasr.decoding.align_sets import align_sets, tie_states, write_sets
         from slimasr.decoding.tasks import served_sets
         from slimasr.errors import UserError

@@ -168,7 +168,7 @@ def _decode(
     experiment: Experiment, data: Path, subnets: list[str] | None, set_names: list[str] | None, way: _Way
 ) -> None:
     """Recognise sets with subnets, and write what was recognised."""
-    from slimasr.data.provenance import checked_identity
+    from slimasr.data.data_identity import checked_identity
     from slimasr.decoding.decode import decode_units, describe
     from slimasr.decoding.graphs import graph_in
     from slimasr.decoding.perturb import heard_sets
@@ -358,8 +358,8 @@ def _checked_alignments(folder: Path | None, identities: Mapping[str, str]) -> A
 def _note(experiment: Experiment, data: Path, names: list[str]) -> None:
     """Print what is to be known of sets before the first one is decoded, which may take long."""
     from slimasr.data.coverage import coverage_notes
+    from slimasr.data.data_identity import unverified_sets
     from slimasr.data.evaluation_notes import evaluation_notes
-    from slimasr.data.provenance import unverified_sets
 
     config = experiment.config
     tokenizer = experiment.tokenizer

@@ -30,9 +30,8 @@ from slimasr.data.files import (
     write_cuts,
 )
 from slimasr.data.identity import Identity, check_audio_unchanged, identify
+from slimasr.data.manifest_record import STAGE_1, check_corpus
 from slimasr.data.provenance import (
-    STAGE_1,
-    check_corpus,
     check_settings,
     check_statistics,
     check_statistics_sets,

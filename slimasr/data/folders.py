@@ -13,7 +13,7 @@ from slimasr.config.data import DataConfig
 from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.files import NOISE_SET, ROOMS_SET, DataFolder, write_cuts
 from slimasr.data.identity import AudioStamp
-from slimasr.data.provenance import write_manifest_record
+from slimasr.data.manifest_record import write_manifest_record
 from slimasr.errors import UserError
 
 PIECE_SECONDS = 10.0

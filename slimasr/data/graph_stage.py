@@ -25,9 +25,9 @@ from slimasr.data.identity import digest_of, file_digest
 from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
 from slimasr.data.lexicon_source import piece_lexicon
 from slimasr.data.lm_texts import language_model_texts, text_files
+from slimasr.data.manifest_record import STAGE_1, manifest_identity
 from slimasr.data.manifests import set_names
 from slimasr.data.ngrams import prune_arpa, train_arpa
-from slimasr.data.provenance import STAGE_1, manifest_identity
 from slimasr.data.sets import graph_folder, lang_of
 from slimasr.data.tokenizer import Tokenizer, load_tokenizer
 from slimasr.data.tokenizer_record import check_tokenizer

@@ -21,10 +21,10 @@ from slimasr.data.folders import list_folders
 from slimasr.data.identity import AudioStamp
 from slimasr.data.inspection import DataFacts, inspect_sets
 from slimasr.data.listing import channel_problem, check_names, segment_problem, text_problem, without_rounding
+from slimasr.data.manifest_record import manifest_text, write_manifest_record
 from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.normalise import Counts, normalise_utterances, read_rules
 from slimasr.data.overlap import check_overlap
-from slimasr.data.provenance import manifest_text, write_manifest_record
 from slimasr.data.shar.found import without_given
 from slimasr.data.shar.preparing import prepare_given
 from slimasr.errors import UserError

@@ -12,7 +12,7 @@ from slimasr.data.corpora import CORPORA_VARIABLE
 from slimasr.data.download import download_archives, wait_for_downloads
 from slimasr.data.files import MUSAN_SET, DataFolder, write_cuts
 from slimasr.data.folders import cut_of_file, in_pieces
-from slimasr.data.provenance import write_manifest_record
+from slimasr.data.manifest_record import write_manifest_record
 from slimasr.errors import UserError
 
 ADDRESS = "https://www.openslr.org/resources/17/musan.tar.gz"

@@ -18,14 +18,8 @@ from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, iterate_lines, read_bad
 from slimasr.data.filters import EncoderFrames, unusable
 from slimasr.data.identity import AudioStamp, AudioWatch, ContentDigest, Identity
-from slimasr.data.provenance import (
-    STAGE_2,
-    check_content,
-    check_features,
-    check_origin,
-    manifest_identity,
-    stored_speeds,
-)
+from slimasr.data.manifest_record import STAGE_2, manifest_identity
+from slimasr.data.provenance import check_content, check_features, check_origin, stored_speeds
 from slimasr.data.stored_cuts import Lines, StoredCuts
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.data.words import WordEncoder

@@ -20,7 +20,7 @@ from slimasr.config.schema import Config
 from slimasr.data.balance import balanced_texts
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.identity import DIGITS
-from slimasr.data.provenance import STAGE_1, check_corpus
+from slimasr.data.manifest_record import STAGE_1, check_corpus
 from slimasr.data.sets import lang_of, tokenizer_sets
 from slimasr.data.tokenizer_record import check_tokenizer_sets, write_tokenizer_record
 from slimasr.errors import UserError

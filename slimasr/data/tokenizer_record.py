@@ -9,7 +9,8 @@ from typing import Any
 
 from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
-from slimasr.data.provenance import manifest_identity, read_product, read_record, set_identity
+from slimasr.data.manifest_record import manifest_identity, read_product, read_record
+from slimasr.data.provenance import set_identity
 from slimasr.data.sets import check_same_sets, lang_of, tokenizer_sets
 from slimasr.errors import UserError
 from slimasr.files import write_json_atomic

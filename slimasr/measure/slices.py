@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from slimasr.data.data_identity import checked_identity
 from slimasr.data.dataloading import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
-from slimasr.data.provenance import checked_identity
 from slimasr.decoding.decode import describe
 from slimasr.decoding.graphs import graph_in
 from slimasr.errors import UserError

@@ -13,12 +13,13 @@ from slimasr.config.schema import Config
 from slimasr.config.training import TrainingConfig
 from slimasr.data.alignments import check_aligned_sets
 from slimasr.data.batch import Batch
+from slimasr.data.data_identity import DataIdentity, checked_identity
 from slimasr.data.dataloading import BatchSource, eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.files import DataFolder, describe_left_out
 from slimasr.data.filters import write_bad_utterances
 from slimasr.data.identity import Identity
-from slimasr.data.provenance import DataIdentity, checked_identity, set_identity
+from slimasr.data.provenance import set_identity
 from slimasr.data.sampling import EpochPart, RankInfo
 from slimasr.data.shar.left_out import LeftOut
 from slimasr.data.shar.opening import open_reading
@@ -105,7 +106,7 @@ class TrainingData:
         tokenizer: converts labels to words.
         left_out: one line about training utterances that cannot be used; None if all can.
         notes: notes on the dev set for the user.
-        fingerprint: digest of the data (`slimasr.data.provenance.DataIdentity`).
+        fingerprint: digest of the data (`slimasr.data.data_identity.DataIdentity`).
         stream: the batches of ``train`` as a stream; None = its epochs are passes over all utterances.
     """
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from slimasr.config.schema import Config
+from slimasr.data.data_identity import DataIdentity
 from slimasr.data.features import read_stats
 from slimasr.data.files import DataFolder
-from slimasr.data.provenance import DataIdentity
 from slimasr.data.sets import lang_of
 from slimasr.data.tokenizer import Tokenizer, load_tokenizer
 from slimasr.elastic.norm import frozen_stats

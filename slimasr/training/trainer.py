@@ -18,7 +18,7 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.data.provenance import unverified_sets
+from slimasr.data.data_identity import unverified_sets
 from slimasr.data.tokenizer import load_tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError

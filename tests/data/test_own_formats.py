@@ -22,10 +22,10 @@ from slimasr.data.corpora import CORPORA, ListedUtterance, corpus_of
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.frames import extract_frames
 from slimasr.data.identity import identify
+from slimasr.data.manifest_record import check_corpus
 from slimasr.data.manifests import build_cuts, prepare
 from slimasr.data.own.find import detect
 from slimasr.data.own.read import make_audio, read_source
-from slimasr.data.provenance import check_corpus
 from slimasr.data.shards import at_speed, make_extractor
 from slimasr.errors import UserError
 from slimasr.progress import silent

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from slimasr.config.schema import Config
+from slimasr.data.data_identity import DataIdentity, checked_identity, data_identity, unverified_sets
 from slimasr.data.dataloading import eval_batches
 from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.manifests import prepare
-from slimasr.data.provenance import DataIdentity, checked_identity, data_identity, unverified_sets
 from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
 from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError

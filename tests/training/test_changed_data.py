@@ -10,9 +10,9 @@ import pytest
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
+from slimasr.data.data_identity import checked_identity
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
-from slimasr.data.provenance import checked_identity
 from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment

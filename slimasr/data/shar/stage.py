@@ -12,7 +12,7 @@ from slimasr.config.schema import Config
 from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.files import BadUtterance, DataFolder
 from slimasr.data.frames import extract_frames
-from slimasr.data.provenance import manifest_identity
+from slimasr.data.manifest_record import manifest_identity
 from slimasr.data.sets import streamed_sets
 from slimasr.data.shar.checks import check_cut
 from slimasr.data.shar.files import ShardFiles, read_shard
