@@ -19,7 +19,7 @@ from slimasr.data.shards import at_speed
 from slimasr.files import understanding
 
 BLOCK_LINES = 32
-"""Lines of a block, all of which are decompressed for one of them: 0.1 ms, a tenth of the time that reading takes."""
+"""Lines of a block, all of which are decompressed for one of them, in a fraction of a millisecond."""
 
 _FAST = 1
 
