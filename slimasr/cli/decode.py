@@ -218,7 +218,7 @@ def _batches(
     experiment: Experiment, data: Path, task: Task, heard: HeardSet, decoding: DecodingConfig
 ) -> Iterable[Batch]:
     """Read the utterances of a set that a subnet gets, changed as the perturbation says."""
-    from slimasr.data.dataloading import eval_batches
+    from slimasr.data.memory.dataloading import eval_batches
 
     return eval_batches(
         experiment.config,
@@ -295,7 +295,7 @@ def _tune(
     experiment: Experiment, data: Path, set_name: str, subnets: list[str] | None, decoding: DecodingConfig
 ) -> None:
     """Choose scales on a set, print all that were tried, and note the best ones."""
-    from slimasr.data.dataloading import eval_batches
+    from slimasr.data.memory.dataloading import eval_batches
     from slimasr.decoding.graphs import graph_in, write_scales
     from slimasr.decoding.tasks import languages_of_sets, tasks_of
     from slimasr.decoding.tune import best_of, try_scales

@@ -12,7 +12,7 @@ from slimasr.cli.common import ConfigOption, DataOption, DebugOption, SetOption,
 from slimasr.errors import UserError
 
 if TYPE_CHECKING:
-    from slimasr.data.graph import SetReport
+    from slimasr.data.graphs.graph import SetReport
 
 IfNeededOption = Annotated[
     bool, typer.Option("--if-needed", help="Do nothing if the configuration has no tokenizer.lexicon.")
@@ -40,7 +40,7 @@ def run(
             return
         raise UserError("tokenizer.lexicon: is null; name a dictionary, spelling or pieces to make a search graph")
     with quick_imports():
-        from slimasr.data.graph_stage import make_graph
+        from slimasr.data.graphs.stage import make_graph
 
     record = make_graph(recipe, data)
     typer.echo(

@@ -67,7 +67,7 @@ def run(
     with quick_imports():
         from dataclasses import asdict
 
-        from slimasr.data.inspected import inspect_paths, read_options
+        from slimasr.data.inspection.reading import inspect_paths, read_options
         from slimasr.files import to_json, write_atomic
         from slimasr.report.data_tables import data_tables
         from slimasr.report.terminal import print_table

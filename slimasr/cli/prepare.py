@@ -21,7 +21,7 @@ from slimasr.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from slimasr.data.inspection import DataFacts
+    from slimasr.data.inspection.facts import DataFacts
 
 CorpusDirOption = Annotated[
     Path | None,
@@ -91,7 +91,7 @@ main = partial(entry, run)
 
 
 def _print_facts(facts: DataFacts, training: Sequence[str]) -> None:
-    from slimasr.data.inspection_notes import character_lines, inspection_notes
+    from slimasr.data.inspection.notes import character_lines, inspection_notes
     from slimasr.report.data_tables import sets_table
     from slimasr.report.terminal import print_table
 

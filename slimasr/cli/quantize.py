@@ -39,9 +39,9 @@ def run(
     """
     with quick_imports():
         from slimasr.data.data_identity import checked_identity, unverified_sets
-        from slimasr.data.dataloading import eval_batches
         from slimasr.data.evaluation_notes import evaluation_notes
         from slimasr.data.files import DataFolder, check_sets
+        from slimasr.data.memory.dataloading import eval_batches
         from slimasr.decoding.graphs import graph_in
         from slimasr.decoding.tasks import is_multilingual, languages_of_sets, tasks_of
         from slimasr.experiment import Experiment

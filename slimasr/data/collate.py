@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from slimasr.config.augmentation import MusanConfig
 from slimasr.config.schema import Config
 from slimasr.data.audio import AudioError, load_samples
-from slimasr.data.augment import Changes
+from slimasr.data.augmentation.augment import Changes
 from slimasr.data.batch import Batch
 from slimasr.data.batch_alignments import BatchLabels
 from slimasr.data.frames import extract_frames, has_frame, no_frames, pad_with_silence

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slimasr.data.character_names import named
 from slimasr.data.files import DataFolder, read_cuts
-from slimasr.data.lexicon import PhonemeTokenizer
+from slimasr.data.graphs.lexicon import PhonemeTokenizer
 from slimasr.data.tokenizer import Tokenizer
 
 NUM_EXAMPLES = 5

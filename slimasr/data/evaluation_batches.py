@@ -10,7 +10,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
-from slimasr.data.augment import Changes
+from slimasr.data.augmentation.augment import Changes
 from slimasr.data.batch import Batch
 from slimasr.data.batch_alignments import BatchLabels, open_labels
 from slimasr.data.collate import Collator, load_batches
@@ -19,11 +19,11 @@ from slimasr.data.filters import infeasible
 from slimasr.data.frames import feature_frames, has_frame
 from slimasr.data.identity import check_audio_unchanged
 from slimasr.data.languages import by_language, language_of
+from slimasr.data.memory.sampling import pack
+from slimasr.data.memory.training_cuts import read_cuts_at
 from slimasr.data.pieces import cut_at_pauses, rounded_as_stored, whole_seconds, window_frames, window_seconds
 from slimasr.data.provenance import check_features, stored_speed
-from slimasr.data.sampling import pack
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_cuts_at
 from slimasr.errors import UserError
 
 

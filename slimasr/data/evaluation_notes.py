@@ -12,9 +12,9 @@ from slimasr.data.audio import audio_path
 from slimasr.data.files import DataFolder
 from slimasr.data.filters import infeasible
 from slimasr.data.frames import FRAME_SHIFT, feature_frames, has_frame
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.pieces import whole_seconds, window_frames
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_feature_cuts
 
 MOST_NAMED = 3
 

@@ -14,15 +14,15 @@ from lhotse.utils import fastcopy
 
 from slimasr.config.data import DataConfig
 from slimasr.data.audio import AudioError, read_recording
+from slimasr.data.augmentation.folders import list_folders
+from slimasr.data.augmentation.musan import prepare_musan_cuts
 from slimasr.data.corpora import ListedUtterance, Progress, corpus_of, find_corpus
 from slimasr.data.corpus_files import record_corpus_folder
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, write_bad, write_cuts, write_split
-from slimasr.data.folders import list_folders
 from slimasr.data.identity import AudioStamp
-from slimasr.data.inspection import DataFacts, inspect_sets
+from slimasr.data.inspection.facts import DataFacts, inspect_sets
 from slimasr.data.listing import channel_problem, check_names, segment_problem, text_problem, without_rounding
 from slimasr.data.manifest_record import manifest_text, write_manifest_record
-from slimasr.data.musan import prepare_musan_cuts
 from slimasr.data.normalise import Counts, normalise_utterances, read_rules
 from slimasr.data.overlap import check_overlap
 from slimasr.data.shar.found import without_given

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, read_cuts
-from slimasr.data.lexicon import PhonemeTokenizer
-from slimasr.data.lexicon_source import phoneme_lexicon
+from slimasr.data.graphs.lexicon import PhonemeTokenizer
+from slimasr.data.graphs.lexicon_source import phoneme_lexicon
 from slimasr.data.sets import lang_of, tokenizer_sets
 from slimasr.data.tokenizer_record import write_tokenizer_record
 from slimasr.errors import UserError

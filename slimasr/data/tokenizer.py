@@ -170,7 +170,7 @@ def load_tokenizer(lang_dir: Path) -> Tokenizer:
         UserError: it is missing or damaged.
     """
     # Imported here, because the module of phonemes is made of the interface above.
-    from slimasr.data.lexicon import LEXICON_FILE, PhonemeTokenizer
+    from slimasr.data.graphs.lexicon import LEXICON_FILE, PhonemeTokenizer
 
     if (lang_dir / LEXICON_FILE).is_file() and not (lang_dir / MODEL_FILE).is_file():
         return PhonemeTokenizer.load(lang_dir)

@@ -19,10 +19,10 @@ from slimasr.data.alignments import (
 )
 from slimasr.data.collate import Collator, load_batches
 from slimasr.data.files import DataFolder
-from slimasr.data.sampling import pack
+from slimasr.data.memory.sampling import pack
+from slimasr.data.memory.training_cuts import read_cuts_at
 from slimasr.data.states import States, build_states, digests_of_alignments, write_states
 from slimasr.data.timeline import Timeline
-from slimasr.data.training_cuts import read_cuts_at
 from slimasr.decoding.alignment_sources import AlignmentData, Source, Timelines, features_at_natural_speed
 from slimasr.decoding.realign import Aligner, PassFigures, Utterance, realign
 from slimasr.locking import Lock

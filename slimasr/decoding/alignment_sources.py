@@ -12,15 +12,15 @@ from slimasr.config.schema import Config
 from slimasr.data.alignments import Alignments, Origin, read_alignments, read_facts
 from slimasr.data.batch import Batch
 from slimasr.data.ctm import Entry, Reference, check_known, read_ctm, timeline_of
-from slimasr.data.dataloading import eval_batches
 from slimasr.data.files import DataFolder
 from slimasr.data.frames import feature_frames
+from slimasr.data.graphs.lexicon import PhonemeTokenizer
 from slimasr.data.identity import DIGITS, file_digest
-from slimasr.data.lexicon import PhonemeTokenizer
+from slimasr.data.memory.dataloading import eval_batches
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.provenance import stored_speeds
 from slimasr.data.timeline import Timeline, from_spans, without_times
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.decoding.align import align_batches
 from slimasr.decoding.decode import default_device
 from slimasr.decoding.pronunciations import Pronounced, align_pronunciations

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from slimasr.config.search import GraphDecodingConfig
-from slimasr.data.graph import STAGE, Graph
-from slimasr.data.hlg import import_graph_library
-from slimasr.data.lexicon import Lexicon
+from slimasr.data.graphs.graph import STAGE, Graph
+from slimasr.data.graphs.hlg import import_graph_library
+from slimasr.data.graphs.lexicon import Lexicon
 from slimasr.decoding.confidence import token_posteriors
 from slimasr.decoding.label_search import Hypothesis
 from slimasr.decoding.searchable import SearchableCtc
@@ -55,7 +55,7 @@ class SearchGraph:
 
     @classmethod
     def open(cls, graph: Graph) -> SearchGraph:
-        """Load a graph that `slimasr.data.graph.load_graph` has found.
+        """Load a graph that `slimasr.data.graphs.graph.load_graph` has found.
 
         Raises:
             UserError: the extra ``graph`` is not installed, or the file is damaged.

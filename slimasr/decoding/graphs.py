@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slimasr.config.search import DecodingConfig
 from slimasr.data.files import DataFolder
-from slimasr.data.graph import load_graph
+from slimasr.data.graphs.graph import load_graph
 from slimasr.data.sets import graph_folder
 from slimasr.decoding.graph import SearchGraph
 from slimasr.errors import UserError

@@ -16,12 +16,12 @@ from lhotse.cut import Cut
 
 from slimasr.config.augmentation import Codec
 from slimasr.data.audio import load_samples
-from slimasr.data.augment import generator_of
+from slimasr.data.augmentation.augment import generator_of
+from slimasr.data.augmentation.rooms import random_response, reverberation
+from slimasr.data.augmentation.telephone import over_telephone
 from slimasr.data.files import DataFolder
 from slimasr.data.identity import digest_of
-from slimasr.data.rooms import random_response, reverberation
-from slimasr.data.telephone import over_telephone
-from slimasr.data.training_cuts import read_feature_cuts
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 from slimasr.results.perturbed import Perturbation, perturbed_name
 
@@ -84,7 +84,7 @@ def heard_sets(
 
 @dataclass(frozen=True)
 class PerturbedSet:
-    """The changes of a perturbed set (`slimasr.data.augment.Changes`).
+    """The changes of a perturbed set (`slimasr.data.augmentation.augment.Changes`).
 
     Attributes:
         perturbation: what is done.

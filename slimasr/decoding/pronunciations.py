@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from slimasr.data.batch import Batch
-from slimasr.data.hlg import import_graph_library
-from slimasr.data.lexicon import PhonemeTokenizer, shares
+from slimasr.data.graphs.hlg import import_graph_library
+from slimasr.data.graphs.lexicon import PhonemeTokenizer, shares
 from slimasr.data.timeline import spans_of_runs
 from slimasr.decoding.graph import best_path
 from slimasr.models.base import SpeechModel

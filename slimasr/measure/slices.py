@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slimasr.data.data_identity import checked_identity
-from slimasr.data.dataloading import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.memory.dataloading import eval_batches
 from slimasr.decoding.decode import describe
 from slimasr.decoding.graphs import graph_in
 from slimasr.errors import UserError

@@ -1,11 +1,11 @@
-"""The page about sets of utterances: one HTML file with tables and plots, made from `slimasr.data.inspection`."""
+"""The page about sets of utterances: one HTML file with tables and plots, made from `slimasr.data.inspection.facts`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 
-from slimasr.data.inspection import DataFacts, Histogram, SetFacts
+from slimasr.data.inspection.facts import DataFacts, Histogram, SetFacts
 from slimasr.report.data_tables import data_tables
 from slimasr.report.page import grid_html, table_html, whole_page
 from slimasr.report.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series

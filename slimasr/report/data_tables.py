@@ -1,4 +1,4 @@
-"""Tables of the facts about sets of utterances, which `slimasr.data.inspection` finds."""
+"""Tables of the facts about sets of utterances, which `slimasr.data.inspection.facts` finds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from slimasr.data.character_names import named
-from slimasr.data.inspection import DataFacts, Histogram, Part, SetFacts
+from slimasr.data.inspection.facts import DataFacts, Histogram, Part, SetFacts
 from slimasr.report.table import ABSENT, Table
 
 MOST_CHARACTERS = 60

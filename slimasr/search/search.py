@@ -9,8 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from slimasr.data.data_identity import checked_identity, unverified_sets
-from slimasr.data.dataloading import eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.memory.dataloading import eval_batches
 from slimasr.decoding.decode import default_device, describe
 from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.graphs import graph_in

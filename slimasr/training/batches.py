@@ -14,13 +14,13 @@ from slimasr.config.training import TrainingConfig
 from slimasr.data.alignments import check_aligned_sets
 from slimasr.data.batch import Batch
 from slimasr.data.data_identity import DataIdentity, checked_identity
-from slimasr.data.dataloading import BatchSource, eval_batches
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.files import DataFolder, describe_left_out
 from slimasr.data.filters import write_bad_utterances
 from slimasr.data.identity import Identity
+from slimasr.data.memory.dataloading import BatchSource, eval_batches
+from slimasr.data.memory.sampling import EpochPart, RankInfo
 from slimasr.data.provenance import set_identity
-from slimasr.data.sampling import EpochPart, RankInfo
 from slimasr.data.shar.left_out import LeftOut
 from slimasr.data.shar.opening import open_reading
 from slimasr.data.shar.place import Place

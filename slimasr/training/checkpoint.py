@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from slimasr.data.sampling import EpochPart
+from slimasr.data.memory.sampling import EpochPart
 from slimasr.data.shar.place import Place
 from slimasr.energy import EnergyReading
 from slimasr.errors import UserError

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slimasr.data.sampling import EpochPart
+from slimasr.data.memory.sampling import EpochPart
 from slimasr.training.batches import TrainingBatches
 from slimasr.training.checkpoint import RunState
 

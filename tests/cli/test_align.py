@@ -22,10 +22,10 @@ from slimasr.cli.train import run as train
 from slimasr.config.schema import Config
 from slimasr.data.alignments import read_alignments
 from slimasr.data.files import DataFolder
+from slimasr.data.memory.training_cuts import read_cuts_at
 from slimasr.data.shards import make_extractor
 from slimasr.data.states import check_states, read_states
 from slimasr.data.timeline import units_of
-from slimasr.data.training_cuts import read_cuts_at
 from slimasr.decoding import align, alignment_sources
 from slimasr.experiment import Experiment
 from slimasr.losses.ctc_alignment import ctc_best_path

@@ -20,7 +20,7 @@ from slimasr.cli import align, decode, extract, profile, quantize, search, trans
 from slimasr.cli.common import command_app
 from slimasr.data.alignments import read_alignments
 from slimasr.data.files import DataFolder
-from slimasr.data.training_cuts import read_feature_cuts
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.experiment import Experiment
 from slimasr.losses.ctc_alignment import ctc_best_path
 from slimasr.supernet.subnet import Subnet

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.cli.decode import run
 from slimasr.data.data_identity import checked_identity
-from slimasr.data.dataloading import eval_batches
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
+from slimasr.data.memory.dataloading import eval_batches
 from slimasr.decoding.greedy import greedy_search
 from slimasr.decoding.sets import read_speakers
 from slimasr.errors import UserError

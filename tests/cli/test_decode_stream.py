@@ -15,7 +15,7 @@ from slimasr.cli.decode import run
 from slimasr.data.alignments import Origin, alignment_file, read_alignments, write_alignments, write_facts
 from slimasr.data.batch import Batch
 from slimasr.data.data_identity import checked_identity
-from slimasr.data.dataloading import eval_batches
+from slimasr.data.memory.dataloading import eval_batches
 from slimasr.data.timeline import from_spans
 from slimasr.decoding.stream import StreamRecognizer, StreamResult
 from slimasr.decoding.stream_sets import decode_streams

@@ -21,9 +21,9 @@ from slimasr.cli.bpe import run as bpe
 from slimasr.cli.common import command_app
 from slimasr.cli.graph import run as graph
 from slimasr.config.load import parse_config, save_config
-from slimasr.data.arpa import read_arpa
 from slimasr.data.files import DataFolder
-from slimasr.data.graph import load_graph
+from slimasr.data.graphs.arpa import read_arpa
+from slimasr.data.graphs.graph import load_graph
 from slimasr.data.manifests import prepare
 from slimasr.data.tokenizer import load_tokenizer
 from slimasr.errors import UserError

@@ -18,9 +18,9 @@ from slimasr.config.load import load_config, save_config
 from slimasr.config.search import GraphDecodingConfig
 from slimasr.data.alignments import read_alignments
 from slimasr.data.files import DataFolder
-from slimasr.data.graph import load_graph
-from slimasr.data.graph_stage import make_graph
-from slimasr.data.training_cuts import read_feature_cuts
+from slimasr.data.graphs.graph import load_graph
+from slimasr.data.graphs.stage import make_graph
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.decoding.graph import SearchGraph, best_words, label_scores
 from slimasr.experiment import Experiment
 from slimasr.scoring.icefall import read_recogs

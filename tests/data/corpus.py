@@ -15,9 +15,9 @@ from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.corpora import an4
 from slimasr.data.corpora.base import ListedUtterance
-from slimasr.data.dataloading import BatchSource
 from slimasr.data.features import compute_features
 from slimasr.data.manifests import prepare
+from slimasr.data.memory.dataloading import BatchSource
 from slimasr.data.tokenizer import Tokenizer, train_tokenizer
 
 SPEAKERS = tuple(f"speaker{letter}" for letter in "abcdefghij")

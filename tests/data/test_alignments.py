@@ -20,14 +20,14 @@ from slimasr.data.alignments import (
     write_alignments,
     write_facts,
 )
-from slimasr.data.dataloading import eval_batches
 from slimasr.data.files import DataFolder
 from slimasr.data.frames import feature_frames
-from slimasr.data.sampling import speed_of
+from slimasr.data.memory.dataloading import eval_batches
+from slimasr.data.memory.sampling import speed_of
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.states import build_states, digests_of_alignments, write_states
 from slimasr.data.timeline import Timeline, units_of, without_times
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 from tests.data.corpus import batch_source, config, encoder_frames
 

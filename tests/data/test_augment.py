@@ -12,16 +12,16 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.audio import load_samples
-from slimasr.data.augment import Augmentation, amplified, read_augmentation
-from slimasr.data.dataloading import BatchSource
+from slimasr.data.augmentation.augment import Augmentation, amplified, read_augmentation
+from slimasr.data.augmentation.folders import list_folders
+from slimasr.data.augmentation.rooms import random_response, reverberation
+from slimasr.data.augmentation.telephone import over_telephone
 from slimasr.data.files import DataFolder
-from slimasr.data.folders import list_folders
 from slimasr.data.frames import SILENCE, extract_frames
-from slimasr.data.rooms import random_response, reverberation
+from slimasr.data.memory.dataloading import BatchSource
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.shards import make_extractor
-from slimasr.data.telephone import over_telephone
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 from tests.data.corpus import batch_source, config, run_stages
 
@@ -236,7 +236,7 @@ def test_telephones_pass_their_band_without_delay(codec: Any) -> None:
 
 def test_g711_rounds_to_the_steps_of_mu_law() -> None:
     samples = np.linspace(-0.9, 0.9, 1601, dtype=np.float32)[np.newaxis]
-    from slimasr.data.telephone import _coded
+    from slimasr.data.augmentation.telephone import _coded
 
     coded = _coded(samples, "mulaw")
     # The continuous law of G.711 with mu = 255 in 256 steps: the largest error is half a step of the compressed scale.

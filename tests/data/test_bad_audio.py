@@ -12,10 +12,10 @@ from lhotse import CutSet, Recording
 
 from slimasr.config.schema import Config
 from slimasr.data.audio import AudioError, load_samples
-from slimasr.data.dataloading import BatchSource
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder
 from slimasr.data.manifests import prepare
+from slimasr.data.memory.dataloading import BatchSource
 from slimasr.data.tokenizer import train_tokenizer
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, batch_source, config, make_an4, quiet

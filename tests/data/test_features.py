@@ -19,9 +19,9 @@ from lhotse import CutSet
 from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder
 from slimasr.data.manifests import prepare
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, config, quiet
 

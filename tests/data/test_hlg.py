@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from slimasr.data.arpa import Ngram, read_arpa
-from slimasr.data.hlg import build_hlg, ctc_topology, homophone_marks, word_table
-from slimasr.data.lexicon import Lexicon
-from slimasr.data.ngrams import train_arpa
+from slimasr.data.graphs.arpa import Ngram, read_arpa
+from slimasr.data.graphs.hlg import build_hlg, ctc_topology, homophone_marks, word_table
+from slimasr.data.graphs.lexicon import Lexicon
+from slimasr.data.graphs.ngrams import train_arpa
 from slimasr.errors import UserError
 
 kaldifst = pytest.importorskip("kaldifst")

@@ -22,7 +22,7 @@ from slimasr.cli.inspect import run as inspect_command
 from slimasr.cli.prepare import run as prepare_command
 from slimasr.config.load import save_config
 from slimasr.data.files import BadUtterance, DataFolder, write_cuts
-from slimasr.data.inspection import (
+from slimasr.data.inspection.facts import (
     DataFacts,
     Histogram,
     Part,
@@ -31,10 +31,10 @@ from slimasr.data.inspection import (
     inspect_sets,
     lacking_characters,
 )
+from slimasr.data.inspection.repeats import Repeats, Shared
+from slimasr.data.inspection.sounds import measure, sound_of
+from slimasr.data.inspection.suspects import FAR, Suspect
 from slimasr.data.manifests import prepare
-from slimasr.data.repeats import Repeats, Shared
-from slimasr.data.sounds import measure, sound_of
-from slimasr.data.suspects import FAR, Suspect
 from tests.data.corpus import audio_path, config, quiet, set_text, write_audio
 
 RATE = 16000

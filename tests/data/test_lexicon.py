@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from slimasr.config.load import describe_validation, parse_config
-from slimasr.data.dictionary import mark_word_ends, read_dictionary, spell
 from slimasr.data.filters import unusable
-from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.dictionary import mark_word_ends, read_dictionary, spell
+from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
 from slimasr.data.timeline import units_of
 from slimasr.data.tokenizer import load_tokenizer
 from slimasr.errors import UserError

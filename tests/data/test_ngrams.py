@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from slimasr.data.arpa import BackoffModel, count_ngrams, perplexity, read_arpa, restrict_arpa, vocabulary
 from slimasr.data.corpora import CORPORA
-from slimasr.data.lm_texts import every_nth
+from slimasr.data.graphs.arpa import BackoffModel, count_ngrams, perplexity, read_arpa, restrict_arpa, vocabulary
+from slimasr.data.graphs.lm_texts import every_nth
 from slimasr.errors import UserError
 
 pytest.importorskip("kaldingram")
 from kaldingram.ppl import compute_ppl
 from kaldingram.prune import ArpaParser
 
-from slimasr.data.ngrams import prune_arpa, train_arpa
+from slimasr.data.graphs.ngrams import prune_arpa, train_arpa
 
 TEXTS = ["a b a c", "b a", "c c b", "a b a", "c a d", "", "b"] * 2 + ["a b x", "c a b d"]
 WORDS = ("a", "b", "c", "d", "new", "newer")

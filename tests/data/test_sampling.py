@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from slimasr.config.data import DataConfig
-from slimasr.data.samples import Sample
-from slimasr.data.sampling import EpochPart, RankInfo, count_batches, pack, plan_epoch, speed_of, untrained
+from slimasr.data.memory.samples import Sample
+from slimasr.data.memory.sampling import EpochPart, RankInfo, count_batches, pack, plan_epoch, speed_of, untrained
 from tests.data.corpus import config
 
 SPEEDS = (0.9, 1.0, 1.1)

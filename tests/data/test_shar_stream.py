@@ -16,7 +16,7 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.data.sampling import RankInfo
+from slimasr.data.memory.sampling import RankInfo
 from slimasr.data.shar.files import ShardFiles
 from slimasr.data.shar.place import Place
 from slimasr.data.shar.source import ShardSource

@@ -18,8 +18,8 @@ from slimasr.data.corpora.tedlium2 import normalise
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, read_bad, read_cuts
 from slimasr.data.manifests import prepare
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.shards import make_extractor
-from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 from tests.data.corpus import config, quiet
 from tests.data.tedlium import Spoken, make_tedlium, spoken_utterances

@@ -16,16 +16,16 @@ from lhotse.cut import Cut
 from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 
 from slimasr.config.data import TokenizerConfig
-from slimasr.data.buckets import limits_between
-from slimasr.data.dataloading import BatchSource
 from slimasr.data.files import DataFolder
-from slimasr.data.samples import Sample, Samples
-from slimasr.data.sampling import speed_of, speeds_of
+from slimasr.data.memory.buckets import limits_between
+from slimasr.data.memory.dataloading import BatchSource
+from slimasr.data.memory.samples import Sample, Samples
+from slimasr.data.memory.sampling import speed_of, speeds_of
+from slimasr.data.memory.stored_cuts import BLOCK_LINES, Lines
+from slimasr.data.memory.training_cuts import TrainingCuts, read_feature_cuts, read_training_cuts
+from slimasr.data.memory.words import WordEncoder
 from slimasr.data.shards import at_speed
-from slimasr.data.stored_cuts import BLOCK_LINES, Lines
 from slimasr.data.tokenizer import SentencePieceTokenizer, Tokenizer, train_model
-from slimasr.data.training_cuts import TrainingCuts, read_feature_cuts, read_training_cuts
-from slimasr.data.words import WordEncoder
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from tests.data.corpus import batch_source, config, encoder_frames

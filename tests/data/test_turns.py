@@ -11,9 +11,9 @@ from fractions import Fraction
 import pytest
 
 from slimasr.config.data import DataConfig
-from slimasr.data.samples import Sample, Samples
-from slimasr.data.sampling import EpochPart, RankInfo, count_batches, plan_epoch, speed_of, untrained
-from slimasr.data.turns import Turns, apportion, shares_of
+from slimasr.data.memory.samples import Sample, Samples
+from slimasr.data.memory.sampling import EpochPart, RankInfo, count_batches, plan_epoch, speed_of, untrained
+from slimasr.data.memory.turns import Turns, apportion, shares_of
 from tests.data.corpus import config
 
 SIZES = {"en": 160, "fr": 70, "it": 12}

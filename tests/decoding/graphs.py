@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from slimasr.config.model import CtcConfig
-from slimasr.data.hlg import build_hlg, word_table
-from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.hlg import build_hlg, word_table
+from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
 from slimasr.decoding.graph import SearchGraph
 from slimasr.supernet.subnet import Subnet
 

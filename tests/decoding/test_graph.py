@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from slimasr.config.search import DecodingConfig, GraphDecodingConfig
-from slimasr.data.graph import Graph
-from slimasr.data.hlg import ctc_topology
+from slimasr.data.graphs.graph import Graph
+from slimasr.data.graphs.hlg import ctc_topology
 from slimasr.decoding.ctc_greedy import CtcGreedySearch
 from slimasr.decoding.graph import GraphSearch, SearchGraph
 from slimasr.decoding.label_search import search_whole

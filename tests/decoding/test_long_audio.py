@@ -24,8 +24,8 @@ from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.features import compute_features
 from slimasr.data.files import DataFolder, write_cuts
 from slimasr.data.manifests import build_cuts
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.pieces import cut_at_pauses, rounded_as_stored
-from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.decoding.align import align_batches
 from slimasr.decoding.decode import decode_batches, override
 from slimasr.decoding.greedy import greedy_search

@@ -16,7 +16,7 @@ from slimasr.cli.common import command_app
 from slimasr.cli.decode import run
 from slimasr.cli.score import run as run_score
 from slimasr.data.files import DataFolder
-from slimasr.data.training_cuts import read_feature_cuts
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.decoding.perturb import PerturbedSet, pink_noise
 from slimasr.errors import UserError
 from slimasr.results.perturbed import Perturbation

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slimasr.data.batch import Batch
-from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
 from slimasr.decoding.align import align_batches
 from slimasr.decoding.pronunciations import Labels, align_pronunciations, pronounced_path
 from slimasr.models.build import build_model

@@ -16,11 +16,11 @@ import torch
 from slimasr.config.search import DecodingConfig, GraphDecodingConfig
 from slimasr.data.batch import single
 from slimasr.data.corpora import CORPORA
-from slimasr.data.dictionary import mark_word_ends, read_dictionary
 from slimasr.data.frames import extract_frames
-from slimasr.data.hlg import build_hlg, word_table
-from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
-from slimasr.data.ngrams import train_arpa
+from slimasr.data.graphs.dictionary import mark_word_ends, read_dictionary
+from slimasr.data.graphs.hlg import build_hlg, word_table
+from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.ngrams import train_arpa
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slimasr.data.inspection import DataFacts, inspect_sets
+from slimasr.data.inspection.facts import DataFacts, inspect_sets
 from slimasr.report.data_page import data_page
 from slimasr.report.data_tables import data_tables
 from tests.data.test_inspection import cut, speech

@@ -14,7 +14,7 @@ import torch
 from slimasr.config.schema import Config
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
-from slimasr.data.dataloading import eval_batches
+from slimasr.data.memory.dataloading import eval_batches
 from slimasr.decoding.beam import modified_beam_search
 from slimasr.decoding.decode import describe
 from slimasr.decoding.greedy import greedy_search

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from slimasr.cli.common import command_app
 from slimasr.cli.search import run
-from slimasr.data.dataloading import eval_batches
+from slimasr.data.memory.dataloading import eval_batches
 from slimasr.decoding.decode import describe
 from slimasr.decoding.greedy import greedy_search
 from slimasr.experiment import Experiment

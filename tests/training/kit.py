@@ -14,8 +14,8 @@ from slimasr.config.data import DataConfig
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.batch import Batch
-from slimasr.data.samples import Sample
-from slimasr.data.sampling import EpochPart, RankInfo, count_batches, plan_epoch, untrained
+from slimasr.data.memory.samples import Sample
+from slimasr.data.memory.sampling import EpochPart, RankInfo, count_batches, plan_epoch, untrained
 from slimasr.data.tokenizer import SentencePieceTokenizer, Tokenizer, train_model
 from slimasr.methods import build_method
 from slimasr.methods.base import Method

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from slimasr.config.load import load_config, parse_config, save_config
 from slimasr.config.schema import Config
-from slimasr.data.dataloading import BatchSource
 from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.manifests import prepare
-from slimasr.data.sampling import RankInfo
+from slimasr.data.memory.dataloading import BatchSource
+from slimasr.data.memory.sampling import RankInfo
 from slimasr.data.shar.opening import open_reading
 from slimasr.data.shar.source import ShardSource
 from slimasr.data.tokenizer import load_tokenizer, train_tokenizer

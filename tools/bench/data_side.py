@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 
 import slimasr
 from slimasr.config.schema import Config
-from slimasr.data.dataloading import BatchSource
 from slimasr.data.files import DataFolder
+from slimasr.data.memory.dataloading import BatchSource
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.tokenizer import load_tokenizer
-from slimasr.data.training_cuts import read_feature_cuts
 
 T = TypeVar("T")
 

@@ -31,8 +31,8 @@ from steps import make_step
 from torch.profiler import ProfilerActivity, profile
 
 from slimasr.config.load import load_config
-from slimasr.data.dataloading import BatchSource
 from slimasr.data.files import DataFolder
+from slimasr.data.memory.dataloading import BatchSource
 from slimasr.data.tokenizer import load_tokenizer
 from slimasr.losses import transducer
 from slimasr.methods import resolve_config

@@ -31,11 +31,11 @@ from slimasr.config.load import load_config
 from slimasr.config.model import CtcConfig
 from slimasr.config.search import DecodingConfig
 from slimasr.data.corpora import CORPORA, find_corpus
-from slimasr.data.dictionary import mark_word_ends, read_dictionary
-from slimasr.data.graph import Graph, load_graph
-from slimasr.data.hlg import build_hlg, word_table
-from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
-from slimasr.data.ngrams import train_arpa
+from slimasr.data.graphs.dictionary import mark_word_ends, read_dictionary
+from slimasr.data.graphs.graph import Graph, load_graph
+from slimasr.data.graphs.hlg import build_hlg, word_table
+from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.ngrams import train_arpa
 from slimasr.data.tokenizer import TOKENS_FILE, Tokenizer
 from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition

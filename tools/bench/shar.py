@@ -35,7 +35,7 @@ from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
 from slimasr.data.identity import Identity
-from slimasr.data.sampling import RankInfo
+from slimasr.data.memory.sampling import RankInfo
 from slimasr.data.shar.files import ShardFiles
 from slimasr.data.shar.opening import open_reading
 from slimasr.data.shar.record import write_shar_record

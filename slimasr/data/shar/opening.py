@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from lhotse import CutSet
 
 from slimasr.config.schema import Config
-from slimasr.data.augment import AugmentationSource, read_augmentation
+from slimasr.data.augmentation.augment import AugmentationSource, read_augmentation
 from slimasr.data.collate import Collator, NoiseMixer
 from slimasr.data.files import MUSAN_SET, DataFolder
 from slimasr.data.filters import EncoderFrames
+from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.normalise import read_rules
 from slimasr.data.shar.buckets import DurationBuckets
 from slimasr.data.shar.files import read_listed
@@ -19,7 +20,6 @@ from slimasr.data.shar.reader import Reading
 from slimasr.data.shar.record import read_shards
 from slimasr.data.shar.sample import sample_cuts
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 
 DURATION_SAMPLE = 5000

@@ -15,8 +15,8 @@ from slimasr.data.batch import Batch
 from slimasr.data.collate import Collator
 from slimasr.data.files import BadUtterance
 from slimasr.data.filters import EncoderFrames, unusable
+from slimasr.data.memory.sampling import speed_of
 from slimasr.data.normalise import Rules, normalised
-from slimasr.data.sampling import speed_of
 from slimasr.data.shar.buckets import SPEED, DurationBuckets, sample_batches, speed_of_cut
 from slimasr.data.shar.checks import check_cut
 from slimasr.data.shar.files import read_listed, read_shard

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from slimasr.data.batch import Batch
 from slimasr.data.files import BadUtterance
-from slimasr.data.sampling import EpochPart, RankInfo, pack
+from slimasr.data.memory.sampling import EpochPart, RankInfo, pack
 from slimasr.data.shar.deal import Turn, consumed, deal
 from slimasr.data.shar.order import continued, next_block
 from slimasr.data.shar.place import Place

@@ -1,7 +1,8 @@
 """Facts about the utterances of sets: how much speech, whose, how long, with which text, and what looks wrong.
 
-`inspect_sets` makes them from cuts and, if audio was read, from what was heard of each (`slimasr.data.sounds`). Cuts
-are read one at a time; of each, only some numbers are kept (`slimasr.data.gathering`).
+`inspect_sets` makes them from cuts and, if audio was read, from what was heard of each
+(`slimasr.data.inspection.sounds`). Cuts are read one at a time; of each, only some numbers are kept
+(`slimasr.data.inspection.gathering`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 from lhotse.cut import Cut
 
 from slimasr.data.files import BadUtterance
-from slimasr.data.gathering import UNKNOWN, Gathered, Heard, Row, Tally, gather
-from slimasr.data.repeats import Repeats, Shared, find_repeats, find_shared
-from slimasr.data.suspects import Suspect, find_suspects
+from slimasr.data.inspection.gathering import UNKNOWN, Gathered, Heard, Row, Tally, gather
+from slimasr.data.inspection.repeats import Repeats, Shared, find_repeats, find_shared
+from slimasr.data.inspection.suspects import Suspect, find_suspects
 
 MOST_SUSPECTS = 10
 MOST_LEFT_OUT = 10

@@ -1,4 +1,4 @@
-"""What `slimasr.data.inspection` keeps of every utterance of a set: some numbers, and neither audio nor transcripts."""
+"""What is kept of every utterance of a set that is inspected: some numbers, and neither audio nor transcripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 
 from slimasr.data.audio import AudioError, audio_path
 from slimasr.data.identity import AudioStamp
-from slimasr.data.sounds import Sound
+from slimasr.data.inspection.sounds import Sound
 
 Heard = Sound | AudioError | None
 """What was heard of an utterance, why it could not be read, or nothing."""

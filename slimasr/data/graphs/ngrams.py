@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from slimasr.data.arpa import SENTENCE_END, UNKNOWN_WORD
+from slimasr.data.graphs.arpa import SENTENCE_END, UNKNOWN_WORD
 from slimasr.errors import UserError
 from slimasr.files import replacing
 

@@ -14,11 +14,11 @@ from slimasr.config.corpora import OwnOptions
 from slimasr.config.data import DataConfig
 from slimasr.data.corpora.base import OptionValue, parse_options, refuse_contradictions
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder, iterate_cuts, read_bad, sets_in
-from slimasr.data.gathering import Heard
-from slimasr.data.inspection import DataFacts, inspect_sets
+from slimasr.data.inspection.facts import DataFacts, inspect_sets
+from slimasr.data.inspection.gathering import Heard
+from slimasr.data.inspection.sounds import measure_sounds
 from slimasr.data.manifests import build_cuts
 from slimasr.data.own.read import default_label, make_audio, read_source
-from slimasr.data.sounds import measure_sounds
 from slimasr.errors import UserError
 from slimasr.progress import Progress
 

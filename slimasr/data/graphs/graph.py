@@ -5,7 +5,7 @@
     <data>/graph_<kind>_<size>/lexicon.txt  words and their labels, one pronunciation per line
                                words.txt    word and number, the graph's output symbols
                                lm.arpa      the language model in the graph
-                               HLG.fst      the graph (`slimasr.data.hlg`)
+                               HLG.fst      the graph (`slimasr.data.graphs.hlg`)
                                graph.json   what it was made of, and what it knows of the dev and test sets
 """
 
@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from slimasr.data.graphs.lexicon import Lexicon
 from slimasr.data.identity import DIGITS, file_digest
-from slimasr.data.lexicon import Lexicon
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from slimasr.data.character_names import named
-from slimasr.data.inspection import DataFacts, SetFacts, lacking_characters
-from slimasr.data.repeats import SAME_TEXT
+from slimasr.data.inspection.facts import DataFacts, SetFacts, lacking_characters
+from slimasr.data.inspection.repeats import SAME_TEXT
 
 MOST_CHARACTERS = 100
 MOST_LACKING = 10

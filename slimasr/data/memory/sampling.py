@@ -13,9 +13,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from slimasr.config.data import DataConfig
-from slimasr.data.buckets import Buckets, Draw, draw_batches
-from slimasr.data.samples import Sample, Samples, group_samples
-from slimasr.data.turns import Turns
+from slimasr.data.memory.buckets import Buckets, Draw, draw_batches
+from slimasr.data.memory.samples import Sample, Samples, group_samples
+from slimasr.data.memory.turns import Turns
 
 SHORTEST_SECONDS = 0.1
 """Shorter utterances count as this many seconds when evaluation batches are packed; they are padded with silence."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from slimasr.data.dictionary import Pronunciation, Pronunciations
+from slimasr.data.graphs.dictionary import Pronunciation, Pronunciations
 from slimasr.data.identity import DIGITS
 from slimasr.data.tokenizer import SPECIAL, TOKENS_FILE, Tokenizer
 from slimasr.errors import UserError
@@ -95,7 +95,7 @@ class PhonemeTokenizer(Tokenizer):
     """The phonemes of a lexicon, of which the last one of each word has a token of its own.
 
     A transcript becomes the first pronunciation of each of its words. The words of tokens are found only by a search
-    with the lexicon (`slimasr.data.graph`).
+    with the lexicon (`slimasr.data.graphs.graph`).
 
     Attributes:
         lexicon: its labels are the tokens behind the three special ones.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slimasr.config.schema import Config
-from slimasr.data.arpa import count_ngrams, perplexity, restrict_arpa, vocabulary
 from slimasr.data.corpus_files import named_path
 from slimasr.data.files import DataFolder, read_cuts
-from slimasr.data.graph import (
+from slimasr.data.graphs.arpa import count_ngrams, perplexity, restrict_arpa, vocabulary
+from slimasr.data.graphs.graph import (
     GRAPH_FILE,
     LANGUAGE_MODEL_FILE,
     RECORD_FILE,
@@ -20,14 +20,14 @@ from slimasr.data.graph import (
     graph_digest,
     words_text,
 )
-from slimasr.data.hlg import build_hlg, import_graph_library, word_table
+from slimasr.data.graphs.hlg import build_hlg, import_graph_library, word_table
+from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.lexicon_source import piece_lexicon
+from slimasr.data.graphs.lm_texts import language_model_texts, text_files
+from slimasr.data.graphs.ngrams import prune_arpa, train_arpa
 from slimasr.data.identity import digest_of, file_digest
-from slimasr.data.lexicon import Lexicon, PhonemeTokenizer
-from slimasr.data.lexicon_source import piece_lexicon
-from slimasr.data.lm_texts import language_model_texts, text_files
 from slimasr.data.manifest_record import STAGE_1, manifest_identity
 from slimasr.data.manifests import set_names
-from slimasr.data.ngrams import prune_arpa, train_arpa
 from slimasr.data.sets import graph_folder, lang_of
 from slimasr.data.tokenizer import Tokenizer, load_tokenizer
 from slimasr.data.tokenizer_record import check_tokenizer

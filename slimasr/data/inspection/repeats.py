@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from slimasr.data.gathering import Row
+from slimasr.data.inspection.gathering import Row
 
 MOST_EXAMPLES = 10
 MOST_IDS = 5

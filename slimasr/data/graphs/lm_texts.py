@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slimasr.config.schema import Config
-from slimasr.data.arpa import SENTENCE_END, SENTENCE_START, open_text
 from slimasr.data.corpus_files import named_paths
 from slimasr.data.files import DataFolder
-from slimasr.data.lexicon_source import train_texts
+from slimasr.data.graphs.arpa import SENTENCE_END, SENTENCE_START, open_text
+from slimasr.data.graphs.lexicon_source import train_texts
 from slimasr.errors import UserError
 
 KEY = "language_model.texts"

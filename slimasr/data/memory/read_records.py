@@ -19,10 +19,10 @@ from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, iterat
 from slimasr.data.filters import EncoderFrames, unusable
 from slimasr.data.identity import AudioStamp, AudioWatch, ContentDigest, Identity
 from slimasr.data.manifest_record import STAGE_2, manifest_identity
+from slimasr.data.memory.stored_cuts import Lines, StoredCuts
+from slimasr.data.memory.words import WordEncoder
 from slimasr.data.provenance import check_content, check_features, check_origin, stored_speeds
-from slimasr.data.stored_cuts import Lines, StoredCuts
 from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.words import WordEncoder
 from slimasr.errors import UserError
 from slimasr.files import understanding
 
@@ -118,7 +118,7 @@ def read_records(
         key: supervision field by which batches are grouped.
 
     Raises:
-        UserError: see `slimasr.data.training_cuts.read_training_cuts`.
+        UserError: see `slimasr.data.memory.training_cuts.read_training_cuts`.
     """
     empty = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float64)
     records = Records({speed: StoredCuts(Lines(), *empty, folder.features) for speed in stored_speeds(config)})

@@ -13,12 +13,12 @@ from lhotse.cut import Cut
 from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance, DataFolder, read_cuts
 from slimasr.data.filters import EncoderFrames
+from slimasr.data.memory.read_records import read_records
+from slimasr.data.memory.samples import Labels, Samples
+from slimasr.data.memory.sampling import speeds_of
+from slimasr.data.memory.stored_cuts import LazyCuts, StoredCuts, cut_of
 from slimasr.data.provenance import stored_speed
-from slimasr.data.read_records import read_records
-from slimasr.data.samples import Labels, Samples
-from slimasr.data.sampling import speeds_of
 from slimasr.data.shards import at_speed
-from slimasr.data.stored_cuts import LazyCuts, StoredCuts, cut_of
 from slimasr.data.tokenizer import Tokenizer
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from slimasr.data.gathering import Row
+from slimasr.data.inspection.gathering import Row
 
 FAR = 4.0
 """Utterances further from the median than this many robust standard deviations have too much or too little text."""

@@ -17,9 +17,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from slimasr.data.arpa import SENTENCE_END, SENTENCE_START
-from slimasr.data.dictionary import Pronunciation
-from slimasr.data.lexicon import Lexicon
+from slimasr.data.graphs.arpa import SENTENCE_END, SENTENCE_START
+from slimasr.data.graphs.dictionary import Pronunciation
+from slimasr.data.graphs.lexicon import Lexicon
 from slimasr.errors import UserError
 
 EPSILON = "<eps>"

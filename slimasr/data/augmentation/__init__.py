@@ -1,0 +1,1 @@
+"""Changes of training audio: random levels, noise, rooms and telephone lines."""

@@ -1,0 +1,1 @@
+"""Search graphs for words: lexicons, n-gram models, and their composition."""
