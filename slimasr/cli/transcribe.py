@@ -59,7 +59,7 @@ WindowOption = Annotated[
         max=86400.0,
         callback=above_zero,
         help="Longest audio that is recognised at once; longer audio is cut at pauses. The length of the "
-        "training utterances is best. Default: data.max_cut_seconds of the configuration, at most 30.",
+        "training utterances is best. Default: that of the longest training utterance, from 5 to 30.",
     ),
 ]
 FormatOption = Annotated[

@@ -32,13 +32,16 @@ class Piece:
     before: float | None = None
 
 
-def read_pieces(path: Path, sampling_rate: int, max_seconds: float) -> Iterator[np.ndarray]:
+def read_pieces(
+    path: Path, sampling_rate: int, max_seconds: float, step_seconds: float = FRAME_SHIFT
+) -> Iterator[np.ndarray]:
     """Read the mono samples of a file in pieces, which follow each other without gaps; see `source_pieces`.
 
     Args:
         path: a file of any format that libsndfile reads (wav, flac, ogg, mp3, NIST SPHERE, ...); channels are averaged.
         sampling_rate: rate of the result in Hz; files of other rates are resampled.
         max_seconds: length of the longest piece.
+        step_seconds: see `source_pieces`.
 
     Yields:
         (num_samples,) float32 in [-1, 1].
@@ -48,7 +51,7 @@ def read_pieces(path: Path, sampling_rate: int, max_seconds: float) -> Iterator[
             [-1, 1].
     """
     with file_source(path) as source:
-        for excerpt in _excerpts(source, max_seconds):
+        for excerpt in _excerpts(source, max_seconds, step_seconds):
             yield _resample(excerpt.piece, source.sampling_rate, sampling_rate)
 
 

@@ -20,7 +20,11 @@ from slimasr.decoding.timed import Transcript, transcript_of
 from slimasr.decoding.words import Unfinished
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
+from slimasr.results.store import read_results
 from slimasr.supernet.subnet import Subnet
+
+SHORTEST_WINDOW_SECONDS = 5.0
+"""The length of pieces for models that were trained on single words or other short utterances."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,24 @@ def reading_of(
 ) -> Reading:
     """Read recordings for the model of an experiment; see `Reading`.
 
-    The longest piece is by default as long as the longest training utterance (``data.max_cut_seconds``), but at most
-    30 s.
+    Args:
+        experiment: whose model recognises.
+        window_seconds: length of the longest piece; None = that of the longest training utterance, but at least 5 s
+            and at most 30 s. Models recognise longer speech than they were trained on less well.
+        stdin: standard input; None = it is closed.
+        raw_rate: see `Reading`.
     """
     config = experiment.config.data
     frame_seconds = experiment.model.subsampling_factor * FRAME_SHIFT
-    window = window_seconds or longest_window(config)
+    window = window_seconds or _trained_window(experiment)
     return Reading(config.sampling_rate, window, frame_seconds, stdin, raw_rate)
+
+
+def _trained_window(experiment: Experiment) -> float:
+    longest = read_results(experiment.dir).longest_seconds
+    limit = longest_window(experiment.config.data)
+    # Experiments of older versions do not record it.
+    return limit if longest is None else min(limit, max(SHORTEST_WINDOW_SECONDS, longest))
 
 
 def transcribe_recordings(

@@ -20,7 +20,7 @@ from slimasr.locking import folder_lock
 from slimasr.models.packed import pathway_weights, weights_of
 from slimasr.results.graph import GraphFile
 from slimasr.results.schema import ExtractedFrom, Results
-from slimasr.results.store import update_results
+from slimasr.results.store import read_results, update_results
 from slimasr.supernet.cost import Cost
 from slimasr.supernet.subnet import Subnet
 
@@ -71,7 +71,8 @@ def _write_extracted(experiment: Experiment, subnet: Subnet, out: Path) -> Cost:
     if noted.exists():
         write_atomic(out / GraphFile.PLACE, noted.read_bytes())
     origin = ExtractedFrom(experiment=experiment.config.name, checkpoint=experiment.checkpoint, subnet=subnet)
-    update_results(out, Results(name=name, extracted_from=origin))
+    longest = read_results(experiment.dir).longest_seconds
+    update_results(out, Results(name=name, extracted_from=origin, longest_seconds=longest))
     # Last, as in training: a folder that has its configuration is complete.
     save_config(experiment.config.model_copy(update=changes), out / "config.yaml")
     return model.count()

@@ -310,6 +310,10 @@ class RunFacts(Entry):
     result gets the time of the work queued before it. Absent until the training is complete, and in files of older
     versions."""
 
+    longest_seconds: Number | None = None
+    """Length in seconds of the longest training utterance at the lowest speed. Absent until the training is complete,
+    with training sets that are read as a stream, and in files of older versions."""
+
     energy: Mapping[str, EnergyEntry] = {}
     """What `train` and `search` took, by stage; absent unless `training.energy` or `search.energy` asked for it."""
 

@@ -108,6 +108,7 @@ class TrainingData:
         notes: notes on the dev set for the user.
         fingerprint: digest of the data (`slimasr.data.data_identity.DataIdentity`).
         stream: the batches of ``train`` as a stream; None = its epochs are passes over all utterances.
+        longest_seconds: length of the longest training utterance at the lowest speed; None = not known.
     """
 
     train: TrainingBatches
@@ -117,6 +118,7 @@ class TrainingData:
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
     stream: StreamFlow | None = None
+    longest_seconds: float | None = None
 
     @property
     def flow(self) -> Flow:
@@ -186,7 +188,15 @@ def open_data(
             f"{'+'.join(config.data.train)}: {len(unaligned)} of {source.num_utterances} utterances {verb} no "
             f"alignment and no frame targets, first {unaligned[0]}"
         )
-    return TrainingData(source, dev, tokenizer, left_out, tuple(notes), identity.fingerprint)
+    return TrainingData(
+        source,
+        dev,
+        tokenizer,
+        left_out,
+        tuple(notes),
+        identity.fingerprint,
+        longest_seconds=source.longest_seconds,
+    )
 
 
 def open_stream(

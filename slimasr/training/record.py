@@ -229,10 +229,11 @@ def epoch_entry(config: Config, state: RunState, world: World) -> dict[str, Any]
     return entry
 
 
-def final_facts(state: RunState, more: Mapping[str, Any]) -> Results:
+def final_facts(state: RunState, longest_seconds: float | None, more: Mapping[str, Any]) -> Results:
     """Return what results.json gets when the run is complete.
 
     Args:
+        longest_seconds: length of the longest training utterance; None = not known.
         more: what the method adds (`Method.facts`).
     """
     facts = Results(
@@ -243,6 +244,7 @@ def final_facts(state: RunState, more: Mapping[str, Any]) -> Results:
         train_threads=state.num_threads,
         train_seconds={part: round(seconds, 3) for part, seconds in state.seconds.items()},
         nonfinite_steps=state.nonfinite,
+        longest_seconds=None if longest_seconds is None else round(longest_seconds, 3),
     )
     if state.energy is None:
         return facts

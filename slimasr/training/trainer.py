@@ -43,13 +43,7 @@ from slimasr.training.guards import explained_out_of_memory, note_nonfinite
 from slimasr.training.learnt import record_subnets, saved_subnets
 from slimasr.training.logs import RunLog
 from slimasr.training.plan import Course, passes_multiple
-from slimasr.training.record import (
-    begin_record,
-    check_data,
-    epoch_entry,
-    final_facts,
-    resolved,
-)
+from slimasr.training.record import begin_record, check_data, epoch_entry, final_facts, resolved
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.start import Reader, begun_model, initial_reader, lang_folder, read_start, record_inputs
 from slimasr.training.step import Stepper, StepResult
@@ -316,7 +310,9 @@ class Trainer:
         if self.world.is_main:
             # Time and energy since the last checkpoint count as well.
             self.minutes()
-            update_results(self.exp, final_facts(self.state, self.method.facts(self.objective)))
+            update_results(
+                self.exp, final_facts(self.state, self.data.longest_seconds, self.method.facts(self.objective))
+            )
             self.log.say(describe_seconds(self.state.seconds))
             self.save_weights(self.exp / "final.pt")
         self.world.barrier()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from slimasr.cli.common import command_app
 from slimasr.cli.extract import run
 from slimasr.config.load import load_config
+from slimasr.decoding.transcribe import reading_of
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import fingerprint
 from slimasr.results.schema import Results
@@ -18,7 +19,7 @@ from slimasr.results.store import update_results
 from slimasr.supernet.subnet import Subnet
 from tests.decoding import made_up
 from tests.results.kit import results_json
-from tests.search.untrained import make_data, make_experiment
+from tests.search.untrained import copy_of, make_data, make_experiment
 
 PARAMS = {"w1": 2000.0, "w0.5": 1000.0}
 
@@ -60,6 +61,18 @@ def test_extracted_experiment_opens_and_computes_the_same(experiment: Path, tmp_
     number = sum(p.numel() for p in half.model.parameters())
     assert number == supernet.model.count(Subnet(0.5)).params
     assert f"{number:,} parameters" in result.output
+
+
+@pytest.mark.parametrize(("longest", "window"), [(None, 30.0), (6.22, 6.22), (1.5, 5.0), (47.0, 30.0)])
+def test_long_recordings_are_cut_as_long_as_training_utterances(
+    experiment: Path, tmp_path: Path, longest: float | None, window: float
+) -> None:
+    supernet = copy_of(experiment, tmp_path / "supernet")
+    update_results(supernet, Results(longest_seconds=longest))
+    assert extract(supernet, tmp_path / "half", "--subnet", "0.5").exit_code == 0
+    for folder in (supernet, tmp_path / "half"):
+        assert reading_of(Experiment.open(folder)).window_seconds == window
+        assert reading_of(Experiment.open(folder), 12.0).window_seconds == 12.0
 
 
 def test_extracted_sizes_are_written_out(experiment: Path, tmp_path: Path) -> None:

@@ -144,6 +144,8 @@ def test_the_worst_batches_bound_every_batch_of_training(prepared: Prepared) -> 
     worst = source.worst_batches()
     met = [batch for epoch in range(1, 6) for batch in source.train_batches(epoch)]
     assert max(b.x.shape[1] for b in worst) >= max(b.x.shape[1] for b in met)
+    # The longest batch has the longest utterance, in frames of 10 ms.
+    assert round(source.longest_seconds, 2) == max(b.x.shape[1] for b in worst) / 100
 
     def lattice(batch: Batch) -> int:
         return batch.x.shape[0] * batch.x.shape[1] * (batch.y.shape[1] + 1)

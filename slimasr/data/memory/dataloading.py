@@ -92,6 +92,11 @@ class BatchSource:
         return len(self._cuts.ids)
 
     @property
+    def longest_seconds(self) -> float:
+        """Length of the longest utterance in seconds at the lowest speed."""
+        return float(self._cuts.slowest().durations.max())
+
+    @property
     def languages(self) -> dict[str, int]:
         """Language -> number of training utterances; an empty name for those without a language."""
         return self._cuts.languages
