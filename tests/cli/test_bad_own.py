@@ -271,7 +271,7 @@ def test_texts_with_byte_order_marks_and_other_line_ends_are_read(desk: Desk) ->
     with gzip.open(desk.root / "data/manifests/cuts_train.jsonl.gz", "rt") as file:
         cuts = [json.loads(line) for line in file]
     assert [cut["supervisions"][0]["text"] for cut in cuts] == ["uno", "due tre"]
-    assert "train: 2 utterances" in out
+    assert ["train", "2"] in [line.split()[:2] for line in out.splitlines()]
 
 
 def test_the_format_that_was_found_is_said(desk: Desk) -> None:

@@ -36,7 +36,7 @@ def test_prints_one_key() -> None:
     assert title == "training"
     assert summary.strip().endswith(".")
     assert heading.split() == ["key", "type", "default", "meaning"]
-    assert row.split()[:5] == ["training.num_epochs", "integer", ">=", "1", "30"]
+    assert row.split()[:7] == ["training.num_epochs", "integer", ">=", "1", "|", "null", "30"]
 
 
 def test_draws_tables_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
