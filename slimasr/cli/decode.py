@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from slimasr.data.alignments import Alignments
     from slimasr.data.batch import Batch
     from slimasr.decoding.decode import Decoding
-    from slimasr.decoding.perturb import HeardSet
+    from slimasr.decoding.perturb import EvaluationSet
     from slimasr.decoding.tasks import Task
     from slimasr.experiment import Experiment
     from slimasr.results.perturbed import Perturbation
@@ -171,7 +171,7 @@ def _decode(
     from slimasr.data.data_identity import checked_identity
     from slimasr.decoding.decode import decode_units, describe
     from slimasr.decoding.graphs import graph_in
-    from slimasr.decoding.perturb import heard_sets
+    from slimasr.decoding.perturb import evaluation_sets
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
     from slimasr.decoding.stream_sets import describe_streams
     from slimasr.decoding.tasks import is_multilingual, languages_of_sets, tasks_of
@@ -198,9 +198,11 @@ def _decode(
         if not way.stream and (prepared is None or prepared.subnet != subnet):
             prepared = prepare(experiment.model, subnet)
         utt2lang = task.spoken(languages, multilingual=multilingual)
-        for heard in heard_sets(way.perturbations, data, set_name, identities[set_name]):
-            made_by = (experiment.checkpoint, how, heard.fingerprint)
-            shown = progress(_batches(experiment, data, task, heard, decoding), None, f"{subnet.id} {heard.name}")
+        for evaluated in evaluation_sets(way.perturbations, data, set_name, identities[set_name]):
+            made_by = (experiment.checkpoint, how, evaluated.fingerprint)
+            shown = progress(
+                _batches(experiment, data, task, evaluated, decoding), None, f"{subnet.id} {evaluated.name}"
+            )
             if prepared is None:
                 found = _streamed(experiment, subnet, decoding, shown, times, set_name, made_by)
             else:
@@ -209,13 +211,13 @@ def _decode(
             decoded = DecodedSet(
                 subnet, found.words, speakers[set_name], *made_by, phonemes=found.phonemes, utt2lang=utt2lang
             )
-            folder = write_decoded(experiment.dir, heard.name, decoded)
-            print_notes(f"{subnet.id} {heard.name}: {note}" for note in found.notes)
-            typer.echo(f"{subnet.id} {heard.name}: {len(found.words or found.phonemes or ())} utterances, {folder}")
+            folder = write_decoded(experiment.dir, evaluated.name, decoded)
+            print_notes(f"{subnet.id} {evaluated.name}: {note}" for note in found.notes)
+            typer.echo(f"{subnet.id} {evaluated.name}: {len(found.words or found.phonemes or ())} utterances, {folder}")
 
 
 def _batches(
-    experiment: Experiment, data: Path, task: Task, heard: HeardSet, decoding: DecodingConfig
+    experiment: Experiment, data: Path, task: Task, evaluated: EvaluationSet, decoding: DecodingConfig
 ) -> Iterable[Batch]:
     """Read the utterances of a set that a subnet gets, changed as the perturbation says."""
     from slimasr.data.memory.dataloading import eval_batches
@@ -227,7 +229,7 @@ def _batches(
         experiment.tokenizer,
         decoding.batch_seconds,
         language=task.language,
-        changes=heard.changes,
+        changes=evaluated.changes,
     )
 
 

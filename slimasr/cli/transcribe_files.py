@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slimasr.decoding.inputs import Recording
     from slimasr.decoding.piece_search import InOrder
     from slimasr.decoding.timed import Transcript
-    from slimasr.decoding.transcribe import Finished, Heard, Part
+    from slimasr.decoding.transcribe import Finished, Part, Recognised
     from slimasr.experiment import Experiment
     from slimasr.supernet.subnet import Subnet
 
@@ -69,7 +69,7 @@ def transcribe_files(exp: Path, checkpoint: str, wanted: Wanted, inputs: Inputs,
             for _ in progress(seconds, None if total is None else int(total), "transcribe, seconds of audio"):
                 pass
         except BrokenPipeError:
-            # Nobody reads any more, which is no error.
+            # The reader of the output has closed it, which is no error.
             drop_output()
             return
     print_notes(unfinished.notes())
@@ -102,17 +102,17 @@ def _files(recordings: Sequence[Recording], output: Output) -> list[Path] | None
     return None
 
 
-def _seconds(events: Iterable[Heard | Finished], take: Callable[[Finished], None]) -> Iterator[None]:
+def _seconds(events: Iterable[Recognised | Finished], take: Callable[[Finished], None]) -> Iterator[None]:
     """Hand on what is finished, and yield once for every second that has been recognised."""
-    from slimasr.decoding.transcribe import Heard
+    from slimasr.decoding.transcribe import Recognised
 
-    heard = 0.0
+    recognised = 0.0
     shown = 0
     for event in events:
-        if isinstance(event, Heard):
-            heard += event.seconds
-            yield from repeat(None, int(heard) - shown)
-            shown = int(heard)
+        if isinstance(event, Recognised):
+            recognised += event.seconds
+            yield from repeat(None, int(recognised) - shown)
+            shown = int(recognised)
         else:
             take(event)
 

@@ -56,7 +56,7 @@ def stream(exp: Path, checkpoint: str, wanted: Wanted, inputs: Inputs, output: O
                     results = recognize_source(recognizer, source, stopped, times)
                     show(results, output.form, output.partials, label, experiment.tokenizer)
             except BrokenPipeError:
-                # Nobody reads any more, which is no error.
+                # The reader of the output has closed it, which is no error.
                 drop_output()
                 return
             except UserError as error:

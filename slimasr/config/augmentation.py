@@ -40,14 +40,14 @@ class GainConfig(Section):
 
 
 class ReverbConfig(Section):
-    """Rooms in which training utterances are heard; features are then computed from audio."""
+    """Reverberation of training utterances by room impulse responses; features are then computed from audio."""
 
     folder: Text | None = None
     """Folder of recorded room impulse responses, one mono audio file each, which stage 1 (slimasr-prepare) lists; null
     = random responses of simple rooms are made."""
 
     probability: Fraction = 0.5
-    """Probability that a training utterance is heard in a room in an epoch; 0 = never, 1 = always."""
+    """Probability that a training utterance gets reverberation in an epoch; 0 = never, 1 = always."""
 
     seconds: tuple[ReverberationSeconds, ReverberationSeconds] = (0.1, 0.8)
     """Shortest and longest time in seconds in which sound in a random room decays by 60 dB; of no effect with
@@ -99,14 +99,14 @@ class MusanConfig(Section):
 
 
 class TelephoneConfig(Section):
-    """Telephone lines over which training utterances are heard; features are then computed from audio."""
+    """Telephone channels, a narrow band and a codec, for training utterances; features are then computed from audio."""
 
     codecs: list[Codec] = ["mulaw", "gsm"]
-    """Coding of speech on the line, of which one is drawn uniformly for each utterance: G.711 (mulaw, alaw), GSM full
-    rate, Opus, or none beside the line's band of 300 to 3400 Hz; at least one, all different."""
+    """Codecs of the channel, of which one is drawn uniformly for each utterance: G.711 (mulaw, alaw), GSM full
+    rate, Opus, or none, which leaves the band of 300 to 3400 Hz; at least one, all different."""
 
     probability: Fraction = 0.5
-    """Probability that a training utterance is heard over a telephone in an epoch; 0 = never, 1 = always."""
+    """Probability that a training utterance passes through a telephone channel in an epoch; 0 = never, 1 = always."""
 
     @model_validator(mode="after")
     def _codecs_differ(self) -> TelephoneConfig:

@@ -157,11 +157,11 @@ class DataConfig(Section):
     """Random levels of training utterances; null = as they were recorded."""
 
     reverb: ReverbConfig | None = None
-    """Random rooms in which training utterances are heard; null = none; needs training from audio (``storage``)."""
+    """Reverberation of training utterances; null = none; needs training from audio (``storage``)."""
 
     telephone: TelephoneConfig | None = None
-    """Telephone lines over which training utterances are heard; null = none; needs training from audio (``storage``)
-    and a ``sampling_rate`` of at least 8000."""
+    """Telephone channels for training utterances; null = none; needs training from audio (``storage``) and a
+    ``sampling_rate`` of at least 8000."""
 
     text: TextConfig = TextConfig()
     """Changes of the transcripts of all sets, which stage 1 makes."""

@@ -125,8 +125,8 @@ def prepare(
         for item in folders:
             item.write(folder)
     if inspected is not None:
-        unheard = {name: ((cut, None) for cut in made.cuts) for name, made in prepared.items()}
-        inspected(inspect_sets(unheard, {name: made.bad for name, made in prepared.items()}))
+        without_audio = {name: ((cut, None) for cut in made.cuts) for name, made in prepared.items()}
+        inspected(inspect_sets(without_audio, {name: made.bad for name, made in prepared.items()}))
     return sampled | {name: len(made.cuts) for name, made in prepared.items()}
 
 

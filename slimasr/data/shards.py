@@ -117,9 +117,8 @@ def make_shards(config: Config, folder: DataFolder, set_name: str, speed: float)
     """
     cuts = list(read_cuts(folder.raw_cuts(set_name), "stage 1 (slimasr-prepare)"))
     keep_short = set_name in (config.data.dev, *config.data.test) and set_name not in config.data.train
-    # Everything besides the audio on which the content of a shard depends.
-    # The content of a shard does not depend on the sets of the statistics.
-    features = config.features.model_dump(exclude={"sets"})
+    # Everything besides the audio on which the content of a shard depends; the statistics' sets and name do not count.
+    features = config.features.model_dump(exclude={"sets", "name"})
     # Sets that are not read as a stream of shards are stored as without shards.
     storage = "precomputed" if config.data.storage == "shar" else config.data.storage
     settings = [features, config.data.sampling_rate, storage, speed, keep_short]

@@ -23,7 +23,7 @@ class Piece:
         samples: (num_samples,) float32 in [-1, 1], mono.
         start: of the piece, in seconds from the start of the recording.
         seconds: length of the piece; the pieces of a recording follow each other without gaps.
-        before: seconds of the samples that lie in front of the piece; None = they are those of the piece alone.
+        before: seconds of the samples that lie before the piece; None = they are those of the piece alone.
     """
 
     samples: np.ndarray
@@ -74,13 +74,13 @@ def source_pieces(
     for excerpt in _excerpts(source, max_seconds, step_seconds):
         length = len(excerpt.piece)
         samples = _resample(excerpt.samples, rate, sampling_rate)
-        before = excerpt.before / rate if excerpt.before or excerpt.behind else None
+        before = excerpt.before / rate if excerpt.before or excerpt.after else None
         yield Piece(samples, position / rate, length / rate, before)
         position += length
 
 
 def _excerpts(source: AudioSource, max_seconds: float, step_seconds: float = FRAME_SHIFT) -> Iterator[Excerpt]:
-    """Read a source to its end; nobody stops it."""
+    """Read a source to its end."""
     blocks = source.pieces(BLOCK_SAMPLES / source.sampling_rate, lambda: False)
     yield from cut_at_pauses(blocks, source.sampling_rate, max_seconds, step_seconds)
 

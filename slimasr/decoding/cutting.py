@@ -1,8 +1,8 @@
 """Divides long recordings into pieces that a model recognises at once.
 
-Speech is best cut where it rests for long, as between sentences: what a model has learnt are utterances with a silence
-at both ends. Where nothing rests long enough, a piece is cut at its quietest place, and heard together with the audio
-around it, so that a word at the cut is recognised with its surroundings. It belongs to the piece in which it starts.
+Speech is best cut in long pauses, as between sentences: models are trained on utterances with a silence at both ends.
+Without a pause that is long enough, a piece is cut at its quietest place and recognised together with the audio around
+it, so that a word at the cut is recognised with its surroundings. It belongs to the piece in which it starts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 LONG_PAUSE_SECONDS = 0.4
-"""Speech that rests for so long goes on independently of what was before."""
+"""The shortest pause after which speech is taken to be independent of what was before."""
 
 CONTEXT_SECONDS = 1.0
-"""So much audio on the other side of a cut is heard, unless speech rests for long there."""
+"""Audio on the other side of a cut that is recognised with a piece, unless the cut is in a long pause."""
 
 EARLIEST_SHARE = 1 / 12
 """A piece is at least this share of the longest one, so that not every pause separates pieces."""
@@ -43,26 +43,26 @@ class Excerpt:
 
     Attributes:
         samples: (T,) mono samples.
-        before: number of samples in front of the piece.
-        behind: number of samples behind the piece.
+        before: number of samples before the piece.
+        after: number of samples after the piece.
     """
 
     samples: np.ndarray
     before: int = 0
-    behind: int = 0
+    after: int = 0
 
     @property
     def piece(self) -> np.ndarray:
         """The samples of the piece alone."""
-        return self.samples[self.before : len(self.samples) - self.behind]
+        return self.samples[self.before : len(self.samples) - self.after]
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Where to cut: an index of samples, and whether speech rests there for long."""
+class CutPoint:
+    """Where to cut: an index of samples, and whether this is in a long pause."""
 
     place: int
-    rests: bool
+    in_long_pause: bool
 
 
 def cut_at_pauses(
@@ -74,13 +74,13 @@ def cut_at_pauses(
         blocks: (T,) samples in blocks of any length.
         sampling_rate: in Hz.
         max_seconds: length of the longest piece.
-        step_seconds: the lengths of pieces and of what is heard around them are multiples of this, except at the end.
+        step_seconds: the lengths of pieces and of the audio around them are multiples of this, except at the end.
             If it is the distance of encoder frames, a word at a cut starts in the same frame for both pieces.
     """
     step = max(1, round(step_seconds * sampling_rate))
     longest = max(1, round(max_seconds * sampling_rate) // step) * step
     around = round(min(CONTEXT_SECONDS, max_seconds / 4) * sampling_rate) // step * step
-    # What was read and is still needed; the first samples are heard before the next piece.
+    # What was read and is still needed; the first samples belong to the context of the next piece.
     kept = np.zeros(0, dtype=np.float32)
     before = 0
     for block in blocks:
@@ -104,22 +104,22 @@ def _first(
     """
     cut = best_cut(samples[before : before + longest], sampling_rate)
     place = before + max(1, cut.place // step) * step
-    behind = 0 if cut.rests else min(around, len(samples) - place)
-    needed = 0 if cut.rests else min(around, place)
-    return Excerpt(samples[: place + behind], before, behind), samples[place - needed :], needed
+    after = 0 if cut.in_long_pause else min(around, len(samples) - place)
+    needed = 0 if cut.in_long_pause else min(around, place)
+    return Excerpt(samples[: place + after], before, after), samples[place - needed :], needed
 
 
-def best_cut(samples: np.ndarray, sampling_rate: int) -> Cut:
+def best_cut(samples: np.ndarray, sampling_rate: int) -> CutPoint:
     """Return where (T,) samples, as many as a piece may have, are cut: in the first long pause if there is one."""
     for start, end in pauses(samples, sampling_rate):
         place = start + quietest_place(samples[start:end], sampling_rate)
         if end - start >= LONG_PAUSE_SECONDS * sampling_rate and place >= EARLIEST_SHARE * len(samples):
-            return Cut(place, rests=True)
-    return Cut(quietest_cut(samples, sampling_rate), rests=False)
+            return CutPoint(place, in_long_pause=True)
+    return CutPoint(quietest_cut(samples, sampling_rate), in_long_pause=False)
 
 
 def pauses(samples: np.ndarray, sampling_rate: int) -> list[tuple[int, int]]:
-    """Find the pauses of (T,) samples: first index of each and the one behind it.
+    """Find the pauses of (T,) samples: first index of each and the one after it.
 
     It is quiet where the level is far below the highest one of the seconds around, or, if noise does not allow that,
     close to the lowest one there.

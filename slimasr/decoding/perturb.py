@@ -26,10 +26,10 @@ from slimasr.errors import UserError
 from slimasr.results.perturbed import Perturbation, perturbed_name
 
 NUM_VOICES = 6
-"""Voices of which babble is made; as many hardly leave a word to be understood."""
+"""Number of voices in babble; with so many, hardly a word of them is intelligible."""
 
 LOWEST_HERTZ = 20.0
-"""Pink noise has no energy below this frequency, which is not heard."""
+"""Pink noise has no energy below this frequency, which is inaudible."""
 
 DIRECT_DB = 0.0
 """Level of the direct sound above the reverberation, as of a speaker across a table."""
@@ -42,8 +42,8 @@ FULL_SCALE = 2.0**15
 
 
 @dataclass(frozen=True)
-class HeardSet:
-    """A set as a recogniser hears it.
+class EvaluationSet:
+    """A set as it is decoded.
 
     Attributes:
         name: under which it is written and scored.
@@ -56,9 +56,9 @@ class HeardSet:
     changes: PerturbedSet | None = None
 
 
-def heard_sets(
+def evaluation_sets(
     perturbations: Sequence[Perturbation], data_dir: Path, set_name: str, fingerprint: str
-) -> list[HeardSet]:
+) -> list[EvaluationSet]:
     """Return the perturbed versions of a set; without perturbations, the set as it is.
 
     Args:
@@ -71,14 +71,14 @@ def heard_sets(
         UserError: stage 2 has not run.
     """
     if not perturbations:
-        return [HeardSet(set_name, fingerprint)]
+        return [EvaluationSet(set_name, fingerprint)]
     voices: list[Cut] = []
     if any(asked.babble is not None for asked in perturbations):
         voices = list(read_feature_cuts(DataFolder(data_dir), set_name))
     found = []
     for asked in perturbations:
         changed = digest_of([fingerprint, str(asked)])
-        found.append(HeardSet(perturbed_name(set_name, asked), changed, PerturbedSet(asked, voices)))
+        found.append(EvaluationSet(perturbed_name(set_name, asked), changed, PerturbedSet(asked, voices)))
     return found
 
 

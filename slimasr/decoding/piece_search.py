@@ -130,7 +130,7 @@ def in_processes(job: SearchJob, num_jobs: int) -> Iterator[InOrder[Any]]:
         except BrokenProcessPool:
             raise UserError("a process was killed, possibly out of memory: try fewer --num-jobs") from None
         finally:
-            # What nobody waits for any more, as after an error or Ctrl-C, is not begun.
+            # After an error or Ctrl-C, pieces that are still waiting are not started.
             pool.shutdown(cancel_futures=True)
 
 

@@ -21,13 +21,13 @@ class Word:
     """A recognised word.
 
     A search knows when tokens are emitted, not how long words last. A word starts with the encoder frame that emits its
-    first token. It ends `CHARACTER_SECONDS` for each character of its last token behind the frame that emits that one,
+    first token. It ends `CHARACTER_SECONDS` for each character of its last token after the frame that emits that one,
     or before, where the next word starts or the audio ends.
 
     Attributes:
         word: the word.
         start: in seconds from the start of the recording.
-        end: likewise; not before ``start``, and not behind the start of the next word.
+        end: likewise; not before ``start``, and not after the start of the next word.
         confidence: the mean posterior of its tokens, in [0, 1] (`slimasr.decoding.confidence`).
     """
 
@@ -56,7 +56,7 @@ class Transcript:
     times: tuple[float, ...] = ()
 
     def __add__(self, other: Transcript) -> Transcript:
-        """Append what was recognised behind this in the same recording; its times count from the recording's start."""
+        """Append what was recognised after this in the same recording; its times count from the recording's start."""
         return Transcript(
             " ".join(text for text in (self.text, other.text) if text),
             self.words + other.words,
@@ -68,14 +68,14 @@ class Transcript:
 
 @dataclass(frozen=True)
 class WordSpan:
-    """A word on the best path, and its tokens: from ``first`` to the one before ``behind``.
+    """A word on the best path, and its tokens: from ``first`` to the one before ``after``.
 
     The last token has so many ``characters`` of the word; a phoneme counts as one.
     """
 
     word: str
     first: int
-    behind: int
+    after: int
     characters: int = 1
 
 
@@ -97,21 +97,21 @@ class BestPath:
     words: tuple[WordSpan, ...] = ()
     complete: bool = True
 
-    def part(self, first: float, behind: float) -> BestPath:
+    def part(self, first: float, after: float) -> BestPath:
         """Return the words that start within some frames, with their tokens.
 
         Args:
             first: the first of these frames.
-            behind: the frame behind the last one.
+            after: the frame after the last one.
         """
         frames = self.labels.frames
-        spans = [span for span in self.words if first <= frames[span.first] < behind]
-        chosen = [place for span in spans for place in range(span.first, span.behind)]
+        spans = [span for span in self.words if first <= frames[span.first] < after]
+        chosen = [place for span in spans for place in range(span.first, span.after)]
         labels = Hypothesis(tuple(self.labels.tokens[place] for place in chosen), tuple(frames[p] for p in chosen))
         moved: list[WordSpan] = []
         for span in spans:
-            start = moved[-1].behind if moved else 0
-            moved.append(replace(span, first=start, behind=start + span.behind - span.first))
+            start = moved[-1].after if moved else 0
+            moved.append(replace(span, first=start, after=start + span.after - span.first))
         text = " ".join(span.word for span in spans)
         return BestPath(text, labels, tuple(self.posteriors[place] for place in chosen), tuple(moved), self.complete)
 
@@ -124,7 +124,7 @@ def transcript_of(
     Args:
         path: the best path through the piece.
         start: of the piece, in seconds from the start of the recording.
-        seconds: length of the piece; nothing lies behind it, although short audio is padded.
+        seconds: length of the piece; nothing lies after it, although short audio is padded.
         frame_seconds: seconds between two encoder frames.
         before: the path is also that of audio around the piece, so many seconds of which lie in front of it; words that
             start there belong to other pieces. None = it is that of the piece alone.
@@ -140,8 +140,8 @@ def transcript_of(
         Word(
             span.word,
             round(times[span.first], DECIMALS),
-            round(min(limit, times[span.behind - 1] + frame_seconds + CHARACTER_SECONDS * span.characters), DECIMALS),
-            fmean(path.posteriors[span.first : span.behind]),
+            round(min(limit, times[span.after - 1] + frame_seconds + CHARACTER_SECONDS * span.characters), DECIMALS),
+            fmean(path.posteriors[span.first : span.after]),
         )
         for span, limit in zip(path.words, limits, strict=True)
     )
@@ -159,7 +159,7 @@ def spelt_words(pieces: Sequence[str], mark: str = "\u2581") -> tuple[WordSpan, 
     # The owner of every character, so that a token may hold the end of one word and the start of the next one.
     characters = [(character, owner) for owner, piece in enumerate(pieces) for character in piece.replace(mark, " ")]
     bounds = [-1, *(place for place, (character, _) in enumerate(characters) if character == " "), len(characters)]
-    words = (characters[before + 1 : behind] for before, behind in pairwise(bounds))
+    words = (characters[before + 1 : after] for before, after in pairwise(bounds))
     return tuple(_spelt(word) for word in words if word)
 
 
@@ -194,11 +194,11 @@ def pronounced_words(
                     found.setdefault(start + len(variant), start)
         starts.append(found)
         ends = list(found)
-    behind = len(tokens)
-    if behind not in ends:
+    after = len(tokens)
+    if after not in ends:
         raise ValueError("the tokens are not pronunciations of the words")
     spans = []
     for word, found in zip(reversed(words), reversed(starts), strict=True):
-        spans.append(WordSpan(word, found[behind], behind))
-        behind = found[behind]
+        spans.append(WordSpan(word, found[after], after))
+        after = found[after]
     return tuple(reversed(spans))

@@ -28,7 +28,7 @@ SHORTEST_WINDOW_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Heard:
+class Recognised:
     """A part of a recording has been recognised."""
 
     seconds: float
@@ -44,7 +44,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a recording; or, behind its last one, the error that has ended it, None if there was none."""
+    """A piece of a recording; or, after its last one, the error that has ended it, None if there was none."""
 
     recording: Recording
     content: Piece | UserError | None
@@ -124,7 +124,7 @@ def transcribe_recordings(
     reading: Reading,
     search: InOrder[Part],
     unfinished: Unfinished,
-) -> Iterator[Heard | Finished]:
+) -> Iterator[Recognised | Finished]:
     """Transcribe recordings one after the other.
 
     Args:
@@ -134,8 +134,8 @@ def transcribe_recordings(
         unfinished: counts pieces without a complete path through the graph.
 
     Yields:
-        For each recording, what has been heard of it, piece by piece, and then its transcript. A recording that cannot
-        be read has its error in place of the transcript, also if this shows after some pieces.
+        For each recording, what has been recognised of it, piece by piece, and then its transcript. A recording that
+        cannot be read has its error in place of the transcript, also if this shows after some pieces.
     """
     transcript = Transcript()
     for part, path in search(_pieces(recordings, reading)):
@@ -144,7 +144,7 @@ def transcribe_recordings(
             assert path is not None, "a piece has been searched"
             unfinished.utterances += not path.complete
             transcript += transcript_of(path, piece.start, piece.seconds, reading.frame_seconds, piece.before)
-            yield Heard(piece.seconds)
+            yield Recognised(piece.seconds)
         else:
             yield Finished(part.recording, piece or transcript)
             transcript = Transcript()
@@ -249,7 +249,7 @@ def total_seconds(recordings: Iterable[Recording]) -> float | None:
 
 
 def _pieces(recordings: Iterable[Recording], reading: Reading) -> Iterator[tuple[Part, Samples | None]]:
-    """Yield the pieces of each recording, and behind them what has ended it."""
+    """Yield the pieces of each recording, and after them what has ended it."""
     for recording in recordings:
         end: UserError | None = None
         try:

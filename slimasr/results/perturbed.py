@@ -29,7 +29,7 @@ class Perturbation:
         gain: gain in dB, None = the level stays.
         noise: signal-to-noise ratio in dB of pink noise, None without it.
         reverb: seconds in which sound decays by 60 dB, None without reverberation.
-        telephone: whether the utterance is heard over a telephone.
+        telephone: whether the utterance passes through a telephone channel.
     """
 
     babble: float | None = None

@@ -74,7 +74,7 @@ class EpochFlow:
 
 
 class StreamFlow:
-    """Epochs that are parts of an endless stream of shards, which goes on from one to the next."""
+    """Epochs that are parts of an endless stream of shards, which continues from one to the next."""
 
     def __init__(self, source: ShardSource, listing: LeftOut) -> None:
         self._source = source
@@ -164,6 +164,28 @@ def open_data(
         stream, unusable = open_stream(config, data_dir, exp, tokenizer, encoder, key, world)
         flow = StreamFlow(stream, unusable)
         return TrainingData(stream, dev, tokenizer, None, tuple(notes), identity.fingerprint, flow)
+    source = _in_memory(config, data_dir, tokenizer, encoder, key, world)
+    bad = source.bad_utterances
+    listing = exp / "bad_utterances.jsonl"
+    # Every process finds the same utterances; one of them writes the list.
+    if world.is_main:
+        write_bad_utterances(listing, bad)
+    left_out = describe_left_out(bad, source.num_utterances + len(bad), "+".join(config.data.train), listing)
+    return TrainingData(
+        source,
+        dev,
+        tokenizer,
+        left_out,
+        (*notes, *_unaligned_notes(config, source)),
+        identity.fingerprint,
+        longest_seconds=source.longest_seconds,
+    )
+
+
+def _in_memory(
+    config: Config, data_dir: Path, tokenizer: Tokenizer, encoder: Encoder, key: str | None, world: World
+) -> BatchSource:
+    """Read the records of the training sets; the arguments are those of `open_data`."""
     source = BatchSource(
         config,
         data_dir,
@@ -175,28 +197,19 @@ def open_data(
     )
     if key == LANGUAGE:
         check_enough(source.languages, world.size)
-    listing = exp / "bad_utterances.jsonl"
-    bad = source.bad_utterances
-    # Every process finds the same utterances; one of them writes the list.
-    if world.is_main:
-        write_bad_utterances(listing, bad)
-    left_out = describe_left_out(bad, source.num_utterances + len(bad), "+".join(config.data.train), listing)
+    return source
+
+
+def _unaligned_notes(config: Config, source: BatchSource) -> list[str]:
+    """Return a note on training utterances without the alignment that a loss needs."""
     unaligned = source.unaligned
-    if unaligned:
-        verb = "has" if len(unaligned) == 1 else "have"
-        notes.append(
-            f"{'+'.join(config.data.train)}: {len(unaligned)} of {source.num_utterances} utterances {verb} no "
-            f"alignment and no frame targets, first {unaligned[0]}"
-        )
-    return TrainingData(
-        source,
-        dev,
-        tokenizer,
-        left_out,
-        tuple(notes),
-        identity.fingerprint,
-        longest_seconds=source.longest_seconds,
-    )
+    if not unaligned:
+        return []
+    verb = "has" if len(unaligned) == 1 else "have"
+    return [
+        f"{'+'.join(config.data.train)}: {len(unaligned)} of {source.num_utterances} utterances {verb} no "
+        f"alignment and no frame targets, first {unaligned[0]}"
+    ]
 
 
 def open_stream(
@@ -217,7 +230,7 @@ def open_stream(
         )
     folder = exp / "checkpoints"
     listing = exp / "bad_utterances.jsonl"
-    # A run that begins anew makes its own list.
+    # A run without checkpoints starts a new list.
     if world.is_main and not list_checkpoints(folder):
         listing.unlink(missing_ok=True)
     names = "+".join(config.data.train)

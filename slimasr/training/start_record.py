@@ -102,7 +102,7 @@ class StartRecord:
 
 
 def read_needed(exp: Path) -> StartRecord:
-    """Read the record of a run that cannot go on without it.
+    """Read the record of a run that cannot continue without it.
 
     Raises:
         UserError: it is missing or damaged.

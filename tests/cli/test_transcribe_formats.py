@@ -20,7 +20,7 @@ from slimasr.data.ctm import read_ctm
 from slimasr.decoding.inputs import Recording
 from slimasr.decoding.outputs import json_fields
 from slimasr.decoding.timed import Transcript
-from slimasr.decoding.transcribe import Finished, Heard, total_seconds
+from slimasr.decoding.transcribe import Finished, Recognised, total_seconds
 from slimasr.experiment import Experiment
 from tests.decoding.made_up import RATE, noise
 from tests.decoding.streaming import EMFORMER, whole, write_streaming
@@ -95,8 +95,10 @@ def test_ctm_and_subtitles_tell_the_same_words(exp: Path, audio: Path, tmp_path:
     found = read_ctm(tmp_path / "all.ctm")
     assert list(found) == ["a", "sub/b", "sub/deep/c_d"]
     for entries, line in zip(found.values(), lines, strict=True):
-        told = [(entry.label, entry.start, entry.end) for entry in entries]
-        assert told == [(word["word"], word["start"], pytest.approx(word["end"], abs=1e-9)) for word in line["words"]]
+        entries_in_order = [(entry.label, entry.start, entry.end) for entry in entries]
+        assert entries_in_order == [
+            (word["word"], word["start"], pytest.approx(word["end"], abs=1e-9)) for word in line["words"]
+        ]
     confidences = [float(line.split()[5]) for line in (tmp_path / "all.ctm").read_text().splitlines()]
     assert confidences == [word["confidence"] for line in lines for word in line["words"]]
     cues = parse_srt(done(exp, "--format", "srt", audio / "a.wav"))
@@ -135,10 +137,10 @@ def test_long_audio_has_the_times_of_the_whole_and_any_number_of_processes(exp: 
 def test_progress_counts_seconds_of_audio(tmp_path: Path) -> None:
     recording = Recording(tmp_path / "a.wav", PurePath("a"))
     finished = Finished(recording, Transcript("A"))
-    events = [Heard(0.6), Heard(0.6), Heard(2.1), finished, Heard(0.5), Heard(0.7), finished]
+    events = [Recognised(0.6), Recognised(0.6), Recognised(2.1), finished, Recognised(0.5), Recognised(0.7), finished]
     taken: list[Finished] = []
     ticks = [len(taken) for _ in _seconds(events, taken.append)]
-    # 4.5 s have been heard, three of them before the first recording was finished.
+    # 4.5 s have been recognised, three of them before the first recording was finished.
     assert ticks == [0, 0, 0, 1] and taken == [finished, finished]
     for name, seconds in (("a.wav", 1.5), ("b.flac", 2.25)):
         soundfile.write(tmp_path / name, noise(seconds, seed=1), RATE)

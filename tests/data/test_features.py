@@ -18,9 +18,10 @@ from lhotse import CutSet
 
 from slimasr.data.features import compute_features, read_stats
 from slimasr.data.files import DataFolder
+from slimasr.data.identity import digest_of
 from slimasr.data.manifests import prepare
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.shards import make_extractor
+from slimasr.data.shards import make_extractor, make_shards
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, config, quiet
@@ -200,6 +201,17 @@ def test_other_cuts_or_settings_make_other_shards_and_the_old_ones_go(an4: Path,
     assert len(first) == len(second) == 3
     assert not first & second
     assert next(iter(read_feature_cuts(folder, "train"))).num_features == 30
+
+
+def test_shards_keep_their_names_whatever_the_statistics_are_called(an4: Path, tmp_path: Path) -> None:
+    """Folders of shards have the digest that earlier versions gave them, so that these need not be computed again."""
+    recipe, folder = config(), DataFolder(tmp_path / "data")
+    prepare(recipe.data, folder.root, an4, False, quiet)
+    settings = [{"num_mel_bins": recipe.features.num_mel_bins}, recipe.data.sampling_rate, recipe.data.storage, 1.0]
+    for name in ("", "mine"):
+        named = recipe.model_copy(update={"features": recipe.features.model_copy(update={"name": name})})
+        (shard,) = make_shards(named, folder, "train", 1.0)
+        assert shard.stem.parent.name == f"train-{digest_of([*settings, False])}"
 
 
 def test_a_data_folder_may_be_moved(prepared: Prepared, tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def test_speech_without_pauses_and_silence_have_none() -> None:
 def test_a_piece_ends_in_its_first_long_pause_or_at_its_quietest_place() -> None:
     # A pause at 0.3 s is too early for a piece of 6 s, and one of 0.2 s is too short.
     cut = best_cut(speech(6.0, [(0.1, 0.5), (1.0, 1.2), (3.0, 3.6), (5.0, 5.9)]), RATE)
-    assert cut.rests and 3.0 < cut.place / RATE < 3.6
+    assert cut.in_long_pause and 3.0 < cut.place / RATE < 3.6
     cut = best_cut(speech(6.0, [(1.0, 1.2), (4.0, 4.2)]), RATE)
-    assert not cut.rests and cut.place / RATE == pytest.approx(4.1, abs=0.02)
+    assert not cut.in_long_pause and cut.place / RATE == pytest.approx(4.1, abs=0.02)
 
 
 def in_blocks(samples: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
@@ -78,19 +78,19 @@ def test_pieces_follow_each_other_and_hear_what_is_around_them(gaps: list[tuple[
     for end, excerpt, following in zip(ends, found, found[1:], strict=False):
         rests = any(start < end / RATE < stop for start, stop in gaps if stop - start >= 0.4)
         # On both sides of a cut, one hears as much of the other one.
-        assert excerpt.behind == following.before == (0 if rests else RATE)
-        around = samples[end - following.before : end + excerpt.behind]
+        assert excerpt.after == following.before == (0 if rests else RATE)
+        around = samples[end - following.before : end + excerpt.after]
         np.testing.assert_array_equal(excerpt.samples[len(excerpt.samples) - len(around) :], around)
         np.testing.assert_array_equal(following.samples[: len(around)], around)
-    assert (found[0].before, found[-1].behind) == (0, 0)
+    assert (found[0].before, found[-1].after) == (0, 0)
 
 
 def bounds(excerpt: Excerpt) -> tuple[int, int, int]:
-    return len(excerpt.samples), excerpt.before, excerpt.behind
+    return len(excerpt.samples), excerpt.before, excerpt.after
 
 
 def test_a_word_at_a_cut_is_neither_lost_nor_doubled() -> None:
-    """An ideal recogniser, which hears parts of words too, against the words themselves."""
+    """An ideal recogniser, which recognises parts of words too, against the words themselves."""
     rng = np.random.default_rng(3)
     starts = np.cumsum(rng.uniform(0.12, 0.5, size=200))
     words = [f"W{number}" for number in range(200)]
@@ -116,7 +116,7 @@ def test_a_word_at_a_cut_is_neither_lost_nor_doubled() -> None:
     for excerpt in cut_at_pauses([samples], RATE, 5.0, 0.04):
         seconds = len(excerpt.piece) / RATE
         path = recognise(excerpt, position - excerpt.before / RATE)
-        alone = not excerpt.before and not excerpt.behind
+        alone = not excerpt.before and not excerpt.after
         transcript += transcript_of(path, position, seconds, 0.04, None if alone else excerpt.before / RATE)
         position += seconds
     assert transcript.text.split() == words
@@ -124,7 +124,7 @@ def test_a_word_at_a_cut_is_neither_lost_nor_doubled() -> None:
     assert transcript.seconds == pytest.approx(len(samples) / RATE)
     # Times are those of the whole recording, to a frame of the recogniser.
     assert [word.start for word in transcript.words] == pytest.approx(starts, abs=0.021)
-    assert all(before.start <= before.end <= behind.start for before, behind in pairwise(transcript.words))
+    assert all(before.start <= before.end <= after.start for before, after in pairwise(transcript.words))
 
 
 def test_joined_utterances_of_an4_are_cut_where_they_meet(corpus: Callable[[str], Path]) -> None:

@@ -39,11 +39,11 @@ def test_words_of_any_tokens_are_those_of_the_decoded_text() -> None:
             spans = spelt_words([pieces[number] for number in ids])
             assert [span.word for span in spans] == tokenizer.decode(ids).split()
             for span in spans:
-                spelt = "".join(pieces[number] for number in ids[span.first : span.behind])
+                spelt = "".join(pieces[number] for number in ids[span.first : span.after])
                 assert span.word in spelt
                 # No token at either end is without a character of the word.
-                assert all(pieces[ids[place]].strip("\u2581") for place in (span.first, span.behind - 1))
-            assert all(a.behind <= b.first + 1 for a, b in pairwise(spans))
+                assert all(pieces[ids[place]].strip("\u2581") for place in (span.first, span.after - 1))
+            assert all(a.after <= b.first + 1 for a, b in pairwise(spans))
 
 
 def test_a_word_ends_with_the_next_one_or_a_little_behind_its_last_token() -> None:
@@ -54,7 +54,7 @@ def test_a_word_ends_with_the_next_one_or_a_little_behind_its_last_token() -> No
         # The next word follows at once.
         Word("AB", 2.4, 2.56, 0.375),
         Word("C", 2.56, pytest.approx(2.56 + 0.04 + 3 * 0.08), 1.0),
-        # The last one is emitted in the padding behind the audio.
+        # The last one is emitted in the padding after the audio.
         Word("D", 5.9, 5.9, 0.75),
     )
     assert found.times == (2.4, 2.52, 2.56, 5.9) and found.tokens == (5, 6, 7, 8)
@@ -80,7 +80,7 @@ def test_the_posterior_of_a_token_is_its_arc_in_the_lattice(
     for row, path in enumerate(paths):
         tokens, frames = path.labels.tokens, path.labels.frames
         assert len(tokens) > 3
-        # (1, U, T): the log-probability of token u at frame t behind the tokens before it, from the training's lattice.
+        # (1, U, T): the log-probability of token u at frame t after the tokens before it, from the training's lattice.
         with torch.no_grad():
             px, _ = arc_log_probs(model, am[row : row + 1], torch.tensor([tokens]))
         expected = [float(px[0, place, frame].exp()) for place, frame in enumerate(frames)]
@@ -88,7 +88,7 @@ def test_the_posterior_of_a_token_is_its_arc_in_the_lattice(
         assert all(0.0 <= value <= 1.0 for value in path.posteriors)
         words = transcript_of(path, 0.0, 10.0, 0.04).words
         for word, span in zip(words, path.words, strict=True):
-            assert word.confidence == pytest.approx(np.mean(expected[span.first : span.behind]), abs=1e-6)
+            assert word.confidence == pytest.approx(np.mean(expected[span.first : span.after]), abs=1e-6)
 
 
 class SpelledTokenizer:
@@ -140,10 +140,10 @@ def test_words_of_a_graph_have_the_frames_of_their_labels(seed: int, tmp_path: P
         labels = [tokens[token] for token in path.labels.tokens]
         assert [span.word for span in path.words] == path.text.split()
         # The words share the labels out among them, each with one of its pronunciations.
-        assert [span.first for span in path.words] == [0, *(span.behind for span in path.words)][: len(path.words)]
+        assert [span.first for span in path.words] == [0, *(span.after for span in path.words)][: len(path.words)]
         for span in path.words:
-            assert tuple(labels[span.first : span.behind]) in language.lexicon.pronunciations[span.word]
-        assert sum(span.behind - span.first for span in path.words) == len(labels)
+            assert tuple(labels[span.first : span.after]) in language.lexicon.pronunciations[span.word]
+        assert sum(span.after - span.first for span in path.words) == len(labels)
         assert list(path.labels.frames) == sorted(set(path.labels.frames))
         assert all(frame < length for frame in path.labels.frames)
         expected = row.softmax(-1)[list(path.labels.frames), list(path.labels.tokens)]

@@ -75,17 +75,22 @@ def command(recipe: Path, exp: Path) -> list[str]:
     return [*TRAIN, "--config", str(recipe / "config.yaml"), "--data", str(recipe / "data"), "--exp", str(exp)]
 
 
-def test_killed_in_mid_epoch(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(load_config(recipe / "config.yaml"), recipe / "data", whole)
-
-    process = subprocess.Popen(command(recipe, parts), stderr=subprocess.DEVNULL)
+def kill_training(recipe: Path, exp: Path, checkpoint: str) -> None:
+    """Start a training in a process of its own, and kill it when there is a checkpoint with such a name."""
+    process = subprocess.Popen(command(recipe, exp), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not list((parts / "checkpoints").glob("epoch-000-step-*.pt")) and time.monotonic() < deadline:
+    while not list((exp / "checkpoints").glob(checkpoint)) and time.monotonic() < deadline:
         assert process.poll() is None, "training ended before it could be killed"
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+
+
+def test_killed_in_mid_epoch(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(load_config(recipe / "config.yaml"), recipe / "data", whole)
+
+    kill_training(recipe, parts, "epoch-000-step-*.pt")
     stopped = load_checkpoint(list_checkpoints(parts / "checkpoints")[-1])["state"]
     assert not (parts / "final.pt").exists()
     assert stopped["epoch"] == 0

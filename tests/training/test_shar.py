@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,7 +28,7 @@ from slimasr.progress import silent
 from slimasr.training.checkpoint import list_checkpoints
 from slimasr.training.trainer import train
 from tests.training.kit import assert_equal, tiny_config
-from tests.training.test_resume import command, log_lines, write_tone
+from tests.training.test_resume import kill_training, log_lines, write_tone
 
 LENGTH = {"num_epochs": None, "num_steps": 6, "epoch_steps": 4, "checkpoint_minutes": 1e-9, "num_threads": 1}
 
@@ -72,14 +69,8 @@ def test_a_killed_training_ends_like_one_that_was_not(recipe: Path, tmp_path: Pa
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     config = load_config(recipe / "config.yaml")
     train(config, recipe / "data", whole)
-    process = subprocess.Popen(command(recipe, parts), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    # In the second epoch, of which nothing in a pass over the shards reminds.
-    while not list((parts / "checkpoints").glob("epoch-001-step-*.pt")) and time.monotonic() < deadline:
-        assert process.poll() is None, "training ended before it could be killed"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    # In the second epoch: a pass over the shards does not end where an epoch does.
+    kill_training(recipe, parts, "epoch-001-step-*.pt")
     assert not (parts / "final.pt").exists()
     stopped = load_checkpoint(list_checkpoints(parts / "checkpoints")[-1])
     assert stopped["state"]["place"]["readers"] == 1

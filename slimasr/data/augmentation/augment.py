@@ -42,7 +42,7 @@ class Changes(Protocol):
     """What is done to utterances."""
 
     def cut(self, cut: Cut) -> Cut:
-        """Return a cut with what else is to be heard in it; id, length and supervisions stay."""
+        """Return a cut with reverberation and noise added; id, length and supervisions stay."""
 
     def samples(self, name: str, samples: np.ndarray, sampling_rate: int) -> np.ndarray:
         """Return the changed audio of an utterance, (1, num_samples) float32 as the original."""
@@ -101,10 +101,10 @@ class Augmentation:
         if reverb is None or rng.random() >= reverb.probability:
             return cut
         if self.rooms:
-            return heard_in(cut, _response_of(self.rooms[rng.randrange(len(self.rooms))]))
+            return reverberated(cut, _response_of(self.rooms[rng.randrange(len(self.rooms))]))
         seconds, direct_db = rng.uniform(*reverb.seconds), rng.uniform(*reverb.direct_db)
         drawn = np.random.default_rng(rng.getrandbits(64))
-        return heard_in(cut, random_response(seconds, direct_db, cut.sampling_rate, drawn))
+        return reverberated(cut, random_response(seconds, direct_db, cut.sampling_rate, drawn))
 
     def _with_noise(self, cut: Cut) -> Cut:
         noise = self.config.noise
@@ -165,8 +165,8 @@ def _response_of(room: Cut) -> np.ndarray:
         raise UserError(f"data.reverb.folder: {error}") from error
 
 
-def heard_in(cut: Cut, response: np.ndarray) -> MonoCut:
-    """Return a cut as heard in a room with a (1, num_samples) impulse response."""
+def reverberated(cut: Cut, response: np.ndarray) -> MonoCut:
+    """Return a cut with the reverberation of a (1, num_samples) impulse response."""
     recording = cut.recording
     transforms = [*(recording.transforms or []), reverberation(response)]
     return fastcopy(cut, recording=fastcopy(recording, transforms=transforms))

@@ -66,8 +66,8 @@ def _made_from(config: Config, folder: DataFolder, tokenizer: Tokenizer) -> str:
     files += text_files(config, folder)
     digests = [file_digest(path) if path.is_file() else "" for path in files]
     sets = {name: manifest_identity(folder, name).transcripts for name in set_names(config.data)}
-    # What the tokenizer was trained on is part of its fingerprint.
-    units = config.tokenizer.model_dump(mode="json", exclude={"sets", "balance", "name"})
+    # What the tokenizer was trained on, and how many tokens it has, is part of its fingerprint.
+    units = config.tokenizer.model_dump(mode="json", exclude={"sets", "balance", "name", "allow_fewer"})
     settings = [model.model_dump(mode="json"), units, config.data.train]
     return digest_of([tokenizer.fingerprint, settings, digests, sets])
 

@@ -1,6 +1,6 @@
 """Facts about the utterances of sets: how much speech, whose, how long, with which text, and what looks wrong.
 
-`inspect_sets` makes them from cuts and, if audio was read, from what was heard of each
+`inspect_sets` makes them from cuts and, if audio was read, from figures of the sound of each
 (`slimasr.data.inspection.sounds`). Cuts are read one at a time; of each, only some numbers are kept
 (`slimasr.data.inspection.gathering`).
 """
@@ -17,7 +17,7 @@ import numpy as np
 from lhotse.cut import Cut
 
 from slimasr.data.files import BadUtterance
-from slimasr.data.inspection.gathering import UNKNOWN, Gathered, Heard, Row, Tally, gather
+from slimasr.data.inspection.gathering import UNKNOWN, AudioFigures, Gathered, Row, Tally, gather
 from slimasr.data.inspection.repeats import Repeats, Shared, find_repeats, find_shared
 from slimasr.data.inspection.suspects import Suspect, find_suspects
 
@@ -55,7 +55,7 @@ class Histogram:
     Attributes:
         width: width of the bins, of which the first one begins at 0; a value belongs to the bin in which it begins.
         counts: utterances in each bin.
-        above: utterances behind the last bin.
+        above: utterances above the last bin.
         smallest, median, largest: of all values; 0 without any.
     """
 
@@ -137,12 +137,12 @@ def inspect_set(cuts: Iterable[Cut], name: str = "") -> SetFacts:
 
 
 def inspect_sets(
-    sets: Mapping[str, Iterable[tuple[Cut, Heard]]], left_out: Mapping[str, Sequence[BadUtterance]] | None = None
+    sets: Mapping[str, Iterable[tuple[Cut, AudioFigures]]], left_out: Mapping[str, Sequence[BadUtterance]] | None = None
 ) -> DataFacts:
     """Return the facts about sets, whose histograms have the same bins.
 
     Args:
-        sets: set name -> its cuts, each with what was heard of it; None if it was not read.
+        sets: set name -> its cuts, each with the figures of its sound; None if it was not read.
         left_out: set name -> utterances that are not among the cuts, and why.
     """
     gathered = {name: gather(cuts) for name, cuts in sets.items()}
@@ -213,7 +213,7 @@ def _width(values_of_sets: Iterable[np.ndarray]) -> float:
     least = reach / MOST_BINS
     power = 10.0 ** math.floor(math.log10(least))
     factor: float = next(factor for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= least * (1.0 - 1e-9))
-    # Rounded, as 0.1 times 2 and others have digits that nobody wants to read.
+    # Rounded, because products such as 0.1 * 3 have digits that only say how numbers are stored.
     return float(f"{factor * power:.6g}")
 
 

@@ -15,8 +15,8 @@ from slimasr.data.audio import AudioError, audio_path
 from slimasr.data.identity import AudioStamp
 from slimasr.data.inspection.sounds import Sound
 
-Heard = Sound | AudioError | None
-"""What was heard of an utterance, why it could not be read, or nothing."""
+AudioFigures = Sound | AudioError | None
+"""Figures of the sound of an utterance, why it could not be read, or None if it was not read."""
 
 UNKNOWN = ""
 """The language or speaker of utterances that name none."""
@@ -87,16 +87,16 @@ class Gathered:
         return any(row.sound is not None for row in self.rows)
 
 
-def gather(cuts: Iterable[tuple[Cut, Heard]]) -> Gathered:
-    """Read cuts one at a time, each with what was heard of it."""
+def gather(cuts: Iterable[tuple[Cut, AudioFigures]]) -> Gathered:
+    """Read cuts one at a time, each with the figures of its sound."""
     found = Gathered()
-    for cut, heard in cuts:
+    for cut, figures in cuts:
         spoken = cut.supervisions[0] if cut.supervisions else None
         text = (spoken.text or "") if spoken is not None else ""
         language = (spoken.language or UNKNOWN) if spoken is not None else UNKNOWN
         speaker = (spoken.speaker or UNKNOWN) if spoken is not None else UNKNOWN
         words = text.split()
-        sound = heard if isinstance(heard, Sound) else None
+        sound = figures if isinstance(figures, Sound) else None
         recording = getattr(cut, "recording", None)
         found.rows.append(
             Row(
@@ -110,7 +110,7 @@ def gather(cuts: Iterable[tuple[Cut, Heard]]) -> Gathered:
                 text=_digest(" ".join(words)),
                 audio=_audio_digest(cut) if sound is None else sound.digest,
                 sound=sound,
-                unreadable=str(heard) if isinstance(heard, AudioError) else "",
+                unreadable=str(figures) if isinstance(figures, AudioError) else "",
             )
         )
         found.words.update(words)

@@ -53,7 +53,7 @@ def _suspicious(facts: SetFacts) -> Iterator[str]:
         utterances = "utterance looks" if facts.suspicious == 1 else "utterances look"
         yield f"{facts.name}: {facts.suspicious} {utterances} wrong, first {first.id} ({first.file}): {first.reason}"
     for repeats in facts.repeats:
-        # Without having heard them, it may be chance that two utterances of a text are equally long.
+        # Without reading their audio, it may be chance that two utterances of a text are equally long.
         if repeats.kind == SAME_TEXT:
             continue
         utterances = "utterance repeats" if repeats.utterances == 1 else "utterances repeat"

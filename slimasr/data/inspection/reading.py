@@ -15,7 +15,7 @@ from slimasr.config.data import DataConfig
 from slimasr.data.corpora.base import OptionValue, parse_options, refuse_contradictions
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder, iterate_cuts, read_bad, sets_in
 from slimasr.data.inspection.facts import DataFacts, inspect_sets
-from slimasr.data.inspection.gathering import Heard
+from slimasr.data.inspection.gathering import AudioFigures
 from slimasr.data.inspection.sounds import measure_sounds
 from slimasr.data.manifests import build_cuts
 from slimasr.data.own.read import default_label, make_audio, read_source
@@ -59,8 +59,8 @@ def inspect_paths(
                 # Sets of several folders may have one name; the path tells them apart.
                 found[f"{path}/{name}" if name in found else name] = each
         chosen = _choose(found, set_names, paths)
-        heard = {name: _heard(each.cuts, name, num_threads, progress) for name, each in chosen.items()}
-        return inspect_sets(heard, {name: each.left_out for name, each in chosen.items()})
+        figures = {name: _with_figures(each.cuts, name, num_threads, progress) for name, each in chosen.items()}
+        return inspect_sets(figures, {name: each.left_out for name, each in chosen.items()})
 
 
 def read_options(pairs: Sequence[str]) -> OwnOptions:
@@ -125,7 +125,9 @@ def _choose(found: Mapping[str, _Found], names: Sequence[str] | None, paths: Seq
     return {name: found[name] for name in dict.fromkeys(names)}
 
 
-def _heard(cuts: Iterable[Cut], name: str, num_threads: int, progress: Progress) -> Iterator[tuple[Cut, Heard]]:
+def _with_figures(
+    cuts: Iterable[Cut], name: str, num_threads: int, progress: Progress
+) -> Iterator[tuple[Cut, AudioFigures]]:
     if num_threads == 0:
         return ((cut, None) for cut in cuts)
     return measure_sounds(cuts, num_threads, progress, label=f"audio of {name}")

@@ -1,4 +1,4 @@
-"""Find utterances whose audio and transcript hardly belong together, or whose audio cannot be used.
+"""Find utterances whose audio and transcript are unlikely to belong together, or whose audio cannot be used.
 
 How long an utterance should be is read off its text: it takes some time of its own, some for each word, and some
 for each character, which are fitted to the utterances of a language. Weights bound what an utterance can do to the fit
@@ -93,13 +93,13 @@ def _unreadable(rows: Iterable[Row]) -> list[_Ranked]:
 
 
 def _silent(rows: Iterable[Row]) -> list[_Ranked]:
-    heard = [(row, row.sound.level) for row in rows if row.sound is not None]
-    if not heard:
+    measured = [(row, row.sound.level) for row in rows if row.sound is not None]
+    if not measured:
         return []
-    usual = float(np.median([level for _, level in heard]))
+    usual = float(np.median([level for _, level in measured]))
     limit = max(SILENT_LEVEL, usual - SILENT_BELOW)
     found = []
-    for row, level in heard:
+    for row, level in measured:
         if level < limit:
             reason = f"silent: its loud parts are at {level:.0f} dB of full scale, where {usual:.0f} dB are usual"
             found.append(_Ranked(row, -level, reason))

@@ -1,7 +1,7 @@
 """The lines of cut manifests, kept compressed in memory; a cut is made of its line when a batch needs it.
 
 A cut as an object of lhotse takes about 4 kB, its line about 1 kB, and a line within a compressed block 0.2 kB. A run
-keeps its own copy of the manifests, so that stage 2 may write them again while the run goes on.
+keeps its own copy of the manifests, so that stage 2 may write them again during the run.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def read_shard(shard: ShardFiles, content: Content) -> Iterator[Cut]:
 
 
 def _named(cut: Cut, shard: ShardFiles) -> Cut:
-    # The cut has just been read and belongs to nobody else.
+    # The cut has just been read, and no other object refers to it.
     cut.id = f"{shard.prefix}{cut.id}"
     return cut
 

@@ -15,14 +15,14 @@ from slimasr.files import append, to_json, write_atomic
 class LeftOut:
     """The list of a run's unusable utterances, which is known when the utterances have been seen.
 
-    Every process counts all of them; one writes them. A run that resumes goes on with the list, in which every
+    Every process counts all of them; one writes them. A run that resumes continues the list, in which every
     utterance is once.
     """
 
     def __init__(
         self, listing: Path, sets: str, max_share: float, gather: Callable[[Any], list[Any]], *, writes: bool
     ) -> None:
-        """Begin the list of a run, or go on with it.
+        """Begin the list of a run, or continue it.
 
         Args:
             listing: the file, one JSON object per line.

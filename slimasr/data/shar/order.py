@@ -110,7 +110,7 @@ def next_block(pools: Sequence[Pool], place: Place) -> Place:
 
 
 def continued(pools: Sequence[Pool], place: Place, readers: int) -> Place:
-    """Where a run goes on whose number of readers may have changed.
+    """Where a run continues whose number of readers may have changed.
 
     The rest of a block that was divided among another number of readers is left out of the pass, so that no utterance
     occurs twice in it.

@@ -2,7 +2,7 @@
 
 ``features/shar/<set>/`` is a folder in lhotse's Shar format, with ``cuts.<name>.jsonl.gz`` and ``features.<name>.tar``
 or ``recording.<name>.tar``. The name of a shard has its number and a digest of everything on which its content depends:
-it stays valid as long as nothing of this changes, and a stage that was interrupted goes on with what is missing.
+it stays valid as long as nothing of this changes, and an interrupted stage resumes with what is missing.
 """
 
 from __future__ import annotations
