@@ -38,7 +38,8 @@ ListOption = Annotated[
     typer.Option(
         "--list",
         metavar="FILE",
-        help="File with the path of an audio file in every line; paths count from the folder of the list.",
+        help="File with the path of an audio file in every line; relative paths are relative to the "
+        "folder of the list.",
     ),
 ]
 WidthOption = Annotated[
@@ -76,7 +77,7 @@ OutOption = Annotated[
     typer.Option(
         "--out",
         metavar="DIR",
-        help="Folder for a file per recording, whose name it has; folders of audio keep their layout. "
+        help="Folder to which a file with the name of each recording is written; folders of audio keep their layout. "
         "Default: print to stdout.",
     ),
 ]

@@ -51,8 +51,8 @@ def find_recordings(paths: Iterable[Path], list_file: Path | None = None) -> lis
 
     Args:
         paths: files, folders, which are searched for audio files at any depth, and ``-`` for standard input.
-        list_file: a text file with such a path, but that of standard input, in every line; paths count from the folder
-            of the list.
+        list_file: a text file with such a path, but that of standard input, in every line; relative paths are
+            relative to the folder of the list.
 
     Raises:
         UserError: a folder or the list cannot be read, the list names nothing, or standard input is named twice.
