@@ -73,7 +73,7 @@ def features_model(config: FbankConfig) -> Any:
     graph = _Graph()
     num_samples = graph.node("Shape", ["samples"], start=1, end=2)
     num_frames = _num_frames(graph, framing, num_samples)
-    samples = _mirrored(graph, framing, num_samples, num_frames)
+    samples = _mirrored(graph, framing, num_samples, num_frames, centred=config.remove_dc_offset)
     spectra = graph.node("Conv", [samples, filters.reshape(-1, 1, framing.window)], strides=[framing.shift])
     # (1, 2 bins, T) -> (1, real and imaginary part, bins, T) -> (1, bins, T)
     parts = graph.node("Reshape", [spectra, np.array([1, 2, filters.shape[1], -1])])
@@ -113,10 +113,18 @@ def _num_frames(graph: _Graph, framing: Framing, num_samples: str) -> str:
     return graph.node("Mul", [shifts, graph.node("Cast", [enough], to=graph.onnx.TensorProto.INT64)])
 
 
-def _mirrored(graph: _Graph, framing: Framing, num_samples: str, num_frames: str) -> str:
+def _mirrored(graph: _Graph, framing: Framing, num_samples: str, num_frames: str, *, centred: bool) -> str:
     """(1, 1, P) samples of all frames, of one frame at least; beyond both ends the audio is mirrored, again and again.
 
     Sample -1 is sample 0, and sample S is sample S - 1, as in Kaldi.
+
+    Args:
+        graph: where the nodes go.
+        framing: how audio is cut into frames.
+        num_samples: (1,) length of the audio.
+        num_frames: (1,) number of its frames.
+        centred: whether the mean of the audio is subtracted first. Where each frame loses its mean anyway, this changes
+            nothing but the rounding, which a large offset would dominate.
     """
     length = graph.node("Mul", [num_frames, np.array([framing.shift])])
     at_least = graph.node("Max", [length, np.array([framing.shift])])
@@ -129,6 +137,8 @@ def _mirrored(graph: _Graph, framing: Framing, num_samples: str, num_frames: str
     index = graph.node("Min", [folded, image])
     # Without samples, all indices are -1: a sample of silence at the end.
     samples = graph.node("Concat", ["samples", np.zeros((1, 1))], axis=1)
+    if centred:
+        samples = graph.node("Sub", [samples, graph.node("ReduceMean", [samples])])
     gathered = graph.node("Gather", [samples, index], axis=1)
     return graph.node("Unsqueeze", [gathered, np.array([1])])
 
