@@ -18,7 +18,7 @@ STAGES = (
     "graph",
     "train",
     "search",
-    "quantize",
+    "export",
     "decode",
     "score",
     "report",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from slimasr.data.frames import SILENCE
+from slimasr.export.context import context_decoder
 from slimasr.models.base import SpeechModel
 from slimasr.models.ctc import CtcModel
 from slimasr.models.transducer import Transducer
@@ -50,6 +51,11 @@ class Part:
     outputs: tuple[str, ...]
     metadata: Mapping[str, str]
 
+    def about(self, subnet: Subnet, params: int) -> Part:
+        """Return a part whose file says which subnet it is and how many parameters that has."""
+        note = {"comment": f"subnet {subnet.id}", "subnet": json.dumps(subnet.to_dict()), "params": str(params)}
+        return replace(self, metadata={**self.metadata, **note})
+
     @property
     def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
         """The free dimensions as `torch.export` takes them."""
@@ -73,19 +79,13 @@ def encoder_part(model: SpeechModel, subnet: Subnet) -> Part:
         # Batch and length stay free, so that one file serves any number of utterances and frames.
         dynamic={"x": (0, 1), "x_lens": (0,)},
         outputs=(name, f"{name}_lens"),
-        metadata=encoder_metadata("zipformer2_ctc" if ctc else "conformer", subnet),
+        metadata=encoder_metadata("zipformer2_ctc" if ctc else "conformer"),
     )
 
 
-def encoder_metadata(model_type: str, subnet: Subnet) -> dict[str, str]:
+def encoder_metadata(model_type: str) -> dict[str, str]:
     """Return what every encoder says of itself; sherpa-onnx chooses the code that runs it by ``model_type``."""
-    return {
-        "model_type": model_type,
-        "version": "1",
-        "model_author": "slimasr",
-        "comment": f"subnet {subnet.id}",
-        "subnet": json.dumps(subnet.to_dict()),
-    }
+    return {"model_type": model_type, "version": "1", "model_author": "slimasr"}
 
 
 def joiner_part(model: Transducer) -> Part:
@@ -135,3 +135,24 @@ class _Joiner(nn.Module):
     def forward(self, encoder_out: Tensor, decoder_out: Tensor) -> Tensor:
         logit: Tensor = self.joiner(encoder_out, decoder_out)
         return logit
+
+
+def decoder_part(model: Transducer, context: int) -> Part:
+    """Return the predictor over the last labels, with its projection.
+
+    Args:
+        model: the model; all its subnets share the predictor.
+        context: number of labels that an LSTM predictor sees; see `context_decoder`.
+
+    Raises:
+        UserError: the context is smaller than 1.
+    """
+    module = context_decoder(model, context)
+    size = module.context_size
+    return Part(
+        module=module,
+        inputs={"y": torch.zeros(2, size, dtype=torch.int64)},
+        dynamic={"y": (0,)},
+        outputs=("decoder_out",),
+        metadata={"vocab_size": str(model.vocab_size), "context_size": str(size)},
+    )

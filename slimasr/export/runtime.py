@@ -1,4 +1,4 @@
-"""Recognition by onnxruntime: the searches are the same, but run sessions instead of modules."""
+"""Recognition by the files of a bundle in onnxruntime: the searches are our own, but run sessions, not modules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
-from slimasr.export.onnx import CtcFiles, OnnxFiles, TransducerFiles, needed
+from slimasr.errors import UserError
+from slimasr.export.manifest import Manifest
+from slimasr.export.session import Session
 from slimasr.models.base import SpeechModel
 from slimasr.models.ctc import CtcModel
 from slimasr.models.predictor import PredictorState
@@ -27,28 +29,26 @@ from slimasr.supernet.subnet import Subnet
 class OnnxTransducer:
     """A transducer in onnxruntime that can be searched like one in torch. Projections are part of its files."""
 
-    def __init__(self, files: TransducerFiles, model: Transducer, threads: int = 1) -> None:
-        """Open the files.
+    def __init__(self, encoder: Session, decoder: Session, joiner: Session, context: int, model: Transducer) -> None:
+        """Take the open files.
 
         Args:
-            files: the files of the three parts.
-            model: the model that they were exported from, for its sizes and the state before the first label.
-            threads: number of threads of each session.
-
-        Raises:
-            UserError: the extra ``export`` is not installed.
+            encoder: the encoder of one size.
+            decoder: the network over the last labels.
+            joiner: what combines both.
+            context: number of labels that the decoder sees.
+            model: the model that they were made of, for its sizes.
         """
         self.blank_id = model.blank_id
         self.vocab_size = model.vocab_size
         self.config = model.config
-        self.encoder = _Session(files.encoder, threads)
-        self.predictor = _OnnxPredictor(_Session(files.predictor, threads), model)
-        self.joiner = _OnnxJoiner(_Session(files.joiner, threads))
+        self.encoder = encoder
+        self.predictor = _OnnxPredictor(decoder, context)
+        self.joiner = _OnnxJoiner(joiner)
 
     def encode(self, x: Tensor, x_lens: Tensor) -> EncoderOutput:
         """(N, T, F) features -> projected encoder output."""
-        am, lens = self.encoder.run(x, x_lens)
-        return EncoderOutput(am, lens)
+        return EncoderOutput(*self.encoder.run(x, x_lens))
 
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """Return it unchanged: the output of `encode` is already projected, for the one subnet that was exported."""
@@ -58,19 +58,18 @@ class OnnxTransducer:
 class OnnxCtc:
     """A CTC model in onnxruntime that can be searched like one in torch. Its file has the output layer."""
 
-    def __init__(self, files: CtcFiles, model: CtcModel, threads: int = 1) -> None:
-        """Open the file; arguments and errors are those of `OnnxTransducer`."""
+    def __init__(self, encoder: Session, model: CtcModel) -> None:
+        """Take the open file, and the model that it was made of, for its sizes and the label prior."""
         self.blank_id = model.blank_id
         self.vocab_size = model.vocab_size
         self.config = model.config
-        self.session = _Session(files.ctc, threads)
+        self.encoder = encoder
         # The file has no label prior.
         self.ctc_head_of = model.ctc_head_of
 
     def encode(self, x: Tensor, x_lens: Tensor) -> EncoderOutput:
         """(N, T, F) features -> log-probabilities of the labels."""
-        log_probs, lens = self.session.run(x, x_lens)
-        return EncoderOutput(log_probs, lens)
+        return EncoderOutput(*self.encoder.run(x, x_lens))
 
     def ctc_logits(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """Return it unchanged: the output of `encode` has the scores already, of the one subnet that was exported."""
@@ -81,22 +80,35 @@ OnnxModel = OnnxTransducer | OnnxCtc
 """A model of either kind in onnxruntime."""
 
 
-def open_runtime(files: OnnxFiles, model: SpeechModel, threads: int = 1) -> OnnxModel:
-    """Open exported files in onnxruntime.
+def open_size(
+    folder: Path, manifest: Manifest, size: str, model: SpeechModel, *, int8: bool = False, threads: int = 1
+) -> OnnxModel:
+    """Open the files of one size in onnxruntime.
 
     Args:
-        files: the files.
-        model: the model that they were exported from.
+        folder: the bundle.
+        manifest: its manifest.
+        size: id of the size.
+        model: the model that it was made of.
+        int8: whether to open the int8 encoder.
         threads: number of threads of each session.
 
     Raises:
-        UserError: the extra ``export`` is not installed.
+        UserError: there is no such size, or it has no int8 file, or the extra ``export`` is not installed.
     """
+    note = manifest.size(size)
+    variant = note.int8 if int8 else note.float
+    if variant is None:
+        raise UserError(f"{folder}: size {size} has no int8 file; write it with slimasr-export --int8")
+    encoder = Session(folder / variant.encoder, threads)
     if isinstance(model, CtcModel):
-        assert isinstance(files, CtcFiles)
-        return OnnxCtc(files, model, threads)
-    assert isinstance(model, Transducer) and isinstance(files, TransducerFiles)
-    return OnnxTransducer(files, model, threads)
+        return OnnxCtc(encoder, model)
+    assert isinstance(model, Transducer)
+    decoder = note.decoder or manifest.decoder
+    joiner = note.joiner or (int8 and manifest.joiner_int8) or manifest.joiner
+    assert decoder and joiner and manifest.context_size
+    others = (Session(folder / name, threads) for name in (decoder, joiner))
+    return OnnxTransducer(encoder, *others, manifest.context_size, model)
 
 
 def decode_onnx(
@@ -119,38 +131,26 @@ def decode_onnx(
     return utterances
 
 
-class _Session:
-    """An ONNX file in onnxruntime, with tensors as inputs and outputs."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        runtime = needed("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.names = [entry.name for entry in self.session.get_inputs()]
-
-    def run(self, *inputs: Tensor) -> list[Tensor]:
-        """Run the file on inputs in the order in which it was exported."""
-        feeds = {name: value.contiguous().numpy() for name, value in zip(self.names, inputs, strict=True)}
-        return [torch.from_numpy(value) for value in self.session.run(None, feeds)]
-
-
 class _OnnxPredictor:
-    """See `slimasr.decoding.searchable.SearchablePredictor`; the output is already projected."""
+    """See `slimasr.decoding.searchable.SearchablePredictor`; its state is the history, and its output is projected."""
 
-    def __init__(self, session: _Session, model: Transducer) -> None:
+    def __init__(self, session: Session, context: int) -> None:
         self.session = session
-        self.init_state = model.predictor.init_state
+        self.context = context
+
+    def init_state(self, n: int, device: torch.device) -> PredictorState:
+        return PredictorState((torch.full((n, self.context), -1, dtype=torch.int64, device=device),))
 
     def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
-        out, *after = self.session.run(labels, *state.tensors)
-        return out, PredictorState(tuple(after))
+        history = torch.cat([state.tensors[0][:, 1:], labels.unsqueeze(1)], dim=1)
+        (out,) = self.session.run(history)
+        return out, PredictorState((history,))
 
 
 class _OnnxJoiner:
     """See `slimasr.decoding.searchable.SearchableJoiner`."""
 
-    def __init__(self, session: _Session) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
 
     def project_predictor(self, predictor_out: Tensor) -> Tensor:

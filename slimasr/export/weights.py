@@ -35,6 +35,11 @@ class WeightsFile:
         self._content = bytearray()
         self._places: dict[str, int] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no tensor."""
+        return not self._content
+
     def move(self, proto: ModelProto) -> None:
         """Move the large tensors of a graph into the file; the graph then refers to them."""
         for tensor in proto.graph.initializer:

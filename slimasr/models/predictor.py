@@ -137,7 +137,7 @@ class LstmPredictor(Predictor):
         embedded = self.dropout(self.embedding(labels))
         # Not `self.lstm(...)`, which reads a list of its own, so that tensors that stand in for the weights
         # (`functional_call`) would not reach it.
-        weights = [tensor for layer in range(self.lstm.num_layers) for tensor in self._weights(layer)]
+        weights = [tensor for layer in range(self.lstm.num_layers) for tensor in self.layer_weights(layer)]
         before = embedded.new_zeros(self.lstm.num_layers, len(y), self.dim)
         out, _, _ = torch.lstm(
             embedded,
@@ -165,12 +165,12 @@ class LstmPredictor(Predictor):
         cell = []
         for layer, before in enumerate(zip(hidden_before, cell_before, strict=True)):
             # The hidden state of a layer is the input of the next one, and of the last one the output.
-            out, cell_after = torch.lstm_cell(out, before, *self._weights(layer))
+            out, cell_after = torch.lstm_cell(out, before, *self.layer_weights(layer))
             hidden.append(out)
             cell.append(cell_after)
         return out, PredictorState((torch.stack(hidden, dim=1), torch.stack(cell, dim=1)))
 
-    def _weights(self, layer: int) -> tuple[Tensor, ...]:
+    def layer_weights(self, layer: int) -> tuple[Tensor, ...]:
         """Return the weights and biases of a layer, as they are now."""
         names = (f"weight_ih_l{layer}", f"weight_hh_l{layer}", f"bias_ih_l{layer}", f"bias_hh_l{layer}")
         return tuple(getattr(self.lstm, name) for name in names)

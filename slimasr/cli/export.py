@@ -1,0 +1,153 @@
+"""``slimasr-export``: write subnets as a bundle, which device runtimes load."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slimasr.cli.common import (
+    DataOption,
+    DebugOption,
+    ExpArgument,
+    MaxInt8,
+    MaxMacs,
+    MaxParams,
+    MaxRtf,
+    entry,
+    opened,
+    quick_imports,
+    set_name_option,
+    subnets_option,
+)
+
+if TYPE_CHECKING:
+    from slimasr.experiment import Experiment
+    from slimasr.supernet.front import Limits
+    from slimasr.supernet.subnet import Subnet
+
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder of the bundle; a bundle is replaced.")
+]
+Int8Option = Annotated[
+    bool,
+    typer.Option(
+        "--int8",
+        help="Write each size in int8, too, and measure its WER on dev, and on the sets of --set-name, in onnxruntime.",
+    ),
+]
+BitsOption = Annotated[
+    int,
+    typer.Option(
+        "--int8-bits",
+        metavar="NUMBER",
+        min=7,
+        max=8,
+        help="Bits of int8 weights: 7 for x86 processors without VNNI, where sums of 8-bit products saturate.",
+    ),
+]
+JoinerOption = Annotated[bool, typer.Option("--int8-joiner", help="Write the joiner in int8, too.")]
+LossOption = Annotated[
+    float,
+    typer.Option(
+        "--max-int8-loss",
+        metavar="POINTS",
+        min=0.0,
+        help="Points of WER on dev by which int8 may be worse than float; a size that loses more gets no int8 file.",
+    ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Write int8 files whatever they lose, and without dev; the manifest says so.")
+]
+StandaloneOption = Annotated[
+    bool,
+    typer.Option(
+        "--standalone",
+        help="Put the weights of each size into its own file, for clients that load models from memory: assets of "
+        "Android apps, WebAssembly.",
+    ),
+]
+ContextOption = Annotated[
+    int,
+    typer.Option(
+        "--context", metavar="LABELS", min=1, help="Labels that the decoder of an LSTM predictor sees; others ignore it."
+    ),
+]
+WebOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--web",
+        metavar="DIST",
+        show_default=False,
+        help="Add a web page that runs the sizes in a browser; DIST is the dist folder of npm's onnxruntime-web.",
+    ),
+]
+
+
+def run(
+    exp: ExpArgument,
+    out: OutOption,
+    subnets: Annotated[list[str] | None, subnets_option("the best subnet within limits, else front")] = None,
+    max_params: MaxParams = None,
+    max_int8_mb: MaxInt8 = None,
+    max_macs: MaxMacs = None,
+    max_rtf: MaxRtf = None,
+    int8: Int8Option = False,
+    int8_bits: BitsOption = 8,
+    int8_joiner: JoinerOption = False,
+    data: DataOption = Path("data"),
+    set_names: Annotated[list[str] | None, set_name_option("dev")] = None,
+    max_int8_loss: LossOption = 0.5,
+    force: ForceOption = False,
+    standalone: StandaloneOption = False,
+    context: ContextOption = 16,
+    web: WebOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write subnets as a bundle of ONNX files, which sherpa-onnx runs on devices.
+
+    A bundle stores the weights once; each size is a small file beside them. Its README.md says how to use it, and
+    run.py measures all sizes on a device and chooses one. This needs the extra "export": pip install -e '.[export]'.
+    """
+    with quick_imports():
+        from slimasr.experiment import Experiment
+        from slimasr.export.bundle import BundleOptions
+        from slimasr.export.export import export_bundle
+        from slimasr.export.gate import Gate, GateTrials
+        from slimasr.supernet.front import Limits
+
+    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
+    experiment = opened(Experiment.open(exp))
+    chosen = _chosen(experiment, subnets, limits)
+    options = BundleOptions(int8, int8_bits, int8_joiner, standalone, context)
+    dev = experiment.config.data.dev
+    sets = list(dict.fromkeys([dev, *(set_names or ())]))
+    trials = None
+    if int8 and not (force and not data.is_dir()):
+        trials = GateTrials.find(experiment, Gate(data, sets, max_int8_loss, force), typer.echo)
+    manifest = export_bundle(experiment, chosen, out, options, trials, web, typer.echo)
+    for size in manifest.sizes:
+        files = [size.float.encoder] + ([size.int8.encoder] if size.int8 else [])
+        typer.echo(f"{out}: {size.id}, {size.params:,} parameters, {', '.join(files)}")
+    total = sum(file.bytes for file in manifest.files.values())
+    typer.echo(f"{out}: {total / 1e6:.2f} MB in all; {out}/README.md says how to use it")
+
+
+main = partial(entry, run)
+
+
+def _chosen(experiment: Experiment, names: list[str] | None, limits: Limits) -> list[Subnet]:
+    """Return the sizes: those that are named, and the best one within limits."""
+    from slimasr.experiment.archive import read_candidates
+    from slimasr.experiment.subnets import find_subnets
+    from slimasr.supernet.front import best_under
+
+    found = find_subnets(experiment, names) if names else []
+    if limits.given:
+        languages = experiment.space.pathways or ("",)
+        found += [best_under(read_candidates(experiment), limits, language).subnet for language in languages]
+    if not found:
+        found = find_subnets(experiment, ["front"])
+    return list(dict.fromkeys(found))

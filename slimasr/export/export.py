@@ -1,0 +1,73 @@
+"""Writes a bundle to its place: the sizes, the tools beside them, and what is known of each size."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment
+from slimasr.export import device
+from slimasr.export.bundle import WEIGHTS_INT8, BundleOptions, write_bundle
+from slimasr.export.folders import file_notes, new_folder
+from slimasr.export.gate import GateTrials, Say, pass_gate
+from slimasr.export.manifest import Manifest, write_manifest
+from slimasr.export.readme import bundle_readme
+from slimasr.export.trace import needed
+from slimasr.export.web import add_web
+from slimasr.files import write_atomic
+from slimasr.supernet.subnet import Subnet
+
+RUN = "run.py"
+README = "README.md"
+
+
+def export_bundle(
+    experiment: Experiment,
+    subnets: Sequence[Subnet],
+    out: Path,
+    options: BundleOptions,
+    trials: GateTrials | None = None,
+    web: Path | None = None,
+    say: Say = print,
+) -> Manifest:
+    """Write the bundle of some subnets.
+
+    Args:
+        experiment: a trained experiment.
+        subnets: the sizes.
+        out: the folder, which is new, empty, or a bundle, which is replaced.
+        options: what is written.
+        trials: the sets on which int8 files are measured; None = they are not.
+        web: the ``dist`` folder of npm's onnxruntime-web, which adds a web page; None = no page.
+        say: prints a line for the user.
+
+    Raises:
+        UserError: the extra ``export`` is not installed, ``out`` is another folder, a file cannot be written, or a file
+            that was written does not compute what the model computes.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        needed(package)
+    if not subnets:
+        raise UserError("name at least one subnet with --subnet")
+    with new_folder(out) as folder:
+        manifest = write_bundle(experiment, subnets, folder, options)
+        if options.int8 and trials is not None:
+            manifest = pass_gate(experiment, folder, manifest, scheme_of(options), trials, say)
+            if not any(size.int8 for size in manifest.sizes):
+                (folder / WEIGHTS_INT8).unlink(missing_ok=True)
+        shutil.copyfile(device.__file__, folder / RUN)
+        write_atomic(folder / README, bundle_readme(manifest.model_dump(mode="json", by_alias=True)))
+        manifest = manifest.model_copy(update={"files": file_notes(folder)})
+        write_manifest(folder, manifest)
+        if web is not None:
+            add_web(folder, web)
+    return manifest
+
+
+def scheme_of(options: BundleOptions) -> str:
+    """Say how weights are rounded, for the record of what was measured."""
+    scales = "scales of each size" if options.standalone else "scales shared by all sizes"
+    joiner = ", joiner too" if options.int8_joiner else ""
+    return f"{options.int8_bits} bits, {scales}{joiner}"

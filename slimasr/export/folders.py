@@ -1,0 +1,81 @@
+"""The folder of a bundle: written beside its place, and put there as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from slimasr.errors import UserError
+from slimasr.export.manifest import MANIFEST, FileNote, read_manifest
+from slimasr.files import writing
+
+MEASURED = ("check.json",)
+"""Files that are written into a bundle after it was made, which its manifest does not list."""
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield an empty folder; when the block ends without an error, it becomes ``out``.
+
+    A crash or a full disk leaves whatever was at ``out`` before.
+
+    Raises:
+        UserError: ``out`` exists and is no bundle, or cannot be written.
+    """
+    _check_replaceable(out)
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.partial")
+    try:
+        with writing(out, "; what was there before is kept"):
+            temporary.mkdir(parents=True)
+            yield temporary
+            _put(temporary, out)
+    finally:
+        # Also after Ctrl-C; nothing is left to remove if the folder has been put in its place.
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise an error unless ``out`` is free, empty, or a bundle."""
+    if not out.exists() and not out.is_symlink():
+        return
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    try:
+        if not (out / MANIFEST).is_file():
+            raise UserError("no manifest")
+        read_manifest(out)
+    except UserError:
+        raise UserError(f"{out}: exists and is not a bundle of slimasr; name another folder with --out") from None
+
+
+def _put(temporary: Path, out: Path) -> None:
+    """Rename a folder to ``out``; what is there is moved away first, as folders cannot replace each other."""
+    old = temporary.with_suffix(".old")
+    moved = False
+    if out.exists():
+        out.rename(old)
+        moved = True
+    try:
+        temporary.rename(out)
+    except OSError:
+        if moved:
+            with suppress(OSError):
+                old.rename(out)
+        raise
+    if moved:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def file_notes(folder: Path) -> dict[str, FileNote]:
+    """Return sizes and digests of all files of a bundle but its manifest and later measurements, by their names."""
+    notes = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in (MANIFEST, *MEASURED):
+            content = path.read_bytes()
+            notes[name] = FileNote(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    return notes
