@@ -72,7 +72,10 @@ StandaloneOption = Annotated[
 ContextOption = Annotated[
     int,
     typer.Option(
-        "--context", metavar="LABELS", min=1, help="Labels that the decoder of an LSTM predictor sees; others ignore it."
+        "--context",
+        metavar="LABELS",
+        min=1,
+        help="Labels that the decoder of an LSTM predictor sees; others ignore it.",
     ),
 ]
 WebOption = Annotated[
@@ -113,9 +116,9 @@ def run(
     """
     with quick_imports():
         from slimasr.experiment import Experiment
-        from slimasr.export.bundle import BundleOptions
         from slimasr.export.export import export_bundle
         from slimasr.export.gate import Gate, GateTrials
+        from slimasr.export.writer import BundleOptions
         from slimasr.supernet.front import Limits
 
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slimasr.config.search import DecodingConfig
 from slimasr.data.files import DataFolder
-from slimasr.data.graphs.graph import load_graph
+from slimasr.data.graphs.graph import Graph, load_graph
 from slimasr.data.sets import graph_folder
 from slimasr.decoding.graph import SearchGraph
 from slimasr.errors import UserError
@@ -30,16 +30,28 @@ def graph_of(experiment: Experiment, decoding: DecodingConfig, folder: Path | No
     """
     if decoding.kind != "graph":
         return None
+    if folder is None:
+        return SearchGraph.open(noted_graph(experiment))
+    place = folder.resolve()
+    graph = load_graph(place, experiment.tokenizer)
     noted = read_graph_file(experiment.dir)
-    if folder is None and noted.folder is None:
+    if (noted.folder, noted.digest) != (str(place), graph.digest):
+        _change(experiment.dir, {"folder": str(place), "digest": graph.digest})
+    return SearchGraph.open(graph)
+
+
+def noted_graph(experiment: Experiment) -> Graph:
+    """Find the graph that is noted in an experiment.
+
+    Raises:
+        UserError: no graph is noted, or it is missing, damaged or of another tokenizer.
+    """
+    noted = read_graph_file(experiment.dir)
+    if noted.folder is None:
         raise UserError(
             f"{experiment.dir}: no search graph is known; run slimasr-decode once with the data folder that has it"
         )
-    place = Path(noted.folder or ".") if folder is None else folder.resolve()
-    graph = load_graph(place, experiment.tokenizer)
-    if folder is not None and (noted.folder, noted.digest) != (str(place), graph.digest):
-        _change(experiment.dir, {"folder": str(place), "digest": graph.digest})
-    return SearchGraph.open(graph)
+    return load_graph(Path(noted.folder), experiment.tokenizer)
 
 
 def graph_in(experiment: Experiment, decoding: DecodingConfig, data: Path) -> SearchGraph | None:

@@ -8,84 +8,40 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from slimasr.data.frames import FRAME_SHIFT
 from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import TOKENS_FILE, VOCAB_FILE
+from slimasr.decoding.graphs import noted_graph
 from slimasr.experiment import Experiment
 from slimasr.experiment.record import revision
 from slimasr.export.features import features_model
 from slimasr.export.folders import file_notes
 from slimasr.export.manifest import AudioNote, Manifest, ModelNote, SizeNote, VariantNote, write_manifest
-from slimasr.export.parity import check_part
-from slimasr.export.parts import Part, decoder_part, encoder_part, joiner_part
-from slimasr.export.quantize import quantized
-from slimasr.export.trace import deployable, needed, traced
+from slimasr.export.packages import needed
+from slimasr.export.trace import deployable
 from slimasr.export.weights import WeightsFile
+from slimasr.export.writer import (
+    DECODER,
+    JOINER,
+    JOINER_INT8,
+    WEIGHTS,
+    WEIGHTS_INT8,
+    BundleOptions,
+    GraphWriter,
+    encoder_file,
+    own_file,
+)
 from slimasr.files import write_atomic
 from slimasr.models.transducer import Transducer
 from slimasr.results.store import read_results
 from slimasr.supernet.subnet import Subnet
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
-WEIGHTS = "weights.bin"
-WEIGHTS_INT8 = "weights.int8.bin"
 FEATURES = "features.onnx"
-DECODER = "decoder.onnx"
-JOINER = "joiner.onnx"
-JOINER_INT8 = "joiner.int8.onnx"
+GRAPH = "HLG.fst"
+WORDS = "words.txt"
 PACKAGES = ("slimasr", "torch", "onnx", "onnxscript", "onnxruntime")
-
-
-@dataclass(frozen=True)
-class BundleOptions:
-    """What is written.
-
-    Attributes:
-        int8: whether each size gets int8 files, too.
-        int8_bits: bits of their weights; 7 for processors whose sums of integers saturate.
-        int8_joiner: whether the joiner gets an int8 file.
-        standalone: whether each file has its weights inside, cut out for its size.
-        context: labels that the decoder of an LSTM predictor sees.
-    """
-
-    int8: bool = False
-    int8_bits: int = 8
-    int8_joiner: bool = False
-    standalone: bool = False
-    context: int = 16
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """Writes the files of one bundle.
-
-    Attributes:
-        folder: an empty folder.
-        floats: the weights of all float32 encoders; None = each file has its own.
-        integers: those of all int8 encoders.
-    """
-
-    folder: Path
-    floats: WeightsFile | None
-    integers: WeightsFile | None
-
-    def add(self, name: str, proto: ModelProto, weights: WeightsFile | None = None) -> None:
-        """Write a graph, whose large tensors go to a file of weights if there is one."""
-        if weights is not None:
-            weights.move(proto)
-        write_atomic(self.folder / name, proto.SerializeToString())
-
-    def finish(self) -> None:
-        """Write the files of weights."""
-        for weights in (self.floats, self.integers):
-            if weights is not None and not weights.is_empty:
-                weights.write(self.folder)
 
 
 def write_bundle(experiment: Experiment, subnets: Sequence[Subnet], folder: Path, options: BundleOptions) -> Manifest:
@@ -106,47 +62,31 @@ def write_bundle(experiment: Experiment, subnets: Sequence[Subnet], folder: Path
     """
     model = deployable(experiment.model)
     shared = not options.standalone
-    writer = _Writer(
-        folder,
-        WeightsFile(WEIGHTS) if shared else None,
-        WeightsFile(WEIGHTS_INT8) if shared else None,
-    )
-    parts: dict[str, Part] = {}
+    floats = WeightsFile(WEIGHTS) if shared else None
+    integers = WeightsFile(WEIGHTS_INT8) if shared else None
+    decoding = experiment.config.decoding
+    scales = decoding.graph if decoding.kind == "graph" else None
+    writer = GraphWriter(folder, model, options, scales, floats, integers)
     for subnet in subnets:
-        alone = model.extract(subnet) if options.standalone else model
-        part = encoder_part(alone, Subnet() if options.standalone else subnet).about(subnet, model.count(subnet).params)
-        parts[encoder_file(subnet)] = part
-        proto = traced(part)
-        if options.int8:
-            writer.add(encoder_file(subnet, int8=True), quantized(proto, options.int8_bits), writer.integers)
-        writer.add(encoder_file(subnet), proto, writer.floats)
+        writer.add_encoder(subnet)
     if isinstance(model, Transducer):
-        parts |= _write_search(model, writer, options)
+        writer.add_search(model, subnets)
     rate = experiment.config.data.sampling_rate
     writer.add(FEATURES, features_model(make_extractor(model.config.num_mel_bins, rate).config))
     write_tokens(experiment, folder)
-    writer.finish()
-    for name, part in parts.items():
-        check_part(part, folder / name)
+    graph = _copy_graph(experiment, folder)
+    writer.finish(subnets)
     manifest = _manifest(experiment, subnets, folder, options)
+    if graph is not None:
+        manifest = manifest.model_copy(update={"graph": graph, "words": WORDS})
     write_manifest(folder, manifest)
     return manifest
 
 
-def encoder_file(subnet: Subnet, *, int8: bool = False) -> str:
-    """Return the name of a size's encoder."""
-    return f"encoder.{subnet.id}{'.int8' if int8 else ''}.onnx"
-
-
-def _write_search(model: Transducer, writer: _Writer, options: BundleOptions) -> dict[str, Part]:
-    """Write decoder and joiner; return the parts that they were made of, by their files."""
-    parts = {DECODER: decoder_part(model, options.context), JOINER: joiner_part(model)}
-    for name, part in parts.items():
-        proto = traced(part)
-        if name == JOINER and options.int8_joiner:
-            writer.add(JOINER_INT8, quantized(proto, options.int8_bits))
-        writer.add(name, proto)
-    return parts
+def name_for(subnet: Subnet, name: str, folder: Path) -> str | None:
+    """Return the name of a size's own decoder or joiner; None if it has none of its own."""
+    own = own_file(subnet, name)
+    return own if (folder / own).is_file() else None
 
 
 def write_tokens(experiment: Experiment, folder: Path) -> None:
@@ -156,6 +96,17 @@ def write_tokens(experiment: Experiment, folder: Path) -> None:
     vocab = experiment.dir / "lang" / VOCAB_FILE
     if vocab.is_file():
         shutil.copyfile(vocab, folder / VOCAB_FILE)
+
+
+def _copy_graph(experiment: Experiment, folder: Path) -> str | None:
+    """Copy the graph in which the experiment searches for words; return the name of its file, None if it has none."""
+    if experiment.config.decoding.kind != "graph":
+        return None
+    graph = noted_graph(experiment)
+    shutil.copyfile(graph.path, folder / GRAPH)
+    # Output symbol 0 is epsilon.
+    write_atomic(folder / WORDS, "".join(f"{word} {number}\n" for number, word in enumerate(graph.words)))
+    return GRAPH
 
 
 def _manifest(experiment: Experiment, subnets: Sequence[Subnet], folder: Path, options: BundleOptions) -> Manifest:
@@ -213,19 +164,25 @@ def _size(experiment: Experiment, subnet: Subnet, folder: Path, options: BundleO
     known = {} if entry is None else {name: wer.wer for name, wer in entry.wer.items()}
     floats = None if options.standalone else WEIGHTS
     integers = None if options.standalone else WEIGHTS_INT8
+    decoder, joiner = (name_for(subnet, name, folder) for name in (DECODER, JOINER))
+    search = [name for name in (decoder or DECODER, joiner or JOINER) if (folder / name).is_file()]
     return SizeNote(
         id=subnet.id,
         subnet=subnet,
         language=subnet.pathway or None,
         params=cost.params,
         macs=cost.macs,
-        float=_variant(folder, encoder_file(subnet), floats, known),
-        int8=_variant(folder, encoder_file(subnet, int8=True), integers, {}) if options.int8 else None,
+        decoder=decoder,
+        joiner=joiner,
+        float=_variant(folder, encoder_file(subnet), floats, search, known),
+        int8=_variant(folder, encoder_file(subnet, int8=True), integers, search, {}) if options.int8 else None,
     )
 
 
-def _variant(folder: Path, encoder: str, weights: str | None, wer: Mapping[str, float]) -> VariantNote:
+def _variant(
+    folder: Path, encoder: str, weights: str | None, search: Sequence[str], wer: Mapping[str, float]
+) -> VariantNote:
     """Describe the files of a size in one precision."""
-    opened = [encoder, *([weights] if weights else []), *(name for name in (DECODER, JOINER) if (folder / name).is_file())]
-    size = sum((folder / name).stat().st_size for name in [*opened, TOKENS_FILE])
+    opened = [encoder, *([weights] if weights else []), *search, TOKENS_FILE]
+    size = sum((folder / name).stat().st_size for name in opened)
     return VariantNote(encoder=encoder, weights=weights, bytes=size, wer=dict(wer))

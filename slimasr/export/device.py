@@ -11,7 +11,6 @@ It needs Python 3.9 or newer, numpy, and onnxruntime 1.15 or newer; in slimasr i
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import hashlib
@@ -26,7 +25,7 @@ import sys
 import time
 import wave
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +276,9 @@ def peak_memory(anew: bool = False) -> float | None:
     return None
 
 
-def measure(bundle: Bundle, size: str, precision: str, threads: int, audio: Sequence[str], repeats: int) -> dict[str, Any]:
+def measure(
+    bundle: Bundle, size: str, precision: str, threads: int, audio: Sequence[str], repeats: int
+) -> dict[str, Any]:
     """Measure a size in this process, which has not run anything else; returns a row of a profile, and ``seconds``."""
     rate, entry = bundle.manifest["audio"]["sample_rate"], bundle.size(size)
     noise = np.random.default_rng(0).normal(0.0, 0.05, 10 * rate).astype(np.float32)
@@ -310,7 +311,12 @@ def measure(bundle: Bundle, size: str, precision: str, threads: int, audio: Sequ
 
 
 def profile(
-    bundle: Bundle, sizes: Sequence[str], precisions: Sequence[str], threads: Sequence[int], audio: Sequence[str], repeats: int
+    bundle: Bundle,
+    sizes: Sequence[str],
+    precisions: Sequence[str],
+    threads: Sequence[int],
+    audio: Sequence[str],
+    repeats: int,
 ) -> dict[str, Any]:
     """Measure sizes (none given = all) on this machine, each in a process of its own; docs/bundle.md has the layout."""
     rows = []

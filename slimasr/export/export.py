@@ -9,13 +9,14 @@ from pathlib import Path
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.export import device
-from slimasr.export.bundle import WEIGHTS_INT8, BundleOptions, write_bundle
+from slimasr.export.bundle import write_bundle
 from slimasr.export.folders import file_notes, new_folder
 from slimasr.export.gate import GateTrials, Say, pass_gate
 from slimasr.export.manifest import Manifest, write_manifest
+from slimasr.export.packages import needed
 from slimasr.export.readme import bundle_readme
-from slimasr.export.trace import needed
 from slimasr.export.web import add_web
+from slimasr.export.writer import WEIGHTS_INT8, BundleOptions
 from slimasr.files import write_atomic
 from slimasr.supernet.subnet import Subnet
 

@@ -22,7 +22,7 @@ import torch
 from lhotse import Fbank, FbankConfig
 
 from slimasr.data.frames import has_frame
-from slimasr.export.trace import needed
+from slimasr.export.packages import needed
 
 OPSET = 18
 IR_VERSION = 8

@@ -125,9 +125,7 @@ def pass_gate(
     return manifest.model_copy(update={"sizes": sizes})
 
 
-def _judged(
-    experiment: Experiment, size: SizeNote, wer: dict[str, float], gate: Gate, say: Say
-) -> VariantNote | None:
+def _judged(experiment: Experiment, size: SizeNote, wer: dict[str, float], gate: Gate, say: Say) -> VariantNote | None:
     """Return the note of the int8 files with their error rates, or None if they lose too much."""
     assert size.int8 is not None
     dev = gate.sets[0]

@@ -67,7 +67,7 @@ class StreamingNote(Entry):
     tail_seconds: Number
     """Silence that has to follow the end of the audio, so that the last words come out."""
 
-    states: list[list[int]] = []
+    states: list[list[int]]
     """Shapes of the states of one stream, of the largest size."""
 
 
@@ -162,6 +162,9 @@ class Manifest(Entry):
     joiner_int8: str | None
     graph: str | None
     """File of the decoding graph HLG; null = there is none."""
+
+    words: str | None = None
+    """File of the graph's words, ``word number`` in each line; null without a graph."""
 
     streaming: StreamingNote | None
     """How to feed the encoders; null = they take whole utterances."""

@@ -11,8 +11,8 @@ from slimasr.decoding.decode import describe
 from slimasr.decoding.graph import SearchGraph
 from slimasr.experiment import Experiment
 from slimasr.export.manifest import Manifest, SizeNote
+from slimasr.export.packages import needed
 from slimasr.export.runtime import decode_onnx, open_size
-from slimasr.export.trace import needed
 from slimasr.results.schema import Int8Entry, Results, SubnetEntry, WerEntry
 from slimasr.results.store import read_results, update_results
 from slimasr.scoring import score

@@ -16,22 +16,29 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
+from slimasr.config.search import GraphDecodingConfig
 from slimasr.data.frames import SILENCE
+from slimasr.decoding.graph import label_prior, label_scores
 from slimasr.export.context import context_decoder
+from slimasr.export.packages import needed
 from slimasr.models.base import SpeechModel
 from slimasr.models.ctc import CtcModel
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 EXAMPLE_FRAMES = 203
 """Length of the longer of the two utterances with which the encoder is traced; files accept any length."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -56,25 +63,32 @@ class Part:
         note = {"comment": f"subnet {subnet.id}", "subnet": json.dumps(subnet.to_dict()), "params": str(params)}
         return replace(self, metadata={**self.metadata, **note})
 
+    def described(self, proto: ModelProto) -> ModelProto:
+        """Return a graph with the part's metadata; it is changed in place."""
+        needed("onnx.helper").set_model_props(proto, dict(self.metadata))
+        return proto
+
     @property
     def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
         """The free dimensions as `torch.export` takes them."""
         return {name: dict.fromkeys(axes, Dim.DYNAMIC) for name, axes in self.dynamic.items()}
 
 
-def encoder_part(model: SpeechModel, subnet: Subnet) -> Part:
+def encoder_part(model: SpeechModel, subnet: Subnet, scales: GraphDecodingConfig | None = None) -> Part:
     """Return the encoder of a subnet: of a transducer with its projection, of a CTC model with its output layer.
 
     Args:
         model: the supernet, in the form that `deployable` returns, or a stand-alone model with ``Subnet()``.
         subnet: the subnet that runs.
+        scales: of CTC scores in a search graph, to which a runtime adds no scales of its own; None = the output is
+            plain log-probabilities.
     """
     ctc = isinstance(model, CtcModel)
     # Unequal lengths, so that the example has padding to mask.
     lens = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES - 60])
     name = "log_probs" if ctc else "encoder_out"
     return Part(
-        module=WholeUtterances(model, subnet),
+        module=WholeUtterances(model, subnet, scales),
         inputs={"x": torch.zeros(2, EXAMPLE_FRAMES, model.config.num_mel_bins), "x_lens": lens},
         # Batch and length stay free, so that one file serves any number of utterances and frames.
         dynamic={"x": (0, 1), "x_lens": (0,)},
@@ -103,10 +117,13 @@ def joiner_part(model: Transducer) -> Part:
 class WholeUtterances(nn.Module):
     """Features of whole utterances of any length -> what the search reads, at least one frame for each of them."""
 
-    def __init__(self, model: SpeechModel, subnet: Subnet) -> None:
+    def __init__(self, model: SpeechModel, subnet: Subnet, scales: GraphDecodingConfig | None) -> None:
         super().__init__()
         self.model = model
         self.subnet = subnet
+        self.scales = scales
+        if isinstance(model, CtcModel) and scales is not None:
+            self.prior = label_prior(model, subnet, scales.prior_scale)
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F) features and (N,) lengths -> (N, T', J or V) and (N,) lengths of 1 or more."""
@@ -121,7 +138,10 @@ class WholeUtterances(nn.Module):
 
     def _scores(self, encoder_out: Tensor) -> Tensor:
         if isinstance(self.model, CtcModel):
-            return self.model.ctc_logits(encoder_out, self.subnet).log_softmax(-1)
+            logits = self.model.ctc_logits(encoder_out, self.subnet)
+            if self.scales is None:
+                return logits.log_softmax(-1)
+            return label_scores(logits, self.prior, self.scales)
         return cast(Transducer, self.model).project_encoder(encoder_out, self.subnet)
 
 

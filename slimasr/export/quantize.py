@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slimasr.export.trace import needed
+from slimasr.export.packages import needed
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -107,11 +107,11 @@ def _products(state: _Graph, nodes: Any) -> Iterator[_Product]:
                 break
             views.insert(0, maker)
             name = maker.input[0]
+        # Views before a transposition choose rows and columns of the matrix itself, whose rows are output channels.
         transpositions = transposed + sum(view.op_type == "Transpose" for view in views)
         matrix = state.constants.get(name)
         if matrix is not None and matrix.ndim == 2 and matrix.dtype == np.float32 and transpositions == 1:
-            if not views or views[-1].op_type == "Transpose" or transposed:
-                yield _Product(node, name, tuple(views))
+            yield _Product(node, name, tuple(views))
 
 
 def _rewrite(state: _Graph, product: _Product, levels: int) -> None:

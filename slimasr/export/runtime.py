@@ -13,6 +13,7 @@ from slimasr.data.batch import Batch
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition
+from slimasr.decoding.tune import with_scales
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
@@ -122,6 +123,9 @@ def decode_onnx(
 
     In a batch, the scale of int8 activations would depend on all of its utterances.
     """
+    if graph is not None:
+        # The scores of the file have their scales already.
+        config = with_scales(config, 1.0, 0.0)
     recognition = Recognition(word_search(model, tokenizer, config, graph=graph))
     utterances: list[Utterance] = []
     for batch in batches:

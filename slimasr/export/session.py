@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from slimasr.export.trace import needed
+from slimasr.export.packages import needed
 
 
 class Session:

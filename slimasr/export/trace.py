@@ -7,17 +7,15 @@ the graphs of all subnets have the same constants, which a bundle stores once.
 from __future__ import annotations
 
 import copy
-import importlib
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from slimasr.errors import UserError
+from slimasr.export.packages import needed
 from slimasr.export.parts import Part
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model
@@ -34,18 +32,6 @@ one from 1.15 on."""
 
 FOLDED = 1024
 """What follows from sizes alone is computed at export if it has at most so many numbers."""
-
-
-def needed(package: str) -> ModuleType:
-    """Import an optional package.
-
-    Raises:
-        UserError: the package is not installed; the message names the extra.
-    """
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError:
-        raise UserError(f"{package} is not installed: pip install 'slimasr[export]'") from None
 
 
 def deployable(model: SpeechModel) -> SpeechModel:
@@ -96,8 +82,7 @@ def traced(part: Part) -> ModelProto:
     proto = program.model_proto
     _strip(proto)
     proto.ir_version = IR_VERSION
-    needed("onnx.helper").set_model_props(proto, dict(part.metadata))
-    return proto
+    return part.described(proto)
 
 
 def _strip(proto: ModelProto) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slimasr.export.trace import needed
+from slimasr.export.packages import needed
 from slimasr.files import replacing
 
 if TYPE_CHECKING:

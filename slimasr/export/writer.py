@@ -1,0 +1,158 @@
+"""Writes the graphs of a bundle: an encoder for each size, and the decoder and the joiner that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from slimasr.config.search import GraphDecodingConfig
+from slimasr.export.context import DEFAULT_CONTEXT
+from slimasr.export.masked import masked, masks_in
+from slimasr.export.parity import check_part
+from slimasr.export.parts import Part, decoder_part, encoder_part, joiner_part
+from slimasr.export.quantize import quantized
+from slimasr.export.trace import traced
+from slimasr.export.weights import WeightsFile
+from slimasr.files import write_atomic
+from slimasr.models.base import SpeechModel
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.subnet import Subnet
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+WEIGHTS = "weights.bin"
+WEIGHTS_INT8 = "weights.int8.bin"
+DECODER = "decoder.onnx"
+JOINER = "joiner.onnx"
+JOINER_INT8 = "joiner.int8.onnx"
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """What is written.
+
+    Attributes:
+        int8: whether each size gets int8 files, too.
+        int8_bits: bits of their weights; 7 for processors whose sums of integers saturate.
+        int8_joiner: whether the joiner gets an int8 file.
+        standalone: whether each file has its weights inside, cut out for its size.
+        context: labels that the decoder of an LSTM predictor sees.
+    """
+
+    int8: bool = False
+    int8_bits: int = 8
+    int8_joiner: bool = False
+    standalone: bool = False
+    context: int = DEFAULT_CONTEXT
+
+
+def encoder_file(subnet: Subnet, *, int8: bool = False) -> str:
+    """Return the name of a size's encoder."""
+    return f"encoder.{subnet.id}{'.int8' if int8 else ''}.onnx"
+
+
+def own_file(subnet: Subnet, name: str) -> str:
+    """Return the name of a size's own decoder or joiner, such as ``decoder.fr.onnx``."""
+    stem, rest = name.split(".", 1)
+    return f"{stem}.{subnet.id}.{rest}"
+
+
+@dataclass(frozen=True)
+class GraphWriter:
+    """Writes the graphs of one model.
+
+    Attributes:
+        folder: the bundle.
+        model: the supernet, as `slimasr.export.trace.deployable` returns it.
+        options: what is written.
+        scales: of the scores in a search graph; None = the files have plain log-probabilities.
+        floats: the weights of all float32 encoders; None = each file has its own.
+        integers: those of all int8 encoders.
+    """
+
+    folder: Path
+    model: SpeechModel
+    options: BundleOptions
+    scales: GraphDecodingConfig | None
+    floats: WeightsFile | None
+    integers: WeightsFile | None
+    _dense: dict[Subnet, tuple[Part, ModelProto]] = field(default_factory=dict)
+
+    def add(self, name: str, proto: ModelProto, weights: WeightsFile | None = None) -> None:
+        """Write a graph, whose large tensors go to a file of weights if there is one."""
+        if weights is not None:
+            weights.move(proto)
+        write_atomic(self.folder / name, proto.SerializeToString())
+
+    def add_encoder(self, subnet: Subnet) -> None:
+        """Write the encoder of a size."""
+        part, proto = self._encoder(subnet)
+        part = part.about(subnet, self.model.count(subnet).params)
+        if self.options.int8:
+            integers = quantized(proto, self.options.int8_bits)
+            name = encoder_file(subnet, int8=True)
+            self.add(name, self._kept(part, integers, subnet), self.integers)
+        self.add(encoder_file(subnet), self._kept(part, proto, subnet), self.floats)
+
+    def _encoder(self, subnet: Subnet) -> tuple[Part, ModelProto]:
+        """Trace the encoder of a size; pathways share the graph of the whole model."""
+        if self.options.standalone:
+            part = encoder_part(self.model.extract(subnet), Subnet(), self.scales)
+            return part, traced(part)
+        whole = replace(subnet, pathway="")
+        if whole not in self._dense:
+            part = encoder_part(self.model, whole, self.scales)
+            self._dense[whole] = (part, traced(part))
+        return self._dense[whole]
+
+    def _kept(self, part: Part, proto: ModelProto, subnet: Subnet) -> ModelProto:
+        """Return a copy of a graph with the description of its part, and with the masks of a pathway."""
+        pathways = self.model.pathways
+        masks = {}
+        if subnet.pathway and pathways is not None and not self.options.standalone:
+            masks = masks_in(part.module, self.model, pathways, subnet.pathway)
+        block = (1, 1) if pathways is None else pathways.block
+        return part.described(masked(proto, masks, block))
+
+    def add_search(self, model: Transducer, subnets: Sequence[Subnet]) -> None:
+        """Write decoder and joiner, and those of pathways that have their own."""
+        self._add_search(model, Subnet())
+        for subnet in subnets:
+            if subnet.pathway:
+                self._add_search(model.extract(subnet), subnet)
+
+    def _add_search(self, model: Transducer, subnet: Subnet) -> None:
+        """Write decoder and joiner of a size, unless they are equal to those of the bundle."""
+        for name, part in ((DECODER, decoder_part(model, self.options.context)), (JOINER, joiner_part(model))):
+            if subnet.pathway and not self._differs(name, subnet):
+                continue
+            proto = traced(part)
+            place = own_file(subnet, name) if subnet.pathway else name
+            if name == JOINER and self.options.int8_joiner and not subnet.pathway:
+                self.add(JOINER_INT8, part.described(quantized(proto, self.options.int8_bits)))
+            self.add(place, part.described(proto))
+            check_part(part, self.folder / place)
+
+    def _differs(self, name: str, subnet: Subnet) -> bool:
+        """Return whether a pathway prunes matrices of the decoder or the joiner."""
+        assert isinstance(self.model, Transducer) and self.model.pathways is not None
+        module: nn.Module = self.model.predictor if name == DECODER else self.model.joiner
+        return bool(masks_in(module, self.model, self.model.pathways, subnet.pathway))
+
+    def finish(self, subnets: Sequence[Subnet]) -> None:
+        """Write the files of weights, and compare the encoders with extracted models.
+
+        Raises:
+            UserError: a file does not compute what the model of its size computes.
+        """
+        for weights in (self.floats, self.integers):
+            if weights is not None and not weights.is_empty:
+                weights.write(self.folder)
+        for subnet in subnets:
+            alone = encoder_part(self.model.extract(subnet), Subnet(), self.scales)
+            check_part(alone, self.folder / encoder_file(subnet))
