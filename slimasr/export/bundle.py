@@ -20,8 +20,6 @@ from slimasr.export.features import features_model
 from slimasr.export.folders import file_notes
 from slimasr.export.manifest import AudioNote, Manifest, ModelNote, SizeNote, VariantNote, write_manifest
 from slimasr.export.packages import needed
-from slimasr.export.trace import deployable
-from slimasr.export.weights import WeightsFile
 from slimasr.export.writer import (
     DECODER,
     JOINER,
@@ -29,9 +27,9 @@ from slimasr.export.writer import (
     WEIGHTS,
     WEIGHTS_INT8,
     BundleOptions,
-    GraphWriter,
     encoder_file,
     own_file,
+    write_graphs,
 )
 from slimasr.files import write_atomic
 from slimasr.models.transducer import Transducer
@@ -60,22 +58,14 @@ def write_bundle(experiment: Experiment, subnets: Sequence[Subnet], folder: Path
         UserError: the extra ``export`` is not installed, a file cannot be written, or a file that was written does not
             compute what the model computes.
     """
-    model = deployable(experiment.model)
-    shared = not options.standalone
-    floats = WeightsFile(WEIGHTS) if shared else None
-    integers = WeightsFile(WEIGHTS_INT8) if shared else None
     decoding = experiment.config.decoding
     scales = decoding.graph if decoding.kind == "graph" else None
-    writer = GraphWriter(folder, model, options, scales, floats, integers)
-    for subnet in subnets:
-        writer.add_encoder(subnet)
-    if isinstance(model, Transducer):
-        writer.add_search(model, subnets)
+    write_graphs(experiment.model, folder, subnets, options, scales)
     rate = experiment.config.data.sampling_rate
-    writer.add(FEATURES, features_model(make_extractor(model.config.num_mel_bins, rate).config))
+    features = features_model(make_extractor(experiment.model.config.num_mel_bins, rate).config)
+    write_atomic(folder / FEATURES, features.SerializeToString())
     write_tokens(experiment, folder)
     graph = _copy_graph(experiment, folder)
-    writer.finish(subnets)
     manifest = _manifest(experiment, subnets, folder, options)
     if graph is not None:
         manifest = manifest.model_copy(update={"graph": graph, "words": WORDS})

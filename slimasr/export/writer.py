@@ -15,7 +15,7 @@ from slimasr.export.masked import masked, masks_in
 from slimasr.export.parity import check_part
 from slimasr.export.parts import Part, decoder_part, encoder_part, joiner_part
 from slimasr.export.quantize import quantized
-from slimasr.export.trace import traced
+from slimasr.export.trace import deployable, traced
 from slimasr.export.weights import WeightsFile
 from slimasr.files import write_atomic
 from slimasr.models.base import SpeechModel
@@ -60,6 +60,37 @@ def own_file(subnet: Subnet, name: str) -> str:
     """Return the name of a size's own decoder or joiner, such as ``decoder.fr.onnx``."""
     stem, rest = name.split(".", 1)
     return f"{stem}.{subnet.id}.{rest}"
+
+
+def write_graphs(
+    model: SpeechModel,
+    folder: Path,
+    subnets: Sequence[Subnet],
+    options: BundleOptions | None = None,
+    scales: GraphDecodingConfig | None = None,
+) -> None:
+    """Write the graphs of some subnets, and their weights.
+
+    Args:
+        model: the supernet.
+        folder: an existing folder.
+        subnets: the sizes.
+        options: what is written; None = float32 graphs and a file of weights.
+        scales: of the scores in a search graph; None = the files of a CTC model have plain log-probabilities.
+
+    Raises:
+        UserError: the extra ``export`` is not installed, a file cannot be written, or a file does not compute what the
+            model of its size computes.
+    """
+    options = options or BundleOptions()
+    ready = deployable(model)
+    floats, integers = (None if options.standalone else WeightsFile(name) for name in (WEIGHTS, WEIGHTS_INT8))
+    writer = GraphWriter(folder, ready, options, scales, floats, integers)
+    for subnet in subnets:
+        writer.add_encoder(subnet)
+    if isinstance(ready, Transducer):
+        writer.add_search(ready, subnets)
+    writer.finish(subnets)
 
 
 @dataclass(frozen=True)

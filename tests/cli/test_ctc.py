@@ -16,7 +16,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import slimasr
-from slimasr.cli import align, decode, extract, profile, quantize, search, transcribe
+from slimasr.cli import align, decode, export, extract, profile, score, search, transcribe
 from slimasr.cli.common import command_app
 from slimasr.data.alignments import read_alignments
 from slimasr.data.files import DataFolder
@@ -153,7 +153,12 @@ def test_alignments_are_best_paths_of_the_subnets_output(place: Path, tmp_path: 
 
 
 @with_onnx
-def test_int8_files_are_one_and_are_recognised_with(place: Path) -> None:
-    output = call(quantize.run, place / "exp", "--data", place / "data", "--subnet", "min", "--set-name", "test").output
+def test_a_bundle_has_one_file_for_a_size_and_is_recognised_with(place: Path, tmp_path: Path) -> None:
+    data = ("--data", place / "data")
+    call(decode.run, place / "exp", *data, "--subnet", "min", "--set-name", "dev")
+    call(score.run, place / "exp")
+    sets = ("--set-name", "test", "--int8", "--force")
+    output = call(export.run, place / "exp", *data, "--subnet", "min", *sets, "--out", tmp_path / "bundle").output
     assert f"{FIRST.id} test: WER" in output
-    assert [file.name for file in (place / "exp" / "export" / FIRST.id).iterdir()] == ["ctc.int8.onnx"]
+    names = {file.name for file in (tmp_path / "bundle").glob("*.onnx")}
+    assert names == {f"encoder.{FIRST.id}.onnx", f"encoder.{FIRST.id}.int8.onnx", "features.onnx"}

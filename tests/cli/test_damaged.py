@@ -137,7 +137,7 @@ def test_names_that_are_too_long_are_named(finished: Place) -> None:
     assert "--set-name" in finished.fails("decode", "--data", finished.data, "--set-name", long)
 
 
-@pytest.mark.parametrize("stage", ["decode", "align", "quantize"])
+@pytest.mark.parametrize("stage", ["decode", "align"])
 def test_unknown_sets_are_refused_and_the_known_ones_listed(finished: Place, stage: str) -> None:
     error = finished.fails(stage, "--data", finished.data, "--set-name", "dev", "--set-name", "nosuch")
     assert "--set-name nosuch" in error and "dev, test, train" in error

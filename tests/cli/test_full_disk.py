@@ -101,15 +101,15 @@ def as_printed(outcome: tuple[int, str, str]) -> tuple[int, str, str]:
     return status, out, head + rest[rest.find("\nerror: ") :].lstrip("\n") if mark else err
 
 
-def test_int8_files_are_whole_or_absent(finished: Place, tmp_path: Path) -> None:
+def test_a_bundle_is_whole_or_absent(finished: Place, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     place = Place(tmp_path / "copy")
     shutil.copytree(finished.root, place.root)
-    more = ("--data", "data", "--subnet", "0.5", "--set-name", "test")
+    out = tmp_path / "bundle"
     with full_beyond(5000):
-        outcome = place.run("quantize", *absolute(place, more))
-    assert ".onnx" in error_of(as_printed(outcome))
-    assert not list(place.exp.rglob("*partial*"))
+        outcome = place.run("export", "--subnet", "0.5", "--out", str(out))
+    assert ".onnx: cannot be written" in error_of(as_printed(outcome))
+    assert not list(tmp_path.glob("*bundle*"))
 
 
 def test_an_error_in_a_feature_process_comes_through(finished: Place, tmp_path: Path) -> None:

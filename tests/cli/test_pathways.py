@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 import slimasr
-from slimasr.cli import align, decode, extract, profile, quantize, score, search, train, transcribe
+from slimasr.cli import align, decode, export, extract, profile, score, search, train, transcribe
 from slimasr.cli.common import command_app
 from slimasr.config.load import save_config
 from slimasr.config.method import SlimmableConfig
@@ -303,9 +303,26 @@ def test_profile_of_one_pathway(exp: Path) -> None:
     assert costs["nl"]["costs"]["params"] == sum(int((p != 0).sum()) for p in kept.parameters())
 
 
-def test_int8_of_a_pathway(made: Path, exp: Path) -> None:
+def test_int8_of_a_pathway(made: Path, exp: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    done(quantize.run, exp, "--data", made / "data", "--subnet", "fr")
+    # The gate compares with the WER in float.
+    done(decode.run, exp, "--data", made / "data", "--subnet", "fr")
+    done(score.run, exp)
+    out = tmp_path / "bundle"
+    done(
+        export.run,
+        exp,
+        "--data",
+        made / "data",
+        "--subnet",
+        "fr",
+        "--set-name",
+        "test",
+        "--int8",
+        "--force",
+        "--out",
+        out,
+    )
     int8 = read_results(exp).subnets["fr"].int8
     assert int8 is not None
     assert {name: entry.sentences for name, entry in int8.wer.items()} == {"dev": 2, "test": 2}

@@ -71,11 +71,12 @@ def test_extraction_quantisation_report_and_transcription_work_there(walked: Pla
         assert path.is_file()
 
 
-def test_int8_files_are_written_there(walked: Place) -> None:
+def test_a_bundle_is_written_there(walked: Place, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    status, _, err = walked.run("quantize", "--data", walked.data, "--subnet", "0.5", "--set-name", "test")
+    out = walked.root / "bundle"
+    status, _, err = walked.run("export", "--subnet", "0.5", "--out", str(out))
     assert status == 0, err
-    assert len(list((walked.exp / "export" / "w0.5").glob("*.int8.onnx"))) == 3
+    assert (out / "encoder.w0.5.onnx").is_file() and (out / "manifest.json").is_file()
 
 
 def test_bytes_that_are_no_utf8_in_a_folder_s_name(tmp_path: Path) -> None:

@@ -248,13 +248,14 @@ def test_validation_measures_the_same(made: Made, monkeypatch: pytest.MonkeyPatc
 def test_a_runtime_decodes_the_same(made: Made, tmp_path: Path) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)
-    from slimasr.export.onnx import export_onnx
-    from slimasr.export.runtime import decode_onnx, open_runtime
+    from slimasr.export.runtime import decode_onnx
+    from slimasr.export.writer import write_graphs
+    from tests.export.kit import opened
 
     experiment, _ = made
     model, tokenizer, decoding = experiment.model, experiment.tokenizer, experiment.config.decoding
-    alone = model.extract(experiment.space.max)
-    runtime = open_runtime(export_onnx(alone, tmp_path), alone)
+    write_graphs(model, tmp_path, [experiment.space.max])
+    runtime = opened(model, tmp_path, experiment.space.max)
     seen: list[int] = []
     encode = runtime.encode
 

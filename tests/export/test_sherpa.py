@@ -25,8 +25,9 @@ from slimasr.data.shards import make_extractor
 from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition
 from slimasr.decoding.words import word_search
-from slimasr.export.onnx import CtcFiles, export_onnx
+from slimasr.export.writer import BundleOptions, encoder_file, write_graphs
 from slimasr.models.build import build_model
+from slimasr.supernet.subnet import Subnet
 from tests.tiny import CTC_MODEL, encoder_config
 
 for name in ("kaldi_decoder", "kaldilm", "kaldingram", "onnxscript", "onnxruntime", "sherpa_onnx"):
@@ -76,8 +77,9 @@ def test_sherpa_onnx_finds_the_same(corpus: Callable[[str], Path], tmp_path: Pat
         scores = torch.cat([model.ctc_logits(model.encode(*single_batch(x)).out)[0] for x in features])
         model.output.weight.mul_((4.0 / scores.std(dim=0)).unsqueeze(1))
         model.output.bias.copy_((model.output.bias - scores.mean(dim=0)) * 4.0 / scores.std(dim=0))
-    exported = export_onnx(model, tmp_path / "onnx")
-    assert isinstance(exported, CtcFiles)
+    (tmp_path / "onnx").mkdir()
+    write_graphs(model, tmp_path / "onnx", [Subnet()], BundleOptions(standalone=True))
+    file = tmp_path / "onnx" / encoder_file(Subnet())
 
     by_graph = DecodingConfig(kind="graph", graph=GraphDecodingConfig(acoustic_scale=1.0, prior_scale=0.0))
     words = Recognition(word_search(model, tokenizer, by_graph, graph=graph))
@@ -86,11 +88,11 @@ def test_sherpa_onnx_finds_the_same(corpus: Callable[[str], Path], tmp_path: Pat
     our_words = [words.texts(single(x), encode)[0].split() for x in features]
     our_phonemes = [phonemes.texts(single(x), encode)[0].split() for x in features]
     tokens = tmp_path / "lang" / "tokens.txt"
-    found = theirs(exported.ctc, tokens, str(tmp_path / "HLG.fst"), files)
+    found = theirs(file, tokens, str(tmp_path / "HLG.fst"), files)
     assert [[table[number] for number in numbers] for numbers in found] == our_words  # type: ignore[index]
     assert [
         [token for token in row if not token.startswith("<")]
-        for row in theirs(exported.ctc, tokens, "", files)  # type: ignore[union-attr]
+        for row in theirs(file, tokens, "", files)  # type: ignore[union-attr]
     ] == our_phonemes
     assert sum(map(len, our_words)) > 20 and sum(map(len, our_phonemes)) > 100
 

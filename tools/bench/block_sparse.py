@@ -34,7 +34,7 @@ from step import fastest
 from torch import Tensor
 
 from slimasr.elastic.blocks import expand, select
-from slimasr.export.onnx import needed
+from slimasr.export.packages import needed
 
 Call = Callable[[], object]
 Block = tuple[int, int]

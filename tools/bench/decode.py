@@ -25,8 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from common import report
-from torch import Tensor, nn
-from torch.export import Dim
 from torch.nn.utils.rnn import pad_sequence
 from untrained import let_emit, letter_tokenizer
 
@@ -43,9 +41,9 @@ from slimasr.decoding.words import word_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.subnets import find_subnet
-from slimasr.export.onnx import TransducerFiles, export_onnx, export_part, needed
+from slimasr.export.packages import needed
+from slimasr.export.writer import DECODER, JOINER, BundleOptions, encoder_file, write_graphs
 from slimasr.models.build import build_model
-from slimasr.models.predictor import StatelessPredictor
 from slimasr.models.transducer import Transducer
 from slimasr.progress import silent
 from slimasr.supernet.subnet import Subnet
@@ -65,20 +63,6 @@ class Recording:
 
     samples: np.ndarray
     words: int
-
-
-class _Context(nn.Module):
-    """The predictor and its projection as sherpa-onnx calls them: (N, context_size) labels -> (N, J)."""
-
-    def __init__(self, model: Transducer) -> None:
-        super().__init__()
-        self.predictor = model.predictor
-        self.joiner = model.joiner
-
-    def forward(self, y: Tensor) -> Tensor:
-        assert isinstance(self.predictor, StatelessPredictor)
-        out: Tensor = self.joiner.project_predictor(self.predictor.over_history(y).squeeze(1))
-        return out
 
 
 def read_set(corpus_dir: Path | None) -> tuple[str, list[Recording]]:
@@ -136,24 +120,13 @@ def our_texts(model: Transducer, tokenizer: Tokenizer, kind: Any, batches: Seque
 
 def export(model: Transducer, tokenizer: Tokenizer, folder: Path) -> dict[str, str]:
     """Write the files that sherpa-onnx reads, and return its arguments."""
-    onnx = needed("onnx")
-    files = export_onnx(model, folder)
-    assert isinstance(files, TransducerFiles)
-    predictor = model.predictor
-    assert isinstance(predictor, StatelessPredictor)
-    context = folder / "context.onnx"
-    example = torch.zeros((2, predictor.context_size), dtype=torch.int64)
-    export_part(_Context(model), (example,), context, {"y": {0: Dim.DYNAMIC}}, ["lm"])
-    proto = onnx.load(context)
-    facts = {"context_size": predictor.context_size, "vocab_size": model.vocab_size}
-    onnx.helper.set_model_props(proto, {key: str(value) for key, value in facts.items()})
-    onnx.save(proto, context)
+    write_graphs(model, folder, [Subnet()], BundleOptions(standalone=True))
     tokens = folder / TOKENS_FILE
     tokens.write_text("".join(f"{piece} {number}\n" for number, piece in enumerate(tokenizer.tokens)))
     return {
-        "encoder": str(files.encoder),
-        "decoder": str(context),
-        "joiner": str(files.joiner),
+        "encoder": str(folder / encoder_file(Subnet())),
+        "decoder": str(folder / DECODER),
+        "joiner": str(folder / JOINER),
         "tokens": str(tokens),
     }
 

@@ -43,11 +43,13 @@ from slimasr.decoding.words import WordSearch, word_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.subnets import find_subnet
-from slimasr.export.onnx import CtcFiles, export_onnx, needed
+from slimasr.export.packages import needed
+from slimasr.export.writer import BundleOptions, encoder_file, write_graphs
 from slimasr.models.build import build_model
 from slimasr.models.ctc import CtcModel
 from slimasr.progress import silent
 from slimasr.results.graph import read_graph_file
+from slimasr.supernet.subnet import Subnet
 
 REPEATS = 3
 LABELS_PER_FRAME = 0.25
@@ -153,11 +155,10 @@ def searched(search: WordSearch, outputs: Sequence[Tensor]) -> list[str]:
 
 def export(side: Side, folder: Path) -> dict[str, str]:
     """Write the files that sherpa-onnx reads, and return its arguments."""
-    files = export_onnx(side.model, folder)
-    assert isinstance(files, CtcFiles)
+    write_graphs(side.model, folder, [Subnet()], BundleOptions(standalone=True))
     tokens = folder / TOKENS_FILE
     tokens.write_text("".join(f"{token} {number}\n" for number, token in enumerate(side.tokenizer.tokens)))
-    return {"model": str(files.ctc), "tokens": str(tokens)}
+    return {"model": str(folder / encoder_file(Subnet())), "tokens": str(tokens)}
 
 
 def recognizer_of(side: Side, kind: str, exported: Mapping[str, str]) -> Any:

@@ -1,0 +1,137 @@
+"""Bundles through the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from slimasr.cli.common import command_app
+from slimasr.cli.export import run
+from slimasr.experiment.checkpoints import fingerprint
+from slimasr.export.manifest import read_manifest
+from slimasr.results.schema import Results, SubnetEntry, WerEntry
+from slimasr.results.search import FoundEntry, Front
+from slimasr.results.store import update_results
+from slimasr.supernet.subnet import Subnet
+from tests.results.kit import results_json
+from tests.search.untrained import make_data, make_experiment
+
+with_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
+    reason="the extra export is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``data/`` and an untrained supernet ``exp/`` whose front is its narrow subnet, of which the WER is known."""
+    root = tmp_path_factory.mktemp("export")
+    exp = make_experiment(root / "exp", make_data(root), [0.5, 1.0])
+    found = FoundEntry(id="w0.5", subnet=Subnet(0.5), wer=10.0, dev_loss=1.0, costs={})
+    Front(set_name="dev", cost="params", weights=fingerprint(exp / "final.pt"), front=(found,)).write(exp)
+    write_wer(exp, 100.0)
+    return root
+
+
+def write_wer(exp: Path, wer: float) -> None:
+    rate = {"wer": wer, "errors": 1, "words": 10, "ins": 0, "del": 1, "sub": 0, "ser": 50.0, "sentences": 2}
+    entry = WerEntry.model_validate({**rate, "ci95": None})
+    update_results(exp, Results(subnets={"w0.5": SubnetEntry(subnet=Subnet(0.5), wer={"dev": entry})}))
+
+
+def export(place: Path, *options: str) -> Result:
+    return CliRunner().invoke(command_app(run), [str(place / "exp"), "--data", str(place / "data"), *options])
+
+
+@with_onnx
+def test_a_bundle_of_the_front(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    result = export(place, "--out", str(out), "--int8", "--set-name", "test")
+    assert result.exit_code == 0, result.output
+    names = {path.name for path in out.iterdir()}
+    assert {"encoder.w0.5.onnx", "encoder.w0.5.int8.onnx", "decoder.onnx", "joiner.onnx", "features.onnx"} <= names
+    assert {"weights.bin", "weights.int8.bin", "tokens.txt", "bpe.vocab", "run.py", "README.md"} <= names
+    manifest = read_manifest(out)
+    assert manifest.files.keys() == names - {"manifest.json"}
+    (size,) = manifest.sizes
+    assert size.int8 is not None and size.float.wer == {"dev": 100.0}
+    entry = results_json(place / "exp")["subnets"]["w0.5"]["int8"]
+    assert {name: figures["words"] for name, figures in entry["wer"].items()} == {"dev": 10, "test": 6}
+    assert entry["wer"]["test"]["runtime"].endswith("8 bits, scales shared by all sizes")
+    assert size.int8.wer == {name: figures["wer"] for name, figures in entry["wer"].items()}
+    assert "w0.5 test: WER" in result.output
+
+    # What is known is not measured again, and a bundle may be replaced.
+    again = export(place, "--out", str(out), "--int8", "--set-name", "test", "--subnet", "w0.5")
+    assert again.exit_code == 0, again.output
+    assert results_json(place / "exp")["subnets"]["w0.5"]["int8"] == entry
+
+
+@with_onnx
+def test_int8_that_loses_too_much_is_left_out(place: Path, tmp_path: Path) -> None:
+    write_wer(place / "exp", 20.0)
+    try:
+        result = export(place, "--out", str(tmp_path / "a"), "--int8")
+        assert result.exit_code == 0, result.output
+        assert "more than 0.5; its int8 file is left out (--force writes it)" in result.output
+        assert read_manifest(tmp_path / "a").sizes[0].int8 is None
+        assert not list((tmp_path / "a").glob("*int8*"))
+        result = export(place, "--out", str(tmp_path / "b"), "--int8", "--force")
+        assert result.exit_code == 0, result.output
+        int8 = read_manifest(tmp_path / "b").sizes[0].int8
+        assert int8 is not None and int8.forced
+    finally:
+        write_wer(place / "exp", 100.0)
+
+
+@with_onnx
+def test_a_folder_that_is_no_bundle_is_kept(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    result = export(place, "--out", str(tmp_path / "mine"))
+    assert result.exit_code == 1
+    assert "exists and is not a bundle of slimasr; name another folder with --out" in result.output
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "notes.txt"]
+
+
+@with_onnx
+def test_int8_needs_the_wer_in_float(place: Path, tmp_path: Path) -> None:
+    result = export(place, "--out", str(tmp_path / "bundle"), "--int8", "--subnet", "max")
+    assert result.exit_code == 1
+    assert "w1: its WER on dev in float is not known" in result.output and "slimasr-decode" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_package_names_the_extra(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    result = export(place, "--subnet", "max", "--out", str(tmp_path / "bundle"))
+    assert result.exit_code == 1
+    assert "onnxruntime is not installed: pip install 'slimasr[export]'" in result.output
+
+
+def test_unknown_subnets_and_missing_fronts(place: Path, tmp_path: Path) -> None:
+    result = export(place, "--subnet", "0.3", "--out", str(tmp_path / "bundle"))
+    assert result.exit_code == 1
+    assert "choose one of: w1, w0.5" in result.output
+    make_experiment(tmp_path / "exp", place / "data", [1.0])
+    result = CliRunner().invoke(command_app(run), [str(tmp_path / "exp"), "--out", str(tmp_path / "bundle")])
+    assert result.exit_code == 1
+    assert "has no front yet: run stage 5 (slimasr-search) first" in result.output
+
+
+def test_a_manifest_of_a_newer_version_or_damaged(tmp_path: Path) -> None:
+    import slimasr.errors
+
+    for content, message in (
+        ({"format": "slimasr-bundle", "version": 99}, "version 99 is newer than this slimasr, which reads 1"),
+        ({"format": "another"}, "not the manifest of a bundle"),
+        ({"format": "slimasr-bundle", "version": 1}, "damaged, kind: "),
+    ):
+        (tmp_path / "manifest.json").write_text(json.dumps(content))
+        with pytest.raises(slimasr.errors.UserError, match=message):
+            read_manifest(tmp_path)
