@@ -187,7 +187,7 @@ class VggFrontend(Frontend):
         return VggFrontendConfig(channels=self.channels)
 
     def forward(self, x: Tensor, lens: Tensor, width: float, outer: int) -> Tensor:
-        # A convolution cannot run on the empty result of the first maximum. Exported graphs, which get longer input, would
+        # A convolution cannot run on the empty result of the first maximum. Exported graphs get longer input, and would
         # keep the comparison as a condition on it.
         if not torch.compiler.is_compiling() and x.shape[1] < self.subsampling_factor:
             return x.new_zeros(x.shape[0], 0, outer)

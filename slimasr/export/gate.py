@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from slimasr.data.batch import Batch
 from slimasr.data.data_identity import checked_identity
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.files import DataFolder, check_sets
@@ -82,13 +83,13 @@ class GateTrials:
         tasks = tasks_of([size.subnet], self.languages, subnets_named=False, sets_named=False)
         spoken = {task.set_name: task.spoken(self.languages, multilingual=self.multilingual) for task in tasks}
 
-        def batches(task: Task) -> partial[object]:
+        def batches(task: Task) -> Callable[[], Iterator[Batch]]:
             seconds = config.decoding.batch_seconds
             given = (config, self.gate.data, task.set_name, experiment.tokenizer, seconds)
             return partial(eval_batches, *given, language=task.language)
 
         return Int8Trial(
-            sets={task.set_name: batches(task) for task in tasks},  # type: ignore[misc]
+            sets={task.set_name: batches(task) for task in tasks},
             data=self.fingerprints,
             graph=self.graph,
             languages={name: of_set for name, of_set in spoken.items() if of_set},

@@ -49,7 +49,8 @@ class OnnxTransducer:
 
     def encode(self, x: Tensor, x_lens: Tensor) -> EncoderOutput:
         """(N, T, F) features -> projected encoder output."""
-        return EncoderOutput(*self.encoder.run(x, x_lens))
+        out, lens = self.encoder.run(x, x_lens)
+        return EncoderOutput(out, lens)
 
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """Return it unchanged: the output of `encode` is already projected, for the one subnet that was exported."""
@@ -70,7 +71,8 @@ class OnnxCtc:
 
     def encode(self, x: Tensor, x_lens: Tensor) -> EncoderOutput:
         """(N, T, F) features -> log-probabilities of the labels."""
-        return EncoderOutput(*self.encoder.run(x, x_lens))
+        out, lens = self.encoder.run(x, x_lens)
+        return EncoderOutput(out, lens)
 
     def ctc_logits(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """Return it unchanged: the output of `encode` has the scores already, of the one subnet that was exported."""
@@ -108,8 +110,9 @@ def open_size(
     decoder = note.decoder or manifest.decoder
     joiner = note.joiner or (int8 and manifest.joiner_int8) or manifest.joiner
     assert decoder and joiner and manifest.context_size
-    others = (Session(folder / name, threads) for name in (decoder, joiner))
-    return OnnxTransducer(encoder, *others, manifest.context_size, model)
+    return OnnxTransducer(
+        encoder, Session(folder / decoder, threads), Session(folder / joiner, threads), manifest.context_size, model
+    )
 
 
 def decode_onnx(

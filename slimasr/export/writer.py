@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from slimasr.config.search import GraphDecodingConfig
+from slimasr.elastic.blocks import Block
 from slimasr.export.context import DEFAULT_CONTEXT
-from slimasr.export.masked import masked, masks_in
+from slimasr.export.masked import Blocks, masked, masks_in
 from slimasr.export.parity import check_part
 from slimasr.export.parts import Part, decoder_part, encoder_part, joiner_part
 from slimasr.export.quantize import quantized
@@ -143,37 +143,41 @@ class GraphWriter:
 
     def _kept(self, part: Part, proto: ModelProto, subnet: Subnet) -> ModelProto:
         """Return a copy of a graph with the description of its part, and with the masks of a pathway."""
-        pathways = self.model.pathways
-        masks = {}
-        if subnet.pathway and pathways is not None and not self.options.standalone:
-            masks = masks_in(part.module, self.model, pathways, subnet.pathway)
-        block = (1, 1) if pathways is None else pathways.block
-        return part.described(masked(proto, masks, block))
+        # Weights that are cut out have zeros already.
+        masks = {} if self.options.standalone else self._masks(part, subnet)
+        return part.described(masked(proto, masks, self._block))
 
     def add_search(self, model: Transducer, subnets: Sequence[Subnet]) -> None:
-        """Write decoder and joiner, and those of pathways that have their own."""
-        self._add_search(model, Subnet())
-        for subnet in subnets:
-            if subnet.pathway:
-                self._add_search(model.extract(subnet), subnet)
-
-    def _add_search(self, model: Transducer, subnet: Subnet) -> None:
-        """Write decoder and joiner of a size, unless they are equal to those of the bundle."""
-        for name, part in ((DECODER, decoder_part(model, self.options.context)), (JOINER, joiner_part(model))):
-            if subnet.pathway and not self._differs(name, subnet):
-                continue
+        """Write decoder and joiner, and those of pathways that prune them."""
+        for name, make in self._search_parts.items():
+            part = make(model)
             proto = traced(part)
-            place = own_file(subnet, name) if subnet.pathway else name
-            if name == JOINER and self.options.int8_joiner and not subnet.pathway:
+            if name == JOINER and self.options.int8_joiner:
                 self.add(JOINER_INT8, part.described(quantized(proto, self.options.int8_bits)))
-            self.add(place, part.described(proto))
-            check_part(part, self.folder / place)
+            for subnet in subnets:
+                masks = self._masks(part, subnet)
+                if masks:
+                    own = own_file(subnet, name)
+                    self.add(own, masked(proto, masks, self._block))
+                    check_part(make(model.extract(subnet)), self.folder / own)
+            self.add(name, proto)
+            check_part(part, self.folder / name)
 
-    def _differs(self, name: str, subnet: Subnet) -> bool:
-        """Return whether a pathway prunes matrices of the decoder or the joiner."""
-        assert isinstance(self.model, Transducer) and self.model.pathways is not None
-        module: nn.Module = self.model.predictor if name == DECODER else self.model.joiner
-        return bool(masks_in(module, self.model, self.model.pathways, subnet.pathway))
+    @property
+    def _search_parts(self) -> dict[str, Callable[[Transducer], Part]]:
+        """File -> what makes its part of a model."""
+        return {DECODER: partial(decoder_part, context=self.options.context), JOINER: joiner_part}
+
+    def _masks(self, part: Part, subnet: Subnet) -> dict[str, Blocks]:
+        """Return the masks of a pathway over the matrices of a part; none for other subnets."""
+        pathways = self.model.pathways
+        if not subnet.pathway or pathways is None:
+            return {}
+        return masks_in(part.module, self.model, pathways, subnet.pathway)
+
+    @property
+    def _block(self) -> Block:
+        return (1, 1) if self.model.pathways is None else self.model.pathways.block
 
     def finish(self, subnets: Sequence[Subnet]) -> None:
         """Write the files of weights, and compare the encoders with extracted models.

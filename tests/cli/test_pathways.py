@@ -308,21 +308,8 @@ def test_int8_of_a_pathway(made: Path, exp: Path, tmp_path: Path) -> None:
     # The gate compares with the WER in float.
     done(decode.run, exp, "--data", made / "data", "--subnet", "fr")
     done(score.run, exp)
-    out = tmp_path / "bundle"
-    done(
-        export.run,
-        exp,
-        "--data",
-        made / "data",
-        "--subnet",
-        "fr",
-        "--set-name",
-        "test",
-        "--int8",
-        "--force",
-        "--out",
-        out,
-    )
+    sets = ("--data", made / "data", "--set-name", "test")
+    done(export.run, exp, *sets, "--subnet", "fr", "--int8", "--force", "--out", tmp_path / "bundle")
     int8 = read_results(exp).subnets["fr"].int8
     assert int8 is not None
     assert {name: entry.sentences for name, entry in int8.wer.items()} == {"dev": 2, "test": 2}

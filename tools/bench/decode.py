@@ -209,7 +209,7 @@ def main() -> None:
             if not isinstance(extracted, Transducer):
                 raise SystemExit("decode: the model of the experiment is no transducer")
             model = extracted
-        if not isinstance(model.predictor, StatelessPredictor):
+        if model.config.predictor.kind != "stateless":
             raise SystemExit("decode: sherpa-onnx needs a model with predictor.kind stateless")
         measure(f"decoding of {title}", model.extract(Subnet()).eval(), tokenizer, recordings, folder)
 
