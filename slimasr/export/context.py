@@ -4,8 +4,8 @@
 
     y (N, K) int64, -1 = no label yet   -> decoder_out (N, J), the predictor's output as the joiner adds it
 
-A stateless predictor sees K labels by itself. An LSTM predictor, which sees all labels, is run over the last K alone, so
-its output is exact as long as no more than K tokens have been emitted.
+A stateless predictor sees K labels by itself. An LSTM predictor, which sees all labels, is run over the last K alone:
+its output is exact until more than K tokens have been emitted.
 """
 
 from __future__ import annotations
