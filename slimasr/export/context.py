@@ -10,6 +10,8 @@ its output is exact until more than K tokens have been emitted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -18,7 +20,7 @@ from torch.nn.functional import linear
 
 from slimasr.errors import UserError
 from slimasr.models.joiner import Joiner
-from slimasr.models.predictor import LstmPredictor, StatelessPredictor
+from slimasr.models.predictor import LstmPredictor, PredictorState, StatelessPredictor
 from slimasr.models.transducer import Transducer
 
 DEFAULT_CONTEXT = 16
@@ -126,3 +128,27 @@ def context_decoder(model: Transducer, context: int = DEFAULT_CONTEXT) -> Contex
     if isinstance(predictor, StatelessPredictor):
         return ContextDecoder(StatelessContext(predictor), model.joiner)
     return ContextDecoder(LstmContext(cast(LstmPredictor, predictor), context), model.joiner)
+
+
+@dataclass(frozen=True)
+class HistoryPredictor:
+    """A decoder for the searches (`slimasr.decoding.searchable.SearchablePredictor`), in torch or in another runtime.
+
+    Its state is the history, and its output is projected already.
+
+    Attributes:
+        decode: (n, K) labels -> (n, J).
+        context_size: K.
+    """
+
+    decode: Callable[[Tensor], Tensor]
+    context_size: int
+
+    def init_state(self, n: int, device: torch.device) -> PredictorState:
+        """Create the state before any label, for ``n`` hypotheses."""
+        return PredictorState((torch.full((n, self.context_size), -1, dtype=torch.int64, device=device),))
+
+    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        """(n,) labels and a state -> (n, J) and the next state."""
+        history = torch.cat([state.tensors[0][:, 1:], labels.unsqueeze(1)], dim=1)
+        return self.decode(history), PredictorState((history,))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
@@ -19,8 +18,7 @@ from slimasr.decoding.decode import decode_by
 from slimasr.decoding.recognize import Recognition
 from slimasr.decoding.searchable import SearchableTransducer
 from slimasr.decoding.words import word_search
-from slimasr.export.context import ContextDecoder, context_decoder
-from slimasr.models.predictor import PredictorState
+from slimasr.export.context import ContextDecoder, HistoryPredictor, context_decoder
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance, score
 from slimasr.supernet.subnet import Subnet
@@ -34,23 +32,9 @@ class FiniteTransducer:
         self.blank_id = model.blank_id
         self.vocab_size = model.vocab_size
         self.config = model.config
-        self.predictor = _FinitePredictor(decoder)
+        self.predictor = HistoryPredictor(decoder, decoder.context_size)
         self.joiner = _ProjectedJoiner(model)
         self.project_encoder = model.project_encoder
-
-
-@dataclass(frozen=True)
-class _FinitePredictor:
-    """See `slimasr.decoding.searchable.SearchablePredictor`; its state is the history, and its output is projected."""
-
-    decoder: ContextDecoder
-
-    def init_state(self, n: int, device: torch.device) -> PredictorState:
-        return PredictorState((torch.full((n, self.decoder.context_size), -1, dtype=torch.int64, device=device),))
-
-    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
-        history = torch.cat([state.tensors[0][:, 1:], labels.unsqueeze(1)], dim=1)
-        return self.decoder(history), PredictorState((history,))
 
 
 @dataclass(frozen=True)
