@@ -1,10 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the bundle in whose folder it lies.
-
-    python run.py transcribe a.wav                          the text, by the largest size
-    python run.py profile --json phone.json                 speed, memory and bytes of every size on this machine
-    python run.py choose --max-rtf 0.05 --max-memory-mb 40  the size of lowest WER within limits
-    python run.py verify                                    whether the files are as they were written
+"""``run.py`` of a bundle: recognises speech with the models in its folder, measures all sizes, and chooses one.
 
 It needs Python 3.9 or newer, numpy, and onnxruntime 1.15 or newer; in slimasr it is the module `slimasr.export.device`.
 """
@@ -12,9 +7,7 @@ It needs Python 3.9 or newer, numpy, and onnxruntime 1.15 or newer; in slimasr i
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
-import itertools
 import json
 import platform
 import subprocess
@@ -22,17 +15,18 @@ import sys
 import time
 import wave
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+Row = dict[str, Any]
 VERSION = 1
 PRECISIONS = ("float", "int8")
-ROLES = ("encoder", "weights", "decoder", "joiner", "tokens", "features")
-KEYS = ("kind", "model", "audio", "tokens", "vocab_size", "blank_id", "unk_id", "streaming", "sizes", "files")
 LIMITS = {"max_rtf": "rtf", "max_memory_mb": "peak_mb", "max_mb": "mb", "max_latency_ms": "encoder_ms"}
-COLUMNS = "size precision threads load_ms encoder_ms_per_second rtf rtf_p90 peak_mb mb params wer".split()
+COLUMNS = "size precision threads load_ms encoder_ms_per_second rtf rtf_p90 peak_mb mb params wer".split()  # noqa: SIM905
 
 
 class BundleError(Exception):
@@ -53,97 +47,75 @@ class Bundle(NamedTuple):
         return sizes[name or next(iter(sizes))]
 
     def files(self, size: dict[str, Any], int8: bool = False) -> dict[str, Path]:
-        """Return the files that run a size, by their role; their bytes are those of the manifest."""
-        entry = size[PRECISIONS[int8]]
+        """Return the files that run a size, by their role, if their numbers of bytes are those of the manifest."""
+        entry, shared = size[PRECISIONS[int8]], self.manifest
         if entry is None:
             raise BundleError(f"{self.folder}: {size['id']} was not exported in {PRECISIONS[int8]}: name another size")
-        own = {"encoder": entry["encoder"], "weights": entry["weights"], "decoder": size.get("decoder")}
-        own["joiner"] = size.get("joiner") or (self.manifest["joiner_int8"] if int8 else None)
-        names = {role: own.get(role) or self.manifest.get(role) for role in ROLES}
-        return {role: self.checked(name) for role, name in names.items() if name}
+        names = {role: size.get(role) or shared[role] for role in ("decoder", "joiner", "features", "tokens")}
+        joiner = (int8 and not size.get("joiner") and shared["joiner_int8"]) or names["joiner"]
+        names.update(encoder=entry["encoder"], weights=entry["weights"], joiner=joiner)
+        for problem in filter(None, (self.problem(name) for name in names.values() if name)):
+            raise BundleError(problem)
+        return {role: self.folder / name for role, name in names.items() if name}
 
-    def checked(self, name: str, whole: bool = False) -> Path:
-        """Return a file if its number of bytes and, with ``whole``, its sha256 are those of the manifest."""
-        path, recorded = self.folder / name, self.manifest["files"].get(name)
-        if not path.is_file() or recorded is None:
-            raise BundleError(f"{path} is missing, here or in manifest.json: copy the whole bundle again")
-        if path.stat().st_size != recorded["bytes"]:
-            raise BundleError(f"{path} has {path.stat().st_size} bytes, not {recorded['bytes']}: copy it again")
-        if whole and hashlib.sha256(path.read_bytes()).hexdigest() != recorded["sha256"]:
-            raise BundleError(f"{path} was altered, or belongs to another bundle: copy it again")
-        return path
+    def problem(self, name: str, whole: bool = False) -> str:
+        """Compare a file's number of bytes and, if ``whole``, its sha256 with the manifest; "" = they are equal."""
+        path, recorded = self.folder / name, self.manifest["files"].get(name, {})
+        same = path.is_file() and path.stat().st_size == recorded.get("bytes")
+        if same and not (whole and sha256(path.read_bytes()).hexdigest() != recorded["sha256"]):
+            return ""
+        how = f"is another file, of {path.stat().st_size} bytes" if path.is_file() else "is missing"
+        return f"{path} {how}: copy the bundle again, as it was written"
 
     def pieces(self) -> list[str]:
         """Read tokens.txt: id -> piece."""
-        path, ids = (
-            self.folder / self.manifest["tokens"],
-            [str(number) for number in range(self.manifest["vocab_size"])],
-        )
+        path, ids = self.folder / self.manifest["tokens"], [str(i) for i in range(self.manifest["vocab_size"])]
         rows = [row.rpartition(" ") for row in path.read_text("utf-8", "replace").split("\n") if row]
         found = {number: piece for piece, _, number in rows}
         if len(rows) != len(ids) or found.keys() != set(ids):
-            raise BundleError(f"{path} has {len(rows)} lines, not one for each id below {len(ids)}: copy it again")
+            raise BundleError(f"{path} has not one line for each id below {len(ids)}: copy it from the bundle again")
         return [found[number] for number in ids]
 
 
 def open_bundle(folder: Path) -> Bundle:
     """Read the manifest of a bundle."""
-    return Bundle(folder, read_json(folder / "manifest.json", "slimasr-bundle", KEYS))
+    return Bundle(folder, read_json(folder / "manifest.json", "slimasr-bundle", ("audio", "tokens", "sizes", "files")))
 
 
-def read_json(path: Path, kind: str, keys: Sequence[str]) -> dict[str, Any]:
+def read_json(path: Path, kind: str, keys: Iterable[str]) -> dict[str, Any]:
     """Read a file of a kind and version that this program knows; it needs some keys."""
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        missing = [key for key in ("format", "version", *keys) if key not in found]
-    except (OSError, ValueError, TypeError) as error:
-        raise BundleError(f"{path} cannot be read ({reason(error)}): name another folder, or copy it again") from None
-    if missing or found["format"] != kind:
-        raise BundleError(f"{path} is no {kind}, it lacks {', '.join(missing) or kind}: name another, or copy it again")
-    if found["version"] > VERSION:
-        raise BundleError(
-            f"{path} has version {found['version']}, this program reads {VERSION}: use the bundle's run.py"
-        )
+        if found["version"] > VERSION:
+            raise BundleError(f"{path} is newer than this program: use the run.py that came with it")
+        if found["format"] != kind or not all(found[key] for key in keys):
+            raise ValueError(f"it is no {kind}")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{path} cannot be used ({error!r}): name another, or copy or write it again") from None
     return found
-
-
-def reason(error: Exception) -> str:
-    """Return the first line of an error of another library."""
-    return f"{type(error).__name__}: {str(error).strip()[:200]}".split("\n")[0]
-
-
-def runtime() -> Any:
-    """Import onnxruntime, without which the files can still be compared with the manifest."""
-    try:
-        return importlib.import_module("onnxruntime")
-    except ModuleNotFoundError:
-        raise BundleError("onnxruntime is not installed: python -m pip install onnxruntime") from None
 
 
 class Session:
     """An ONNX file in onnxruntime, whose inputs and outputs are arrays in the order of the file."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        self.path, options = path, runtime().SessionOptions()
+        library: Any = importlib.import_module("onnxruntime")
+        self.path, options = path, library.SessionOptions()
         options.intra_op_num_threads = threads
         # Errors are raised; what is logged besides is not for users.
         options.log_severity_level = 4
         try:
-            self.session = runtime().InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            old = "IR version" in str(error) or "opset" in str(error)
-            remedy = "upgrade onnxruntime" if old else "run.py verify finds the wrong file"
-            raise BundleError(f"{path} does not open ({reason(error)}): {remedy}") from None
+            raise BundleError(f"{path} does not open ({error!r}): upgrade onnxruntime, or try run.py verify") from None
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
-        """Run the file."""
+        feeds = {value.name: array for value, array in zip(self.session.get_inputs(), arrays)}
         try:
-            names = [value.name for value in self.session.get_inputs()]
-            out: list[np.ndarray] = self.session.run(None, dict(zip(names, arrays)))
+            return list(self.session.run(None, feeds))
         except Exception as error:
-            raise BundleError(f"{self.path} does not run ({reason(error)}): copy it again") from None
-        return out
+            raise BundleError(f"{self.path} does not run ({error!r}): is it in the place of another file?") from None
 
 
 class Result(NamedTuple):
@@ -155,52 +127,46 @@ class Result(NamedTuple):
 
 
 class Recognizer:
-    """One size of a bundle in onnxruntime. Its search emits at most one token per frame, as that of sherpa-onnx."""
+    """A size of a bundle (None = the largest) in onnxruntime; its search emits at most one token per encoder frame."""
 
     def __init__(self, bundle: Bundle, size: str | None = None, int8: bool = False, threads: int = 1) -> None:
-        """Open the files of a size (None = the largest one); ``threads`` are those of the encoder."""
         self.bundle, self.manifest, self.threads = bundle, bundle.manifest, threads
-        self.rate, self.pieces = self.manifest["audio"]["sample_rate"], bundle.pieces()
+        self.rate, self.streaming = self.manifest["audio"]["sample_rate"], self.manifest["streaming"]
         self.sessions: dict[str, Session] = {}
         self.switch(size, int8)
+        self.pieces = bundle.pieces()
 
     def switch(self, size: str | None = None, int8: bool = False) -> None:
         """Go on with another size: its encoder is opened, and files that are open already stay so."""
-        entry = self.bundle.size(size)
-        files, known = self.bundle.files(entry, int8), {session.path: session for session in self.sessions.values()}
-        models = {role: path for role, path in files.items() if role not in ("tokens", "weights")}
-        count = {"encoder": self.threads}
-        self.sessions = {role: known.get(path) or Session(path, count.get(role, 1)) for role, path in models.items()}
+        entry, known = self.bundle.size(size), {session.path: session for session in self.sessions.values()}
+        models = {role: path for role, path in self.bundle.files(entry, int8).items() if path.suffix == ".onnx"}
+        self.sessions = {role: known.get(path) or Session(path, self.threads) for role, path in models.items()}
         self.shapes = entry[PRECISIONS[int8]].get("states")
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """(S,) samples in [-1, 1] -> (T, F) log-mel features, T > 0; those of a stream end with silence, its tail."""
         shift = int(self.rate * self.manifest["audio"]["frame_shift"] + 1e-6)
-        tail = self.manifest["streaming"]["tail_seconds"] if self.manifest["streaming"] else 0.0
+        tail = round(self.streaming["tail_seconds"] * self.rate) if self.streaming else 0
         # Audio shorter than a frame counts as silence.
-        samples = np.pad(samples if len(samples) >= shift else np.zeros(shift), (0, round(tail * self.rate)))
-        features: np.ndarray = self.sessions["features"](samples[np.newaxis].astype(np.float32))[0][0]
-        return features
+        padded = np.pad(samples if len(samples) >= shift else np.zeros(shift), (0, tail)).astype(np.float32)
+        return self.sessions["features"](padded[np.newaxis])[0][0]
 
     def encode(self, features: np.ndarray) -> np.ndarray:
         """(T, F) features of an utterance -> (T', J) input of the joiner, or (T', V) scores of a CTC model."""
-        if self.manifest["streaming"]:
-            return np.concatenate(list(self.chunks(features)))
-        out, lens = self.sessions["encoder"](features[np.newaxis], np.array([len(features)]))
-        encoded: np.ndarray = out[0, : int(lens[0])]
-        return encoded
+        return np.concatenate(list(self.chunks(features)))
 
     def chunks(self, features: np.ndarray) -> Iterator[np.ndarray]:
-        """Encode (T, F) features chunk by chunk with a streaming model; the end, which fills no chunk, is dropped."""
-        streaming = self.manifest["streaming"]
-        window, states = (
-            streaming["window_frames"],
-            [np.zeros(shape, np.float32) for shape in self.shapes or streaming["states"]],
-        )
+        """Encode (T, F) features, with a streaming model chunk by chunk; the end that fills no chunk is dropped."""
+        x, encoder, online = features[np.newaxis], self.sessions["encoder"], self.streaming
+        if not online:
+            out, lens = encoder(x, np.array([len(features)]))
+            yield out[0, : int(lens[0])]
+            return
+        window, states = online["window_frames"], [np.zeros(s, np.float32) for s in self.shapes or online["states"]]
         # As sherpa-onnx, which waits until there are more frames than it feeds.
-        for first in range(0, len(features) - window, streaming["chunk_frames"]):
-            processed = [np.array([first])] if streaming["carrier"] == "conformer" else []
-            out, *states = self.sessions["encoder"](features[np.newaxis, first : first + window], *states, *processed)
+        for first in range(0, len(features) - window, online["chunk_frames"]):
+            processed = [np.array([first])] if online["carrier"] == "conformer" else []
+            out, *states = encoder(x[:, first : first + window], *states, *processed)
             yield out[0]
 
     def search(self, encoded: Iterable[np.ndarray], show: Callable[[str], object] | None = None) -> Result:
@@ -215,7 +181,9 @@ class Recognizer:
             label = int(scores.argmax())
             # A CTC model repeats a token while it lasts.
             if label not in (blank, self.manifest["unk_id"]) and (joiner or label != last):
-                history, frames, out = [*history, label], [*frames, number], None
+                history.append(label)
+                frames.append(number)
+                out = None
                 if show:
                     show(self.text(history[size:]))
             last = label
@@ -223,272 +191,209 @@ class Recognizer:
 
     def transcribe(self, samples: np.ndarray, show: Callable[[str], object] | None = None) -> Result:
         """Recognise (S,) samples in [-1, 1] at the bundle's rate; see `search`."""
-        features = self.features(samples)
-        streaming = self.manifest["streaming"]
-        return self.search(itertools.chain(*self.chunks(features)) if streaming else self.encode(features), show)
+        return self.search(chain.from_iterable(self.chunks(self.features(samples))), show)
 
     def text(self, tokens: Iterable[int]) -> str:
         """Join tokens: pieces of SentencePiece spell words, ``<0xE4>`` is a byte of them; phonemes get spaces."""
-        pieces = [self.pieces[token] for token in tokens if self.pieces[token] != "<sos/eos>"]
+        pieces = [piece for piece in map(self.pieces.__getitem__, tokens) if piece != "<sos/eos>"]
         parts = [bytes([int(p[1:5], 16)]) if p[:3] + p[5:] == "<0x>" else p.encode() for p in pieces]
         between = b"" if any("\u2581" in piece for piece in self.pieces) else b" "
         return between.join(parts).decode("utf-8", "replace").replace("\u2581", " ").strip()
 
 
 def read_wav(path: Path, rate: int) -> np.ndarray:
-    """Read a WAV file of integers at a rate in Hz as (S,) float32 samples in [-1, 1]; channels are averaged."""
-    remedy = f"ffmpeg -i FILE -ar {rate} -c:a pcm_s16le new.wav"
+    """Read a WAV file of integers at a rate in Hz as (S,) samples in [-1, 1]; channels are averaged."""
     try:
         with wave.open(str(path)) as file:
             channels, width, found, length = file.getparams()[:4]
             content = np.frombuffer(file.readframes(length), np.uint8)
+        if found != rate:
+            raise wave.Error(f"it has {found} Hz")
+        if not length or len(content) != length * channels * width:
+            raise wave.Error("it is truncated" if length else "it holds no samples")
     except (OSError, EOFError, wave.Error) as error:
-        raise BundleError(f"{path} is no WAV file of integers ({reason(error)}): {remedy}") from None
-    if found != rate:
-        raise BundleError(f"{path} has {found} Hz, the bundle needs {rate}: {remedy}")
-    if not length or len(content) != length * channels * width:
-        raise BundleError(f"{path} {'is truncated' if length else 'holds no samples'}: record or copy it again")
+        remedy = f"record it again, or ffmpeg -i FILE -ar {rate} -c:a pcm_s16le NEW.wav"
+        raise BundleError(f"{path} is no WAV file of integers at {rate} Hz ({error!r}): {remedy}") from None
     # Narrow integers become the upper bytes of wide ones; those of one byte have no sign.
     wide = np.zeros((length * channels, 4), np.uint8)
     wide[:, 4 - width :] = content.reshape(-1, width)
     wide[:, 3] ^= 128 if width == 1 else 0
-    mono: np.ndarray = (wide.view("<i4")[:, 0] / 2.0**31).reshape(-1, channels).mean(axis=1)
-    return mono.astype(np.float32)
+    return (wide.view("<i4")[:, 0] / 2.0**31).reshape(-1, channels).mean(axis=1)
 
 
 def peak_memory() -> float | None:
-    """Return the peak of this process's resident memory in MB; None where the system does not say."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
-    # The figure of other systems includes the process that started this one.
+    """Return the peak of this process's resident memory in MB; None where no figure of it alone is known."""
+    if Path("/proc/self/status").exists():
+        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
     return importlib.import_module("resource").getrusage(0).ru_maxrss / 1e6 if sys.platform == "darwin" else None
 
 
-def measure(bundle: Bundle, size: str, int8: bool, threads: int, audio: Sequence[str], repeats: int) -> dict[str, Any]:
-    """Measure a size in this process, which has not run anything else; returns a row of a profile, and ``seconds``."""
-    rate, entry = bundle.manifest["audio"]["sample_rate"], bundle.size(size)
-    noise = np.random.default_rng(0).normal(0.0, 0.05, 10 * rate).astype(np.float32)
-    utterances = [read_wav(Path(path), rate) for path in audio] or [noise]
-    seconds = np.array([len(samples) / rate for samples in utterances])
-    runtime()
+def measure(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
+    """Measure one size in this process, as profile does for each; prints a row of a profile, and ``seconds``."""
+    entry, rate, kind = bundle.size(args.size), bundle.manifest["audio"]["sample_rate"], PRECISIONS[args.int8]
+    noise = [] if args.wav else [np.random.default_rng(0).normal(0.0, 0.05, 10 * rate)]
+    utterances = noise + [read_wav(Path(path), rate) for path in args.wav]
+    importlib.import_module("onnxruntime")
     before, start = peak_memory(), time.perf_counter()
-    recognizer = Recognizer(bundle, size, int8, threads)
-    load, marks = time.perf_counter() - start, np.zeros((4, repeats + 1, len(utterances)))
+    recognizer = Recognizer(bundle, args.size, args.int8, args.threads[0])
+    load, seconds = time.perf_counter() - start, np.array([len(samples) / rate for samples in utterances])
+    marks = np.zeros((4, args.repeats + 1, len(utterances)))
+    verbs: list[Callable[[Any], Any]] = [np.array, recognizer.features, recognizer.encode, recognizer.search]
     for turn, number in np.ndindex(*marks.shape[1:]):
         value: Any = utterances[number]
-        verbs: list[Any] = [np.array, recognizer.features, recognizer.encode, recognizer.search]
         for step, verb in enumerate(verbs):
             value = verb(value)
             marks[step, turn, number] = time.perf_counter()
     # The first turn warms up.
-    encoder, whole = (marks[2] - marks[1])[1:], (marks[3] - marks[0])[1:]
-    return {
-        **{"size": size, "subnet": entry["subnet"], "precision": PRECISIONS[int8], "threads": threads},
-        "load_ms": load * 1e3,
-        "encoder_ms": float(np.median(encoder)) * 1e3,
-        "encoder_ms_per_second": float(np.median(encoder.sum(axis=1)) / seconds.sum()) * 1e3,
-        "rtf": float(np.median(whole.sum(axis=1)) / seconds.sum()),
-        "rtf_p90": float(np.quantile(whole / seconds, 0.9)),
-        "peak_mb": None if before is None else (peak_memory() or before) - before,
-        "bytes": entry[PRECISIONS[int8]]["bytes"],
-        "seconds": seconds.tolist(),
-    }
+    encoder, whole = (marks[2] - marks[1])[1:] * 1e3, (marks[3] - marks[0])[1:]
+    row = {"size": entry["id"], "subnet": entry["subnet"], "precision": kind, "threads": args.threads[0]}
+    row.update(load_ms=load * 1e3, peak_mb=None if before is None else (peak_memory() or before) - before)
+    row.update(encoder_ms_per_second=np.median(encoder.sum(axis=1)) / seconds.sum(), encoder_ms=np.median(encoder))
+    row.update(rtf=np.median(whole.sum(axis=1)) / seconds.sum(), rtf_p90=np.quantile(whole / seconds, 0.9))
+    print(json.dumps({**row, "bytes": entry[kind]["bytes"], "seconds": seconds.tolist()}))
+    return 0, row
 
 
-def profile(
-    bundle: Bundle, sizes: Sequence[str], threads: Sequence[int], audio: Sequence[str], repeats: int = 5
-) -> dict[str, Any]:
-    """Measure sizes (none = all) on this machine, each in a process of its own; docs/bundle.md has the layout."""
-    chosen, rows = [bundle.size(name) for name in sizes] or bundle.manifest["sizes"], []
-    for size, kind, count in itertools.product(chosen, PRECISIONS, threads):
-        if size[kind]:
-            options = [
-                "--size",
-                size["id"],
-                "--threads",
-                count,
-                "--repeats",
-                repeats,
-                "--bundle",
-                bundle.folder,
-                *audio,
-            ]
-            command = [sys.executable, __file__, "profile", "--here", kind, *map(str, options)]
+def profile(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
+    """Measure all sizes on this machine, each in a process of its own; docs/bundle.md has the layout."""
+    rows = []
+    for size, int8, count in product(bundle.manifest["sizes"], (False, True), args.threads):
+        if size[PRECISIONS[int8]]:
+            options = [f"--size={size['id']}", f"--threads={count}", f"--bundle={bundle.folder}", *["--int8"] * int8]
+            command = [sys.executable, __file__, "measure", *args.wav, *options, f"--repeats={args.repeats}"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 said = done.stderr.strip().split("\n")[-1] or f"ended with status {done.returncode}; is memory short?"
-                raise BundleError(f"{size['id']} in {kind}: {said}")
+                raise BundleError(f"{size['id']} in {PRECISIONS[int8]}: {said}")
             rows.append(json.loads(done.stdout))
-    heard = {"source": " ".join(audio) or "noise", "seconds": [row.pop("seconds") for row in rows][0]}
+    heard = {"source": " ".join(args.wav) or "noise", "seconds": [row.pop("seconds") for row in rows][-1]}
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     processor = info.partition("model name")[2].split("\n")[0].strip("\t :") or platform.processor()
     machine = {"name": platform.node(), "processor": processor, "system": platform.platform()}
-    machine.update(python=platform.python_version(), onnxruntime=runtime().__version__)
+    machine.update(python=platform.python_version(), onnxruntime=importlib.import_module("onnxruntime").__version__)
+    print(", ".join(machine.values()))
+    print_table([figures(bundle, row) for row in rows])
     head = {"format": "slimasr-profile", "version": VERSION, "model": bundle.manifest["model"]}
-    return {**head, "machine": machine, "audio": heard, "rows": rows}
+    return 0, {**head, "machine": machine, "audio": heard, "rows": rows}
 
 
-def read_profile(path: Path, bundle: Bundle) -> dict[str, Any]:
-    """Read the profile of a bundle of the same sizes; other weights change no times."""
-    found = read_json(path, "slimasr-profile", ("model", "rows"))
-    if found["model"]["architecture"] != bundle.manifest["model"]["architecture"]:
-        raise BundleError(f"{path} is the profile of another bundle: write that of {bundle.folder} by run.py profile")
-    return found
-
-
-def figures(bundle: Bundle, row: dict[str, Any]) -> dict[str, Any]:
+def figures(bundle: Bundle, row: Row) -> Row:
     """Add what the manifest knows of a size to a row of a profile."""
     size = bundle.size(row["size"])
-    return {**row, "mb": row["bytes"] / 1e6, "params": size["params"], "wer": size[row["precision"]]["wer"] or {}}
+    wer = {name: round(value, 2) for name, value in (size[row["precision"]]["wer"] or {}).items()}
+    return {**row, "mb": row["bytes"] / 1e6, "params": size["params"], "wer": wer}
 
 
-def choose(rows: Iterable[dict[str, Any]], limits: dict[str, float], set_name: str) -> tuple[dict[str, Any], list[str]]:
-    """Choose the row (see `figures`) of lowest WER on a set, or of most parameters where no WER is known.
+def print_table(rows: Sequence[Row]) -> None:
+    """Print results of `figures`."""
+    texts = [[f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in COLUMNS] for row in rows]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *texts)]
+    print("\n".join("  ".join(map(str.rjust, line, widths)) for line in [COLUMNS, *texts]))
 
-    Returns the row, and the columns whose limits it misses: where no row keeps all, it exceeds them least.
-    """
 
-    def order(row: dict[str, Any]) -> tuple[float, ...]:
-        # What is not known keeps no limit.
-        excess = [np.inf if row[key] is None else row[key] / most for key, most in limits.items()]
-        return max([1.0, *excess]), row["wer"].get(set_name, np.inf), -row["params"], row["bytes"]
-
-    best = min(rows, key=order)
+def best_row(rows: Sequence[Row], limits: dict[str, float], set_name: str) -> tuple[Row, list[str]]:
+    """Return the result of `figures` of lowest WER, or else of most parameters, within limits, and those it misses."""
+    # What is not known keeps no limit. If no row keeps all limits, the least excess counts.
+    excess = [[np.inf if row[key] is None else row[key] / limits[key] for key in limits] for row in rows]
+    quality = [(row["wer"].get(set_name, np.inf), -row["params"], row["bytes"]) for row in rows]
+    best = rows[min(range(len(rows)), key=lambda place: (max([1.0, *excess[place]]), *quality[place]))]
     return best, [key for key, most in limits.items() if best[key] is None or best[key] > most]
 
 
-def table(rows: Iterable[dict[str, Any]]) -> str:
-    """Format rows (see `figures`)."""
-    cells = [[f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in COLUMNS] for row in rows]
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *cells)]
-    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in [COLUMNS, *cells])
+def choose(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
+    """Print the files of the best size within limits, as options of sherpa-onnx; the profile is read or measured."""
+    found = read_json(args.profile, "slimasr-profile", ["model", "rows"]) if args.profile else profile(bundle, args)[1]
+    same = found["model"]["architecture"] == bundle.manifest["model"]["architecture"]
+    kinds = PRECISIONS[: 1 + args.int8]
+    rows = [row for row in found["rows"] if same and row["threads"] == args.threads[0] and row["precision"] in kinds]
+    if not rows:
+        problem = "lacks these threads" if same else "is that of another bundle"
+        raise BundleError(f"{args.profile or bundle.folder} {problem}: run.py profile --json FILE writes a profile")
+    limits = {column: getattr(args, name) for name, column in LIMITS.items() if getattr(args, name)}
+    best, missed = best_row([figures(bundle, row) for row in rows], limits, args.set)
+    print_table([best])
+    files = bundle.files(bundle.size(best["size"]), best["precision"] == "int8")
+    names = {"encoder": "encoder" if "joiner" in files else "zipformer-ctc-model"}
+    print(" ".join(f"--{names.get(r, r)}={path}" for r, path in files.items() if r not in ("weights", "features")))
+    for column in missed:
+        print(f"run.py: no size keeps all limits; {column} of the nearest is {best[column]}, above {limits[column]}")
+    return (1 if missed else 0), {**best, "missed": missed, "files": {role: str(path) for role, path in files.items()}}
 
 
 def verify(folder: Path) -> list[str]:
     """Check all files of a bundle, run every size, and return a line for each problem, with its remedy."""
-    problems: list[str] = []
     try:
         bundle = open_bundle(folder)
-        for name in bundle.manifest["files"]:
-            try:
-                bundle.checked(name, whole=True)
-            except BundleError as error:
-                problems.append(str(error))
+        problems = [text for text in (bundle.problem(name, True) for name in bundle.manifest["files"]) if text]
         # What opens damaged files may end without a message.
-        for size, int8 in itertools.product([] if problems else bundle.manifest["sizes"], (False, True)):
+        for size, int8 in product([] if problems else bundle.manifest["sizes"], (False, True)):
             if size[PRECISIONS[int8]]:
-                problems += differences(Recognizer(bundle, size["id"], int8), size)
+                run_once(Recognizer(bundle, size["id"], int8), size)
     except BundleError as error:
-        problems.append(str(error))
-    return list(dict.fromkeys(problems))
-
-
-def differences(recognizer: Recognizer, size: dict[str, Any]) -> list[str]:
-    """Run a size on a second of silence, and compare its metadata and scores with the manifest."""
-    manifest, sessions = recognizer.manifest, recognizer.sessions
-    wanted = [("encoder", "subnet", size["subnet"])]
-    if "decoder" in sessions:
-        wanted += [("decoder", key, manifest[key]) for key in ("vocab_size", "context_size")]
-    problems = []
-    for role, key, value in wanted:
-        found = sessions[role].metadata.get(key)
-        if found is None or json.loads(found) != value:
-            problems.append(f"{sessions[role].path}: its {key} is {found}, not {value}: export again")
-    encoded = recognizer.encode(recognizer.features(np.zeros(recognizer.rate)))
-    recognizer.search(encoded)
-    scores = sessions["joiner"](encoded, np.zeros_like(encoded))[0] if "joiner" in sessions else encoded
-    if not np.isfinite(scores).all() or scores.shape[-1] != manifest["vocab_size"]:
-        path = sessions["encoder"].path
-        problems.append(f"{path}: its scores are not those of {manifest['vocab_size']} tokens: export again")
+        return [str(error)]
     return problems
 
 
-def run_transcribe(bundle: Bundle, args: argparse.Namespace) -> int:
-    """Print the text of recordings."""
-    if args.stream and not bundle.manifest["streaming"]:
-        raise BundleError(f"{bundle.folder} has no streaming model: leave out --stream, or export with --streaming")
-    recognizer, failed = Recognizer(bundle, args.size, args.int8, args.threads[0]), 0
-    for path in args.wav:
-        try:
-            samples = read_wav(Path(path), recognizer.rate)
-            found = recognizer.transcribe(samples, print if args.stream else None)
-            named = f"{path}: {found.text}" if len(args.wav) > 1 else found.text
-            print(json.dumps({"name": path, **found._asdict()}, ensure_ascii=False) if args.json else named)
-        except BundleError as error:
-            failed = 1
-            print(f"run.py: {error}", file=sys.stderr)
-    return failed
+def run_once(recognizer: Recognizer, size: dict[str, Any]) -> None:
+    """Run a size on a second of silence, and compare its metadata and scores with the manifest."""
+    manifest, sessions = recognizer.manifest, recognizer.sessions
+    encoded = recognizer.encode(recognizer.features(np.zeros(recognizer.rate)))
+    recognizer.search(encoded)
+    scores = sessions["joiner"](encoded, np.zeros_like(encoded))[0] if "joiner" in sessions else encoded
+    wanted = [("encoder", "subnet", size["subnet"])]
+    wanted += [("decoder", key, manifest[key]) for key in ("vocab_size", "context_size") if "decoder" in sessions]
+    facts = [(role, key, json.loads(sessions[role].metadata.get(key, "null")), value) for role, key, value in wanted]
+    facts.append(("encoder", "finite scores", np.isfinite(scores).all(axis=0).sum(), manifest["vocab_size"]))
+    for role, key, found, value in facts:
+        if found != value:
+            raise BundleError(f"{sessions[role].path}: {key} is {found} instead of {value}: export the bundle again")
 
 
-def run_profile(bundle: Bundle, args: argparse.Namespace) -> int:
-    """Print a table of all sizes on this machine."""
-    if args.here:
-        print(json.dumps(measure(bundle, args.size[0], args.here == "int8", args.threads[0], args.wav, args.repeats)))
-        return 0
-    found = profile(bundle, args.size, args.threads, args.wav, args.repeats)
-    print(", ".join(found["machine"].values()))
-    print(table(figures(bundle, row) for row in found["rows"]))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return 0
-
-
-def run_choose(bundle: Bundle, args: argparse.Namespace) -> int:
-    """Print the files of the best size within limits."""
-    limits = {column: getattr(args, name) for name, column in LIMITS.items() if getattr(args, name)}
-    found = read_profile(args.profile, bundle) if args.profile else profile(bundle, [], args.threads, args.wav)
-    kinds, threads = PRECISIONS[: 1 + args.int8], args.threads[0]
-    rows = [figures(bundle, r) for r in found["rows"] if r["precision"] in kinds and r["threads"] == threads]
-    if not rows:
-        raise BundleError(f"{args.profile} has no row of {threads} threads in {' or '.join(kinds)}: measure it")
-    best, missed = choose(rows, limits, args.set)
-    print(table([best]))
-    for role, path in bundle.files(bundle.size(best["size"]), best["precision"] == "int8").items():
-        print(f"--{role}={path}")
-    for column in missed:
-        print(f"run.py: no size keeps all limits: {column} of the nearest is {best[column]}, above {limits[column]}")
-    return 1 if missed else 0
-
-
-def run_verify(bundle: Bundle, args: argparse.Namespace) -> int:
-    """Print the problems of the files."""
+def check(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
+    """Print what is wrong with the files."""
     problems = verify(bundle.folder)
-    print("\n".join(problems) or f"{bundle.folder} is as it was written")
-    return 1 if problems else 0
+    print("\n".join(problems) or f"{bundle.folder}: all files are as they were written, and all sizes run")
+    return min(1, len(problems)), problems
+
+
+def transcribe(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
+    """Print the text of recordings."""
+    recognizer, results = Recognizer(bundle, args.size, args.int8, args.threads[0]), []
+    for path in args.wav:
+        found = recognizer.transcribe(read_wav(Path(path), recognizer.rate), print if args.stream else None)
+        results.append({"name": path, **found._asdict()})
+        print(f"{path}: {found.text}" if len(args.wav) > 1 else found.text)
+    return 0, results
 
 
 def main() -> int:
     """Run a command and return its exit status."""
-    style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("run.py", description=__doc__, formatter_class=style)
-    commands = parser.add_subparsers(dest="command", required=True)
-    verbs = {"transcribe": run_transcribe, "profile": run_profile, "choose": run_choose, "verify": run_verify}
-    transcribe, profile, choose, verify = map(commands.add_parser, verbs)
-    for command in (transcribe, profile, choose, verify):
-        command.add_argument("--bundle", type=Path, default=Path(__file__).parent, help="its folder")
-    for command in (transcribe, profile, choose):
-        command.add_argument("wav", nargs="*", help="recordings; profile and choose measure on noise without any")
-        command.add_argument("--threads", type=lambda text: [int(part) for part in text.split(",")], default=[1])
-    for command in (transcribe, choose):
-        command.add_argument("--int8", action="store_true", help="take int8 files; choose takes those of either kind")
-    transcribe.add_argument("--size", help="id of a size (default: the largest one)")
-    transcribe.add_argument("--stream", action="store_true", help="print the text as it grows")
-    transcribe.add_argument("--json", action="store_true", help="print text, tokens and their encoder frames as JSON")
-    profile.add_argument("--size", action="append", default=[], help="id of a size, repeatable (default: all sizes)")
-    profile.add_argument("--json", type=Path, metavar="FILE", help="write the profile to this file")
-    profile.add_argument("--repeats", type=int, default=5, help="how many times each recording is timed")
-    profile.add_argument("--here", help=argparse.SUPPRESS)
-    choose.add_argument("--profile", type=Path, help="read the measurements from this file")
-    choose.add_argument("--set", default="dev", help="the set whose WER counts")
+    verbs = {"transcribe": transcribe, "profile": profile, "choose": choose, "verify": check, "measure": measure}
+    parser = argparse.ArgumentParser("run.py", description=__doc__)
+    add = parser.add_argument
+    add("command", choices=verbs, help=" ".join(f"{name}: {verb.__doc__}" for name, verb in verbs.items()))
+    add("wav", nargs="*", help="recordings; profile and choose measure on noise without any")
+    add("--bundle", type=Path, default=Path(__file__).parent, help="folder of the bundle (default: that of run.py)")
+    add("--size", help="transcribe: id of the size (default: the largest one)")
+    add("--int8", action="store_true", help="transcribe: in int8; choose: among sizes in int8, too")
+    add("--stream", action="store_true", help="transcribe: print the text as it grows")
+    add("--threads", type=lambda text: [int(part) for part in text.split(",")], default=[1], help="such as 1, or 1,2")
+    add("--repeats", type=int, default=5, help="profile, choose: how many times each recording is timed")
+    add("--json", type=Path, metavar="FILE", help="write the results to this file")
+    add("--profile", type=Path, help="choose: read the measurements from this file")
+    add("--set", default="dev", help="choose: the set whose WER counts")
     for name, column in LIMITS.items():
-        choose.add_argument("--" + name.replace("_", "-"), type=float, help=f"highest {column}")
-    args = parser.parse_args()
+        add("--" + name.replace("_", "-"), type=float, help=f"choose: the highest {column}")
+    args = parser.parse_intermixed_args()
     try:
-        return verbs[args.command](open_bundle(args.bundle), args)
-    except BundleError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 1
+        status, results = verbs[args.command](open_bundle(args.bundle), args)
+        if args.json:
+            args.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return status
+    except (BundleError, ModuleNotFoundError) as error:
+        remedy = f": python -m pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
+        print(f"run.py: {error}{remedy}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":
