@@ -1,7 +1,7 @@
 """A made-up bundle with random weights, whose files `onnx.helper` makes within milliseconds.
 
-Its decoder and joiner hold the weights of a model of this package, so that searches can be compared. Its encoders are one
-convolution each, so that tests can compute what they return.
+Its decoder and joiner hold the weights of a model of this package, so that searches can be compared. Its encoders are
+one convolution each, so that tests can compute what they return.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from slimasr.models.build import build_model
@@ -30,6 +31,7 @@ CHUNK, WINDOW, TAIL = 8, 11, 0.4
 
 def make_model() -> Transducer:
     """The model whose decoder and joiner are in the bundle."""
+    torch.manual_seed(4)
     model = build_model(MODEL, None, VOCAB_SIZE, (1.0,))
     assert isinstance(model, Transducer)
     randomize(model)
@@ -239,7 +241,7 @@ def _features() -> onnx.GraphProto:
 
 
 def _save_decoder_and_joiner(model: Transducer, folder: Path) -> None:
-    predictor, joiner = model.predictor, model.joiner
+    predictor = model.predictor
     assert isinstance(predictor, StatelessPredictor)
     node = helper.make_node
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}

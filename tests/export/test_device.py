@@ -1,0 +1,444 @@
+"""The program of a bundle, against the searches of this package, soundfile, sentencepiece and sums computed by hand."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+import soundfile
+import torch
+
+from slimasr.decoding.ctc_greedy import CtcGreedySearch
+from slimasr.decoding.greedy import GreedySearch
+from slimasr.decoding.label_search import Hypothesis, search_whole
+from slimasr.export import device
+from slimasr.export.device import BundleError, Recognizer, open_bundle, read_wav, verify
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from tests.export.tiny_bundle import (  # noqa: E402
+    BINS,
+    CHUNK,
+    RATE,
+    TAIL,
+    TOKENS,
+    WINDOW,
+    change_manifest,
+    encoder_weight,
+    make_bundle,
+    make_model,
+    record,
+)
+from tests.tiny import MODEL, VOCAB_SIZE  # noqa: E402
+
+PROGRAM = Path(device.__file__)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("device") / "bundle")
+
+
+@pytest.fixture
+def own(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, which a test may change."""
+    return Path(shutil.copytree(bundle, tmp_path / "own"))
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(PROGRAM), *map(str, words)], capture_output=True, text=True)
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0.0, 0.1, round(seconds * RATE))
+
+
+def write_wav(path: Path, seconds: float = 2.0, rate: int = RATE) -> Path:
+    soundfile.write(path, np.random.default_rng(1).normal(0.0, 0.1, round(seconds * rate)), rate)
+    return path
+
+
+# What it is made of
+
+
+def test_it_is_one_short_file_of_python_3_9_that_needs_numpy_and_onnxruntime() -> None:
+    text = PROGRAM.read_text(encoding="utf-8")
+    tree = ast.parse(text, feature_version=(3, 9))
+    assert len(text.splitlines()) <= 400
+    named = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    named += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert {str(name).split(".")[0] for name in named} - sys.stdlib_module_names == {"numpy"}
+
+
+# Search
+
+
+@pytest.mark.parametrize("frames", [1, 7, 60])
+def test_the_search_of_a_transducer_is_ours_with_one_symbol_per_frame(bundle: Path, frames: int) -> None:
+    encoded = 2 * np.random.default_rng(frames).standard_normal((frames, MODEL.joiner.dim)).astype(np.float32)
+    found = Recognizer(open_bundle(bundle)).search(encoded)
+    (ours,) = search_whole(GreedySearch(make_model()), torch.from_numpy(encoded[None]), torch.tensor([frames]))
+    assert Hypothesis(found.tokens, found.frames) == ours
+    assert frames < 60 or 10 < len(ours) < 60
+
+
+def test_the_search_of_a_ctc_model_is_ours(tmp_path: Path) -> None:
+    recognizer = Recognizer(open_bundle(make_bundle(tmp_path / "ctc", "ctc")))
+    # Labels that last, so that runs and repetitions over a blank occur
+    scores = np.repeat(np.random.default_rng(0).standard_normal((40, VOCAB_SIZE)), 2, axis=0).astype(np.float32)
+    scores[:, 0] += 1.0
+    found = recognizer.search(scores)
+    (ours,) = search_whole(CtcGreedySearch(), torch.from_numpy(scores[None]), torch.tensor([80]))
+    assert Hypothesis(found.tokens, found.frames) == ours
+    assert 0 in scores.argmax(-1) and 2 in scores.argmax(-1) and len(ours) > 10
+
+
+# Encoders
+
+
+def by_hand(features: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The encoders of `tests.export.tiny_bundle` as sums in float64."""
+    padded = np.pad(features.astype(np.float64), ((0, -len(features) % 4), (0, 0)))
+    return np.stack([np.einsum("ft,jft->j", part.T, weight) for part in padded.reshape(-1, 4, BINS)])
+
+
+@pytest.mark.parametrize(("size", "int8"), [("w1", False), ("w0.5", False), ("w1", True), ("w0.5", True)])
+def test_each_size_runs_its_own_files(bundle: Path, size: str, int8: bool) -> None:
+    weight = encoder_weight(MODEL.joiner.dim).astype(np.float64)
+    if int8:
+        scale = np.abs(weight).max(axis=(1, 2), keepdims=True) / 127
+        weight = np.round(weight / scale) * scale
+    weight[:, BINS if size == "w1" else BINS // 2 :] = 0
+    recognizer = Recognizer(open_bundle(bundle), size, int8)
+    features = recognizer.features(noise(0.83))
+    assert features.shape == (83, BINS)
+    np.testing.assert_allclose(recognizer.encode(features), by_hand(features, weight), atol=1e-4)
+
+
+def test_it_switches_to_another_size_without_opening_the_decoder_again(bundle: Path) -> None:
+    recognizer = Recognizer(open_bundle(bundle), "w1")
+    decoder, encoder = recognizer.sessions["decoder"], recognizer.sessions["encoder"]
+    large = recognizer.transcribe(noise(3.0))
+    recognizer.switch("w0.5", int8=True)
+    assert recognizer.sessions["decoder"] is decoder and recognizer.sessions["encoder"] is not encoder
+    assert recognizer.transcribe(noise(3.0)) == Recognizer(open_bundle(bundle), "w0.5", True).transcribe(noise(3.0))
+    recognizer.switch("w1")
+    assert recognizer.transcribe(noise(3.0)) == large
+
+
+@pytest.mark.parametrize("carrier", ["lstm", "conformer"])
+def test_a_stream_carries_its_states_and_ends_with_silence(tmp_path: Path, carrier: str) -> None:
+    recognizer = Recognizer(open_bundle(make_bundle(tmp_path / "bundle", carrier=carrier)))
+    samples = noise(1.5)
+    features = recognizer.features(samples)
+    silent = Recognizer(open_bundle(make_bundle(tmp_path / "whole"))).features(np.pad(samples, (0, round(TAIL * RATE))))
+    np.testing.assert_array_equal(features, silent)
+    weight = encoder_weight(MODEL.joiner.dim).astype(np.float64)
+    expected, total, done = [], np.zeros(BINS), 0
+    while len(features) - done > WINDOW:
+        chunk = features[done : done + CHUNK].astype(np.float64)
+        aged = chunk + np.sin(total) + (np.sin(done) if carrier == "conformer" else 0.0)
+        expected.append(by_hand(aged, weight))
+        total, done = total + chunk.sum(axis=0), done + CHUNK
+    np.testing.assert_allclose(recognizer.encode(features), np.concatenate(expected), atol=1e-3)
+    growing: list[str] = []
+    found = recognizer.transcribe(samples, growing.append)
+    assert found == recognizer.search(recognizer.encode(features)) and growing[-1] == found.text
+    assert len(growing) == len(found.tokens) > 10
+
+
+@pytest.mark.parametrize("count", [1, RATE // 100 - 1, RATE // 100])
+def test_audio_of_any_length_has_a_frame(bundle: Path, count: int) -> None:
+    recognizer = Recognizer(open_bundle(bundle))
+    assert recognizer.features(noise(1.0)[:count]).shape == (1, BINS)
+    assert len(recognizer.encode(recognizer.features(noise(1.0)[:count]))) == 1
+
+
+# Audio and text
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_wav_files_are_read_as_soundfile_reads_them(tmp_path: Path, subtype: str, channels: int) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (500, channels)), RATE, subtype=subtype)
+    expected = soundfile.read(path, always_2d=True)[0].mean(axis=1)
+    np.testing.assert_allclose(read_wav(path, RATE), expected, atol=1e-9)
+
+
+def test_pieces_and_bytes_become_the_text_that_sentencepiece_makes(bundle: Path) -> None:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(["das war gut so", "so war das", "gut das"] * 9),
+        model_writer=model,
+        vocab_size=280,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        model_type="bpe",
+        minloglevel=2,
+    )
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    recognizer = Recognizer(open_bundle(bundle))
+    recognizer.pieces = [processor.IdToPiece(number) for number in range(processor.GetPieceSize())]
+    for text in ("das war gut", "so süß € 日本 gut", "  x"):
+        ids = processor.EncodeAsIds(text)
+        assert recognizer.text(ids) == processor.DecodeIds(ids).strip()
+    assert "<0xC3>" in processor.EncodeAsPieces("süß")
+
+
+def test_phonemes_are_separated_by_spaces(bundle: Path) -> None:
+    recognizer = Recognizer(open_bundle(bundle))
+    recognizer.pieces = ["<blk>", "<sos/eos>", "<unk>", "HH", "AH0"]
+    assert recognizer.text([3, 4, 1, 3]) == "HH AH0 HH"
+
+
+# Choice
+
+
+def test_the_choice_is_the_best_of_all_rows_within_the_limits() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        rows = [
+            {"rtf": rng.random(), "mb": rng.random(), "params": place, "bytes": place, "wer": {"dev": rng.random()}}
+            for place in range(6)
+        ]
+        limits = {"rtf": rng.random(), "mb": rng.random()}
+        within = [row for row in rows if row["rtf"] <= limits["rtf"] and row["mb"] <= limits["mb"]]
+        best, missed = device.best_row(rows, limits, "dev")
+        if within:
+            assert (best["wer"], missed) == (min((row["wer"] for row in within), key=lambda wer: wer["dev"]), [])
+        else:
+            ratio = min(max(row[key] / limits[key] for key in limits) for row in rows)
+            assert max(best[key] / limits[key] for key in limits) == ratio
+            assert missed == [key for key in limits if best[key] > limits[key]]
+
+
+def test_without_a_wer_the_largest_size_within_the_limits_is_chosen() -> None:
+    rows = [{"rtf": rtf, "params": 10 * rtf, "bytes": 1, "wer": {}} for rtf in (0.1, 0.3, 0.2)]
+    assert device.best_row(rows, {"rtf": 0.25}, "dev") == (rows[2], [])
+
+
+def test_memory_that_is_not_known_keeps_no_limit() -> None:
+    rows = [{"peak_mb": None, "params": 1, "bytes": 1, "wer": {"dev": 1.0}}]
+    assert device.best_row(rows, {"peak_mb": 10.0}, "dev") == (rows[0], ["peak_mb"])
+
+
+# The command line
+
+
+def test_the_program_transcribes(bundle: Path, tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav")
+    expected = Recognizer(open_bundle(bundle), "w0.5").transcribe(read_wav(path, RATE))
+    shutil.copy(PROGRAM, tmp_path / "run.py")
+    done = run("transcribe", "--bundle", bundle, "--size", "w0.5", path, "--json", tmp_path / "found.json")
+    assert (done.returncode, done.stdout.strip("\n")) == (0, expected.text), done.stderr
+    (found,) = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert (found["text"], tuple(found["frames"])) == (expected.text, expected.frames) and len(expected.tokens) > 10
+
+
+def test_the_program_measures_all_sizes_and_chooses_one(bundle: Path, tmp_path: Path) -> None:
+    path, measured = write_wav(tmp_path / "a.wav"), tmp_path / "phone.json"
+    done = run("profile", "--bundle", bundle, path, "--repeats", 1, "--json", measured)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(measured.read_text(encoding="utf-8"))
+    assert found["audio"] == {"source": str(path), "seconds": [2.0]}
+    assert [(row["size"], row["precision"], row["threads"]) for row in found["rows"]] == [
+        (size, precision, 1) for size in ("w1", "w0.5") for precision in ("float", "int8")
+    ]
+    for row in found["rows"]:
+        assert 0 < row["encoder_ms"] / 2000 < row["rtf"] and row["load_ms"] > 0 and row["bytes"] > 0
+        assert row["encoder_ms_per_second"] == pytest.approx(row["encoder_ms"] / 2)
+        assert row["peak_mb"] is None or 0 <= row["peak_mb"] < 100
+    # The WER of w1 is lower; only w0.5 keeps the limit.
+    for row in found["rows"]:
+        row["rtf"] = 0.5 if row["size"] == "w1" else 0.1
+    measured.write_text(json.dumps(found), encoding="utf-8")
+    choice = ("choose", "--bundle", bundle, "--profile", measured)
+    assert "encoder.w1.onnx" in run(*choice).stdout
+    done = run(*choice, "--max-rtf", 0.2)
+    assert done.returncode == 0 and f"--encoder={bundle}/encoder.w0.5.onnx" in done.stdout
+    done = run(*choice, "--max-rtf", 0.01)
+    assert done.returncode == 1 and "rtf of the nearest is 0.1, above 0.01" in done.stdout
+
+
+def test_a_sound_bundle_passes(bundle: Path, tmp_path: Path) -> None:
+    for folder in (bundle, make_bundle(tmp_path / "c", "ctc"), make_bundle(tmp_path / "s", carrier="conformer")):
+        assert verify(folder) == []
+    done = run("verify", "--bundle", bundle)
+    assert done.returncode == 0 and "as they were written" in done.stdout
+
+
+# Bad input
+
+
+def strip_metadata(folder: Path) -> None:
+    model = onnx.load(folder / "decoder.onnx")
+    del model.metadata_props[:]
+    (folder / "decoder.onnx").write_bytes(model.SerializeToString())
+
+
+def make_newer(folder: Path) -> None:
+    model = onnx.load(folder / "joiner.onnx")
+    model.ir_version = 99
+    (folder / "joiner.onnx").write_bytes(model.SerializeToString())
+
+
+def swap(folder: Path) -> None:
+    content = (folder / "joiner.onnx").read_bytes()
+    (folder / "joiner.onnx").write_bytes((folder / "decoder.onnx").read_bytes())
+    (folder / "decoder.onnx").write_bytes(content)
+
+
+def alter_weights(folder: Path) -> None:
+    content = bytearray((folder / "weights.bin").read_bytes())
+    content[40] ^= 1
+    (folder / "weights.bin").write_bytes(content)
+
+
+def shorten_tokens(folder: Path) -> None:
+    rows = (folder / "tokens.txt").read_text(encoding="utf-8").splitlines()
+    (folder / "tokens.txt").write_text("\n".join(rows[:-1]) + "\n", encoding="utf-8")
+
+
+def renumber_tokens(folder: Path) -> None:
+    rows = "".join(f"{token} {number + 1}\n" for number, token in enumerate(TOKENS))
+    (folder / "tokens.txt").write_text(rows, encoding="utf-8")
+
+
+def spoil_weights(folder: Path) -> None:
+    weight = np.full_like(encoder_weight(MODEL.joiner.dim), np.nan)
+    (folder / "weights.bin").write_bytes(weight.tobytes())
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "weights are altered": (alter_weights, "", "weights.bin is another file, of"),
+    "weights are cut": (
+        lambda f: (f / "weights.bin").write_bytes(b"abc"),
+        "",
+        "weights.bin is another file, of 3 bytes",
+    ),
+    "weights are absent": (lambda f: (f / "weights.int8.bin").unlink(), "", "weights.int8.bin is missing"),
+    "files are swapped": (swap, "", "decoder.onnx is another file"),
+    "tokens are short": (shorten_tokens, "tokens.txt", "tokens.txt has not one line for each id below 9"),
+    "tokens have other ids": (renumber_tokens, "tokens.txt", "tokens.txt has not one line for each id below 9"),
+    "metadata are gone": (strip_metadata, "decoder.onnx", "decoder.onnx: vocab_size is None instead of 9"),
+    "the file is too new": (make_newer, "joiner.onnx", "upgrade onnxruntime"),
+    "swapped at export": (swap, "joiner.onnx decoder.onnx", "decoder.onnx does not run"),
+    "weights are no numbers": (spoil_weights, "weights.bin", "finite scores is 0 instead of 9"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_found_and_named(own: Path, name: str) -> None:
+    damage, recorded, message = DAMAGE[name]
+    damage(own)
+    # As an exporter would have recorded the damaged files, whose checksums then fit
+    if recorded:
+        record(own, recorded.split())
+    problems = verify(own)
+    assert any(message in problem for problem in problems), problems
+    assert all("\n" not in problem for problem in problems)
+    done = run("verify", "--bundle", own)
+    assert done.returncode == 1 and message in done.stdout + done.stderr
+
+
+def test_two_wrong_files_are_both_named(own: Path) -> None:
+    alter_weights(own)
+    (own / "joiner.onnx").unlink()
+    assert len(verify(own)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "is newer than this program: use the run.py that came with it"),
+        ({"format": "other"}, "manifest.json cannot be used"),
+        ({"sizes": []}, "manifest.json cannot be used"),
+    ],
+)
+def test_a_manifest_that_it_does_not_know_is_an_error(own: Path, change: dict[str, object], message: str) -> None:
+    change_manifest(own, **change)
+    done = run("transcribe", "--bundle", own, "a.wav")
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert verify(own) == [done.stderr.strip().removeprefix("run.py: ")]
+
+
+def test_another_bundles_weights_are_noticed_before_they_run(own: Path) -> None:
+    (own / "weights.bin").write_bytes(b"0" * 1000)
+    with pytest.raises(BundleError, match="weights.bin is another file, of 1000 bytes"):
+        Recognizer(open_bundle(own))
+    Recognizer(open_bundle(own), int8=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size", "w0.3"], "has no size w0.3: name one of w1, w0.5"),
+        (["absent.wav"], "absent.wav is no WAV file of integers at 8000 Hz (FileNotFoundError"),
+        (["--bundle", "absent"], "absent/manifest.json cannot be used (FileNotFoundError"),
+    ],
+)
+def test_wrong_words_are_one_line(bundle: Path, words: list[str], message: str) -> None:
+    done = run("transcribe", "--bundle", bundle, *words)
+    assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def wav_header(path: Path) -> None:
+    write_wav(path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+WAVES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (lambda path: path.write_bytes(b""), "EOFError"),
+    "no wav": (lambda path: path.write_text("words" * 20), "does not start with RIFF"),
+    "another rate": (lambda path: write_wav(path, rate=16000), "it has 16000 Hz"),
+    "no samples": (lambda path: write_wav(path, 0.0), "it holds no samples"),
+    "truncated": (wav_header, "it is truncated"),
+    "floats": (lambda path: soundfile.write(path, noise(1.0), RATE, subtype="FLOAT"), "unknown format: 3"),
+}
+
+
+@pytest.mark.parametrize("name", WAVES)
+def test_a_wrong_recording_is_named_with_a_remedy(tmp_path: Path, name: str) -> None:
+    write, message = WAVES[name]
+    write(tmp_path / "a.wav")
+    with pytest.raises(BundleError) as error:
+        read_wav(tmp_path / "a.wav", RATE)
+    assert message in str(error.value) and "a.wav" in str(error.value) and "ffmpeg -i FILE -ar 8000" in str(error.value)
+
+
+def test_the_profile_of_another_bundle_is_refused(own: Path, tmp_path: Path) -> None:
+    row = {"size": "w1", "precision": "float", "threads": 1, "rtf": 0.1, "bytes": 5, "peak_mb": None, "encoder_ms": 1.0}
+    path = tmp_path / "phone.json"
+    start = {"format": "slimasr-profile", "version": 1, "rows": [row]}
+    path.write_text(json.dumps({**start, "model": {"architecture": "other"}}), encoding="utf-8")
+    done = run("choose", "--bundle", own, "--profile", path)
+    assert done.returncode == 1 and "phone.json is that of another bundle" in done.stderr
+    path.write_text(json.dumps({**start, "model": {"architecture": "cd" * 32}}), encoding="utf-8")
+    done = run("choose", "--bundle", own, "--profile", path, "--threads", "2")
+    assert done.returncode == 1 and "phone.json lacks these threads" in done.stderr
+
+
+def test_a_size_that_fails_to_be_measured_is_named(own: Path) -> None:
+    make_newer(own)
+    record(own, ["joiner.onnx"])
+    done = run("profile", "--bundle", own, "--repeats", 1)
+    assert done.returncode == 1 and "w1 in float: run.py: " in done.stderr and "upgrade onnxruntime" in done.stderr
+
+
+def test_onnxruntime_that_is_absent_is_named(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ModuleNotFoundError('gone', name='onnxruntime')", encoding="utf-8")
+    shutil.copy(PROGRAM, tmp_path / "run.py")
+    command = [sys.executable, str(tmp_path / "run.py"), "transcribe", "--bundle", str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "python -m pip install onnxruntime" in done.stderr
