@@ -17,6 +17,8 @@ import sentencepiece
 import soundfile
 import torch
 
+from slimasr.data.frames import extract_frames
+from slimasr.data.shards import make_extractor
 from slimasr.decoding.ctc_greedy import CtcGreedySearch
 from slimasr.decoding.greedy import GreedySearch
 from slimasr.decoding.label_search import Hypothesis, search_whole
@@ -61,6 +63,14 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0.0, 0.1, round(seconds * RATE))
+
+
+def sounds(seconds: float, seed: int) -> np.ndarray:
+    """Noise whose level and spectrum change every tenth of a second, so that many tokens occur."""
+    rng = np.random.default_rng(seed)
+    parts = np.array_split(noise(seconds, seed), round(10 * seconds))
+    coloured = [np.convolve(part, rng.standard_normal(5), "same") * 10 ** rng.uniform(-2, 0.5) for part in parts]
+    return np.concatenate(coloured).clip(-1, 1)
 
 
 def write_wav(path: Path, seconds: float = 2.0, rate: int = RATE) -> Path:
@@ -155,6 +165,33 @@ def test_a_stream_carries_its_states_and_ends_with_silence(tmp_path: Path, carri
     found = recognizer.transcribe(samples, growing.append)
     assert found == recognizer.search(recognizer.encode(features)) and growing[-1] == found.text
     assert len(growing) == len(found.tokens) > 10
+
+
+class WithFeaturesOfLhotse(Recognizer):
+    """sherpa-onnx computes the same features; those of the made-up bundle are others."""
+
+    def features(self, samples: np.ndarray) -> np.ndarray:
+        padded = np.pad(samples, (0, round(TAIL * RATE) if self.streaming else 0))
+        return extract_frames(make_extractor(BINS, RATE), padded[np.newaxis].astype(np.float32), RATE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "carrier"), [("transducer", None), ("ctc", None), ("transducer", "lstm"), ("transducer", "conformer")]
+)
+def test_sherpa_onnx_finds_the_same_tokens(tmp_path: Path, kind: str, carrier: str | None) -> None:
+    pytest.importorskip("sherpa_onnx")
+    folder = make_bundle(tmp_path / "bundle", kind, carrier)
+    wavs = [tmp_path / f"{seed}.wav" for seed in range(4)]
+    for seed, wav in enumerate(wavs):
+        soundfile.write(wav, sounds(1.0 + 0.333 * seed, seed), RATE, subtype="PCM_16")
+    script = Path(__file__).with_name("sherpa_bundle.py")
+    given = {"folder": str(folder), "encoder": "encoder.w0.5.onnx", "wavs": [str(wav) for wav in wavs]}
+    done = subprocess.run([sys.executable, str(script), json.dumps(given)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    recognizer = WithFeaturesOfLhotse(open_bundle(folder), "w0.5")
+    found = [[TOKENS[token] for token in recognizer.transcribe(read_wav(wav, RATE)).tokens] for wav in wavs]
+    assert [[token.replace(" ", "\u2581") for token in row] for row in json.loads(done.stdout)] == found
+    assert all(len(set(row)) > 1 for row in found) and sum(map(len, found)) > 20
 
 
 @pytest.mark.parametrize("count", [1, RATE // 100 - 1, RATE // 100])

@@ -40,8 +40,10 @@ def make_model() -> Transducer:
 
 def encoder_weight(outputs: int) -> np.ndarray:
     """(J or V, F, 4): the convolution of all encoders; the width 0.5 reads the first half of the bins."""
-    rng = np.random.default_rng(3)
-    return rng.standard_normal((outputs, BINS, 4)).astype(np.float32) / 4
+    weight = np.random.default_rng(3).standard_normal((2, outputs, BINS // 2, 4)).astype(np.float32) / 4
+    # The level of all bins changes nothing, so that many tokens occur.
+    weight -= weight.mean(axis=(2, 3), keepdims=True)
+    return np.concatenate(list(weight), axis=1)
 
 
 def make_bundle(folder: Path, kind: str = "transducer", carrier: str | None = None) -> Path:
@@ -61,8 +63,7 @@ def make_bundle(folder: Path, kind: str = "transducer", carrier: str | None = No
     for name, width in SIZES.items():
         for precision in ("float", "int8"):
             graph = _encoder(outputs, int(width * BINS), scale if precision == "int8" else None, carrier)
-            metadata = {"model_type": carrier or "conformer", "subnet": json.dumps({"width": width})}
-            _save(graph, folder / encoder_file(name, precision), metadata)
+            _save(graph, folder / encoder_file(name, precision), _metadata(width, carrier))
     _save(_features(), folder / "features.onnx", {})
     if kind == "transducer":
         _save_decoder_and_joiner(make_model(), folder)
@@ -70,6 +71,18 @@ def make_bundle(folder: Path, kind: str = "transducer", carrier: str | None = No
     (folder / "tokens.txt").write_text(rows, encoding="utf-8")
     _write_manifest(folder, kind, carrier)
     return folder
+
+
+def _metadata(width: float, carrier: str | None) -> dict[str, str]:
+    """What sherpa-onnx reads of an encoder, and its subnet."""
+    known = {"model_type": carrier or "conformer", "subnet": json.dumps({"width": width})}
+    if carrier:
+        known |= {"num_encoder_layers": "1", "T": str(WINDOW), "decode_chunk_len": str(CHUNK)}
+    if carrier == "lstm":
+        known |= {"d_model": str(BINS), "rnn_hidden_size": "1"}
+    if carrier == "conformer":
+        known |= {"encoder_dim": str(BINS), "left_context": "1", "cnn_module_kernel": "1", "pad_length": "3"}
+    return known
 
 
 def encoder_file(name: str, precision: str) -> str:
