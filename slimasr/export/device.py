@@ -46,6 +46,10 @@ class Bundle(NamedTuple):
             raise BundleError(f"{self.folder} has no size {name}: name one of {', '.join(sizes)}")
         return sizes[name or next(iter(sizes))]
 
+    def runs(self) -> list[tuple[dict[str, Any], bool]]:
+        """Return the entries of all sizes, and whether in int8, as far as they were exported."""
+        return [(size, int8) for size in self.manifest["sizes"] for int8 in (False, True) if size[PRECISIONS[int8]]]
+
     def files(self, size: dict[str, Any], int8: bool = False) -> dict[str, Path]:
         """Return the files that run a size, by their role, if their numbers of bytes are those of the manifest."""
         entry, shared = size[PRECISIONS[int8]], self.manifest
@@ -102,8 +106,7 @@ class Session:
         library: Any = importlib.import_module("onnxruntime")
         self.path, options = path, library.SessionOptions()
         options.intra_op_num_threads = threads
-        # Errors are raised; what is logged besides is not for users.
-        options.log_severity_level = 4
+        options.log_severity_level = 4  # Errors are raised, and need no log.
         try:
             self.session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -144,10 +147,9 @@ class Recognizer:
         self.shapes = entry[PRECISIONS[int8]].get("states")
 
     def features(self, samples: np.ndarray) -> np.ndarray:
-        """(S,) samples in [-1, 1] -> (T, F) log-mel features, T > 0; those of a stream end with silence, its tail."""
+        """(S,) samples -> (T, F) features; audio shorter than a frame counts as silence, and a stream ends with it."""
         shift = int(self.rate * self.manifest["audio"]["frame_shift"] + 1e-6)
         tail = round(self.streaming["tail_seconds"] * self.rate) if self.streaming else 0
-        # Audio shorter than a frame counts as silence.
         padded = np.pad(samples if len(samples) >= shift else np.zeros(shift), (0, tail)).astype(np.float32)
         return self.sessions["features"](padded[np.newaxis])[0][0]
 
@@ -257,15 +259,14 @@ def measure(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
 def profile(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     """Measure all sizes on this machine, each in a process of its own; docs/bundle.md has the layout."""
     rows = []
-    for size, int8, count in product(bundle.manifest["sizes"], (False, True), args.threads):
-        if size[PRECISIONS[int8]]:
-            options = [f"--size={size['id']}", f"--threads={count}", f"--bundle={bundle.folder}", *["--int8"] * int8]
-            command = [sys.executable, __file__, "measure", *args.wav, *options, f"--repeats={args.repeats}"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                said = done.stderr.strip().split("\n")[-1] or f"ended with status {done.returncode}; is memory short?"
-                raise BundleError(f"{size['id']} in {PRECISIONS[int8]}: {said}")
-            rows.append(json.loads(done.stdout))
+    for (size, int8), count in product(bundle.runs(), args.threads):
+        options = [f"--size={size['id']}", f"--threads={count}", f"--bundle={bundle.folder}", *["--int8"] * int8]
+        command = [sys.executable, __file__, "measure", *args.wav, *options, f"--repeats={args.repeats}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().split("\n")[-1] or f"ended with status {done.returncode}; is memory short?"
+            raise BundleError(f"{size['id']} in {PRECISIONS[int8]}: {said}")
+        rows.append(json.loads(done.stdout))
     heard = {"source": " ".join(args.wav) or "noise", "seconds": [row.pop("seconds") for row in rows][-1]}
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     processor = info.partition("model name")[2].split("\n")[0].strip("\t :") or platform.processor()
@@ -304,13 +305,13 @@ def choose(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     """Print the files of the best size within limits, as options of sherpa-onnx; the profile is read or measured."""
     found = read_json(args.profile, "slimasr-profile", ["model", "rows"]) if args.profile else profile(bundle, args)[1]
     same = found["model"]["architecture"] == bundle.manifest["model"]["architecture"]
-    kinds = PRECISIONS[: 1 + args.int8]
-    rows = [row for row in found["rows"] if same and row["threads"] == args.threads[0] and row["precision"] in kinds]
+    known = [(s["id"], PRECISIONS[int8], args.threads[0]) for s, int8 in bundle.runs() if same and int8 <= args.int8]
+    rows = [figures(bundle, r) for r in found["rows"] if (r["size"], r["precision"], r["threads"]) in known]
     if not rows:
-        problem = "lacks these threads" if same else "is that of another bundle"
+        problem = "lacks these threads and sizes" if same else "is that of another bundle"
         raise BundleError(f"{args.profile or bundle.folder} {problem}: run.py profile --json FILE writes a profile")
-    limits = {column: getattr(args, name) for name, column in LIMITS.items() if getattr(args, name)}
-    best, missed = best_row([figures(bundle, row) for row in rows], limits, args.set)
+    limits = {column: getattr(args, name) or 1e-9 for name, column in LIMITS.items() if getattr(args, name) is not None}
+    best, missed = best_row([row for row in rows if args.set in row["wer"]] or rows, limits, args.set)
     print_table([best])
     files = bundle.files(bundle.size(best["size"]), best["precision"] == "int8")
     names = {"encoder": "encoder" if "joiner" in files else "zipformer-ctc-model"}
@@ -326,9 +327,8 @@ def verify(folder: Path) -> list[str]:
         bundle = open_bundle(folder)
         problems = [text for text in (bundle.problem(name, True) for name in bundle.manifest["files"]) if text]
         # What opens damaged files may end without a message.
-        for size, int8 in product([] if problems else bundle.manifest["sizes"], (False, True)):
-            if size[PRECISIONS[int8]]:
-                run_once(Recognizer(bundle, size["id"], int8), size)
+        for size, int8 in [] if problems else bundle.runs():
+            run_once(Recognizer(bundle, size["id"], int8), size)
     except BundleError as error:
         return [str(error)]
     return problems

@@ -122,9 +122,17 @@ stream = recognizer.create_stream()
 ```
 
 Keep the names of the files, and keep them in one folder: an encoder finds its weights by their name beside it.
-Another size is another encoder (`{_encoder(manifest, -1)}`), and all else stays the same.
+{_other_size(manifest)}
 {_encoder_of_bytes(manifest)}
 """
+
+
+def _other_size(manifest: Manifest) -> str:
+    own = [role for role in ("decoder", "joiner") if any(size.get(role) for size in manifest["sizes"])]
+    encoder = f"Another size is another encoder (`{_encoder(manifest, -1)}`)"
+    if own:
+        return f"{encoder} and {' and '.join(own)}, which manifest.json names."
+    return f"{encoder}, and all else stays the same."
 
 
 def _encoder_of_bytes(manifest: Manifest) -> str:
@@ -184,12 +192,24 @@ recognizer = {call}
 
 
 def _graph(manifest: Manifest) -> str:
+    words = manifest.get("words") or "words.txt"
     return f"""
 ## Words by a graph
 
-With `{manifest["graph"]}`, sherpa-onnx searches for the words of a lexicon and a language model: give `ctc_graph` in
-Python, `--ctc-graph` on the command line. The file of tokens is then that of the words, `{manifest.get("words")}`.
-`run.py` does not search graphs; its text has the tokens.
+With `{manifest["graph"]}`, sherpa-onnx searches for the words of a lexicon and a language model (on the command line:
+`--ctc-graph`). It gives the numbers of the words in `{words}`:
+
+```python
+recognizer = {_call(manifest, ctc_graph=f'"{manifest["graph"]}"')}
+stream = recognizer.create_stream()
+stream.accept_waveform(rate, samples)
+recognizer.decode_stream(stream)
+with open("{words}", encoding="utf-8") as file:
+    words = [line.rsplit(" ", 1)[0] for line in file]
+print(" ".join(words[number] for number in stream.result.words))
+```
+
+`run.py` does not search graphs: its text has the tokens.
 """
 
 
@@ -227,6 +247,7 @@ python run.py verify                             # are all files as they were wr
 ```
 
 RTF is seconds of computing per second of audio; memory is what the models add to that of Python and its libraries.
+`choose` compares the sizes whose WER on dev was measured; `--set` names another set, such as that of one language.
 """
 
 
@@ -257,8 +278,8 @@ def _files(manifest: Manifest) -> str:
     kinds = {
         manifest["features"]: "from samples to log-mel features, for clients that are not sherpa-onnx",
         manifest["tokens"]: "token and id in each line",
-        manifest["decoder"]: "the network over the last tokens, the same for all sizes",
-        manifest["joiner"]: "scores of tokens, the same for all sizes",
+        manifest["decoder"]: "the network over the last tokens, of all sizes without their own",
+        manifest["joiner"]: "scores of tokens, of all sizes without their own",
         "manifest.json": "sizes, files, checksums, WER; slimasr's docs/bundle.md describes it",
         "index.html": "a page that runs all sizes in a browser: `python -m http.server`, then open it",
     }

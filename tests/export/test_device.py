@@ -304,6 +304,13 @@ def test_the_program_measures_all_sizes_and_chooses_one(bundle: Path, tmp_path: 
     assert "encoder.w1.onnx" in run(*choice).stdout
     done = run(*choice, "--max-rtf", 0.2)
     assert done.returncode == 0 and f"--encoder={bundle}/encoder.w0.5.onnx" in done.stdout
+    # int8 is chosen only where it is asked for; a profile may hold sizes that this bundle does not.
+    done = run(*choice, "--max-rtf", 0.2, "--max-mb", 0.002)
+    assert done.returncode == 1 and "encoder.w0.5.onnx" in done.stdout
+    found["rows"].append({**found["rows"][0], "size": "w0.7"})
+    measured.write_text(json.dumps(found), encoding="utf-8")
+    done = run(*choice, "--max-rtf", 0.2, "--max-mb", 0.003, "--int8")
+    assert done.returncode == 0 and "encoder.w0.5.int8.onnx" in done.stdout
     done = run(*choice, "--max-rtf", 0.01)
     assert done.returncode == 1 and "rtf of the nearest is 0.1, above 0.01" in done.stdout
 
@@ -463,7 +470,7 @@ def test_the_profile_of_another_bundle_is_refused(own: Path, tmp_path: Path) -> 
     assert done.returncode == 1 and "phone.json is that of another bundle" in done.stderr
     path.write_text(json.dumps({**start, "model": {"architecture": "cd" * 32}}), encoding="utf-8")
     done = run("choose", "--bundle", own, "--profile", path, "--threads", "2")
-    assert done.returncode == 1 and "phone.json lacks these threads" in done.stderr
+    assert done.returncode == 1 and "phone.json lacks these threads and sizes" in done.stderr
 
 
 def test_a_size_that_fails_to_be_measured_is_named(own: Path) -> None:
