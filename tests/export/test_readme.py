@@ -60,3 +60,13 @@ def test_it_names_sizes_bytes_and_error_rates(tmp_path: Path) -> None:
     sizes = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["sizes"]
     change_manifest(folder, sizes=[{**size, "int8": None} for size in sizes])
     assert "int8" not in written(folder)
+
+
+def test_the_keys_of_the_manifest_are_described(tmp_path: Path) -> None:
+    manifest = json.loads(
+        (make_bundle(tmp_path / "bundle", carrier="lstm") / "manifest.json").read_text(encoding="utf-8")
+    )
+    described = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
+    size = manifest["sizes"][0]
+    for part in (manifest, manifest["model"], manifest["audio"], manifest["streaming"], size, size["float"]):
+        assert [key for key in part if f"{key}`" not in described] == []
