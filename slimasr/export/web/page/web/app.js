@@ -33,6 +33,7 @@ function connect(page) {
   });
   view.element("speak").addEventListener("click", () => (page.recording ? page.endRecording() : page.speak()));
   view.element("measure").addEventListener("click", () => page.act(() => page.measureAll()));
+  view.element("take").addEventListener("click", () => page.act(() => page.take()));
   view.element("save").addEventListener("click", () => page.saveProfile());
   for (const name of ["max-rtf", "max-mb", "set"]) view.element(name).addEventListener("input", () => page.showRows());
 }

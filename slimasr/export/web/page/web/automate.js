@@ -12,7 +12,7 @@
 import { UserError, describe } from "./errors.js";
 import { request } from "./files.js";
 import { candidates } from "./measure.js";
-import { element, showError } from "./view.js";
+import { element, showError, showStatus } from "./view.js";
 
 /**
  * Do what the query asks for.
@@ -26,9 +26,11 @@ export async function automate(query, page, error) {
   let failure = error;
   try {
     if (page) await run(query, page, results);
+    if (page) showStatus("Ready");
   } catch (problem) {
     failure = describe(problem);
     showError(failure);
+    showStatus("Stopped");
   }
   const post = query.get("post");
   if (post === null) return;

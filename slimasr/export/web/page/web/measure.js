@@ -19,7 +19,7 @@
  */
 
 /** Runs of which the median counts, after one that warms up. */
-const RUNS = 5;
+export const RUNS = 5;
 
 /**
  * All sizes of a bundle, in float and int8.

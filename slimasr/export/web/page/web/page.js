@@ -2,7 +2,7 @@
 
 import { Recording, decodeFile, noise } from "./audio.js";
 import { describe } from "./errors.js";
-import { candidates, choose, measure, measuredSets, profile } from "./measure.js";
+import { RUNS, candidates, choose, measure, measuredSets, profile } from "./measure.js";
 import * as view from "./view.js";
 
 /**
@@ -33,6 +33,8 @@ export class Page {
     this.result = null;
     /** @type {Row[]} */
     this.rows = [];
+    /** @type {Candidate | null} */
+    this.proposed = null;
     this.measuredOn = { name: "", seconds: 0 };
     /** @type {Recording | null} */
     this.recording = null;
@@ -81,6 +83,12 @@ export class Page {
       this.showSizes();
     }
     await this.recognize();
+  }
+
+  /** Switch to the size that suits the limits. */
+  async take() {
+    const { proposed } = this;
+    if (proposed) await this.pick({ size: proposed.size, precision: proposed.precision });
   }
 
   /** Show the sizes, and let users pick one. */
@@ -136,7 +144,10 @@ export class Page {
   /** Measure all sizes on the audio at hand, or on noise; then go back to the size in use. */
   async measureAll() {
     const { name, samples } = this.audio ?? { name: "noise", samples: noise(NOISE, this.rate) };
+    /** @type {Candidate | null} */
+    this.proposed = null;
     this.measuredOn = { name, seconds: samples.length / this.rate };
+    view.showMeasured(this.measuredOn, RUNS);
     this.rows = [];
     const all = candidates(this.manifest);
     for (const [place, candidate] of all.entries()) {
@@ -150,9 +161,9 @@ export class Page {
 
   /** Show what was measured, and the choice within the limits that the user has set. */
   showRows() {
-    const sets = measuredSets(this.manifest);
-    const limits = view.readLimits(sets);
+    const limits = view.readLimits(measuredSets(this.manifest));
     const choice = choose(this.rows, limits);
+    this.proposed = choice?.row ?? null;
     view.showRows(this.rows, choice && !choice.misses.length ? choice.row : null, limits.set);
     view.showChoice(choice, limits.set);
   }

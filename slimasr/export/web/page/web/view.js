@@ -53,8 +53,8 @@ export function megabytes(count) {
  * @returns {string}
  */
 function thousands(count) {
-  if (count >= 1e6) return `${(count / 1e6).toFixed(2)} M`;
-  return count >= 1e4 ? `${Math.round(count / 1e3)} k` : String(count);
+  if (count >= 1e4) return count >= 1e6 ? `${(count / 1e6).toPrecision(3)} M` : `${Math.round(count / 1e3)} k`;
+  return String(count);
 }
 
 /**
@@ -205,6 +205,16 @@ export function showRows(rows, chosen, set) {
 }
 
 /**
+ * How it was measured, in words.
+ * @param {{name: string, seconds: number}} audio
+ * @param {number} runs
+ */
+export function showMeasured({ name, seconds }, runs) {
+  const text = `RTF: features, encoder and search of ${name} (${seconds.toFixed(1)} s), one thread, median of ${runs} runs.`;
+  element("note").textContent = text;
+}
+
+/**
  * The choice in words.
  * @param {{row: Row, misses: string[]} | null} choice
  * @param {string | null} set
@@ -214,10 +224,11 @@ export function showChoice(choice, set) {
   const { row, misses } = choice;
   const name = row.precision === "int8" ? `${row.size.id} in int8` : row.size.id;
   const wer = werOf(row, set);
-  const reason = wer === null ? "it has the most parameters" : `its WER is the lowest, ${wer.toFixed(1)} % on ${set}`;
+  const reason = wer === null ? "it has the most parameters" : `it has the lowest WER, ${wer.toFixed(1)} % on ${set}`;
   element("choice").textContent = misses.length
     ? `No size is within these limits. The nearest is ${name}; it misses: ${misses.join(", ")}.`
-    : `Take ${name}: ${reason} of the sizes within the limits.`;
+    : `Take ${name}: of the sizes within the limits, ${reason}.`;
+  element("take").hidden = false;
 }
 
 /**
