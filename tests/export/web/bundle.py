@@ -67,9 +67,14 @@ def encode(weights: Weights, samples: np.ndarray, width: float) -> Tensor:
 
 
 def transducer_tokens(weights: Weights, samples: np.ndarray, width: float) -> list[int]:
+    """Tokens of the transducer at a width."""
+    return greedy(weights, encode(weights, samples, width))
+
+
+def greedy(weights: Weights, frames: Tensor) -> list[int]:
     """Greedy search of at most one token per frame."""
     tokens: list[int] = []
-    for frame in encode(weights, samples, width):
+    for frame in frames:
         context = torch.tensor([-1, BLANK, *tokens][-2:])
         known = embedding(context.clamp(min=0), weights.embedding) * (context >= 0).unsqueeze(1)
         logits = linear((frame + known.mean(0)).relu(), weights.joiner, weights.bias)
@@ -164,7 +169,7 @@ def _manifest(folder: Path, kind: str) -> dict[str, Any]:
     }
 
 
-class _Graph:
+class Graph:
     """An ONNX graph that grows node by node."""
 
     def __init__(self) -> None:
@@ -210,11 +215,11 @@ class _Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def _int64(*values: int) -> np.ndarray:
+def int64(*values: int) -> np.ndarray:
     return np.array(values, dtype=np.int64)
 
 
-def _float(*values: float) -> np.ndarray:
+def floats(*values: float) -> np.ndarray:
     return np.array(values, dtype=np.float32)
 
 
@@ -222,31 +227,31 @@ def _encoder(weights: Weights, width: float, kind: str, scale: float | None) -> 
     """x (N, T, BINS), x_lens (N) -> (N, T', JOINT), or a CTC model's log-probabilities; int8 where there is a scale."""
     from onnx import TensorProto
 
-    graph = _Graph()
-    units = _int64(hidden_units(width))
+    graph = Graph()
+    units = int64(hidden_units(width))
     file, kind_of_input, item = ("weights.bin", TensorProto.FLOAT, 4)
     if scale is not None:
         file, kind_of_input, item = ("weights.int8.bin", TensorProto.INT8, 1)
     first = HIDDEN * BINS * item
     matrix = graph.stored("input", kind_of_input, (HIDDEN, BINS), file, 0, first)
     after = graph.stored("output", TensorProto.FLOAT, (JOINT, HIDDEN), file, first, JOINT * HIDDEN * 4)
-    x = graph.add("Slice", "x", _int64(0), _int64(2**31), _int64(1), _int64(SUBSAMPLING))
-    x = graph.add("Div", graph.add("Add", x, _float(8)), _float(4))
-    matrix = graph.add("Transpose", graph.add("Slice", matrix, _int64(0), units, _int64(0)), perm=[1, 0])
+    x = graph.add("Slice", "x", int64(0), int64(2**31), int64(1), int64(SUBSAMPLING))
+    x = graph.add("Div", graph.add("Add", x, floats(8)), floats(4))
+    matrix = graph.add("Transpose", graph.add("Slice", matrix, int64(0), units, int64(0)), perm=[1, 0])
     if scale is None:
         x = graph.add("MatMul", x, matrix)
     else:
         graph.add("DynamicQuantizeLinear", x, outputs=["rounded", "step", "zero"])
         product = graph.add("MatMulInteger", "rounded", matrix, "zero")
-        x = graph.add("Mul", graph.add("Cast", product, to=TensorProto.FLOAT), graph.add("Mul", "step", _float(scale)))
-    after = graph.add("Transpose", graph.add("Slice", after, _int64(0), units, _int64(1)), perm=[1, 0])
-    lens = graph.add("Add", "x_lens", _int64(SUBSAMPLING - 1))
+        x = graph.add("Mul", graph.add("Cast", product, to=TensorProto.FLOAT), graph.add("Mul", "step", floats(scale)))
+    after = graph.add("Transpose", graph.add("Slice", after, int64(0), units, int64(1)), perm=[1, 0])
+    lens = graph.add("Add", "x_lens", int64(SUBSAMPLING - 1))
     if kind == "ctc":
         logits = graph.add("MatMul", graph.add("MatMul", graph.add("Relu", x), after), weights.joiner.T.numpy().copy())
         graph.add("LogSoftmax", graph.add("Add", logits, weights.bias.numpy()), axis=-1, outputs=["out"])
     else:
         graph.add("MatMul", graph.add("Relu", x), after, outputs=["out"])
-    graph.add("Div", lens, _int64(SUBSAMPLING), outputs=["lens"])
+    graph.add("Div", lens, int64(SUBSAMPLING), outputs=["lens"])
     size = VOCAB_SIZE if kind == "ctc" else JOINT
     return graph.model(
         {"x": (TensorProto.FLOAT, ["N", "T", BINS]), "x_lens": (TensorProto.INT64, ["N"])},
@@ -258,11 +263,11 @@ def _decoder(weights: Weights) -> Any:
     """y (N, 2) -> (N, JOINT): the mean of the embeddings, 0 for -1."""
     from onnx import TensorProto
 
-    graph = _Graph()
-    rows = graph.add("Gather", weights.embedding.numpy(), graph.add("Max", "y", _int64(0)))
-    known = graph.add("Cast", graph.add("GreaterOrEqual", "y", _int64(0)), to=TensorProto.FLOAT)
-    rows = graph.add("Mul", rows, graph.add("Unsqueeze", known, _int64(2)))
-    graph.add("ReduceMean", rows, _int64(1), keepdims=0, outputs=["decoder_out"])
+    graph = Graph()
+    rows = graph.add("Gather", weights.embedding.numpy(), graph.add("Max", "y", int64(0)))
+    known = graph.add("Cast", graph.add("GreaterOrEqual", "y", int64(0)), to=TensorProto.FLOAT)
+    rows = graph.add("Mul", rows, graph.add("Unsqueeze", known, int64(2)))
+    graph.add("ReduceMean", rows, int64(1), keepdims=0, outputs=["decoder_out"])
     return graph.model({"y": (TensorProto.INT64, ["N", 2])}, {"decoder_out": (TensorProto.FLOAT, ["N", JOINT])})
 
 
@@ -270,7 +275,7 @@ def _joiner(weights: Weights) -> Any:
     """Two times (N, JOINT) -> (N, VOCAB_SIZE)."""
     from onnx import TensorProto
 
-    graph = _Graph()
+    graph = Graph()
     joint = graph.add("Relu", graph.add("Add", "encoder_out", "decoder_out"))
     logits = graph.add("MatMul", joint, weights.joiner.T.numpy().copy())
     graph.add("Add", logits, weights.bias.numpy(), outputs=["logit"])

@@ -28,6 +28,7 @@ from tests.export.web.bundle import (
     transducer_tokens,
     write_bundle,
 )
+from tests.export.web.streaming_bundle import streaming_tokens, write_streaming_bundle
 
 pytest.importorskip("onnx", reason="the extra export is not installed")
 WEIGHTS = draw_weights(blank=1.0)
@@ -132,6 +133,26 @@ def test_the_microphone_is_recorded_at_the_rate_of_the_model(bundles: Path, tmp_
     assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
 
 
+def test_streaming_encoders_get_the_utterance_chunk_by_chunk(
+    runtime: Path, speech: list[np.ndarray], tmp_path: Path
+) -> None:
+    """The two carriers differ in their states, of which one is empty."""
+    carriers, served_folder = ("lstm", "conformer"), tmp_path / "all"
+    for carrier in carriers:
+        write_streaming_bundle(served_folder / carrier, WEIGHTS, carrier)
+        add_web(served_folder / carrier, runtime)
+    asked = write_speech(served_folder, speech)
+    write_frames(served_folder, [f"{carrier}/index.html?{query_of(*asked, name=carrier)}" for carrier in carriers])
+    with serving(served_folder) as served:
+        reports = reports_of(served, tmp_path, "all.html", len(carriers))
+    for carrier, report in reports.items():
+        assert report["error"] is None
+        expected = [streaming_tokens(WEIGHTS, samples, carrier) for samples in speech]
+        assert [result["tokens"] for result in report["results"]] == expected
+        assert len(expected[0]) > 10 and len(set(expected[0])) > 2
+    assert len({str(report["results"][0]["tokens"]) for report in reports.values()}) == len(carriers)
+
+
 Change = Callable[[Path], object]
 
 
@@ -177,7 +198,6 @@ PROBLEMS: dict[str, tuple[Change, list[tuple[str, str]], str]] = {
     "no-script": (without(f"web/{RUNTIME[0]}"), [], f"web/{RUNTIME[0]} is missing or damaged"),
     "newer": (manifest_with(version=2), [], "manifest.json has version 2, and this page reads version 1"),
     "other": (manifest_with(format="x"), [], "manifest.json is not that of a slimasr bundle"),
-    "streaming": (manifest_with(streaming={"carrier": "lstm"}), [], "a streaming bundle, which the page does not"),
     "tokens": (manifest_with(vocab_size=31), [], "tokens.txt has 30 usable lines where manifest.json says 31 tokens"),
     "altered": (alter_weights, [], "weights.bin differs from what manifest.json says (SHA-256)"),
     "cut": (cut_weights, [], "weights.bin has 5628 bytes where manifest.json says 5632"),

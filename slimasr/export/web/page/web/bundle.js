@@ -13,6 +13,7 @@ const VERSION = 1;
  * @property {number} bytes of all files that the runtime opens
  * @property {Record<string, number> | null} wer in percent, by set
  * @property {boolean} forced whether int8 was written although its WER is above the limit of the export
+ * @property {number[][] | null} [states] shapes of a streaming encoder's states, if they are the size's own
  *
  * @typedef {object} Size  A subnet of the supernet.
  * @property {string} id
@@ -20,8 +21,17 @@ const VERSION = 1;
  * @property {string | null} language
  * @property {number} params
  * @property {number} macs
+ * @property {string | null} [decoder] file, if it is the size's own
+ * @property {string | null} [joiner] file, if it is the size's own
  * @property {Precision} float
  * @property {Precision | null} int8
+ *
+ * @typedef {object} Streaming  How a streaming encoder is fed.
+ * @property {"lstm" | "conformer"} carrier
+ * @property {number} chunk_frames by which it advances
+ * @property {number} window_frames that it sees
+ * @property {number} tail_seconds of silence that it needs at the end
+ * @property {number[][]} states shapes, for one stream
  *
  * @typedef {object} Manifest  manifest.json, see docs/bundle.md.
  * @property {string} format
@@ -37,7 +47,8 @@ const VERSION = 1;
  * @property {string} features
  * @property {string | null} decoder
  * @property {string | null} joiner
- * @property {object | null} streaming
+ * @property {string | null} joiner_int8
+ * @property {Streaming | null} streaming
  * @property {Size[]} sizes
  * @property {Record<string, import("./files.js").FileEntry>} files
  *
@@ -87,12 +98,6 @@ function checked(manifest) {
   if (manifest.kind !== "transducer" && manifest.kind !== "ctc") {
     throw new UserError(`The page runs transducers and CTC models, and this bundle has the kind '${manifest.kind}'.`);
   }
-  if (manifest.streaming) {
-    throw new UserError(
-      "This is a streaming bundle, which the page does not support: use run.py or sherpa-onnx, or export without " +
-        "--streaming.",
-    );
-  }
   if (!manifest.sizes?.length) throw new UserError("manifest.json lists no sizes: export the bundle again.");
   return manifest;
 }
@@ -119,19 +124,34 @@ function parseTokens(text, manifest) {
 }
 
 /**
- * The text of tokens: "▁" is a space, and "<0xE2>" is a byte of UTF-8.
+ * The files of a size.
+ * @param {Manifest} manifest
+ * @param {Size} size
+ * @param {"float" | "int8"} precision
+ * @returns {{encoder: string, weights: string | null, decoder: string | null, joiner: string | null}}
+ */
+export function filesOf(manifest, size, precision) {
+  const entry = size[precision];
+  if (!entry) throw new UserError(`${size.id} is not in this bundle in ${precision}: pick another size.`);
+  const rounded = precision === "int8" ? manifest.joiner_int8 : null;
+  const joiner = size.joiner ?? rounded ?? manifest.joiner;
+  return { encoder: entry.encoder, weights: entry.weights, decoder: size.decoder ?? manifest.decoder, joiner };
+}
+
+/**
+ * The text of tokens: in words that are spelt, "▁" is a space; phonemes have spaces between them. "<0xE2>" is a byte.
  * @param {number[]} tokens
  * @param {string[]} symbols
  * @returns {string}
  */
 export function textOf(tokens, symbols) {
+  const between = symbols.some((symbol) => symbol.includes("▁")) ? "" : " ";
   const encoder = new TextEncoder();
-  /** @type {number[]} */
-  const bytes = [];
-  for (const token of tokens) {
-    const byte = symbols[token].match(/^<0x([0-9A-Fa-f]{2})>$/);
-    if (byte) bytes.push(parseInt(byte[1], 16));
-    else bytes.push(...encoder.encode(symbols[token].replaceAll("▁", " ")));
-  }
+  const pieces = tokens.map((token) => symbols[token]).filter((symbol) => symbol !== "<sos/eos>");
+  const bytes = pieces.flatMap((piece, place) => {
+    const byte = piece.match(/^<0x([0-9A-Fa-f]{2})>$/);
+    const content = byte ? [parseInt(byte[1], 16)] : [...encoder.encode(piece.replaceAll("▁", " "))];
+    return place ? [...encoder.encode(between), ...content] : content;
+  });
   return new TextDecoder().decode(new Uint8Array(bytes)).trim();
 }

@@ -97,23 +97,31 @@ export function werOf(candidate, set) {
 }
 
 /**
- * The best size within the limits: the lowest WER; where none is known, the most parameters.
+ * The best size within the limits: the lowest WER, or the most parameters where none is known.
  * @param {Row[]} rows
  * @param {Limits} limits
  * @returns {{row: Row, misses: string[]} | null} with what the nearest misses where none fits
  */
 export function choose(rows, limits) {
-  if (!rows.length) return null;
-  const fitting = rows.filter((row) => excess(row, limits) <= 1);
-  if (!fitting.length) {
-    const row = first(rows, (a, b) => excess(a, limits) - excess(b, limits));
-    return { row, misses: misses(row, limits) };
-  }
-  const wer = (/** @type {Row} */ row) => werOf(row, limits.set) ?? Infinity;
-  const known = fitting.some((row) => wer(row) < Infinity);
-  const order = (/** @type {Row} */ a, /** @type {Row} */ b) =>
-    (known ? wer(a) - wer(b) : b.size.params - a.size.params) || a.rtf - b.rtf;
-  return { row: first(fitting, order), misses: [] };
+  const order = (/** @type {Row} */ row) => [
+    Math.max(1, excess(row, limits)),
+    werOf(row, limits.set) ?? Infinity,
+    -row.size.params,
+    row.bytes,
+  ];
+  const [row] = [...rows].sort((a, b) => compared(order(a), order(b)));
+  return row ? { row, misses: misses(row, limits) } : null;
+}
+
+/**
+ * @param {number[]} a
+ * @param {number[]} b as many
+ * @returns {number} below 0 if `a` comes first
+ */
+function compared(a, b) {
+  const place = a.findIndex((value, i) => value !== b[i]);
+  if (place < 0) return 0;
+  return a[place] < b[place] ? -1 : 1;
 }
 
 /**
@@ -135,16 +143,6 @@ function misses(row, limits) {
   if (row.rtf > limits.rtf) found.push(`RTF ${row.rtf.toPrecision(2)} (limit ${limits.rtf})`);
   if (row.bytes / 1e6 > limits.megabytes) found.push(`${(row.bytes / 1e6).toFixed(2)} MB (limit ${limits.megabytes})`);
   return found;
-}
-
-/**
- * @template T
- * @param {T[]} items
- * @param {(a: T, b: T) => number} order
- * @returns {T}
- */
-function first(items, order) {
-  return [...items].sort(order)[0];
 }
 
 /**

@@ -1,9 +1,10 @@
 /** From samples to text, at a size that can be switched. */
 
-import { textOf } from "./bundle.js";
+import { filesOf, textOf } from "./bundle.js";
 import { UserError } from "./errors.js";
 import { Session } from "./runtime.js";
 import { searchCtc, searchTransducer } from "./search.js";
+import { encodeChunks } from "./streaming.js";
 
 /**
  * @typedef {import("./bundle.js").Bundle} Bundle
@@ -22,38 +23,37 @@ import { searchCtc, searchTransducer } from "./search.js";
  * @property {number} rtf real time factor: time of all three parts / duration of the audio
  */
 
-/** Runs one encoder at a time; features, decoder and joiner are the same for all sizes. */
+/** Runs one encoder at a time; features, and mostly decoder and joiner, are the same for all sizes. */
 export class Recognizer {
   /**
    * @param {any} ort onnxruntime-web
    * @param {Bundle} bundle
-   * @param {{features: Session, decoder: Session | null, joiner: Session | null}} parts
+   * @param {Session} features
    */
-  constructor(ort, bundle, parts) {
+  constructor(ort, bundle, features) {
     this.ort = ort;
     this.bundle = bundle;
-    this.parts = parts;
+    this.features = features;
     /** @type {Session | null} */
     this.encoder = null;
+    /** @type {Record<"decoder" | "joiner", {name: string, session: Session} | null>} */
+    this.parts = { decoder: null, joiner: null };
+    /** @type {number[][]} */
+    this.states = [];
     const { blank_id: blank, unk_id: unk, context_size: context } = bundle.manifest;
     /** @type {import("./search.js").Labels} */
     this.labels = { blank, unk, context: context ?? 0 };
   }
 
   /**
-   * Open the networks that all sizes share.
+   * Open what all sizes share; `use` opens a size.
    * @param {any} ort onnxruntime-web
    * @param {Bundle} bundle
    * @returns {Promise<Recognizer>}
    */
   static async open(ort, bundle) {
-    const { manifest, files } = bundle;
-    const open = async (/** @type {string} */ name) => Session.open(ort, name, await files.read(name));
-    return new Recognizer(ort, bundle, {
-      features: await open(manifest.features),
-      decoder: manifest.decoder ? await open(manifest.decoder) : null,
-      joiner: manifest.joiner ? await open(manifest.joiner) : null,
-    });
+    const name = bundle.manifest.features;
+    return new Recognizer(ort, bundle, await Session.open(ort, name, await bundle.files.read(name)));
   }
 
   /**
@@ -63,30 +63,76 @@ export class Recognizer {
    * @returns {Promise<Switch>}
    */
   async use(size, precision) {
-    const { files } = this.bundle;
-    const entry = size[precision];
-    if (!entry) throw new UserError(`${size.id} is not in this bundle in ${precision}.`);
+    const { files, manifest } = this.bundle;
+    const names = filesOf(manifest, size, precision);
     const start = performance.now();
     // A graph whose weights are in another file is small, so it is kept as the weights are.
-    const graph = entry.weights ? await files.share(entry.encoder) : await files.read(entry.encoder);
-    const weights = entry.weights ? await files.share(entry.weights) : null;
+    const graph = names.weights ? await files.share(names.encoder) : await files.read(names.encoder);
+    const weights = names.weights ? await files.share(names.weights) : null;
+    const others = { decoder: await this.#fetched("decoder", names), joiner: await this.#fetched("joiner", names) };
     const fetched = performance.now();
     await this.encoder?.close();
     this.encoder = null;
-    this.encoder = await Session.open(this.ort, entry.encoder, graph, entry.weights, weights);
+    this.encoder = await Session.open(this.ort, names.encoder, graph, names.weights, weights);
+    this.states = size[precision]?.states ?? manifest.streaming?.states ?? [];
+    await this.#open("decoder", names, others.decoder);
+    await this.#open("joiner", names, others.joiner);
     return { fetched: fetched - start, opened: performance.now() - fetched };
   }
 
   /**
-   * The samples as a tensor (1, S), at least as long as one frame.
+   * The file of a part, unless it is open already.
+   * @param {"decoder" | "joiner"} role
+   * @param {ReturnType<typeof filesOf>} names
+   * @returns {Promise<Uint8Array | null>}
+   */
+  async #fetched(role, names) {
+    const name = names[role];
+    return name && name !== this.parts[role]?.name ? this.bundle.files.share(name) : null;
+  }
+
+  /**
+   * @param {"decoder" | "joiner"} role
+   * @param {ReturnType<typeof filesOf>} names
+   * @param {Uint8Array | null} content null if it is open already
+   */
+  async #open(role, names, content) {
+    const name = names[role];
+    if (!name || !content) return;
+    await this.parts[role]?.session.close();
+    this.parts[role] = null;
+    this.parts[role] = { name, session: await Session.open(this.ort, name, content) };
+  }
+
+  /**
+   * The samples as a tensor (1, S). A streaming model needs silence at the end; audio shorter than a frame is silence.
    * @param {Float32Array} samples
    * @returns {any}
    */
   #input(samples) {
-    const { sample_rate: rate, frame_shift: shift } = this.bundle.manifest.audio;
-    const padded = new Float32Array(Math.max(samples.length, Math.round(rate * shift)));
-    padded.set(samples);
+    const { audio, streaming } = this.bundle.manifest;
+    const { sample_rate: rate, frame_shift: shift } = audio;
+    const shortest = Math.floor(rate * shift + 1e-6);
+    const tail = Math.round((streaming?.tail_seconds ?? 0) * rate);
+    const padded = new Float32Array(Math.max(samples.length, shortest) + tail);
+    if (samples.length >= shortest) padded.set(samples);
     return new this.ort.Tensor("float32", padded, [1, padded.length]);
+  }
+
+  /**
+   * @param {Session} encoder
+   * @param {any} features tensor (1, T, F)
+   * @returns {Promise<[any, number]>} (1, T', J or V) frames, and how many of them belong to the utterance
+   */
+  async #encode(encoder, features) {
+    const { streaming } = this.bundle.manifest;
+    if (streaming) {
+      const chunks = await encodeChunks(this.ort, encoder, features, streaming, this.states);
+      return [chunks, chunks.dims[1]];
+    }
+    const lens = new this.ort.Tensor("int64", BigInt64Array.of(BigInt(features.dims[1])), [1]);
+    const [frames, frameLens] = await encoder.run(features, lens);
+    return [frames, Number(frameLens.data[0])];
   }
 
   /**
@@ -100,15 +146,13 @@ export class Recognizer {
     if (!encoder) throw new UserError("No size is open: pick one.");
     if (!samples.length) throw new UserError("The audio has no samples: record again or choose another file.");
     const start = performance.now();
-    const [features] = await this.parts.features.run(this.#input(samples));
+    const [features] = await this.features.run(this.#input(samples));
     const made = performance.now();
-    const lens = new ort.Tensor("int64", BigInt64Array.of(BigInt(features.dims[1])), [1]);
-    const [frames, frameLens] = await encoder.run(features, lens);
+    const [frames, count] = await this.#encode(encoder, features);
     const encoded = performance.now();
-    const count = Number(frameLens.data[0]);
     const tokens =
       decoder && joiner
-        ? await searchTransducer(ort, decoder, joiner, frames, count, labels)
+        ? await searchTransducer(ort, decoder.session, joiner.session, frames, count, labels)
         : searchCtc(frames, count, labels);
     const end = performance.now();
     const seconds = samples.length / this.bundle.manifest.audio.sample_rate;

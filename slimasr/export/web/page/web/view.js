@@ -124,8 +124,8 @@ export function showSizes(manifest, chosen, onPick) {
     }),
   );
   // The arrow keys go on working after a change.
-  const groups = ["size", "precision"].filter((name) => name === focused);
-  for (const name of groups) document.querySelector(`input[name=${name}]:checked`)?.focus();
+  if (focused !== "size" && focused !== "precision") return;
+  /** @type {HTMLElement | null} */ (document.querySelector(`input[name=${focused}]:checked`))?.focus();
 }
 
 /**
