@@ -66,6 +66,7 @@ class Recognizer:
         max_int8_mb: float | None = None,
         max_macs: float | None = None,
         max_rtf: float | None = None,
+        max_latency_ms: float | None = None,
         language: str | None = None,
     ) -> Subnet:
         """The subnet with a name (a width, an id, ``max``, ``min``), or the best measured one under limits.
@@ -79,7 +80,7 @@ class Recognizer:
         if name is not None:
             return find_subnet(self.experiment, str(name))
         # Without limits, this is the best of all measured subnets.
-        limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
+        limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf, max_latency_ms)
         return best_under(read_candidates(self.experiment), limits, language or "").subnet
 
     @overload

@@ -10,17 +10,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import PlainSerializer
 from pydantic.fields import FieldInfo
 
 from slimasr.results.decoded import Decoded
+from slimasr.results.device import LatencyDeviceEntry
 from slimasr.results.entry import VERSION, Entry, File
 from slimasr.results.graph import GraphFile, TriedEntry, TunedEntry
 from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.results.learnt import LearntEntry, LearntSubnets
 from slimasr.results.masks import Adaptations, LevelEntry, MasksEntry, MaskSource, Overlap, PairOverlap
+from slimasr.results.profile import DeviceProfile, MachineEntry, ProfiledAudio, ProfiledModel, ProfileRow
 from slimasr.results.report import (
     CandidateLists,
     ComparisonEntry,
@@ -59,6 +61,7 @@ HEADINGS: Mapping[type[Entry], str] = {
     SearchedEntry: "Search of a subnet",
     LatencyEntry: "Latency of a subnet",
     DelayEntry: "Delays of a set",
+    LatencyDeviceEntry: "Device of latencies",
     Int8Entry: "Subnet in int8",
     EnergyEntry: "Energy of a stage",
     MasksEntry: "Masks of pathways",
@@ -88,6 +91,11 @@ HEADINGS: Mapping[type[Entry], str] = {
     PhonemeDifference: "Comparison in phonemes",
     MaskComparison: "Comparison of two masks",
     MaskName: "Side of a comparison of masks",
+    DeviceProfile: "Profile of a device",
+    ProfiledModel: "Profiled model",
+    MachineEntry: "Machine",
+    ProfiledAudio: "Audio of a profile",
+    ProfileRow: "Profiled subnet",
 }
 """The sections of the page in order."""
 
@@ -133,6 +141,8 @@ def _in_words(annotation: Any) -> str:
     """Describe a type as the reader of a JSON file sees it."""
     origin = get_origin(annotation)
     arguments = get_args(annotation)
+    if origin is Literal:
+        return "text"
     if origin is Annotated:
         return _in_words(arguments[0])
     if origin in (Union, UnionType):

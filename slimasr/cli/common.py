@@ -128,6 +128,15 @@ MaxRtf = Annotated[
         "--max-rtf", "FACTOR", "Largest real-time factor, such as 0.01; it is measured for the Pareto front only."
     ),
 ]
+MaxLatency = Annotated[
+    float | None,
+    limit_option(
+        "--max-latency-ms",
+        "MS",
+        "Longest time of the encoder for an utterance in milliseconds, such as 40, on the device whose profile "
+        "slimasr-search --latency was given.",
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
 
 

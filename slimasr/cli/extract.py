@@ -13,6 +13,7 @@ from slimasr.cli.common import (
     ExpArgument,
     LanguageOption,
     MaxInt8,
+    MaxLatency,
     MaxMacs,
     MaxParams,
     MaxRtf,
@@ -43,6 +44,7 @@ def run(
     max_int8_mb: MaxInt8 = None,
     max_macs: MaxMacs = None,
     max_rtf: MaxRtf = None,
+    max_latency_ms: MaxLatency = None,
     debug: DebugOption = False,
 ) -> None:
     """Save one subnet as a stand-alone model.
@@ -55,7 +57,7 @@ def run(
         from slimasr.experiment.extract import extract_experiment
         from slimasr.supernet.front import Limits
 
-    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
+    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf, max_latency_ms)
     experiment = opened(Experiment.open(exp))
     chosen = _choose(experiment, subnet, language, limits)
     cost = extract_experiment(experiment, chosen, out)

@@ -13,6 +13,7 @@ from slimasr.cli.common import (
     DebugOption,
     ExpArgument,
     MaxInt8,
+    MaxLatency,
     MaxMacs,
     MaxParams,
     MaxRtf,
@@ -26,7 +27,9 @@ from slimasr.cli.common import (
 from slimasr.errors import UserError
 
 if TYPE_CHECKING:
+    from slimasr.results.profile import Precision
     from slimasr.results.search import Summary
+    from slimasr.search.latency.device import LatencyOptions
     from slimasr.search.search import Job
     from slimasr.search.stage import SearchResult
 
@@ -66,6 +69,42 @@ StorageOption = Annotated[
         "Default: a file in EXP/search.",
     ),
 ]
+LatencyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--latency",
+        metavar="PROFILE",
+        help="Profile of a device, which run.py profile --json of a bundle has written there: the latency of every "
+        "subnet on this device, predicted from those profiled, becomes a cost; see also search.cost=latency.",
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--latency-precision",
+        metavar="PRECISION",
+        help="Precision of the profile's rows to predict from, float or int8. Default: that of the search, see "
+        "search.int8.",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--latency-threads",
+        metavar="NUMBER",
+        min=1,
+        max=1024,
+        help="Number of threads of the profile's rows to predict from. Default: the fewest in the profile.",
+    ),
+]
+PlanOption = Annotated[
+    bool,
+    typer.Option(
+        "--latency-plan",
+        help="Instead of searching, print the command that exports the subnets to profile on a device; with --latency "
+        "only those that its profile lacks.",
+    ),
+]
 
 
 def run(
@@ -78,6 +117,11 @@ def run(
     max_int8_mb: MaxInt8 = None,
     max_macs: MaxMacs = None,
     max_rtf: MaxRtf = None,
+    max_latency_ms: MaxLatency = None,
+    latency: LatencyOption = None,
+    latency_precision: PrecisionOption = None,
+    latency_threads: ThreadsOption = None,
+    latency_plan: PlanOption = False,
     slices: SliceOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -94,11 +138,15 @@ def run(
         from slimasr.supernet.front import Limits
 
     one_thread()
-    job = Job(exp, data, tuple(overrides or ()), storage, debug)
+    options = _latency_options(latency, latency_precision, latency_threads)
+    job = Job(exp, data, tuple(overrides or ()), storage, debug, options)
+    if latency_plan:
+        _print_plan(job)
+        return
     if slices is not None:
         _slices(job, _widths(slices))
         return
-    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
+    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf, max_latency_ms)
     found = run_search(job, workers=workers, limits=limits, progress=progress, notes=print_notes)
     print_table(measurement_table(found.finalists, found.front, found.set_name, found.cost))
     typer.echo(_in_words(found.summary))
@@ -130,6 +178,37 @@ def _print_best_pathways(found: SearchResult, title: str) -> None:
         typer.echo(f"{title} for {language}: {best.subnet.id}, dev WER {best.wer:.2f} %")
     if len(failed) == len(found.pathways):
         raise failed[0]
+
+
+def _latency_options(profile: Path | None, precision: str | None, threads: int | None) -> LatencyOptions | None:
+    """Return the choice of a profile's rows; None without a profile.
+
+    Raises:
+        UserError: the precision is not one, or rows are chosen of no profile.
+    """
+    from slimasr.search.latency.device import LatencyOptions
+
+    if profile is None:
+        if precision is not None or threads is not None:
+            option = "--latency-precision" if precision is not None else "--latency-threads"
+            raise UserError(f"{option}: chooses rows of a profile; name it by --latency PROFILE")
+        return None
+    known: tuple[Precision, ...] = ("float", "int8")
+    chosen = next((name for name in known if name == precision), None)
+    if precision is not None and chosen is None:
+        raise UserError(f"--latency-precision {precision}: choose one of {', '.join(known)}")
+    return LatencyOptions(profile, chosen, threads)
+
+
+def _print_plan(job: Job) -> None:
+    from slimasr.search.latency.plan import export_command, planned_subnets
+
+    experiment = opened(job.experiment())
+    subnets = planned_subnets(experiment, job.latency)
+    if not subnets:
+        typer.echo(f"{job.latency.profile if job.latency else job.exp}: every choice of the search space is covered")
+        return
+    typer.echo(export_command(job.exp, experiment.space, subnets))
 
 
 def _slices(job: Job, widths: list[float]) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slimasr.config.schema import Config
 
 DecodingKind = Literal["greedy", "modified_beam", "graph"]
-CostName = Literal["params", "int8_bytes", "macs", "rtf"]
+CostName = Literal["params", "int8_bytes", "macs", "rtf", "latency"]
 TimedSeconds = Annotated[float, Bounds(0.01, 3600.0)]
 ActiveStates = Annotated[int, Bounds(2, 2**31 - 1)]
 Population = Annotated[int, Bounds(2, LARGEST_INT)]
@@ -82,11 +82,12 @@ class SearchSection(Section):
 
     cost: CostName = "params"
     """Cost that the Pareto front weighs against the dev WER: parameters, bytes in int8, multiply-accumulates per second
-    of audio, or real-time factor."""
+    of audio, real-time factor, or latency of the encoder on a device, which needs the profile of one (``slimasr-search
+    --latency``)."""
 
     limits: dict[CostName, PositiveFloat] = {}
-    """Upper bounds of costs, in parameters, bytes, multiply-accumulates per second of audio, and seconds per second of
-    audio; subnets above one are not evaluated; {} = none."""
+    """Upper bounds of costs, in parameters, bytes, multiply-accumulates per second of audio, seconds per second of
+    audio, and milliseconds of latency; subnets above one are not evaluated; {} = none."""
 
     int8: bool = False
     """Whether WER and loss are measured with weights rounded to int8."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from slimasr.results.device import LatencyDeviceEntry
 from slimasr.results.entry import Entry, File, Flag, Genes, Number, Whole
 from slimasr.results.latency import LatencyEntry
 from slimasr.results.masks import MasksEntry
@@ -211,7 +212,8 @@ class SubnetEntry(Entry):
     `macs`: multiply-accumulate operations of encoder and joiner per second of audio; `predictor_macs`: those of the
     predictor per token; `rtf` and `rtf_p90`: seconds of computing per second of audio, median and 90th percentile;
     `peak_memory`: bytes. Of a pathway, `params`, `int8_bytes` and MACs are those that it keeps, `paper_size`, time and
-    memory those of the dense model with zeros. Those that have not been measured are absent."""
+    memory those of the dense model with zeros. `latency`: milliseconds of the encoder for an utterance on the device
+    that `latency_device` names, as predicted. Those that have not been measured are absent."""
 
     dev_loss: Number | None = None
     """Main loss of the model on dev per reference token; null where it is not finite or no utterance has a loss."""
@@ -316,6 +318,9 @@ class RunFacts(Entry):
 
     energy: Mapping[str, EnergyEntry] = {}
     """What `train` and `search` took, by stage; absent unless `training.energy` or `search.energy` asked for it."""
+
+    latency_device: LatencyDeviceEntry | None = None
+    """The device whose `latency` is among the costs; absent unless `slimasr-search --latency` was given its profile."""
 
     masks: MasksEntry | None = None
     """The masks of pathways. Absent until the training is complete, and in models without pathways."""

@@ -13,6 +13,7 @@ from slimasr.results.search import FoundEntry, Front, Summary
 from slimasr.results.store import change_results, read_results, update_results
 from slimasr.search.history import History
 from slimasr.search.search import Search
+from slimasr.search.study import PREDICTED
 from slimasr.supernet.front import Limits, Measurement, find_front, no_subnet_meets
 from slimasr.supernet.subnet import Subnet
 
@@ -72,6 +73,7 @@ def measure_finalists(search: Search, subnets: Sequence[Subnet]) -> Iterator[Mea
 def _measure_finalists(search: Search, subnets: Sequence[Subnet], lock: Lock) -> Iterator[Measurement]:
     # Read after the lock was acquired: the process that held it may have measured everything in the meantime.
     _drop_others(search)
+    _record_latency(search)
     archive = read_archive(search.experiment, search.conditions)
     known = {measurement.subnet: measurement for measurement in archive}
     history = search.study.history()
@@ -199,6 +201,25 @@ def _summary(search: Search, history: History, workers: int) -> Summary:
         decoding=conditions.decoding,
         data=conditions.data,
     )
+
+
+def _record_latency(search: Search) -> None:
+    """Write the device to results.json, and its latency to all entries of the space, in place of another device's."""
+    latency = search.latency
+    if latency is None:
+        return
+    space = search.experiment.space
+
+    def record(results: Results) -> Results:
+        subnets: dict[str, SubnetEntry] = {}
+        for name, entry in results.subnets.items():
+            costs = {cost: value for cost, value in entry.costs.items() if cost not in PREDICTED}
+            if entry.subnet in space:
+                costs |= latency.costs(space.canonical(entry.subnet))
+            subnets[name] = entry.model_copy(update={"costs": costs})
+        return results.model_copy(update={"subnets": subnets, "latency_device": latency.device})
+
+    change_results(search.experiment.dir, record)
 
 
 def _drop_others(search: Search) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from slimasr.config.schema import Config
 from slimasr.data.data_identity import checked_identity, unverified_sets
 from slimasr.data.evaluation_notes import evaluation_notes
 from slimasr.data.memory.dataloading import eval_batches
@@ -26,8 +27,9 @@ from slimasr.search.evaluator import Evaluator
 from slimasr.search.feasible import Feasible
 from slimasr.search.generators import Generator, Proposal, build_generator
 from slimasr.search.history import Candidate, History, error_threshold, rivals_of
+from slimasr.search.latency.device import LATENCY, DeviceLatency, LatencyOptions, device_latency
 from slimasr.search.prefix import layer_keys
-from slimasr.search.study import Outcome, Study
+from slimasr.search.study import Outcome, Study, nothing_predicted
 from slimasr.supernet.front import Limits
 from slimasr.supernet.subnet import Subnet
 
@@ -52,6 +54,7 @@ class Job:
             recipe says.
         storage: URL of the database; default: ``search.storage``, else a file in the experiment.
         debug: whether a worker shows the traceback of its error.
+        latency: the profile of a device, for whose latency the subnets are searched; None = latency is no cost.
     """
 
     exp: Path
@@ -59,6 +62,7 @@ class Job:
     overrides: tuple[str, ...] = ()
     storage: str | None = None
     debug: bool = False
+    latency: LatencyOptions | None = None
 
     def experiment(self) -> Experiment:
         """Open the experiment, with the overrides.
@@ -83,12 +87,14 @@ class Job:
         """
         experiment = self.experiment()
         config = experiment.config
+        # Before the dev set is read: a profile that does not fit is refused at once.
+        latency = None if self.latency is None else device_latency(self.latency, experiment)
         # The evaluator joins these batches again for decoding, up to the full ``decoding.batch_seconds``.
         seconds = min(config.decoding.batch_seconds, BATCH_SECONDS)
         batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)
         dev_data = checked_identity(config, self.data, config.data.dev).fingerprint
         graph = graph_in(experiment, config.decoding, self.data)
-        return Search.open(experiment, batches, dev_data, self.storage, graph)
+        return Search.open(experiment, batches, dev_data, self.storage, graph, latency)
 
     def notes(self, search: Search) -> list[str]:
         """Return what the user should know about the study and the dev set."""
@@ -96,7 +102,8 @@ class Job:
         dev = config.data.dev
         unverified = unverified_sets(config, self.data, [dev])
         unusual = evaluation_notes(config, self.data, dev, search.experiment.tokenizer, losses=True)
-        return [*search.study.notes, *unverified, *unusual]
+        predicted = [] if search.latency is None else [*search.latency.notes, search.latency.in_words]
+        return [*search.study.notes, *unverified, *unusual, *predicted]
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ class Search:
         dev_batches: returns the batches of the dev set.
         dev_data: fingerprint of the dev set.
         graph: the graph of ``decoding.kind: graph``.
+        latency: predicts the latency of subnets on a device, None if it is no cost.
     """
 
     experiment: Experiment
@@ -118,6 +126,7 @@ class Search:
     dev_batches: Batches
     dev_data: str
     graph: SearchGraph | None = None
+    latency: DeviceLatency | None = None
 
     @classmethod
     def open(
@@ -127,6 +136,7 @@ class Search:
         dev_data: str,
         storage: str | None = None,
         graph: SearchGraph | None = None,
+        latency: DeviceLatency | None = None,
     ) -> Search:
         """Open the search that the experiment's configuration describes.
 
@@ -136,14 +146,20 @@ class Search:
             dev_data: fingerprint of the dev set.
             storage: URL of the database; default: ``search.storage``, else a file in the experiment.
             graph: the graph of ``decoding.kind: graph``.
+            latency: predicts the latency of subnets on a device; None = it is no cost.
 
         Raises:
-            UserError: no subnet meets the limits, or the database cannot be used or holds a study of something else.
+            UserError: no subnet meets the limits, latency is a cost of the recipe but not predicted, or the database
+                cannot be used or holds a study of something else.
         """
         config = experiment.config
         model = experiment.model
         limits = Limits(**config.search.limits)
-        feasible = Feasible(experiment.space, lambda s: asdict(model.count(s)), config.search.cost, limits)
+        matters = _latency_matters(config, latency)
+        predicted = nothing_predicted if latency is None else latency.costs
+        feasible = Feasible(
+            experiment.space, lambda s: {**asdict(model.count(s)), **predicted(s)}, config.search.cost, limits
+        )
         database = Database(
             storage or config.search.storage or default_url(experiment.dir),
             patience=config.search.storage_patience,
@@ -167,8 +183,11 @@ class Search:
         }
         # New weights have a separate study; that of the old weights is kept.
         name = f"{config.name}-{experiment.weights_digest}"
-        study = Study(database, name, experiment.space, identity, config.search.cost, limits)
-        return cls(experiment, study, feasible, dev_batches, dev_data, graph)
+        if latency is not None and matters:
+            # What is stopped early depends on the latencies, so that every profile has a study of its own.
+            name += f"-latency-{latency.device.profile}"
+        study = Study(database, name, experiment.space, identity, config.search.cost, limits, predicted)
+        return cls(experiment, study, feasible, dev_batches, dev_data, graph, latency)
 
     @property
     def conditions(self) -> Conditions:
@@ -302,3 +321,16 @@ class Search:
             joined_features(self.evaluator.batches, config.search.rtf_seconds).cpu(),
             max_symbols_per_frame=config.decoding.max_symbols_per_frame,
         ).to_dict()
+
+
+def _latency_matters(config: Config, latency: DeviceLatency | None) -> bool:
+    """Return whether latency is the cost of the front or is limited.
+
+    Raises:
+        UserError: it is, but there is no profile of a device.
+    """
+    key = "search.cost" if config.search.cost == LATENCY else "search.limits.latency"
+    matters = config.search.cost == LATENCY or LATENCY in config.search.limits
+    if matters and latency is None:
+        raise UserError(f"{key}: latency needs the profile of a device: name it by --latency PROFILE")
+    return matters

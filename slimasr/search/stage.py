@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from slimasr.energy import measure_energy
+from slimasr.errors import UserError
 from slimasr.experiment.archive import read_candidates
 from slimasr.progress import Notes, Progress, silent, unread
 from slimasr.results.search import Summary
@@ -73,8 +74,11 @@ def run_search(
         notes: receives what could not be verified and what is unusual about the dev set, before the search begins.
 
     Raises:
-        UserError: the experiment, its dev set or the database cannot be used, or no subnet meets ``search.limits``.
+        UserError: the experiment, its dev set, the database or the profile of a device cannot be used, or no subnet
+            meets ``search.limits``.
     """
+    if limits.latency is not None and job.latency is None:
+        raise UserError("--max-latency-ms needs the profile of a device: name it by --latency PROFILE")
     start = time.monotonic()
     search = job.open()
     experiment = search.experiment

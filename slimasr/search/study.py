@@ -15,7 +15,7 @@ import threading
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -41,6 +41,14 @@ MOST_DEATHS = 3
 
 _RECENT = ("content of the dev set",)
 """Parts of a study's identity that older studies lack."""
+
+PREDICTED = ("latency",)
+"""Costs that depend on what a search was given besides the experiment."""
+
+
+def nothing_predicted(subnet: Subnet) -> Mapping[str, float]:
+    """Return no cost."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,7 @@ class Study:
         identity: Mapping[str, Any],
         cost: str,
         limits: Limits,
+        predicted: Callable[[Subnet], Mapping[str, float]] = nothing_predicted,
     ) -> None:
         """Open the study, or make it.
 
@@ -87,6 +96,8 @@ class Study:
             identity: plain JSON data.
             cost: the second objective, next to the WER.
             limits: of this search; other searches of the study may have others.
+            predicted: returns the costs of a subnet that depend on what this search was given, such as the profile of a
+                device; every candidate has these, whatever an earlier search has stored.
 
         Raises:
             UserError: the study there is one of something else; names what differs.
@@ -97,6 +108,7 @@ class Study:
         self._space = space
         self._cost = cost
         self._limits = limits
+        self._predicted = predicted
         self._owner = process_identity()
         self._trials: list[FrozenTrial] = []
         self._finished: dict[Subnet, tuple[int, Candidate]] = {}  # with the number of the claim
@@ -125,7 +137,7 @@ class Study:
         """
         known: dict[Subnet, tuple[int, Candidate]] = {}
         for row in self.database.patiently(self._claims.rows):
-            candidate = _running(row)
+            candidate = self._running(row)
             known[candidate.subnet] = row.number, candidate
         self._new_trials()
         known.update(self._finished)
@@ -154,7 +166,7 @@ class Study:
         row = self.database.patiently(take)
         if row is None:
             return None
-        claim = Claim(row.number, _running(row))
+        claim = Claim(row.number, self._running(row))
         self._new_trials()
         if proposal.subnet in self._finished:
             # Another worker has finished it and removed its claim since our history was read.
@@ -213,7 +225,7 @@ class Study:
             silent = row.now - row.heartbeat > timedelta(seconds=self.database.grace_seconds) and self.database.settled
             if not has_ended(row.owner) and (is_here(row.owner) or not silent):
                 continue
-            claim = Claim(row.number, _running(row))
+            claim = Claim(row.number, self._running(row))
             unchanged = CLAIMS.c.beats == row.beats
             removed = self.database.patiently(partial(self._claims.remove, row.number, unchanged))
             # It may have died after its trial was added; otherwise the trial of a failure says that it died.
@@ -264,7 +276,7 @@ class Study:
             if trial.state == TrialState.FAIL and claim not in self._earlier_claims:
                 self._deaths[self._space.from_genes(trial.params)] += 1
             elif self._is_known(trial):
-                candidate = as_candidate(trial, self._space)
+                candidate = self._with_predicted(as_candidate(trial, self._space))
                 before = self._finished.get(candidate.subnet)
                 if before is None or before[1].state == "stopped":
                     self._finished[candidate.subnet] = claim, candidate
@@ -280,6 +292,14 @@ class Study:
             return trial.state == TrialState.COMPLETE
         before = attributes_of(trial).get("limits", {})
         return all(before.get(name, math.inf) <= bound for name, bound in self._limits.given.items())
+
+    def _running(self, row: Row) -> Candidate:
+        subnet, costs, generation, marks = json.loads(row.proposal)
+        return self._with_predicted(Candidate(Subnet.from_json(subnet), "running", costs, generation, marks=marks))
+
+    def _with_predicted(self, candidate: Candidate) -> Candidate:
+        stored = {name: value for name, value in candidate.costs.items() if name not in PREDICTED}
+        return replace(candidate, costs={**stored, **self._predicted(candidate.subnet)})
 
     def _set_up(self) -> None:
         """Name the values, and fail what still runs: its worker was killed before there were claims."""
@@ -303,11 +323,6 @@ class Study:
                 there, here = _difference(stored.get(key), value)
                 found = f"study {self.name} in {self.database.name} was made with another {key}"
                 raise UserError(f"{found} ({there} there, {here} here): name another --storage, or delete that study")
-
-
-def _running(row: Row) -> Candidate:
-    subnet, costs, generation, marks = json.loads(row.proposal)
-    return Candidate(Subnet.from_json(subnet), "running", costs, generation, marks=marks)
 
 
 def _difference(there: Any, here: Any) -> tuple[str, str]:

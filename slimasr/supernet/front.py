@@ -89,6 +89,7 @@ class Limits:
     int8_bytes: float | None = None
     macs: float | None = None
     rtf: float | None = None
+    latency: float | None = None
 
     @classmethod
     def from_options(
@@ -97,10 +98,11 @@ class Limits:
         max_int8_mb: float | None,
         max_macs: float | None,
         max_rtf: float | None,
+        max_latency_ms: float | None = None,
     ) -> Limits:
         """Create the limits from the values of command-line options (a megabyte is 1e6 bytes)."""
         max_int8_bytes = None if max_int8_mb is None else max_int8_mb * MEGABYTE
-        return cls(max_params, max_int8_bytes, max_macs, max_rtf)
+        return cls(max_params, max_int8_bytes, max_macs, max_rtf, max_latency_ms)
 
     @property
     def given(self) -> dict[str, float]:
@@ -180,7 +182,9 @@ def no_subnet_meets(limits: Limits, costs: Mapping[Subnet, Mapping[str, float]])
 
 
 def _not_measured(subnet: Subnet, cost: str) -> UserError:
-    return UserError(f"subnet {subnet.id} has no measured {cost}: run stage 5 (slimasr-search)")
+    # Latency is known only where a search was given the profile of a device.
+    advice = " with --latency PROFILE" if cost == "latency" else ""
+    return UserError(f"subnet {subnet.id} has no measured {cost}: run stage 5 (slimasr-search){advice}")
 
 
 def _ratio(cost: float, bound: float) -> float:
