@@ -89,6 +89,7 @@ class Job:
         config = experiment.config
         # Before the dev set is read: a profile that does not fit is refused at once.
         latency = None if self.latency is None else device_latency(self.latency, experiment)
+        _latency_matters(config, latency)
         # The evaluator joins these batches again for decoding, up to the full ``decoding.batch_seconds``.
         seconds = min(config.decoding.batch_seconds, BATCH_SECONDS)
         batches = partial(eval_batches, config, self.data, config.data.dev, experiment.tokenizer, seconds)

@@ -222,7 +222,7 @@ def test_null_means_something() -> None:
         ("loss.alignments", "path | null"),
         ("space.widths", "list of fractions in (0, 1]"),
         ("space.units", "mapping of text to list of integers >= 1"),
-        ("search.limits", "mapping of params | int8_bytes | macs | rtf to number > 0"),
+        ("search.limits", "mapping of params | int8_bytes | macs | rtf | latency to number > 0"),
         ("method.phases", "list of sections"),
         ("method.phases.N.optimizer", "section (kind: adamw | scaled_adam) | null"),
         ("data.options.max_digits", "integer in [1, 100]"),
