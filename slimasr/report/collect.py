@@ -38,7 +38,7 @@ from slimasr.results.store import read_results
 _ENCODER = ("kind", "slimming", "norm", "attention")
 """Keys of an encoder's configuration that a report shows, as far as the encoder has them."""
 
-_PLOTTED = ("params", "int8_bytes", "macs")
+_PLOTTED = ("params", "int8_bytes", "macs", "latency")
 """Costs of the candidates of a search that a report keeps."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle
 
 from slimasr.report.deployment import energy_of_deployments
+from slimasr.report.device_latency import devices_of
 from slimasr.report.families import Family, families, line_name
 from slimasr.report.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series, numbered
 from slimasr.report.rates import Rate
@@ -13,7 +14,7 @@ from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.results.report import CandidateLists
 from slimasr.supernet.cost import COST_UNITS, CostUnit
 
-COSTS = tuple(COST_UNITS[name] for name in ("params", "int8_bytes", "macs", "rtf", "peak_memory"))
+COSTS = tuple(COST_UNITS[name] for name in ("params", "int8_bytes", "macs", "rtf", "peak_memory", "latency"))
 """Costs that hover text names."""
 
 SIZE = COSTS[0]
@@ -51,6 +52,11 @@ def _costs(study: Study, set_name: str) -> list[Picture]:
         series = _cost_series(shown, set_name, cost, bars=True)
         if series:
             pictures.append(_cost_picture(f"wer-{cost.cost}", "", note, set_name, cost, series))
+    for device in devices_of(shown):
+        series = _cost_series(device.runs, set_name, device.cost, bars=True)
+        if series:
+            remark = f"{note} {device.note}"
+            pictures.append(_cost_picture(f"wer-{device.name}", "", remark, set_name, device.cost, series))
     return pictures
 
 
@@ -139,28 +145,34 @@ def _hover(run: Run, record: SubnetRecord, set_name: str, wer: Rate) -> tuple[st
 
 def _searches(study: Study) -> list[Picture]:
     """Every candidate of every search, the Pareto fronts, and the separate models of the same family."""
+    pictures = [_search_picture(study, cost, f"search-{cost.cost}", study.runs) for cost in SEARCHED]
+    # Candidates of other devices would not be comparable in one picture.
+    for device in devices_of(study.runs):
+        pictures.append(_search_picture(study, device.cost, f"search-{device.name}", device.runs))
+    return [picture for picture in pictures if picture is not None]
+
+
+def _search_picture(study: Study, cost: CostUnit, name: str, runs: Sequence[Run]) -> Picture | None:
+    """A picture of the searches of some runs, None if they have none with this cost."""
     note = "Dots: all candidates; triangles: stopped early, their WER is at least this. Line: the Pareto front."
-    pictures = []
-    for cost in SEARCHED:
-        panels = []
-        y = None
-        for family in families(study.runs):
-            # The main supernet comes first (False before True), because the page shows the first panel.
-            for run in sorted(family.runs, key=lambda run: run is not family.main):
-                seen = run.candidates
-                if seen is None or cost.cost not in seen.costs:
-                    continue
-                # All panels share one pair of axes, which the first search names.
-                rounded = ", weights rounded to int8" if run.int8_search else ""
-                y = y or Axis(f"WER on {seen.set_name}{rounded}", "%", from_zero=True)
-                series = _search_series(run, seen, family, cost)
-                panels.append(Panel(line_name(run, study.runs), series))
-        if y is not None:
-            click = " Click a name to show or hide a search." if len(panels) > 1 else ""
-            title = f"Search: {y.title} against {cost.title}"
-            chart = Chart(title, note + click, _axis(cost), y, tuple(panels))
-            pictures.append(Picture(f"search-{cost.cost}", (chart,)))
-    return pictures
+    panels = []
+    y = None
+    for family in families(study.runs):
+        # The main supernet comes first (False before True), because the page shows the first panel.
+        for run in sorted(family.runs, key=lambda run: run is not family.main):
+            seen = run.candidates
+            if seen is None or cost.cost not in seen.costs or run not in runs:
+                continue
+            # All panels share one pair of axes, which the first search names.
+            rounded = ", weights rounded to int8" if run.int8_search else ""
+            y = y or Axis(f"WER on {seen.set_name}{rounded}", "%", from_zero=True)
+            series = _search_series(run, seen, family, cost)
+            panels.append(Panel(line_name(run, study.runs), series))
+    if y is None:
+        return None
+    click = " Click a name to show or hide a search." if len(panels) > 1 else ""
+    title = f"Search: {y.title} against {cost.title}"
+    return Picture(name, (Chart(title, note + click, _axis(cost), y, tuple(panels)),))
 
 
 def _search_series(run: Run, seen: CandidateLists, family: Family, cost: CostUnit) -> tuple[Series, ...]:

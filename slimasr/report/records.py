@@ -10,6 +10,7 @@ from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, architecture_of
 from slimasr.report.rates import Comparison, Rate, comparison_of, language_wer, per_of, wer_of
 from slimasr.results.decoded import STREAMING
+from slimasr.results.device import LatencyDeviceEntry
 from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.results.learnt import LearntEntry
 from slimasr.results.masks import MasksEntry
@@ -112,6 +113,7 @@ class Run:
         train_seconds: part of the training -> its wall time, empty if it was not kept.
         criterion: the cost that budgets of learnt subnets limit, ``params`` or ``macs``; empty if they limit none.
         masks: what the masks of pathways have become, None if there are none.
+        latency_device: the device whose latency is among the costs, None if there is none.
         start: name of the experiment from whose weights the training began; empty if they were random.
     """
 
@@ -142,6 +144,7 @@ class Run:
     train_seconds: Mapping[str, float] = field(default_factory=dict)
     criterion: str = ""
     masks: MasksEntry | None = None
+    latency_device: LatencyDeviceEntry | None = None
     start: str = ""
 
     def serving(self, language: str) -> SubnetRecord | None:
@@ -270,6 +273,7 @@ def _run(name: str, entry: ReportedRun) -> Run:
         train_seconds=entry.train_seconds,
         criterion=_criterion(entry),
         masks=entry.masks,
+        latency_device=entry.latency_device,
         start=_start(entry),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from slimasr.report import architecture
+from slimasr.report.device_latency import latency_notes
 from slimasr.report.families import families, has_shapes, line_name, roles_in
 from slimasr.report.rates import Comparison, Rate
 from slimasr.report.records import Run, Study, SubnetRecord
@@ -21,7 +22,10 @@ MOST_ROWS_ON_TOP = 40
 COSTS = ("params", "int8_bytes", "macs", "rtf", "peak_memory")
 """Costs that a table of results shows."""
 
-ALL_COSTS = tuple(COST_UNITS)
+LATENCY = "latency"
+"""The cost that only a search with the profile of a device knows; tables show it where there is one."""
+
+ALL_COSTS = tuple(cost for cost in COST_UNITS if cost != LATENCY)
 
 UNLIKE = "Systems decoded by different searches are not compared."
 
@@ -53,6 +57,7 @@ def subnet_table(study: Study) -> Table:
         notes.append("PER: phoneme errors of the same models without lexicon and language model.")
     if _int8_sets(study):
         notes.append("int8: as a device runtime runs the exported model.")
+    notes += latency_notes(study)
     place: Place = "top" if len(rows) <= MOST_ROWS_ON_TOP else "bottom"
     return Table("Subnets", tuple(titles), tuple(rows), " ".join(notes), place)
 
@@ -74,7 +79,8 @@ def _subnet_columns(study: Study) -> list[_Column]:
         if name in in_phonemes:
             columns.append(_per_column(name))
     columns += [_int8_column(name) for name in int8]
-    columns += [_cost_column(cost) for cost in COSTS]
+    found = (record.costs for run in study.runs for record in run.subnets)
+    columns += [_cost_column(cost) for cost in shown_costs(found)]
     if int8:
         columns.append(_Column("int8 file MB", lambda _, record: _file_cell(record)))
     return columns
@@ -296,12 +302,14 @@ def measurement_table(
     """Make the table of what a search has measured, cheapest first, with its Pareto front."""
     on_front = {measurement.subnet.id for measurement in front}
     rows = []
-    for measurement in sorted(measurements, key=lambda measurement: measurement.cost(cost)):
+    listed = sorted(measurements, key=lambda measurement: measurement.cost(cost))
+    costs = shown_costs(measurement.costs for measurement in listed)
+    for measurement in listed:
         subnet_id = measurement.subnet.id
         mark = ON_FRONT if subnet_id in on_front else ""
         dev_loss = ABSENT if measurement.dev_loss is None else f"{measurement.dev_loss:.3f}"
-        rows.append((subnet_id, mark, f"{measurement.wer:.2f}", dev_loss, *cost_cells(measurement.costs)))
-    columns = ("subnet", "front", f"{set_name} WER %", "loss per token", *cost_columns())
+        rows.append((subnet_id, mark, f"{measurement.wer:.2f}", dev_loss, *cost_cells(measurement.costs, costs)))
+    columns = ("subnet", "front", f"{set_name} WER %", "loss per token", *cost_columns(costs))
     note = f"{ON_FRONT} = on the Pareto front of {set_name} WER against {cost}."
     return Table("Measured subnets", columns, tuple(rows), note)
 
@@ -312,6 +320,11 @@ def profile_table(costs: Mapping[Subnet, Mapping[str, float]], name: str) -> Tab
     rows = tuple((subnet.id, *cost_cells(found, ALL_COSTS)) for subnet, found in costs.items())
     note = "MACs per second of audio, predictor MACs per token; RTF on one thread: encoder and greedy search."
     return Table(f"Costs of {name}", columns, rows, note)
+
+
+def shown_costs(found: Iterable[Mapping[str, float]]) -> tuple[str, ...]:
+    """Return the costs that a table shows: the latency on a device only where some subnet has one."""
+    return (*COSTS, LATENCY) if any(LATENCY in costs for costs in found) else COSTS
 
 
 def cost_columns(costs: Sequence[str] = COSTS) -> list[str]:

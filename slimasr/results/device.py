@@ -32,3 +32,25 @@ class LatencyDeviceEntry(MachineEntry):
 
     profile: str
     """Digest of the profile's content."""
+
+    @property
+    def conditions(self) -> str:
+        """The device and how it was measured, in words: ``phone (float, 1 thread, 10 s of audio)``."""
+        name = self.name or self.processor or "an unnamed device"
+        audio = f", {sum(self.seconds) / len(self.seconds):.3g} s of audio" if self.seconds else ""
+        return f"{name} ({self.precision}, {threads_in_words(self.threads)}{audio})"
+
+    @property
+    def error(self) -> str:
+        """How well subnets that were left out are predicted, in words."""
+        if self.mean_error is None or self.largest_error is None:
+            return f"every one of {self.subnets} subnets measured, none predicted"
+        return (
+            f"{self.subnets} subnets measured; {self.left_out} of them predicted from the others within "
+            f"{self.largest_error:.1f} %, {self.mean_error:.1f} % on average"
+        )
+
+
+def threads_in_words(number: int) -> str:
+    """Return a number of threads with the right form of the word."""
+    return "1 thread" if number == 1 else f"{number} threads"

@@ -125,7 +125,7 @@ COST_UNITS = {
             4,
         ),
         CostUnit("peak_memory", "bytes of memory", "peak memory", "MB", "peak MB", 1e6, 1),
-        CostUnit("latency", "ms", "latency of the encoder on a device", "ms", "latency ms", 1.0, 1),
+        CostUnit("latency", "ms", "latency of the encoder on a device", "ms", "device latency ms", 1.0, 1),
     )
 }
 """Every cost that is counted, measured or predicted, in the order of a table's columns."""

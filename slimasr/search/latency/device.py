@@ -11,7 +11,7 @@ from pathlib import Path
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.architecture import architecture_digest
-from slimasr.results.device import LatencyDeviceEntry
+from slimasr.results.device import LatencyDeviceEntry, threads_in_words
 from slimasr.results.profile import DeviceProfile, Precision, ProfileRow, read_profile
 from slimasr.search.latency.cover import uncovered
 from slimasr.search.latency.fit import LeftOut, Measured, fit, leave_one_out, predict
@@ -65,7 +65,7 @@ class DeviceLatency:
     @property
     def in_words(self) -> str:
         """The device, the conditions, and the error on subnets left out, in one line."""
-        return f"latency of the encoder on {device_in_words(self.device)}: {_error_in_words(self.device)}"
+        return f"latency of the encoder on {self.device.conditions}: {self.device.error}"
 
 
 def terms_of_experiment(experiment: Experiment) -> TermTable:
@@ -124,20 +124,13 @@ def chosen_rows(profile: DeviceProfile, options: LatencyOptions, int8: bool) -> 
     threads = options.threads if options.threads is not None else min(counts, default=0)
     found = [row for row in timed if (row.precision, row.threads) == (precision, threads)]
     if not found:
-        known = ", ".join(f"{precision} on {_threads(threads)}" for precision, threads in held)
-        asked = precision if options.threads is None else f"{precision} on {_threads(threads)}"
+        known = ", ".join(f"{precision} on {threads_in_words(threads)}" for precision, threads in held)
+        asked = precision if options.threads is None else f"{precision} on {threads_in_words(threads)}"
         raise UserError(
             f"{options.profile}: holds no times of {asked}, only {known}: "
             "choose by --latency-precision and --latency-threads"
         )
     return found
-
-
-def device_in_words(device: LatencyDeviceEntry) -> str:
-    """Name the device and the conditions: ``phone (float, 1 thread, 10 s of audio)``."""
-    name = device.name or device.processor or "an unnamed device"
-    audio = f", {sum(device.seconds) / len(device.seconds):.3g} s of audio" if device.seconds else ""
-    return f"{name} ({device.precision}, {_threads(device.threads)}{audio})"
 
 
 def _fitted(
@@ -174,17 +167,3 @@ def _not_covered(profile: Path, missing: Sequence[str], exp: Path) -> UserError:
     more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
     advice = f"slimasr-search {exp} --latency {profile} --latency-plan lists the subnets to export and profile"
     return UserError(f"{profile}: does not cover the search space: {shown}{more}; {advice}")
-
-
-def _error_in_words(device: LatencyDeviceEntry) -> str:
-    measured = f"{device.subnets} subnets measured" if device.subnets > 1 else "1 subnet measured"
-    if device.mean_error is None or device.largest_error is None:
-        return f"{measured}, none predicted"
-    return (
-        f"{measured}; {device.left_out} of them predicted from the others within {device.largest_error:.1f} %, "
-        f"{device.mean_error:.1f} % on average"
-    )
-
-
-def _threads(number: int) -> str:
-    return "1 thread" if number == 1 else f"{number} threads"
