@@ -18,8 +18,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,16 +116,6 @@ class Experiment:
             UserError: there is no final checkpoint yet.
         """
         return fingerprint(_checkpoint_path(self.dir, "final"))
-
-    @cached_property
-    def architecture_digest(self) -> str:
-        """Digest of the sizes of the model, of the widths of its space and of the number of tokens.
-
-        Models with equal digests take equal time at equal subnets, whatever their weights.
-        """
-        sizes = self.model.config.model_dump(mode="json")
-        content = json.dumps([sizes, self.space.widths, self.tokenizer.vocab_size], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
 
 
 def space_of(config: Config, saved: Mapping[str, Any], path: Path) -> SearchSpace:

@@ -15,6 +15,7 @@ from slimasr.data.shards import make_extractor
 from slimasr.data.tokenizer import TOKENS_FILE, VOCAB_FILE
 from slimasr.decoding.graphs import noted_graph
 from slimasr.experiment import Experiment
+from slimasr.experiment.architecture import architecture_digest
 from slimasr.experiment.record import revision
 from slimasr.export.features import features_model
 from slimasr.export.folders import file_notes
@@ -112,7 +113,7 @@ def _manifest(experiment: Experiment, subnets: Sequence[Subnet], folder: Path, o
             name=experiment.config.name,
             experiment=str(experiment.dir),
             weights=experiment.weights_digest,
-            architecture=experiment.architecture_digest,
+            architecture=architecture_digest(experiment),
         ),
         audio=AudioNote(
             sample_rate=experiment.config.data.sampling_rate,

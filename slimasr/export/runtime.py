@@ -17,11 +17,11 @@ from slimasr.decoding.tune import with_scales
 from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
+from slimasr.export.context import HistoryPredictor
 from slimasr.export.manifest import Manifest
 from slimasr.export.session import Session
 from slimasr.models.base import SpeechModel
 from slimasr.models.ctc import CtcModel
-from slimasr.models.predictor import PredictorState
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
@@ -44,7 +44,7 @@ class OnnxTransducer:
         self.vocab_size = model.vocab_size
         self.config = model.config
         self.encoder = encoder
-        self.predictor = _OnnxPredictor(decoder, context)
+        self.predictor = HistoryPredictor(lambda history: decoder.run(history)[0], context)
         self.joiner = _OnnxJoiner(joiner)
 
     def encode(self, x: Tensor, x_lens: Tensor) -> EncoderOutput:
@@ -136,22 +136,6 @@ def decode_onnx(
             one = batch.select([row])
             utterances += recognition.utterances(one, lambda part: model.encode(part.x, part.x_lens))
     return utterances
-
-
-class _OnnxPredictor:
-    """See `slimasr.decoding.searchable.SearchablePredictor`; its state is the history, and its output is projected."""
-
-    def __init__(self, session: Session, context: int) -> None:
-        self.session = session
-        self.context = context
-
-    def init_state(self, n: int, device: torch.device) -> PredictorState:
-        return PredictorState((torch.full((n, self.context), -1, dtype=torch.int64, device=device),))
-
-    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
-        history = torch.cat([state.tensors[0][:, 1:], labels.unsqueeze(1)], dim=1)
-        (out,) = self.session.run(history)
-        return out, PredictorState((history,))
 
 
 class _OnnxJoiner:

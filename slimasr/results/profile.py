@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from slimasr.errors import UserError
 from slimasr.files import read_json
@@ -102,7 +102,7 @@ def read_profile(path: Path) -> DeviceProfile:
     Raises:
         UserError: the file cannot be read, is not a profile, is damaged or empty, or a newer version wrote it.
     """
-    content = read_json(path, DeviceProfile.ADVICE)
+    content: dict[str, Any] = read_json(path, DeviceProfile.ADVICE)
     if content.get("format") != FORMAT:
         raise UserError(f"{path}: is not a profile of a device ('format' is not {FORMAT!r}); {DeviceProfile.ADVICE}")
     profile = DeviceProfile.parse(content, path)

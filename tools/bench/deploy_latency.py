@@ -30,6 +30,7 @@ from slimasr.config.load import load_config
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import structure_in_words
 from slimasr.experiment.record import write_record
+from slimasr.export.packages import needed
 from slimasr.measure.runtime import noise_features
 from slimasr.models.build import build_model, head_names
 from slimasr.models.packed import weights_of
@@ -112,7 +113,7 @@ def write_bundle(experiment: Experiment, subnets: Sequence[Subnet], folder: Path
 
 def times_in_onnxruntime(bundle: Path, experiment: Experiment, seconds: float, turns: int) -> Times:
     """Time the encoders of a bundle on one thread."""
-    import onnxruntime
+    onnxruntime = needed("onnxruntime")
 
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     features = noise_features(experiment.model, seconds).unsqueeze(0).numpy()

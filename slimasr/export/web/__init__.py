@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from slimasr.errors import UserError
 from slimasr.files import read_json, write_atomic, write_json_atomic, writing
@@ -36,7 +37,7 @@ def add_web(folder: Path, dist: Path) -> None:
             "name node_modules/onnxruntime-web/dist"
         )
     manifest_path = folder / "manifest.json"
-    manifest = read_json(manifest_path, "export the bundle again")
+    manifest: dict[str, Any] = read_json(manifest_path, "export the bundle again")
     sources = {path.relative_to(PAGE).as_posix(): path for path in sorted(PAGE.rglob("*")) if path.is_file()}
     sources |= {f"{FOLDER}/{name}": dist / name for name in RUNTIME}
     for name, source in sources.items():
