@@ -1,4 +1,4 @@
-"""The Python interface: load a run, choose a subnet, transcribe, extract."""
+"""The Python interface: load a run, choose a subnet, transcribe, extract, export."""
 
 from __future__ import annotations
 
@@ -161,3 +161,36 @@ class Recognizer:
         chosen = self._chosen(subnet)
         extract_experiment(self.experiment, chosen, Path(out))
         return Recognizer(Experiment.open(Path(out)))
+
+    def export(
+        self,
+        subnets: Sequence[Subnet | str | float],
+        out: Path | str,
+        *,
+        int8: bool = False,
+        int8_bits: int = 8,
+        standalone: bool = False,
+        context: int = 16,
+    ) -> None:
+        """Write a bundle of subnets for devices to the folder ``out``, as ``slimasr-export`` does.
+
+        >>> asr.export(["max", 0.5], "bundle")                      # doctest: +SKIP
+
+        Args:
+            subnets: the sizes.
+            out: a new or empty folder, or a bundle, which is replaced.
+            int8: write each size in int8, too; its WER is not measured here, as ``slimasr-export --int8`` does.
+            int8_bits: bits of the int8 weights, 7 or 8.
+            standalone: put the weights of each size into its own file.
+            context: labels that the decoder of an LSTM predictor sees.
+
+        Raises:
+            UserError: there is no such subnet, the extra ``export`` is not installed, or ``out`` is another folder.
+        """
+        # Imported here, because most users of this interface export nothing.
+        from slimasr.export.export import export_bundle
+        from slimasr.export.writer import BundleOptions
+
+        chosen = [self._chosen(subnet) for subnet in subnets]
+        options = BundleOptions(int8=int8, int8_bits=int8_bits, standalone=standalone, context=context)
+        export_bundle(self.experiment, chosen, Path(out), options)

@@ -39,7 +39,7 @@ ALLOWED = {
     | {"data", "decoding", "energy", "experiment", "export", "measure", "models", "results", "scoring"},
     "report": BASIC | {"data", "energy", "experiment", "measure", "results", "scoring", "supernet"},
     "claims": {"config", "report", "results", "supernet"},
-    "recognizer": {"decoding", "experiment", "supernet"},
+    "recognizer": {"decoding", "experiment", "export", "supernet"},
     "__init__": {"experiment", "recognizer"},
 }
 

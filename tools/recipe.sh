@@ -1,4 +1,4 @@
-# Sourced by egs/<corpus>/run.sh: the option parser and the nine stages that all recipes share.
+# Sourced by egs/<corpus>/run.sh: the option parser and the stages that all recipes share.
 #
 # Before run.sh sources this file, it sets:
 #   recipe    name shown by --help
@@ -53,15 +53,19 @@ stages:
   6 decode    the dev and test sets            -> EXP/decode
   7 score     word error rates                 -> EXP/results.json
   8 report    tables and plots                 -> EXP/report.html
+  9 export    a bundle of the front, with int8 -> EXP/bundle
+  10 check    the bundle in sherpa-onnx        -> EXP/bundle/check.json
+Stages 9 and 10, which need the extra export, run only with --stop-stage 9 or 10.
 
 options:
-  --stage N, --stop-stage M   run stages N to M only (0 to 8)
+  --stage N, --stop-stage M   run stages N to M only (0 to 8; 9 and 10 must be named)
   --config FILE               configuration of the experiment, such as those in conf/ (default: ${preset_words:-$(default_config)})
 $(corpus_usage)
   --data DIR                  folder of manifests and features (default: $(default_data "$(default_config)"))
   --exp DIR                   experiment folder (default: exp/<name of the configuration>)
   --set KEY=VALUE             override one key of the configuration for stages 0 to 4; repeatable
-  --subnet S                  subnets that stage 6 decodes: all, a width or an id (default: all)
+  --subnet S                  subnets that stage 6 decodes and stage 9 exports: all, a width or an id (default: all in
+                              stage 6, the Pareto front in stage 9)
   --scales EXP                stages 5 and 6 search graphs with the scales that slimasr-decode --tune chose in EXP
   --nj N                      parallel processes of stage 2 (default: $nj)
   --cmd local|torchrun|slurm  how to start stage 4 (default from cmd.sh: $train_cmd)
@@ -313,6 +317,8 @@ recipe_main() {
     from=(--config "$config" --data "$data" "${overrides[@]}")
   fi
   exp=${exp:-exp/$(basename "$config" .yaml)}
+  local bundled=$subnet
+  [ "$bundled" != all ] || bundled=front
   watched=("$data/features/shards")
   run_stage 2 features "$data/features" slimasr-features "${from[@]}" --num-jobs "$nj"
   watched=("$data" -maxdepth 2 \( -path "*/lang_*/*" -o -path "*/graph_*/*" \))
@@ -327,6 +333,10 @@ recipe_main() {
   run_stage 7 score "$exp/results.json" slimasr-score "$exp"
   watched=("$exp/report.html")
   run_stage 8 report "$exp/report.html" slimasr-report "$exp" --out "$exp/report.html"
+  watched=("$exp/bundle/manifest.json")
+  run_stage 9 export "$exp/bundle" slimasr-export "$exp" --out "$exp/bundle" --subnet "$bundled" --int8 --data "$data"
+  watched=("$exp/bundle/check.json")
+  run_stage 10 check "$exp/bundle/check.json" slimasr-check "$exp/bundle" --exp "$exp" --data "$data"
 
   echo "all stages from $stage to $stop_stage: done in $(duration $((SECONDS - begin)))" >&2
   if [ "$stop_stage" -lt 8 ]; then

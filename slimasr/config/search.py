@@ -96,7 +96,7 @@ class SearchSection(Section):
     """Seconds of dev audio on which the real-time factor of a subnet is measured."""
 
     rtf_threads: Threads = 1
-    """Processor threads for the measurement of the real-time factor, and for onnxruntime in slimasr-quantize."""
+    """Processor threads for the measurement of the real-time factor, and for onnxruntime in slimasr-export."""
 
     stop_early: bool = True
     """Whether the evaluation of a subnet stops once it can neither reach the Pareto front nor become a parent; the

@@ -24,6 +24,10 @@ RUN = "run.py"
 README = "README.md"
 
 
+def unheard(line: str) -> None:
+    """Print nothing."""
+
+
 def export_bundle(
     experiment: Experiment,
     subnets: Sequence[Subnet],
@@ -31,7 +35,7 @@ def export_bundle(
     options: BundleOptions,
     trials: GateTrials | None = None,
     web: Path | None = None,
-    say: Say = print,
+    say: Say = unheard,
 ) -> Manifest:
     """Write the bundle of some subnets.
 

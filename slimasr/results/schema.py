@@ -187,7 +187,7 @@ class SearchedEntry(Entry):
 
 
 class Int8Entry(Entry):
-    """`slimasr-quantize` adds this: the subnet as an int8 model in a device's runtime."""
+    """`slimasr-export --int8` adds this: the subnet as an int8 model in a device's runtime."""
 
     wer: Mapping[str, WerEntry] = {}
     """WER by the name of the set."""
@@ -234,7 +234,7 @@ class SubnetEntry(Entry):
     """How late streams are; absent unless `slimasr-profile --latency` or `slimasr-decode` has measured it."""
 
     int8: Int8Entry | None = None
-    """The int8 model; absent unless `slimasr-quantize` has made it."""
+    """The int8 model; absent unless `slimasr-export --int8` has made it."""
 
 
 class EnergyEntry(Entry):
