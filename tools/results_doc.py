@@ -16,6 +16,7 @@ from pydantic import PlainSerializer
 from pydantic.fields import FieldInfo
 
 from slimasr.results.decoded import Decoded
+from slimasr.results.deployed import CheckedSize, CheckFile, DeployedModel, DeployedRate
 from slimasr.results.device import LatencyDeviceEntry
 from slimasr.results.entry import VERSION, Entry, File
 from slimasr.results.graph import GraphFile, TriedEntry, TunedEntry
@@ -63,6 +64,8 @@ HEADINGS: Mapping[type[Entry], str] = {
     DelayEntry: "Delays of a set",
     LatencyDeviceEntry: "Device of latencies",
     Int8Entry: "Subnet in int8",
+    DeployedModel: "Subnet in a runtime",
+    DeployedRate: "Set in a runtime",
     EnergyEntry: "Energy of a stage",
     MasksEntry: "Masks of pathways",
     PairOverlap: "Overlap of two pathways",
@@ -82,6 +85,8 @@ HEADINGS: Mapping[type[Entry], str] = {
     GraphFile: "graph.json of an experiment",
     TunedEntry: "Scales",
     TriedEntry: "Scales that were tried",
+    CheckFile: "check.json of a bundle",
+    CheckedSize: "Size of a bundle",
     Report: "results.json of a report",
     ReportedRun: "Experiment of a report",
     CandidateLists: "Candidates of a report",

@@ -19,6 +19,7 @@ STAGES = (
     "train",
     "search",
     "export",
+    "check",
     "decode",
     "score",
     "report",

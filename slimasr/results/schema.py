@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from slimasr.results.deployed import DeployedModel
 from slimasr.results.device import LatencyDeviceEntry
 from slimasr.results.entry import Entry, File, Flag, Genes, Number, Whole
 from slimasr.results.latency import LatencyEntry
@@ -235,6 +236,9 @@ class SubnetEntry(Entry):
 
     int8: Int8Entry | None = None
     """The int8 model; absent unless `slimasr-export --int8` has made it."""
+
+    deployed: Mapping[str, DeployedModel] = {}
+    """The subnet in a device's runtime by precision, `float` and `int8`; absent unless `slimasr-check` has run it."""
 
 
 class EnergyEntry(Entry):

@@ -1,0 +1,141 @@
+"""``slimasr-check``: run every size of a bundle in sherpa-onnx, beside the search in torch on the same audio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slimasr.cli.common import DebugOption, entry, one_thread, opened, progress, quick_imports, set_name_option
+from slimasr.errors import UserError
+
+if TYPE_CHECKING:
+    from slimasr.experiment import Experiment
+    from slimasr.export.check.audio import AudioSet
+    from slimasr.export.check.bundle import CheckedBundle
+
+BundleArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", show_default=False, help="Folder that slimasr-export has written.")
+]
+ExpOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--exp",
+        metavar="EXP",
+        show_default=False,
+        help="Experiment folder from which the bundle was made. Default: the one that the bundle names.",
+    ),
+]
+DataOptional = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        show_default=False,
+        help="Folder of manifests, which stage 1 writes. Without it, --wav or synthetic audio is recognised.",
+    ),
+]
+WavOption = Annotated[
+    list[Path] | None,
+    typer.Option("--wav", metavar="FILE", help="Audio file to recognise; may be given several times."),
+]
+LossOption = Annotated[
+    float,
+    typer.Option(
+        "--max-int8-loss",
+        metavar="POINTS",
+        min=0.0,
+        help="Points of WER that int8 may lose against float on a set.",
+    ),
+]
+PathsOption = Annotated[
+    int, typer.Option("--beam", metavar="NUMBER", min=1, help="Hypotheses that modified beam search keeps.")
+]
+
+
+def run(
+    bundle: BundleArgument,
+    exp: ExpOption = None,
+    data: DataOptional = None,
+    set_names: Annotated[list[str] | None, set_name_option("the dev and test sets")] = None,
+    wav: WavOption = None,
+    max_loss: LossOption = 0.5,
+    paths: PathsOption = 4,
+    debug: DebugOption = False,
+) -> None:
+    """Run every size of a bundle in sherpa-onnx, and compare it with the search in torch.
+
+    In float, texts and tokens must be identical for every utterance, in greedy and in modified beam search, one by one
+    and in batches; in int8, the WER must not be more than --max-int8-loss above that of float. Otherwise, the first
+    differences are printed, and the status is 1. WER, size, time and memory are noted in DIR/check.json,
+    DIR/manifest.json and EXP/results.json. This needs the extra "export": pip install -e '.[export]'.
+    """
+    with quick_imports():
+        from slimasr.export.check.bundle import CheckedBundle
+        from slimasr.export.check.check import Terms, check_bundle
+        from slimasr.export.check.files import check_files
+        from slimasr.export.check.record import check_weights, save
+        from slimasr.report.deployed import checked_table
+        from slimasr.report.terminal import print_table
+
+    one_thread()
+    opened_bundle = CheckedBundle.open(bundle)
+    check_files(opened_bundle)
+    experiment = _experiment(opened_bundle, exp)
+    check_weights(opened_bundle, experiment)
+    sets = _audio(opened_bundle, experiment, data, set_names, wav)
+    found = []
+    total = len(list(opened_bundle.variants()))
+    for checked in progress(check_bundle(opened_bundle, experiment, sets, Terms(paths, max_loss)), total, "check"):
+        found.append(checked)
+        for failure in checked.failures:
+            typer.echo(failure, err=True)
+    record = save(opened_bundle, experiment, found)
+    print_table(checked_table(record))
+    failed = [str(checked.variant) for checked in found if checked.failures]
+    if failed:
+        raise UserError(f"{bundle}: not accepted: {', '.join(failed)}; see above")
+
+
+main = partial(entry, run)
+
+
+def _experiment(bundle: CheckedBundle, exp: Path | None) -> Experiment:
+    """Open the experiment from which a bundle was made."""
+    from slimasr.experiment import Experiment
+
+    named = exp or bundle.experiment
+    if named is None:
+        raise UserError(f"{bundle.folder}: does not name its experiment; give the folder with --exp")
+    return opened(Experiment.open(named))
+
+
+def _audio(
+    bundle: CheckedBundle,
+    experiment: Experiment,
+    data: Path | None,
+    set_names: Sequence[str] | None,
+    wav: Sequence[Path] | None,
+) -> list[AudioSet]:
+    """Read what is recognised: sets, files, or synthetic utterances if neither is named."""
+    from slimasr.data.data_identity import checked_identity
+    from slimasr.data.files import DataFolder, check_sets
+    from slimasr.export.check.audio import AudioSet, file_audio, set_audio, synthetic_audio
+
+    if set_names and data is None:
+        raise UserError("--set-name: names a set in the folder of --data; add it")
+    found = []
+    if data is not None:
+        check_sets(set_names or (), DataFolder(data).raw_cuts, "stage 1 (slimasr-prepare)")
+        config = experiment.config
+        for name in set_names or [config.data.dev, *config.data.test]:
+            identity = checked_identity(config, data, name).fingerprint
+            found.append(AudioSet(name, set_audio(data, name), identity))
+    if wav:
+        found.append(AudioSet("files", file_audio(wav, bundle.sample_rate)))
+    if not found:
+        found.append(AudioSet("synthetic", synthetic_audio(bundle.sample_rate)))
+    return found

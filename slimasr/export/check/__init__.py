@@ -1,0 +1,1 @@
+"""Acceptance of a bundle: every size in an unmodified sherpa-onnx, beside the search in torch."""

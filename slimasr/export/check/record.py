@@ -1,0 +1,82 @@
+"""Where the figures of a check go: check.json and the manifest of the bundle, and results.json of the experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from slimasr.errors import UserError
+from slimasr.experiment import Experiment
+from slimasr.export.check.bundle import CheckedBundle, Precision, note_rates
+from slimasr.export.check.check import Checked
+from slimasr.results.deployed import CheckedSize, CheckFile, DeployedModel
+from slimasr.results.entry import merged
+from slimasr.results.schema import Results, SubnetEntry
+from slimasr.results.store import change_results
+
+
+def check_weights(bundle: CheckedBundle, experiment: Experiment) -> None:
+    """Check that a bundle was made from the weights of an experiment.
+
+    Raises:
+        UserError: it was made from others.
+    """
+    # Digests of checkpoints are cut to the same length everywhere but perhaps in the manifest.
+    if bundle.weights.startswith(experiment.weights_digest):
+        return
+    raise UserError(
+        f"{bundle.folder}: was made from other weights than {experiment.dir}/final.pt has now; export it again "
+        "(slimasr-export), or name its experiment with --exp"
+    )
+
+
+def save(bundle: CheckedBundle, experiment: Experiment, found: Sequence[Checked]) -> CheckFile:
+    """Write what was found, and return the content of check.json.
+
+    Models that sherpa-onnx did not run have no figures. Sets that no experiment knows, such as files, are noted in
+    check.json alone.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    sizes: dict[str, CheckedSize] = {}
+    rates: dict[tuple[str, Precision], Mapping[str, float]] = {}
+    for checked in found:
+        variant, model = checked.variant, checked.model
+        if model is None:
+            continue
+        before = sizes.get(variant.size)
+        models = {**({} if before is None else before.models), variant.precision: model}
+        sizes[variant.size] = CheckedSize(subnet=variant.subnet, language=variant.language, models=models)
+        rates[variant.size, variant.precision] = {
+            name: rate.wer for name, rate in model.sets.items() if rate.wer is not None
+        }
+    record = CheckFile(experiment=experiment.config.name, weights=bundle.weights, sizes=sizes)
+    record.write(bundle.folder)
+    note_rates(bundle.folder, rates)
+    change_results(experiment.dir, lambda results: _noted(results, sizes))
+    return record
+
+
+def _noted(results: Results, sizes: Mapping[str, CheckedSize]) -> Results:
+    """Return results.json with the models of a bundle; sets of earlier checks of the same weights stay."""
+    entries: dict[str, SubnetEntry] = {}
+    for name, size in sizes.items():
+        known = results.subnets.get(name)
+        before = {} if known is None else known.deployed
+        models = {
+            precision: _joined(before.get(precision), model)
+            for precision, model in size.models.items()
+            # Time and memory on a few files say little.
+            if any(rate.data is not None for rate in model.sets.values())
+        }
+        if models:
+            entries[name] = SubnetEntry(subnet=size.subnet, deployed=models)
+    return merged(results, Results(subnets=entries)) if entries else results
+
+
+def _joined(before: DeployedModel | None, model: DeployedModel) -> DeployedModel:
+    """Return the figures of a model with those of other sets of an earlier check; sets need a fingerprint."""
+    known = {name: rate for name, rate in model.sets.items() if rate.data is not None}
+    weights = {rate.weights for rate in model.sets.values()}
+    earlier = {} if before is None else {name: rate for name, rate in before.sets.items() if rate.weights in weights}
+    return model.model_copy(update={"sets": {**earlier, **known}})

@@ -1,0 +1,68 @@
+"""Tables of subnets as models that devices load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slimasr.report.table import ABSENT, Table
+from slimasr.results.deployed import CheckFile, DeployedModel, DeployedRate
+
+_NOTE = (
+    "WER: greedy search, one utterance at a time. Identical: utterances whose tokens are those of the search in torch, "
+    "in every search and batch; changed: tokens of greedy search that differ from it. RTF and load time with 1 and "
+    "with all {threads} threads; memory of the whole process with 1 thread. {runtime}, {hardware}."
+)
+
+
+def checked_table(record: CheckFile) -> Table:
+    """Make the table of a bundle's sizes."""
+    models = [
+        (name, precision, model) for name, size in record.sizes.items() for precision, model in size.models.items()
+    ]
+    rows = [((name,), precision, model) for name, precision, model in models]
+    return deployed_rows(f"Deployed models, {record.experiment}", ("size",), rows)
+
+
+def deployed_rows(
+    title: str, columns: Sequence[str], models: Sequence[tuple[Sequence[str], str, DeployedModel]]
+) -> Table:
+    """Make a table of models.
+
+    Args:
+        title: its heading.
+        columns: headings of the columns that name a model.
+        models: names, precision and figures of each.
+    """
+    names = list(dict.fromkeys(name for *_, model in models for name in model.sets))
+    of_sets = [f"{name} {heading}" for name in names for heading in ("WER %", "identical", "changed")]
+    rest = ("RTF", "RTF all", "load ms", "load all ms", "peak MB")
+    rows = tuple((*label, precision, *_cells(model, names)) for label, precision, model in models)
+    note = ""
+    if models:
+        last = models[-1][-1]
+        note = _NOTE.format(threads=last.threads, runtime=last.runtime, hardware=last.hardware)
+    return Table(title, (*columns, "precision", "MB", *of_sets, *rest), rows, note)
+
+
+def _cells(model: DeployedModel, names: Sequence[str]) -> list[str]:
+    """Return the cells of a model behind its names."""
+    of_sets = [cell for name in names for cell in _rate_cells(model.sets.get(name))]
+    return [
+        f"{model.bytes / 1e6:.2f}",
+        *of_sets,
+        _figure(model.rtf, 4),
+        _figure(model.rtf_threads, 4),
+        _figure(model.load_ms, 0),
+        _figure(model.load_ms_threads, 0),
+        _figure(model.peak_mb, 0),
+    ]
+
+
+def _rate_cells(rate: DeployedRate | None) -> tuple[str, str, str]:
+    if rate is None:
+        return ABSENT, ABSENT, ABSENT
+    return _figure(rate.wer, 2), f"{rate.identical} of {rate.utterances}", f"{rate.changed_tokens} of {rate.tokens}"
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return ABSENT if value is None else f"{value:.{digits}f}"
