@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from slimasr.errors import UserError
 from slimasr.export.check.runtime import Client, Kind
-from slimasr.files import read_json, understanding, write_json_atomic
-from slimasr.supernet.subnet import Subnet
+from slimasr.export.manifest import Manifest, SizeNote, VariantNote, read_manifest, write_manifest
 
-MANIFEST = "manifest.json"
-FORMAT = "slimasr-bundle"
-VERSION = 1
-ADVICE = "export the bundle again (slimasr-export)"
 Precision = Literal["float", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("float", "int8")
 
 
 @dataclass(frozen=True)
@@ -25,25 +18,19 @@ class Variant:
     """One size in one precision.
 
     Attributes:
-        size: id of the size.
-        subnet: its subnet.
-        language: language of its pathway, None = any.
+        size: what the manifest says of the size.
         precision: ``float`` or ``int8``.
-        encoder: its encoder.
-        bytes: size of all files that the runtime opens.
-        forced: whether it was written although it loses more than the gate of int8 allows.
+        note: what it says of the files.
+        encoder: the encoder.
     """
 
-    size: str
-    subnet: Subnet
-    language: str | None
+    size: SizeNote
     precision: Precision
+    note: VariantNote
     encoder: Path
-    bytes: int
-    forced: bool
 
     def __str__(self) -> str:
-        return f"{self.size} {self.precision}"
+        return f"{self.size.id} {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -52,106 +39,62 @@ class CheckedBundle:
 
     Attributes:
         folder: the folder.
-        manifest: content of its manifest.
+        manifest: what it says of itself.
     """
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @classmethod
     def open(cls, folder: Path) -> CheckedBundle:
-        """Read the manifest.
-
-        Raises:
-            UserError: it is missing or damaged, or of another kind or a newer version.
-        """
-        path = folder / MANIFEST
-        if not path.is_file():
-            raise UserError(f"{path} is missing: name a folder that slimasr-export has written")
-        content = read_json(path, ADVICE)
-        if content.get("format") != FORMAT:
-            raise UserError(f"{path}: is not the manifest of a bundle (format {content.get('format')!r}); {ADVICE}")
-        version = content.get("version")
-        if not isinstance(version, int) or version > VERSION:
-            raise UserError(
-                f"{path}: has the layout of version {version}, which a newer slimasr wrote; this one reads layouts up "
-                f"to version {VERSION}: update slimasr"
-            )
-        bundle = cls(folder, content)
-        with understanding(path, ADVICE):
-            # What is needed is read once, so that a damaged manifest is found now.
-            for variant in bundle.variants():
-                bundle.client(variant)
-        return bundle
+        """Read the manifest; raises as `read_manifest`."""
+        return cls(folder, read_manifest(folder))
 
     @property
     def kind(self) -> Kind:
         """Which recogniser of sherpa-onnx loads the sizes."""
-        if self.manifest["streaming"] is not None:
+        if self.manifest.streaming is not None:
             return "streaming"
-        return "ctc" if self.manifest["kind"] == "ctc" else "transducer"
+        return self.manifest.kind
 
     @property
     def sample_rate(self) -> int:
         """Of the features, in Hz."""
-        return int(self.manifest["audio"]["sample_rate"])
-
-    @property
-    def tokens(self) -> Path:
-        """The table of tokens."""
-        return self.folder / str(self.manifest["tokens"])
-
-    @property
-    def weights(self) -> str:
-        """Digest of the checkpoint."""
-        return str(self.manifest["model"]["weights"])
+        return self.manifest.audio.sample_rate
 
     @property
     def experiment(self) -> Path | None:
         """Folder of the experiment, as it was named to the export; None if the manifest does not say it."""
-        found = self.manifest["model"].get("experiment")
+        found = self.manifest.model.experiment
         return None if found is None else Path(found)
 
-    @property
-    def context_size(self) -> int | None:
-        """Labels that the decoder sees; None of a CTC model."""
-        found: int | None = self.manifest["context_size"]
-        return found
-
     def variants(self) -> Iterator[Variant]:
-        """Yield every size in every precision that the bundle has."""
-        for size in self.manifest["sizes"]:
-            for precision in PRECISIONS:
-                found = size[precision]
-                if found is None:
-                    continue
-                yield Variant(
-                    size["id"],
-                    Subnet.from_dict(size["subnet"]),
-                    size["language"],
-                    precision,
-                    self.folder / found["encoder"],
-                    int(found["bytes"]),
-                    bool(found["forced"]),
-                )
+        """Yield every size in every precision that the bundle has, float first."""
+        for size in self.manifest.sizes:
+            yield Variant(size, "float", size.float, self.folder / size.float.encoder)
+            if size.int8 is not None:
+                yield Variant(size, "int8", size.int8, self.folder / size.int8.encoder)
 
     def client(self, variant: Variant, *, graph: bool = False) -> Client:
         """Return what a client gives to sherpa-onnx for a size; ``graph`` = the search graph of a CTC bundle too."""
         manifest = self.manifest
         files = {"encoder": variant.encoder}
         if self.kind != "ctc":
-            files["decoder"] = self.folder / manifest["decoder"]
-            joiner = manifest["joiner_int8"] if variant.precision == "int8" else None
-            files["joiner"] = self.folder / (joiner or manifest["joiner"])
-        streaming = manifest["streaming"]
+            decoder = variant.size.decoder or manifest.decoder
+            joiner = variant.size.joiner or manifest.joiner
+            if variant.precision == "int8" and variant.size.joiner is None:
+                joiner = manifest.joiner_int8 or joiner
+            assert decoder is not None and joiner is not None, "every transducer has them"
+            files |= {"decoder": self.folder / decoder, "joiner": self.folder / joiner}
+        streaming = manifest.streaming
         return Client(
             self.kind,
             files,
-            self.tokens,
+            self.folder / manifest.tokens,
             self.sample_rate,
-            int(manifest["audio"]["num_mel_bins"]),
-            graph=self.folder / manifest["graph"] if graph else None,
-            tail_seconds=0.0 if streaming is None else float(streaming["tail_seconds"]),
+            manifest.audio.num_mel_bins,
+            graph=self.folder / manifest.graph if graph and manifest.graph is not None else None,
+            tail_seconds=0.0 if streaming is None else float(streaming.tail_seconds),
         )
 
 
@@ -160,17 +103,18 @@ def note_rates(folder: Path, rates: Mapping[tuple[str, Precision], Mapping[str, 
 
     Args:
         folder: the bundle.
-        rates: size and precision -> set name -> WER in percent.
+        rates: id of a size and precision -> set name -> WER in percent.
 
     Raises:
         UserError: the manifest cannot be read or written.
     """
-    path = folder / MANIFEST
-    manifest = read_json(path, ADVICE)
-    with understanding(path, ADVICE):
-        for size in manifest["sizes"]:
-            for precision in PRECISIONS:
-                found = rates.get((size["id"], precision))
-                if found:
-                    size[precision]["wer"] = {**(size[precision]["wer"] or {}), **found}
-    write_json_atomic(path, manifest)
+    manifest = read_manifest(folder)
+    sizes = []
+    for size in manifest.sizes:
+        changed: dict[str, VariantNote] = {}
+        for precision, note in (("float", size.float), ("int8", size.int8)):
+            found = rates.get((size.id, precision))  # type: ignore[arg-type]
+            if note is not None and found:
+                changed[precision] = note.model_copy(update={"wer": {**note.wer, **found}})
+        sizes.append(size.model_copy(update=changed))
+    write_manifest(folder, manifest.model_copy(update={"sizes": sizes}))

@@ -89,15 +89,17 @@ def check_bundle(
         UserError: sherpa-onnx is not installed.
     """
     runtime = f"sherpa-onnx {runtime_version()}"
-    for _, variants in groupby(bundle.variants(), key=lambda variant: variant.size):
+    for _, variants in groupby(bundle.variants(), key=lambda variant: variant.size.id):
         of_size = list(variants)
-        language = of_size[0].language
-        served = [part for part in (one.served(language) for one in sets) if part.audio]
+        size = of_size[0].size
+        served = [part for part in (one.served(size.language) for one in sets) if part.audio]
         if not served:
             for variant in of_size:
-                yield Checked(variant, None, (f"{variant}: no utterance is in its language, {language}; name a set",))
+                yield Checked(
+                    variant, None, (f"{variant}: no utterance is in its language, {size.language}; name a set in it",)
+                )
             continue
-        reference = Reference.of(experiment, of_size[0].subnet, bundle.context_size, terms.paths)
+        reference = Reference.of(experiment, size.subnet, bundle.manifest.context_size, terms.paths)
         own = _Own(served, reference, reference.recognize([heard for one in served for heard in one.audio]))
         plain: DeployedModel | None = None
         for variant in of_size:
@@ -144,7 +146,7 @@ def _check(bundle: CheckedBundle, variant: Variant, own: _Own, terms: Terms, run
     for one in own.sets:
         numbers = range(first, first + len(one.audio))
         rate = rate_of(audio, own.ours, ran, table, numbers)
-        rates[one.name] = rate.model_copy(update={"weights": bundle.weights, "data": one.data})
+        rates[one.name] = rate.model_copy(update={"weights": bundle.manifest.model.weights, "data": one.data})
         first = numbers.stop
     model = _measured(variant, ran, sum(heard.seconds(bundle.sample_rate) for heard in audio), rates, runtime)
     if variant.precision == "int8":
@@ -159,7 +161,7 @@ def _measured(
     """Put the figures of a model together."""
     single, threads = ran[0], ran[-1]
     return DeployedModel(
-        bytes=variant.bytes,
+        bytes=variant.note.bytes,
         runtime=runtime,
         sets=rates,
         load_ms=1e3 * single.load_seconds,
@@ -194,7 +196,7 @@ def _losses(
     variant: Variant, plain: DeployedModel | None, int8: DeployedModel | None, most_loss: float
 ) -> Iterator[str]:
     """Yield a line for each set on which int8 loses more than is accepted, unless it was written all the same."""
-    if plain is None or int8 is None or variant.forced:
+    if plain is None or int8 is None or variant.note.forced:
         return
     for name, rate in int8.sets.items():
         before = plain.sets[name].wer
@@ -202,6 +204,6 @@ def _losses(
             continue
         yield (
             f"{variant.encoder}: WER on {name} is {rate.wer:.2f} % in int8 and {before:.2f} % in float, more than "
-            f"{most_loss:g} points apart: leave int8 out for {variant.size}, try --int8-bits 7, or accept it with "
+            f"{most_loss:g} points apart: leave int8 out for {variant.size.id}, try --int8-bits 7, or accept it with "
             "--max-int8-loss"
         )

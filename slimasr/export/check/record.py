@@ -21,7 +21,7 @@ def check_weights(bundle: CheckedBundle, experiment: Experiment) -> None:
         UserError: it was made from others.
     """
     # Digests of checkpoints are cut to the same length everywhere but perhaps in the manifest.
-    if bundle.weights.startswith(experiment.weights_digest):
+    if bundle.manifest.model.weights.startswith(experiment.weights_digest):
         return
     raise UserError(
         f"{bundle.folder}: was made from other weights than {experiment.dir}/final.pt has now; export it again "
@@ -44,13 +44,14 @@ def save(bundle: CheckedBundle, experiment: Experiment, found: Sequence[Checked]
         variant, model = checked.variant, checked.model
         if model is None:
             continue
-        before = sizes.get(variant.size)
+        size = variant.size
+        before = sizes.get(size.id)
         models = {**({} if before is None else before.models), variant.precision: model}
-        sizes[variant.size] = CheckedSize(subnet=variant.subnet, language=variant.language, models=models)
-        rates[variant.size, variant.precision] = {
+        sizes[size.id] = CheckedSize(subnet=size.subnet, language=size.language, models=models)
+        rates[size.id, variant.precision] = {
             name: rate.wer for name, rate in model.sets.items() if rate.wer is not None
         }
-    record = CheckFile(experiment=experiment.config.name, weights=bundle.weights, sizes=sizes)
+    record = CheckFile(experiment=experiment.config.name, weights=bundle.manifest.model.weights, sizes=sizes)
     record.write(bundle.folder)
     note_rates(bundle.folder, rates)
     change_results(experiment.dir, lambda results: _noted(results, sizes))

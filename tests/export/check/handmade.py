@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from slimasr.data.shards import make_extractor
 from slimasr.experiment import Experiment
+from slimasr.export.features import features_model
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
@@ -113,6 +115,8 @@ def make_bundle(exp: Path, folder: Path, subnets: list[Subnet]) -> Path:
     pair = {"encoder_out": torch.zeros(2, dim), "decoder_out": torch.zeros(2, dim)}
     write_onnx(Joiner(model), pair, dict.fromkeys(pair, 1), ["logit"], folder / "joiner.onnx")
     lines = [f"{token} {number}\n" for number, token in enumerate(experiment.tokenizer.tokens)]
+    features = features_model(make_extractor(80, 16000).config)
+    (folder / "features.onnx").write_bytes(features.SerializeToString())
     (folder / "tokens.txt").write_text("".join(lines), encoding="utf-8")
     write_manifest(folder, experiment, subnets)
     return folder
@@ -143,7 +147,7 @@ def write_manifest(folder: Path, experiment: Experiment, subnets: list[Subnet]) 
         "unk_id": 2,
         "context_size": model.config.predictor.context_size,  # type: ignore[union-attr]
         "subsampling_factor": 4,
-        "features": None,
+        "features": "features.onnx",
         "decoder": "decoder.onnx",
         "joiner": "joiner.onnx",
         "joiner_int8": None,
