@@ -76,14 +76,14 @@ def run(
     with quick_imports():
         from slimasr.export.check.bundle import CheckedBundle
         from slimasr.export.check.check import Terms, check_bundle
-        from slimasr.export.check.files import check_files
+        from slimasr.export.check.files import bundle_problems
         from slimasr.export.check.record import check_weights, save
         from slimasr.report.deployed import checked_table
         from slimasr.report.terminal import print_table
 
     one_thread()
     opened_bundle = CheckedBundle.open(bundle)
-    check_files(opened_bundle)
+    _refuse(bundle_problems(opened_bundle))
     experiment = _experiment(opened_bundle, exp)
     check_weights(opened_bundle, experiment)
     sets = _audio(opened_bundle, experiment, data, set_names, wav)
@@ -101,6 +101,14 @@ def run(
 
 
 main = partial(entry, run)
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    """Raise the last problem of a bundle's files, after the others have been printed."""
+    for problem in problems[:-1]:
+        typer.echo(f"error: {problem}", err=True)
+    if problems:
+        raise UserError(problems[-1])
 
 
 def _experiment(bundle: CheckedBundle, exp: Path | None) -> Experiment:
