@@ -101,12 +101,12 @@ def synthetic_audio(sample_rate: int, seed: int = 0) -> tuple[Heard, ...]:
     """
     rng = np.random.default_rng(seed)
     return tuple(
-        Heard(f"synthetic {seconds:g} s", _hum(round(seconds * sample_rate), sample_rate, rng))
+        Heard(f"synthetic {seconds:g} s", hum(round(seconds * sample_rate), sample_rate, rng))
         for seconds in SYNTHETIC_SECONDS
     )
 
 
-def _hum(length: int, rate: int, rng: np.random.Generator) -> np.ndarray:
+def hum(length: int, rate: int, rng: np.random.Generator) -> np.ndarray:
     """(length,) float32: syllables of 0.2 s with a pitch, two resonances and a level of their own."""
     syllable = round(0.2 * rate)
     count = -(-length // syllable)

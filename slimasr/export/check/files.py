@@ -1,4 +1,4 @@
-"""What is wrong with the files of a bundle, before any of them is run: sherpa-onnx itself says little of it, or nothing."""
+"""What is wrong with the files of a bundle, before any is run: sherpa-onnx itself says little of it, or nothing."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ WORKER = "slimasr.export.check.worker"
 Kind = Literal["transducer", "ctc", "streaming"]
 Method = Literal["greedy_search", "modified_beam_search"]
 _UNKNOWN = "it said nothing"
+_EXCEPTION = re.compile(r"\w+(Error|Exception): ")
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,7 @@ def _failure(
     done: subprocess.CompletedProcess[str],
 ) -> str:
     """Describe how the process ended, what it was doing, and what it said last."""
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    said = lines[-1].strip() if lines else _UNKNOWN
+    said = _last_words(done.stderr)
     if "No module named 'sherpa_onnx'" in said:
         return "sherpa-onnx is not installed: pip install 'slimasr[export]'"
     started = [event["run"] for event in events if "run" in event]
@@ -208,6 +209,13 @@ def _failure(
             place = "while it loaded the model"
     encoder = client.files["encoder"]
     return f"{encoder}: sherpa-onnx ended with {_status(done.returncode)} {place} ({doing}last line: {said})"
+
+
+def _last_words(text: str) -> str:
+    """Return the last line of an output; the message of an exception of Python may go on behind its first line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    exceptions = [line for line in lines if _EXCEPTION.match(line)]
+    return (exceptions or lines or [_UNKNOWN])[-1]
 
 
 def _status(code: int) -> str:

@@ -1,0 +1,138 @@
+"""A bundle in sherpa-onnx through the command line: its figures, and what happens if it says other words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from slimasr.data.files import DataFolder, read_cuts
+from slimasr.errors import UserError
+from slimasr.export.check.audio import Heard, synthetic_audio
+from slimasr.export.check.bundle import CheckedBundle
+from slimasr.export.check.runtime import Run, recognize
+from tests.export.check.conftest import Place
+from tests.export.check.test_files import change_manifest, check, half
+from tests.results.kit import results_json
+from tests.search.untrained import edit_distance
+
+
+def test_sizes_say_what_torch_says(place: Place) -> None:
+    result = check(place, "--data", str(place.data), "--set-name", "test", "--max-int8-loss", "1000")
+    assert result.exit_code == 0, result.output
+    models = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]
+    floats, int8 = models["float"], models["int8"]
+    of_set = floats["sets"]["test"]
+    # The references are what torch finds in the same audio.
+    assert (of_set["wer"], of_set["torch_wer"], of_set["changed_tokens"]) == (0.0, 0.0, 0)
+    assert of_set["identical"] == of_set["utterances"] == 3
+    assert of_set["tokens"] > 20
+    assert int8["sets"]["test"]["wer"] > 0 and 0 < int8["sets"]["test"]["changed_tokens"] < of_set["tokens"]
+    assert 0 < floats["before_mb"] < floats["peak_mb"] < 500
+    assert all(floats[key] > 0 for key in ("rtf", "rtf_threads", "load_ms", "load_ms_threads"))
+    assert results_json(place.exp)["subnets"]["w0.5"]["deployed"] == models
+    manifest = json.loads((place.bundle / "manifest.json").read_text())
+    assert manifest["sizes"][0]["float"]["wer"] == {"test": 0.0}
+    assert manifest["sizes"][0]["int8"]["wer"] == {"test": int8["sets"]["test"]["wer"]}
+    assert "3 of 3" in result.stdout
+
+
+def test_error_rate_is_that_of_the_runtime_here(place: Place) -> None:
+    """int8 errors, counted from what sherpa-onnx says in this process."""
+    import sherpa_onnx
+
+    result = check(place, "--data", str(place.data), "--set-name", "test", "--max-int8-loss", "1000")
+    assert result.exit_code == 0, result.output
+    record = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]["int8"]["sets"]["test"]
+    recognizer = sherpa_onnx.OfflineRecognizer.from_transducer(
+        encoder=str(place.bundle / "encoder.w0.5.int8.onnx"),
+        decoder=str(place.bundle / "decoder.onnx"),
+        joiner=str(place.bundle / "joiner.onnx"),
+        tokens=str(place.bundle / "tokens.txt"),
+    )
+    errors = 0
+    for cut in read_cuts(DataFolder(place.data).raw_cuts("test"), ""):
+        stream = recognizer.create_stream()
+        stream.accept_waveform(16000, cut.load_audio()[0])
+        recognizer.decode_stream(stream)
+        errors += edit_distance(cut.supervisions[0].text.split(), stream.result.text.split())
+    assert record["errors"] == errors
+
+
+def test_int8_that_loses_too_much_is_refused(place: Place) -> None:
+    result = check(place, "--data", str(place.data), "--set-name", "test")
+    assert result.exit_code == 1
+    assert "encoder.w0.5.int8.onnx: WER on test is" in result.stderr
+    assert "not accepted: w0.5 int8" in result.stderr
+    # It was exported all the same.
+    manifest = json.loads((place.bundle / "manifest.json").read_text())
+    manifest["sizes"][0]["int8"]["forced"] = True
+    change_manifest(place.bundle, **manifest)
+    assert check(place, "--data", str(place.data), "--set-name", "test").exit_code == 0
+
+
+def test_files_of_other_rates_and_channels(place: Place, tmp_path: Path) -> None:
+    (sound,) = [heard.samples for heard in synthetic_audio(16000) if heard.name == "synthetic 2.5 s"]
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([sound[::2], sound[::2]], axis=1), 8000, subtype="PCM_24")
+    result = check(place, "--wav", str(path))
+    assert result.exit_code == 0, result.output
+    of_files = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]["float"]["sets"][
+        "files"
+    ]
+    assert (of_files["utterances"], of_files["identical"], of_files.get("wer")) == (1, 1, None)
+    # What is not a set of the experiment is not noted there.
+    assert "deployed" not in results_json(place.exp).get("subnets", {}).get("w0.5", {})
+    result = check(place, "--wav", str(tmp_path / "b.wav"))
+    assert result.exit_code == 1
+    assert "b.wav" in result.stderr
+
+
+def test_altered_weights_say_other_words(place: Place) -> None:
+    from tests.export.check.handmade import sign
+
+    path = place.bundle / "weights.bin"
+    weights = np.fromfile(path, np.float32)
+    weights[::7] *= 1.5
+    weights.tofile(path)
+    sign(place.bundle)
+    result = check(place)
+    assert result.exit_code == 1
+    line = next(line for line in result.stderr.splitlines() if "differ" in line)
+    assert "encoder.w0.5.onnx" in line
+    assert "utterances differ from the search in torch: synthetic" in line
+    largest = float(line.split("the largest difference of encoder outputs is ")[1].split(":")[0])
+    assert 0.01 < largest < 100
+    assert "not accepted: w0.5 float" in result.stderr
+    # All sizes have been tried, and the table is there.
+    assert "int8" in result.stdout
+
+
+def test_ends_of_the_process_are_described(place: Place) -> None:
+    from tests.export.check.handmade import rewrite
+    from tests.export.check.test_files import stripped
+
+    bundle = CheckedBundle.open(place.bundle)
+    client = bundle.client(next(bundle.variants()))
+    audio = (Heard("first", np.zeros(16000, np.float32)), Heard("second", np.zeros(8000, np.float32)))
+    assert [len(one.said) for one in recognize(client, audio, [Run(), Run(batch=2)])] == [2, 2]
+
+    # A file that takes one length alone
+    def fix(model: object) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 100  # type: ignore[attr-defined]
+
+    rewrite(client.files["encoder"], fix)
+    with pytest.raises(UserError, match="ended with status 1 at second .*invalid dimensions") as error:
+        recognize(client, audio, [Run()])
+    assert str(client.files["encoder"]) in str(error.value)
+
+    stripped(place.bundle)
+    with pytest.raises(UserError, match="ended with status 255 while it loaded the model .*vocab_size"):
+        recognize(client, audio, [Run()])
+
+    half("tokens.txt")(place.bundle)
+    with pytest.raises(UserError, match="while it loaded the model"):
+        recognize(client, audio, [Run()])
