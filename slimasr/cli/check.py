@@ -66,7 +66,7 @@ def run(
     paths: PathsOption = 4,
     debug: DebugOption = False,
 ) -> None:
-    """Run every size of a bundle in sherpa-onnx, and compare it with the search in torch.
+    """Run a bundle in sherpa-onnx, and compare it with the search in torch.
 
     In float, texts and tokens must be identical for every utterance, in greedy and in modified beam search, one by one
     and in batches; in int8, the WER must not be more than --max-int8-loss above that of float. Otherwise, the first

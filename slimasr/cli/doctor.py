@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -40,6 +41,11 @@ EXTRAS = {
     "graph": tuple((name, name.replace("-", "_")) for name in ("kaldifst", "kaldi-decoder", "kaldilm", "kaldingram")),
     "dev": (("pytest", "pytest"), ("ruff", "ruff"), ("mypy", "mypy")),
 }
+PROGRAMS = (
+    ("qemu-x86_64", "optional, for slimasr-check --emulate: install Debian's package qemu-user"),
+    ("chromium", "optional, for the tests of web pages: install Debian's package chromium"),
+)
+"""Programs that are found on the path, and how to get them."""
 
 
 RecipeOption = Annotated[
@@ -94,7 +100,7 @@ def examine() -> list[Check]:
         findings += [_device(), _k2()]
     for extra, packages in EXTRAS.items():
         findings += [_extra(extra, name, module) for name, module in packages]
-    return findings
+    return findings + [_program(*program) for program in PROGRAMS]
 
 
 def _parameters(config: Path, data: Path, overrides: Sequence[str]) -> list[Check]:
@@ -151,6 +157,11 @@ def _extra(extra: str, name: str, module: str) -> Check:
         state = f"{found}, does not import: {_first_line(error)}"
         return Check(name, state, f"pip install --force-reinstall {name}")
     return Check(name, found)
+
+
+def _program(name: str, advice: str) -> Check:
+    found = shutil.which(name)
+    return Check(name, found) if found else Check(name, "not installed", advice)
 
 
 def _first_line(error: Exception) -> str:

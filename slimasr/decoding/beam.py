@@ -89,10 +89,13 @@ class BeamSearch(LabelSearch[BeamState]):
     Attributes:
         model: the transducer, in eval mode.
         beam: number of hypotheses kept per stream.
+        context_size: blanks at the start of a history, which count as symbols; None = those of the model, where an
+            LSTM, which sees no fixed number of labels, gets one.
     """
 
     model: SearchableTransducer
     beam: int = 4
+    context_size: int | None = None
 
     def start(self, n: int, device: torch.device) -> BeamState:
         # One hypothesis without tokens per stream; the other slots are empty.
@@ -135,10 +138,10 @@ class BeamSearch(LabelSearch[BeamState]):
 
     @torch.no_grad()
     def finish(self, state: BeamState) -> list[Hypothesis]:
-        config = self.model.config.predictor
-        # The blanks at the start of a history count as symbols. An LSTM, which sees no fixed number of labels, gets
-        # one.
-        context_size = config.context_size if config.kind == "stateless" else 1
+        context_size = self.context_size
+        if context_size is None:
+            config = self.model.config.predictor
+            context_size = config.context_size if config.kind == "stateless" else 1
         best = (state.beam.scores / (state.beam.lens + context_size)).argmax(1).tolist()
         return [labels(chains[slot]) for chains, slot in zip(state.chains, best, strict=True)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slimasr.report.records import Study
 from slimasr.report.table import ABSENT, Table
 from slimasr.results.deployed import CheckFile, DeployedModel, DeployedRate
 
@@ -16,11 +17,21 @@ _NOTE = (
 
 def checked_table(record: CheckFile) -> Table:
     """Make the table of a bundle's sizes."""
-    models = [
-        (name, precision, model) for name, size in record.sizes.items() for precision, model in size.models.items()
+    rows = [
+        ((name,), precision, model) for name, size in record.sizes.items() for precision, model in size.models.items()
     ]
-    rows = [((name,), precision, model) for name, precision, model in models]
     return deployed_rows(f"Deployed models, {record.experiment}", ("size",), rows)
+
+
+def deployed_table(study: Study) -> Table:
+    """Make the table of all subnets that were run as models of devices; without any, it has no rows."""
+    models = [
+        ((run.name, run.label(record)), precision, model)
+        for run in study.runs
+        for record in run.subnets
+        for precision, model in record.deployed.items()
+    ]
+    return deployed_rows("Deployed models", ("experiment", "subnet"), models)
 
 
 def deployed_rows(

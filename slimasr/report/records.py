@@ -10,6 +10,7 @@ from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, architecture_of
 from slimasr.report.rates import Comparison, Rate, comparison_of, language_wer, per_of, wer_of
 from slimasr.results.decoded import STREAMING
+from slimasr.results.deployed import DeployedModel
 from slimasr.results.device import LatencyDeviceEntry
 from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.results.learnt import LearntEntry
@@ -48,6 +49,7 @@ class SubnetRecord:
         learnt: the record of a subnet that the training has chosen; None for max and in other supernets.
         pathway: name of its masks; empty if it has none.
         by_language: set -> language -> WER on the utterances of the set that are in it, as far as it is known.
+        deployed: its models in a device's runtime by precision, with the sets recognised with the same weights.
         perturbed: by perturbed set (`slimasr.results.perturbed`); ``wer`` and the rest know no such sets, so that
             nothing is compared or claimed by them.
     """
@@ -68,6 +70,7 @@ class SubnetRecord:
     pathway: str = ""
     by_language: Mapping[str, Mapping[str, Rate]] = field(default_factory=dict)
     perturbed: Mapping[str, Rate] = field(default_factory=dict)
+    deployed: Mapping[str, DeployedModel] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -343,6 +346,7 @@ def _subnet(subnet_id: str, entry: SubnetEntry, architecture: Architecture, lear
         learnt=learnt,
         pathway=entry.subnet.pathway,
         by_language=_by_language(entry),
+        deployed=entry.deployed,
     )
 
 

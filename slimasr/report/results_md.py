@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slimasr.report import tables
+from slimasr.report.deployed import deployed_table
 from slimasr.report.findings import NO_CLAIMS, Claims, Finding
 from slimasr.report.latency import latency_table
 from slimasr.report.mask_tables import mask_tables
@@ -40,6 +41,7 @@ def all_tables(study: Study, claims: Claims = NO_CLAIMS) -> list[Table]:
         tables.search_table(study),
         tables.slice_table(study),
         latency_table(study),
+        deployed_table(study),
         robustness_table(study),
         run_table(study),
         time_table(study),

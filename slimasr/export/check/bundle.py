@@ -75,8 +75,8 @@ class CheckedBundle:
             if size.int8 is not None:
                 yield Variant(size, "int8", size.int8, self.folder / size.int8.encoder)
 
-    def client(self, variant: Variant, *, graph: bool = False) -> Client:
-        """Return what a client gives to sherpa-onnx for a size; ``graph`` = the search graph of a CTC bundle too."""
+    def client(self, variant: Variant, max_active: int = 3000) -> Client:
+        """Return what a client gives to sherpa-onnx for a size; ``max_active`` = states of the search in a graph."""
         manifest = self.manifest
         files = {"encoder": variant.encoder}
         if self.kind != "ctc":
@@ -93,7 +93,8 @@ class CheckedBundle:
             self.folder / manifest.tokens,
             self.sample_rate,
             manifest.audio.num_mel_bins,
-            graph=self.folder / manifest.graph if graph and manifest.graph is not None else None,
+            graph=None if manifest.graph is None else self.folder / manifest.graph,
+            max_active=max_active,
             tail_seconds=0.0 if streaming is None else float(streaming.tail_seconds),
         )
 

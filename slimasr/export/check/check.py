@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 
+from slimasr.decoding.graph import SearchGraph
+from slimasr.decoding.graphs import noted_graph
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.record import describe_hardware
@@ -15,9 +17,10 @@ from slimasr.export.check.audio import AudioSet, Heard
 from slimasr.export.check.bundle import CheckedBundle, Variant
 from slimasr.export.check.compare import Difference, differences, rate_of
 from slimasr.export.check.encoders import largest_difference
-from slimasr.export.check.reference import Ours, Reference
+from slimasr.export.check.reference import Reference
 from slimasr.export.check.runtime import Method, Ran, Run, recognize
-from slimasr.export.check.tokens import TokenTable
+from slimasr.export.check.searches import Ours
+from slimasr.export.check.tokens import Reading, TokenReading, WordReading
 from slimasr.results.deployed import DeployedModel, DeployedRate
 
 BATCH = 16
@@ -63,6 +66,8 @@ class _Own:
 
     sets: Sequence[AudioSet]
     reference: Reference
+    reading: Reading
+    max_active: int
     ours: Mapping[Method, Sequence[Ours]]
 
     @property
@@ -86,9 +91,11 @@ def check_bundle(
         The result of each size in each precision, float before int8.
 
     Raises:
-        UserError: sherpa-onnx is not installed.
+        UserError: sherpa-onnx is not installed, or the graph of a CTC bundle is not that of the experiment.
     """
     runtime = f"sherpa-onnx {runtime_version()}"
+    graph = None if bundle.manifest.graph is None else SearchGraph.open(noted_graph(experiment))
+    reading = TokenReading.of(experiment.tokenizer) if graph is None else WordReading(graph.words)
     for _, variants in groupby(bundle.variants(), key=lambda variant: variant.size.id):
         of_size = list(variants)
         size = of_size[0].size
@@ -99,8 +106,9 @@ def check_bundle(
                     variant, None, (f"{variant}: no utterance is in its language, {size.language}; name a set in it",)
                 )
             continue
-        reference = Reference.of(experiment, size.subnet, bundle.manifest.context_size, terms.paths)
-        own = _Own(served, reference, reference.recognize([heard for one in served for heard in one.audio]))
+        reference = Reference.of(experiment, size.subnet, bundle.manifest.context_size, terms.paths, graph)
+        ours = reference.recognize([heard for one in served for heard in one.audio])
+        own = _Own(served, reference, reading, experiment.config.decoding.graph.max_active, ours)
         plain: DeployedModel | None = None
         for variant in of_size:
             checked = _check(bundle, variant, own, terms, runtime)
@@ -136,22 +144,22 @@ def runs_of(bundle: CheckedBundle, terms: Terms) -> list[Run]:
 def _check(bundle: CheckedBundle, variant: Variant, own: _Own, terms: Terms, runtime: str) -> Checked:
     """Run one size in one precision, and compare and measure it."""
     audio = own.audio
+    client = bundle.client(variant, own.max_active)
     try:
-        ran = recognize(bundle.client(variant), audio, runs_of(bundle, terms))
+        ran = recognize(client, audio, runs_of(bundle, terms))
     except UserError as error:
         return Checked(variant, None, (str(error),))
-    table = TokenTable.of(own.reference.tokenizer)
     rates: dict[str, DeployedRate] = {}
     first = 0
     for one in own.sets:
         numbers = range(first, first + len(one.audio))
-        rate = rate_of(audio, own.ours, ran, table, numbers)
+        rate = rate_of(audio, own.ours, ran, own.reading, numbers)
         rates[one.name] = rate.model_copy(update={"weights": bundle.manifest.model.weights, "data": one.data})
         first = numbers.stop
     model = _measured(variant, ran, sum(heard.seconds(bundle.sample_rate) for heard in audio), rates, runtime)
     if variant.precision == "int8":
         return Checked(variant, model)
-    found = differences(audio, own.ours, ran, table)
+    found = differences(audio, own.ours, ran, own.reading)
     return Checked(variant, model, _described(variant, found, len(audio), own.reference))
 
 

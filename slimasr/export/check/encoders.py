@@ -30,7 +30,7 @@ def _difference(session: onnxruntime.InferenceSession, reference: Reference, hea
     lens = np.array([features.shape[1]], dtype=np.int64)
     names = [entry.name for entry in session.get_inputs()]
     found = session.run(None, dict(zip(names, (features, lens), strict=True)))[0]
-    scores, _ = reference.encoded(heard)
+    scores = reference.scores(heard)
     if found.shape != tuple(scores.shape):
         return math.inf
     return float(np.abs(found - scores.numpy()).max())

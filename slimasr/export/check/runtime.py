@@ -58,6 +58,7 @@ class Client:
         sample_rate: of the audio, in Hz.
         num_mel_bins: number of filters.
         graph: the search graph of a CTC model, None = greedy search.
+        max_active: states of the search in a graph at a frame.
         model_type: ``transducer`` as Python's default, or empty as in other languages, where the encoder says it.
         tail_seconds: silence that follows each stream.
         provider: sherpa-onnx's name of what executes the model.
@@ -69,6 +70,7 @@ class Client:
     sample_rate: int = 16000
     num_mel_bins: int = 80
     graph: Path | None = None
+    max_active: int = 3000
     model_type: str = "transducer"
     tail_seconds: float = 0.0
     provider: str = "cpu"
@@ -145,6 +147,7 @@ def _job(client: Client, lengths: Sequence[int], samples: Path, runs: Sequence[R
         "num_mel_bins": client.num_mel_bins,
         "provider": client.provider,
         "graph": "" if client.graph is None else str(client.graph),
+        "max_active": client.max_active,
         "model_type": client.model_type,
         "samples": str(samples),
         "lengths": list(lengths),

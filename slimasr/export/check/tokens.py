@@ -1,67 +1,92 @@
-"""The table of tokens as sherpa-onnx reads it, and what it recognised as token ids."""
+"""What sherpa-onnx says as ids and text: of tokens, or of words where it searches in a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 from slimasr.data.tokenizer import SPECIAL, Tokenizer
-from slimasr.errors import UserError
 from slimasr.export.check.runtime import Said
 
 WORD_BEGIN = "\u2581"
 """SentencePiece's sign of a word boundary, which sherpa-onnx writes as a space."""
 
 
+class Reading(Protocol):
+    """Reads results of sherpa-onnx."""
+
+    @property
+    def in_words(self) -> bool:
+        """Whether the texts consist of words, which a word error rate needs."""
+
+    def ids(self, said: Said) -> tuple[int, ...]:
+        """Return the ids of a result; -1 stands for what is not ours."""
+
+    def text(self, said: Said) -> str:
+        """Return the text of a result, with single spaces."""
+
+
 @dataclass(frozen=True)
-class TokenTable:
-    """Converts what sherpa-onnx says to token ids.
+class TokenReading:
+    """Reads tokens.
 
     Attributes:
-        ids: token, as sherpa-onnx writes it -> its id.
+        tokenizer: that of the model.
+        numbers: token, as sherpa-onnx writes it -> its id.
     """
 
-    ids: dict[str, int]
+    tokenizer: Tokenizer
+    numbers: Mapping[str, int]
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> TokenTable:
-        """Make the table of a tokenizer, whose ``tokens.txt`` a bundle has."""
-        shown = (_shown(token) for token in tokenizer.tokens)
-        return cls({token: number for number, token in enumerate(shown)})
+    def of(cls, tokenizer: Tokenizer) -> TokenReading:
+        """Read the tokens of a tokenizer, whose ``tokens.txt`` a bundle has."""
+        return cls(tokenizer, {_shown(token): number for number, token in enumerate(tokenizer.tokens)})
 
-    def tokens_of(self, said: Said) -> tuple[int, ...]:
-        """Return the token ids of a result, without blank and ``<unk>``; -1 stands for a token that is not ours."""
-        numbers = (self.ids.get(token, -1) for token in said.tokens)
+    @property
+    def in_words(self) -> bool:
+        return self.tokenizer.spells
+
+    def ids(self, said: Said) -> tuple[int, ...]:
+        """Return token ids without blank and ``<unk>``."""
+        found = (self.numbers.get(token, -1) for token in said.tokens)
         # Greedy search of CTC models reports ``<unk>``, which is no token of a text.
-        return tuple(number for number in numbers if number not in (Tokenizer.blank_id, Tokenizer.unk_id))
+        return tuple(number for number in found if number not in (self.tokenizer.blank_id, self.tokenizer.unk_id))
+
+    def text(self, said: Said) -> str:
+        """Return the text without the names of special tokens, which have no text."""
+        text = said.text
+        if not self.tokenizer.spells:
+            # sherpa-onnx writes phonemes without spaces.
+            text = self.tokenizer.decode([number for number in self.ids(said) if number >= 0])
+        for name in SPECIAL:
+            text = text.replace(name, "")
+        return " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class WordReading:
+    """Reads numbers of words.
+
+    Attributes:
+        words: number -> word of the graph.
+    """
+
+    words: Sequence[str]
+    in_words: bool = True
+
+    def ids(self, said: Said) -> tuple[int, ...]:
+        """Return the numbers of words."""
+        return tuple(number if number < len(self.words) else -1 for number in said.words)
+
+    def text(self, said: Said) -> str:
+        """Return the words."""
+        return " ".join(self.words[number] for number in self.ids(said) if number >= 0)
 
 
 def _shown(token: str) -> str:
     return " " + token.removeprefix(WORD_BEGIN) if token.startswith(WORD_BEGIN) else token
-
-
-def spoken_text(said: Said) -> str:
-    """Return the text of a result without the names of special tokens, which have no text."""
-    text = said.text
-    for name in SPECIAL:
-        text = text.replace(name, "")
-    return " ".join(text.split())
-
-
-def check_tokens(path: Path, tokenizer: Tokenizer) -> None:
-    """Check that a bundle's table is that of the experiment's tokenizer.
-
-    Raises:
-        UserError: it differs; the message names the first line.
-    """
-    found = path.read_text(encoding="utf-8").splitlines()
-    expected = [f"{token} {number}" for number, token in enumerate(tokenizer.tokens)]
-    for number, (line, wanted) in enumerate(zip(found, expected, strict=False), start=1):
-        if line != wanted:
-            raise UserError(f"{path}: line {number} is {line!r}, needs to be {wanted!r}; {_ADVICE}")
-    if len(found) != len(expected):
-        raise UserError(f"{path}: has {len(found)} tokens, needs to have {len(expected)}; {_ADVICE}")
 
 
 def changed_tokens(ours: Sequence[int], theirs: Sequence[int]) -> int:
@@ -72,6 +97,3 @@ def changed_tokens(ours: Sequence[int], theirs: Sequence[int]) -> int:
         for place, other in enumerate(theirs, start=1):
             before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, before + (token != other))
     return row[-1]
-
-
-_ADVICE = "export the bundle again (slimasr-export)"

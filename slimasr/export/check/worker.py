@@ -6,7 +6,8 @@ imported by it. It needs numpy and sherpa-onnx alone, so that the memory of the 
 Standard input has one JSON object, the job::
 
     {"kind": "transducer" | "ctc" | "streaming", "files": {"encoder": ..., "decoder": ..., "joiner": ...},
-     "tokens": ..., "sample_rate": 16000, "num_mel_bins": 80, "provider": "cpu", "graph": "", "model_type": ...,
+     "tokens": ..., "sample_rate": 16000, "num_mel_bins": 80, "provider": "cpu", "graph": "",
+     "max_active": 3000, "model_type": ...,
      "samples": <file of float32 samples, utterance behind utterance>, "lengths": [16000, ...],
      "tail_seconds": 0.0, "piece_seconds": 0.1,
      "runs": [{"method": "greedy_search", "paths": 4, "threads": 1, "batch": 1}, ...]}
@@ -72,7 +73,8 @@ def _offline(job: Job, run: Job) -> Any:
     }
     if job["kind"] == "ctc":
         model = job["files"]["encoder"]
-        return sherpa_onnx.OfflineRecognizer.from_zipformer_ctc(model=model, ctc_graph=job["graph"], **common)
+        graph = {"ctc_graph": job["graph"], "ctc_max_active": job["max_active"]}
+        return sherpa_onnx.OfflineRecognizer.from_zipformer_ctc(model=model, **graph, **common)
     return sherpa_onnx.OfflineRecognizer.from_transducer(
         **job["files"], model_type=job["model_type"], max_active_paths=run["paths"], **common
     )

@@ -38,7 +38,7 @@ def talkative_experiment(folder: Path, data: Path) -> Path:
     references = [Reference.of(experiment, subnet, 2) for subnet in SIZES]
     features = torch.from_numpy(np.concatenate([references[0].features(heard) for heard in audio]))
     model.set_feature_stats(features.mean(0), features.std(0))
-    am = torch.cat([reference.encoded(heard)[0][0] for reference in references for heard in audio])
+    am = torch.cat([reference.scores(heard)[0] for reference in references for heard in audio])
     with torch.no_grad():
         # What has been said weighs little beside what is heard.
         model.joiner.predictor_proj.weight.mul_(0.2)

@@ -1,0 +1,131 @@
+"""Our searches under the rules of devices: at most one symbol per frame, and labels that the decoder sees alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slimasr.config.model import TransducerConfig
+from slimasr.config.search import DecodingConfig
+from slimasr.data.tokenizer import Tokenizer
+from slimasr.decoding.beam import BeamSearch
+from slimasr.decoding.ctc_greedy import CtcGreedySearch
+from slimasr.decoding.graph import GraphSearch, SearchGraph
+from slimasr.decoding.greedy import GreedySearch
+from slimasr.decoding.label_search import LabelSearch, search_whole
+from slimasr.decoding.label_searches import label_input
+from slimasr.decoding.searchable import SearchableTransducer
+from slimasr.decoding.tabulated import TabulatedJoiner
+from slimasr.decoding.words import Unfinished
+from slimasr.export.check.runtime import Method
+from slimasr.export.context import ContextDecoder, context_decoder
+from slimasr.models.base import SpeechModel
+from slimasr.models.ctc import CtcModel
+from slimasr.models.predictor import PredictorState
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.subnet import Subnet
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What our search finds in an utterance.
+
+    Attributes:
+        text: the text, with single spaces.
+        ids: ids of its tokens without blank and ``<unk>``, or numbers of its words, of a search in a graph.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+
+
+Search = Callable[[Tensor, Tensor], Ours]
+"""(1, T, C) encoder output of one utterance and its (1,) length -> what is found."""
+
+
+class WindowedPredictor:
+    """A predictor that sees the last labels alone, as the decoder of a bundle does (`SearchablePredictor`)."""
+
+    def __init__(self, decoder: ContextDecoder) -> None:
+        self._decoder = decoder
+
+    def init_state(self, n: int, device: torch.device) -> PredictorState:
+        """Create the state before any label: -1 only."""
+        return PredictorState((torch.full((n, self._decoder.context_size), -1, dtype=torch.int64, device=device),))
+
+    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        """(n,) labels and a state -> (n, J), projected, and the next state."""
+        history = torch.cat([state.tensors[0][:, 1:], labels.unsqueeze(1)], dim=1)
+        return self._decoder(history), PredictorState((history,))
+
+
+class Windowed:
+    """A transducer with a `WindowedPredictor` (`SearchableTransducer`)."""
+
+    def __init__(self, model: Transducer, context_size: int) -> None:
+        self.blank_id = model.blank_id
+        self.vocab_size = model.vocab_size
+        self.config: TransducerConfig = model.config
+        self.predictor = WindowedPredictor(context_decoder(model, context_size))
+        self.joiner = TabulatedJoiner(model.joiner)
+        self._model = model
+
+    def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
+        """Project encoder output as the transducer does: (..., C) -> (..., J)."""
+        return self._model.project_encoder(encoder_out, subnet)
+
+
+def label_searches(model: SpeechModel, context_size: int | None, paths: int) -> dict[Method, LabelSearch[Any]]:
+    """Return the searches for labels that sherpa-onnx has for a kind of model, by its names.
+
+    Args:
+        model: the model, in evaluation mode.
+        context_size: labels that the decoder of the bundle sees; None of a CTC model.
+        paths: hypotheses of modified beam search.
+    """
+    if isinstance(model, CtcModel):
+        return {"greedy_search": CtcGreedySearch(model.blank_id)}
+    assert isinstance(model, Transducer) and context_size is not None
+    # A stateless predictor is its own decoder.
+    lstm = model.config.predictor.kind != "stateless"
+    searched: SearchableTransducer = Windowed(model, context_size) if lstm else model
+    beam = BeamSearch(searched, paths, context_size)
+    return {"greedy_search": GreedySearch(searched), "modified_beam_search": beam}
+
+
+def whole_searches(
+    model: SpeechModel, subnet: Subnet | None, tokenizer: Tokenizer, context_size: int | None, paths: int
+) -> Mapping[Method, Search]:
+    """Return the searches of whole utterances for tokens; see `label_searches`."""
+
+    def search_by(search: LabelSearch[Any]) -> Search:
+        def found(encoder_out: Tensor, lens: Tensor) -> Ours:
+            (labels,) = search_whole(search, label_input(model, encoder_out, subnet), lens)  # type: ignore[arg-type]
+            return ours_of(labels.tokens, tokenizer)
+
+        return found
+
+    return {method: search_by(search) for method, search in label_searches(model, context_size, paths).items()}
+
+
+def ours_of(tokens: Sequence[int], tokenizer: Tokenizer) -> Ours:
+    """Return what tokens say."""
+    return Ours(" ".join(tokenizer.decode(tokens).split()), tuple(tokens))
+
+
+def graph_searches(
+    model: CtcModel, subnet: Subnet | None, config: DecodingConfig, graph: SearchGraph
+) -> Mapping[Method, Search]:
+    """Return the search for words in a graph, in the place of greedy search."""
+    search = GraphSearch(model, subnet, graph, config.graph, Unfinished())
+    numbers = {word: number for number, word in enumerate(graph.words)}
+
+    def found(encoder_out: Tensor, lens: Tensor) -> Ours:
+        (text,) = search.texts(encoder_out, lens)
+        return Ours(text, tuple(numbers[word] for word in text.split()))
+
+    return {"greedy_search": found}
