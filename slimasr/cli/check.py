@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from slimasr.experiment import Experiment
     from slimasr.export.check.audio import AudioSet
     from slimasr.export.check.bundle import CheckedBundle
+    from slimasr.export.check.emulate import ProcessorName
 
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="DIR", show_default=False, help="Folder that slimasr-export has written.")
@@ -54,6 +55,14 @@ LossOption = Annotated[
 PathsOption = Annotated[
     int, typer.Option("--beam", metavar="NUMBER", min=1, help="Hypotheses that modified beam search keeps.")
 ]
+EmulateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--emulate",
+        metavar="PROCESSOR",
+        help="Run the encoders on an emulated processor, too: haswell, which has AVX2 and no VNNI; needs qemu-x86_64.",
+    ),
+]
 
 
 def run(
@@ -64,6 +73,7 @@ def run(
     wav: WavOption = None,
     max_loss: LossOption = 0.5,
     paths: PathsOption = 4,
+    emulate: EmulateOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Run a bundle in sherpa-onnx, and compare it with the search in torch.
@@ -82,6 +92,7 @@ def run(
         from slimasr.report.terminal import print_table
 
     one_thread()
+    terms = Terms(paths, max_loss, emulate=_processors(emulate or ()))
     opened_bundle = CheckedBundle.open(bundle)
     _refuse(bundle_problems(opened_bundle))
     experiment = _experiment(opened_bundle, exp)
@@ -89,7 +100,7 @@ def run(
     sets = _audio(opened_bundle, experiment, data, set_names, wav)
     found = []
     total = len(list(opened_bundle.variants()))
-    for checked in progress(check_bundle(opened_bundle, experiment, sets, Terms(paths, max_loss)), total, "check"):
+    for checked in progress(check_bundle(opened_bundle, experiment, sets, terms), total, "check"):
         found.append(checked)
         for failure in checked.failures:
             typer.echo(failure, err=True)
@@ -101,6 +112,19 @@ def run(
 
 
 main = partial(entry, run)
+
+
+def _processors(names: Sequence[str]) -> tuple[ProcessorName, ...]:
+    """Check the values of --emulate, before anything is run."""
+    from slimasr.export.check.emulate import PROCESSORS, emulator
+
+    found: list[ProcessorName] = []
+    for name in names:
+        if name not in PROCESSORS:
+            raise UserError(f"--emulate {name}: choose one of {', '.join(PROCESSORS)}")
+        emulator(name)
+        found.append(name)
+    return tuple(found)
 
 
 def _refuse(problems: Sequence[str]) -> None:

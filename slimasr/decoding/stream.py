@@ -15,7 +15,7 @@ from slimasr.data.feature_stream import FeatureStream
 from slimasr.data.frames import FRAME_SHIFT, no_frames, pad_with_silence
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.growing_text import Detokenizer, GrowingText
-from slimasr.decoding.label_search import Hypothesis
+from slimasr.decoding.label_search import Hypothesis, LabelSearch
 from slimasr.decoding.label_searches import label_input, label_search
 from slimasr.decoding.samples import checked_samples
 from slimasr.decoding.tabulated import tabulated
@@ -168,6 +168,7 @@ class StreamRecognizer:
         tokenizer: Detokenizer,
         config: DecodingConfig,
         sampling_rate: int,
+        search: LabelSearch[Any] | None = None,
     ) -> None:
         """Prepare the search.
 
@@ -177,6 +178,7 @@ class StreamRecognizer:
             tokenizer: turns labels into text.
             config: the search for the best labels.
             sampling_rate: of the model's features, in Hz.
+            search: the search itself, in place of the one that ``config`` names.
 
         Raises:
             UserError: the encoder needs whole utterances, or the search is none for this configuration.
@@ -188,7 +190,7 @@ class StreamRecognizer:
         self.extractor = make_extractor(model.config.num_mel_bins, sampling_rate)
         self._chunk = model.encoder.chunk_frames
         self._look_ahead = model.encoder.look_ahead_frames
-        self._label_search = label_search(tabulated(model), config)
+        self._label_search = search or label_search(tabulated(model), config)
 
     @classmethod
     def of(

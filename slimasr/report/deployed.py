@@ -45,9 +45,11 @@ def deployed_rows(
         models: names, precision and figures of each.
     """
     names = list(dict.fromkeys(name for *_, model in models for name in model.sets))
-    of_sets = [f"{name} {heading}" for name in names for heading in ("WER %", "identical", "changed")]
+    emulated = list(dict.fromkeys(name for *_, model in models for name in model.emulated))
+    headings = ("WER %", *(f"WER % {name}" for name in emulated), "identical", "changed")
+    of_sets = [f"{name} {heading}" for name in names for heading in headings]
     rest = ("RTF", "RTF all", "load ms", "load all ms", "peak MB")
-    rows = tuple((*label, precision, *_cells(model, names)) for label, precision, model in models)
+    rows = tuple((*label, precision, *_cells(model, names, emulated)) for label, precision, model in models)
     note = ""
     if models:
         last = models[-1][-1]
@@ -55,9 +57,13 @@ def deployed_rows(
     return Table(title, (*columns, "precision", "MB", *of_sets, *rest), rows, note)
 
 
-def _cells(model: DeployedModel, names: Sequence[str]) -> list[str]:
+def _cells(model: DeployedModel, names: Sequence[str], emulated: Sequence[str]) -> list[str]:
     """Return the cells of a model behind its names."""
-    of_sets = [cell for name in names for cell in _rate_cells(model.sets.get(name))]
+    of_sets: list[str] = []
+    for name in names:
+        wer, *rest = _rate_cells(model.sets.get(name))
+        elsewhere = [_rate_cells(model.emulated.get(processor, {}).get(name))[0] for processor in emulated]
+        of_sets += [wer, *elsewhere, *rest]
     return [
         f"{model.bytes / 1e6:.2f}",
         *of_sets,

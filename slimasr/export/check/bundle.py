@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from slimasr.export.check.runtime import Client, Kind
-from slimasr.export.manifest import Manifest, SizeNote, VariantNote, read_manifest, write_manifest
+from slimasr.export.manifest import FileNote, Manifest, SizeNote, VariantNote, read_manifest, write_manifest
+from slimasr.export.readme import bundle_readme
+from slimasr.files import write_atomic
 
+README = "README.md"
 Precision = Literal["float", "int8"]
 
 
@@ -100,7 +104,7 @@ class CheckedBundle:
 
 
 def note_rates(folder: Path, rates: Mapping[tuple[str, Precision], Mapping[str, float]]) -> None:
-    """Write error rates into the manifest of a bundle; what it says of other sets stays.
+    """Write error rates into the manifest and the README of a bundle; what it says of other sets stays.
 
     Args:
         folder: the bundle.
@@ -118,4 +122,10 @@ def note_rates(folder: Path, rates: Mapping[tuple[str, Precision], Mapping[str, 
             if note is not None and found:
                 changed[precision] = note.model_copy(update={"wer": {**note.wer, **found}})
         sizes.append(size.model_copy(update=changed))
-    write_manifest(folder, manifest.model_copy(update={"sizes": sizes}))
+    manifest = manifest.model_copy(update={"sizes": sizes})
+    if README in manifest.files:
+        text = bundle_readme(manifest.model_dump(mode="json", by_alias=True)).encode("utf-8")
+        write_atomic(folder / README, text)
+        note = FileNote(bytes=len(text), sha256=hashlib.sha256(text).hexdigest())
+        manifest = manifest.model_copy(update={"files": {**manifest.files, README: note}})
+    write_manifest(folder, manifest)

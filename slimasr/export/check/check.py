@@ -15,13 +15,17 @@ from slimasr.experiment import Experiment
 from slimasr.experiment.record import describe_hardware
 from slimasr.export.check.audio import AudioSet, Heard
 from slimasr.export.check.bundle import CheckedBundle, Variant
-from slimasr.export.check.compare import Difference, differences, rate_of
+from slimasr.export.check.compare import Difference, Theirs, as_ours, differences, rate_of
+from slimasr.export.check.emulate import ProcessorName, recognize_emulated
 from slimasr.export.check.encoders import largest_difference
+from slimasr.export.check.files import EXPORT
 from slimasr.export.check.reference import Reference
 from slimasr.export.check.runtime import Method, Ran, Run, recognize
-from slimasr.export.check.searches import Ours
+from slimasr.export.check.searches import Found
+from slimasr.export.check.streams import StreamReference
 from slimasr.export.check.tokens import Reading, TokenReading, WordReading
 from slimasr.results.deployed import DeployedModel, DeployedRate
+from slimasr.supernet.subnet import Subnet
 
 BATCH = 16
 """Utterances of a batch, besides those recognised one by one."""
@@ -38,11 +42,13 @@ class Terms:
         paths: hypotheses of modified beam search.
         most_loss: points of WER that int8 may lose against float.
         threads: of the second measurement of load time and RTF.
+        emulate: processors on which the encoders are tried, too.
     """
 
     paths: int = 4
     most_loss: float = 0.5
     threads: int = os.cpu_count() or 1
+    emulate: tuple[ProcessorName, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,10 @@ class _Own:
     """The utterances of one size, and what torch finds in them."""
 
     sets: Sequence[AudioSet]
-    reference: Reference
+    reference: Reference | StreamReference
     reading: Reading
     max_active: int
-    ours: Mapping[Method, Sequence[Ours]]
+    ours: Mapping[Method, Sequence[Found]]
 
     @property
     def audio(self) -> list[Heard]:
@@ -106,7 +112,7 @@ def check_bundle(
                     variant, None, (f"{variant}: no utterance is in its language, {size.language}; name a set in it",)
                 )
             continue
-        reference = Reference.of(experiment, size.subnet, bundle.manifest.context_size, terms.paths, graph)
+        reference = _reference(bundle, experiment, size.subnet, terms, graph)
         ours = reference.recognize([heard for one in served for heard in one.audio])
         own = _Own(served, reference, reading, experiment.config.decoding.graph.max_active, ours)
         plain: DeployedModel | None = None
@@ -118,6 +124,16 @@ def check_bundle(
                 continue
             lost = _losses(variant, plain, checked.model, terms.most_loss)
             yield Checked(variant, checked.model, (*checked.failures, *lost))
+
+
+def _reference(
+    bundle: CheckedBundle, experiment: Experiment, subnet: Subnet, terms: Terms, graph: SearchGraph | None
+) -> Reference | StreamReference:
+    """Prepare a subnet in torch."""
+    manifest = bundle.manifest
+    if manifest.streaming is None:
+        return Reference.of(experiment, subnet, manifest.context_size, terms.paths, graph)
+    return StreamReference.of(experiment, subnet, manifest.streaming, manifest.context_size, terms.paths)
 
 
 def runtime_version() -> str:
@@ -149,18 +165,31 @@ def _check(bundle: CheckedBundle, variant: Variant, own: _Own, terms: Terms, run
         ran = recognize(client, audio, runs_of(bundle, terms))
     except UserError as error:
         return Checked(variant, None, (str(error),))
+    theirs = as_ours(ran, own.reading)
+    rates = _rates(bundle, own, theirs)
+    model = _measured(variant, ran, sum(heard.seconds(bundle.sample_rate) for heard in audio), rates, runtime)
+    if isinstance(own.reference, Reference) and terms.emulate:
+        emulated = {
+            name: _rates(bundle, own, recognize_emulated(name, variant.encoder, own.reference, audio))
+            for name in terms.emulate
+        }
+        model = model.model_copy(update={"emulated": emulated})
+    if variant.precision == "int8":
+        return Checked(variant, model)
+    return Checked(variant, model, _described(variant, differences(audio, own.ours, theirs), own))
+
+
+def _rates(bundle: CheckedBundle, own: _Own, theirs: Sequence[Theirs]) -> dict[str, DeployedRate]:
+    """Return the figures of each set."""
+    audio = own.audio
     rates: dict[str, DeployedRate] = {}
     first = 0
     for one in own.sets:
         numbers = range(first, first + len(one.audio))
-        rate = rate_of(audio, own.ours, ran, own.reading, numbers)
+        rate = rate_of(audio, own.ours, theirs, numbers, own.reading.in_words)
         rates[one.name] = rate.model_copy(update={"weights": bundle.manifest.model.weights, "data": one.data})
         first = numbers.stop
-    model = _measured(variant, ran, sum(heard.seconds(bundle.sample_rate) for heard in audio), rates, runtime)
-    if variant.precision == "int8":
-        return Checked(variant, model)
-    found = differences(audio, own.ours, ran, own.reading)
-    return Checked(variant, model, _described(variant, found, len(audio), own.reference))
+    return rates
 
 
 def _measured(
@@ -183,21 +212,21 @@ def _measured(
     )
 
 
-def _described(variant: Variant, found: Sequence[Difference], utterances: int, reference: Reference) -> tuple[str, ...]:
+def _described(variant: Variant, found: Sequence[Difference], own: _Own) -> tuple[str, ...]:
     """Return one line that says which utterances differ, and by how much the encoder does."""
     if not found:
         return ()
     # One utterance may differ in several runs.
     names = list(dict.fromkeys(difference.heard.name for difference in found))
-    largest = largest_difference(variant.encoder, reference, [difference.heard for difference in found[:SHOWN]])
     shown = "; ".join(
         f"{one.heard.name} ({one.run}): torch {one.ours!r}, sherpa-onnx {one.theirs!r}" for one in found[:SHOWN]
     )
-    count = "1 utterance differs" if len(names) == 1 else f"{len(names)} of {utterances} utterances differ"
-    return (
-        f"{variant.encoder}: {count} from the search in torch: {shown}; the largest difference of encoder outputs is "
-        f"{largest:.1e}: export the bundle again (slimasr-export)",
-    )
+    encoders = ""
+    if isinstance(own.reference, Reference):
+        largest = largest_difference(variant.encoder, own.reference, [one.heard for one in found[:SHOWN]])
+        encoders = f"; the largest difference of encoder outputs is {largest:.1e}"
+    count = "1 utterance differs" if len(names) == 1 else f"{len(names)} of {len(own.audio)} utterances differ"
+    return (f"{variant.encoder}: {count} from the search in torch: {shown}{encoders}: {EXPORT}",)
 
 
 def _losses(

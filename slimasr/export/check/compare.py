@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slimasr.export.check.audio import Heard
 from slimasr.export.check.runtime import Method, Ran, Run
-from slimasr.export.check.searches import Ours
+from slimasr.export.check.searches import Found
 from slimasr.export.check.tokens import Reading, changed_tokens
 from slimasr.results.deployed import DeployedRate
 from slimasr.scoring import Utterance, score
 
 
 @dataclass(frozen=True)
+class Theirs:
+    """What another runtime has found, in our terms.
+
+    Attributes:
+        run: how it recognised.
+        found: by utterance.
+    """
+
+    run: Run
+    found: tuple[Found, ...]
+
+
+@dataclass(frozen=True)
 class Difference:
-    """An utterance that sherpa-onnx and torch recognise differently.
+    """An utterance that a runtime and torch recognise differently.
 
     Attributes:
         heard: the utterance.
-        run: how sherpa-onnx recognised it.
+        run: how the runtime recognised it.
         ours: text of torch.
-        theirs: text of sherpa-onnx.
+        theirs: text of the runtime.
     """
 
     heard: Heard
@@ -30,75 +43,79 @@ class Difference:
     theirs: str
 
 
+def as_ours(ran: Iterable[Ran], reading: Reading) -> list[Theirs]:
+    """Return results of sherpa-onnx in our terms."""
+    return [Theirs(one.run, tuple(Found(reading.text(said), reading.ids(said)) for said in one.said)) for one in ran]
+
+
 def differences(
-    audio: Sequence[Heard], ours: Mapping[Method, Sequence[Ours]], ran: Sequence[Ran], reading: Reading
+    audio: Sequence[Heard], ours: Mapping[Method, Sequence[Found]], theirs: Sequence[Theirs]
 ) -> list[Difference]:
-    """Return the utterances whose token ids or texts differ, in the order of the runs.
+    """Return the utterances whose ids or texts differ, in the order of the runs.
 
     Args:
         audio: the utterances.
         ours: what torch found in them, by the name of the search.
-        ran: what sherpa-onnx found in them.
-        reading: of what sherpa-onnx says.
+        theirs: what the runtime found in them.
     """
-    found = []
-    for one in ran:
-        for heard, mine, said in zip(audio, ours[one.run.method], one.said, strict=True):
-            theirs = reading.text(said)
-            if reading.ids(said) != mine.ids or theirs != mine.text:
-                found.append(Difference(heard, one.run, mine.text, theirs))
-    return found
+    return [
+        Difference(heard, one.run, mine.text, found.text)
+        for one in theirs
+        for heard, mine, found in zip(audio, ours[one.run.method], one.found, strict=True)
+        if found != mine
+    ]
 
 
 def rate_of(
-    audio: Sequence[Heard], ours: Mapping[Method, Sequence[Ours]], ran: Sequence[Ran], reading: Reading, numbers: range
+    audio: Sequence[Heard],
+    ours: Mapping[Method, Sequence[Found]],
+    theirs: Sequence[Theirs],
+    numbers: range,
+    in_words: bool,
 ) -> DeployedRate:
     """Return the figures of a set.
 
     Args:
         audio: utterances of all sets.
         ours: what torch found in them, by the name of the search.
-        ran: what sherpa-onnx found in them; the first run is greedy search, one utterance at a time.
-        reading: of what sherpa-onnx says.
+        theirs: what the runtime found in them; the first one is greedy search, one utterance at a time.
         numbers: which utterances belong to the set.
+        in_words: whether texts consist of words.
     """
-    part = [audio[number] for number in numbers]
-    mine = {method: [found[number] for number in numbers] for method, found in ours.items()}
-    theirs = [Ran(one.run, tuple(one.said[number] for number in numbers), 0.0, 0.0, 0, 0) for one in ran]
-    other = {difference.heard.name for difference in differences(part, mine, theirs, reading)}
+    part = audio[numbers.start : numbers.stop]
+    mine = {method: found[numbers.start : numbers.stop] for method, found in ours.items()}
+    of_set = [Theirs(one.run, one.found[numbers.start : numbers.stop]) for one in theirs]
+    other = {difference.heard.name for difference in differences(part, mine, of_set)}
     greedy = mine["greedy_search"]
-    changed = [changed_tokens(found.ids, reading.ids(said)) for found, said in zip(greedy, theirs[0].said, strict=True)]
+    changed = (changed_tokens(one.ids, found.ids) for one, found in zip(greedy, of_set[0].found, strict=True))
     figures = {
         "utterances": len(part),
         "identical": len(part) - len(other),
         "tokens": sum(len(found.ids) for found in greedy),
         "changed_tokens": sum(changed),
     }
-    return DeployedRate(**figures, **_error_rates(part, greedy, theirs, reading))
+    if in_words and any((heard.text or "").split() for heard in part):
+        return DeployedRate(**figures, **_error_rates(part, greedy, of_set))
+    return DeployedRate(**figures)
 
 
 def _error_rates(
-    audio: Sequence[Heard], greedy: Sequence[Ours], ran: Sequence[Ran], reading: Reading
+    audio: Sequence[Heard], greedy: Sequence[Found], theirs: Sequence[Theirs]
 ) -> dict[str, float | int | None]:
-    """Return the keys of `DeployedRate` that need references with words; empty without them."""
-    if not reading.in_words or not any((heard.text or "").split() for heard in audio):
-        return {}
-    by_greedy = score(_pairs(audio, [reading.text(said) for said in ran[0].said]), replications=0)
-    ours = score(_pairs(audio, [found.text for found in greedy]), replications=0)
-    beams = [one for one in ran if one.run.method == "modified_beam_search"]
-    beam = score(_pairs(audio, [reading.text(said) for said in beams[0].said]), replications=0).wer if beams else None
-    counts = by_greedy.counts
+    """Return the keys of `DeployedRate` that need references."""
+    beams = [one for one in theirs if one.run.method == "modified_beam_search"]
+    by_greedy = score(_pairs(audio, theirs[0].found), replications=0)
     return {
         "wer": by_greedy.wer,
-        "torch_wer": ours.wer,
-        "beam_wer": beam,
-        "errors": counts.errors,
-        "words": counts.words,
+        "torch_wer": score(_pairs(audio, greedy), replications=0).wer,
+        "beam_wer": score(_pairs(audio, beams[0].found), replications=0).wer if beams else None,
+        "errors": by_greedy.counts.errors,
+        "words": by_greedy.counts.words,
     }
 
 
-def _pairs(audio: Sequence[Heard], texts: Sequence[str]) -> list[Utterance]:
+def _pairs(audio: Sequence[Heard], found: Sequence[Found]) -> list[Utterance]:
     return [
-        Utterance(heard.name, tuple((heard.text or "").split()), tuple(text.split()))
-        for heard, text in zip(audio, texts, strict=True)
+        Utterance(heard.name, tuple((heard.text or "").split()), tuple(one.text.split()))
+        for heard, one in zip(audio, found, strict=True)
     ]

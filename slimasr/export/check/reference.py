@@ -13,13 +13,11 @@ from torch import Tensor
 from slimasr.data.frames import extract_frames, pad_with_silence
 from slimasr.data.shards import make_extractor
 from slimasr.decoding.graph import SearchGraph
-from slimasr.decoding.label_searches import label_input
 from slimasr.experiment import Experiment
 from slimasr.export.check.audio import Heard
 from slimasr.export.check.runtime import Method
-from slimasr.export.check.searches import Ours, Search, graph_searches, whole_searches
+from slimasr.export.check.searches import Found, Scoring, Search, graph_searches, scoring, token_searches
 from slimasr.models.base import SpeechModel
-from slimasr.models.ctc import CtcModel
 from slimasr.models.prepared import runnable
 from slimasr.supernet.subnet import Subnet
 
@@ -33,6 +31,7 @@ class Reference:
         subnet: the subnet that runs, None = all of the model.
         extractor: computes features.
         sample_rate: of the features, in Hz.
+        scoring: what follows the encoder.
         searches: sherpa-onnx's name of a search -> ours.
     """
 
@@ -40,6 +39,7 @@ class Reference:
     subnet: Subnet | None
     extractor: Fbank
     sample_rate: int
+    scoring: Scoring
     searches: Mapping[Method, Search]
 
     @classmethod
@@ -62,36 +62,34 @@ class Reference:
         """
         config = experiment.config
         model, active = runnable(experiment.model.cpu(), subnet)
-        searches = whole_searches(model, active, experiment.tokenizer, context_size, paths)
-        if graph is not None:
-            assert isinstance(model, CtcModel), "other models have no graph"
-            searches = graph_searches(model, active, config.decoding, graph)
-        extractor = make_extractor(model.config.num_mel_bins, config.data.sampling_rate)
-        return cls(model, active, extractor, config.data.sampling_rate, searches)
+        scales = None if graph is None else config.decoding.graph
+        if graph is None:
+            searches = token_searches(model, experiment.tokenizer, context_size, paths)
+        else:
+            searches = graph_searches(config.decoding.graph, graph)
+        rate = config.data.sampling_rate
+        extractor = make_extractor(model.config.num_mel_bins, rate)
+        return cls(model, active, extractor, rate, scoring(model, active, scales), searches)
 
     def features(self, heard: Heard) -> np.ndarray:
         """(T, F): the features of an utterance; what is too short for the front end is padded with silence."""
         found = extract_frames(self.extractor, heard.samples[np.newaxis], self.sample_rate)
         return pad_with_silence(found, self.model.config.frontend.min_frames)
 
-    @torch.no_grad()
-    def recognize(self, audio: Sequence[Heard]) -> dict[Method, list[Ours]]:
+    def recognize(self, audio: Sequence[Heard]) -> dict[Method, list[Found]]:
         """Recognise utterances one by one; by the name of the search."""
-        found: dict[Method, list[Ours]] = {method: [] for method in self.searches}
-        for heard in audio:
-            out, lens = self._encode(heard)
-            for method, search in self.searches.items():
-                found[method].append(search(out, lens))
-        return found
+        return self.search([self.scores(heard) for heard in audio])
+
+    def search(self, scores: Sequence[Tensor]) -> dict[Method, list[Found]]:
+        """Search utterances of which an encoder has computed the (1, T', C) scores; by the name of the search."""
+        return {
+            method: [search(one, torch.tensor([one.shape[1]])) for one in scores]
+            for method, search in self.searches.items()
+        }
 
     @torch.no_grad()
     def scores(self, heard: Heard) -> Tensor:
-        """(1, T', J) what the encoder of a bundle computes of an utterance, or (1, T', V) log-probabilities."""
-        out, _ = self._encode(heard)
-        scores = label_input(self.model, out, self.subnet)  # type: ignore[arg-type]
-        return scores.log_softmax(-1) if isinstance(self.model, CtcModel) else scores
-
-    def _encode(self, heard: Heard) -> tuple[Tensor, Tensor]:
+        """(1, T', C): what the encoder of a bundle computes of an utterance."""
         x = torch.from_numpy(self.features(heard)).unsqueeze(0)
         encoded = self.model.encode(x, torch.tensor([x.shape[1]]), self.subnet)
-        return encoded.out, encoded.lens
+        return self.scoring(encoded.out[:, : int(encoded.lens)])

@@ -198,7 +198,7 @@ def _failure(
     done: subprocess.CompletedProcess[str],
 ) -> str:
     """Describe how the process ended, what it was doing, and what it said last."""
-    said = _last_words(done.stderr)
+    said = last_words(done.stderr)
     if "No module named 'sherpa_onnx'" in said:
         return "sherpa-onnx is not installed: pip install 'slimasr[export]'"
     started = [event["run"] for event in events if "run" in event]
@@ -211,17 +211,17 @@ def _failure(
         elif "run" in event:
             place = "while it loaded the model"
     encoder = client.files["encoder"]
-    return f"{encoder}: sherpa-onnx ended with {_status(done.returncode)} {place} ({doing}last line: {said})"
+    return f"{encoder}: sherpa-onnx ended with {status(done.returncode)} {place} ({doing}last line: {said})"
 
 
-def _last_words(text: str) -> str:
+def last_words(text: str) -> str:
     """Return the last line of an output; the message of an exception of Python may go on behind its first line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     exceptions = [line for line in lines if _EXCEPTION.match(line)]
     return (exceptions or lines or [_UNKNOWN])[-1]
 
 
-def _status(code: int) -> str:
+def status(code: int) -> str:
     """Name the status of a process: its number, or the signal that ended it."""
     if code >= 0:
         return f"status {code}"

@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 
 from slimasr.config.model import TransducerConfig
-from slimasr.config.search import DecodingConfig
+from slimasr.config.search import GraphDecodingConfig
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.beam import BeamSearch
 from slimasr.decoding.ctc_greedy import CtcGreedySearch
-from slimasr.decoding.graph import GraphSearch, SearchGraph
+from slimasr.decoding.graph import SearchGraph, best_words, label_prior, label_scores
 from slimasr.decoding.greedy import GreedySearch
 from slimasr.decoding.label_search import LabelSearch, search_whole
-from slimasr.decoding.label_searches import label_input
 from slimasr.decoding.searchable import SearchableTransducer
 from slimasr.decoding.tabulated import TabulatedJoiner
-from slimasr.decoding.words import Unfinished
 from slimasr.export.check.runtime import Method
 from slimasr.export.context import ContextDecoder, context_decoder
 from slimasr.models.base import SpeechModel
@@ -31,8 +29,8 @@ from slimasr.supernet.subnet import Subnet
 
 
 @dataclass(frozen=True)
-class Ours:
-    """What our search finds in an utterance.
+class Found:
+    """What a search finds in an utterance.
 
     Attributes:
         text: the text, with single spaces.
@@ -43,8 +41,12 @@ class Ours:
     ids: tuple[int, ...]
 
 
-Search = Callable[[Tensor, Tensor], Ours]
-"""(1, T, C) encoder output of one utterance and its (1,) length -> what is found."""
+Search = Callable[[Tensor, Tensor], Found]
+"""(1, T, C) what the encoder of a bundle computes of one utterance (`Scoring`) and its (1,) length -> what is found."""
+
+Scoring = Callable[[Tensor], Tensor]
+"""(N, T, C) encoder output -> what the encoder of a bundle computes: (N, T, J) input of the joiner, or (N, T, V)
+log-probabilities of a CTC model, which are scaled where a graph is searched."""
 
 
 class WindowedPredictor:
@@ -97,35 +99,50 @@ def label_searches(model: SpeechModel, context_size: int | None, paths: int) -> 
     return {"greedy_search": GreedySearch(searched), "modified_beam_search": beam}
 
 
-def whole_searches(
-    model: SpeechModel, subnet: Subnet | None, tokenizer: Tokenizer, context_size: int | None, paths: int
+def scoring(model: SpeechModel, subnet: Subnet | None, scales: GraphDecodingConfig | None) -> Scoring:
+    """Return what follows the encoder in the encoder of a bundle.
+
+    Args:
+        model: the model.
+        subnet: the subnet that runs, None = all of the model.
+        scales: of a search in a graph; None = no graph is searched.
+    """
+    if not isinstance(model, CtcModel):
+        assert isinstance(model, Transducer)
+        return lambda encoder_out: model.project_encoder(encoder_out, subnet)
+    if scales is None:
+        return lambda encoder_out: model.ctc_logits(encoder_out, subnet).log_softmax(-1)
+    prior = label_prior(model, subnet, scales.prior_scale)
+    return lambda encoder_out: label_scores(model.ctc_logits(encoder_out, subnet), prior, scales)
+
+
+def token_searches(
+    model: SpeechModel, tokenizer: Tokenizer, context_size: int | None, paths: int
 ) -> Mapping[Method, Search]:
     """Return the searches of whole utterances for tokens; see `label_searches`."""
 
     def search_by(search: LabelSearch[Any]) -> Search:
-        def found(encoder_out: Tensor, lens: Tensor) -> Ours:
-            (labels,) = search_whole(search, label_input(model, encoder_out, subnet), lens)  # type: ignore[arg-type]
-            return ours_of(labels.tokens, tokenizer)
+        def found(scores: Tensor, lens: Tensor) -> Found:
+            (labels,) = search_whole(search, scores, lens)
+            return found_of(labels.tokens, tokenizer)
 
         return found
 
     return {method: search_by(search) for method, search in label_searches(model, context_size, paths).items()}
 
 
-def ours_of(tokens: Sequence[int], tokenizer: Tokenizer) -> Ours:
+def found_of(tokens: Sequence[int], tokenizer: Tokenizer) -> Found:
     """Return what tokens say."""
-    return Ours(" ".join(tokenizer.decode(tokens).split()), tuple(tokens))
+    return Found(" ".join(tokenizer.decode(tokens).split()), tuple(tokens))
 
 
-def graph_searches(
-    model: CtcModel, subnet: Subnet | None, config: DecodingConfig, graph: SearchGraph
-) -> Mapping[Method, Search]:
+def graph_searches(scales: GraphDecodingConfig, graph: SearchGraph) -> Mapping[Method, Search]:
     """Return the search for words in a graph, in the place of greedy search."""
-    search = GraphSearch(model, subnet, graph, config.graph, Unfinished())
     numbers = {word: number for number, word in enumerate(graph.words)}
 
-    def found(encoder_out: Tensor, lens: Tensor) -> Ours:
-        (text,) = search.texts(encoder_out, lens)
-        return Ours(text, tuple(numbers[word] for word in text.split()))
+    def found(scores: Tensor, lens: Tensor) -> Found:
+        # No path to a final state of the graph: no words.
+        words = best_words(scores[0, : int(lens)].numpy(), graph, scales) or []
+        return Found(" ".join(words), tuple(numbers[word] for word in words))
 
     return {"greedy_search": found}
