@@ -56,6 +56,8 @@ def export_bundle(
         needed(package)
     if not subnets:
         raise UserError("name at least one subnet with --subnet")
+    if options.int8 and trials is not None:
+        trials.check_known(experiment, subnets)
     with new_folder(out) as folder:
         manifest = write_bundle(experiment, subnets, folder, options)
         if options.int8 and trials is not None:

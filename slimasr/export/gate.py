@@ -20,6 +20,7 @@ from slimasr.experiment import Experiment
 from slimasr.export.manifest import Manifest, SizeNote, VariantNote
 from slimasr.export.measure import Int8Trial, measure_int8
 from slimasr.results.store import read_results
+from slimasr.supernet.subnet import Subnet
 
 Say = Callable[[str], None]
 """Prints one line for the user."""
@@ -77,6 +78,21 @@ class GateTrials:
         graph = graph_in(experiment, config.decoding, gate.data)
         return cls(gate, graph, languages, fingerprints, is_multilingual(config, gate.data, languages))
 
+    def check_known(self, experiment: Experiment, subnets: Sequence[Subnet]) -> None:
+        """Check that the WER of each size in float is known on dev, so that int8 can be compared with it.
+
+        Raises:
+            UserError: that of a size is not.
+        """
+        dev = self.gate.sets[0]
+        measured = read_results(experiment.dir).subnets
+        for subnet in subnets:
+            if subnet.id not in measured or dev not in measured[subnet.id].wer:
+                raise UserError(
+                    f"{subnet.id}: its WER on {dev} in float is not known, so that of int8 cannot be compared; run "
+                    f"slimasr-decode {experiment.dir} --subnet {subnet.id} --set-name {dev} and slimasr-score first"
+                )
+
     def of(self, experiment: Experiment, size: SizeNote) -> Int8Trial:
         """Return the sets on which a size is measured: a pathway on the utterances of its language."""
         config = experiment.config
@@ -130,13 +146,7 @@ def _judged(experiment: Experiment, size: SizeNote, wer: dict[str, float], gate:
     """Return the note of the int8 files with their error rates, or None if they lose too much."""
     assert size.int8 is not None
     dev = gate.sets[0]
-    entry = read_results(experiment.dir).subnets.get(size.id)
-    known = None if entry is None else entry.wer.get(dev)
-    if known is None:
-        raise UserError(
-            f"{size.id}: its WER on {dev} in float is not known, so that of int8 cannot be compared; "
-            f"run slimasr-decode {experiment.dir} --subnet {size.id} --set-name {dev} and slimasr-score first"
-        )
+    known = read_results(experiment.dir).subnets[size.id].wer[dev]
     loss = wer.get(dev, known.wer) - known.wer
     if loss <= gate.margin:
         return size.int8.model_copy(update={"wer": wer})

@@ -119,3 +119,14 @@ def test_a_wrong_product_is_not_measured(bench: None) -> None:
     assert (layer.zeros.view(2, 8, 4).ne(0).any(dim=1)).sum() == 4
     with pytest.raises(SystemExit, match="torch_csr: the product is wrong"):
         block_sparse.check("torch_csr", block_sparse.torch_csr(layer.zeros, layer.x), layer.x @ layer.dense.T)
+
+
+def test_latency_of_unseen_subnets(bench: None, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy_latency = module("deploy_latency")
+    deploy_latency.measure(["torch"], number=2, seconds=0.3, turns=1)
+    unseen, profiled = lines(capsys)
+    assert unseen["name"].startswith("error of predicted latency, 2 unseen subnets")
+    # Two depths and three sizes of two modules have six independent terms.
+    assert int(unseen["profiled"]) > 6
+    assert 0.0 < unseen["mean"] <= unseen["largest"] and 0.0 < unseen["fastest_ms"] < unseen["slowest_ms"]
+    assert 0.0 < profiled["mean"] <= profiled["largest"] < 1.0

@@ -3,8 +3,8 @@
 The subnets that slimasr-search asks for are measured, the additive model is fitted to them, and other subnets, drawn at
 random, are measured and predicted. Two sides, each in one run: stand-alone encoders in torch, and the encoders of a
 bundle in onnxruntime, which slimasr-export writes. Weights are random, as time does not depend on them. A measurement
-is the smallest processor time of several turns, in each of which every subnet runs once. With --profile, the times
-are instead those that run.py of the bundle measures, as on a device.
+is the smallest processor time of several turns, in each of which every subnet runs once. The side ``profile`` is that of a
+user: run.py of the bundle measures it, by wall-clock time, so that it needs a machine without other work.
 """
 
 from __future__ import annotations
@@ -132,10 +132,11 @@ def times_in_onnxruntime(bundle: Path, experiment: Experiment, seconds: float, t
 
 def times_of_profile(bundle: Path) -> Times:
     """Let run.py of a bundle measure it, as on a device, on one thread."""
-    path = bundle.parent / "profile.json"
-    command = [sys.executable, str(bundle / "run.py"), "profile", "--threads", "1", "--json", str(path)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    with tempfile.TemporaryDirectory(prefix="slimasr-") as root:
+        path = Path(root) / "profile.json"
+        command = [sys.executable, str(bundle / "run.py"), "profile", "--threads", "1", "--json", str(path)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     return {Subnet.from_dict(row["subnet"]): row["encoder_ms"] for row in rows}
 
 
@@ -171,9 +172,23 @@ def compare(side: str, experiment: Experiment, asked: Sequence[Subnet], unseen: 
 
 
 def measure(
-    sides: Sequence[str], preset: Path = PRESET, number: int = 12, seconds: float = 10.0, turns: int = 9
+    sides: Sequence[str],
+    preset: Path = PRESET,
+    number: int = 12,
+    seconds: float = 10.0,
+    turns: int = 9,
+    bundle: Path | None = None,
 ) -> None:
-    """Measure and predict on each side."""
+    """Measure and predict on each side.
+
+    Args:
+        sides: ``torch``, ``onnxruntime`` and ``profile``.
+        preset: the recipe.
+        number: unseen subnets.
+        seconds: audio of an utterance.
+        turns: turns of the first two sides.
+        bundle: folder of the bundle, which is written if it does not exist; None = a temporary one.
+    """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="slimasr-") as root:
         experiment = write_experiment(Path(root) / "exp", preset)
@@ -183,12 +198,13 @@ def measure(
         if "torch" in sides:
             compare("torch", experiment, asked, unseen, times_in_torch(experiment, subnets, seconds, turns))
         if {"onnxruntime", "profile"} & set(sides):
-            bundle = Path(root) / "bundle"
-            write_bundle(experiment, subnets, bundle)
-        if "onnxruntime" in sides:
+            bundle = bundle or Path(root) / "bundle"
+            if not bundle.exists():
+                write_bundle(experiment, subnets, bundle)
+        if bundle is not None and "onnxruntime" in sides:
             times = times_in_onnxruntime(bundle, experiment, seconds, turns)
             compare("onnxruntime", experiment, asked, unseen, times)
-        if "profile" in sides:
+        if bundle is not None and "profile" in sides:
             compare("run.py profile", experiment, asked, unseen, times_of_profile(bundle))
 
 
@@ -198,8 +214,10 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", choices=("torch", "onnxruntime", "profile"))
     parser.add_argument("--preset", type=Path, default=PRESET)
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--bundle", type=Path, help="folder of the bundle, used again where it exists")
     args = parser.parse_args()
-    measure(args.sides or ("torch", "onnxruntime"), args.preset, turns=args.turns)
+    sides = args.sides or ("torch", "onnxruntime", "profile")
+    measure(sides, args.preset, turns=args.turns, bundle=args.bundle)
 
 
 if __name__ == "__main__":

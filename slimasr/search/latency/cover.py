@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from slimasr.search.latency.fit import Span, columns_of, matrix_of
+from slimasr.search.latency.fit import Matrix, Span, columns_of, matrix_of
 from slimasr.search.latency.terms import TermTable
 from slimasr.supernet.space import LayerSpace
 from slimasr.supernet.subnet import Subnet
@@ -16,6 +16,9 @@ DRAWS_PER_TERM = 20
 """Mixed subnets are chosen from so many random ones for each independent term."""
 MOST_DRAWS = 600
 """They are chosen from no more."""
+MOST_LEVERAGE = 0.8
+"""Subnets are added until no measurement has a larger share in the prediction of its own subnet: a subnet that is left
+out is then predicted from others like it, and the noise of no single measurement decides a term."""
 ENTANGLED = "its subnets differ in too few ways, so that the times of layers and sizes cannot be told apart"
 """What is wrong with a profile that holds every choice, but no different combinations of them."""
 
@@ -38,8 +41,8 @@ def uncovered(table: TermTable, profiled: Iterable[Subnet]) -> list[str]:
 def to_profile(table: TermTable, profiled: Sequence[Subnet] = (), seed: int = 0) -> list[Subnet]:
     """List the subnets to profile so that every choice of the space is covered.
 
-    In a layer space further subnets with different layers follow, until every subnet can be predicted from the others:
-    they show the error of the model. Of many random ones, those are taken whose latency is known least.
+    In a layer space further subnets with different layers follow, until every subnet can well be predicted from the
+    others: they show the error of the model. Of many random ones, those are taken whose latency is known least.
 
     Args:
         table: the terms of the space.
@@ -58,7 +61,7 @@ def to_profile(table: TermTable, profiled: Sequence[Subnet] = (), seed: int = 0)
 
 
 def _mixed(table: TermTable, known: Sequence[Subnet], width: float, seed: int) -> list[Subnet]:
-    """List subnets of a width to profile in addition, so that each of its subnets follows from the others."""
+    """List subnets of a width to profile in addition, so that each of its subnets is predicted well by the others."""
     own = [subnet for subnet in known if subnet.width == width]
     rank = Span(map(table.of_subnet, own)).rank
     candidates = _drawn(table, width, min(MOST_DRAWS, DRAWS_PER_TERM * rank), seed)
@@ -67,7 +70,7 @@ def _mixed(table: TermTable, known: Sequence[Subnet], width: float, seed: int) -
     matrix = matrix_of(rows, columns_of(rows))
     taken = list(range(len(own)))
     open_ = list(range(len(own), len(rows)))
-    while open_ and not _can_be_left_out(matrix[taken]):
+    while open_ and _leverages(matrix[taken]).max() > MOST_LEVERAGE:
         # The variance of a prediction is v' (A' A)^-1 v; a little is added to A' A, as terms may occur together only.
         inverse = np.linalg.inv(matrix[taken].T @ matrix[taken] + 1e-6 * np.eye(matrix.shape[1]))
         variances = np.einsum("ij,jk,ik->i", matrix[open_], inverse, matrix[open_])
@@ -75,10 +78,9 @@ def _mixed(table: TermTable, known: Sequence[Subnet], width: float, seed: int) -
     return [candidates[index - len(own)] for index in taken[len(own) :]]
 
 
-def _can_be_left_out(matrix: np.ndarray) -> bool:
-    """Return whether every row lies in the span of the others, so that its leverage is below 1."""
-    leverages = np.einsum("ij,ji->i", matrix, np.linalg.pinv(matrix))
-    return bool(np.all(leverages < 1.0 - 1e-6))
+def _leverages(matrix: Matrix) -> Matrix:
+    """Return the share of every measurement in the prediction of its own subnet; 1 = it follows from no others."""
+    return np.asarray(np.einsum("ij,ji->i", matrix, np.linalg.pinv(matrix)))
 
 
 def _drawn(table: TermTable, width: float, number: int, seed: int) -> list[Subnet]:

@@ -14,7 +14,7 @@ from slimasr.experiment.architecture import architecture_digest
 from slimasr.results.device import LatencyDeviceEntry, threads_in_words
 from slimasr.results.profile import DeviceProfile, Precision, ProfileRow, read_profile
 from slimasr.search.latency.cover import uncovered
-from slimasr.search.latency.fit import LeftOut, Measured, fit, leave_one_out, predict
+from slimasr.search.latency.fit import Measured, fit, leave_one_out, predict
 from slimasr.search.latency.terms import TermTable
 from slimasr.supernet.cost import COST_UNITS
 from slimasr.supernet.subnet import Subnet
@@ -48,14 +48,12 @@ class DeviceLatency:
         table: the terms of subnets.
         times: the time of every term in milliseconds.
         device: what results.json says of the device and the error.
-        left_out: the subnets of the profile that could be predicted from the others.
         notes: what the user should know about the profile.
     """
 
     table: TermTable
     times: Mapping[str, float]
     device: LatencyDeviceEntry
-    left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
 
     def costs(self, subnet: Subnet) -> dict[str, float]:
@@ -140,8 +138,7 @@ def _fitted(
         Measured(subnet.id, table.of_subnet(subnet), float(row.encoder_ms or 0.0))
         for subnet, row in zip(subnets, rows, strict=True)
     ]
-    left_out = leave_one_out(measured)
-    errors = [100 * item.error for item in left_out]
+    errors = [100 * item.error for item in leave_one_out(measured)]
     content = json.dumps([profile.to_dict(), rows[0].precision, rows[0].threads], sort_keys=True)
     machine = profile.machine
     device = LatencyDeviceEntry(
@@ -154,12 +151,12 @@ def _fitted(
         threads=rows[0].threads,
         seconds=profile.audio.seconds,
         subnets=len({item.name for item in measured}),
-        left_out=len(left_out),
+        left_out=len(errors),
         mean_error=sum(errors) / len(errors) if errors else None,
         largest_error=max(errors, default=None),
         profile=hashlib.sha256(content.encode()).hexdigest()[:16],
     )
-    return DeviceLatency(table, fit(measured), device, tuple(left_out), tuple(notes))
+    return DeviceLatency(table, fit(measured), device, tuple(notes))
 
 
 def _not_covered(profile: Path, missing: Sequence[str], exp: Path) -> UserError:
