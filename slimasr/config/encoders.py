@@ -142,8 +142,9 @@ class MhSsmConfig(EncoderSection):
     """Whether a second set of systems runs backwards in time; false = every frame depends on the past alone, so that
     the encoder can stream."""
 
-    convolution: Literal["fft", "real"] = "fft"
-    """Convolution by Fourier transforms, or the same with real arithmetic, for runtimes without complex numbers."""
+    convolution: Literal["fft", "real", "blocked"] = "fft"
+    """Convolution by Fourier transforms, or the same in real arithmetic, for runtimes without complex numbers: direct
+    sums, or block by block, in time linear in the length, which is the form that is exported."""
 
     dt_min: PositiveFloat = 1e-3
     """Smallest time step of the systems at the start of training, below ``dt_max``; a kernel is about

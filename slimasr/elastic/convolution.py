@@ -14,7 +14,8 @@ from torch.autograd.function import once_differentiable
 
 from slimasr.elastic.fft import fast_length
 
-Convolution = Literal["fft", "real"]
+Convolution = Literal["fft", "real", "blocked"]
+"""Products of spectra, direct sums, or blocks that hand on the state of the systems (`slimasr.elastic.blocked`)."""
 
 NUMBERS_AT_ONCE = 1 << 17
 """Complex numbers in the products of spectra that are computed at a time; more would not fit into the cache."""
@@ -26,11 +27,12 @@ def convolve(u: Tensor, kernels: Sequence[Tensor], kind: Convolution) -> Tensor:
     Args:
         u: (N, T, C), zero on padding; a system at rest stays at rest, so right padding has no effect.
         kernels: (C, T) for ``y_t = sum_l K_l u_{t-l}``, and optionally another for ``y_t = sum_l K_l u_{t+l}``.
-        kind: ``fft``, or ``real`` for direct sums.
+        kind: ``fft``, or ``real`` for direct sums; blocks are not made of kernels.
 
     Returns:
         (N, T, C) per kernel, concatenated, in the dtype of ``u``; computed in that of the kernels.
     """
+    assert kind != "blocked"
     if u.shape[1] == 0:
         # No FFT has length 0.
         return torch.cat([u] * len(kernels), dim=-1)

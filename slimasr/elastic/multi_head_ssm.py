@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slimasr.elastic.blocked import block_macs, convolve_blocks, step_block
 from slimasr.elastic.convolution import Convolution, convolution_macs, convolve
 from slimasr.elastic.index import Index, IndexTable, in_blocks, in_groups
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.elastic.norm import ElasticLayerNorm, NormMode
-from slimasr.elastic.ssm import ElasticS4D, kernels
+from slimasr.elastic.ssm import ElasticS4D, discretized, kernels, recur
 from slimasr.supernet.cost import Count
 
 
@@ -27,7 +28,8 @@ class SsmOptions:
         ssm_stacks: units in sequence within a head.
         ssm_state: real numbers per channel and direction; an even number.
         bidirectional: whether a second set of systems runs backwards in time.
-        convolution: the convolution method of `forward`.
+        convolution: how `forward` computes the systems; with ``blocked``, `stream` takes a chunk at a time instead of a
+            frame.
         norm: mode of the layer norms between units.
         dt_range: range of the initial time steps.
         spread_heads: whether the range is divided among the heads, from the largest steps (local) in the first to the
@@ -64,12 +66,6 @@ class ElasticSsmUnit(nn.Module):
         self.mix = ElasticLinear(options.directions * channels, channels)
         self.indices = IndexTable()
 
-    def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the next (n, T, C) frames from a state of `ElasticS4D.recur` -> (n, T, C) and the next state."""
-        assert not self.options.bidirectional, "only the forward form streams"
-        out, state = cast(ElasticS4D, self.systems[0]).recur(u, state)
-        return self.mixed(F.gelu(out)), state
-
     def mixed(self, z: Tensor) -> Tensor:
         """(N, T, D C) activations of D directions -> (N, T, C)."""
         channels = z.shape[-1] // len(self.systems)
@@ -83,11 +79,16 @@ class ElasticSsmUnit(nn.Module):
 
     def count(self, channels: int, frames: int) -> Count:
         """Count the parameters, and the MACs of one utterance of ``frames`` frames."""
+        options = self.options
         directions = len(self.systems)
+        # Blocks need no kernel as long as the signal.
+        blocked = options.convolution == "blocked"
         total = self.mix.count(channels, directions * channels, frames)
         for system in self.systems:
-            total += cast(ElasticS4D, system).count(channels, frames)
-        return total + Count(macs=convolution_macs(channels, directions, frames, self.options.convolution))
+            total += cast(ElasticS4D, system).count(channels, 0 if blocked else frames)
+        if blocked:
+            return total + Count(macs=block_macs(channels * directions, options.ssm_state, frames))
+        return total + Count(macs=convolution_macs(channels, directions, frames, options.convolution))
 
     def extract(self, channels: int) -> ElasticSsmUnit:
         """Copy the first channels into a stand-alone unit."""
@@ -114,14 +115,6 @@ class ElasticSsmHead(nn.Module):
         stacks = range(options.ssm_stacks)
         self.units = nn.ModuleList(ElasticSsmUnit(channels, options, dt_range) for _ in stacks)
         self.norms = nn.ModuleList(ElasticLayerNorm(channels, widths, options.norm) for _ in stacks[1:])
-
-    def stream(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the next (n, T, C) frames from (n, S, ...) states of S units -> (n, T, C) and the next states."""
-        states = []
-        for index, unit in enumerate(self.units):
-            u, after = cast(ElasticSsmUnit, unit).stream(self.between(index, u), state[:, index])
-            states.append(after)
-        return u, torch.stack(states, dim=1)
 
     def between(self, index: int, u: Tensor) -> Tensor:
         """Apply the norm before a unit; the first unit has none, because the layer normalises its input."""
@@ -194,62 +187,81 @@ class MultiHeadSsm(nn.Module):
             responses = self.responses(x.shape[-1], x.shape[1])
         u = self._projected(x)
         for position, of_unit in enumerate(in_turn(responses, self.options.ssm_stacks)):
-            u = self._units(position, u, padding, of_unit)
+            # A backward system would otherwise start from the padding, which is not zero after norms and biases.
+            u = self._normed(position, u).masked_fill(padding.unsqueeze(-1), 0.0)
+            # Every channel is a separate system, so a single convolution can process the channels of all heads.
+            u = self._mixed(position, F.gelu(self._convolved(position, u, of_unit)))
         return self._gated(u)
+
+    def _convolved(self, position: int, u: Tensor, responses: Sequence[Tensor]) -> Tensor:
+        """(N, T, H C) -> (N, T, D H C) for D directions: the systems of all heads at one position of their stacks."""
+        options = self.options
+        if options.convolution != "blocked":
+            return convolve(u, responses, options.convolution)
+        systems = [system for direction in range(options.directions) for system in self._systems(position, direction)]
+        return convolve_blocks(u, discretized(systems, self._per_head(u.shape[-1])), options.bidirectional)
+
+    def _systems(self, position: int, direction: int) -> list[ElasticS4D]:
+        """Return the systems of all heads at one position of their stacks."""
+        units = [cast(ElasticSsmUnit, cast(ElasticSsmHead, head).units[position]) for head in self.heads]
+        return [cast(ElasticS4D, unit.systems[direction]) for unit in units]
 
     def responses(self, channels: int, frames: int) -> list[Tensor]:
         """Compute the kernels that `forward` uses for (N, frames, channels), from the weights alone.
 
         Returns:
-            (channels, frames) kernels, all heads side by side: those of both directions for every unit of a stack.
+            (channels, frames) kernels, all heads side by side: those of both directions for every unit of a stack; none
+            of them for blocks, which need no kernel as long as the signal.
         """
-        # They are computed together: each system alone is smaller than the overhead of its calls.
         stacks = self.options.ssm_stacks
         directions = self.options.directions
+        if self.options.convolution == "blocked":
+            return []
+        # They are computed together: each system alone is smaller than the overhead of its calls.
         systems = [
-            cast(ElasticS4D, cast(ElasticSsmUnit, cast(ElasticSsmHead, head).units[position]).systems[direction])
+            system
             for position in range(stacks)
             for direction in range(directions)
-            for head in self.heads
+            for system in self._systems(position, direction)
         ]
         of_heads = in_turn(kernels(systems, self._per_head(channels), frames), stacks * directions)
         return [_joined(same, 0) for same in of_heads]
 
-    def _units(self, position: int, u: Tensor, padding: Tensor, responses: Sequence[Tensor]) -> Tensor:
-        """(N, T, H C) -> (N, T, H C): the units of all heads at one position of their stacks."""
-        heads = [cast(ElasticSsmHead, head) for head in self.heads]
+    def _normed(self, position: int, u: Tensor) -> Tensor:
+        """(N, T, H C) -> (N, T, H C): the norms of all heads before one position of their stacks."""
         parts = u.chunk(self.ssm_heads, dim=-1)
-        u = _joined([head.between(position, part) for head, part in zip(heads, parts, strict=True)], -1)
-        # A backward system would otherwise start from the padding, which is not zero after norms and biases.
-        u = u.masked_fill(padding.unsqueeze(-1), 0.0)
-        # Every channel is a separate system, so a single convolution can process the channels of all heads.
-        z = F.gelu(convolve(u, responses, self.options.convolution))
+        heads = [cast(ElasticSsmHead, head) for head in self.heads]
+        return _joined([head.between(position, part) for head, part in zip(heads, parts, strict=True)], -1)
+
+    def _mixed(self, position: int, z: Tensor) -> Tensor:
+        """(N, T, D H C) activations of D directions -> (N, T, H C)."""
         # [forward | backward] of all heads -> of every head
-        by_head = z.unflatten(-1, (len(responses), self.ssm_heads, -1)).unbind(-2)
+        by_head = z.unflatten(-1, (self.options.directions, self.ssm_heads, -1)).unbind(-2)
         mixed = [
-            cast(ElasticSsmUnit, head.units[position]).mixed(part.flatten(2))
-            for head, part in zip(heads, by_head, strict=True)
+            cast(ElasticSsmUnit, cast(ElasticSsmHead, head).units[position]).mixed(part.flatten(2))
+            for head, part in zip(self.heads, by_head, strict=True)
         ]
         return _joined(mixed, -1)
 
     def stream(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the next (n, T, C) frames from (n, H, S, ...) states -> (n, T, C) and the next states."""
-        outputs = []
+        """Run the next (n, T, C) frames from (n, S, ...) states -> (n, T, C) and the next states."""
+        assert not self.options.bidirectional, "only the forward form streams"
+        # A chunk without frames has no block.
+        run = step_block if self.options.convolution == "blocked" and x.shape[1] else recur
+        u = self._projected(x)
         states = []
-        parts = self._projected(x).chunk(self.ssm_heads, dim=-1)
-        for head, channels, before in zip(self.heads, parts, state.unbind(1), strict=True):
-            out, after = cast(ElasticSsmHead, head).stream(channels, before)
-            outputs.append(out)
+        for position, before in enumerate(state.unbind(1)):
+            system = discretized(self._systems(position, 0), self._per_head(x.shape[-1]))
+            z, after = run(self._normed(position, u), before, system)
+            u = self._mixed(position, F.gelu(z))
             states.append(after)
-        return self._gated(_joined(outputs, -1)), torch.stack(states, dim=1)
+        return self._gated(u), torch.stack(states, dim=1)
 
     def init_state(self, n: int, channels: int, device: torch.device) -> Tensor:
-        """Return the (n, H, S, C / H, pairs, 2) states of all systems before the first frame."""
+        """Return the (n, S, C, 2, pairs) states of all systems before the first frame; C counts all heads."""
         # All systems have states of one shape. Streams run forwards only, so there is one system per unit.
-        units = cast(ElasticSsmHead, self.heads[0]).units
-        system = cast(ElasticS4D, cast(ElasticSsmUnit, units[0]).systems[0])
-        per_unit = system.init_state(n, self._per_head(channels), device)
-        return per_unit[:, None, None].repeat(1, self.ssm_heads, len(units), 1, 1, 1)
+        per_unit = self._systems(0, 0)[0].init_state(n, channels, device)
+        return per_unit.unsqueeze(1).repeat(1, self.options.ssm_stacks, 1, 1, 1)
 
     def _rows(self, heads: int, channels: int) -> Index:
         """Return the channels that run in the first ``heads`` heads."""

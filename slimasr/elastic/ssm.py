@@ -8,7 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from slimasr.elastic.impulse_response import BLOCK, Parameters, blocks_of, discretize, impulse_response
+from slimasr.elastic.impulse_response import (
+    BLOCK,
+    Discretized,
+    Parameters,
+    blocks_of,
+    discretize,
+    impulse_response,
+)
 from slimasr.elastic.index import take
 from slimasr.supernet.cost import Count
 
@@ -28,7 +35,7 @@ class ElasticS4D(nn.Module):
     ``lambda_n = -exp(log_decay) + i frequency``, one of each pair of conjugate states, sampled with a zero-order hold
     at the channel's own step ``dt``; ``readout`` holds C_n as (real, imaginary). The initialisation is S4D-Lin. A
     subnet uses the first channels. It is computed at least in float32, also under autocast; without gradients and by
-    direct sums, in real arithmetic throughout.
+    direct sums or blocks, in real arithmetic throughout.
     """
 
     def __init__(self, channels: int, ssm_state: int, dt_range: tuple[float, float], decay: float = 0.5) -> None:
@@ -63,36 +70,14 @@ class ElasticS4D(nn.Module):
         return kernels([self], channels, frames)[0]
 
     def recur(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the same system frame by frame, as a recurrence.
-
-        Args:
-            u: (N, T, C) input, any T.
-            state: (N, C, n, 2), see `init_state`.
-
-        Returns:
-            (N, T, C) output and the next state.
-        """
-        with torch.autocast(u.device.type, enabled=False):
-            system = discretize(gather([self], u.shape[-1]))
-            modulus = system.log_modulus.exp()
-            p_re = modulus * system.angle.cos()
-            p_im = modulus * system.angle.sin()
-            w_re, w_im = system.weight
-            s_re, s_im = state.unbind(-1)
-            outputs = []
-            # s <- p s + u, then y = 2 Re sum_n w_n s_n + D u; u (N, C) is real and the same for all n.
-            for frame in u.to(state.dtype).unbind(1):
-                s_re, s_im = p_re * s_re - p_im * s_im + frame.unsqueeze(-1), p_re * s_im + p_im * s_re
-                outputs.append(2.0 * (w_re * s_re - w_im * s_im).sum(-1) + system.skip * frame)
-            # A chunk may hold no frame at all.
-            out = torch.stack(outputs, dim=1).to(u.dtype) if outputs else u
-            return out, torch.stack([s_re, s_im], dim=-1)
+        """Run the same system frame by frame: `recur`, for (N, T, C) input and a state of `init_state`."""
+        return recur(u, state, discretized([self], u.shape[-1]))
 
     def init_state(self, n: int, channels: int, device: torch.device) -> Tensor:
-        """Return the (n, channels, pairs, 2) state before the first frame: real and imaginary parts, all zero."""
+        """Return the (n, channels, 2, pairs) state before the first frame: real and imaginary parts, all zero."""
         # At least float32, as in `gather`, because the state is a sum over the whole past.
         dtype = torch.promote_types(self.skip.dtype, torch.float32)
-        return torch.zeros(n, channels, self.ssm_state // 2, 2, dtype=dtype, device=device)
+        return torch.zeros(n, channels, 2, self.ssm_state // 2, dtype=dtype, device=device)
 
     def count(self, channels: int, frames: int) -> Count:
         """Count the parameters, and the MACs of the kernel's matrix product; see `convolution_macs` for the rest."""
@@ -121,6 +106,13 @@ def gather(systems: Sequence[ElasticS4D], channels: int) -> Parameters:
     return Parameters(**values)
 
 
+def discretized(systems: Sequence[ElasticS4D], channels: int) -> Discretized:
+    """Return the first channels of each of these systems in discrete time."""
+    # As for the kernels, half precision would be too little.
+    with torch.autocast(systems[0].skip.device.type, enabled=False):
+        return discretize(gather(systems, channels))
+
+
 def kernels(systems: Sequence[ElasticS4D], channels: int, frames: int) -> list[Tensor]:
     """Compute the (channels, frames) impulse response of the first channels of each system, including the skip.
 
@@ -134,6 +126,33 @@ def kernels(systems: Sequence[ElasticS4D], channels: int, frames: int) -> list[T
             response = impulse_response(gather(systems[start : start + together], channels), frames)
             responses += response.split(channels)
     return responses
+
+
+def recur(u: Tensor, state: Tensor, system: Discretized) -> tuple[Tensor, Tensor]:
+    """Run systems frame by frame.
+
+    Args:
+        u: (N, T, C) input, any T.
+        state: (N, C, 2, n), real and imaginary parts of the state after the last frame before.
+        system: the systems of the C channels.
+
+    Returns:
+        (N, T, C) output and the next state.
+    """
+    with torch.autocast(u.device.type, enabled=False):
+        modulus = system.log_modulus.exp()
+        p_re = modulus * system.angle.cos()
+        p_im = modulus * system.angle.sin()
+        w_re, w_im = system.weight
+        s_re, s_im = state.unbind(2)
+        outputs = []
+        # s <- p s + u, then y = 2 Re sum_n w_n s_n + D u; u (N, C) is real and the same for all n.
+        for frame in u.to(state.dtype).unbind(1):
+            s_re, s_im = p_re * s_re - p_im * s_im + frame.unsqueeze(-1), p_re * s_im + p_im * s_re
+            outputs.append(2.0 * (w_re * s_re - w_im * s_im).sum(-1) + system.skip * frame)
+        # A chunk may hold no frame at all.
+        out = torch.stack(outputs, dim=1).to(u.dtype) if outputs else u
+        return out, torch.stack([s_re, s_im], dim=2)
 
 
 def ssm_parameters(module: nn.Module) -> set[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slimasr.elastic import convolution
 from slimasr.elastic.convolution import Convolution, convolve
-from slimasr.elastic.impulse_response import BLOCK, _response, discretize
+from slimasr.elastic.impulse_response import BLOCK, discretize, response
 from slimasr.elastic.multi_head_ssm import ElasticSsmHead, ElasticSsmUnit, MultiHeadSsm, SsmOptions
 from slimasr.elastic.norm import ElasticLayerNorm
 from slimasr.elastic.ssm import ElasticS4D, gather, readout_parameters, ssm_parameters
@@ -179,7 +179,7 @@ def test_a_recurrence_goes_on_where_it_was_left() -> None:
     torch.testing.assert_close(state, end)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "blocked"])
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_gradients_are_finite_differences(kind: Convolution, bidirectional: bool) -> None:
     torch.manual_seed(0)
@@ -213,9 +213,10 @@ def test_kernels_without_gradients_are_the_same(frames: int) -> None:
     torch.testing.assert_close(s4d.kernel(3, frames), exact, atol=1e-12, rtol=1e-12)
 
 
-def test_no_frame_at_all_is_a_length() -> None:
+@pytest.mark.parametrize("kind", [*KINDS, "blocked"])
+def test_no_frame_at_all_is_a_length(kind: Convolution) -> None:
     """An utterance may be shorter than what the front end stacks."""
-    module = lone_unit(3)
+    module = lone_unit(3, convolution=kind)
     out = module(torch.randn(2, 0, 3), torch.zeros(2, 0, dtype=torch.bool))
     assert out.shape == (2, 0, 3)
     out.sum().backward()
@@ -234,7 +235,7 @@ def test_kernel_gradients_keep_their_digits(dt: float) -> None:
         s4d, weight = s4d.to(dtype), weight.to(dtype)
         kernel = s4d.kernel(4, 200)
         if dtype == torch.float64:
-            kernel = _response(discretize(gather([s4d], 4)), 200)
+            kernel = response(discretize(gather([s4d], 4)), 200)
         kernel.backward(weight)
         found.append([parameter.grad.double() for parameter in s4d.parameters() if parameter.grad is not None])
     assert len(found[0]) == 5

@@ -19,8 +19,9 @@ from slimasr.config.model import (
     StackFrontendConfig,
     TransducerConfig,
 )
+from slimasr.elastic.blocked import block_macs
 from slimasr.elastic.convolution import convolution_macs
-from slimasr.encoders.base import EncoderState
+from slimasr.encoders.base import EncoderState, Known
 from slimasr.encoders.conformer import Conformer
 from slimasr.encoders.mh_ssm import MhSsm, MhSsmLayer
 from slimasr.errors import UserError
@@ -204,6 +205,31 @@ def test_streaming_equals_the_whole(frontend: FrontendConfig, heads: int, chunks
         assert out.shape[1] == 0 and state.frames.shape[1] == 0
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("subnet", SUBNETS[:3])
+def test_blocks_equal_kernels(subnet: Subnet, heads: int) -> None:
+    """With padding, and with what runs of several subnets may share."""
+    x, lens = features((1200, 700))
+    whole, blocks = (mh_ssm(MODEL.frontend, convolution=kind, ssm_heads=heads) for kind in ("fft", "blocked"))
+    blocks.load_state_dict(whole.state_dict())
+    want = whole(x, lens, subnet)
+    for known in (None, Known()):
+        got = blocks(x, lens, subnet, known=known)
+        for row, length in enumerate(want.lens.tolist()):
+            torch.testing.assert_close(got.out[row, :length], want.out[row, :length], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_blocks_stream(heads: int) -> None:
+    encoder = mh_ssm(MODEL.frontend, bidirectional=False, ssm_heads=heads, convolution="blocked")
+    x, lens = features((61, 61))
+    state, outputs = encoder.init_state(2, x.device), []
+    for chunk in x.split((3, 0, 17, 41), dim=1):
+        out, state = encoder.stream(chunk, state)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=1), encoder(x, lens).out, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("frontend", [STACK, MODEL.frontend], ids=["stack", "conv"])
 def test_streams_of_different_age_run_in_one_batch(frontend: FrontendConfig) -> None:
     encoder = mh_ssm(frontend, bidirectional=False)
@@ -285,18 +311,24 @@ def test_parts_equal_the_whole_and_taps_are_hidden_states() -> None:
 @pytest.mark.parametrize("subnet", [Subnet(), PIECES, Subnet(0.5, (0, 1))])
 @pytest.mark.parametrize("heads", [1, 2])
 def test_macs_are_those_of_the_products_that_run(subnet: Subnet, heads: int) -> None:
-    """torch's counter sees every product of the real form; of the FFT form, all but the transforms."""
+    """torch's counter sees every product of the real form; of the FFT form, all but the transforms; and of the blocks,
+    those with matrices, also for the constants."""
     x, lens = features((61,))
     counted = {}
-    for kind in ("real", "fft"):
+    for kind in ("real", "fft", "blocked"):
         encoder = mh_ssm(convolution=kind, ssm_heads=heads)
         with FlopCounterMode(display=False) as flops, torch.no_grad():
             encoder(x, lens, subnet)
         counted[kind] = flops.get_total_flops() / 2
         macs = encoder.count(subnet, 61).macs
+        units = 2 * len(encoder.path_of(subnet))
+        channels = encoder.width_of(subnet)
         if kind == "fft":
-            units = 2 * len(encoder.path_of(subnet))
-            macs -= units * heads * convolution_macs(encoder.width_of(subnet) // heads, 2, 15, "fft")
+            macs -= units * heads * convolution_macs(channels // heads, 2, 15, "fft")
+        elif kind == "blocked":
+            # A single block of 16 frames: products with its triangle and with the 8 numbers of the state
+            matrices = 16 * (16 + 2 * 8)
+            macs += units * 2 * channels * (matrices + 16 * 8) - units * block_macs(2 * channels, 8, 15)
         assert macs == counted[kind], kind
     assert counted["real"] > counted["fft"]
 

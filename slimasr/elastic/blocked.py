@@ -1,0 +1,199 @@
+"""State-space systems block by block: real matrix products within blocks, and the state carried from block to block.
+
+A block of b frames is one product with the triangle of the first b values of the impulse response. What earlier blocks
+add follows from the state before the block, which powers of the poles carry over any number of blocks. Time is linear
+in the number of frames, no loop runs over frames, and no number is complex, so every runtime of devices has all
+operations. What depends on weights alone is computed by operations on them, which a runtime does once, as it loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slimasr.elastic.impulse_response import Discretized, powers, response
+
+BLOCK = 16
+"""Frames of a block. The constants of a channel have about b^2 + 4 n b numbers for n pairs of states."""
+
+GROUPS = (8, 4)
+"""Blocks of a group, groups of a larger group, and so on; within each of them, states are carried one by one."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What C systems make of b frames and of the state before them. States are [real parts | imaginary parts].
+
+    Attributes:
+        triangle: (C, b, b), from inputs to outputs of the same block; row i and column j hold K_{j - i}.
+        injection: (C, b, 2n), from inputs to the state after the block.
+        readout: (C, 2n, b), from the state before the block to its outputs.
+    """
+
+    triangle: Tensor
+    injection: Tensor
+    readout: Tensor
+
+
+def convolve_blocks(u: Tensor, system: Discretized, bidirectional: bool = False) -> Tensor:
+    """Run systems over a whole signal.
+
+    Args:
+        u: (N, T, C), zero on padding.
+        system: those of the C channels; with ``bidirectional``, followed by those that run backwards in time.
+        bidirectional: whether there are systems of both directions.
+
+    Returns:
+        (N, T, C) per direction, concatenated, in the dtype of ``u``; computed in that of the systems.
+    """
+    if u.shape[1] == 0:
+        # There is no block at all.
+        return torch.cat([u, u], dim=-1) if bidirectional else u
+    with torch.autocast(u.device.type, enabled=False):
+        signal = u.to(system.skip.dtype)
+        if not bidirectional:
+            return _convolve(signal, system).to(u.dtype)
+        # A system that runs backwards is one that runs forwards on the reversed signal.
+        out = _convolve(torch.cat([signal, signal.flip(1)], dim=-1), system)
+        ahead, back = out.chunk(2, dim=-1)
+        return torch.cat([ahead, back.flip(1)], dim=-1).to(u.dtype)
+
+
+def step_block(u: Tensor, state: Tensor, system: Discretized) -> tuple[Tensor, Tensor]:
+    """Run systems over the next frames of streams, as one block: constants grow with the square of its length.
+
+    Args:
+        u: (N, T, C), at least one frame.
+        state: (N, C, 2, n), real and imaginary parts of the state after the last frame before.
+
+    Returns:
+        (N, T, C) output and the next state.
+    """
+    frames = u.shape[1]
+    with torch.autocast(u.device.type, enabled=False):
+        block = make_block(system, frames)
+        # (C, N, T) and (C, N, 2n), as products are per channel
+        inputs = u.to(state.dtype).permute(2, 0, 1)
+        before = state.transpose(0, 1)
+        out = inputs @ block.triangle + before.flatten(2) @ block.readout
+        injected = (inputs @ block.injection).unflatten(2, (2, -1))
+        pole = _steps(system, torch.full((1,), frames)).squeeze(1)
+        # (2, C, n) -> (C, 1, 2, n)
+        after = _times(before, pole.transpose(0, 1).unsqueeze(1), dim=2) + injected
+        return out.permute(1, 2, 0).to(u.dtype), after.transpose(0, 1)
+
+
+def block_macs(channels: int, ssm_state: int, frames: int) -> int:
+    """Count the MACs of `convolve_blocks` on one utterance; those of its constants do not count.
+
+    Args:
+        channels: number of systems, of all directions.
+        ssm_state: real numbers in the state of a system.
+        frames: length of the utterance.
+    """
+    blocks = _parts(frames, BLOCK)
+    macs = blocks * BLOCK * (BLOCK + 2 * ssm_state)
+    for size in GROUPS:
+        groups = _parts(blocks, size)
+        # Two complex products per state and block: inside the group, and from what came before it
+        macs += 4 * ssm_state * groups * size
+        blocks = groups
+    return channels * (macs + 2 * ssm_state * blocks * blocks)
+
+
+def make_block(system: Discretized, frames: int) -> Block:
+    """Compute the constants of blocks of ``frames`` frames."""
+    # K_{j - i} at row i and column j; the zero in front of the kernel stands for all j < i.
+    kernel = F.pad(response(system, frames), (1, 0))
+    frame = torch.arange(frames, device=kernel.device)
+    lags = (frame - frame.unsqueeze(1) + 1).clamp(min=0)
+    triangle = kernel.index_select(1, lags.flatten()).unflatten(1, (frames, frames))
+    # (C, frames + 1, n) each: the state decays by one more step until the outputs than until the end of the block.
+    exponents = torch.arange(frames + 1, dtype=kernel.dtype, device=kernel.device)
+    re, im = (part.transpose(0, 1) for part in powers(system.log_modulus, system.angle, exponents))
+    injection = torch.cat([re[:, :-1], im[:, :-1]], dim=2).flip(1)
+    w_re, w_im = (part.unsqueeze(1) for part in system.weight)
+    # 2 Re(w p^(j+1) s), of which the imaginary part of s contributes through minus the imaginary part of its factor
+    re, im = re[:, 1:], im[:, 1:]
+    readout = 2.0 * torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=2)
+    return Block(triangle, injection, readout.transpose(1, 2))
+
+
+def _convolve(u: Tensor, system: Discretized) -> Tensor:
+    """Run the systems of C channels forwards: (N, T, C) -> (N, T, C)."""
+    n, frames, channels = u.shape
+    blocks = _parts(frames, BLOCK)
+    block = make_block(system, BLOCK)
+    padded = F.pad(u, (0, 0, 0, blocks * BLOCK - frames))
+    # (C, N blocks, b), as products are per channel
+    inputs = padded.reshape(n * blocks, BLOCK, channels).permute(2, 0, 1)
+    injected = (inputs @ block.injection).unflatten(1, (n, blocks)).unflatten(3, (2, -1))
+    # (2, N, blocks, C, n): the inner dimensions are those of the poles, by which everything is multiplied.
+    states = _carried(injected.permute(3, 1, 2, 0, 4), system, BLOCK, GROUPS)
+    before = states.permute(3, 1, 2, 0, 4).flatten(3).flatten(1, 2)
+    out = inputs @ block.triangle + before @ block.readout
+    return out.permute(1, 2, 0).reshape(n, blocks * BLOCK, channels)[:, :frames]
+
+
+def _carried(injected: Tensor, system: Discretized, frames: int, groups: Sequence[int]) -> Tensor:
+    """Carry states over blocks: ``s_0 = 0``, ``s_{k+1} = p^b s_k + v_k``.
+
+    Args:
+        injected: (2, N, K, C, n), real and imaginary parts of what each of K blocks adds to the state behind it.
+        system: the systems.
+        frames: b, the length of a block.
+        groups: blocks of a group, groups of a larger group, and so on.
+
+    Returns:
+        (2, N, K, C, n), the states before the blocks.
+    """
+    if not groups:
+        return _carried_at_once(injected, system, frames)
+    size, *larger = groups
+    blocks = injected.shape[2]
+    count = _parts(blocks, size)
+    padded = F.pad(injected, (0, 0, 0, 0, 0, count * size - blocks))
+    first, *others = padded.unflatten(2, (count, size)).unbind(3)
+    # (2, size, C, n): from the beginning of a group to that of each of its blocks
+    poles = _steps(system, frames * torch.arange(size, device=injected.device))
+    # From a state of zero before each group
+    state = first
+    states = [torch.zeros_like(first)]
+    for added in others:
+        states.append(state)
+        state = _times(state, poles[:, 1].unflatten(0, (2, 1, 1))) + added
+    # A group is a block of the next level.
+    before = _carried(state, system, frames * size, larger)
+    lifted = _times(before.unsqueeze(3), poles.unflatten(0, (2, 1, 1)))
+    return (torch.stack(states, dim=3) + lifted).flatten(2, 3)[:, :, :blocks]
+
+
+def _carried_at_once(injected: Tensor, system: Discretized, frames: int) -> Tensor:
+    """Do the same for a small number of blocks, in time and memory quadratic in it."""
+    blocks = torch.arange(injected.shape[2], device=injected.device)
+    # The zeros in front stand for all blocks that are not earlier.
+    poles = F.pad(_steps(system, frames * blocks), (0, 0, 0, 0, 1, 0))
+    lags = (blocks.unsqueeze(1) - blocks).clamp(min=0)
+    # (2, 1, K, K, C, n), from the second K to the first
+    pairs = poles.index_select(1, lags.flatten()).unflatten(1, (1, *lags.shape))
+    return _times(injected.unsqueeze(2), pairs).sum(3)
+
+
+def _steps(system: Discretized, frames: Tensor) -> Tensor:
+    """Return the (2, m, C, n) real and imaginary parts of the poles' powers by (m,) numbers of frames."""
+    return torch.stack(powers(system.log_modulus, system.angle, frames.to(system.angle.dtype)))
+
+
+def _times(values: Tensor, factors: Tensor, dim: int = 0) -> Tensor:
+    """Multiply complex numbers whose real and imaginary parts are the two entries of a dimension."""
+    re, im = factors.split(1, dim)
+    return values * re + values.flip(dim) * torch.cat([-im, im], dim)
+
+
+def _parts(whole: int, part: int) -> int:
+    """Return the number of parts that cover a whole; exported integers are not divided towards minus infinity."""
+    return (whole + part - 1) // part
