@@ -3,8 +3,8 @@
 The subnets that slimasr-search asks for are measured, the additive model is fitted to them, and other subnets, drawn at
 random, are measured and predicted. Two sides, each in one run: stand-alone encoders in torch, and the encoders of a
 bundle in onnxruntime, which slimasr-export writes. Weights are random, as time does not depend on them. A measurement
-is the smallest processor time of several turns, in each of which every subnet runs once. The side ``profile`` is that of
-a user: run.py of the bundle measures it, by wall-clock time, so that it needs a machine without other work.
+is the smallest processor time of several turns, in each of which every subnet runs once. The side ``profile`` is that
+of a user: run.py of the bundle measures it, by wall-clock time, so that it needs a machine without other work.
 """
 
 from __future__ import annotations
