@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from slimasr.experiment import Experiment
     from slimasr.export.check.audio import AudioSet
     from slimasr.export.check.bundle import CheckedBundle
-    from slimasr.export.check.emulate import ProcessorName
 
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="DIR", show_default=False, help="Folder that slimasr-export has written.")
@@ -114,17 +113,15 @@ def run(
 main = partial(entry, run)
 
 
-def _processors(names: Sequence[str]) -> tuple[ProcessorName, ...]:
+def _processors(names: Sequence[str]) -> tuple[str, ...]:
     """Check the values of --emulate, before anything is run."""
     from slimasr.export.check.emulate import PROCESSORS, emulator
 
-    found: list[ProcessorName] = []
     for name in names:
         if name not in PROCESSORS:
             raise UserError(f"--emulate {name}: choose one of {', '.join(PROCESSORS)}")
         emulator(name)
-        found.append(name)
-    return tuple(found)
+    return tuple(names)
 
 
 def _refuse(problems: Sequence[str]) -> None:

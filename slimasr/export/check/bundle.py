@@ -126,6 +126,6 @@ def note_rates(folder: Path, rates: Mapping[tuple[str, Precision], Mapping[str, 
     if README in manifest.files:
         text = bundle_readme(manifest.model_dump(mode="json", by_alias=True)).encode("utf-8")
         write_atomic(folder / README, text)
-        note = FileNote(bytes=len(text), sha256=hashlib.sha256(text).hexdigest())
-        manifest = manifest.model_copy(update={"files": {**manifest.files, README: note}})
+        readme = FileNote(bytes=len(text), sha256=hashlib.sha256(text).hexdigest())
+        manifest = manifest.model_copy(update={"files": {**manifest.files, README: readme}})
     write_manifest(folder, manifest)

@@ -16,7 +16,7 @@ from slimasr.experiment.record import describe_hardware
 from slimasr.export.check.audio import AudioSet, Heard
 from slimasr.export.check.bundle import CheckedBundle, Variant
 from slimasr.export.check.compare import Difference, Theirs, as_ours, differences, rate_of
-from slimasr.export.check.emulate import ProcessorName, recognize_emulated
+from slimasr.export.check.emulate import recognize_emulated
 from slimasr.export.check.encoders import largest_difference
 from slimasr.export.check.files import EXPORT
 from slimasr.export.check.reference import Reference
@@ -48,7 +48,7 @@ class Terms:
     paths: int = 4
     most_loss: float = 0.5
     threads: int = os.cpu_count() or 1
-    emulate: tuple[ProcessorName, ...] = ()
+    emulate: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -88,20 +88,17 @@ def rate_of(
     other = {difference.heard.name for difference in differences(part, mine, of_set)}
     greedy = mine["greedy_search"]
     changed = (changed_tokens(one.ids, found.ids) for one, found in zip(greedy, of_set[0].found, strict=True))
-    figures = {
-        "utterances": len(part),
-        "identical": len(part) - len(other),
-        "tokens": sum(len(found.ids) for found in greedy),
-        "changed_tokens": sum(changed),
-    }
-    if in_words and any((heard.text or "").split() for heard in part):
-        return DeployedRate(**figures, **_error_rates(part, greedy, of_set))
-    return DeployedRate(**figures)
+    rate = DeployedRate(
+        utterances=len(part),
+        identical=len(part) - len(other),
+        tokens=sum(len(found.ids) for found in greedy),
+        changed_tokens=sum(changed),
+    )
+    scored = in_words and any((heard.text or "").split() for heard in part)
+    return rate.model_copy(update=_error_rates(part, greedy, of_set)) if scored else rate
 
 
-def _error_rates(
-    audio: Sequence[Heard], greedy: Sequence[Found], theirs: Sequence[Theirs]
-) -> dict[str, float | int | None]:
+def _error_rates(audio: Sequence[Heard], greedy: Sequence[Found], theirs: Sequence[Theirs]) -> dict[str, object]:
     """Return the keys of `DeployedRate` that need references."""
     beams = [one for one in theirs if one.run.method == "modified_beam_search"]
     by_greedy = score(_pairs(audio, theirs[0].found), replications=0)

@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from slimasr.config.model import TransducerConfig
 from slimasr.config.search import GraphDecodingConfig
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.beam import BeamSearch
@@ -18,12 +16,11 @@ from slimasr.decoding.graph import SearchGraph, best_words, label_prior, label_s
 from slimasr.decoding.greedy import GreedySearch
 from slimasr.decoding.label_search import LabelSearch, search_whole
 from slimasr.decoding.searchable import SearchableTransducer
-from slimasr.decoding.tabulated import TabulatedJoiner
 from slimasr.export.check.runtime import Method
-from slimasr.export.context import ContextDecoder, context_decoder
+from slimasr.export.context import context_decoder
+from slimasr.export.finite import FiniteTransducer
 from slimasr.models.base import SpeechModel
 from slimasr.models.ctc import CtcModel
-from slimasr.models.predictor import PredictorState
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
@@ -49,38 +46,6 @@ Scoring = Callable[[Tensor], Tensor]
 log-probabilities of a CTC model, which are scaled where a graph is searched."""
 
 
-class WindowedPredictor:
-    """A predictor that sees the last labels alone, as the decoder of a bundle does (`SearchablePredictor`)."""
-
-    def __init__(self, decoder: ContextDecoder) -> None:
-        self._decoder = decoder
-
-    def init_state(self, n: int, device: torch.device) -> PredictorState:
-        """Create the state before any label: -1 only."""
-        return PredictorState((torch.full((n, self._decoder.context_size), -1, dtype=torch.int64, device=device),))
-
-    def step(self, labels: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
-        """(n,) labels and a state -> (n, J), projected, and the next state."""
-        history = torch.cat([state.tensors[0][:, 1:], labels.unsqueeze(1)], dim=1)
-        return self._decoder(history), PredictorState((history,))
-
-
-class Windowed:
-    """A transducer with a `WindowedPredictor` (`SearchableTransducer`)."""
-
-    def __init__(self, model: Transducer, context_size: int) -> None:
-        self.blank_id = model.blank_id
-        self.vocab_size = model.vocab_size
-        self.config: TransducerConfig = model.config
-        self.predictor = WindowedPredictor(context_decoder(model, context_size))
-        self.joiner = TabulatedJoiner(model.joiner)
-        self._model = model
-
-    def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
-        """Project encoder output as the transducer does: (..., C) -> (..., J)."""
-        return self._model.project_encoder(encoder_out, subnet)
-
-
 def label_searches(model: SpeechModel, context_size: int | None, paths: int) -> dict[Method, LabelSearch[Any]]:
     """Return the searches for labels that sherpa-onnx has for a kind of model, by its names.
 
@@ -94,7 +59,7 @@ def label_searches(model: SpeechModel, context_size: int | None, paths: int) -> 
     assert isinstance(model, Transducer) and context_size is not None
     # A stateless predictor is its own decoder.
     lstm = model.config.predictor.kind != "stateless"
-    searched: SearchableTransducer = Windowed(model, context_size) if lstm else model
+    searched: SearchableTransducer = FiniteTransducer(model, context_decoder(model, context_size)) if lstm else model
     beam = BeamSearch(searched, paths, context_size)
     return {"greedy_search": GreedySearch(searched), "modified_beam_search": beam}
 

@@ -30,7 +30,8 @@ def test_sizes_say_what_torch_says(place: Place) -> None:
     assert (of_set["wer"], of_set["torch_wer"], of_set["changed_tokens"]) == (0.0, 0.0, 0)
     assert of_set["identical"] == of_set["utterances"] == 3
     assert of_set["tokens"] > 20
-    assert int8["sets"]["test"]["wer"] > 0 and 0 < int8["sets"]["test"]["changed_tokens"] < of_set["tokens"]
+    assert int8["sets"]["test"]["tokens"] == of_set["tokens"]
+    assert int8["bytes"] < floats["bytes"]
     assert 0 < floats["before_mb"] < floats["peak_mb"] < 500
     assert all(floats[key] > 0 for key in ("rtf", "rtf_threads", "load_ms", "load_ms_threads"))
     assert results_json(place.exp)["subnets"]["w0.5"]["deployed"] == models
@@ -40,10 +41,20 @@ def test_sizes_say_what_torch_says(place: Place) -> None:
     assert "3 of 3" in result.stdout
 
 
+def spoil(place: Place) -> None:
+    """Let int8 say something else, whatever the processor."""
+    from tests.export.check.handmade import sign
+
+    path = place.bundle / "weights.int8.bin"
+    path.write_bytes(bytes(path.stat().st_size))
+    sign(place.bundle)
+
+
 def test_error_rate_is_that_of_the_runtime_here(place: Place) -> None:
     """int8 errors, counted from what sherpa-onnx says in this process."""
     import sherpa_onnx
 
+    spoil(place)
     result = check(place, "--data", str(place.data), "--set-name", "test", "--max-int8-loss", "1000")
     assert result.exit_code == 0, result.output
     record = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]["int8"]["sets"]["test"]
@@ -59,10 +70,12 @@ def test_error_rate_is_that_of_the_runtime_here(place: Place) -> None:
         stream.accept_waveform(16000, cut.load_audio()[0])
         recognizer.decode_stream(stream)
         errors += edit_distance(cut.supervisions[0].text.split(), stream.result.text.split())
-    assert record["errors"] == errors
+    assert record["errors"] == errors > 0
+    assert record["identical"] < 3 and record["changed_tokens"] > 0
 
 
 def test_int8_that_loses_too_much_is_refused(place: Place) -> None:
+    spoil(place)
     result = check(place, "--data", str(place.data), "--set-name", "test")
     assert result.exit_code == 1
     assert "encoder.w0.5.int8.onnx: WER on test is" in result.stderr
@@ -71,7 +84,8 @@ def test_int8_that_loses_too_much_is_refused(place: Place) -> None:
     manifest = json.loads((place.bundle / "manifest.json").read_text())
     manifest["sizes"][0]["int8"]["forced"] = True
     change_manifest(place.bundle, **manifest)
-    assert check(place, "--data", str(place.data), "--set-name", "test").exit_code == 0
+    again = check(place, "--data", str(place.data), "--set-name", "test")
+    assert again.exit_code == 0, again.output
 
 
 def test_files_of_other_rates_and_channels(place: Place, tmp_path: Path) -> None:
