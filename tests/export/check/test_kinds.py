@@ -1,0 +1,131 @@
+"""Models of every kind in sherpa-onnx, and encoders on an emulated processor."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from slimasr.config.model import LstmPredictorConfig
+from slimasr.experiment import Experiment
+from slimasr.experiment.checkpoints import fingerprint
+from slimasr.export.check.audio import Heard, synthetic_audio
+from slimasr.export.check.bundle import CheckedBundle
+from slimasr.export.check.compare import as_ours, differences
+from slimasr.export.check.emulate import recognize_emulated
+from slimasr.export.check.reference import Reference
+from slimasr.export.check.runtime import Run, recognize
+from slimasr.export.check.streams import computed_frames
+from slimasr.export.check.tokens import TokenReading
+from slimasr.export.device import open_bundle
+from slimasr.export.manifest import StreamingNote
+from slimasr.export.parts import decoder_part
+from slimasr.export.trace import traced
+from slimasr.models.transducer import Transducer
+from slimasr.supernet.subnet import Subnet
+from tests.export import test_device, tiny_bundle
+from tests.export.check.conftest import Place
+from tests.export.check.test_files import change_manifest, check
+from tests.search.untrained import make_experiment
+from tests.tiny import encoder_config
+
+
+@pytest.mark.parametrize(
+    ("kind", "carrier"), [("transducer", None), ("ctc", None), ("transducer", "lstm"), ("transducer", "conformer")]
+)
+def test_each_kind_runs_alone_and_in_batches(tmp_path: Path, kind: str, carrier: str | None) -> None:
+    """Made-up bundles in sherpa-onnx, beside the numpy code of `slimasr.export.device`."""
+    pytest.importorskip("sherpa_onnx")
+    folder = tiny_bundle.make_bundle(tmp_path / "bundle", kind, carrier)
+    bundle = CheckedBundle.open(folder)
+    # Whole encoder frames, as the made-up encoders do not know what is padding.
+    audio = [Heard(str(seed), test_device.sounds(1.0 + 0.32 * seed, seed)) for seed in range(4)]
+    # That of the carrier `conformer` takes one stream.
+    batches = (1, 1) if carrier == "conformer" else (3, 16)
+    recognizer = test_device.WithFeaturesOfLhotse(open_bundle(folder), "w0.5")
+    ours = [recognizer.transcribe(heard.samples).tokens for heard in audio]
+    (variant,) = [one for one in bundle.variants() if str(one) == "w0.5 float"]
+    table = {token.replace("\u2581", " "): number for number, token in enumerate(tiny_bundle.TOKENS)}
+    for ran in recognize(bundle.client(variant), audio, [Run(), *(Run(batch=batch) for batch in batches)]):
+        assert [tuple(table[token] for token in said.tokens) for said in ran.said] == ours
+        assert ran.load_seconds > 0 and ran.seconds > 0 and 0 < ran.before_bytes < ran.peak_bytes
+    assert sum(map(len, ours)) > 20
+
+
+def test_frames_of_streams_are_those_that_the_runtime_computes() -> None:
+    for window, chunk in ((35, 32), (32, 32), (48, 32), (11, 8)):
+        note = StreamingNote(carrier="lstm", chunk_frames=chunk, window_frames=window, tail_seconds=0.0, states=[])
+        for frames in range(200):
+            # The loop of a client: while the recogniser is ready, decode.
+            processed = given = 0
+            while processed + window < frames:
+                given = processed + window
+                processed += chunk
+            assert computed_frames(frames, note) == given
+
+
+def test_an_lstm_predictor_with_the_context_of_the_bundle(place: Place) -> None:
+    """The bundle of a model that differs in its predictor alone, so that only the decoder is exported anew."""
+    lstm = LstmPredictorConfig(dim=8, num_layers=1, embedding_dim=6)
+    exp = make_experiment(
+        place.exp.parent / "lstm", place.data, [0.5, 1.0], encoder=encoder_config(num_layers=1), predictor=lstm
+    )
+    saved, other = (torch.load(folder / "final.pt", weights_only=True) for folder in (exp, place.exp))
+    saved["model"] |= {name: value for name, value in other["model"].items() if not name.startswith("predictor.")}
+    torch.save(saved, exp / "final.pt")
+    model = Experiment.open(exp).model
+    assert isinstance(model, Transducer)
+    part = decoder_part(model, 2)
+    (place.bundle / "decoder.onnx").write_bytes(part.described(traced(part)).SerializeToString())
+    from tests.export.check.handmade import sign
+
+    sign(place.bundle)
+    note = json.loads((place.bundle / "manifest.json").read_text())["model"]
+    change_manifest(place.bundle, model=note | {"weights": fingerprint(exp / "final.pt")})
+    result = check(Place(exp, place.data, place.bundle))
+    assert result.exit_code == 0, result.output
+    models = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]
+    assert models["float"]["sets"]["synthetic"]["identical"] == 7
+    assert models["float"]["sets"]["synthetic"]["tokens"] > 50
+    # With the full history, torch finds other tokens.
+    whole = Reference.of(Experiment.open(exp), Subnet(0.5), 100).recognize(synthetic_audio(16000))
+    short = Reference.of(Experiment.open(exp), Subnet(0.5), 2).recognize(synthetic_audio(16000))
+    assert whole["greedy_search"] != short["greedy_search"]
+
+
+def test_encoders_on_an_emulated_processor(place: Place) -> None:
+    if shutil.which("qemu-x86_64") is None:
+        pytest.skip("qemu-x86_64 is not installed")
+    bundle = CheckedBundle.open(place.bundle)
+    experiment = Experiment.open(place.exp)
+    reference = Reference.of(experiment, Subnet(0.5), 2)
+    audio = synthetic_audio(16000)[:4]
+    variant = next(bundle.variants())
+    emulated = recognize_emulated("haswell", variant.encoder, reference, audio)
+    assert [str(one.run.method) for one in emulated] == ["greedy_search", "modified_beam_search"]
+    assert differences(audio, reference.recognize(audio), emulated) == []
+    native = recognize(bundle.client(variant), audio, [Run()])
+    assert as_ours(native, TokenReading.of(experiment.tokenizer))[0].found == emulated[0].found
+    assert any(found.ids for found in emulated[0].found)
+
+
+def test_missing_programs_and_packages_are_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = check(place, "--emulate", "z80")
+    assert (result.exit_code, result.stderr) == (1, "error: --emulate z80: choose one of haswell\n")
+    monkeypatch.setenv("PATH", "")
+    result = check(place, "--emulate", "haswell")
+    assert result.exit_code == 1
+    assert "qemu-x86_64 is not installed: install Debian's package qemu-user" in result.stderr
+
+    def absent(name: str) -> str:
+        from importlib.metadata import PackageNotFoundError
+
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("slimasr.export.check.check.version", absent)
+    result = check(place)
+    assert result.exit_code == 1
+    assert "sherpa-onnx is not installed: pip install 'slimasr[export]'" in result.stderr
