@@ -217,6 +217,7 @@ def test_a_profile_of_something_else_is_refused(
     assert f"{path}: holds no subnet" in refused()
     write_profile(path, "0" * 64, rows)
     assert "profiles another model (made-up)" in refused()
+    assert "profiles another model (made-up)" in refused("--latency-plan")
     write_profile(path, opened, [rows[0] | {"precision": "half"}])
     assert f"{path}: damaged, rows.0.precision" in refused()
     write_profile(path, opened, [rows[0] | {"subnet": {"depth": 3}}])

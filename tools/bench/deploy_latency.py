@@ -1,10 +1,10 @@
 """Predicted against measured latency of subnets that no profile holds, of the AN4 preset with a Conformer.
 
 The subnets that slimasr-search asks for are measured, the additive model is fitted to them, and other subnets, drawn at
-random, are measured and predicted. Two sides, each in one run: stand-alone encoders in torch, and the encoders of a
-bundle in onnxruntime, which slimasr-export writes. Weights are random, as time does not depend on them. A measurement
-is the smallest processor time of several turns, in each of which every subnet runs once. The side ``profile`` is that
-of a user: run.py of the bundle measures it, by wall-clock time, so that it needs a machine without other work.
+random, are measured and predicted. Weights are random, as time does not depend on them. There are three sides, each in
+one run. ``torch`` has stand-alone encoders, and ``onnxruntime`` those of a bundle, which slimasr-export writes; a
+measurement is the smallest processor time of several turns, in each of which every subnet runs once. ``profile`` is the
+side of a user: run.py of the bundle measures wall-clock time, so that it needs a machine without other work.
 """
 
 from __future__ import annotations

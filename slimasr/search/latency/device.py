@@ -79,12 +79,7 @@ def device_latency(options: LatencyOptions, experiment: Experiment) -> DeviceLat
             or the number of threads, or leaves choices of the search space open; the message names them.
     """
     table = terms_of_experiment(experiment)
-    profile = read_profile(options.profile)
-    if profile.model.architecture != architecture_digest(experiment):
-        raise UserError(
-            f"{options.profile}: profiles another model ({profile.model.name or 'without a name'}) than that of "
-            f"{experiment.dir}: sizes, search space or vocabulary differ; export and profile this experiment"
-        )
+    profile = profile_of(options.profile, experiment)
     rows = chosen_rows(profile, options, experiment.config.search.int8)
     inside = [row for row in rows if row.subnet in experiment.space]
     if not inside:
@@ -98,6 +93,21 @@ def device_latency(options: LatencyOptions, experiment: Experiment) -> DeviceLat
     if missing:
         raise _not_covered(options.profile, missing, experiment.dir)
     return _fitted(table, profile, inside, subnets, notes)
+
+
+def profile_of(path: Path, experiment: Experiment) -> DeviceProfile:
+    """Read a profile of an experiment's model.
+
+    Raises:
+        UserError: the profile cannot be read (see `read_profile`), or is one of another model.
+    """
+    profile = read_profile(path)
+    if profile.model.architecture != architecture_digest(experiment):
+        raise UserError(
+            f"{path}: profiles another model ({profile.model.name or 'without a name'}) than that of "
+            f"{experiment.dir}: sizes, search space or vocabulary differ; export and profile this experiment"
+        )
+    return profile
 
 
 def chosen_rows(profile: DeviceProfile, options: LatencyOptions, int8: bool) -> list[ProfileRow]:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
-from slimasr.results.profile import read_profile
 from slimasr.search.latency.cover import to_profile
-from slimasr.search.latency.device import LatencyOptions, chosen_rows, terms_of_experiment
+from slimasr.search.latency.device import LatencyOptions, chosen_rows, profile_of, terms_of_experiment
 from slimasr.supernet.space import SearchSpace
 from slimasr.supernet.subnet import Subnet
 
@@ -23,12 +22,12 @@ def planned_subnets(experiment: Experiment, options: LatencyOptions | None) -> l
         options: the profile that there is already, None if there is none.
 
     Raises:
-        UserError: the profile cannot be read, or latency cannot be a cost of the experiment.
+        UserError: the profile cannot be read or is one of another model, or latency cannot be a cost of the experiment.
     """
     space = experiment.space
     profiled: list[Subnet] = []
     if options is not None:
-        rows = chosen_rows(read_profile(options.profile), options, experiment.config.search.int8)
+        rows = chosen_rows(profile_of(options.profile, experiment), options, experiment.config.search.int8)
         profiled = [space.canonical(row.subnet) for row in rows if row.subnet in space]
     return to_profile(terms_of_experiment(experiment), profiled)
 
