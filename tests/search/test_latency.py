@@ -266,6 +266,19 @@ def test_rows_are_chosen_by_precision_and_threads(
     assert "holds no times of float, only int8" in failure(fresh, "--latency", path, "--latency-precision", "float")
 
 
+def test_the_user_is_told_of_rows_without_use_and_of_inexact_predictions(
+    opened: Experiment, asked: list[Subnet], tmp_path: Path
+) -> None:
+    rows = [row(subnet, true_time(subnet)) for subnet in asked]
+    path = write_profile(tmp_path / "phone.json", opened, [*rows, row(Subnet(0.5), 1.0)])
+    (note,) = device_latency(LatencyOptions(path), opened).notes
+    assert f"1 of {len(rows) + 1} rows are of subnets outside of the search space" in note
+    noise = noisy({subnet: true_time(subnet) for subnet in asked}, 0.6)
+    path = write_profile(tmp_path / "busy.json", opened, [row(subnet, time) for subnet, time in noise.items()])
+    (note,) = device_latency(LatencyOptions(path), opened).notes
+    assert "predictions are inexact; profile again while the device does nothing else" in note
+
+
 def test_options_that_need_a_profile_say_so(fresh: Path) -> None:
     needed = "needs the profile of a device: name it by --latency PROFILE"
     assert f"search.cost: latency {needed}" in failure(fresh, "--set", "search.cost=latency")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slimasr.errors import UserError
@@ -20,6 +20,8 @@ from slimasr.supernet.cost import COST_UNITS
 from slimasr.supernet.subnet import Subnet
 
 LATENCY = COST_UNITS["latency"].cost
+INEXACT = 10.0
+"""Percent of mean error above which the user is told to profile again."""
 MOST_NAMED = 6
 """An error message names so many choices at most."""
 
@@ -92,7 +94,10 @@ def device_latency(options: LatencyOptions, experiment: Experiment) -> DeviceLat
     missing = uncovered(table, subnets)
     if missing:
         raise _not_covered(options.profile, missing, experiment.dir)
-    return _fitted(table, profile, inside, subnets, notes)
+    found = _fitted(table, profile, inside, subnets)
+    if (found.device.mean_error or 0.0) > INEXACT:
+        notes.append(f"{options.profile}: predictions are inexact; profile again while the device does nothing else")
+    return replace(found, notes=tuple(notes))
 
 
 def profile_of(path: Path, experiment: Experiment) -> DeviceProfile:
@@ -142,7 +147,7 @@ def chosen_rows(profile: DeviceProfile, options: LatencyOptions, int8: bool) -> 
 
 
 def _fitted(
-    table: TermTable, profile: DeviceProfile, rows: Sequence[ProfileRow], subnets: Sequence[Subnet], notes: list[str]
+    table: TermTable, profile: DeviceProfile, rows: Sequence[ProfileRow], subnets: Sequence[Subnet]
 ) -> DeviceLatency:
     measured = [
         Measured(subnet.id, table.of_subnet(subnet), float(row.encoder_ms or 0.0))
@@ -166,7 +171,7 @@ def _fitted(
         largest_error=max(errors, default=None),
         profile=hashlib.sha256(content.encode()).hexdigest()[:16],
     )
-    return DeviceLatency(table, fit(measured), device, tuple(notes))
+    return DeviceLatency(table, fit(measured), device)
 
 
 def _not_covered(profile: Path, missing: Sequence[str], exp: Path) -> UserError:
