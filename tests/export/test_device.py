@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
 import json
@@ -146,10 +147,12 @@ def test_it_switches_to_another_size_without_opening_the_decoder_again(bundle: P
     assert recognizer.transcribe(noise(3.0)) == large
 
 
+# In the second length, as many frames are left as a window has.
+@pytest.mark.parametrize("seconds", [1.5, (WINDOW + 18 * CHUNK) / 100 - TAIL])
 @pytest.mark.parametrize("carrier", ["lstm", "conformer"])
-def test_a_stream_carries_its_states_and_ends_with_silence(tmp_path: Path, carrier: str) -> None:
+def test_a_stream_carries_its_states_and_ends_with_silence(tmp_path: Path, carrier: str, seconds: float) -> None:
     recognizer = Recognizer(open_bundle(make_bundle(tmp_path / "bundle", carrier=carrier)))
-    samples = noise(1.5)
+    samples = noise(seconds)
     features = recognizer.features(samples)
     silent = Recognizer(open_bundle(make_bundle(tmp_path / "whole"))).features(np.pad(samples, (0, round(TAIL * RATE))))
     np.testing.assert_array_equal(features, silent)
@@ -157,7 +160,7 @@ def test_a_stream_carries_its_states_and_ends_with_silence(tmp_path: Path, carri
     expected, total, done = [], np.zeros(BINS), 0
     while len(features) - done > WINDOW:
         chunk = features[done : done + CHUNK].astype(np.float64)
-        aged = chunk + np.sin(total) + (np.sin(done) if carrier == "conformer" else 0.0)
+        aged = (chunk + np.sin(total)) * (np.cos(done) if carrier == "conformer" else 1.0)
         expected.append(by_hand(aged, weight))
         total, done = total + chunk.sum(axis=0), done + CHUNK
     np.testing.assert_allclose(recognizer.encode(features), np.concatenate(expected), atol=1e-3)
@@ -199,6 +202,34 @@ def test_audio_of_any_length_has_a_frame(bundle: Path, count: int) -> None:
     recognizer = Recognizer(open_bundle(bundle))
     assert recognizer.features(noise(1.0)[:count]).shape == (1, BINS)
     assert len(recognizer.encode(recognizer.features(noise(1.0)[:count]))) == 1
+
+
+def test_a_size_may_have_files_and_states_of_its_own(own: Path) -> None:
+    for name in ("decoder.fr.onnx", "joiner.fr.onnx", "joiner.int8.onnx"):
+        shutil.copy(own / f"{name.split('.')[0]}.onnx", own / name)
+    record(own)
+    first, second = open_bundle(own).manifest["sizes"]
+    change_manifest(own, joiner_int8="joiner.int8.onnx", sizes=[first, {**second, "decoder": "decoder.fr.onnx"}])
+    bundle = open_bundle(own)
+    assert bundle.files(bundle.size("w1"), True)["joiner"].name == "joiner.int8.onnx"
+    assert bundle.files(bundle.size("w1"), True)["decoder"].name == "decoder.onnx"
+    assert bundle.files(bundle.size("w1"))["joiner"].name == "joiner.onnx"
+    assert bundle.files(bundle.size("w0.5"))["decoder"].name == "decoder.fr.onnx"
+    # The joiner in int8 is that of all sizes, not of one that has its own.
+    change_manifest(own, sizes=[first, {**second, "joiner": "joiner.fr.onnx"}])
+    bundle = open_bundle(own)
+    assert bundle.files(bundle.size("w0.5"), True)["joiner"].name == "joiner.fr.onnx"
+
+
+def test_the_states_of_a_size_come_before_those_of_the_bundle(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle", carrier="lstm")
+    manifest = open_bundle(folder).manifest
+    shapes = manifest["streaming"]["states"]
+    sizes = [{**size, "float": {**size["float"], "states": shapes}} for size in manifest["sizes"]]
+    change_manifest(folder, sizes=sizes, streaming={**manifest["streaming"], "states": [[1, 1, 7], [1, 1, 1]]})
+    assert Recognizer(open_bundle(folder)).transcribe(noise(1.0)).tokens
+    with pytest.raises(BundleError, match="encoder.w1.int8.onnx does not run"):
+        Recognizer(open_bundle(folder), int8=True).transcribe(noise(1.0))
 
 
 # Audio and text
@@ -313,6 +344,33 @@ def test_the_program_measures_all_sizes_and_chooses_one(bundle: Path, tmp_path: 
     assert done.returncode == 0 and "encoder.w0.5.int8.onnx" in done.stdout
     done = run(*choice, "--max-rtf", 0.01)
     assert done.returncode == 1 and "rtf of the nearest is 0.1, above 0.01" in done.stdout
+
+
+def test_sizes_that_were_measured_on_another_set_are_left_out(own: Path, tmp_path: Path) -> None:
+    first, second = open_bundle(own).manifest["sizes"]
+    change_manifest(own, sizes=[first, {**second, "float": {**second["float"], "wer": {"dev-fr": 9.0}}}])
+    figures = {"precision": "float", "threads": 1, "bytes": 5, **dict.fromkeys(device.COLUMNS[3:8], 0.1)}
+    rows = [{**figures, "size": "w1", "rtf": 0.1}, {**figures, "size": "w0.5", "rtf": 0.5}]
+    profile = {"format": "slimasr-profile", "version": 1, "model": {"architecture": "cd" * 32}, "rows": rows}
+    (tmp_path / "phone.json").write_text(json.dumps(profile), encoding="utf-8")
+    words = ("choose", "--bundle", own, "--profile", tmp_path / "phone.json", "--max-rtf", 0.2)
+    assert "encoder.w1.onnx" in run(*words).stdout
+    done = run(*words, "--set", "dev-fr")
+    assert done.returncode == 1 and "encoder.w0.5.onnx" in done.stdout
+
+
+def test_figures_are_those_of_the_clock(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A second passes between any two readings of the clock.
+    monkeypatch.setattr(device.time, "perf_counter", iter(range(1000)).__next__)
+    wavs = [str(write_wav(tmp_path / f"{seconds}.wav", seconds)) for seconds in (2.0, 1.0)]
+    args = argparse.Namespace(size="w0.5", int8=False, threads=[1], wav=wavs, repeats=3)
+    _, row = device.measure(open_bundle(bundle), args)
+    assert (row["load_ms"], row["encoder_ms"]) == (1000.0, 1000.0)
+    # Features, encoder and search take a second each, for both recordings of three seconds in all.
+    assert row["encoder_ms_per_second"] == pytest.approx(2000 / 3)
+    assert row["rtf"] == pytest.approx(6 / 3)
+    # Half of the ratios are 3 / 2, half are 3 / 1.
+    assert row["rtf_p90"] == pytest.approx(3.0)
 
 
 def test_a_sound_bundle_passes(bundle: Path, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def _encoder(outputs: int, bins: int, scale: np.ndarray | None, carrier: str | N
 def _streaming(
     outputs: int, weight: str, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], carrier: str
 ) -> onnx.GraphProto:
-    """Adds the sine of the sum, and for ``conformer`` that of the age in frames, to the first frames of a chunk."""
+    """Adds the sine of the sum to the first frames of a chunk; ``conformer`` scales them by the cosine of their age."""
     node = helper.make_node
     shape = [1, "N", BINS] if carrier == "lstm" else [1, 1, "N", BINS]
     other = [1, "N", 1] if carrier == "lstm" else [1, 0, "N", BINS]
@@ -213,8 +213,8 @@ def _streaming(
         inputs.append(_value("processed_lens", TensorProto.INT64, "N"))
         nodes += [
             node("Cast", ["processed_lens"], ["age"], to=TensorProto.FLOAT),
-            node("Sin", ["age"], ["phase"]),
-            node("Add", ["known", "phase"], ["aged"]),
+            node("Cos", ["age"], ["factor"]),
+            node("Mul", ["known", "factor"], ["aged"]),
         ]
         full = "aged"
     # Slice over axis 2 needs its own constant: the one above is that of the frames.
