@@ -11,17 +11,33 @@ from pathlib import Path
 from typing import Any
 
 from slimasr.errors import UserError
-from slimasr.files import read_json, write_atomic, write_json_atomic, writing
+from slimasr.files import read_json, write_atomic, write_json_atomic
 
 PAGE = Path(__file__).parent / "page"
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """The files of onnxruntime-web that suffice: the script that includes its loader, and the module for processors."""
 FOLDER = "web"
 """Folder of the bundle in which everything but ``index.html`` lies."""
+README = "README.md"
+SECTION = """
+## In a browser
+
+`index.html` is a page that recognises speech in a browser, at a size that you switch, and measures all sizes there.
+Any web server will do; this one comes with Python:
+
+```sh
+python3 -m http.server 8000    # in this folder; then open http://localhost:8000
+```
+
+Browsers give the microphone to pages of https and of localhost only; files can always be chosen.
+"""
+"""What the README of a bundle says of the page."""
 
 
 def add_web(folder: Path, dist: Path) -> None:
     """Add the web page and its runtime to a bundle, and list them in the manifest's ``files``.
+
+    The README, where there is one, gets a section on the page.
 
     Args:
         folder: the bundle; files of the page that are there are replaced.
@@ -40,10 +56,12 @@ def add_web(folder: Path, dist: Path) -> None:
     manifest: dict[str, Any] = read_json(manifest_path, "export the bundle again")
     sources = {path.relative_to(PAGE).as_posix(): path for path in sorted(PAGE.rglob("*")) if path.is_file()}
     sources |= {f"{FOLDER}/{name}": dist / name for name in RUNTIME}
-    for name, source in sources.items():
-        content = _read(source)
-        with writing(folder / name):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    contents = {name: _read(source) for name, source in sources.items()}
+    if (folder / README).is_file():
+        text = _read(folder / README)
+        section = SECTION.encode()
+        contents[README] = text if section in text else text + section
+    for name, content in contents.items():
         write_atomic(folder / name, content)
         manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     write_json_atomic(manifest_path, manifest)

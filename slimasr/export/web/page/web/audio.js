@@ -82,8 +82,7 @@ export class Recording {
     recorder.port.onmessage = ({ data }) => {
       recording.chunks.push(data);
       length += data.length;
-      const loudest = data.reduce((/** @type {number} */ most, /** @type {number} */ x) => Math.max(most, Math.abs(x)), 0);
-      onLevel(loudest, length / context.sampleRate);
+      onLevel(loudest(data), length / context.sampleRate);
     };
     context.createMediaStreamSource(stream).connect(recorder);
     await context.resume();
@@ -107,6 +106,14 @@ export class Recording {
     }
     return resampled(samples, from, rate);
   }
+}
+
+/**
+ * @param {Float32Array} samples
+ * @returns {number} the largest magnitude
+ */
+function loudest(samples) {
+  return samples.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
 }
 
 /** @returns {Promise<MediaStream>} */

@@ -48,6 +48,7 @@ const VERSION = 1;
  * @property {string | null} decoder
  * @property {string | null} joiner
  * @property {string | null} joiner_int8
+ * @property {string | null} graph file
  * @property {Streaming | null} streaming
  * @property {Size[]} sizes
  * @property {Record<string, import("./files.js").FileEntry>} files

@@ -87,8 +87,10 @@ export function showSummary(manifest) {
   const { model, sizes, kind, audio } = manifest;
   const many = sizes.length === 1 ? "one size" : `${sizes.length} sizes`;
   const type = kind === "ctc" ? "CTC model" : "transducer";
-  const text = `${model.name}: a ${type} in ${many}, for speech of ${audio.sample_rate / 1000} kHz. It runs in this browser.`;
-  element("summary").textContent = text;
+  const parts = [`${model.name}: a ${type} in ${many}, for speech of ${audio.sample_rate / 1000} kHz.`];
+  parts.push("It runs in this browser.");
+  if (manifest.graph) parts.push("The page searches greedily, without the bundle's graph.");
+  element("summary").textContent = parts.join(" ");
 }
 
 /**
@@ -206,12 +208,12 @@ export function showRows(rows, chosen, set) {
 
 /**
  * How it was measured, in words.
- * @param {{name: string, seconds: number}} audio
+ * @param {{name: string, seconds: number}} measuredOn the audio
  * @param {number} runs
  */
 export function showMeasured({ name, seconds }, runs) {
-  const text = `RTF: features, encoder and search of ${name} (${seconds.toFixed(1)} s), one thread, median of ${runs} runs.`;
-  element("note").textContent = text;
+  const audio = `${name} (${seconds.toFixed(1)} s)`;
+  element("note").textContent = `RTF: features, encoder and search of ${audio}, one thread, median of ${runs} runs.`;
 }
 
 /**
