@@ -108,9 +108,23 @@ def check_report(report: dict[str, Any], kind: str, speech: list[np.ndarray]) ->
     rounded = {key: found[f"/{key[0]}.wav", f"w{key[1]}", "int8"]["tokens"] for key in expected if key[1] < 1}
     errors = sum(edit_distance(expected[key], tokens)["total"] for key, tokens in rounded.items())
     assert 0 < errors < 0.25 * sum(map(len, rounded.values()))
-    assert [(row["size"]["id"], row["precision"]) for row in report["rows"]] == SIZES
-    assert all(row["tokens"] for row in report["rows"])
+    check_profile(report["profile"], len(speech[-1]) / RATE)
     assert "Take w1.0: of the sizes within the limits, it has the lowest WER, 10.0 % on dev." in report["shown"]
+
+
+def check_profile(profile: dict[str, Any], seconds: float) -> None:
+    """It has the layout that run.py writes and slimasr-search reads."""
+    assert (profile["format"], profile["version"]) == ("slimasr-profile", 1)
+    assert profile["model"] == {"name": "made-up", "weights": "0" * 64, "architecture": "1" * 64}
+    assert profile["machine"].keys() == {"name", "processor", "system", "python", "onnxruntime"}
+    assert profile["audio"]["seconds"] == pytest.approx([seconds])
+    assert [(row["size"], row["precision"]) for row in profile["rows"]] == SIZES
+    for row in profile["rows"]:
+        assert row["subnet"] == {"width": float(row["size"].removeprefix("w"))}
+        assert row["threads"] == 1 and row["peak_mb"] is None and row["bytes"] > 0
+        assert row["encoder_ms_per_second"] == pytest.approx(row["encoder_ms"] / seconds)
+        assert 0 < row["rtf"] <= row["rtf_p90"]
+        assert row["load_ms"] > 0
 
 
 def test_the_microphone_is_recorded_at_the_rate_of_the_model(bundles: Path, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ export async function automate(query, page, error) {
   }
   const post = query.get("post");
   if (post === null) return;
-  const report = { error: failure, results, rows: page?.rows ?? [], shown: document.body.innerText };
+  const profile = page?.rows.length ? page.profile() : null;
+  const report = { error: failure, results, profile, shown: document.body.innerText };
   await fetch(sameOrigin(post), { method: "POST", body: JSON.stringify(report) });
 }
 

@@ -10,7 +10,7 @@
  * @property {PrecisionName} precision
  *
  * @typedef {Candidate & {load_ms: number, encoder_ms: number, encoder_ms_per_second: number, rtf: number,
- *   rtf_p90: number, bytes: number, tokens: number[]}} Row  What was measured of it.
+ *   rtf_p90: number, bytes: number}} Row  What was measured of it.
  *
  * @typedef {object} Limits
  * @property {number} rtf
@@ -44,7 +44,7 @@ export function candidates(manifest) {
 export async function measure(recognizer, candidate, samples, pause) {
   const { size, precision } = candidate;
   const { opened } = await recognizer.use(size, precision);
-  const first = await recognizer.recognize(samples);
+  const { seconds } = await recognizer.recognize(samples);
   const results = [];
   for (let run = 0; run < RUNS; run += 1) {
     await pause();
@@ -56,11 +56,10 @@ export async function measure(recognizer, candidate, samples, pause) {
     ...candidate,
     load_ms: opened,
     encoder_ms: encoder,
-    encoder_ms_per_second: encoder / first.seconds,
+    encoder_ms_per_second: encoder / seconds,
     rtf: quantile(factors, 0.5),
     rtf_p90: quantile(factors, 0.9),
     bytes: /** @type {import("./bundle.js").Precision} */ (size[precision]).bytes,
-    tokens: first.tokens,
   };
 }
 
@@ -167,7 +166,7 @@ export function profile(manifest, rows, audio, runtime) {
       onnxruntime: `web ${runtime}`,
     },
     audio: { source: audio.name, seconds: [audio.seconds] },
-    rows: rows.map(({ size, precision, tokens, ...figures }) => ({
+    rows: rows.map(({ size, precision, ...figures }) => ({
       size: size.id,
       subnet: size.subnet,
       precision,

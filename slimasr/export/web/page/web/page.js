@@ -168,11 +168,18 @@ export class Page {
     view.showChoice(choice, limits.set);
   }
 
+  /**
+   * The measurements in the layout of run.py.
+   * @returns {object}
+   */
+  profile() {
+    const version = this.recognizer.ort.env.versions?.web ?? "unknown";
+    return profile(this.manifest, this.rows, this.measuredOn, version);
+  }
+
   /** The measurements as a file. */
   saveProfile() {
-    const version = this.recognizer.ort.env.versions?.web ?? "unknown";
-    const content = profile(this.manifest, this.rows, this.measuredOn, version);
-    view.download("profile.json", JSON.stringify(content, null, 2));
+    view.download("profile.json", JSON.stringify(this.profile(), null, 2));
   }
 }
 
