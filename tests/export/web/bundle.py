@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ RATE, BINS, HIDDEN, JOINT, VOCAB_SIZE = 16000, 20, 32, 24, 30
 WIDTHS = (1.0, 0.5, 0.25)
 SUBSAMPLING = 4
 BLANK, UNK = 0, 2
+OWN = f"w{WIDTHS[-1]}."
+"""In the names of files that the smallest size alone uses."""
 SYMBOLS = ["<blk>", "<sos/eos>", "<unk>", "▁", "<0xC3>", "<0xA9>", *(chr(ord("a") + i) for i in range(24))]
 
 
@@ -68,7 +70,14 @@ def encode(weights: Weights, samples: np.ndarray, width: float) -> Tensor:
 
 def transducer_tokens(weights: Weights, samples: np.ndarray, width: float) -> list[int]:
     """Tokens of the transducer at a width."""
-    return greedy(weights, encode(weights, samples, width))
+    return greedy(search_weights(weights, width), encode(weights, samples, width))
+
+
+def search_weights(weights: Weights, width: float) -> Weights:
+    """The smallest size has a decoder and a joiner of its own, as pathways may have."""
+    if width != WIDTHS[-1]:
+        return weights
+    return replace(weights, embedding=-weights.embedding, joiner=weights.joiner.flip(1))
 
 
 def greedy(weights: Weights, frames: Tensor) -> list[int]:
@@ -111,8 +120,9 @@ def write_bundle(folder: Path, weights: Weights, kind: str, **changes: Any) -> N
         onnx.save(_encoder(weights, width, kind, None), folder / f"encoder.w{width}.onnx")
         onnx.save(_encoder(weights, width, kind, scale), folder / f"encoder.w{width}.int8.onnx")
     if kind == "transducer":
-        onnx.save(_decoder(weights), folder / "decoder.onnx")
-        onnx.save(_joiner(weights), folder / "joiner.onnx")
+        for name, made in (("", weights), (OWN, search_weights(weights, WIDTHS[-1]))):
+            onnx.save(_decoder(made), folder / f"decoder.{name}onnx")
+            onnx.save(_joiner(made), folder / f"joiner.{name}onnx")
     lines = [f"{symbol} {token}" for token, symbol in enumerate(SYMBOLS)]
     (folder / "tokens.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     manifest = _manifest(folder, kind) | changes
@@ -135,6 +145,10 @@ def _manifest(folder: Path, kind: str) -> dict[str, Any]:
             "language": None,
             "params": 2_000_000 + round(8_000_000 * width),
             "macs": 1e8 * width,
+            **{
+                part: f"{part}.{OWN}onnx" if transducer and width == WIDTHS[-1] else None
+                for part in ("decoder", "joiner")
+            },
             "float": precision(width, "", 8.0 + 2 / width),
             "int8": precision(width, "int8.", 8.1 + 2 / width) if width < 1 else None,
         }
