@@ -109,7 +109,7 @@ def run(
     web: WebOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Write subnets as a bundle of ONNX files, which sherpa-onnx runs on devices.
+    """Write subnets as a bundle of files that sherpa-onnx runs on devices.
 
     A bundle stores the weights once; each size is a small file beside them. Its README.md says how to use it, and
     run.py measures all sizes on a device and chooses one. This needs the extra "export": pip install -e '.[export]'.
