@@ -75,7 +75,7 @@ def run(
     emulate: EmulateOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Run a bundle in sherpa-onnx, and compare it with the search in torch.
+    """Compare a bundle in sherpa-onnx with the search in torch.
 
     In float, texts and tokens must be identical for every utterance, in greedy and in modified beam search, one by one
     and in batches; in int8, the WER must not be more than --max-int8-loss above that of float. Otherwise, the first

@@ -13,6 +13,7 @@ from slimasr.cli.common import (
     DebugOption,
     ExpArgument,
     MaxInt8,
+    MaxLatency,
     MaxMacs,
     MaxParams,
     MaxRtf,
@@ -97,6 +98,7 @@ def run(
     max_int8_mb: MaxInt8 = None,
     max_macs: MaxMacs = None,
     max_rtf: MaxRtf = None,
+    max_latency_ms: MaxLatency = None,
     int8: Int8Option = False,
     int8_bits: BitsOption = 8,
     int8_joiner: JoinerOption = False,
@@ -109,10 +111,11 @@ def run(
     web: WebOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Write subnets as a bundle of files that sherpa-onnx runs on devices.
+    """Write subnets as a bundle for devices.
 
-    A bundle stores the weights once; each size is a small file beside them. Its README.md says how to use it, and
-    run.py measures all sizes on a device and chooses one. This needs the extra "export": pip install -e '.[export]'.
+    A bundle stores the weights once; each size is a small file beside them, which sherpa-onnx runs. Its README.md says
+    how to use it, and run.py measures all sizes on a device and chooses one. This needs the extra "export":
+    pip install -e '.[export]'.
     """
     with quick_imports():
         from slimasr.experiment import Experiment
@@ -121,7 +124,7 @@ def run(
         from slimasr.export.writer import BundleOptions
         from slimasr.supernet.front import Limits
 
-    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf)
+    limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf, max_latency_ms)
     experiment = opened(Experiment.open(exp))
     chosen = _chosen(experiment, subnets, limits)
     options = BundleOptions(int8, int8_bits, int8_joiner, standalone, context)

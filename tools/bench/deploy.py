@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -94,19 +95,19 @@ def compare(
         report(f"{title}: bytes in {kind}", ours, other, ours / other, BYTES)
         for subnet in subnets:
             paths = {name: encoders(folder, subnets, int8=int8)[subnet] for name, folder in sides.items()}
-            opened = fastest({name: lambda path=path: Session(path) for name, path in paths.items()}, turns)
+            opened = fastest({name: partial(Session, path) for name, path in paths.items()}, turns)
             target = LOAD_INT8 if int8 else LOAD
             ours, other = opened.values()
             report(f"{title}: ms to open {subnet.id} in {kind}", ours, other, ours / other, target)
             sessions = {name: Session(path) for name, path in paths.items()}
-            ran = fastest({name: lambda s=session: s.run(x, lens) for name, session in sessions.items()}, turns)
+            ran = fastest({name: partial(session.run, x, lens) for name, session in sessions.items()}, turns)
             ours, other = ran.values()
             report(f"{title}: encoder ms of {subnet.id} in {kind}", ours, other, ours / other, ENCODER)
             times[subnet, int8] = ours
     for subnet in subnets:
         integers, floats = times[subnet, True], times[subnet, False]
-        target = INT8 if title == "30 M" and subnet == subnets[0] else None
-        report(f"{title}: encoder ms of {subnet.id}, int8 / float", integers, floats, integers / floats, target)
+        bound = INT8 if title == "30 M" and subnet == subnets[0] else None
+        report(f"{title}: encoder ms of {subnet.id}, int8 / float", integers, floats, integers / floats, bound)
 
 
 def memory(sides: Mapping[str, Path], subnet: Subnet) -> None:
