@@ -104,3 +104,12 @@ def test_help_lists_every_stage_without_importing_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(f"  {stage} " in done.stdout for stage in (*STAGES, "doctor"))
+
+
+def test_programs_are_found_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "qemu-x86_64"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _finding("qemu-x86_64") == Check("qemu-x86_64", str(program))
+    assert _finding("chromium").state == "not installed"
+    assert "Debian's package chromium" in _finding("chromium").advice

@@ -100,9 +100,19 @@ def test_files_of_other_rates_and_channels(place: Place, tmp_path: Path) -> None
     assert (of_files["utterances"], of_files["identical"], of_files.get("wer")) == (1, 1, None)
     # What is not a set of the experiment is not noted there.
     assert "deployed" not in results_json(place.exp).get("subnets", {}).get("w0.5", {})
-    result = check(place, "--wav", str(tmp_path / "b.wav"))
+
+
+@pytest.mark.parametrize("content", ["", "not a recording", None])
+def test_files_that_are_no_recordings_are_named(place: Place, tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "b.wav"
+    if content is None:
+        soundfile.write(path, np.zeros(0), 16000)
+    elif content:
+        path.write_text(content)
+    result = check(place, "--wav", str(path))
     assert result.exit_code == 1
-    assert "b.wav" in result.stderr
+    assert result.stderr.startswith(f"error: {path}: ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_altered_weights_say_other_words(place: Place) -> None:
