@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimasr.cli.common import DebugOption, entry, one_thread, opened, progress, quick_imports, set_name_option
+from slimasr.cli.common import (
+    DebugOption,
+    entry,
+    one_thread,
+    opened,
+    print_notes,
+    progress,
+    quick_imports,
+    set_name_option,
+)
 from slimasr.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,6 +105,8 @@ def run(
     _refuse(bundle_problems(opened_bundle))
     experiment = _experiment(opened_bundle, exp)
     check_weights(opened_bundle, experiment)
+    if emulate and opened_bundle.kind == "streaming":
+        raise UserError("--emulate: runs encoders of whole utterances alone, and this bundle streams; leave it out")
     sets = _audio(opened_bundle, experiment, data, set_names, wav)
     found = []
     total = len(list(opened_bundle.variants()))
@@ -167,4 +178,15 @@ def _audio(
         found.append(AudioSet("files", file_audio(wav, bundle.sample_rate)))
     if not found:
         found.append(AudioSet("synthetic", synthetic_audio(bundle.sample_rate)))
-    return found
+    return [_with_frames(one, bundle.sample_rate) for one in found]
+
+
+def _with_frames(heard: AudioSet, sample_rate: int) -> AudioSet:
+    """Leave out utterances without a feature frame, and say so."""
+    kept = heard.with_frames(sample_rate)
+    missing = len(heard.audio) - len(kept.audio)
+    if not kept.audio:
+        raise UserError(f"{heard.name}: no audio is as long as a feature frame, 10 ms; name longer recordings")
+    if missing:
+        print_notes([f"{heard.name}: {missing} of {len(heard.audio)} are shorter than 10 ms and are left out"])
+    return kept

@@ -10,6 +10,7 @@ import numpy as np
 
 from slimasr.data.audio import AudioError, load_samples
 from slimasr.data.files import DataFolder, read_cuts
+from slimasr.data.frames import has_frame
 from slimasr.data.languages import language_of
 from slimasr.data.manifest_record import STAGE_1
 from slimasr.decoding.audio import read_pieces
@@ -56,6 +57,10 @@ class AudioSet:
     name: str
     audio: tuple[Heard, ...]
     data: str | None = None
+
+    def with_frames(self, sample_rate: int) -> AudioSet:
+        """Return the utterances that hold a feature frame: of shorter ones, runtimes compute what they like."""
+        return replace(self, audio=tuple(heard for heard in self.audio if has_frame(heard.seconds(sample_rate))))
 
     def served(self, language: str | None) -> AudioSet:
         """Return the utterances in a language, and those whose language is not known; None = all of them."""

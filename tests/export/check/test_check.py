@@ -102,17 +102,29 @@ def test_files_of_other_rates_and_channels(place: Place, tmp_path: Path) -> None
     assert "deployed" not in results_json(place.exp).get("subnets", {}).get("w0.5", {})
 
 
-@pytest.mark.parametrize("content", ["", "not a recording", None])
-def test_files_that_are_no_recordings_are_named(place: Place, tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize("content", ["", "not a recording", 0])
+def test_files_that_are_no_recordings_are_named(place: Place, tmp_path: Path, content: str | int) -> None:
     path = tmp_path / "b.wav"
-    if content is None:
-        soundfile.write(path, np.zeros(0), 16000)
+    if isinstance(content, int):
+        soundfile.write(path, np.zeros(content), 16000)
     elif content:
         path.write_text(content)
     result = check(place, "--wav", str(path))
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: {path}: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_files_of_less_than_a_frame_are_left_out(place: Place, tmp_path: Path) -> None:
+    short, frame = tmp_path / "short.wav", tmp_path / "frame.wav"
+    soundfile.write(short, np.ones(159) / 2, 16000)
+    soundfile.write(frame, np.ones(160) / 2, 16000)
+    result = check(place, "--wav", str(short))
+    assert (result.exit_code, "files: no audio is as long as a feature frame" in result.stderr) == (1, True)
+    result = check(place, "--wav", str(short), "--wav", str(frame))
+    assert result.exit_code == 0, result.output
+    assert "note: files: 1 of 2 are shorter than 10 ms and are left out" in result.stderr
+    assert "1 of 1" in result.stdout
 
 
 def test_altered_weights_say_other_words(place: Place) -> None:
