@@ -15,7 +15,7 @@ from slimasr.export.gate import GateTrials, Say, pass_gate
 from slimasr.export.manifest import Manifest, write_manifest
 from slimasr.export.packages import needed
 from slimasr.export.readme import bundle_readme
-from slimasr.export.web import add_web
+from slimasr.export.web import add_web, check_runtime
 from slimasr.export.writer import WEIGHTS_INT8, BundleOptions
 from slimasr.files import write_atomic
 from slimasr.supernet.subnet import Subnet
@@ -49,13 +49,15 @@ def export_bundle(
         say: prints a line for the user.
 
     Raises:
-        UserError: the extra ``export`` is not installed, ``out`` is another folder, a file cannot be written, or a file
-            that was written does not compute what the model computes.
+        UserError: the extra ``export`` is not installed, ``out`` or ``web`` is another folder, a file cannot be
+            written, or a file that was written does not compute what the model computes.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         needed(package)
     if not subnets:
         raise UserError("name at least one subnet with --subnet")
+    if web is not None:
+        check_runtime(web)
     if options.int8 and trials is not None:
         trials.check_known(experiment, subnets)
     with new_folder(out) as folder:
@@ -65,11 +67,13 @@ def export_bundle(
             if not any(size.int8 for size in manifest.sizes):
                 (folder / WEIGHTS_INT8).unlink(missing_ok=True)
         shutil.copyfile(device.__file__, folder / RUN)
+        if web is not None:
+            add_web(folder, web)
+        # The README names the files that are there, and is one of them.
+        manifest = manifest.model_copy(update={"files": file_notes(folder)})
         write_atomic(folder / README, bundle_readme(manifest.model_dump(mode="json", by_alias=True)))
         manifest = manifest.model_copy(update={"files": file_notes(folder)})
         write_manifest(folder, manifest)
-        if web is not None:
-            add_web(folder, web)
     return manifest
 
 

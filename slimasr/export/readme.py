@@ -7,6 +7,8 @@ from typing import Any
 
 Manifest = Mapping[str, Any]
 """The content of manifest.json."""
+PAGE = "index.html"
+"""The web page of bundles that have one."""
 
 
 def bundle_readme(manifest: Manifest) -> str:
@@ -25,7 +27,10 @@ def bundle_readme(manifest: Manifest) -> str:
         sections.append(_graph(manifest))
     if any(size["int8"] for size in manifest["sizes"]):
         sections.append(_int8(manifest))
-    sections += [_program(manifest), _switching(manifest), _files(manifest)]
+    sections += [_program(manifest), _switching(manifest)]
+    if PAGE in manifest["files"]:
+        sections.append(_browser())
+    sections.append(_files(manifest))
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
@@ -274,6 +279,21 @@ In sherpa-onnx, make a second recogniser with the other encoder, and let go of t
 """
 
 
+def _browser() -> str:
+    return f"""
+## In a browser
+
+`{PAGE}` recognises speech in a browser, at a size that you switch, and measures all sizes there. Any web server will
+do; this one comes with Python:
+
+```sh
+python3 -m http.server 8000    # in this folder; then open http://localhost:8000
+```
+
+Browsers give the microphone to pages of https and of localhost only; files can always be chosen.
+"""
+
+
 def _files(manifest: Manifest) -> str:
     kinds = {
         manifest["features"]: "from samples to log-mel features, for clients that are not sherpa-onnx",
@@ -281,7 +301,7 @@ def _files(manifest: Manifest) -> str:
         manifest["decoder"]: "the network over the last tokens, of all sizes without their own",
         manifest["joiner"]: "scores of tokens, of all sizes without their own",
         "manifest.json": "sizes, files, checksums, WER; slimasr's docs/bundle.md describes it",
-        "index.html": "a page that runs all sizes in a browser: `python -m http.server`, then open it",
+        PAGE: "a page that runs all sizes in a browser",
     }
     known = {*manifest["files"], "manifest.json"}
     rows = [f"- `{name}`: {text}" for name, text in kinds.items() if name in known]

@@ -114,6 +114,15 @@ def test_missing_package_names_the_extra(place: Path, tmp_path: Path, monkeypatc
     assert "onnxruntime is not installed: pip install 'slimasr[export]'" in result.output
 
 
+@with_onnx
+def test_a_folder_without_the_runtime_of_the_web_page(place: Path, tmp_path: Path) -> None:
+    result = export(place, "--subnet", "max", "--out", str(tmp_path / "bundle"), "--web", str(tmp_path))
+    assert result.exit_code == 1
+    assert f"{tmp_path}: ort.wasm.bundle.min.mjs is not in this folder" in result.output
+    assert "npm install onnxruntime-web" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_subnets_and_missing_fronts(place: Path, tmp_path: Path) -> None:
     result = export(place, "--subnet", "0.3", "--out", str(tmp_path / "bundle"))
     assert result.exit_code == 1

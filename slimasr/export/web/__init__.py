@@ -18,26 +18,24 @@ RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """The files of onnxruntime-web that suffice: the script that includes its loader, and the module for processors."""
 FOLDER = "web"
 """Folder of the bundle in which everything but ``index.html`` lies."""
-README = "README.md"
-SECTION = """
-## In a browser
 
-`index.html` is a page that recognises speech in a browser, at a size that you switch, and measures all sizes there.
-Any web server will do; this one comes with Python:
 
-```sh
-python3 -m http.server 8000    # in this folder; then open http://localhost:8000
-```
+def check_runtime(dist: Path) -> None:
+    """Find the files of onnxruntime-web, before anything is written.
 
-Browsers give the microphone to pages of https and of localhost only; files can always be chosen.
-"""
-"""What the README of a bundle says of the page."""
+    Raises:
+        UserError: ``dist`` is another folder.
+    """
+    absent = [name for name in RUNTIME if not (dist / name).is_file()]
+    if absent:
+        raise UserError(
+            f"{dist}: {absent[0]} is not in this folder; install the runtime with 'npm install onnxruntime-web' and "
+            "name node_modules/onnxruntime-web/dist"
+        )
 
 
 def add_web(folder: Path, dist: Path) -> None:
     """Add the web page and its runtime to a bundle, and list them in the manifest's ``files``.
-
-    The README, where there is one, gets a section on the page.
 
     Args:
         folder: the bundle; files of the page that are there are replaced.
@@ -46,22 +44,13 @@ def add_web(folder: Path, dist: Path) -> None:
     Raises:
         UserError: ``dist`` is another folder, or a file cannot be read or written.
     """
-    absent = [name for name in RUNTIME if not (dist / name).is_file()]
-    if absent:
-        raise UserError(
-            f"{dist}: {absent[0]} is not in this folder; install the runtime with 'npm install onnxruntime-web' and "
-            "name node_modules/onnxruntime-web/dist"
-        )
+    check_runtime(dist)
     manifest_path = folder / "manifest.json"
     manifest: dict[str, Any] = read_json(manifest_path, "export the bundle again")
     sources = {path.relative_to(PAGE).as_posix(): path for path in sorted(PAGE.rglob("*")) if path.is_file()}
     sources |= {f"{FOLDER}/{name}": dist / name for name in RUNTIME}
-    contents = {name: _read(source) for name, source in sources.items()}
-    if (folder / README).is_file():
-        text = _read(folder / README)
-        section = SECTION.encode()
-        contents[README] = text if section in text else text + section
-    for name, content in contents.items():
+    for name, source in sources.items():
+        content = _read(source)
         write_atomic(folder / name, content)
         manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     write_json_atomic(manifest_path, manifest)

@@ -31,19 +31,15 @@ def test_the_page_and_two_files_are_copied_and_a_second_time_replaces_them(tmp_p
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     (bundle / "manifest.json").write_text(json.dumps({"files": {"weights.bin": {"bytes": 1, "sha256": ""}}}))
-    (bundle / "README.md").write_text("# A bundle\n")
     add_web(bundle, tmp_path)
     first = (bundle / "manifest.json").read_text()
     (bundle / "index.html").write_text("another")
     add_web(bundle, tmp_path)
     assert (bundle / "manifest.json").read_text() == first
-    readme = (bundle / "README.md").read_text()
-    assert readme.startswith("# A bundle\n\n## In a browser\n") and readme.count("## In a browser") == 1
     assert "another" not in (bundle / "index.html").read_text()
     listed = json.loads(first)["files"]
     assert {
         "weights.bin",
-        "README.md",
         "index.html",
         "web/app.js",
         *(f"web/{name}" for name in RUNTIME),

@@ -16,7 +16,7 @@ from slimasr.data.shards import make_extractor
 from slimasr.decoding.label_search import search_whole
 from slimasr.decoding.label_searches import label_input, label_search
 from slimasr.experiment import Experiment
-from slimasr.export.device import Recognizer, open_bundle
+from slimasr.export.device import Recognizer, open_bundle, verify
 from slimasr.export.export import export_bundle
 from slimasr.export.writer import BundleOptions
 from slimasr.supernet.subnet import Subnet
@@ -73,4 +73,6 @@ def test_the_page_of_an_exported_bundle_finds_the_tokens_that_torch_finds(tmp_pa
         # The same rounded weights in onnxruntime
         rounded = Recognizer(open_bundle(out), subnet.id, int8=True).transcribe(samples)
         assert edit_distance(rounded.tokens, found[subnet.id, "int8"]["tokens"])["total"] <= 0.1 * len(rounded.tokens)
+    assert "## In a browser" in (out / "README.md").read_text(encoding="utf-8")
+    assert verify(out) == []
     assert served.fetched["weights.bin"] == served.fetched["weights.int8.bin"] == 1
