@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from slimasr.export.check.compare import as_ours, differences
 from slimasr.export.check.emulate import recognize_emulated
 from slimasr.export.check.reference import Reference
 from slimasr.export.check.runtime import Run, recognize
-from slimasr.export.check.streams import computed_frames
+from slimasr.export.check.streams import StreamReference, computed_frames
 from slimasr.export.check.tokens import TokenReading
 from slimasr.export.device import open_bundle
 from slimasr.export.manifest import StreamingNote
@@ -29,6 +30,7 @@ from slimasr.supernet.subnet import Subnet
 from tests.export import test_device, tiny_bundle
 from tests.export.check.conftest import Place
 from tests.export.check.test_files import change_manifest, check
+from tests.export.models import SSM
 from tests.search.untrained import make_experiment
 from tests.tiny import encoder_config
 
@@ -129,3 +131,24 @@ def test_missing_programs_and_packages_are_named(place: Place, monkeypatch: pyte
     result = check(place)
     assert result.exit_code == 1
     assert "sherpa-onnx is not installed: pip install 'slimasr[export]'" in result.stderr
+
+
+def test_streams_in_torch_hear_what_the_runtime_computes(place: Place) -> None:
+    """An encoder that only looks back gives the frames of a stream at once: those of the cut features."""
+    causal = SSM.model_copy(update={"bidirectional": False})
+    exp = make_experiment(place.exp.parent / "ssm", place.data, [1.0], encoder=causal)
+    experiment = Experiment.open(exp)
+    note = StreamingNote(carrier="lstm", chunk_frames=32, window_frames=35, tail_seconds=0.37, states=[])
+    audio = synthetic_audio(16000)
+    found = StreamReference.of(experiment, Subnet(), note, 2, 4).recognize(audio)
+    whole = Reference.of(experiment, Subnet(), 2)
+    features = [whole.features(silent_after(heard, 0.37)) for heard in audio]
+    cut = [torch.from_numpy(one[: computed_frames(len(one), note)]).unsqueeze(0) for one in features]
+    with torch.no_grad():
+        outs = [whole.model.encode(x, torch.tensor([x.shape[1]])).out for x in cut]
+    assert found == whole.search([whole.scoring(out) for out in outs])
+    assert sum(len(one.ids) for one in found["greedy_search"]) > 20
+
+
+def silent_after(heard: Heard, seconds: float) -> Heard:
+    return Heard(heard.name, np.pad(heard.samples, (0, round(seconds * 16000))))
