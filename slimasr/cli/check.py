@@ -109,11 +109,15 @@ def run(
         raise UserError("--emulate: runs encoders of whole utterances alone, and this bundle streams; leave it out")
     sets = _audio(opened_bundle, experiment, data, set_names, wav)
     found = []
-    total = len(list(opened_bundle.variants()))
-    for checked in progress(check_bundle(opened_bundle, experiment, sets, terms), total, "check"):
+    variants = list(opened_bundle.variants())
+    for checked in progress(check_bundle(opened_bundle, experiment, sets, terms), len(variants), "check"):
         found.append(checked)
         for failure in checked.failures:
             typer.echo(failure, err=True)
+    tried = {str(checked.variant) for checked in found}
+    print_notes(f"{one}: not tried, no utterance is in its language" for one in map(str, variants) if one not in tried)
+    if not found:
+        raise UserError(f"{bundle}: no utterance is in the language of a size; name other sets with --set-name")
     record = save(opened_bundle, experiment, found)
     print_table(checked_table(record))
     failed = [str(checked.variant) for checked in found if checked.failures]
@@ -147,10 +151,13 @@ def _experiment(bundle: CheckedBundle, exp: Path | None) -> Experiment:
     """Open the experiment from which a bundle was made."""
     from slimasr.experiment import Experiment
 
-    named = exp or bundle.experiment
-    if named is None:
+    if exp is not None:
+        return opened(Experiment.open(exp))
+    if bundle.experiment is None:
         raise UserError(f"{bundle.folder}: does not name its experiment; give the folder with --exp")
-    return opened(Experiment.open(named))
+    if not bundle.experiment.is_dir():
+        raise UserError(f"{bundle.folder}: its experiment {bundle.experiment} is not there; give its folder with --exp")
+    return opened(Experiment.open(bundle.experiment))
 
 
 def _audio(

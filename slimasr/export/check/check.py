@@ -94,7 +94,8 @@ def check_bundle(
         terms: how it is tried, and what is accepted.
 
     Yields:
-        The result of each size in each precision, float before int8.
+        The result of each size in each precision, float before int8. Pathways in whose language no utterance is are
+        left out.
 
     Raises:
         UserError: sherpa-onnx is not installed, or the graph of a CTC bundle is not that of the experiment.
@@ -107,10 +108,6 @@ def check_bundle(
         size = of_size[0].size
         served = [part for part in (one.served(size.language) for one in sets) if part.audio]
         if not served:
-            for variant in of_size:
-                yield Checked(
-                    variant, None, (f"{variant}: no utterance is in its language, {size.language}; name a set in it",)
-                )
             continue
         reference = _reference(bundle, experiment, size.subnet, terms, graph)
         ours = reference.recognize([heard for one in served for heard in one.audio])

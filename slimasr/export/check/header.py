@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slimasr.errors import UserError
-from slimasr.export.trace import needed
+from slimasr.export.packages import needed
 
 Signature = tuple[tuple[str, int], ...]
 """The type and the number of dimensions of each input, in order."""

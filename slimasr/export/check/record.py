@@ -32,30 +32,40 @@ def check_weights(bundle: CheckedBundle, experiment: Experiment) -> None:
 def save(bundle: CheckedBundle, experiment: Experiment, found: Sequence[Checked]) -> CheckFile:
     """Write what was found, and return the content of check.json.
 
-    Models that sherpa-onnx did not run have no figures. Sets that no experiment knows, such as files, are noted in
-    check.json alone.
+    Models that sherpa-onnx did not run have no figures. Figures of a float model that says other words than torch, and
+    of sets that no experiment knows, such as files, are noted in check.json alone.
 
     Raises:
         UserError: a file cannot be written.
     """
-    sizes: dict[str, CheckedSize] = {}
-    rates: dict[tuple[str, Precision], Mapping[str, float]] = {}
-    for checked in found:
-        variant, model = checked.variant, checked.model
-        if model is None:
-            continue
-        size = variant.size
-        before = sizes.get(size.id)
-        models = {**({} if before is None else before.models), variant.precision: model}
-        sizes[size.id] = CheckedSize(subnet=size.subnet, language=size.language, models=models)
-        rates[size.id, variant.precision] = {
-            name: rate.wer for name, rate in model.sets.items() if rate.wer is not None
-        }
-    record = CheckFile(experiment=experiment.config.name, weights=bundle.manifest.model.weights, sizes=sizes)
+    record = CheckFile(experiment=experiment.config.name, weights=bundle.manifest.model.weights, sizes=_sizes(found))
     record.write(bundle.folder)
+    # In int8, a failure is one of the error rate, which is measured all the same.
+    sound = [checked for checked in found if checked.variant.precision == "int8" or not checked.failures]
+    rates: dict[tuple[str, Precision], Mapping[str, float]] = {
+        (checked.variant.size.id, checked.variant.precision): {
+            name: rate.wer for name, rate in checked.model.sets.items() if rate.wer is not None
+        }
+        for checked in sound
+        if checked.model is not None
+    }
     note_rates(bundle.folder, rates)
+    sizes = _sizes(sound)
     change_results(experiment.dir, lambda results: _noted(results, sizes))
     return record
+
+
+def _sizes(found: Sequence[Checked]) -> dict[str, CheckedSize]:
+    """Put the models of each size together."""
+    sizes: dict[str, CheckedSize] = {}
+    for checked in found:
+        size, model = checked.variant.size, checked.model
+        if model is None:
+            continue
+        before = sizes.get(size.id)
+        models = {**({} if before is None else before.models), checked.variant.precision: model}
+        sizes[size.id] = CheckedSize(subnet=size.subnet, language=size.language, models=models)
+    return sizes
 
 
 def _noted(results: Results, sizes: Mapping[str, CheckedSize]) -> Results:

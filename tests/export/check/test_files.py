@@ -164,6 +164,12 @@ def test_other_folders_and_experiments(place: Place, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert f"{tmp_path}: is no bundle, it has no manifest.json" in result.stderr
 
+    note = json.loads((place.bundle / "manifest.json").read_text())["model"]
+    for named, message in ((None, "does not name its experiment"), ("nowhere", "its experiment nowhere is not there")):
+        change_manifest(place.bundle, model=note | {"experiment": named})
+        result = CliRunner().invoke(command_app(run), [str(place.bundle)])
+        assert (result.exit_code, message in result.stderr) == (1, True), result.stderr
+
     with open(place.exp / "final.pt", "ab") as file:
         file.write(b"\0")
     result = check(place)
