@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from slimasr.config.model import LstmPredictorConfig
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import fingerprint
-from slimasr.export.check.audio import Heard, synthetic_audio
+from slimasr.export.check.audio import AudioSet, Heard, synthetic_audio
 from slimasr.export.check.bundle import CheckedBundle
+from slimasr.export.check.check import Terms, check_bundle
 from slimasr.export.check.compare import as_ours, differences
 from slimasr.export.check.emulate import recognize_emulated
 from slimasr.export.check.reference import Reference
@@ -152,3 +154,15 @@ def test_streams_in_torch_hear_what_the_runtime_computes(place: Place) -> None:
 
 def silent_after(heard: Heard, seconds: float) -> Heard:
     return Heard(heard.name, np.pad(heard.samples, (0, round(seconds * 16000))))
+
+
+def test_a_pathway_is_tried_on_utterances_in_its_language(place: Place) -> None:
+    sizes = json.loads((place.bundle / "manifest.json").read_text())["sizes"]
+    change_manifest(place.bundle, sizes=[size | {"language": "fr"} for size in sizes])
+    bundle = CheckedBundle.open(place.bundle)
+    heard = synthetic_audio(16000)[3]
+    spoken = [replace(heard, name=language, language=language) for language in ("nl", "fr", "")]
+    tried = check_bundle(bundle, Experiment.open(place.exp), [AudioSet("both", tuple(spoken))], Terms())
+    assert [one.model.sets["both"].utterances for one in tried if one.model is not None] == [2, 2]
+    other = AudioSet("other", (spoken[0],))
+    assert not list(check_bundle(bundle, Experiment.open(place.exp), [other], Terms()))
