@@ -15,13 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.elastic.impulse_response import Discretized, powers, response
+from slimasr.elastic.impulse_response import Discretized, Parameters, discretize, powers, response
 
 BLOCK = 16
 """Frames of a block. The constants of a channel have about b^2 + 4 n b numbers for n pairs of states."""
 
 GROUPS = (8, 4)
 """Blocks of a group, groups of a larger group, and so on; within each of them, states are carried one by one."""
+
+
+OPERATOR = "slimasr::ConvolveBlocks"
+"""Name of `convolve_blocks` in exported programs. Its inputs are the signal and the parameters of the systems."""
+
+SIZES = ("channels", "pairs", "systems")
+"""Attributes of `OPERATOR`: channels of the signal, pairs of states of a system, number of systems."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,11 @@ class Block:
     readout: Tensor
 
 
-def convolve_blocks(u: Tensor, system: Discretized, bidirectional: bool = False) -> Tensor:
+def convolve_blocks(u: Tensor, system: Parameters, bidirectional: bool = False) -> Tensor:
     """Run systems over a whole signal.
+
+    Exported programs have it as one node, `OPERATOR`, so that its more than 200 operations are traced once and not in
+    every unit.
 
     Args:
         u: (N, T, C), zero on padding.
@@ -55,12 +65,43 @@ def convolve_blocks(u: Tensor, system: Discretized, bidirectional: bool = False)
         return torch.cat([u, u], dim=-1) if bidirectional else u
     with torch.autocast(u.device.type, enabled=False):
         signal = u.to(system.skip.dtype)
-        if not bidirectional:
-            return _convolve(signal, system).to(u.dtype)
-        # A system that runs backwards is one that runs forwards on the reversed signal.
-        out = _convolve(torch.cat([signal, signal.flip(1)], dim=-1), system)
-        ahead, back = out.chunk(2, dim=-1)
-        return torch.cat([ahead, back.flip(1)], dim=-1).to(u.dtype)
+        values = (system.log_dt, system.log_decay, system.frequency, system.readout, system.skip)
+        if torch.onnx.is_in_onnx_export():
+            return _one_node(signal, values, bidirectional).to(u.dtype)
+        return convolve_both(signal, *values, bidirectional=bidirectional).to(u.dtype)
+
+
+def convolve_both(
+    u: Tensor,
+    log_dt: Tensor,
+    log_decay: Tensor,
+    frequency: Tensor,
+    readout: Tensor,
+    skip: Tensor,
+    bidirectional: bool,
+) -> Tensor:
+    """Do what `convolve_blocks` does, for a signal of at least one frame in the dtype of the systems."""
+    system = discretize(Parameters(log_dt, log_decay, frequency, readout, skip))
+    if not bidirectional:
+        return _convolve(u, system)
+    # A system that runs backwards is one that runs forwards on the reversed signal.
+    out = _convolve(torch.cat([u, u.flip(1)], dim=-1), system)
+    ahead, back = out.chunk(2, dim=-1)
+    return torch.cat([ahead, back.flip(1)], dim=-1)
+
+
+def _one_node(signal: Tensor, values: Sequence[Tensor], bidirectional: bool) -> Tensor:
+    """Return the output of `OPERATOR`, as which an exported program has the whole function."""
+    systems, pairs = values[1].shape
+    sizes = (systems // 2 if bidirectional else systems, pairs, systems)
+    return torch.onnx.ops.symbolic(
+        OPERATOR,
+        (signal, *values),
+        dict(zip(SIZES, sizes, strict=True)),
+        dtype=signal.dtype,
+        shape=(signal.shape[0], signal.shape[1], systems),
+        version=1,
+    )
 
 
 def step_block(u: Tensor, state: Tensor, system: Discretized) -> tuple[Tensor, Tensor]:

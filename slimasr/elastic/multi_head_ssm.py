@@ -16,7 +16,7 @@ from slimasr.elastic.convolution import Convolution, convolution_macs, convolve
 from slimasr.elastic.index import Index, IndexTable, in_blocks, in_groups
 from slimasr.elastic.linear import ElasticLinear
 from slimasr.elastic.norm import ElasticLayerNorm, NormMode
-from slimasr.elastic.ssm import ElasticS4D, discretized, kernels, recur
+from slimasr.elastic.ssm import ElasticS4D, discretized, gather, kernels, recur
 from slimasr.supernet.cost import Count
 
 
@@ -199,7 +199,7 @@ class MultiHeadSsm(nn.Module):
         if options.convolution != "blocked":
             return convolve(u, responses, options.convolution)
         systems = [system for direction in range(options.directions) for system in self._systems(position, direction)]
-        return convolve_blocks(u, discretized(systems, self._per_head(u.shape[-1])), options.bidirectional)
+        return convolve_blocks(u, gather(systems, self._per_head(u.shape[-1])), options.bidirectional)
 
     def _systems(self, position: int, direction: int) -> list[ElasticS4D]:
         """Return the systems of all heads at one position of their stacks."""

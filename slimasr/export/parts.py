@@ -71,7 +71,7 @@ class Part:
     @property
     def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
         """The free dimensions as `torch.export` takes them."""
-        return {name: dict.fromkeys(axes, Dim.DYNAMIC) for name, axes in self.dynamic.items()}
+        return {name: dict.fromkeys(self.dynamic.get(name, ()), Dim.DYNAMIC) for name in self.inputs}
 
 
 def encoder_part(model: SpeechModel, subnet: Subnet, scales: GraphDecodingConfig | None = None) -> Part:

@@ -17,6 +17,7 @@ import torch
 
 from slimasr.export.packages import needed
 from slimasr.export.parts import Part
+from slimasr.export.shared import replaced
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import build_model
 
@@ -37,12 +38,12 @@ FOLDED = 1024
 def deployable(model: SpeechModel) -> SpeechModel:
     """Copy a model to the CPU, in evaluation mode and in a form that runtimes without complex numbers can run."""
     encoder = model.config.encoder
-    if encoder.kind != "mh_ssm" or encoder.convolution == "real":
+    if encoder.kind != "mh_ssm" or encoder.convolution == "blocked":
         return copy.deepcopy(model).cpu().eval()
-    # The same weights, but the convolution of the state space layers is computed with real numbers.
-    real = encoder.model_copy(update={"convolution": "real"})
+    # The same weights, but the state space layers are computed block by block, with real numbers.
+    blocked = encoder.model_copy(update={"convolution": "blocked"})
     copied = build_model(
-        model.config.model_copy(update={"encoder": real}), None, model.vocab_size, model.widths, tuple(model.heads)
+        model.config.model_copy(update={"encoder": blocked}), None, model.vocab_size, model.widths, tuple(model.heads)
     )
     copied.load_state_dict({name: value for name, value in model.state_dict().items() if name in copied.state_dict()})
     return copied.eval()
@@ -59,6 +60,13 @@ def traced(part: Part) -> ModelProto:
     """
     for package in ("onnx", "onnxscript"):
         needed(package)
+    proto = replaced(_exported(part), _exported)
+    proto.ir_version = IR_VERSION
+    return part.described(proto)
+
+
+def _exported(part: Part) -> ModelProto:
+    """Trace a part; operators that are traced on their own are one node each."""
     with torch.no_grad(), quiet():
         program = torch.onnx.export(
             part.module.eval(),
@@ -81,8 +89,7 @@ def traced(part: Part) -> ModelProto:
         needed("onnxscript.optimizer").optimize_ir(program.model, output_size_limit=FOLDED, should_fold=folds)
     proto = program.model_proto
     _strip(proto)
-    proto.ir_version = IR_VERSION
-    return part.described(proto)
+    return proto
 
 
 def _strip(proto: ModelProto) -> None:
