@@ -79,6 +79,20 @@ ContextOption = Annotated[
         help="Labels that the decoder of an LSTM predictor sees; others ignore it.",
     ),
 ]
+StreamingOption = Annotated[
+    bool,
+    typer.Option("--streaming", help="Write encoders that take speech chunk by chunk; needs an encoder that streams."),
+]
+ChunkOption = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk-frames",
+        metavar="FRAMES",
+        min=1,
+        show_default=False,
+        help="With --streaming: feature frames of 10 ms in a chunk. Default: 32, or the segment of an Emformer.",
+    ),
+]
 WebOption = Annotated[
     Path | None,
     typer.Option(
@@ -108,6 +122,8 @@ def run(
     force: ForceOption = False,
     standalone: StandaloneOption = False,
     context: ContextOption = 16,
+    streaming: StreamingOption = False,
+    chunk_frames: ChunkOption = None,
     web: WebOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -127,7 +143,7 @@ def run(
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf, max_latency_ms)
     experiment = opened(Experiment.open(exp))
     chosen = _chosen(experiment, subnets, limits)
-    options = BundleOptions(int8, int8_bits, int8_joiner, standalone, context)
+    options = BundleOptions(int8, int8_bits, int8_joiner, standalone, context, streaming, chunk_frames)
     dev = experiment.config.data.dev
     sets = list(dict.fromkeys([dev, *(set_names or ())]))
     trials = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from slimasr.data.frames import FRAME_SHIFT
@@ -19,8 +19,9 @@ from slimasr.experiment.architecture import architecture_digest
 from slimasr.experiment.record import revision
 from slimasr.export.features import features_model
 from slimasr.export.folders import file_notes
-from slimasr.export.manifest import AudioNote, Manifest, ModelNote, SizeNote, VariantNote, write_manifest
+from slimasr.export.manifest import AudioNote, Manifest, ModelNote, SizeNote, StreamingNote, VariantNote, write_manifest
 from slimasr.export.packages import needed
+from slimasr.export.streaming import stream_of
 from slimasr.export.writer import (
     DECODER,
     JOINER,
@@ -33,6 +34,7 @@ from slimasr.export.writer import (
     write_graphs,
 )
 from slimasr.files import write_atomic
+from slimasr.models.base import SpeechModel
 from slimasr.models.transducer import Transducer
 from slimasr.results.store import read_results
 from slimasr.supernet.subnet import Subnet
@@ -132,12 +134,26 @@ def _manifest(experiment: Experiment, subnets: Sequence[Subnet], folder: Path, o
         joiner=JOINER if transducer else None,
         joiner_int8=joiner_int8,
         graph=None,
-        streaming=None,
+        streaming=_streaming(model, subnets[0], options),
         languages=languages or None,
         sizes=sorted(sizes, key=lambda size: -size.params),
         files=file_notes(folder),
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         revision=revision(),
+    )
+
+
+def _streaming(model: SpeechModel, subnet: Subnet, options: BundleOptions) -> StreamingNote | None:
+    """Describe how encoders of streams are fed; None = they take whole utterances."""
+    if not options.streaming:
+        return None
+    stream = stream_of(model, subnet, options.chunk_frames)
+    return StreamingNote(
+        carrier=stream.carrier,
+        chunk_frames=stream.chunk_frames,
+        window_frames=stream.window_frames,
+        tail_seconds=stream.tail_seconds,
+        states=[list(shape) for shape in stream.states],
     )
 
 
@@ -155,6 +171,8 @@ def _size(experiment: Experiment, subnet: Subnet, folder: Path, options: BundleO
     known = {} if entry is None else {name: wer.wer for name, wer in entry.wer.items()}
     floats = None if options.standalone else WEIGHTS
     integers = None if options.standalone else WEIGHTS_INT8
+    note = _streaming(experiment.model, subnet, options)
+    states = None if note is None else note.states
     decoder, joiner = (name_for(subnet, name, folder) for name in (DECODER, JOINER))
     search = [name for name in (decoder or DECODER, joiner or JOINER) if (folder / name).is_file()]
     return SizeNote(
@@ -165,15 +183,15 @@ def _size(experiment: Experiment, subnet: Subnet, folder: Path, options: BundleO
         macs=cost.macs,
         decoder=decoder,
         joiner=joiner,
-        float=_variant(folder, encoder_file(subnet), floats, search, known),
-        int8=_variant(folder, encoder_file(subnet, int8=True), integers, search, {}) if options.int8 else None,
+        float=_variant(folder, encoder_file(subnet), floats, search, states).model_copy(update={"wer": known}),
+        int8=_variant(folder, encoder_file(subnet, int8=True), integers, search, states) if options.int8 else None,
     )
 
 
 def _variant(
-    folder: Path, encoder: str, weights: str | None, search: Sequence[str], wer: Mapping[str, float]
+    folder: Path, encoder: str, weights: str | None, search: Sequence[str], states: list[list[int]] | None
 ) -> VariantNote:
     """Describe the files of a size in one precision."""
     opened = [encoder, *([weights] if weights else []), *search, TOKENS_FILE]
     size = sum((folder / name).stat().st_size for name in opened)
-    return VariantNote(encoder=encoder, weights=weights, bytes=size, wer=dict(wer))
+    return VariantNote(encoder=encoder, weights=weights, bytes=size, wer={}, states=states)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,9 @@ from slimasr.export.session import Session
 LENGTHS = ((1,), (97,), (331, 1, 97))
 """Lengths in frames of the utterances of each trial: alone, and padded to the longest one."""
 
+CHUNKS = 4
+"""Chunks of each stream."""
+
 TOLERANCE = 1e-3
 """Largest difference, relative to the largest number of the output."""
 
@@ -28,17 +31,52 @@ def check_part(part: Part, path: Path) -> None:
     """
     session = Session(path)
     generator = torch.Generator().manual_seed(0)
+    differences = _of_stream(part, session, generator) if _streams(part) else _of_trials(part, session, generator)
+    difference = max(differences)
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"{path.name}: computes something else than the model (differs by {difference:.2g} of the largest "
+            "number of its output); it was not written"
+        )
+
+
+def _streams(part: Part) -> bool:
+    """Whether a part is an encoder that takes chunks and the states of streams."""
+    return "x" in part.inputs and "x_lens" not in part.inputs
+
+
+def _of_stream(part: Part, session: Session, generator: torch.Generator) -> Iterator[float]:
+    """Yield the differences of the chunks of two streams, each side with its own states."""
+    x, *states = part.inputs.values()
+    ours, theirs = list(states), list(states)
+    advance = int(part.metadata["decode_chunk_len"])
+    for number in range(CHUNKS):
+        # The runtime counts frames, if the encoder takes their number.
+        if "processed_lens" in part.inputs:
+            seen = torch.full((x.shape[0],), number * advance, dtype=torch.int64)
+            ours[-1:] = theirs[-1:] = [seen]
+        chunk = _log_mel(x.shape, generator)
+        with torch.no_grad():
+            expected = part.module(chunk, *ours)
+        found = session.run(chunk, *theirs)
+        yield max(_difference(a, b) for a, b in zip(expected, found, strict=True) if a.numel())
+        ours[: len(expected) - 1], theirs[: len(found) - 1] = expected[1:], found[1:]
+
+
+def _of_trials(part: Part, session: Session, generator: torch.Generator) -> Iterator[float]:
+    """Yield the differences on random input of several lengths."""
     for inputs in _trials(part, generator):
         with torch.no_grad():
             expected = part.module(*inputs.values())
         outputs = expected if isinstance(expected, tuple) else (expected,)
         found = session.run(*inputs.values())
-        difference = max(_difference(a, b, outputs) for a, b in zip(outputs, found, strict=True))
-        if not difference <= TOLERANCE:
-            raise UserError(
-                f"{path.name}: computes something else than the model (differs by {difference:.2g} of the largest "
-                "number of its output); it was not written"
-            )
+        lens = outputs[1] if len(outputs) > 1 else None
+        yield max(_difference(a, b, lens) for a, b in zip(outputs, found, strict=True))
+
+
+def _log_mel(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return random features; log-mel energies are between about -16 and 16."""
+    return 4.0 * torch.randn(*shape, generator=generator) - 6.0
 
 
 def _trials(part: Part, generator: torch.Generator) -> Iterator[Mapping[str, Tensor]]:
@@ -46,8 +84,7 @@ def _trials(part: Part, generator: torch.Generator) -> Iterator[Mapping[str, Ten
     if "x_lens" in part.inputs:
         bins = part.inputs["x"].shape[-1]
         for lens in LENGTHS:
-            # Log-mel features are between about -16 and 16.
-            x = 4.0 * torch.randn(len(lens), max(lens), bins, generator=generator) - 6.0
+            x = _log_mel((len(lens), max(lens), bins), generator)
             yield {"x": x, "x_lens": torch.tensor(lens)}
     elif "y" in part.inputs:
         context = part.inputs["y"].shape[-1]
@@ -60,15 +97,15 @@ def _trials(part: Part, generator: torch.Generator) -> Iterator[Mapping[str, Ten
         yield {name: torch.randn(3, *value.shape[1:], generator=generator) for name, value in part.inputs.items()}
 
 
-def _difference(expected: Tensor, found: Tensor, outputs: tuple[Tensor, ...]) -> float:
+def _difference(expected: Tensor, found: Tensor, lens: Tensor | None = None) -> float:
     """Return the largest difference, relative to the largest number; infinity if the shapes differ.
 
     What lies behind the end of an utterance does not count.
     """
     if expected.shape != found.shape:
         return float("inf")
-    if expected.ndim == 3:
-        behind = torch.arange(expected.shape[1]) >= outputs[1].unsqueeze(1)
+    if expected.ndim == 3 and lens is not None:
+        behind = torch.arange(expected.shape[1]) >= lens.unsqueeze(1)
         expected = expected.masked_fill(behind.unsqueeze(-1), 0.0)
         found = found.masked_fill(behind.unsqueeze(-1), 0.0)
     scale = max(1.0, float(expected.abs().max()))

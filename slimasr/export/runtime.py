@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
 from slimasr.data.batch import Batch
+from slimasr.data.frames import SILENCE
 from slimasr.data.tokenizer import Tokenizer
 from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition
@@ -18,9 +20,9 @@ from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.context import HistoryPredictor
-from slimasr.export.manifest import Manifest
+from slimasr.export.manifest import Manifest, StreamingNote
 from slimasr.export.session import Session
-from slimasr.models.base import SpeechModel
+from slimasr.models.base import FRAMES_PER_SECOND, SpeechModel
 from slimasr.models.ctc import CtcModel
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance
@@ -55,6 +57,37 @@ class OnnxTransducer:
     def project_encoder(self, encoder_out: Tensor, subnet: Subnet | None = None) -> Tensor:
         """Return it unchanged: the output of `encode` is already projected, for the one subnet that was exported."""
         return encoder_out
+
+
+class OnnxStreamTransducer(OnnxTransducer):
+    """A transducer whose encoder takes chunks; `encode` runs one whole utterance through them."""
+
+    def __init__(
+        self, encoder: Session, decoder: Session, joiner: Session, context: int, model: Transducer, how: StreamingNote
+    ) -> None:
+        """Take the open files; see `OnnxTransducer`.
+
+        Args:
+            how: how the encoder is fed, with the shapes of its states.
+        """
+        super().__init__(encoder, decoder, joiner, context, model)
+        self.how = how
+
+    def encode(self, x: Tensor, x_lens: Tensor) -> EncoderOutput:
+        """(1, T, F) features -> projected encoder output, of the silence behind the utterance, too."""
+        frames = int(x_lens)
+        end = round(self.how.tail_seconds * FRAMES_PER_SECOND)
+        padded = F.pad(x[:, :frames], (0, 0, 0, end), value=SILENCE)
+        states = [torch.zeros(shape) for shape in self.how.states]
+        chunks = []
+        # As sherpa-onnx, which waits until there are more frames than it feeds.
+        for start in range(0, padded.shape[1] - self.how.window_frames, self.how.chunk_frames):
+            window = padded[:, start : start + self.how.window_frames]
+            seen = [torch.tensor([start])] if self.how.carrier == "conformer" else []
+            out, *states = self.encoder.run(window, *states, *seen)
+            chunks.append(out)
+        encoded = torch.cat(chunks, dim=1)
+        return EncoderOutput(encoded, torch.tensor([encoded.shape[1]]))
 
 
 class OnnxCtc:
@@ -110,9 +143,11 @@ def open_size(
     decoder = note.decoder or manifest.decoder
     joiner = note.joiner or (int8 and manifest.joiner_int8) or manifest.joiner
     assert decoder and joiner and manifest.context_size
-    return OnnxTransducer(
-        encoder, Session(folder / decoder, threads), Session(folder / joiner, threads), manifest.context_size, model
-    )
+    search = (Session(folder / decoder, threads), Session(folder / joiner, threads))
+    if manifest.streaming is None:
+        return OnnxTransducer(encoder, *search, manifest.context_size, model)
+    how = manifest.streaming.model_copy(update={"states": variant.states or manifest.streaming.states})
+    return OnnxStreamTransducer(encoder, *search, manifest.context_size, model, how)
 
 
 def decode_onnx(

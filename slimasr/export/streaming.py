@@ -17,6 +17,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ from slimasr.export.parts import Part, encoder_metadata
 from slimasr.models.base import FRAMES_PER_SECOND, SpeechModel
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
+
+Carrier = Literal["lstm", "conformer"]
 
 CHUNK_FRAMES = 32
 """Feature frames of a chunk, unless asked otherwise."""
@@ -49,7 +52,7 @@ class Stream:
         states: shapes of the states of one stream.
     """
 
-    carrier: str
+    carrier: Carrier
     chunk_frames: int
     window_frames: int
     tail_seconds: float
@@ -59,7 +62,7 @@ class Stream:
 class OnlineEncoder(nn.Module):
     """A subnet's encoder and projection on one chunk of streams; subclasses say in which form states arrive."""
 
-    model_type: str
+    model_type: Carrier
     names: tuple[str, ...]
     """Names of the states."""
     batch_axis: int
@@ -147,9 +150,7 @@ class ConformerCarrier(OnlineEncoder):
             "pad_length": self.model.encoder.look_ahead_frames,
         }
 
-    def forward(
-        self, x: Tensor, state: Tensor, empty: Tensor, processed_lens: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, state: Tensor, empty: Tensor, processed_lens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, T, F) features, the states and (N,) feature frames before -> (N, T', J) and the next states."""
         seen = processed_lens // self.model.encoder.frontend.subsampling_factor
         out, after = self.run(x, state[0, 0], seen)
@@ -226,7 +227,9 @@ def _chunk_of(encoder: Encoder, asked: int | None) -> int:
     step = encoder.chunk_frames
     if encoder.config.kind == "emformer":
         if asked not in (None, step):
-            raise UserError(f"--chunk-frames {asked}: the segments of this encoder are {step} frames; leave the option out")
+            raise UserError(
+                f"--chunk-frames {asked}: the segments of this encoder are {step} frames; leave the option out"
+            )
         return step
     chunk = CHUNK_FRAMES if asked is None else asked
     if chunk < 1 or chunk % step:

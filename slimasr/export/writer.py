@@ -15,6 +15,7 @@ from slimasr.export.masked import Blocks, masked, masks_in
 from slimasr.export.parity import check_part
 from slimasr.export.parts import Part, decoder_part, encoder_part, joiner_part
 from slimasr.export.quantize import quantized
+from slimasr.export.streaming import streaming_part
 from slimasr.export.trace import deployable, traced
 from slimasr.export.weights import WeightsFile
 from slimasr.files import write_atomic
@@ -42,6 +43,8 @@ class BundleOptions:
         int8_joiner: whether the joiner gets an int8 file.
         standalone: whether each file has its weights inside, cut out for its size.
         context: labels that the decoder of an LSTM predictor sees.
+        streaming: whether the encoders take speech chunk by chunk, and no whole utterances.
+        chunk_frames: feature frames of a chunk; None = see `slimasr.export.streaming.streaming_part`.
     """
 
     int8: bool = False
@@ -49,6 +52,8 @@ class BundleOptions:
     int8_joiner: bool = False
     standalone: bool = False
     context: int = DEFAULT_CONTEXT
+    streaming: bool = False
+    chunk_frames: int | None = None
 
 
 def encoder_file(subnet: Subnet, *, int8: bool = False) -> str:
@@ -133,13 +138,19 @@ class GraphWriter:
     def _encoder(self, subnet: Subnet) -> tuple[Part, ModelProto]:
         """Trace the encoder of a size; pathways share the graph of the whole model."""
         if self.options.standalone:
-            part = encoder_part(self.model.extract(subnet), Subnet(), self.scales)
+            part = self._encoder_part(self.model.extract(subnet), Subnet())
             return part, traced(part)
         whole = replace(subnet, pathway="")
         if whole not in self._dense:
-            part = encoder_part(self.model, whole, self.scales)
+            part = self._encoder_part(self.model, whole)
             self._dense[whole] = (part, traced(part))
         return self._dense[whole]
+
+    def _encoder_part(self, model: SpeechModel, subnet: Subnet) -> Part:
+        """Return the encoder of a subnet in the form that is asked for."""
+        if self.options.streaming:
+            return streaming_part(model, subnet, self.options.chunk_frames)
+        return encoder_part(model, subnet, self.scales)
 
     def _kept(self, part: Part, proto: ModelProto, subnet: Subnet) -> ModelProto:
         """Return a copy of a graph with the description of its part, and with the masks of a pathway."""
@@ -189,5 +200,5 @@ class GraphWriter:
             if weights is not None and not weights.is_empty:
                 weights.write(self.folder)
         for subnet in subnets:
-            alone = encoder_part(self.model.extract(subnet), Subnet(), self.scales)
+            alone = self._encoder_part(self.model.extract(subnet), Subnet())
             check_part(alone, self.folder / encoder_file(subnet))

@@ -38,7 +38,15 @@ SUBNET = Subnet(0.5)
 VOCAB_SIZE = 20
 SSM = MhSsmConfig(d_model=32, num_layers=1, ssm_heads=2, ssm_state=8, ffn_dim=32, dropout=0.0, bidirectional=False)
 EMFORMER = EmformerConfig(
-    d_model=32, num_layers=1, num_heads=4, ffn_dim=32, segment=4, left_context=6, right_context=2, conv_kernel=5, memory=2
+    d_model=32,
+    num_layers=1,
+    num_heads=4,
+    ffn_dim=32,
+    segment=4,
+    left_context=6,
+    right_context=2,
+    conv_kernel=5,
+    memory=2,
 ).model_copy(update={"dropout": 0.0})
 CONFIGS = {
     "conv": (SSM, ConvFrontendConfig(channels=4)),

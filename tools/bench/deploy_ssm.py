@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,16 @@ def main() -> None:
     sides: dict[str, Call] = {"fft": in_torch(built["fft"])}
     for kind in ("blocked", "real"):
         sides[kind], figures = in_onnxruntime(built[kind])
-        report_figures(f"MH-SSM encoder in onnxruntime, {kind}: the file, seconds to load, megabytes resident", **figures)
+        report_figures(
+            f"MH-SSM encoder in onnxruntime, {kind}: the file, seconds to load, megabytes resident", **figures
+        )
     times = {}
     for seconds in (SHORT, LONG):
         x = noise_features(built["fft"], seconds)
         want = sides["fft"](x)
         for kind in ("blocked", "real"):
             torch.testing.assert_close(sides[kind](x)[0], want[0], atol=1e-3, rtol=1e-3)  # type: ignore[index]
-        times[seconds] = smallest_seconds({kind: lambda kind=kind: sides[kind](x) for kind in sides}, options.turns)
+        times[seconds] = smallest_seconds({kind: partial(side, x) for kind, side in sides.items()}, options.turns)
         ours, other = times[seconds]["blocked"], times[seconds]["fft"]
         target = AGAINST_FFT if seconds == SHORT else None
         name = f"MH-SSM encoder, {seconds:g} s of speech, blocks in onnxruntime against FFT in torch, seconds"
