@@ -29,6 +29,9 @@ OWN = f"w{WIDTHS[-1]}."
 """In the names of files that the smallest size alone uses."""
 SYMBOLS = ["<blk>", "<sos/eos>", "<unk>", "▁", "<0xC3>", "<0xA9>", *(chr(ord("a") + i) for i in range(24))]
 
+Declared = dict[str, tuple[int, list[Any]]]
+"""Inputs or outputs of a graph: name -> type and shape."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -218,14 +221,14 @@ class Graph:
         self.constants.append(tensor)
         return name
 
-    def model(self, inputs: dict[str, tuple[int, list[Any]]], outputs: dict[str, tuple[int, list[Any]]]) -> Any:
+    def model(self, inputs: Declared, outputs: Declared) -> Any:
         from onnx import helper
 
-        declared = [
+        before, after = (
             [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in values.items()]
             for values in (inputs, outputs)
-        ]
-        graph = helper.make_graph(self.nodes, "made_up", *declared, initializer=self.constants)
+        )
+        graph = helper.make_graph(self.nodes, "made_up", before, after, initializer=self.constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 

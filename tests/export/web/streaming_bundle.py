@@ -18,6 +18,7 @@ from tests.export.web.bundle import (
     JOINT,
     RATE,
     SUBSAMPLING,
+    Declared,
     Graph,
     Weights,
     floats,
@@ -79,8 +80,8 @@ def _encoder(weights: Weights, shapes: list[list[int]], carrier: str) -> Any:
     hidden = graph.add("Relu", graph.add("MatMul", x, graph.add("Transpose", matrix, perm=[1, 0])))
     out = graph.add("MatMul", hidden, graph.add("Transpose", after, perm=[1, 0]))
     out = graph.add("Add", out, graph.add("Reshape", "state_0", int64(1, 1, JOINT)))
-    states = {f"state_{i}": (TensorProto.FLOAT, shape) for i, shape in enumerate(shapes)}
-    inputs = {"x": (TensorProto.FLOAT, [1, WINDOW, BINS]), **states}
+    states: Declared = {f"state_{i}": (TensorProto.FLOAT, shape) for i, shape in enumerate(shapes)}
+    inputs: Declared = {"x": (TensorProto.FLOAT, [1, WINDOW, BINS]), **states}
     if carrier == "conformer":
         before = graph.add("Cast", "processed_lens", to=TensorProto.FLOAT)
         out = graph.add("Add", out, graph.add("Div", before, floats(100)))
@@ -89,5 +90,5 @@ def _encoder(weights: Weights, shapes: list[list[int]], carrier: str) -> Any:
     last = graph.add("Slice", out, int64(-1), int64(2**31), int64(1))
     graph.add("Reshape", graph.add("Div", last, floats(2)), int64(*shapes[0]), outputs=["next_0"])
     graph.add("Identity", "state_1", outputs=["next_1"])
-    following = {f"next_{i}": (TensorProto.FLOAT, shape) for i, shape in enumerate(shapes)}
+    following: Declared = {f"next_{i}": (TensorProto.FLOAT, shape) for i, shape in enumerate(shapes)}
     return graph.model(inputs, {"out": (TensorProto.FLOAT, [1, CHUNK // SUBSAMPLING, JOINT]), **following})

@@ -54,8 +54,8 @@ def test_the_page_of_an_exported_bundle_finds_the_tokens_that_torch_finds(tmp_pa
     find_browser()
     dist = find_runtime()
     # Weights with which many different tokens are found
-    options = {"seed": 7, "encoder": encoder_config(num_layers=1)}
-    experiment = Experiment.open(make_experiment(tmp_path / "exp", make_data(tmp_path), list(WIDTHS), **options))
+    data, encoder = make_data(tmp_path), encoder_config(num_layers=1)
+    experiment = Experiment.open(make_experiment(tmp_path / "exp", data, list(WIDTHS), seed=7, encoder=encoder))
     out, samples = tmp_path / "bundle", made_up_speech()
     export_bundle(experiment, [Subnet(width) for width in WIDTHS], out, BundleOptions(int8=True), web=dist)
     soundfile.write(tmp_path / "bundle/a.wav", samples, 16000, subtype="PCM_16")

@@ -273,7 +273,7 @@ def test_the_choice_is_the_lowest_wer_within_the_limits(bundles: Path, tmp_path:
         rows = [
             {
                 "size": {"id": str(i), "params": int(generator.integers(1, 99)), "float": {"wer": {"dev": wer}}},
-                "precision": "float", "rtf": generator.uniform(0.01, 0.1), "bytes": int(generator.integers(1e6, 9e6)),
+                "precision": "float", "rtf": generator.uniform(0.01, 0.1), "bytes": int(1e6 * generator.uniform(1, 9)),
             }
             for i, wer in enumerate(generator.permutation(12).tolist())
         ]  # fmt: skip
