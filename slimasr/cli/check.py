@@ -102,11 +102,11 @@ def run(
     one_thread()
     terms = Terms(paths, max_loss, emulate=_processors(emulate or ()))
     opened_bundle = CheckedBundle.open(bundle)
+    if emulate and opened_bundle.kind == "streaming":
+        raise UserError("--emulate: runs encoders of whole utterances alone, and this bundle streams; leave it out")
     _refuse(bundle_problems(opened_bundle))
     experiment = _experiment(opened_bundle, exp)
     check_weights(opened_bundle, experiment)
-    if emulate and opened_bundle.kind == "streaming":
-        raise UserError("--emulate: runs encoders of whole utterances alone, and this bundle streams; leave it out")
     sets = _audio(opened_bundle, experiment, data, set_names, wav)
     found = []
     variants = list(opened_bundle.variants())

@@ -88,7 +88,9 @@ def test_an_lstm_predictor_with_the_context_of_the_bundle(place: Place) -> None:
 
     sign(place.bundle)
     note = json.loads((place.bundle / "manifest.json").read_text())["model"]
-    change_manifest(place.bundle, model=note | {"weights": fingerprint(exp / "final.pt")})
+    sizes = json.loads((place.bundle / "manifest.json").read_text())["sizes"]
+    weights = fingerprint(exp / "final.pt")
+    change_manifest(place.bundle, model=note | {"weights": weights}, sizes=[size | {"int8": None} for size in sizes])
     result = check(Place(exp, place.data, place.bundle))
     assert result.exit_code == 0, result.output
     models = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]
@@ -166,3 +168,14 @@ def test_a_pathway_is_tried_on_utterances_in_its_language(place: Place) -> None:
     assert [one.model.sets["both"].utterances for one in tried if one.model is not None] == [2, 2]
     other = AudioSet("other", (spoken[0],))
     assert not list(check_bundle(bundle, Experiment.open(place.exp), [other], Terms()))
+
+
+def test_streams_are_not_emulated(place: Place) -> None:
+    if shutil.which("qemu-x86_64") is None:
+        pytest.skip("qemu-x86_64 is not installed")
+    fed = {"carrier": "lstm", "chunk_frames": 32, "window_frames": 35, "tail_seconds": 0.4, "states": []}
+    change_manifest(place.bundle, streaming=fed)
+    result = check(place, "--emulate", "haswell")
+    assert (result.exit_code, "this bundle streams; leave it out" in result.stderr) == (1, True)
+    # Its files are those of whole utterances.
+    assert "encoder.w0.5.onnx: its metadata say model_type=conformer, needs to be lstm" in check(place).stderr
