@@ -97,7 +97,8 @@ class CheckedSize(Entry):
     """Language of its pathway; null if it serves any."""
 
     models: Mapping[str, DeployedModel] = {}
-    """Its models by precision, `float` and `int8`."""
+    """Its models by precision, `float` and `int8`, or `float, stream` and `int8, stream` if they take speech chunk by
+    chunk."""
 
 
 class CheckFile(File):

@@ -14,6 +14,10 @@ from slimasr.results.schema import Results, SubnetEntry
 from slimasr.results.store import change_results
 
 
+STREAM = ", stream"
+"""What follows the precision of models that take speech chunk by chunk."""
+
+
 def check_weights(bundle: CheckedBundle, experiment: Experiment) -> None:
     """Check that a bundle was made from the weights of an experiment.
 
@@ -38,7 +42,9 @@ def save(bundle: CheckedBundle, experiment: Experiment, found: Sequence[Checked]
     Raises:
         UserError: a file cannot be written.
     """
-    record = CheckFile(experiment=experiment.config.name, weights=bundle.manifest.model.weights, sizes=_sizes(found))
+    record = CheckFile(
+        experiment=experiment.config.name, weights=bundle.manifest.model.weights, sizes=_sizes(bundle, found)
+    )
     record.write(bundle.folder)
     # In int8, a failure is one of the error rate, which is measured all the same.
     sound = [checked for checked in found if checked.variant.precision == "int8" or not checked.failures]
@@ -50,20 +56,21 @@ def save(bundle: CheckedBundle, experiment: Experiment, found: Sequence[Checked]
         if checked.model is not None
     }
     note_rates(bundle.folder, rates)
-    sizes = _sizes(sound)
+    sizes = _sizes(bundle, sound)
     change_results(experiment.dir, lambda results: _noted(results, sizes))
     return record
 
 
-def _sizes(found: Sequence[Checked]) -> dict[str, CheckedSize]:
-    """Put the models of each size together."""
+def _sizes(bundle: CheckedBundle, found: Sequence[Checked]) -> dict[str, CheckedSize]:
+    """Put the models of each size together, by their precision; those that take speech chunk by chunk stand apart."""
+    mark = "" if bundle.manifest.streaming is None else STREAM
     sizes: dict[str, CheckedSize] = {}
     for checked in found:
         size, model = checked.variant.size, checked.model
         if model is None:
             continue
         before = sizes.get(size.id)
-        models = {**({} if before is None else before.models), checked.variant.precision: model}
+        models = {**({} if before is None else before.models), checked.variant.precision + mark: model}
         sizes[size.id] = CheckedSize(subnet=size.subnet, language=size.language, models=models)
     return sizes
 
