@@ -13,7 +13,6 @@ from slimasr.results.entry import merged
 from slimasr.results.schema import Results, SubnetEntry
 from slimasr.results.store import change_results
 
-
 STREAM = ", stream"
 """What follows the precision of models that take speech chunk by chunk."""
 
