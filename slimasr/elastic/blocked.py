@@ -8,6 +8,7 @@ operations. What depends on weights alone is computed by operations on them, whi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.elastic.impulse_response import Discretized, Parameters, discretize, powers, response
+from slimasr.elastic.impulse_response import Discretized, Parameters, discretize, powers
 
 BLOCK = 16
 """Frames of a block. The constants of a channel have about b^2 + 4 n b numbers for n pairs of states."""
 
 GROUPS = (8, 4)
 """Blocks of a group, groups of a larger group, and so on; within each of them, states are carried one by one."""
+
+LARGEST = BLOCK * math.prod(GROUPS)
+"""Frames of the largest groups; of these, every one carries its state to all others at once."""
 
 
 OPERATOR = "slimasr::ConvolveBlocks"
@@ -116,15 +120,16 @@ def step_block(u: Tensor, state: Tensor, system: Discretized) -> tuple[Tensor, T
     """
     frames = u.shape[1]
     with torch.autocast(u.device.type, enabled=False):
-        block = make_block(system, frames)
+        poles = _powers(system, torch.arange(frames + 1, device=u.device))
+        block = _block(system, poles)
         # (C, N, T) and (C, N, 2n), as products are per channel
         inputs = u.to(state.dtype).permute(2, 0, 1)
         before = state.transpose(0, 1)
         out = inputs @ block.triangle + before.flatten(2) @ block.readout
         injected = (inputs @ block.injection).unflatten(2, (2, -1))
-        pole = _steps(system, torch.full((1,), frames)).squeeze(1)
         # (2, C, n) -> (C, 1, 2, n)
-        after = _times(before, pole.transpose(0, 1).unsqueeze(1), dim=2) + injected
+        pole = poles[:, frames].transpose(0, 1).unsqueeze(1)
+        after = _times(before, _Factor.of(pole, dim=2), dim=2) + injected
         return out.permute(1, 2, 0).to(u.dtype), after.transpose(0, 1)
 
 
@@ -146,93 +151,131 @@ def block_macs(channels: int, ssm_state: int, frames: int) -> int:
     return channels * (macs + 2 * ssm_state * blocks * blocks)
 
 
-def make_block(system: Discretized, frames: int) -> Block:
-    """Compute the constants of blocks of ``frames`` frames."""
+def _block(system: Discretized, poles: Tensor) -> Block:
+    """Compute the constants of blocks of b frames from the (2, b + 1, C, n) powers 0 to b of the poles."""
+    frames = poles.shape[1] - 1
+    # (C, b + 1, n) each
+    re, im = poles.transpose(1, 2)
+    injection = torch.cat([re[:, :-1], im[:, :-1]], dim=2).flip(1)
+    # What a state contributes after l more steps: 2 Re(w p^l s), which is a product with its two parts
+    w_re, w_im = (2.0 * part.unsqueeze(1) for part in system.weight)
+    of_re = w_re * re - w_im * im
+    of_im = w_re * im + w_im * re
+    # An output of the block is at least one step behind the state before the block.
+    readout = torch.cat([of_re[:, 1:], -of_im[:, 1:]], dim=2).transpose(1, 2)
+    kernel = of_re[:, :-1].sum(2) + F.pad(system.skip.unsqueeze(1), (0, frames - 1))
     # K_{j - i} at row i and column j; the zero in front of the kernel stands for all j < i.
-    kernel = F.pad(response(system, frames), (1, 0))
     frame = torch.arange(frames, device=kernel.device)
     lags = (frame - frame.unsqueeze(1) + 1).clamp(min=0)
-    triangle = kernel.index_select(1, lags.flatten()).unflatten(1, (frames, frames))
-    # (C, frames + 1, n) each: the state decays by one more step until the outputs than until the end of the block.
-    exponents = torch.arange(frames + 1, dtype=kernel.dtype, device=kernel.device)
-    re, im = (part.transpose(0, 1) for part in powers(system.log_modulus, system.angle, exponents))
-    injection = torch.cat([re[:, :-1], im[:, :-1]], dim=2).flip(1)
-    w_re, w_im = (part.unsqueeze(1) for part in system.weight)
-    # 2 Re(w p^(j+1) s), of which the imaginary part of s contributes through minus the imaginary part of its factor
-    re, im = re[:, 1:], im[:, 1:]
-    readout = 2.0 * torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=2)
-    return Block(triangle, injection, readout.transpose(1, 2))
+    triangle = F.pad(kernel, (1, 0)).index_select(1, lags.flatten()).unflatten(1, (frames, frames))
+    return Block(triangle, injection, readout)
 
 
 def _convolve(u: Tensor, system: Discretized) -> Tensor:
     """Run the systems of C channels forwards: (N, T, C) -> (N, T, C)."""
     n, frames, channels = u.shape
     blocks = _parts(frames, BLOCK)
-    block = make_block(system, BLOCK)
+    # All powers that any level needs, at once: up to a block, to the blocks of a group, to the groups of a larger one
+    within = torch.arange(BLOCK + 1, device=u.device)
+    levels = [math.prod(GROUPS[:level]) * BLOCK * within[:size] for level, size in enumerate(GROUPS)]
+    poles = _powers(system, torch.cat([within, *levels]))
+    block = _block(system, poles[:, : BLOCK + 1])
+    factors = _Factor.of(poles[:, BLOCK + 1 :]).split(GROUPS)
     padded = F.pad(u, (0, 0, 0, blocks * BLOCK - frames))
     # (C, N blocks, b), as products are per channel
     inputs = padded.reshape(n * blocks, BLOCK, channels).permute(2, 0, 1)
     injected = (inputs @ block.injection).unflatten(1, (n, blocks)).unflatten(3, (2, -1))
     # (2, N, blocks, C, n): the inner dimensions are those of the poles, by which everything is multiplied.
-    states = _carried(injected.permute(3, 1, 2, 0, 4), system, BLOCK, GROUPS)
+    states = _carried(injected.permute(3, 1, 2, 0, 4), factors, system)
     before = states.permute(3, 1, 2, 0, 4).flatten(3).flatten(1, 2)
     out = inputs @ block.triangle + before @ block.readout
     return out.permute(1, 2, 0).reshape(n, blocks * BLOCK, channels)[:, :frames]
 
 
-def _carried(injected: Tensor, system: Discretized, frames: int, groups: Sequence[int]) -> Tensor:
+def _carried(injected: Tensor, factors: Sequence[_Factor], system: Discretized) -> Tensor:
     """Carry states over blocks: ``s_0 = 0``, ``s_{k+1} = p^b s_k + v_k``.
 
     Args:
         injected: (2, N, K, C, n), real and imaginary parts of what each of K blocks adds to the state behind it.
+        factors: for groups, for groups of groups, and so on: the poles' powers from the beginning of one to its parts.
         system: the systems.
-        frames: b, the length of a block.
-        groups: blocks of a group, groups of a larger group, and so on.
 
     Returns:
         (2, N, K, C, n), the states before the blocks.
     """
-    if not groups:
-        return _carried_at_once(injected, system, frames)
-    size, *larger = groups
+    if not factors:
+        return _carried_at_once(injected, system)
+    factor, *larger = factors
+    size = len(factor)
     blocks = injected.shape[2]
     count = _parts(blocks, size)
     padded = F.pad(injected, (0, 0, 0, 0, 0, count * size - blocks))
-    first, *others = padded.unflatten(2, (count, size)).unbind(3)
-    # (2, size, C, n): from the beginning of a group to that of each of its blocks
-    poles = _steps(system, frames * torch.arange(size, device=injected.device))
+    first, *others = padded.unflatten(2, (count, size)).split(1, 3)
     # From a state of zero before each group
     state = first
     states = [torch.zeros_like(first)]
+    step = factor.at(1)
     for added in others:
         states.append(state)
-        state = _times(state, poles[:, 1].unflatten(0, (2, 1, 1))) + added
+        state = _times(state, step) + added
     # A group is a block of the next level.
-    before = _carried(state, system, frames * size, larger)
-    lifted = _times(before.unsqueeze(3), poles.unflatten(0, (2, 1, 1)))
-    return (torch.stack(states, dim=3) + lifted).flatten(2, 3)[:, :, :blocks]
+    before = _carried(state.squeeze(3), larger, system).unsqueeze(3)
+    lifted = _times(before, factor)
+    return (torch.cat(states, dim=3) + lifted).flatten(2, 3)[:, :, :blocks]
 
 
-def _carried_at_once(injected: Tensor, system: Discretized, frames: int) -> Tensor:
-    """Do the same for a small number of blocks, in time and memory quadratic in it."""
-    blocks = torch.arange(injected.shape[2], device=injected.device)
-    # The zeros in front stand for all blocks that are not earlier.
-    poles = F.pad(_steps(system, frames * blocks), (0, 0, 0, 0, 1, 0))
-    lags = (blocks.unsqueeze(1) - blocks).clamp(min=0)
-    # (2, 1, K, K, C, n), from the second K to the first
-    pairs = poles.index_select(1, lags.flatten()).unflatten(1, (1, *lags.shape))
-    return _times(injected.unsqueeze(2), pairs).sum(3)
+def _carried_at_once(injected: Tensor, system: Discretized) -> Tensor:
+    """Do the same for a small number of the largest groups, in time and memory quadratic in it."""
+    groups = torch.arange(injected.shape[2], device=injected.device)
+    # The zeros in front stand for all groups that are not earlier.
+    poles = F.pad(_powers(system, LARGEST * groups), (0, 0, 0, 0, 1, 0))
+    lags = (groups.unsqueeze(1) - groups).clamp(min=0)
+    # (2, K, K, C, n), from the second K to the first
+    pairs = poles.index_select(1, lags.flatten()).unflatten(1, lags.shape)
+    re, im = pairs.unsqueeze(1).split(1)
+    return _times(injected.unsqueeze(2), _Factor(re, torch.cat([-im, im]))).sum(3)
 
 
-def _steps(system: Discretized, frames: Tensor) -> Tensor:
+def _powers(system: Discretized, frames: Tensor) -> Tensor:
     """Return the (2, m, C, n) real and imaginary parts of the poles' powers by (m,) numbers of frames."""
     return torch.stack(powers(system.log_modulus, system.angle, frames.to(system.angle.dtype)))
 
 
-def _times(values: Tensor, factors: Tensor, dim: int = 0) -> Tensor:
+@dataclass(frozen=True)
+class _Factor:
+    """Complex numbers p as factors of numbers s whose parts are two entries of a dimension: ``s re + flip(s) turned``.
+
+    Attributes:
+        re: Re p, one entry in this dimension.
+        turned: -Im p and Im p.
+    """
+
+    re: Tensor
+    turned: Tensor
+
+    @staticmethod
+    def of(poles: Tensor, dim: int = 0) -> _Factor:
+        """Make factors of powers of poles."""
+        re, im = poles.split(1, dim)
+        return _Factor(re, torch.cat([-im, im], dim))
+
+    def split(self, sizes: Sequence[int]) -> list[_Factor]:
+        """Split (2, m, C, n) parts of m powers into some of these sizes, (2, 1, 1, size, C, n) each."""
+        parts = zip(self.re.split(sizes, 1), self.turned.split(sizes, 1), strict=True)
+        return [_Factor(re[:, None, None], turned[:, None, None]) for re, turned in parts]
+
+    def __len__(self) -> int:
+        """Return the number of powers of a result of `split`."""
+        return self.re.shape[3]
+
+    def at(self, power: int) -> _Factor:
+        """Return one of the powers of a result of `split`."""
+        return _Factor(self.re[:, :, :, power : power + 1], self.turned[:, :, :, power : power + 1])
+
+
+def _times(values: Tensor, factor: _Factor, dim: int = 0) -> Tensor:
     """Multiply complex numbers whose real and imaginary parts are the two entries of a dimension."""
-    re, im = factors.split(1, dim)
-    return values * re + values.flip(dim) * torch.cat([-im, im], dim)
+    return values * factor.re + values.flip(dim) * factor.turned
 
 
 def _parts(whole: int, part: int) -> int:

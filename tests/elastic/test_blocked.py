@@ -7,24 +7,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from slimasr.elastic.blocked import BLOCK, GROUPS, block_macs, convolve_blocks, step_block
+from slimasr.elastic.blocked import BLOCK, GROUPS, LARGEST, block_macs, convolve_blocks, step_block
 from slimasr.elastic.convolution import convolve
-from slimasr.elastic.impulse_response import Discretized
-from slimasr.elastic.ssm import ElasticS4D, discretized
+from slimasr.elastic.impulse_response import Parameters
+from slimasr.elastic.ssm import ElasticS4D, discretized, gather
 from tests.elastic.test_ssm import dense_response, system
 
 GROUP = BLOCK * GROUPS[0]
-LARGEST = BLOCK * GROUPS[0] * GROUPS[1]
 LENGTHS = [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, GROUP, GROUP + 1, LARGEST, 2 * LARGEST + 3]
 
 
-def both_ways(double: bool) -> tuple[list[ElasticS4D], Discretized]:
-    """Three systems that run forwards, three that run backwards, and all of them in discrete time."""
+def both_ways(double: bool) -> tuple[list[ElasticS4D], Parameters]:
+    """Three systems that run forwards, three that run backwards, and the parameters of all of them."""
     systems = [system(), ElasticS4D(3, 8, (1e-2, 0.5), decay=5.0)]
     if double:
         systems = [s4d.double() for s4d in systems]
     with torch.no_grad():
-        return systems, discretized(systems, 3)
+        return systems, gather(systems, 3)
 
 
 @pytest.mark.parametrize("frames", LENGTHS)
@@ -53,16 +52,18 @@ def test_float32_blocks_are_direct_sums_in_float64(frames: int) -> None:
 def test_rapid_and_slow_poles_keep_their_digits() -> None:
     """Powers over many blocks neither overflow nor vanish early: decays from 1e-4 to 30 per frame."""
     rates = torch.logspace(-4, 1.5, 4)
-    poles = Discretized(
-        log_modulus=-rates.view(1, 4).expand(2, 4),
-        angle=torch.tensor([[0.0, 0.3, 2.0, 3.1], [3.1, 2.0, 0.3, 0.0]]),
-        weight=(torch.ones(2, 4), torch.zeros(2, 4)),
+    poles = Parameters(
+        log_dt=torch.zeros(2),
+        log_decay=rates.log().expand(2, 4),
+        frequency=torch.tensor([[0.1, 0.3, 2.0, 3.1], [3.1, 2.0, 0.3, 0.1]]),
+        readout=torch.tensor([1.0, 0.0]).expand(2, 4, 2),
         skip=torch.zeros(2),
     )
     u = torch.ones(1, 3 * LARGEST, 2)
-    frames = np.arange(3 * LARGEST)
-    exponents = -rates.double().numpy() + 1j * poles.angle.double().numpy()
-    kernel = 2.0 * np.exp(exponents[:, :, None] * frames).real.sum(1)
+    exponents = -rates.double().numpy() + 1j * poles.frequency.double().numpy()
+    gain = np.expm1(exponents) / exponents
+    powers = np.exp(exponents[:, :, None] * np.arange(3 * LARGEST))
+    kernel = 2.0 * (gain[:, :, None] * powers).real.sum(1)
     want = torch.tensor(kernel.cumsum(-1)).T
     got = convolve_blocks(u, poles)[0]
     assert (got - want).abs().max() < 1e-4 * want.abs().max()
@@ -88,7 +89,7 @@ def test_gradients_are_those_of_direct_sums() -> None:
     u = torch.randn(2, GROUP + 5, 3, dtype=torch.float64)
     for blocks in (True, False):
         s4d = system().double()
-        out = convolve_blocks(u, discretized([s4d], 3)) if blocks else convolve(u, [s4d.kernel(3, len(u[0]))], "real")
+        out = convolve_blocks(u, gather([s4d], 3)) if blocks else convolve(u, [s4d.kernel(3, len(u[0]))], "real")
         out.square().sum().backward()
         found.append([p.grad for p in s4d.parameters() if p.grad is not None])
     assert len(found[0]) == 5
@@ -97,7 +98,7 @@ def test_gradients_are_those_of_direct_sums() -> None:
 
 def test_half_precision_is_computed_in_float32() -> None:
     u = torch.randn(1, 40, 3)
-    poles = discretized([system()], 3)
+    poles = gather([system()], 3)
     with torch.autocast("cpu", torch.bfloat16):
         out = convolve_blocks(u.bfloat16(), poles)
     assert out.dtype == torch.bfloat16
