@@ -21,7 +21,7 @@ from slimasr.elastic.impulse_response import Discretized, Parameters, discretize
 BLOCK = 16
 """Frames of a block. The constants of a channel have about b^2 + 4 n b numbers for n pairs of states."""
 
-GROUPS = (8, 4)
+GROUPS = (4, 4)
 """Blocks of a group, groups of a larger group, and so on; within each of them, states are carried one by one."""
 
 LARGEST = BLOCK * math.prod(GROUPS)
