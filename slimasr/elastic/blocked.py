@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimasr.elastic.impulse_response import Discretized, Parameters, discretize, powers
+from slimasr.elastic.impulse_response import Discretized, Parameters, discretize
 
 BLOCK = 16
 """Frames of a block. The constants of a channel have about b^2 + 4 n b numbers for n pairs of states."""
@@ -120,15 +120,14 @@ def step_block(u: Tensor, state: Tensor, system: Discretized) -> tuple[Tensor, T
     """
     frames = u.shape[1]
     with torch.autocast(u.device.type, enabled=False):
-        poles = _powers(system, torch.arange(frames + 1, device=u.device))
-        block = _block(system, poles)
+        block = _block(system, frames)
         # (C, N, T) and (C, N, 2n), as products are per channel
         inputs = u.to(state.dtype).permute(2, 0, 1)
         before = state.transpose(0, 1)
         out = inputs @ block.triangle + before.flatten(2) @ block.readout
         injected = (inputs @ block.injection).unflatten(2, (2, -1))
-        # (2, C, n) -> (C, 1, 2, n)
-        pole = poles[:, frames].transpose(0, 1).unsqueeze(1)
+        # (C, 1, 2, n)
+        pole = torch.stack(_polar(system.log_modulus, system.angle, float(frames)), dim=1).unsqueeze(1)
         after = _times(before, _Factor.of(pole, dim=2), dim=2) + injected
         return out.permute(1, 2, 0).to(u.dtype), after.transpose(0, 1)
 
@@ -151,11 +150,11 @@ def block_macs(channels: int, ssm_state: int, frames: int) -> int:
     return channels * (macs + 2 * ssm_state * blocks * blocks)
 
 
-def _block(system: Discretized, poles: Tensor) -> Block:
-    """Compute the constants of blocks of b frames from the (2, b + 1, C, n) powers 0 to b of the poles."""
-    frames = poles.shape[1] - 1
-    # (C, b + 1, n) each
-    re, im = poles.transpose(1, 2)
+def _block(system: Discretized, frames: int) -> Block:
+    """Compute the constants of blocks of ``frames`` frames."""
+    exponents = torch.arange(frames + 1, dtype=system.angle.dtype, device=system.angle.device)
+    # (C, b + 1, n) each: powers of the poles from 0 to b
+    re, im = _polar(system.log_modulus.unsqueeze(1), system.angle.unsqueeze(1), exponents.unsqueeze(1))
     injection = torch.cat([re[:, :-1], im[:, :-1]], dim=2).flip(1)
     # What a state contributes after l more steps: 2 Re(w p^l s), which is a product with its two parts
     w_re, w_im = (2.0 * part.unsqueeze(1) for part in system.weight)
@@ -175,12 +174,11 @@ def _convolve(u: Tensor, system: Discretized) -> Tensor:
     """Run the systems of C channels forwards: (N, T, C) -> (N, T, C)."""
     n, frames, channels = u.shape
     blocks = _parts(frames, BLOCK)
-    # All powers that any level needs, at once: up to a block, to the blocks of a group, to the groups of a larger one
-    within = torch.arange(BLOCK + 1, device=u.device)
-    levels = [math.prod(GROUPS[:level]) * BLOCK * within[:size] for level, size in enumerate(GROUPS)]
-    poles = _powers(system, torch.cat([within, *levels]))
-    block = _block(system, poles[:, : BLOCK + 1])
-    factors = _Factor.of(poles[:, BLOCK + 1 :]).split(GROUPS)
+    block = _block(system, BLOCK)
+    # The powers of all levels at once: to the blocks of a group, to the groups of a larger one
+    parts = [torch.arange(size, device=u.device) for size in GROUPS]
+    levels = [BLOCK * math.prod(GROUPS[:level]) * part for level, part in enumerate(parts)]
+    factors = _Factor.of(_powers(system, torch.cat(levels))).split(GROUPS)
     padded = F.pad(u, (0, 0, 0, blocks * BLOCK - frames))
     # (C, N blocks, b), as products are per channel
     inputs = padded.reshape(n * blocks, BLOCK, channels).permute(2, 0, 1)
@@ -238,7 +236,14 @@ def _carried_at_once(injected: Tensor, system: Discretized) -> Tensor:
 
 def _powers(system: Discretized, frames: Tensor) -> Tensor:
     """Return the (2, m, C, n) real and imaginary parts of the poles' powers by (m,) numbers of frames."""
-    return torch.stack(powers(system.log_modulus, system.angle, frames.to(system.angle.dtype)))
+    return torch.stack(_polar(system.log_modulus, system.angle, frames.to(system.angle.dtype).view(-1, 1, 1)))
+
+
+def _polar(log_modulus: Tensor, angle: Tensor, exponents: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Return real and imaginary parts of powers; the arguments are of shapes that broadcast."""
+    modulus = (log_modulus * exponents).exp()
+    angles = angle * exponents
+    return modulus * angles.cos(), modulus * angles.sin()
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def impulse_response(system: Parameters, frames: int) -> Tensor:
         values = (system.log_dt, system.log_decay, system.frequency, system.readout, system.skip)
         return cast(Tensor, _Response.apply(frames, *values))
     # Without gradients, plain operations on real numbers suffice, which an export can trace.
-    return response(discretize(system), frames)
+    return _response(discretize(system), frames)
 
 
 def blocks_of(frames: int) -> int:
@@ -92,7 +92,7 @@ def _sample(log_dt: Tensor, log_decay: Tensor, frequency: Tensor) -> tuple[Tenso
     return x, y, (frequency * im - decay * re) / norm, -(decay * im + frequency * re) / norm
 
 
-def powers(x: Tensor, y: Tensor, exponents: Tensor) -> tuple[Tensor, Tensor]:
+def _powers(x: Tensor, y: Tensor, exponents: Tensor) -> tuple[Tensor, Tensor]:
     """Compute powers of the poles from their logarithms: errors of repeated products would add up over an utterance.
 
     Args:
@@ -113,14 +113,14 @@ def _starts(frames: int, like: Tensor) -> Tensor:
     return BLOCK * torch.arange(blocks_of(frames), dtype=like.dtype, device=like.device)
 
 
-def response(system: Discretized, frames: int) -> Tensor:
+def _response(system: Discretized, frames: int) -> Tensor:
     """Compute the response with real operations.
 
     ``p^(ib + j) = p^(ib) p^j`` makes this one small real matrix product per channel; no tensor has the size channels x
     states x frames.
     """
-    re, im = powers(system.log_modulus, system.angle, _starts(frames, system.angle))
-    within = powers(system.log_modulus, system.angle, torch.arange(BLOCK, dtype=re.dtype, device=re.device))
+    re, im = _powers(system.log_modulus, system.angle, _starts(frames, system.angle))
+    within = _powers(system.log_modulus, system.angle, torch.arange(BLOCK, dtype=re.dtype, device=re.device))
     w_re, w_im = system.weight
     # (blocks, C, 2n): [Re | -Im] of w p^(ib). Times [Re | Im] of p^j, this sums the real part of the complex product.
     left = torch.cat([w_re * re - w_im * im, -(w_re * im + w_im * re)], dim=2)
@@ -134,7 +134,7 @@ class _Response(torch.autograd.Function):
     """`impulse_response` with its gradient in closed form.
 
     It takes a fraction of autograd's operations; the powers are computed twice rather than stored. Complex numbers are
-    read in place as pairs of real ones, which the matrix products of `response` sum as well as separate halves.
+    read in place as pairs of real ones, which the matrix products of `_response` sum as well as separate halves.
 
     With g the gradient of the response, let ``A = sum_l g_l p^l`` and ``B = sum_l g_l l p^l``. With c the readout, b
     the hold's gain, w = c b and z = dt lambda, the derivative is the real part of
@@ -157,7 +157,7 @@ class _Response(torch.autograd.Function):
         ctx.save_for_backward(log_dt, log_decay, frequency, readout, x, y, gain)
         starts, within = _complex_powers(x, y, frames)
         left = torch.conj_physical(torch.view_as_complex(readout.contiguous()) * gain * starts)
-        # (C, blocks, 2n) @ (C, 2n, b), as in `response`
+        # (C, blocks, 2n) @ (C, 2n, b), as in `_response`
         products = _pairs(left).transpose(0, 1) @ _pairs(within).permute(1, 2, 0)
         response = 2.0 * products.flatten(1)[:, :frames]
         # No frame at all is also a length.
@@ -183,8 +183,8 @@ class _Response(torch.autograd.Function):
 
 def _complex_powers(x: Tensor, y: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """Return (blocks, C, n) powers ``p^(ib)`` at the starts of blocks of b frames, and (b, C, n) ``p^j`` within one."""
-    starts = torch.complex(*powers(x, y, _starts(frames, x)))
-    (power,) = torch.complex(*powers(x, y, torch.ones(1, dtype=x.dtype, device=x.device)))
+    starts = torch.complex(*_powers(x, y, _starts(frames, x)))
+    (power,) = torch.complex(*_powers(x, y, torch.ones(1, dtype=x.dtype, device=x.device)))
     within = torch.empty(BLOCK, *power.shape, dtype=power.dtype, device=power.device)
     within[0] = 1.0
     known = 1

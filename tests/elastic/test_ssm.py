@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slimasr.elastic import convolution
 from slimasr.elastic.convolution import Convolution, convolve
-from slimasr.elastic.impulse_response import BLOCK, discretize, response
+from slimasr.elastic.impulse_response import BLOCK, _response, discretize
 from slimasr.elastic.multi_head_ssm import ElasticSsmHead, ElasticSsmUnit, MultiHeadSsm, SsmOptions
 from slimasr.elastic.norm import ElasticLayerNorm
 from slimasr.elastic.ssm import ElasticS4D, gather, readout_parameters, ssm_parameters
@@ -235,7 +235,7 @@ def test_kernel_gradients_keep_their_digits(dt: float) -> None:
         s4d, weight = s4d.to(dtype), weight.to(dtype)
         kernel = s4d.kernel(4, 200)
         if dtype == torch.float64:
-            kernel = response(discretize(gather([s4d], 4)), 200)
+            kernel = _response(discretize(gather([s4d], 4)), 200)
         kernel.backward(weight)
         found.append([parameter.grad.double() for parameter in s4d.parameters() if parameter.grad is not None])
     assert len(found[0]) == 5
