@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import soundfile
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from slimasr.export import device
 from slimasr.models.build import build_model
 from slimasr.models.predictor import StatelessPredictor
 from slimasr.models.transducer import Transducer
 from tests.tiny import MODEL, VOCAB_SIZE, randomize
+
+PROGRAM = Path(device.__file__)
+"""What bundles have as run.py."""
 
 RATE = 8000
 BINS = 20
@@ -296,3 +303,14 @@ def _save_decoder_and_joiner(model: Transducer, folder: Path) -> None:
     inputs = [_value(name, TensorProto.FLOAT, "N", dim) for name in ("encoder_out", "decoder_out")]
     found = [_value("logit", TensorProto.FLOAT, "N", VOCAB_SIZE)]
     _save(helper.make_graph(nodes, "joiner", inputs, found, constants), folder / "joiner.onnx", {})
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run the program of a bundle."""
+    return subprocess.run([sys.executable, str(PROGRAM), *map(str, words)], capture_output=True, text=True)
+
+
+def write_wav(path: Path, seconds: float = 2.0, rate: int = RATE) -> Path:
+    """Write noise."""
+    soundfile.write(path, np.random.default_rng(1).normal(0.0, 0.1, round(seconds * rate)), rate)
+    return path
