@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slimasr.errors import UserError
 from slimasr.files import read_json, write_json_atomic
-from slimasr.results.entry import Entry, Flag, Genes, Number, Whole
+from slimasr.results.entry import Flag, Genes, Number, Whole
 
 MANIFEST = "manifest.json"
 """The name of the file in a bundle."""
@@ -23,7 +23,15 @@ VERSION = 1
 ADVICE = "write the bundle again with slimasr-export"
 
 
-class ModelNote(Entry):
+class Note(BaseModel):
+    """A mapping of the manifest. Keys that no field stands for are kept as they are."""
+
+    model_config = ConfigDict(
+        extra="allow", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, defer_build=True
+    )
+
+
+class ModelNote(Note):
     """The model that a bundle was made of."""
 
     name: str
@@ -39,7 +47,7 @@ class ModelNote(Entry):
     """Digest of the sizes of the model, of the space of its subnets and of the number of tokens."""
 
 
-class AudioNote(Entry):
+class AudioNote(Note):
     """The features that the encoders take."""
 
     sample_rate: Whole
@@ -52,7 +60,7 @@ class AudioNote(Entry):
     """Seconds from one feature frame to the next."""
 
 
-class StreamingNote(Entry):
+class StreamingNote(Note):
     """How the encoders of a streaming bundle are fed."""
 
     carrier: Literal["lstm", "conformer"]
@@ -71,7 +79,7 @@ class StreamingNote(Entry):
     """Shapes of the states of one stream, of the largest size."""
 
 
-class VariantNote(Entry):
+class VariantNote(Note):
     """The files of a size in one precision."""
 
     encoder: str
@@ -93,7 +101,7 @@ class VariantNote(Entry):
     """Shapes of the states of one stream; null unless the bundle streams."""
 
 
-class SizeNote(Entry):
+class SizeNote(Note):
     """One subnet of a bundle."""
 
     id: str
@@ -124,14 +132,17 @@ class SizeNote(Entry):
     """The int8 files; null if there are none."""
 
 
-class FileNote(Entry):
+class FileNote(Note):
     """A file of a bundle."""
 
     bytes: Whole
+    """Its size."""
+
     sha256: str
+    """Its digest."""
 
 
-class Manifest(Entry):
+class Manifest(Note):
     """What a bundle holds. Names of files are relative to its folder."""
 
     format: Literal["slimasr-bundle"] = "slimasr-bundle"
@@ -140,7 +151,11 @@ class Manifest(Entry):
     """The kind of model."""
 
     model: ModelNote
+    """The model that the bundle was made of."""
+
     audio: AudioNote
+    """The features that the encoders take."""
+
     tokens: str
     """File of the tokens, ``token id`` in each line."""
 
@@ -148,8 +163,14 @@ class Manifest(Entry):
     """File of the tokens and their scores, which hotwords need; null = the tokenizer has none."""
 
     vocab_size: Whole
+    """Number of tokens, blank included."""
+
     blank_id: Whole
+    """Id of the blank token."""
+
     unk_id: Whole
+    """Id of the token that stands for unknown characters; it is not emitted."""
+
     context_size: Whole | None
     """Labels that the decoder sees; null without a decoder."""
 
@@ -157,9 +178,17 @@ class Manifest(Entry):
     """Feature frames per frame of the encoder."""
 
     features: str
+    """File that computes features from samples."""
+
     decoder: str | None
+    """File of the network over the last tokens; null = a CTC model has none."""
+
     joiner: str | None
+    """File that scores tokens; null = a CTC model has none."""
+
     joiner_int8: str | None
+    """The same in int8; null = there is none."""
+
     graph: str | None
     """File of the decoding graph HLG; null = there is none."""
 

@@ -53,7 +53,7 @@ def test_the_python_examples_run(tmp_path: Path, kind: str) -> None:
 def test_it_names_sizes_bytes_and_error_rates(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle")
     text = written(folder)
-    for row in ("| w1 | 1,000 | - | 0.00 | 0.00 | 10.0 | 10.0 |", "| w0.5 | 500 | - | 0.00 | 0.00 | 20.0 | 20.0 |"):
+    for row in ("| w1 | 1,000 | 2 | 0.00 | 0.00 | 10.0 | 10.0 |", "| w0.5 | 500 | 1 | 0.00 | 0.00 | 20.0 | 20.0 |"):
         assert row in text
     assert "SessionConfig.session.x64quantprecision=1" in text and "--int8-bits 7" in text
     assert "sherpa-onnx-offline" in text and "--encoder=encoder.w1.onnx" in text

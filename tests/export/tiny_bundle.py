@@ -136,7 +136,7 @@ def _write_manifest(folder: Path, kind: str, carrier: str | None) -> None:
 
 def _size(folder: Path, name: str, width: float) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": name, "subnet": {"width": width}, "language": None}
-    entry |= {"params": int(1000 * width), "macs": 1e5 * width}
+    entry |= {"params": int(1000 * width), "macs": 2e6 * width}
     for precision, weights in (("float", "weights.bin"), ("int8", "weights.int8.bin")):
         files = {"encoder": encoder_file(name, precision), "weights": weights}
         total = sum((folder / file).stat().st_size for file in files.values())
