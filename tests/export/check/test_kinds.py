@@ -55,7 +55,7 @@ def test_each_kind_runs_alone_and_in_batches(tmp_path: Path, kind: str, carrier:
     table = {token.replace("\u2581", " "): number for number, token in enumerate(tiny_bundle.TOKENS)}
     for ran in recognize(bundle.client(variant), audio, [Run(), *(Run(batch=batch) for batch in batches)]):
         assert [tuple(table[token] for token in said.tokens) for said in ran.said] == ours
-        assert ran.load_seconds > 0 and ran.seconds > 0 and 0 < ran.before_bytes < ran.peak_bytes
+        assert ran.load_seconds > 0 and ran.seconds > 0 and 0 < ran.before_bytes <= ran.peak_bytes
     assert sum(map(len, ours)) > 20
 
 
