@@ -1,4 +1,4 @@
-"""Recognition with a finite context against a search that runs the predictor anew at every frame."""
+"""Recognition with a finite context against a search that restarts the predictor at every frame."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def model(tokenizer: Tokenizer) -> Transducer:
 
 @torch.no_grad()
 def naive(model: Transducer, am: Tensor, context: int) -> list[int]:
-    """Greedy search of (T, J) frames; the predictor starts anew, with blank, before the last labels of every frame."""
+    """Greedy search of (T, J) frames; at every frame the predictor restarts with blank and reads the last labels."""
     tokens: list[int] = []
     for frame in am:
         state = model.predictor.init_state(1, torch.device("cpu"))

@@ -19,7 +19,7 @@ MOST_DRAWS = 600
 MOST_LEVERAGE = 0.8
 """Subnets are added until no measurement has a larger share in the prediction of its own subnet: a subnet that is left
 out is then predicted from others like it, and the noise of no single measurement decides a term."""
-ENTANGLED = "its subnets differ in too few ways, so that the times of layers and sizes cannot be told apart"
+ENTANGLED = "it has too few different subnets to separate the times of the layers and of their sizes"
 """What is wrong with a profile that holds every choice, but no different combinations of them."""
 
 

@@ -21,7 +21,7 @@ from slimasr.supernet.subnet import Subnet
 
 LATENCY = COST_UNITS["latency"].cost
 INEXACT = 10.0
-"""Percent of mean error above which the user is told to profile again."""
+"""Threshold of the mean prediction error in percent; above it, a note tells the user to profile again."""
 MOST_NAMED = 6
 """An error message names so many choices at most."""
 

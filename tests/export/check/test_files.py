@@ -1,4 +1,4 @@
-"""Damaged bundles: what is wrong is named before sherpa-onnx runs, also where the manifest was written anew."""
+"""Damage to a bundle is named before sherpa-onnx runs, even if the manifest has the checksums of the damaged files."""
 
 from __future__ import annotations
 

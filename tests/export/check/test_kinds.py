@@ -72,7 +72,7 @@ def test_frames_of_streams_are_those_that_the_runtime_computes() -> None:
 
 
 def test_an_lstm_predictor_with_the_context_of_the_bundle(place: Place) -> None:
-    """The bundle of a model that differs in its predictor alone, so that only the decoder is exported anew."""
+    """The bundle of a model that differs in its predictor alone, so only the decoder is exported again."""
     lstm = LstmPredictorConfig(dim=8, num_layers=1, embedding_dim=6)
     exp = make_experiment(
         place.exp.parent / "lstm", place.data, [0.5, 1.0], encoder=encoder_config(num_layers=1), predictor=lstm
