@@ -25,6 +25,7 @@ from tests.export.tiny_bundle import (  # noqa: E402
     change_manifest,
     encoder_weight,
     make_bundle,
+    noise,
     record,
     run,
     write_wav,
@@ -41,10 +42,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(bundle: Path, tmp_path: Path) -> Path:
     """A copy of the bundle, which a test may change."""
     return Path(shutil.copytree(bundle, tmp_path / "own"))
-
-
-def noise(seconds: float, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0.0, 0.1, round(seconds * RATE))
 
 
 # What it is made of

@@ -314,3 +314,8 @@ def write_wav(path: Path, seconds: float = 2.0, rate: int = RATE) -> Path:
     """Write noise."""
     soundfile.write(path, np.random.default_rng(1).normal(0.0, 0.1, round(seconds * rate)), rate)
     return path
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    """Samples of white noise."""
+    return np.random.default_rng(seed).normal(0.0, 0.1, round(seconds * RATE))
