@@ -23,10 +23,8 @@ from lhotse import Fbank, FbankConfig
 
 from slimasr.data.frames import has_frame
 from slimasr.export.packages import needed
+from slimasr.export.trace import IR_VERSION, OPSET
 
-OPSET = 18
-IR_VERSION = 8
-"""The format that onnxruntime reads from version 1.14 on."""
 FLOOR = float(np.finfo(np.float32).eps)
 """The smallest energy of a mel bin, as in lhotse."""
 
