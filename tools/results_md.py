@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write every egs/*/RESULTS*.md from the results*.json in the same folder; the experiments are not needed.
+"""Write every egs/*/RESULTS*.md from the file of results in the same folder; the experiments are not needed.
 
 With ``--check`` nothing is written; with exit status 1, the message names the files that are out of date.
 """
@@ -7,6 +7,7 @@ With ``--check`` nothing is written; with exit status 1, the message names the f
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from slimasr.claims import claims_of
@@ -17,19 +18,22 @@ from slimasr.results.report import Report
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def rendered(path: Path) -> str:
-    """Return the Markdown text of one results*.json, with the papers' claims."""
-    study = read_study(Report.load(path))
-    return render_results(study, path.name, claims_of(study))
+def rendered() -> Iterator[tuple[Path, str]]:
+    """Yield every page with the text that it should have."""
+    # results_todm.json belongs to RESULTS_todm.md, with the papers' claims.
+    for path in sorted(ROOT.glob("egs/*/results*.json")):
+        study = read_study(Report.load(path))
+        page = path.with_name(f"{path.stem.replace('results', 'RESULTS')}.md")
+        yield page, render_results(study, path.name, claims_of(study))
+    # Models on devices, of several papers and without the baselines that claims need.
+    for path in sorted(ROOT.glob("egs/*/deployed.json")):
+        yield path.with_name("RESULTS_deploy.md"), render_results(read_study(Report.load(path)), path.name)
 
 
 def main() -> None:
     """Write the files, or with ``--check`` compare them."""
     stale = []
-    for path in sorted(ROOT.glob("egs/*/results*.json")):
-        # results_todm.json belongs to RESULTS_todm.md.
-        page = path.with_name(f"{path.stem.replace('results', 'RESULTS')}.md")
-        text = rendered(path)
+    for page, text in rendered():
         if page.exists() and page.read_text(encoding="utf-8") == text:
             continue
         stale.append(str(page.relative_to(ROOT)))

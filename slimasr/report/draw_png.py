@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from slimasr.files import replacing
+from slimasr.report.draw_names import move_apart
 from slimasr.report.picture import COLORS, TRACK, Chart, Drawing, HeatMap, HeatMaps, Panel, Picture, is_dark, shade
 
 DPI = 160
@@ -78,6 +79,7 @@ def chart_figure(picture: Picture) -> Figure:
             axes.legend(frameon=False, fontsize=8)
     if cells[0][1].title:
         _add_common_legend(figure)
+    move_apart(figure)
     return figure
 
 
@@ -103,7 +105,9 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         if series.labelled:
             for point in series.points:
                 place = (point.x, point.y)
-                axes.annotate(point.name, place, (6, 6), textcoords="offset points", fontsize=8, color="#444")
+                name = axes.annotate(point.name, place, (6, 6), textcoords="offset points", fontsize=8, color="#444")
+                # The layout must not make room for a name where it stands before `move_apart`.
+                name.set_in_layout(False)
 
 
 def _is_crowded(panel: Panel) -> bool:

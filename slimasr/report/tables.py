@@ -56,7 +56,9 @@ def subnet_table(study: Study) -> Table:
     if per_sets(study):
         notes.append("PER: phoneme errors of the same models without lexicon and language model.")
     if _int8_sets(study):
-        notes.append("int8: as a device runtime runs the exported model.")
+        notes.append(
+            "int8: as a device runtime runs the exported model; its files hold the weights that all its sizes share."
+        )
     notes += latency_notes(study)
     place: Place = "top" if len(rows) <= MOST_ROWS_ON_TOP else "bottom"
     return Table("Subnets", tuple(titles), tuple(rows), " ".join(notes), place)
