@@ -24,22 +24,30 @@ def new_folder(out: Path) -> Iterator[Path]:
     A crash or a full disk leaves whatever was at ``out`` before.
 
     Raises:
-        UserError: ``out`` exists and is no bundle, or cannot be written.
+        UserError: ``out`` exists and is no bundle, holds files of others, is the working folder, or cannot be written.
     """
     _check_replaceable(out)
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.partial")
+    # What a link leads to is replaced, not the link.
+    place = out.resolve()
+    temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
         with writing(out, "; what was there before is kept"):
             temporary.mkdir(parents=True)
             yield temporary
-            _put(temporary, out)
+            _put(temporary, place)
+    except UserError as error:
+        # The user knows the folder by the name that was given.
+        raise UserError(str(error).replace(str(temporary), str(out))) from error
     finally:
         # Also after Ctrl-C; nothing is left to remove if the folder has been put in its place.
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raise an error unless ``out`` is free, empty, or a bundle."""
+    """Raise an error unless ``out`` is free, empty, or a bundle and nothing else."""
+    here = Path.cwd()
+    if out.resolve() in (here, *here.parents):
+        raise UserError(f"{out}: is the working folder or holds it, and cannot be replaced; name another with --out")
     if not out.exists() and not out.is_symlink():
         return
     if out.is_dir() and not any(out.iterdir()):
@@ -47,9 +55,18 @@ def _check_replaceable(out: Path) -> None:
     try:
         if not (out / MANIFEST).is_file():
             raise UserError("no manifest")
-        read_manifest(out)
+        manifest = read_manifest(out)
     except UserError:
         raise UserError(f"{out}: exists and is not a bundle of slimasr; name another folder with --out") from None
+    known = {MANIFEST, *MEASURED, *manifest.files}
+    # Python leaves a folder of its own beside run.py.
+    found = (path for path in sorted(out.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+    for path in found:
+        if path.relative_to(out).as_posix() not in known:
+            raise UserError(
+                f"{path}: is no file of the bundle in this folder, and would be lost; move it, or name another folder "
+                "with --out"
+            )
 
 
 def _put(temporary: Path, out: Path) -> None:
