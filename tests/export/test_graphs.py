@@ -19,7 +19,7 @@ from slimasr.decoding.searchable import Searchable
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.parity import check_part
-from slimasr.export.parts import encoder_part
+from slimasr.export.parts import Part, encoder_part
 from slimasr.export.runtime import OnnxModel
 from slimasr.export.session import Session
 from slimasr.export.trace import IR_VERSION, OPSET, deployable
@@ -231,6 +231,24 @@ def test_altered_weights_are_noticed(written: Written, tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(content)
     with pytest.raises(UserError, match="computes something else than the model"):
         check_part(part, tmp_path / encoder_file(subnet))
+
+
+class Twice(torch.nn.Module):
+    def forward(self, encoder_out: Tensor, decoder_out: Tensor) -> tuple[Tensor, Tensor]:
+        return encoder_out, decoder_out
+
+
+def test_what_is_not_a_number_behind_a_sound_output_is_noticed(tmp_path: Path) -> None:
+    make = onnx.helper
+    values = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4]) for name in "abcd"]
+    unsound = onnx.numpy_helper.from_array(np.array(np.nan, np.float32), "unsound")
+    nodes = [make.make_node("Identity", ["a"], ["c"]), make.make_node("Mul", ["b", "unsound"], ["d"])]
+    graph = make.make_graph(nodes, "unsound", values[:2], values[2:], [unsound])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    part = Part(Twice(), {"a": torch.zeros(2, 4), "b": torch.zeros(2, 4)}, {}, ("c", "d"), {})
+    with pytest.raises(UserError, match="a.onnx: computes something else than the model .differs by nan"):
+        check_part(part, tmp_path / "a.onnx")
 
 
 def test_a_ctc_model_has_log_probabilities_of_a_fixed_number_of_labels(tmp_path: Path) -> None:
