@@ -96,7 +96,7 @@ export function werOf(candidate, set) {
 }
 
 /**
- * The best size within the limits: the lowest WER, or the most parameters where none is known.
+ * The best size within the limits: the lowest WER of those measured on the set, or the most parameters where none was.
  * @param {Row[]} rows
  * @param {Limits} limits
  * @returns {{row: Row, misses: string[]} | null} with what the nearest misses where none fits
@@ -108,7 +108,9 @@ export function choose(rows, limits) {
     -row.size.params,
     row.bytes,
   ];
-  const [row] = [...rows].sort((a, b) => compared(order(a), order(b)));
+  // Sizes that were measured on another set may be for another language.
+  const measured = rows.filter((row) => werOf(row, limits.set) !== null);
+  const [row] = [...(measured.length ? measured : rows)].sort((a, b) => compared(order(a), order(b)));
   return row ? { row, misses: misses(row, limits) } : null;
 }
 
