@@ -9,7 +9,7 @@ from pathlib import Path
 from slimasr.errors import UserError
 from slimasr.export.check.bundle import CheckedBundle
 from slimasr.export.check.header import Header, read_header
-from slimasr.export.manifest import Manifest
+from slimasr.export.manifest import MANIFEST, Manifest
 from slimasr.export.trace import IR_VERSION, OPSET
 
 COPY = "copy the files of the bundle again, or export it again (slimasr-export)"
@@ -24,6 +24,9 @@ def bundle_problems(bundle: CheckedBundle) -> list[str]:
     the checksum.
     """
     manifest = bundle.manifest
+    absent = _absent_keys(manifest)
+    if absent:
+        return [f"{bundle.folder / MANIFEST}: damaged, {absent[0]} is missing; {EXPORT}"]
     found: dict[str, str] = {}
     found |= _lengths(bundle)
     parts = _parts(manifest)
@@ -35,6 +38,14 @@ def bundle_problems(bundle: CheckedBundle) -> list[str]:
         found |= {} if problem is None else {manifest.tokens: problem}
     found |= {name: line for name, line in _checksums(bundle).items() if name not in found}
     return list(found.values())
+
+
+def _absent_keys(manifest: Manifest) -> list[str]:
+    """Name what no bundle of this kind lacks, but the layout allows to be empty."""
+    needed: dict[str, object] = {"sizes": manifest.sizes}
+    if manifest.kind == "transducer":
+        needed |= {"decoder": manifest.decoder, "joiner": manifest.joiner, "context_size": manifest.context_size}
+    return [name for name, value in needed.items() if not value]
 
 
 def _parts(manifest: Manifest) -> dict[str, str]:
@@ -54,7 +65,9 @@ def _lengths(bundle: CheckedBundle) -> dict[str, str]:
     """Find files that are missing or have another length."""
     manifest = bundle.manifest
     found: dict[str, str] = {}
-    for name in (*_parts(manifest), manifest.tokens):
+    weights = [note.weights for size in manifest.sizes for note in (size.float, size.int8) if note and note.weights]
+    search = [name for name in (manifest.tokens, manifest.graph, manifest.words) if name]
+    for name in dict.fromkeys([*_parts(manifest), *weights, *search]):
         if name not in manifest.files:
             found[name] = f"{bundle.folder / name}: is not listed in manifest.json; {EXPORT}"
     for name, note in manifest.files.items():
@@ -137,7 +150,7 @@ def tokens_problem(path: Path, vocab_size: int) -> str | None:
         if not line:
             continue
         token, _, text = line.rpartition(" ")
-        if not text.isdigit():
+        if not text.isdecimal():
             return f"{path}: line {number} needs to be a token and its id, is {line!r}; {COPY}"
         if int(text) in ids:
             return f"{path}: id {text} has two tokens, {ids[int(text)]} and {token}; {COPY}"

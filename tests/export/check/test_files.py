@@ -112,6 +112,25 @@ def keyless(bundle: Path) -> None:
     change_manifest(bundle, vocab_size="many")
 
 
+def unlisted(bundle: Path) -> None:
+    altered(bundle)
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    change_manifest(bundle, files={name: note for name, note in files.items() if name != "weights.bin"})
+
+
+def headless(bundle: Path) -> None:
+    change_manifest(bundle, joiner=None)
+
+
+def sizeless(bundle: Path) -> None:
+    change_manifest(bundle, sizes=[])
+
+
+def superscript_tokens(bundle: Path) -> None:
+    text = (bundle / "tokens.txt").read_text()
+    (bundle / "tokens.txt").write_text(text.replace("<unk> 2", "<unk> \u00b2"), encoding="utf-8")
+
+
 def change_manifest(bundle: Path, **changes: object) -> None:
     path = bundle / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -136,6 +155,10 @@ DAMAGE: dict[Callable[[Path], None], str] = {
     newer: "version 2 is newer than this slimasr",
     foreign: "not the manifest of a bundle",
     keyless: "damaged, vocab_size",
+    unlisted: "weights.bin: is not listed in manifest.json",
+    headless: "manifest.json: damaged, joiner is missing",
+    sizeless: "manifest.json: damaged, sizes is missing",
+    superscript_tokens: "tokens.txt: line 3 needs to be a token and its id",
 }
 
 
