@@ -23,8 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Row = dict[str, Any]
-VERSION = 1
-PRECISIONS = ("float", "int8")
+VERSION, PRECISIONS = 1, ("float", "int8")
 LIMITS = {"max_rtf": "rtf", "max_memory_mb": "peak_mb", "max_mb": "mb", "max_latency_ms": "encoder_ms"}
 COLUMNS = "size precision threads load_ms encoder_ms_per_second rtf rtf_p90 peak_mb mb params wer".split()  # noqa: SIM905
 
@@ -40,10 +39,12 @@ class Bundle(NamedTuple):
     manifest: dict[str, Any]
 
     def size(self, name: str | None = None) -> dict[str, Any]:
-        """Return the entry of a size; None = the largest one."""
+        """Return the entry of a size; None = the largest one, unless it is for one of several languages."""
         sizes: dict[str, dict[str, Any]] = {size["id"]: size for size in self.manifest["sizes"]}
-        if name not in (None, *sizes):
-            raise BundleError(f"{self.folder} has no size {name}: name one of {', '.join(sizes)}")
+        one_language = self.manifest["sizes"][0]["language"] and len(self.manifest["languages"]) > 1
+        if name not in (sizes if one_language else (None, *sizes)):
+            wanted = name or "for all languages"
+            raise BundleError(f"{self.folder} has no size {wanted}: name one of {', '.join(sizes)}")
         return sizes[name or next(iter(sizes))]
 
     def runs(self) -> list[tuple[dict[str, Any], bool]]:
@@ -51,14 +52,14 @@ class Bundle(NamedTuple):
         return [(size, int8) for size in self.manifest["sizes"] for int8 in (False, True) if size[PRECISIONS[int8]]]
 
     def files(self, size: dict[str, Any], int8: bool = False) -> dict[str, Path]:
-        """Return the files that run a size, by their role, if their numbers of bytes are those of the manifest."""
+        """Return the files that run a size, by their role, if they have the bytes that the manifest notes."""
         entry, shared = size[PRECISIONS[int8]], self.manifest
         if entry is None:
             raise BundleError(f"{self.folder}: {size['id']} was not exported in {PRECISIONS[int8]}: name another size")
         names = {role: size.get(role) or shared[role] for role in ("decoder", "joiner", "features", "tokens")}
         joiner = (int8 and not size.get("joiner") and shared["joiner_int8"]) or names["joiner"]
         names.update(encoder=entry["encoder"], weights=entry["weights"], joiner=joiner)
-        for problem in filter(None, (self.problem(name) for name in names.values() if name)):
+        for problem in filter(None, (self.problem(name, name == shared["tokens"]) for name in names.values() if name)):
             raise BundleError(problem)
         return {role: self.folder / name for role, name in names.items() if name}
 
@@ -89,12 +90,12 @@ def open_bundle(folder: Path) -> Bundle:
 def read_json(path: Path, kind: str, keys: Iterable[str]) -> dict[str, Any]:
     """Read a file of a kind and version that this program knows; it needs some keys."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"), parse_constant=int)  # NaN is no integer.
         if found["version"] > VERSION:
             raise BundleError(f"{path} is newer than this program: use the run.py that came with it")
         if found["format"] != kind or not all(found[key] for key in keys):
             raise ValueError(f"it is no {kind}")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise BundleError(f"{path} cannot be used ({error!r}): name another, or copy or write it again") from None
     return found
 
@@ -143,8 +144,10 @@ class Recognizer:
         """Go on with another size: its encoder is opened, and files that are open already stay so."""
         entry, known = self.bundle.size(size), {session.path: session for session in self.sessions.values()}
         models = {role: path for role, path in self.bundle.files(entry, int8).items() if path.suffix == ".onnx"}
-        self.sessions = {role: known.get(path) or Session(path, self.threads) for role, path in models.items()}
-        self.shapes = entry[PRECISIONS[int8]].get("states")
+        sessions = {role: known.get(path) or Session(path, self.threads) for role, path in models.items()}
+        if (said := json.loads(sessions["encoder"].metadata.get("subnet", "null"))) != entry["subnet"]:
+            raise BundleError(f"{models['encoder']} is that of {said}, not of {entry['subnet']}: copy the bundle again")
+        self.sessions, self.shapes = sessions, entry[PRECISIONS[int8]].get("states")
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """(S,) samples -> (T, F) features; audio shorter than a frame counts as silence, and a stream ends with it."""
@@ -161,13 +164,13 @@ class Recognizer:
         """Encode (T, F) features, with a streaming model chunk by chunk; the end that fills no chunk is dropped."""
         x, encoder, online = features[np.newaxis], self.sessions["encoder"], self.streaming
         if not online:
-            out, lens = encoder(x, np.array([len(features)]))
+            out, lens = encoder(x, np.array([len(features)], np.int64))
             yield out[0, : int(lens[0])]
             return
         window, states = online["window_frames"], [np.zeros(s, np.float32) for s in self.shapes or online["states"]]
         # As sherpa-onnx, which waits until there are more frames than it feeds.
         for first in range(0, len(features) - window, online["chunk_frames"]):
-            processed = [np.array([first])] if online["carrier"] == "conformer" else []
+            processed = [np.array([first], np.int64)] if online["carrier"] == "conformer" else []
             out, *states = encoder(x[:, first : first + window], *states, *processed)
             yield out[0]
 
@@ -178,17 +181,16 @@ class Recognizer:
         history, frames, last, out = [-1] * (size - 1) + [blank], list[int](), blank, None
         for number, scores in enumerate(encoded):
             if decoder and joiner:
-                out = decoder(np.array([history[-size:]]))[0] if out is None else out
+                out = decoder(np.array([history[-size:]], np.int64))[0] if out is None else out
                 scores = joiner(scores[np.newaxis], out)[0]
             label = int(scores.argmax())
-            # A CTC model repeats a token while it lasts.
             if label not in (blank, self.manifest["unk_id"]) and (joiner or label != last):
                 history.append(label)
                 frames.append(number)
                 out = None
                 if show:
                     show(self.text(history[size:]))
-            last = label
+            last = label  # A CTC model repeats a token while it lasts.
         return Result(self.text(history[size:]), tuple(history[size:]), tuple(frames))
 
     def transcribe(self, samples: np.ndarray, show: Callable[[str], object] | None = None) -> Result:
@@ -209,8 +211,8 @@ def read_wav(path: Path, rate: int) -> np.ndarray:
         with wave.open(str(path)) as file:
             channels, width, found, length = file.getparams()[:4]
             content = np.frombuffer(file.readframes(length), np.uint8)
-        if found != rate:
-            raise wave.Error(f"it has {found} Hz")
+        if found != rate or width > 4:
+            raise wave.Error(f"it has {found} Hz and {8 * width} bits")
         if not length or len(content) != length * channels * width:
             raise wave.Error("it is truncated" if length else "it holds no samples")
     except (OSError, EOFError, wave.Error) as error:
@@ -233,8 +235,7 @@ def peak_memory() -> float | None:
 def measure(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     """Measure one size in this process, as profile does for each; prints a row of a profile, and ``seconds``."""
     entry, rate, kind = bundle.size(args.size), bundle.manifest["audio"]["sample_rate"], PRECISIONS[args.int8]
-    noise = [] if args.wav else [np.random.default_rng(0).normal(0.0, 0.05, 10 * rate)]
-    utterances = noise + [read_wav(Path(path), rate) for path in args.wav]
+    utterances = [read_wav(Path(p), rate) for p in args.wav] or [np.random.default_rng(0).normal(0, 0.05, 10 * rate)]
     importlib.import_module("onnxruntime")
     before, start = peak_memory(), time.perf_counter()
     recognizer = Recognizer(bundle, args.size, args.int8, args.threads[0])
@@ -246,10 +247,9 @@ def measure(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
         for step, verb in enumerate(verbs):
             value = verb(value)
             marks[step, turn, number] = time.perf_counter()
-    # The first turn warms up.
-    encoder, whole = (marks[2] - marks[1])[1:] * 1e3, (marks[3] - marks[0])[1:]
+    encoder, whole = (marks[2] - marks[1])[1:] * 1e3, (marks[3] - marks[0])[1:]  # The first turn warms up.
     row = {"size": entry["id"], "subnet": entry["subnet"], "precision": kind, "threads": args.threads[0]}
-    row.update(load_ms=load * 1e3, peak_mb=None if before is None else (peak_memory() or before) - before)
+    row.update(load_ms=load * 1e3, peak_mb=None if before is None else max(0.0, (peak_memory() or before) - before))
     row.update(encoder_ms_per_second=np.median(encoder.sum(axis=1)) / seconds.sum(), encoder_ms=np.median(encoder))
     row.update(rtf=np.median(whole.sum(axis=1)) / seconds.sum(), rtf_p90=np.quantile(whole / seconds, 0.9))
     print(json.dumps({**row, "bytes": entry[kind]["bytes"], "seconds": seconds.tolist()}))
@@ -279,10 +279,11 @@ def profile(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
 
 
 def figures(bundle: Bundle, row: Row) -> Row:
-    """Add what the manifest knows of a size to a row of a profile."""
-    size = bundle.size(row["size"])
-    wer = {name: round(value, 2) for name, value in (size[row["precision"]]["wer"] or {}).items()}
-    return {**row, "mb": row["bytes"] / 1e6, "params": size["params"], "wer": wer}
+    """Add what the manifest knows of a size to a row of a profile, perhaps of a bundle of other sizes and bytes."""
+    size, absent = bundle.size(row["size"]), {key: None for key in LIMITS.values() if (row.get(key) or 0) < 0}
+    entry = size[row["precision"]]
+    wer = {name: round(value, 2) for name, value in (entry["wer"] or {}).items()}
+    return {**row, **absent, "bytes": entry["bytes"], "mb": entry["bytes"] / 1e6, "params": size["params"], "wer": wer}
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -298,7 +299,7 @@ def best_row(rows: Sequence[Row], limits: dict[str, float], set_name: str) -> tu
     excess = [[np.inf if row[key] is None else row[key] / limits[key] for key in limits] for row in rows]
     quality = [(row["wer"].get(set_name, np.inf), -row["params"], row["bytes"]) for row in rows]
     best = rows[min(range(len(rows)), key=lambda place: (max([1.0, *excess[place]]), *quality[place]))]
-    return best, [key for key, most in limits.items() if best[key] is None or best[key] > most]
+    return best, [key for key, most in limits.items() if best[key] is None or not best[key] <= most]
 
 
 def choose(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
@@ -322,31 +323,24 @@ def choose(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
 
 
 def verify(folder: Path) -> list[str]:
-    """Check all files of a bundle, run every size, and return a line for each problem, with its remedy."""
+    """Check all files of a bundle, run every size on silence, and return a line for each problem, with its remedy."""
     try:
         bundle = open_bundle(folder)
         problems = [text for text in (bundle.problem(name, True) for name in bundle.manifest["files"]) if text]
-        # What opens damaged files may end without a message.
-        for size, int8 in [] if problems else bundle.runs():
-            run_once(Recognizer(bundle, size["id"], int8), size)
+        for size, int8 in [] if problems else bundle.runs():  # What opens damaged files may end without a message.
+            manifest, recognizer = bundle.manifest, Recognizer(bundle, size["id"], int8)
+            encoded, sessions = recognizer.encode(recognizer.features(np.zeros(recognizer.rate))), recognizer.sessions
+            recognizer.search(encoded)
+            scores = sessions["joiner"](encoded, np.zeros_like(encoded))[0] if "joiner" in sessions else encoded
+            facts = [("encoder", "finite scores", np.isfinite(scores).all(axis=0).sum(), manifest["vocab_size"])]
+            for key in ("vocab_size", "context_size") if "decoder" in sessions else ():
+                facts.append(("decoder", key, json.loads(sessions["decoder"].metadata.get(key, "null")), manifest[key]))
+            for role, key, found, value in facts:
+                if found != value:
+                    raise BundleError(f"{sessions[role].path}: {key} is {found} instead of {value}: export it again")
     except BundleError as error:
         return [str(error)]
     return problems
-
-
-def run_once(recognizer: Recognizer, size: dict[str, Any]) -> None:
-    """Run a size on a second of silence, and compare its metadata and scores with the manifest."""
-    manifest, sessions = recognizer.manifest, recognizer.sessions
-    encoded = recognizer.encode(recognizer.features(np.zeros(recognizer.rate)))
-    recognizer.search(encoded)
-    scores = sessions["joiner"](encoded, np.zeros_like(encoded))[0] if "joiner" in sessions else encoded
-    wanted = [("encoder", "subnet", size["subnet"])]
-    wanted += [("decoder", key, manifest[key]) for key in ("vocab_size", "context_size") if "decoder" in sessions]
-    facts = [(role, key, json.loads(sessions[role].metadata.get(key, "null")), value) for role, key, value in wanted]
-    facts.append(("encoder", "finite scores", np.isfinite(scores).all(axis=0).sum(), manifest["vocab_size"]))
-    for role, key, found, value in facts:
-        if found != value:
-            raise BundleError(f"{sessions[role].path}: {key} is {found} instead of {value}: export the bundle again")
 
 
 def check(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
@@ -374,7 +368,7 @@ def main() -> int:
     add("command", choices=verbs, help=" ".join(f"{name}: {verb.__doc__}" for name, verb in verbs.items()))
     add("wav", nargs="*", help="recordings; profile and choose measure on noise without any")
     add("--bundle", type=Path, default=Path(__file__).parent, help="folder of the bundle (default: that of run.py)")
-    add("--size", help="transcribe: id of the size (default: the largest one)")
+    add("--size", help="transcribe: id of the size (default: the largest one, unless sizes are for languages)")
     add("--int8", action="store_true", help="transcribe: in int8; choose: among sizes in int8, too")
     add("--stream", action="store_true", help="transcribe: print the text as it grows")
     add("--threads", type=lambda text: [int(part) for part in text.split(",")], default=[1], help="such as 1, or 1,2")
@@ -385,16 +379,22 @@ def main() -> int:
     for name, column in LIMITS.items():
         add("--" + name.replace("_", "-"), type=float, help=f"choose: the highest {column}")
     args = parser.parse_intermixed_args()
+    if min(args.repeats, *args.threads) < 1 or (args.command == "transcribe" and not args.wav):
+        parser.error("transcribe needs recordings, and --threads and --repeats numbers above 0")
     try:
         status, results = verbs[args.command](open_bundle(args.bundle), args)
         if args.json:
             args.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return status
-    except (BundleError, ModuleNotFoundError) as error:
+    except (BundleError, ModuleNotFoundError, OSError) as error:
         remedy = f": python -m pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
         print(f"run.py: {error}{remedy}", file=sys.stderr)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        altered = args.profile or args.bundle / "manifest.json"
+        print(f"run.py: {altered} was altered ({error!r}): copy or write it again", file=sys.stderr)
     return 1
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # Text of any language can be printed.
     sys.exit(main())

@@ -236,7 +236,8 @@ ARM processors do not saturate.
 
 
 def _program(manifest: Manifest) -> str:
-    stream = "\npython run.py transcribe --stream a.wav" if manifest["streaming"] else ""
+    size = manifest["sizes"][-1]["id"]
+    stream = f"\npython run.py transcribe --size {size} --stream a.wav" if manifest["streaming"] else ""
     int8 = "\npython run.py choose --int8 --max-rtf 0.05       # measures first, and may choose int8"
     int8 = int8 if any(size["int8"] for size in manifest["sizes"]) else ""
     return f"""
@@ -245,7 +246,7 @@ def _program(manifest: Manifest) -> str:
 It needs Python 3.9, numpy and onnxruntime 1.15 or newer, and nothing else; `--help` lists all options.
 
 ```sh
-python run.py transcribe --size {manifest["sizes"][-1]["id"]} a.wav{stream}
+python run.py transcribe --size {size} a.wav{stream}
 python run.py profile --json phone.json a.wav    # load time, speed, memory and bytes of every size on this machine
 python run.py choose --profile phone.json --max-rtf 0.05 --max-memory-mb 40 --max-mb 4{int8}
 python run.py verify                             # are all files as they were written, and do all sizes run?
@@ -257,7 +258,7 @@ RTF is seconds of computing per second of audio; memory is what the models add t
 
 
 def _switching(manifest: Manifest) -> str:
-    size = manifest["sizes"][-1]
+    first, last = manifest["sizes"][0], manifest["sizes"][-1]
     return f"""
 ## Another size at run time
 
@@ -268,10 +269,10 @@ from pathlib import Path
 
 import run
 
-recognizer = run.Recognizer(run.open_bundle(Path(".")))
+recognizer = run.Recognizer(run.open_bundle(Path(".")), "{first["id"]}")
 samples = run.read_wav(Path("a.wav"), recognizer.rate)
 print(recognizer.transcribe(samples).text)
-recognizer.switch("{size["id"]}")
+recognizer.switch("{last["id"]}")
 print(recognizer.transcribe(samples).text)
 ```
 

@@ -24,6 +24,7 @@ from slimasr.decoding.greedy import GreedySearch
 from slimasr.decoding.label_search import Hypothesis, search_whole
 from slimasr.export import device
 from slimasr.export.device import BundleError, Recognizer, open_bundle, read_wav
+from tests.export.conftest import Says
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -46,17 +47,6 @@ from tests.export.tiny_bundle import (  # noqa: E402
     write_wav,
 )
 from tests.tiny import MODEL, VOCAB_SIZE  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("device") / "bundle")
-
-
-@pytest.fixture
-def own(bundle: Path, tmp_path: Path) -> Path:
-    """A copy of the bundle, which a test may change."""
-    return Path(shutil.copytree(bundle, tmp_path / "own"))
 
 
 def sounds(seconds: float, seed: int) -> np.ndarray:
@@ -302,7 +292,7 @@ def test_the_program_transcribes(bundle: Path, tmp_path: Path) -> None:
     assert (found["text"], tuple(found["frames"])) == (expected.text, expected.frames) and len(expected.tokens) > 10
 
 
-def test_the_program_measures_all_sizes_and_chooses_one(bundle: Path, tmp_path: Path) -> None:
+def test_the_program_measures_all_sizes_and_chooses_one(bundle: Path, says: Says, tmp_path: Path) -> None:
     path, measured = write_wav(tmp_path / "a.wav"), tmp_path / "phone.json"
     done = run("profile", "--bundle", bundle, path, "--repeats", 1, "--json", measured)
     assert done.returncode == 0, done.stderr
@@ -312,7 +302,9 @@ def test_the_program_measures_all_sizes_and_chooses_one(bundle: Path, tmp_path: 
         (size, precision, 1) for size in ("w1", "w0.5") for precision in ("float", "int8")
     ]
     for row in found["rows"]:
-        assert 0 < row["encoder_ms"] / 2000 < row["rtf"] and row["load_ms"] > 0 and row["bytes"] > 0
+        # What figures are worth is seen with a clock of the test's own, below.
+        assert all(isinstance(row[key], float) for key in ("load_ms", "encoder_ms", "rtf", "rtf_p90"))
+        assert row["bytes"] > 0
         assert row["encoder_ms_per_second"] == pytest.approx(row["encoder_ms"] / 2)
         assert row["peak_mb"] is None or 0 <= row["peak_mb"] < 100
     # The WER of w1 is lower; only w0.5 keeps the limit.
@@ -320,21 +312,21 @@ def test_the_program_measures_all_sizes_and_chooses_one(bundle: Path, tmp_path: 
         row["rtf"] = 0.5 if row["size"] == "w1" else 0.1
     measured.write_text(json.dumps(found), encoding="utf-8")
     choice = ("choose", "--bundle", bundle, "--profile", measured)
-    assert "encoder.w1.onnx" in run(*choice).stdout
-    done = run(*choice, "--max-rtf", 0.2)
-    assert done.returncode == 0 and f"--encoder={bundle}/encoder.w0.5.onnx" in done.stdout
+    assert "encoder.w1.onnx" in says(*choice)[1]
+    status, text = says(*choice, "--max-rtf", 0.2)
+    assert status == 0 and f"--encoder={bundle}/encoder.w0.5.onnx" in text
     # int8 is chosen only where it is asked for; a profile may hold sizes that this bundle does not.
-    done = run(*choice, "--max-rtf", 0.2, "--max-mb", 0.002)
-    assert done.returncode == 1 and "encoder.w0.5.onnx" in done.stdout
+    status, text = says(*choice, "--max-rtf", 0.2, "--max-mb", 0.002)
+    assert status == 1 and "encoder.w0.5.onnx" in text
     found["rows"].append({**found["rows"][0], "size": "w0.7"})
     measured.write_text(json.dumps(found), encoding="utf-8")
-    done = run(*choice, "--max-rtf", 0.2, "--max-mb", 0.003, "--int8")
-    assert done.returncode == 0 and "encoder.w0.5.int8.onnx" in done.stdout
-    done = run(*choice, "--max-rtf", 0.01)
-    assert done.returncode == 1 and "rtf of the nearest is 0.1, above 0.01" in done.stdout
+    status, text = says(*choice, "--max-rtf", 0.2, "--max-mb", 0.003, "--int8")
+    assert status == 0 and "encoder.w0.5.int8.onnx" in text
+    status, text = says(*choice, "--max-rtf", 0.01)
+    assert status == 1 and "rtf of the nearest is 0.1, above 0.01" in text
 
 
-def test_sizes_that_were_measured_on_another_set_are_left_out(own: Path, tmp_path: Path) -> None:
+def test_sizes_that_were_measured_on_another_set_are_left_out(own: Path, says: Says, tmp_path: Path) -> None:
     first, second = open_bundle(own).manifest["sizes"]
     change_manifest(own, sizes=[first, {**second, "float": {**second["float"], "wer": {"dev-fr": 9.0}}}])
     figures = {"precision": "float", "threads": 1, "bytes": 5, **dict.fromkeys(device.COLUMNS[3:8], 0.1)}
@@ -342,9 +334,9 @@ def test_sizes_that_were_measured_on_another_set_are_left_out(own: Path, tmp_pat
     profile = {"format": "slimasr-profile", "version": 1, "model": {"architecture": "cd" * 32}, "rows": rows}
     (tmp_path / "phone.json").write_text(json.dumps(profile), encoding="utf-8")
     words = ("choose", "--bundle", own, "--profile", tmp_path / "phone.json", "--max-rtf", 0.2)
-    assert "encoder.w1.onnx" in run(*words).stdout
-    done = run(*words, "--set", "dev-fr")
-    assert done.returncode == 1 and "encoder.w0.5.onnx" in done.stdout
+    assert "encoder.w1.onnx" in says(*words)[1]
+    status, text = says(*words, "--set", "dev-fr")
+    assert status == 1 and "encoder.w0.5.onnx" in text
 
 
 def test_figures_are_those_of_the_clock(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
