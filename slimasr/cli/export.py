@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ from slimasr.cli.common import (
     set_name_option,
     subnets_option,
 )
+from slimasr.errors import UserError
 
 if TYPE_CHECKING:
     from slimasr.experiment import Experiment
@@ -140,14 +142,17 @@ def run(
         from slimasr.export.writer import BundleOptions
         from slimasr.supernet.front import Limits
 
+    _refuse_idle("--int8", {"--int8-joiner": int8_joiner and not int8, "--int8-bits": int8_bits != 8 and not int8})
+    _refuse_idle("--streaming", {"--chunk-frames": chunk_frames is not None and not streaming})
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf, max_latency_ms)
     experiment = opened(Experiment.open(exp))
     chosen = _chosen(experiment, subnets, limits)
-    options = BundleOptions(int8, int8_bits, int8_joiner, standalone, context, streaming, chunk_frames)
+    unmeasured = int8 and force and not data.is_dir()
+    options = BundleOptions(int8, int8_bits, int8_joiner, standalone, context, streaming, chunk_frames, unmeasured)
     dev = experiment.config.data.dev
     sets = list(dict.fromkeys([dev, *(set_names or ())]))
     trials = None
-    if int8 and not (force and not data.is_dir()):
+    if int8 and not unmeasured:
         trials = GateTrials.find(experiment, Gate(data, sets, max_int8_loss, force), typer.echo)
     manifest = export_bundle(experiment, chosen, out, options, trials, web, typer.echo)
     for size in manifest.sizes:
@@ -158,6 +163,13 @@ def run(
 
 
 main = partial(entry, run)
+
+
+def _refuse_idle(needed: str, idle: Mapping[str, bool]) -> None:
+    """Refuse options that were given but would have no effect without another one."""
+    for name, is_idle in idle.items():
+        if is_idle:
+            raise UserError(f"{name}: has no effect without {needed}; add it, or leave {name} out")
 
 
 def _chosen(experiment: Experiment, names: list[str] | None, limits: Limits) -> list[Subnet]:

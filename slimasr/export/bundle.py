@@ -20,6 +20,7 @@ from slimasr.experiment.record import revision
 from slimasr.export.features import features_model
 from slimasr.export.folders import file_notes
 from slimasr.export.manifest import AudioNote, Manifest, ModelNote, SizeNote, StreamingNote, VariantNote, write_manifest
+from slimasr.export.measure import float_rates
 from slimasr.export.packages import needed
 from slimasr.export.streaming import stream_of
 from slimasr.export.writer import (
@@ -36,7 +37,6 @@ from slimasr.export.writer import (
 from slimasr.files import write_atomic
 from slimasr.models.base import SpeechModel
 from slimasr.models.transducer import Transducer
-from slimasr.results.store import read_results
 from slimasr.supernet.subnet import Subnet
 
 FEATURES = "features.onnx"
@@ -167,14 +167,20 @@ def _context_of(decoder: Path) -> int:
 def _size(experiment: Experiment, subnet: Subnet, folder: Path, options: BundleOptions) -> SizeNote:
     """Describe one size; its WER is what is known of it in float."""
     cost = experiment.model.count(subnet)
-    entry = read_results(experiment.dir).subnets.get(subnet.id)
-    known = {} if entry is None else {name: wer.wer for name, wer in entry.wer.items()}
+    known = {name: entry.wer for name, entry in float_rates(experiment, subnet.id).items()}
     floats = None if options.standalone else WEIGHTS
     integers = None if options.standalone else WEIGHTS_INT8
     note = _streaming(experiment.model, subnet, options)
     states = None if note is None else note.states
     decoder, joiner = (name_for(subnet, name, folder) for name in (DECODER, JOINER))
     search = [name for name in (decoder or DECODER, joiner or JOINER) if (folder / name).is_file()]
+    # The joiner in int8 is that of all sizes, not of one that has its own.
+    rounded = options.int8_joiner and joiner is None
+    search_int8 = [JOINER_INT8 if rounded and name == JOINER else name for name in search]
+    int8 = None
+    if options.int8:
+        int8 = _variant(folder, encoder_file(subnet, int8=True), integers, search_int8, states)
+        int8 = int8.model_copy(update={"forced": options.forced})
     return SizeNote(
         id=subnet.id,
         subnet=subnet,
@@ -184,7 +190,7 @@ def _size(experiment: Experiment, subnet: Subnet, folder: Path, options: BundleO
         decoder=decoder,
         joiner=joiner,
         float=_variant(folder, encoder_file(subnet), floats, search, states).model_copy(update={"wer": known}),
-        int8=_variant(folder, encoder_file(subnet, int8=True), integers, search, states) if options.int8 else None,
+        int8=int8,
     )
 
 

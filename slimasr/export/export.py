@@ -10,13 +10,14 @@ from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.export import device
 from slimasr.export.bundle import write_bundle
+from slimasr.export.context import DEFAULT_CONTEXT
 from slimasr.export.folders import file_notes, new_folder
 from slimasr.export.gate import GateTrials, Say, pass_gate
 from slimasr.export.manifest import Manifest, write_manifest
 from slimasr.export.packages import needed
 from slimasr.export.readme import bundle_readme
 from slimasr.export.web import add_web, check_runtime
-from slimasr.export.writer import WEIGHTS_INT8, BundleOptions
+from slimasr.export.writer import JOINER_INT8, WEIGHTS_INT8, BundleOptions
 from slimasr.files import write_atomic
 from slimasr.supernet.subnet import Subnet
 
@@ -63,9 +64,8 @@ def export_bundle(
     with new_folder(out) as folder:
         manifest = write_bundle(experiment, subnets, folder, options)
         if options.int8 and trials is not None:
-            manifest = pass_gate(experiment, folder, manifest, scheme_of(options), trials, say)
-            if not any(size.int8 for size in manifest.sizes):
-                (folder / WEIGHTS_INT8).unlink(missing_ok=True)
+            manifest = pass_gate(experiment, folder, manifest, scheme_of(options, manifest), trials, say)
+            manifest = _without_idle(folder, manifest)
         shutil.copyfile(device.__file__, folder / RUN)
         if web is not None:
             add_web(folder, web)
@@ -77,8 +77,23 @@ def export_bundle(
     return manifest
 
 
-def scheme_of(options: BundleOptions) -> str:
-    """Say how weights are rounded, for the record of what was measured."""
-    scales = "scales of each size" if options.standalone else "scales shared by all sizes"
-    joiner = ", joiner too" if options.int8_joiner else ""
-    return f"{options.int8_bits} bits, {scales}{joiner}"
+def _without_idle(folder: Path, manifest: Manifest) -> Manifest:
+    """Remove what no size needs if all int8 encoders have been left out."""
+    if any(size.int8 for size in manifest.sizes):
+        return manifest
+    for name in (WEIGHTS_INT8, JOINER_INT8):
+        (folder / name).unlink(missing_ok=True)
+    return manifest.model_copy(update={"joiner_int8": None})
+
+
+def scheme_of(options: BundleOptions, manifest: Manifest) -> str:
+    """Say how weights are rounded and on what the text depends besides, for the record of what was measured."""
+    parts = [f"{options.int8_bits} bits", "scales of each size" if options.standalone else "scales shared by all sizes"]
+    if options.int8_joiner:
+        parts.append("joiner too")
+    if manifest.streaming is not None:
+        parts.append(f"chunks of {manifest.streaming.chunk_frames} frames")
+    # Of an LSTM predictor; others have a context of their own.
+    if manifest.context_size == options.context != DEFAULT_CONTEXT:
+        parts.append(f"decoder of {options.context} labels")
+    return ", ".join(parts)

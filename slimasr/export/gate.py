@@ -18,8 +18,7 @@ from slimasr.decoding.tasks import Languages, Task, is_multilingual, languages_o
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.export.manifest import Manifest, SizeNote, VariantNote
-from slimasr.export.measure import Int8Trial, measure_int8
-from slimasr.results.store import read_results
+from slimasr.export.measure import Int8Trial, float_rates, measure_int8
 from slimasr.supernet.subnet import Subnet
 
 Say = Callable[[str], None]
@@ -87,9 +86,8 @@ class GateTrials:
         if self.gate.force:
             return
         dev = self.gate.sets[0]
-        measured = read_results(experiment.dir).subnets
         for subnet in subnets:
-            if subnet.id not in measured or dev not in measured[subnet.id].wer:
+            if dev not in float_rates(experiment, subnet.id):
                 raise UserError(
                     f"{subnet.id}: its WER on {dev} in float is not known, so that of int8 cannot be compared; run "
                     f"slimasr-decode {experiment.dir} --subnet {subnet.id} --set-name {dev} and slimasr-score first"
@@ -148,8 +146,7 @@ def _judged(experiment: Experiment, size: SizeNote, wer: dict[str, float], gate:
     """Return the note of the int8 files with their error rates, or None if they lose too much."""
     assert size.int8 is not None
     dev = gate.sets[0]
-    entry = read_results(experiment.dir).subnets.get(size.id)
-    known = None if entry is None else entry.wer.get(dev)
+    known = float_rates(experiment, size.id).get(dev)
     if known is None:
         say(f"{size.id}: what int8 loses is not known, as its WER on {dev} in float is not; --force writes it")
         return size.int8.model_copy(update={"wer": wer, "forced": True})

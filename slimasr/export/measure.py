@@ -85,6 +85,19 @@ def measure_int8(
         yield name, entry
 
 
+def float_rates(experiment: Experiment, subnet: str) -> dict[str, WerEntry]:
+    """Return what is known of a size in float: set name -> WER of the checkpoint that is exported.
+
+    Args:
+        experiment: the experiment of the supernet.
+        subnet: id of the size.
+    """
+    entry = read_results(experiment.dir).subnets.get(subnet)
+    known = {} if entry is None else entry.wer
+    # Files of older versions do not name the checkpoint.
+    return {name: wer for name, wer in known.items() if wer.checkpoint in (None, experiment.checkpoint)}
+
+
 def _recorded(exp: Path, size: SizeNote) -> Mapping[str, WerEntry]:
     """Read the WER entries in int8 from results.json, by set name."""
     entry = read_results(exp).subnets.get(size.id)

@@ -45,6 +45,7 @@ class BundleOptions:
         context: labels that the decoder of an LSTM predictor sees.
         streaming: whether the encoders take speech chunk by chunk, and no whole utterances.
         chunk_frames: feature frames of a chunk; None = see `slimasr.export.streaming.streaming_part`.
+        forced: whether int8 files are accepted though nobody measures them, which the manifest says.
     """
 
     int8: bool = False
@@ -54,6 +55,7 @@ class BundleOptions:
     context: int = DEFAULT_CONTEXT
     streaming: bool = False
     chunk_frames: int | None = None
+    forced: bool = False
 
 
 def encoder_file(subnet: Subnet, *, int8: bool = False) -> str:

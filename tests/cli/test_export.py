@@ -12,8 +12,12 @@ from typer.testing import CliRunner, Result
 
 from slimasr.cli.common import command_app
 from slimasr.cli.export import run
+from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import fingerprint
-from slimasr.export.manifest import read_manifest
+from slimasr.export.export import scheme_of
+from slimasr.export.manifest import Manifest, StreamingNote, read_manifest
+from slimasr.export.measure import float_rates
+from slimasr.export.writer import BundleOptions
 from slimasr.results.schema import Results, SubnetEntry, WerEntry
 from slimasr.results.search import FoundEntry, Front
 from slimasr.results.store import update_results
@@ -38,9 +42,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def write_wer(exp: Path, wer: float) -> None:
+def write_wer(exp: Path, wer: float, checkpoint: str = "final") -> None:
     rate = {"wer": wer, "errors": 1, "words": 10, "ins": 0, "del": 1, "sub": 0, "ser": 50.0, "sentences": 2}
-    entry = WerEntry.model_validate({**rate, "ci95": None})
+    entry = WerEntry.model_validate({**rate, "ci95": None, "checkpoint": checkpoint})
     update_results(exp, Results(subnets={"w0.5": SubnetEntry(subnet=Subnet(0.5), wer={"dev": entry})}))
 
 
@@ -76,15 +80,17 @@ def test_a_bundle_of_the_front(place: Path, tmp_path: Path) -> None:
 def test_int8_that_loses_too_much_is_left_out(place: Path, tmp_path: Path) -> None:
     write_wer(place / "exp", 20.0)
     try:
-        result = export(place, "--out", str(tmp_path / "a"), "--int8")
+        result = export(place, "--out", str(tmp_path / "a"), "--int8", "--int8-joiner")
         assert result.exit_code == 0, result.output
         assert "more than 0.5; its int8 file is left out (--force writes it)" in result.output
         assert read_manifest(tmp_path / "a").sizes[0].int8 is None
-        assert not list((tmp_path / "a").glob("*int8*"))
-        result = export(place, "--out", str(tmp_path / "b"), "--int8", "--force")
+        assert not list((tmp_path / "a").glob("*int8*")) and read_manifest(tmp_path / "a").joiner_int8 is None
+        result = export(place, "--out", str(tmp_path / "b"), "--int8", "--int8-joiner", "--force")
         assert result.exit_code == 0, result.output
         int8 = read_manifest(tmp_path / "b").sizes[0].int8
         assert int8 is not None and int8.forced
+        opened = ("encoder.w0.5.int8.onnx", "weights.int8.bin", "decoder.onnx", "joiner.int8.onnx", "tokens.txt")
+        assert int8.bytes == sum((tmp_path / "b" / name).stat().st_size for name in opened)
     finally:
         write_wer(place / "exp", 100.0)
 
@@ -105,6 +111,63 @@ def test_int8_needs_the_wer_in_float(place: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "w1: its WER on dev in float is not known" in result.output and "slimasr-decode" in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+@with_onnx
+def test_the_wer_of_another_checkpoint_is_not_that_of_the_bundle(place: Path, tmp_path: Path) -> None:
+    write_wer(place / "exp", 5.0, "best")
+    try:
+        assert float_rates(Experiment.open(place / "exp"), "w0.5") == {}
+        result = export(place, "--out", str(tmp_path / "bundle"), "--int8")
+        assert result.exit_code == 1 and "w0.5: its WER on dev in float is not known" in result.output
+    finally:
+        write_wer(place / "exp", 100.0)
+    assert {name: rate.wer for name, rate in float_rates(Experiment.open(place / "exp"), "w0.5").items()} == {
+        "dev": 100.0
+    }
+
+
+def test_int8_is_measured_again_where_the_text_may_be_another() -> None:
+    whole = Manifest.model_construct(streaming=None, context_size=2)
+    stream = StreamingNote(carrier="lstm", chunk_frames=32, window_frames=39, tail_seconds=0.5, states=[])
+    # Measurements of earlier versions keep their name.
+    assert scheme_of(BundleOptions(int8=True), whole) == "8 bits, scales shared by all sizes"
+    names = {
+        scheme_of(BundleOptions(int8=True), whole),
+        scheme_of(BundleOptions(int8=True, int8_joiner=True), whole),
+        scheme_of(BundleOptions(int8=True, streaming=True), whole.model_copy(update={"streaming": stream})),
+        scheme_of(BundleOptions(int8=True, context=4), whole.model_copy(update={"context_size": 4})),
+    }
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--int8-joiner"], "--int8-joiner: has no effect without --int8"),
+        (["--int8-bits", "7"], "--int8-bits: has no effect without --int8"),
+        (["--chunk-frames", "16"], "--chunk-frames: has no effect without --streaming"),
+    ],
+)
+def test_options_without_effect_are_refused(place: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    result = export(place, "--out", str(tmp_path / "bundle"), *words)
+    assert result.exit_code == 1 and message in result.output
+
+
+def test_int8_that_nobody_measured_is_forced(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[BundleOptions] = []
+
+    def written(*arguments: object) -> Manifest:
+        options, trials = arguments[3:5]
+        assert isinstance(options, BundleOptions) and trials is None
+        given.append(options)
+        return Manifest.model_construct(sizes=[], files={})
+
+    monkeypatch.setattr("slimasr.export.export.export_bundle", written)
+    words = ["--subnet", "0.5", "--out", str(tmp_path / "bundle"), "--int8", "--force", "--data", str(tmp_path / "no")]
+    result = CliRunner().invoke(command_app(run), [str(place / "exp"), *words])
+    assert result.exit_code == 0, result.output
+    assert [options.forced for options in given] == [True]
 
 
 def test_missing_package_names_the_extra(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
