@@ -21,7 +21,8 @@ MEASURED = ("check.json",)
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield an empty folder; when the block ends without an error, it becomes ``out``.
 
-    A crash or a full disk leaves whatever was at ``out`` before.
+    A crash or a full disk leaves whatever was at ``out`` before; killed between the two renames at the end, both lie
+    beside it, under names that begin with a dot.
 
     Raises:
         UserError: ``out`` exists and is no bundle, holds files of others, is the working folder, or cannot be written.
