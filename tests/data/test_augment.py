@@ -13,7 +13,7 @@ import torch
 from slimasr.config.schema import Config
 from slimasr.data.audio import load_samples
 from slimasr.data.augmentation.augment import Augmentation, amplified, read_augmentation
-from slimasr.data.augmentation.folders import list_folders
+from slimasr.data.augmentation.folders import cut_of_file, list_folders
 from slimasr.data.augmentation.rooms import random_response, reverberation
 from slimasr.data.augmentation.telephone import over_telephone
 from slimasr.data.files import DataFolder
@@ -153,6 +153,15 @@ def test_noise_and_recorded_rooms_change_audio_as_the_recipe_says(on_the_fly: tu
         expected = clean + 0.5 * np.pad(clean, ((0, 0), (800, 0)))[:, : clean.shape[1]]
         expected *= np.sqrt(np.square(clean).sum() / np.square(expected).sum())
         np.testing.assert_allclose(echo, expected, atol=1e-4)
+
+
+def test_a_silent_response_is_refused(on_the_fly: tuple[Config, Path, Tokenizer], tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "mute.wav", np.zeros(800), 16000)
+    rooms = [cut_of_file(tmp_path / "mute.wav", "mute", 16000)]
+    (cut, *_) = read_feature_cuts(DataFolder(on_the_fly[1]), "train")
+    changes = Augmentation(_with(on_the_fly[0], reverb=on_the_fly[0].data.reverb).data, "0/1", rooms=rooms)
+    with pytest.raises(UserError, match=r"data\.reverb\.folder: .*mute\.wav: is silent; remove it"):
+        changes.cut(cut)
 
 
 def test_all_changes_together_keep_frames_and_are_the_same_again(on_the_fly: tuple[Config, Path, Tokenizer]) -> None:

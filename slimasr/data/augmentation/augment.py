@@ -22,7 +22,7 @@ from lhotse.utils import fastcopy
 
 from slimasr.config.data import DataConfig
 from slimasr.config.schema import Config
-from slimasr.data.audio import AudioError, load_samples
+from slimasr.data.audio import AudioError, audio_path, load_samples
 from slimasr.data.augmentation.rooms import random_response, reverberation
 from slimasr.data.augmentation.telephone import over_telephone
 from slimasr.data.files import NOISE_SET, ROOMS_SET, DataFolder, read_cuts
@@ -160,9 +160,13 @@ def read_augmentation(config: Config, folder: DataFolder) -> AugmentationSource 
 def _response_of(room: Cut) -> np.ndarray:
     """Read a recorded impulse response."""
     try:
-        return load_samples(room)
+        samples = load_samples(room)
     except AudioError as error:
         raise UserError(f"data.reverb.folder: {error}") from error
+    # Speech in such a room would be silent, too.
+    if not samples.any():
+        raise UserError(f"data.reverb.folder: {audio_path(room)}: is silent; remove it, and run stage 1 again")
+    return samples
 
 
 def reverberated(cut: Cut, response: np.ndarray) -> MonoCut:
