@@ -62,14 +62,14 @@ def run(
     with quick_imports():
         from slimasr.config.load import load_config
         from slimasr.data.files import DataFolder, left_out_notes
-        from slimasr.data.manifests import get_corpus, prepare, text_notes
+        from slimasr.data.manifests import get_corpus, idle_rules, prepare, text_notes
         from slimasr.data.own.find import describe_sources
         from slimasr.data.sets import further_sets
 
     recipe = load_config(config, overrides or ())
     wanted = recipe.data
     further = further_sets(recipe)
-    print_notes(describe_sources(wanted))
+    print_notes(describe_sources(wanted, further))
     if only_corpus:
         typer.echo(f"{wanted.corpus}: {get_corpus(wanted, data, corpus_dir, download, progress, further)}")
         return
@@ -85,6 +85,7 @@ def run(
         inspected=partial(_print_facts, training=wanted.train),
     )
     print_notes([*left_out_notes(counts, DataFolder(data).raw_bad), *text_notes(data, counts)])
+    print_notes(idle_rules(wanted.text, data, counts))
 
 
 main = partial(entry, run)

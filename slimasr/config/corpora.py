@@ -142,7 +142,11 @@ class OwnOptions(Section):
 
     duration_column: str = ""
     """Column or JSON key with the length of the utterance in seconds; empty = one that is commonly named so, such as
-    duration, or else up to the end of the file."""
+    duration, or else what ``end_column`` says, or up to the end of the file."""
+
+    end_column: str = ""
+    """Column or JSON key with the end of the utterance in its recording, in seconds; empty = one that is commonly named
+    so, such as end; of no use with a duration, which must then agree."""
 
     channel: str = ""
     """What is used of audio with several channels: the number of a channel, from 0 on, or average; empty = such audio

@@ -23,7 +23,7 @@ class TextConfig(Section):
 
     map: Text | None = None
     """Path of a file with lines ``old<TAB>new``: a single character is replaced everywhere, longer text where it stands
-    as whole words, by what may be empty; case matters; null = none."""
+    as whole words, by what may be empty; a sign that becomes a word is set off by spaces; case matters; null = none."""
 
     case: Literal["keep", "upper", "lower"] = "keep"
     """Whether transcripts are turned into upper or lower case, or keep theirs."""

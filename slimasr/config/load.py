@@ -101,9 +101,10 @@ def _describe(item: Mapping[str, Any]) -> str:
     if item["type"] == "union_tag_invalid":
         return f"{name}.kind: must be one of {item['ctx']['expected_tags']}, got {item['ctx']['tag']!r}"
     message = item["msg"].removeprefix("Value error, ")
-    # Validators of whole sections begin their message with the key within the section.
+    # Validators of whole sections begin their message with the key within the section, those of one key may quote.
     if item["type"] == "value_error":
-        return f"{name}.{message}" if name else message
+        separator = ": " if message[:1] in "'\"" else "."
+        return f"{name}{separator}{message}" if name else message
     return f"{name}: {message[:1].lower()}{message[1:]}, got {_shown(item['input'])}"
 
 

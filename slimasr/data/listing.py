@@ -53,6 +53,12 @@ def text_problem(text: str) -> str | None:
     reserved = next((character for character in text if character in RESERVED), None)
     if reserved is not None:
         return f"the transcript holds U+{ord(reserved):04X}, which the tokenizer uses as a mark of its own; remove it"
+    # Escapes of JSON can write both.
+    broken = next(
+        (character for character in text if character == "\0" or unicodedata.category(character) == "Cs"), None
+    )
+    if broken is not None:
+        return f"the transcript holds U+{ord(broken):04X}, which no text file can hold; remove it"
     return None
 
 

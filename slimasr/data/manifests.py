@@ -13,6 +13,7 @@ from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 
 from slimasr.config.data import DataConfig
+from slimasr.config.data_text import TextConfig
 from slimasr.data.audio import AudioError, read_recording
 from slimasr.data.augmentation.folders import list_folders
 from slimasr.data.augmentation.musan import prepare_musan_cuts
@@ -140,6 +141,21 @@ def text_notes(data_dir: Path, names: Iterable[str]) -> list[str]:
     return notes
 
 
+def idle_rules(text: TextConfig, data_dir: Path, names: Iterable[str]) -> list[str]:
+    """One line for each rule of ``data.text`` that names text which no set has: a likely mistake."""
+    total = Counts()
+    for name in names:
+        total.add(manifest_text(DataFolder(data_dir), name))
+    notes = [
+        f"data.text.drop: {pattern!r} matches in no transcript; case and brackets count"
+        for pattern in text.drop
+        if pattern not in total.dropped
+    ]
+    if text.map is not None and not total.mapped:
+        notes.append(f"data.text.map: nothing in {text.map} is in any transcript; case and the Unicode form count")
+    return notes
+
+
 def _prepare_sets(
     config: DataConfig,
     source: Path,
@@ -165,7 +181,8 @@ def _prepare_sets(
             raise UserError(f"{name}: {bad[0].id}: {bad[0].reason}")
         check_bad_share(bad, len(utterances), config.max_bad_share, name)
         if not cuts:
-            raise UserError(f"{source}: set {name} of corpus {config.corpus} has no utterances")
+            why = f" that can be used; first: {bad[0].id}: {bad[0].reason}" if bad else ""
+            raise UserError(f"{source}: set {name} of corpus {config.corpus} has no utterances{why}")
         prepared[name] = _PreparedSet(cuts, bad, changed.counts)
     if not config.allow_overlap:
         check_overlap(config, {name: made.cuts for name, made in prepared.items()}, sources)

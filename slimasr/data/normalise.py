@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class Rules:
         map: old text -> new text.
         case: the case into which all letters are turned, as in ``data.text.case``.
         remove_punctuation: whether punctuation marks become spaces.
-        mapping: finds the texts of the map.
+        by_first: character -> the old texts of the map that begin with it, the longest first.
     """
 
     unicode: str | None = None
@@ -121,7 +122,7 @@ class Rules:
     map: Mapping[str, str] = field(default_factory=dict)
     case: str = "keep"
     remove_punctuation: bool = False
-    mapping: re.Pattern[str] | None = None
+    by_first: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_rules(config: TextConfig) -> Rules:
@@ -137,7 +138,7 @@ def read_rules(config: TextConfig) -> Rules:
         map=entries,
         case=config.case,
         remove_punctuation=config.remove_punctuation,
-        mapping=_pattern(entries),
+        by_first=_by_first(entries),
     )
 
 
@@ -146,12 +147,9 @@ def normalised(text: str, rules: Rules) -> Normalised:
     counts = Counts()
     text = _composed(text, rules.unicode)
     for pattern in rules.drop:
-        # A space, so that the words around a mark do not grow together.
-        text, number = pattern.subn(" ", text)
-        if number:
-            counts.dropped[pattern.pattern] += number
-    if rules.mapping is not None:
-        text = rules.mapping.sub(lambda match: _mapped(match[0], rules, counts), text)
+        text = pattern.sub(partial(_dropped, counts), text)
+    if rules.map:
+        text = _mapped(text, rules, counts)
     # A letter in the other case may be decomposed.
     cased = _composed(_CASES[rules.case](text), rules.unicode)
     if cased != text:
@@ -188,6 +186,8 @@ def text_settings(config: TextConfig) -> dict[str, Any]:
 
 
 def _read_map(path: Path, form: str | None) -> dict[str, str]:
+    if not path.is_file():
+        raise UserError(f"data.text.map: {path}: No such file; correct the path")
     entries: dict[str, str] = {}
     for line in read_lines(path):
         if not line.text.strip():
@@ -204,26 +204,65 @@ def _read_map(path: Path, form: str | None) -> dict[str, str]:
     return entries
 
 
-def _pattern(entries: Mapping[str, str]) -> re.Pattern[str] | None:
-    """What finds every entry in one pass, so that replaced text is not replaced again."""
+def _by_first(entries: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     # Of two entries that begin at the same place, the longer one counts.
-    alternatives = [_alternative(old) for old in sorted(entries, key=len, reverse=True)]
-    return re.compile("|".join(alternatives)) if alternatives else None
+    for old in sorted(entries, key=len, reverse=True):
+        found.setdefault(old[0], []).append(old)
+    return found
 
 
-def _alternative(old: str) -> str:
-    escaped = re.escape(old)
-    if len(old) == 1:
-        return escaped
+def _dropped(counts: Counts, match: re.Match[str]) -> str:
+    # An expression such as (?<=a) also matches between two letters, where there is nothing to remove.
+    if not match[0]:
+        return ""
+    counts.dropped[match.re.pattern] += 1
+    # A space, so that the words around a mark do not grow together.
+    return " "
+
+
+def _mapped(text: str, rules: Rules, counts: Counts) -> str:
+    """Replace every entry in one pass, so that replaced text is not replaced again."""
+    made = []
+    place = 0
+    while place < len(text):
+        entries = rules.by_first.get(text[place], ())
+        old = next((entry for entry in entries if _stands_at(entry, text, place)), None)
+        if old is not None:
+            counts.mapped[old] += 1
+        made.append(text[place] if old is None else _set_off(old, rules.map[old]))
+        place += 1 if old is None else len(old)
+    return "".join(made)
+
+
+def _stands_at(old: str, text: str, place: int) -> bool:
+    """Whether an entry stands here: as whole words, unless it is a single character."""
+    if not text.startswith(old, place):
+        return False
+    # Some characters have their accent or vowel sign as a character of its own in every normal form.
+    if all(map(_is_mark, old[1:])):
+        return True
+    after = place + len(old)
     # Entries such as "&c." end with no letter, where no word ends either.
-    before = r"(?<!\w)" if old[0].isalnum() else ""
-    after = r"(?!\w)" if old[-1].isalnum() else ""
-    return before + escaped + after
+    begins_within = old[0].isalnum() and place > 0 and _is_of_word(text[place - 1])
+    is_letter = old[-1].isalnum() or _is_mark(old[-1])
+    ends_within = is_letter and after < len(text) and _is_of_word(text[after])
+    return not begins_within and not ends_within
 
 
-def _mapped(old: str, rules: Rules, counts: Counts) -> str:
-    counts.mapped[old] += 1
-    return rules.map[old]
+def _set_off(old: str, new: str) -> str:
+    """The new text, with spaces around a word that takes the place of a sign: ``5%`` is ``5 percent``."""
+    is_word = len(new) > 1 and any(map(str.isalnum, new))
+    return f" {new} " if is_word and len(old) == 1 and unicodedata.category(old)[0] in "PS" else new
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or character == "_" or _is_mark(character)
+
+
+def _is_mark(character: str) -> bool:
+    """Whether a character belongs to the letter before it, as accents and the vowel signs of Devanagari do."""
+    return unicodedata.category(character)[0] == "M"
 
 
 def _without_punctuation(text: str, counts: Counts) -> str:

@@ -110,6 +110,10 @@ KALDI: dict[str, tuple[Spoil, str]] = {
         lambda d: d.kaldi("segments", "ann-1 ann-1 0"),
         r"segments:1: expected 'UTTERANCE RECORDING START END'",
     ),
+    "no channel": (
+        lambda d: d.kaldi("segments", "ann-1 ann-1 0 1 A"),
+        r"segments:1: expected 'UTTERANCE RECORDING START END'.*number of a channel",
+    ),
     "nan": (
         lambda d: d.kaldi("segments", "ann-1 ann-1 0 nan"),
         r"segments:1: start 0 and end nan of ann-1 must be sec",
@@ -143,6 +147,10 @@ LISTS: dict[str, tuple[Spoil, str]] = {
     ),
     "one column": (lambda d: d.table(header="path"), r"csv:1: expected the names of the columns, with commas"),
     "same column": (lambda d: d.table(header="path,text,text"), r"csv:1: two columns are named 'text'; rename one"),
+    "same but for case": (
+        lambda d: d.table(f"{good(d)},uno,due", header="path,Text,text"),
+        r"csv:1: Text and text both name the text; rename one of them",
+    ),
     "nothing": (lambda d: d.table().write_text(""), r"train\.csv: is empty; its first line must name the columns"),
     "quotes": (
         lambda d: d.table(f"{good(d)},uno", 'a.wav,"due'),
@@ -167,6 +175,10 @@ LISTS: dict[str, tuple[Spoil, str]] = {
         lambda d: d.table(*[f"{good(d)},uno"] * 2),
         r"csv:3: utterance .*-ann-1 is listed twice, first in .*:2",
     ),
+    "twice, and split": (
+        lambda d: (d.table(*[f"{good(d)},uno"] * 4), d.data.update(dev="other")),
+        r"csv:3: utterance .*-ann-1 is listed twice, first in .*:2",
+    ),
     "space": (
         lambda d: d.table(f"{good(d)},uno,a b", header="path,text,id"),
         r"csv:2: utterance id 'a b' holds U\+0020",
@@ -176,9 +188,47 @@ LISTS: dict[str, tuple[Spoil, str]] = {
     "latin": (latin, r"train\.csv:2: is not UTF-8 text .*convert the file to UTF-8"),
     "blank": (lambda d: d.table(f"{good(d)},uno", f"{good(d, 1)}, "), r"csv:3: empty transcript"),
     "no json": (lambda d: d.json() or write_lines(d.root / "train.jsonl", ['{"a"']), r"jsonl:1: is not JSON .*jq -c"),
-    "array": (lambda d: d.json() or write_lines(d.root / "train.jsonl", ["[1]"]), r"jsonl:1: needs an object .*\[1\]"),
+    "array": (
+        lambda d: d.json() or write_lines(d.root / "train.jsonl", ["[1]"]),
+        r"jsonl:1: needs an object .*\[1\].*jq -c",
+    ),
+    "deep": (
+        lambda d: d.json() or write_lines(d.root / "train.jsonl", ["[" * 100_000 + "]" * 100_000]),
+        r"jsonl:1: is not JSON .*jq -c",
+    ),
+    "half a character": (
+        lambda d: d.json(text="a \ud83d"),
+        r"jsonl:1: the transcript holds U\+D83D, which no text file",
+    ),
+    "NUL": (lambda d: d.json(text="a\0b"), r"jsonl:1: the transcript holds U\+0000, which no text file"),
+    "no path at all": (
+        lambda d: d.json(audio_filepath="a\0.wav"),
+        r"jsonl:1: 'a\\x00\.wav' holds a character that no path can hold",
+    ),
+    "half a path": (
+        lambda d: d.json(audio_filepath="\ud83d.wav"),
+        r"jsonl:1: '\\ud83d\.wav' holds a character that no path can hold",
+    ),
     "offset": (lambda d: d.json(offset="soon"), r"jsonl:1: offset: needs seconds from 0 on, not 'soon'"),
     "negative": (lambda d: d.json(offset=-1), r"jsonl:1: offset: needs seconds from 0 on, not '-1'"),
+    "endless": (
+        lambda d: d.json(offset=1e308, duration=1e308),
+        r"jsonl:1: offset: needs seconds from 0 on, not '1e\+308'",
+    ),
+    "end before start": (
+        lambda d: d.json(start=0.2, end=0.1),
+        r"jsonl:1: end: 0\.1 s is not behind the start at 0\.2 s",
+    ),
+    "end and duration": (
+        lambda d: d.json(start=0, end=0.1, duration=0.3),
+        r"jsonl:1: duration: 0\.3 s are not the 0\.1 s from 0 s to end 0\.1 s; correct one",
+    ),
+    "no number": (lambda d: d.json(text=float("nan")), r"jsonl:1: text: needs a text, not NaN; write null"),
+    "two dots": (lambda d: d.json(audio_filepath="..a.wav"), r"jsonl:1: /.*/\.\.a\.wav is not there"),
+    "all left out": (
+        lambda d: (d.json(text=""), d.data.update(max_bad_share=1.0)),
+        r"set train of corpus own has no utterances that can be used; first: .*jsonl:1: empty transcript",
+    ),
     "no name": (lambda d: d.json(**{"": "x"}, speaker=[1]), r"jsonl:1: speaker: needs a text, not \[1\]"),
     "type": (lambda d: d.json(text=["uno"]), r"jsonl:1: text: needs a text, not \['uno'\]"),
     "too long": (
@@ -272,6 +322,13 @@ def test_texts_with_byte_order_marks_and_other_line_ends_are_read(desk: Desk) ->
         cuts = [json.loads(line) for line in file]
     assert [cut["supervisions"][0]["text"] for cut in cuts] == ["uno", "due tre"]
     assert ["train", "2"] in [line.split()[:2] for line in out.splitlines()]
+
+
+def test_a_source_that_nothing_uses_is_said(desk: Desk) -> None:
+    desk.table(f"{good(desk)},uno")
+    desk.sources["tset"] = str(desk.root / "train.csv")
+    status, _, stderr = desk.prepare()
+    assert status == 0 and "note: data.sources: the set tset is used by none of data.train" in stderr
 
 
 def test_the_format_that_was_found_is_said(desk: Desk) -> None:

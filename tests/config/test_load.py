@@ -210,6 +210,7 @@ def test_include_chain(tmp_path: Path) -> None:
             "loss.left_buffer: must be at least 0",
         ),
         ("loss={transducer: restricted, alignments: a, right_buffer: -2}", "loss.right_buffer: must be at least 0"),
+        ("data.text.drop=['(']", r"data\.text\.drop: '\(' is not a regular expression"),
         ("loss={per: node}", "loss.per: input should be 'unit', 'token', 'utterance' or 'frame', got 'node'"),
         ("space={kind: layers, depths: [4]}", "space.depths: the largest must be model.encoder.num_layers, 16"),
     ],

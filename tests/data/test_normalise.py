@@ -13,7 +13,7 @@ from slimasr.config.data_text import TextConfig
 from slimasr.data.corpora.base import ListedUtterance
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.manifest_record import check_corpus
-from slimasr.data.manifests import prepare, text_notes
+from slimasr.data.manifests import idle_rules, prepare, text_notes
 from slimasr.data.normalise import Rules, normalise_utterances, normalised, read_rules
 from slimasr.errors import UserError
 from tests.data.corpus import config, quiet, set_text
@@ -59,10 +59,25 @@ def test_one_kind_of_apostrophe_is_left_and_counted(tmp_path: Path) -> None:
 def test_the_map_replaces_characters_everywhere_and_longer_text_as_words(tmp_path: Path) -> None:
     made = rules(tmp_path, "’\t'\nmr.\tmister\nmr\tmister\n&\tand\n%\t percent\nnew york\tNY\num\t\n")
     result = normalised("mr. R&B it’s 5% mrs new york um umbrella new yorker mr", made)
-    assert result.text == "mister RandB it's 5percent mrs NY umbrella new yorker mister"
+    # A sign that becomes a word is set off from its neighbours, an apostrophe is not.
+    assert result.text == "mister R and B it's 5 percent mrs NY umbrella new yorker mister"
     assert result.counts.mapped == {"mr.": 1, "&": 1, "’": 1, "%": 1, "new york": 1, "um": 1, "mr": 1}
     # What has been replaced is not replaced again.
     assert normalised("a b", rules(tmp_path, "a\tb\nb\ta\n")).text == "b a"
+
+
+def test_a_vowel_sign_belongs_to_the_word_before_it(tmp_path: Path) -> None:
+    # Bengali has no letter of one code point for the second entry in any normal form.
+    made = rules(tmp_path, "\u0915\u092e\tX\n\u09dc\tY\n", unicode="NFC")
+    result = normalised("\u0915\u092e \u0915\u092e\u0940 \u0995\u09a1\u09bc\u0995", made)
+    assert result.text == "X \u0915\u092e\u0940 \u0995Y\u0995"
+    assert result.counts.mapped == {"\u0915\u092e": 1, "\u09a1\u09bc": 1}
+
+
+def test_expressions_that_match_between_letters_remove_nothing(tmp_path: Path) -> None:
+    result = normalised("cat data", rules(tmp_path, drop=[r"(?<=a)", r"\bd|\b"]))
+    assert result.text == "cat ata"
+    assert result.counts.dropped == {r"\bd|\b": 1}
 
 
 def test_the_order_is_unicode_drop_map_case_punctuation(tmp_path: Path) -> None:
@@ -112,7 +127,7 @@ def test_wrong_maps_name_the_line(content: str, message: str, tmp_path: Path) ->
 
 
 def test_missing_maps_and_impossible_patterns_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.tsv: No such file"):
+    with pytest.raises(UserError, match=r"data\.text\.map: .*none\.tsv: No such file"):
         read_rules(TextConfig(map=str(tmp_path / "none.tsv")))
     with pytest.raises(ValueError, match="is not a regular expression"):
         TextConfig(drop=["("])
@@ -146,6 +161,11 @@ def test_stage_1_changes_counts_and_records(an4: Path, tmp_path: Path) -> None:
         sum(cut.duration for cut in read_cuts(folder.raw_cuts("train"), "")), abs=1e-3
     )
     assert "train: data.text changed transcripts: mapped 'STOP' " in text_notes(data_dir, counts)[0]
+    assert idle_rules(recipe.data.text, data_dir, counts) == []
+    (in_vain,) = idle_rules(TextConfig(drop=["<S>"], map=str(tmp_path / "map.tsv")), data_dir, counts)
+    assert in_vain.startswith("data.text.drop: '<S>' matches in no transcript")
+    (no_entry,) = idle_rules(TextConfig(map="other.tsv"), data_dir, [])
+    assert no_entry.startswith("data.text.map: nothing in other.tsv is in any transcript")
 
     check_corpus(recipe.data, folder, "train")
     for other, key in (({**text, "case": "keep"}, "data.text "), ({**text, "map": None}, "data.text.map "), ({}, "")):

@@ -123,6 +123,21 @@ def test_lengths_of_whole_files_may_be_rounded_and_offsets_cut(audio: Path, tmp_
     assert [item.speaker for item in parts] == ["", "7"]
 
 
+def test_the_end_of_a_segment_is_as_good_as_its_length(audio: Path, tmp_path: Path) -> None:
+    file = audio / SPOKEN[1].file
+    for header, row in (
+        ("path,text,start,end", "0.1,0.25"),
+        ("path,text,start_time,end_time", "0.1,0.25"),
+        ("path,text,start,duration,end", "0.1,0.15,0.25"),
+    ):
+        (item,) = listed(write_lines(tmp_path / "parts.csv", [header, f"{file},due,{row}"]), tmp_path)
+        assert (item.start, item.duration, item.id) == (0.1, 0.15, "parts-ann-ann-2-0000100-0000250")
+    (item,) = listed(
+        write_lines(tmp_path / "parts.csv", ["path,text,to", f"{file},due,0.2"]), tmp_path, end_column="to"
+    )
+    assert (item.start, item.duration) == (0.0, 0.2)
+
+
 @pytest.mark.parametrize(("channel", "expected"), [("0", (1.0, 0.0)), ("1", (0.0, 1.0)), ("average", (0.5, 0.5))])
 def test_one_channel_or_the_average_is_read(channel: str, expected: tuple[float, float], tmp_path: Path) -> None:
     write_wav(tmp_path / "two.wav", channels=2)
@@ -154,6 +169,13 @@ def test_the_list_names_channels_where_it_can(tmp_path: Path) -> None:
     samples, _ = soundfile.read(tmp_path / "two.wav", dtype="float32")
     for cut, column in zip(cuts, samples.T, strict=True):
         np.testing.assert_array_equal(load_samples(cut), column[None])
+
+
+def test_segments_of_kaldi_name_channels(tmp_path: Path) -> None:
+    write_lines(tmp_path / "train/wav.scp", [f"two {write_wav(tmp_path / 'two.wav', channels=2)}"])
+    write_lines(tmp_path / "train/segments", ["u0 two 0 0.1 0", "u1 two 0 0.1 1", "u2 two 0.1 -1 1", "u3 two 0 0.1 -1"])
+    write_lines(tmp_path / "train/text", [f"u{number} a" for number in range(4)])
+    assert [item.channel for item in listed(tmp_path / "train", tmp_path)] == [0, 1, 1, None]
 
 
 def test_a_cut_with_several_supervisions_is_several_utterances(audio: Path, tmp_path: Path) -> None:

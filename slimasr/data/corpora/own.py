@@ -21,6 +21,7 @@ from slimasr.data.corpora.base import (
     Progress,
     own_sets,
     parse_options,
+    refuse_contradictions,
 )
 from slimasr.data.own.find import paths_of
 from slimasr.data.own.read import default_label, make_audio, read_source
@@ -75,6 +76,8 @@ def list_sets(config: DataConfig, corpus_dir: Path, sets: Sequence[str], options
     }
     if not shares:
         return Listing(found)
+    # Otherwise an id that is listed twice would be split as one utterance.
+    refuse_contradictions(found)
     made = split({name: found[name] for name in trained}, shares, parsed.split_seed)
     return Listing({name: {**found, **made.sets}[name] for name in sets}, tuple(made.lines()), made.facts())
 

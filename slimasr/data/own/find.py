@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slimasr.config.corpora import OwnOptions
 from slimasr.config.data import DataConfig
-from slimasr.data.corpora.base import parse_options
+from slimasr.data.corpora.base import own_sets, parse_options
 from slimasr.data.own.columns import KNOWN
 from slimasr.data.own.folder import AUDIO, TRANSCRIPT_LISTS, has_transcript, walk
 from slimasr.data.own.lines import first_line
@@ -58,8 +58,11 @@ class Format:
         return f"{self.path}: {self.words} ({self.because})"
 
 
-def describe_sources(config: DataConfig) -> list[str]:
-    """Say in which format each source of a recipe is, one sentence each; empty for built-in corpora.
+def describe_sources(config: DataConfig, further: Sequence[str] = ()) -> list[str]:
+    """Say in which format each source of a recipe is, and which sets nothing uses; empty for built-in corpora.
+
+    Args:
+        further: sets that are used besides those for training and evaluation.
 
     Raises:
         UserError: see `find_format`.
@@ -69,7 +72,14 @@ def describe_sources(config: DataConfig) -> list[str]:
     options = parse_options(OwnOptions, config.options, "own")
     listed = without_given(config).sources
     in_place = [name for name in config.sources if name not in listed]
+    used = own_sets([*config.train, config.dev, *config.test, *further])
     return [
+        *(
+            f"data.sources: the set {name} is used by none of data.train, data.dev and data.test; name it there, or "
+            "remove it here"
+            for name in config.sources
+            if name not in used
+        ),
         *(
             f"{name}: {path}: shards that are read in place"
             for name in in_place
@@ -205,7 +215,8 @@ def _names_audio(path: Path) -> bool:
 def _first_record(path: Path) -> Any:
     try:
         return json.loads(first_line(path))
-    except ValueError:
+    # What is wrong with the line is said when it is read.
+    except (ValueError, RecursionError):
         return None
 
 

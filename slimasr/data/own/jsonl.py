@@ -42,12 +42,12 @@ def parse_object(line: Line) -> dict[str, Any]:
     Raises:
         UserError: it is none.
     """
+    advice = "each line needs one object, which 'jq -c .[] FILE' makes of a list"
     try:
         value = json.loads(line.text)
-    except ValueError as error:
-        raise UserError(
-            f"{line.where}: is not JSON ({error}); each line needs one object, which 'jq -c .[] FILE' makes of a list"
-        ) from None
+    # Of brackets in brackets in brackets.
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{line.where}: is not JSON ({error}); {advice}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{line.where}: needs an object {{...}}, not {line.text[:40]!r}")
+        raise UserError(f"{line.where}: needs an object {{...}}, not {line.text[:40]!r}; {advice}")
     return value

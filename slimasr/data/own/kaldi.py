@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,13 @@ Table = Mapping[str, tuple[str, Line]]
 
 @dataclass(frozen=True)
 class _Part:
-    """An utterance's part of its recording, in seconds, and the line that says so."""
+    """An utterance's part of its recording, in seconds, its channel if one is named, and the line that says so."""
 
     recording: str
     line: Line
     start: float = 0.0
     duration: float | None = None
+    channel: int | None = None
 
 
 def read(path: Path, reading: Reading) -> Iterator[ListedUtterance]:
@@ -72,6 +73,7 @@ def read(path: Path, reading: Reading) -> Iterator[ListedUtterance]:
             source=part.line.where if text else line.where,
             start=part.start,
             duration=part.duration,
+            channel=part.channel,
             command=command,
         )
 
@@ -110,18 +112,36 @@ def _check_texts(texts: Table, parts: Mapping[str, _Part], listed_in: str) -> No
 
 def _segment(name: str, rest: str, line: Line) -> _Part:
     try:
-        recording, start, end, *_ = rest.split()
+        recording, start, end, *further = rest.split()
         times = float(start), float(end)
+        channel = _channel(further)
     except ValueError:
-        raise UserError(f"{line.where}: expected 'UTTERANCE RECORDING START END' with times in seconds") from None
+        raise UserError(
+            f"{line.where}: expected 'UTTERANCE RECORDING START END' with times in seconds, and perhaps the number of "
+            "a channel from 0 on"
+        ) from None
     if not all(map(math.isfinite, times)) or times[0] < 0.0:
         raise UserError(f"{line.where}: start {start} and end {end} of {name} must be seconds from 0 on")
     # Kaldi's end of the recording.
     if times[1] == -1.0:
-        return _Part(recording, line, times[0])
+        return _Part(recording, line, times[0], channel=channel)
     if times[1] <= times[0]:
         raise UserError(f"{line.where}: segment {name} ends at {end} s, not behind its start at {start} s")
-    return _Part(recording, line, times[0], round(times[1] - times[0], ndigits=8))
+    return _Part(recording, line, times[0], round(times[1] - times[0], ndigits=8), channel)
+
+
+def _channel(further: Sequence[str]) -> int | None:
+    """The channel at the end of a line of ``segments``, as Kaldi's extract-segments reads it: -1 = the only one.
+
+    Raises:
+        ValueError: it is no such number, or more follows.
+    """
+    if not further:
+        return None
+    (number,) = map(int, further)
+    if number < -1:
+        raise ValueError(number)
+    return None if number == -1 else number
 
 
 def _audio(recording: str, entry: str, line: Line, reading: Reading) -> tuple[Path, str]:

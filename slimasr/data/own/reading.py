@@ -46,21 +46,30 @@ def find_audio(text: str, where: str, folder: Path, root: str, further: Sequence
         further: other folders for relative paths that are not in the first one.
 
     Raises:
-        UserError: the path is empty, or leads out of the folder.
+        UserError: the path is empty, cannot be one, or leads out of the folder.
     """
     if not text.strip():
         raise UserError(f"{where}: names no audio file; complete the line, or remove it")
+    if not _can_be_path(text):
+        raise UserError(f"{where}: {text!r} holds a character that no path can hold; correct it")
     if os.path.isabs(text):
         return _moved(Path(text), Path(root)) if root and not os.path.exists(text) else Path(text)
     bases = [Path(root)] if root else [folder, *further]
     # A list that comes from elsewhere could otherwise name any file of this machine.
-    if os.path.normpath(text).startswith(os.pardir):
+    if Path(os.path.normpath(text)).parts[:1] == (os.pardir,):
         raise UserError(
             f"{where}: the path {text} leads out of {bases[0]}; write it as an absolute path, or set {ROOT_KEY} to a "
             "folder that holds the audio"
         )
     found = next((base for base in bases if os.path.exists(base / text)), bases[0])
     return Path(os.path.abspath(found / text))
+
+
+def _can_be_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _moved(path: Path, root: Path) -> Path:
