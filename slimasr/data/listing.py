@@ -66,7 +66,8 @@ def segment_problem(utterance: ListedUtterance, seconds: float) -> str | None:
     """Why a segment of a recording of so many seconds cannot be used, or None."""
     start = utterance.start
     end = seconds if utterance.duration is None else start + utterance.duration
-    if start < 0.0 or end <= start:
+    # Written so that a time that is no number is refused, too.
+    if not 0.0 <= start < end:
         return f"the segment ends at {end:g} s, not behind its start at {start:g} s"
     if start >= seconds or end > seconds + BEYOND_SECONDS:
         return f"the segment from {start:g} to {end:g} s is not within the {seconds:g} s of {utterance.audio}"

@@ -182,6 +182,16 @@ def broken_line(desk: Desk) -> None:
     desk.sources["train"] = str(path)
 
 
+def changed_cut(desk: Desk, text: Any = GOOD[0].text, **values: Any) -> None:
+    """Other values in the first line of a manifest of cuts, or another text of its supervision."""
+    path = lhotse_cuts(desk.root / "train", desk.audio)
+    first, *rest = path.read_text().splitlines()
+    cut = json.loads(first) | values
+    cut["supervisions"][0]["text"] = text
+    write_lines(path, [json.dumps(cut), *rest])
+    desk.sources["train"] = str(path)
+
+
 def damaged_gzip(desk: Desk) -> None:
     path = desk.root / "train.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"audio_filepath": "a.wav", "text": "' + bytes(range(65, 91)) * 40)[:-12])

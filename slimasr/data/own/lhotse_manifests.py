@@ -165,20 +165,31 @@ def _utterance(name: str, spoken: SupervisionSegment | None, part: _Part, place:
     # lhotse does not check the types of all values.
     with _understanding(place.where):
         audio, command, channel = _source(part.channels, place)
-        is_whole = part.start == 0.0 and abs(part.duration - place.recording.duration) < _WHOLE_SECONDS
+        start, duration = float(part.start), float(part.duration)
+        is_whole = start == 0.0 and abs(duration - place.recording.duration) < _WHOLE_SECONDS
     return ListedUtterance(
-        id=str(name),
+        id=_text(name, "id", place),
         audio=audio,
         # A cut without a supervision has no text, which is reported as any other empty transcript.
-        text=str((spoken.text if spoken else "") or ""),
-        speaker=str((spoken.speaker if spoken else "") or ""),
-        language=str((spoken.language if spoken else "") or ""),
+        text=_text(spoken.text if spoken else None, "text", place),
+        speaker=_text(spoken.speaker if spoken else None, "speaker", place),
+        language=_text(spoken.language if spoken else None, "language", place),
         source=place.where,
-        start=part.start,
-        duration=None if is_whole else part.duration,
+        start=start,
+        duration=None if is_whole else duration,
         channel=channel,
         command=command,
     )
+
+
+def _text(value: Any, what: str, place: _Place) -> str:
+    """A value of a manifest, whose types lhotse does not check; empty if there is none."""
+    if value is None:
+        return ""
+    # Not NaN, which pandas writes where a value is missing.
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
+        raise UserError(f"{place.where}: {what}: needs a text, not {value!r}")
+    return str(value)
 
 
 def _source(channels: list[int], place: _Place) -> tuple[Path, str, int | None]:
