@@ -222,6 +222,18 @@ def test_librispeech_s_lists_of_a_folder(tmp_path: Path) -> None:
     ]
 
 
+def test_audio_that_a_list_leaves_out_has_an_empty_transcript(tmp_path: Path) -> None:
+    for number in range(2):
+        write_wav(tmp_path / "12" / f"12-34-{number:04d}.flac")
+    # Columns are sometimes separated by tabs; other systems leave hidden files behind.
+    write_lines(tmp_path / "12" / "12-34.trans.txt", ["12-34-0001\tDUE TRE"])
+    (tmp_path / "12" / "._12-34.trans.txt").write_bytes(b"\0\xff")
+    found = {item.audio.name: (item.text, item.source) for item in listed(tmp_path, tmp_path / "made")}
+    assert found["12-34-0001.flac"][0] == "DUE TRE"
+    text, source = found["12-34-0000.flac"]
+    assert text == "" and "without 12-34-0000.txt" in source
+
+
 def test_audio_that_has_moved_is_found_below_the_new_root(audio: Path, tmp_path: Path) -> None:
     table = nemo(tmp_path / "lists", Path("/none/corpora/audio"))
     with pytest.raises(UserError, match=r"jsonl:1: /none/corpora/audio/ann/ann-1\.wav is not there, nor are the 2"):

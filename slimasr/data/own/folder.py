@@ -32,10 +32,11 @@ def read(path: Path, reading: Reading) -> Iterator[ListedUtterance]:
         raise UserError(f"{path}: is no folder of audio with transcripts")
     ids = IdMaker(reading.label, Path(os.path.abspath(path)))
     num_found = 0
+    listed: dict[Path, set[str]] = {}
     for file in walk(Path(os.path.abspath(path))):
         if file.name.endswith(TRANSCRIPT_LISTS):
             found = list(_of_list(file))
-        elif file.suffix.lower() in AUDIO and not _is_listed(file):
+        elif file.suffix.lower() in AUDIO and not _is_listed(file, listed):
             found = [_of_file(file, ids)]
         else:
             continue
@@ -88,21 +89,26 @@ def _names(folder: Path, stem: str) -> list[str]:
     return [path.name for path in paths if path.is_file()]
 
 
-def _is_listed(audio: Path) -> bool:
-    """Whether a list of LibriSpeech in the same folder names the file, as its transcripts are nowhere else."""
+def _is_listed(audio: Path, listed: dict[Path, set[str]]) -> bool:
+    """Whether a list of LibriSpeech in the same folder names the file, as its transcripts are nowhere else.
+
+    Args:
+        listed: folder -> the names in its lists, as far as they have been read; is completed.
+    """
     if has_transcript(audio):
         return False
-    return any(
-        audio.stem.startswith(path.name.removesuffix(TRANSCRIPT_LISTS))
-        for path in audio.parent.glob(f"*{TRANSCRIPT_LISTS}")
-    )
+    folder = audio.parent
+    if folder not in listed:
+        lists = folder.glob(f"[!.]*{TRANSCRIPT_LISTS}")
+        listed[folder] = {line.text.split()[0] for path in lists for line in read_lines(path) if line.text.strip()}
+    return audio.stem in listed[folder]
 
 
 def _of_list(path: Path) -> Iterator[ListedUtterance]:
     for line in read_lines(path):
         if not line.text.strip():
             continue
-        name, _, text = line.text.strip().partition(" ")
+        name, *rest = line.text.split(maxsplit=1)
         if "/" in name:
             raise UserError(f"{line.where}: the id {name} must be the name of a file in this folder, without /")
         found = _names(path.parent, name)
@@ -110,7 +116,7 @@ def _of_list(path: Path) -> Iterator[ListedUtterance]:
         yield ListedUtterance(
             id=name,
             audio=path.parent / (found[0] if found else f"{name}.flac"),
-            text=text,
+            text=rest[0] if rest else "",
             speaker=speaker if separator else path.parent.name,
             language="",
             source=line.where,
