@@ -32,14 +32,18 @@ corpus_option() {
   case "$1" in
     --train|--dev|--test) [ -z "$value" ] || add_source "${1#--}" "$value" ;;
     --split|--format|--channel|--language) read_as+=(--set "data.options.${1#--}=$(yaml_text "$value")") ;;
-    --audio-root) read_as+=(--set "data.options.audio_root=$(yaml_text "$(absolute "$value")")") ;;
-    --init) init=(--set "training.init={from: $(yaml_text "$(absolute "$value")")}") ;;
+    --audio-root) needed "$@" && read_as+=(--set "data.options.audio_root=$(yaml_text "$(absolute "$value")")") ;;
+    --init) needed "$@" && init=(--set "training.init={from: $(yaml_text "$(absolute "$value")")}") ;;
     *) return 1 ;;
   esac
 }
 
+needed() {
+  [ -e "$2" ] || recipe_error "$1 $2: there is no such file or folder"
+}
+
 add_source() {
-  [ -e "$2" ] || recipe_error "--$1 $2: there is no such file or folder"
+  needed "--$1" "$2"
   sources[$1]=${sources[$1]:+${sources[$1]}, }$(yaml_text "$(absolute "$2")")
 }
 

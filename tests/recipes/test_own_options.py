@@ -52,7 +52,7 @@ def record_hours(place: Path, hours: float) -> None:
 def test_paths_are_those_of_the_users_folder(recipe: Run, place: Path) -> None:
     """Names that YAML or the shell could misread; the commands run in the user's folder, too."""
     names = ["my train", 'a "b" \\c: {d}', "tést.tsv", "more"]
-    for name in names:
+    for name in [*names, "a b"]:
         (place / name).mkdir()
     options = ["--train", f"below/../{names[0]}", "--train", names[3], "--dev", names[1], f"--test={place / names[2]}"]
     more = ["--split", "0.1,0.2", "--format", "csv", "--channel", "1", "--language", "it", "--allow-pipes"]
@@ -106,7 +106,7 @@ def test_a_named_configuration_is_used_whatever_the_hours(recipe: Run, place: Pa
 
 
 def test_a_trained_model_to_begin_with(recipe: Run, place: Path) -> None:
-    (place / "exp").mkdir()
+    (place / "exp" / "old one").mkdir(parents=True)
     options = ["--train", "bin", "--init", "exp/old one", "--config", "conf/small.yaml", "--stop-stage", "0"]
     done = recipe("own", *options, first=place / "bin", folder=place)
     assert done.returncode == 0, done.stderr
@@ -118,6 +118,8 @@ def test_a_trained_model_to_begin_with(recipe: Run, place: Path) -> None:
     [
         ([], "--train PATH is needed"),
         (["--train", "none"], "--train none: there is no such file or folder"),
+        (["--train", "bin", "--init", "none"], "--init none: there is no such file or folder"),
+        (["--train", "bin", "--audio-root", "none"], "--audio-root none: there is no such file or folder"),
         (["--train"], "--train needs a value"),
         (["--corpus-dir", "x"], "unknown option --corpus-dir"),
         (["--train", "bin", "--stage", "2"], "data/manifests/identity_train.json is missing: run stage 1 first"),
