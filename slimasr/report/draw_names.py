@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
+_Place = tuple[tuple[int, int], Literal["left", "right"], Literal["bottom", "top"]]
+
 # Where a name may stand, best first: offset from its point, and which of its edges are there.
-_PLACES = (
+_PLACES: tuple[_Place, ...] = (
     ((6, 6), "left", "bottom"),
     ((6, -6), "left", "top"),
     ((-6, 6), "right", "bottom"),
@@ -25,7 +29,7 @@ _POINT = 4.0
 
 
 def move_apart(figure: Figure) -> None:
-    """Move the names of points to where they overlap neither each other nor another point, if such a place exists.
+    """Move the names of points to where they overlap neither each other nor any marker, if such a place exists.
 
     Names are placed one by one from left to right, each at the first place around its point where it is readable and
     inside the plot. A name without such a place stands where it overlaps least.
@@ -35,15 +39,19 @@ def move_apart(figure: Figure) -> None:
     for axes in figure.axes:
         names = [text for text in axes.texts if isinstance(text, Annotation)]
         if names:
-            _move_apart(axes, sorted(names, key=lambda name: axes.transData.transform(name.xy)[0]))
+            _move_apart(axes, _from_the_left(axes, names), _POINT * figure.dpi / 72)
 
 
-def _move_apart(axes: Axes, names: Sequence[Annotation]) -> None:
-    half = _POINT * axes.get_figure(root=True).dpi / 72
+def _from_the_left(axes: Axes, names: Sequence[Annotation]) -> list[Annotation]:
+    return sorted(names, key=lambda name: axes.transData.transform(name.xy)[0])
+
+
+def _move_apart(axes: Axes, names: Sequence[Annotation], half: float) -> None:
     taken = []
-    for name in names:
-        x, y = axes.transData.transform(name.xy)
-        taken.append(Bbox.from_extents(x - half, y - half, x + half, y + half))
+    # Points, also those without a name, and the ends of error bars.
+    for line in axes.lines:
+        for x, y in axes.transData.transform(np.asarray(line.get_xydata())):
+            taken.append(Bbox.from_extents(x - half, y - half, x + half, y + half))
     for name in names:
         covered = [_put(name, place, axes.bbox, taken) for place in range(len(_PLACES))]
         _put(name, covered.index(min(covered)), axes.bbox, taken)

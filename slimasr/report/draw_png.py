@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from slimasr.files import replacing
@@ -106,6 +107,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             for point in series.points:
                 place = (point.x, point.y)
                 name = axes.annotate(point.name, place, (6, 6), textcoords="offset points", fontsize=8, color="#444")
+                # Lines may pass behind it.
+                name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
                 # The layout must not make room for a name where it stands before `move_apart`.
                 name.set_in_layout(False)
 
