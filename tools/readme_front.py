@@ -7,8 +7,8 @@ With ``--check`` nothing is written; exit status 1 means that the README is out 
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
+
+from pages import ROOT, write_or_check
 
 from slimasr.claims.slimmable import SLIMMABLE, subnet_ids
 from slimasr.report.records import Study, read_study
@@ -17,7 +17,6 @@ from slimasr.report.table import ABSENT, Table
 from slimasr.report.tables import architecture_cell, cost_cells, cost_columns
 from slimasr.results.report import Report
 
-ROOT = Path(__file__).resolve().parent.parent
 PICTURE = "egs/an4/report-wer-params.png"
 MOST_ROWS = 5
 # The marks themselves are not part of the match, so that they stay.
@@ -89,11 +88,7 @@ def _rows(table: Table) -> str:
 
 def main() -> None:
     """Write the README, or with ``--check`` compare it."""
-    path = ROOT / "README.md"
-    if "--check" in sys.argv[1:]:
-        is_current = path.read_text(encoding="utf-8") == rendered()
-        sys.exit(0 if is_current else "README.md: run tools/readme_front.py")
-    path.write_text(rendered(), encoding="utf-8")
+    write_or_check(ROOT / "README.md", rendered(), "readme_front.py")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ With ``--check`` nothing is written; exit status 1 means that the page is out of
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pages import ROOT, write_or_check
 from pydantic import PlainSerializer
 from pydantic.fields import FieldInfo
 
@@ -50,7 +49,7 @@ from slimasr.results.schema import (
 from slimasr.results.search import Candidates, FoundEntry, Front, StoppedEntry, Summary
 from slimasr.supernet.subnet import Subnet
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
+PAGE = ROOT / "docs" / "results.md"
 
 HEADINGS: Mapping[type[Entry], str] = {
     Results: "results.json of an experiment",
@@ -171,10 +170,7 @@ def _in_words(annotation: Any) -> str:
 
 def main() -> None:
     """Write the page, or with ``--check`` compare it."""
-    if "--check" in sys.argv[1:]:
-        is_current = PAGE.read_text(encoding="utf-8") == page()
-        sys.exit(0 if is_current else "docs/results.md: run tools/results_doc.py")
-    PAGE.write_text(page(), encoding="utf-8")
+    write_or_check(PAGE, page(), "results_doc.py")
 
 
 if __name__ == "__main__":

@@ -10,22 +10,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pages import ROOT, results_page
+
 from slimasr.claims import claims_of
 from slimasr.report.records import read_study
 from slimasr.report.results_md import render_results
 from slimasr.results.report import Report
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 def rendered() -> Iterator[tuple[Path, str]]:
-    """Yield every page with the text that it should have."""
-    # results_todm.json belongs to RESULTS_todm.md, with the papers' claims.
+    """Yield every page with the text that it should have: results with the papers' claims, then models on devices."""
     for path in sorted(ROOT.glob("egs/*/results*.json")):
         study = read_study(Report.load(path))
-        page = path.with_name(f"{path.stem.replace('results', 'RESULTS')}.md")
-        yield page, render_results(study, path.name, claims_of(study))
-    # Models on devices, of several papers and without the baselines that claims need.
+        yield results_page(path), render_results(study, path.name, claims_of(study))
+    # They are of several papers, without the baselines that claims need.
     for path in sorted(ROOT.glob("egs/*/deployed.json")):
         yield path.with_name("RESULTS_deploy.md"), render_results(read_study(Report.load(path)), path.name)
 

@@ -8,9 +8,9 @@ of date.
 from __future__ import annotations
 
 import re
-import sys
 from collections import defaultdict
-from pathlib import Path
+
+from pages import ROOT, results_page, write_or_check
 
 from slimasr.claims import claims_of
 from slimasr.report.findings import Verdict
@@ -18,7 +18,6 @@ from slimasr.report.records import read_study
 from slimasr.report.table import ABSENT, Table
 from slimasr.results.report import Report
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "papers.md"
 # The marks themselves are not part of the match, so that they stay.
 MARKS = re.compile(r"(?<=<!-- verdicts -->\n).*?(?=<!-- /verdicts -->)", re.DOTALL)
@@ -26,14 +25,14 @@ MARKS = re.compile(r"(?<=<!-- verdicts -->\n).*?(?=<!-- /verdicts -->)", re.DOTA
 
 def verdict_table() -> Table:
     """Make one row per claim, with the pages of the results by which it is held, not held, or not resolved."""
-    pages: dict[str, dict[Verdict, list[str]]] = defaultdict(lambda: defaultdict(list))
+    by_claim: dict[str, dict[Verdict, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted(ROOT.glob("egs/*/results*.json")):
         study = read_study(Report.load(path))
-        page = f"egs/{path.parent.name}/{path.stem.replace('results', 'RESULTS')}.md"
+        page = results_page(path).relative_to(ROOT)
         for finding in claims_of(study).findings:
-            pages[finding.claim][finding.verdict].append(f"[{study.recipe}](../{page})")
+            by_claim[finding.claim][finding.verdict].append(f"[{study.recipe}](../{page})")
     shown = (Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED)
-    rows = [(claim, *("; ".join(found[verdict]) or ABSENT for verdict in shown)) for claim, found in pages.items()]
+    rows = [(claim, *("; ".join(found[verdict]) or ABSENT for verdict in shown)) for claim, found in by_claim.items()]
     return Table("Verdicts", ("claim", *(verdict.value for verdict in shown)), tuple(sorted(rows, key=_order)))
 
 
@@ -52,10 +51,7 @@ def rendered() -> str:
 
 def main() -> None:
     """Write the page, or with ``--check`` compare it."""
-    if "--check" in sys.argv[1:]:
-        is_current = PAGE.read_text(encoding="utf-8") == rendered()
-        sys.exit(0 if is_current else "docs/papers.md: run tools/verdicts.py")
-    PAGE.write_text(rendered(), encoding="utf-8")
+    write_or_check(PAGE, rendered(), "verdicts.py")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+"""Where generated pages stand, and how they are written or checked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def results_page(path: Path) -> Path:
+    """Return the page of a file of results: results_todm.json belongs to RESULTS_todm.md."""
+    return path.with_name(f"{path.stem.replace('results', 'RESULTS')}.md")
+
+
+def write_or_check(page: Path, text: str, script: str) -> None:
+    """Write a page; with ``--check`` among the arguments, exit with status 1 and a message if it is out of date.
+
+    Args:
+        page: the page.
+        text: what it should hold.
+        script: name of the script that writes it.
+    """
+    if "--check" not in sys.argv[1:]:
+        page.write_text(text, encoding="utf-8")
+    elif page.read_text(encoding="utf-8") != text:
+        sys.exit(f"{page.relative_to(ROOT)}: run tools/{script}")
