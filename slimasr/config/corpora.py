@@ -146,7 +146,7 @@ class OwnOptions(Section):
 
     end_column: str = ""
     """Column or JSON key with the end of the utterance in its recording, in seconds; empty = one that is commonly named
-    so, such as end; of no use with a duration, which must then agree."""
+    so, such as end; where the length is given, too, both must agree."""
 
     channel: str = ""
     """What is used of audio with several channels: the number of a channel, from 0 on, or average; empty = such audio
