@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from slimasr.decoding.graph import SearchGraph
-from slimasr.decoding.graphs import graph_of
-from slimasr.decoding.stream import Stream, StreamRecognizer, StreamResult, accept
-from slimasr.decoding.timed import Transcript
-from slimasr.decoding.transcribe import transcribe_file
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.graphs import graph_of
+from slimasr.decoding.searches.timed import Transcript
+from slimasr.decoding.streaming.stream import Stream, StreamRecognizer, StreamResult, accept
+from slimasr.decoding.transcription.transcribe import transcribe_file
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import read_candidates
 from slimasr.experiment.extract import extract_experiment

@@ -7,7 +7,7 @@ import torch
 from slimasr.config.encoders import ConformerConfig
 from slimasr.config.loss import LossConfig
 from slimasr.config.model import ConvFrontendConfig, CtcConfig, JoinerConfig, StatelessPredictorConfig, TransducerConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 FULL_LOSS = LossConfig(transducer="full", ctc_weight=1.0)

@@ -20,7 +20,7 @@ from slimasr.export.finite import ContextRow, compare_contexts
 from slimasr.files import write_json_atomic
 from slimasr.models.prepared import prepare
 from slimasr.models.transducer import Transducer
-from slimasr.report.table import Table
+from slimasr.report.tables.table import Table
 
 
 def options() -> argparse.Namespace:

@@ -13,8 +13,8 @@ from pages import ROOT, write_or_check
 from slimasr.claims.slimmable import SLIMMABLE, subnet_ids
 from slimasr.report.records import Study, read_study
 from slimasr.report.roles import SEPARATE
-from slimasr.report.table import ABSENT, Table
-from slimasr.report.tables import architecture_cell, cost_cells, cost_columns
+from slimasr.report.tables.common import architecture_cell, cost_cells, cost_columns
+from slimasr.report.tables.table import ABSENT, Table
 from slimasr.results.report import Report
 
 PICTURE = "egs/an4/report-wer-params.png"

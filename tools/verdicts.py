@@ -15,7 +15,7 @@ from pages import ROOT, results_page, write_or_check
 from slimasr.claims import claims_of
 from slimasr.report.findings import Verdict
 from slimasr.report.records import read_study
-from slimasr.report.table import ABSENT, Table
+from slimasr.report.tables.table import ABSENT, Table
 from slimasr.results.report import Report
 
 PAGE = ROOT / "docs" / "papers.md"

@@ -12,10 +12,10 @@ from slimasr.claims import collaborative, orthosoftmax, pathways, slimmable, tod
 from slimasr.claims.verdicts import reading_of
 from slimasr.report.findings import Claims, Finding
 from slimasr.report.papers import Paper
-from slimasr.report.picture import Picture
+from slimasr.report.pictures.picture import Picture
 from slimasr.report.records import Study
-from slimasr.report.table import Table
-from slimasr.report.tables import UNLIKE, is_decoded_unlike
+from slimasr.report.tables.common import UNLIKE, is_decoded_unlike
+from slimasr.report.tables.table import Table
 
 
 class ClaimModule(Paper, Protocol):

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from slimasr.claims.verdicts import Evidence, Rule, better, judge_all
-from slimasr.report.families import Family, families
+from slimasr.report.comparison.families import Family, families
+from slimasr.report.comparison.pairs import Pair
+from slimasr.report.comparison.rates import Comparison, difference_in_words
 from slimasr.report.findings import Verdict
-from slimasr.report.pairs import Pair
-from slimasr.report.picture import Picture
-from slimasr.report.rates import Comparison, difference_in_words
+from slimasr.report.pictures.picture import Picture
 from slimasr.report.records import Run, Study
 
 

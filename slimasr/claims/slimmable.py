@@ -9,14 +9,14 @@ from slimasr.claims.asked import no_pictures
 from slimasr.claims.times import TIMES_RULE, judge_times
 from slimasr.claims.verdicts import MARGIN, Evidence, Rule, equal, judge_each, not_worse
 from slimasr.config.schema import Config
-from slimasr.report.families import families, roles_in
+from slimasr.report.comparison.families import families, roles_in
+from slimasr.report.comparison.pairs import Pair, System
+from slimasr.report.comparison.rates import Comparison, Rate, difference_in_words
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.pairs import Pair, System
-from slimasr.report.rates import Comparison, Rate, difference_in_words
 from slimasr.report.records import Run, Study
 from slimasr.report.roles import SEPARATE, Described, Name, differing_traits
-from slimasr.report.table import Table
-from slimasr.report.tables import set_names, wer_of
+from slimasr.report.tables.common import set_names, wer_of
+from slimasr.report.tables.table import Table
 
 SLIMMABLE = "slimmable"
 READING = ""

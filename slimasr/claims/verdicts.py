@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
+from slimasr.report.comparison.rates import Comparison
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.rates import Comparison
 
 MARGIN = 1.0
 """Differences of WER up to this many points count as none."""

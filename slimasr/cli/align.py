@@ -26,8 +26,8 @@ from slimasr.cli.common import (
 
 if TYPE_CHECKING:
     from slimasr.config.schema import Config
-    from slimasr.decoding.alignment_sources import AlignmentData, Source
-    from slimasr.decoding.realign import PassFigures
+    from slimasr.decoding.alignment.realign import PassFigures
+    from slimasr.decoding.alignment.sources import AlignmentData, Source
     from slimasr.experiment import Experiment
     from slimasr.supernet.subnet import Subnet
 
@@ -130,9 +130,9 @@ def run(
     first and last frames of 10 ms at natural speed. loss.alignments names the folder.
     """
     with quick_imports():
-        from slimasr.data.data_identity import checked_identity, unverified_sets
         from slimasr.data.files import DataFolder, check_sets
-        from slimasr.decoding.align_sets import align_sets, tie_states, write_sets
+        from slimasr.data.identity.experiment import checked_identity, unverified_sets
+        from slimasr.decoding.alignment.sets import align_sets, tie_states, write_sets
         from slimasr.decoding.tasks import served_sets
         from slimasr.errors import UserError
         from slimasr.experiment.subnets import chosen_subnet
@@ -185,8 +185,8 @@ def _opened(
     from slimasr.config.load import load_config
     from slimasr.data.files import DataFolder
     from slimasr.data.sets import lang_of
-    from slimasr.data.tokenizer import load_tokenizer
-    from slimasr.decoding.alignment_sources import AlignmentData
+    from slimasr.data.tokens.load import load_tokenizer
+    from slimasr.decoding.alignment.sources import AlignmentData
     from slimasr.errors import UserError
     from slimasr.experiment import Experiment
 
@@ -204,7 +204,7 @@ def _opened(
 
 def _source(material: AlignmentData, source: Paths | None, ctm: Path | None, folder: Path, names: list[str]) -> Source:
     """Return the source of times that are there already."""
-    from slimasr.decoding.alignment_sources import CtmSource, FolderSource
+    from slimasr.decoding.alignment.sources import CtmSource, FolderSource
     from slimasr.errors import UserError
 
     if ctm is None:
@@ -216,7 +216,7 @@ def _source(material: AlignmentData, source: Paths | None, ctm: Path | None, fol
 
 def _model_source(experiment: Experiment | None, aligning: Subnet, source: Paths | None, language: str) -> Source:
     """Return a model as the source of times."""
-    from slimasr.decoding.alignment_sources import ModelSource
+    from slimasr.decoding.alignment.sources import ModelSource
 
     assert experiment is not None, "a subnet is that of an experiment"
     kind = None if source is None else source.value

@@ -22,9 +22,9 @@ def run(
     """
     with quick_imports():
         from slimasr.config.load import load_config
-        from slimasr.data.coverage import coverage_notes
-        from slimasr.data.manifests import set_names
-        from slimasr.data.tokenizer import size_note, train_tokenizer
+        from slimasr.data.manifests.stage import set_names
+        from slimasr.data.tokens.coverage import coverage_notes
+        from slimasr.data.tokens.stage import size_note, train_tokenizer
 
     recipe = load_config(config, overrides or ())
     tokenizer = train_tokenizer(recipe, data)

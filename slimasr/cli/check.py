@@ -96,8 +96,8 @@ def run(
         from slimasr.export.check.check import Terms, check_bundle
         from slimasr.export.check.files import bundle_problems
         from slimasr.export.check.record import check_weights, save
-        from slimasr.report.deployed import checked_table
-        from slimasr.report.terminal import print_table
+        from slimasr.report.tables.deployed import checked_table
+        from slimasr.report.tables.terminal import print_table
 
     one_thread()
     terms = Terms(paths, max_loss, emulate=_processors(emulate or ()))
@@ -168,8 +168,8 @@ def _audio(
     wav: Sequence[Path] | None,
 ) -> list[AudioSet]:
     """Read what is recognised: sets, files, or synthetic utterances if neither is named."""
-    from slimasr.data.data_identity import checked_identity
     from slimasr.data.files import DataFolder, check_sets
+    from slimasr.data.identity.experiment import checked_identity
     from slimasr.export.check.audio import AudioSet, file_audio, set_audio, synthetic_audio
 
     if set_names and data is None:

@@ -27,8 +27,8 @@ from slimasr.errors import UserError
 
 if TYPE_CHECKING:
     from slimasr.config.search import DecodingConfig
-    from slimasr.data.alignments import Alignments
-    from slimasr.data.batch import Batch
+    from slimasr.data.batches.batch import Batch
+    from slimasr.data.timelines.folder import Alignments
     from slimasr.decoding.decode import Decoding
     from slimasr.decoding.perturb import EvaluationSet
     from slimasr.decoding.tasks import Task
@@ -168,12 +168,12 @@ def _decode(
     experiment: Experiment, data: Path, subnets: list[str] | None, set_names: list[str] | None, way: _Way
 ) -> None:
     """Recognise sets with subnets, and write what was recognised."""
-    from slimasr.data.data_identity import checked_identity
+    from slimasr.data.identity.experiment import checked_identity
     from slimasr.decoding.decode import decode_units, describe
-    from slimasr.decoding.graphs import graph_in
     from slimasr.decoding.perturb import evaluation_sets
+    from slimasr.decoding.searches.graphs import graph_in
     from slimasr.decoding.sets import DecodedSet, read_speakers, write_decoded
-    from slimasr.decoding.stream_sets import describe_streams
+    from slimasr.decoding.streaming.sets import describe_streams
     from slimasr.decoding.tasks import is_multilingual, languages_of_sets, tasks_of
     from slimasr.experiment.subnets import find_subnets
     from slimasr.models.prepared import prepare
@@ -244,8 +244,8 @@ def _streamed(
 ) -> Decoding:
     """Recognise a set as streams; with times of the reference, note how late words were recognised."""
     from slimasr.decoding.decode import Decoding
-    from slimasr.decoding.stream import StreamRecognizer
-    from slimasr.decoding.stream_sets import decode_streams
+    from slimasr.decoding.streaming.sets import decode_streams
+    from slimasr.decoding.streaming.stream import StreamRecognizer
     from slimasr.measure.emission import DecodedBy, save_delays, set_delays
 
     recognizer = StreamRecognizer.of(experiment, subnet, decoding)
@@ -285,7 +285,7 @@ def _read_perturbations(
 
 def _take_scales(exp: Path, other: Path) -> None:
     """Note the scales of another experiment, with which this one is searched from now on."""
-    from slimasr.decoding.graphs import take_scales
+    from slimasr.decoding.searches.graphs import take_scales
     from slimasr.experiment.folder import needed
 
     needed(exp / "config.yaml")
@@ -298,7 +298,7 @@ def _tune(
 ) -> None:
     """Choose scales on a set, print all that were tried, and note the best ones."""
     from slimasr.data.memory.dataloading import eval_batches
-    from slimasr.decoding.graphs import graph_in, write_scales
+    from slimasr.decoding.searches.graphs import graph_in, write_scales
     from slimasr.decoding.tasks import languages_of_sets, tasks_of
     from slimasr.decoding.tune import best_of, try_scales
     from slimasr.models.prepared import runnable
@@ -351,7 +351,7 @@ def _checked_alignments(folder: Path | None, identities: Mapping[str, str]) -> A
     """Read the alignments of the sets with these fingerprints; None without a folder."""
     if folder is None:
         return None
-    from slimasr.data.alignments import check_aligned_sets, read_alignments
+    from slimasr.data.timelines.folder import check_aligned_sets, read_alignments
 
     check_aligned_sets(folder, identities)
     return read_alignments(folder, identities)
@@ -359,9 +359,9 @@ def _checked_alignments(folder: Path | None, identities: Mapping[str, str]) -> A
 
 def _note(experiment: Experiment, data: Path, names: list[str]) -> None:
     """Print what is to be known of sets before the first one is decoded, which may take long."""
-    from slimasr.data.coverage import coverage_notes
-    from slimasr.data.data_identity import unverified_sets
-    from slimasr.data.evaluation_notes import evaluation_notes
+    from slimasr.data.batches.evaluation_notes import evaluation_notes
+    from slimasr.data.identity.experiment import unverified_sets
+    from slimasr.data.tokens.coverage import coverage_notes
 
     config = experiment.config
     tokenizer = experiment.tokenizer

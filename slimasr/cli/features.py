@@ -40,7 +40,7 @@ def run(
     """
     with quick_imports():
         from slimasr.config.load import load_config
-        from slimasr.data.features import compute_features, feature_notes
+        from slimasr.data.features.stage import compute_features, feature_notes
 
     recipe = load_config(config, overrides or ())
     # Each of the processes has one thread, also if this is the only one.

@@ -69,8 +69,8 @@ def run(
 
         from slimasr.data.inspection.reading import inspect_paths, read_options
         from slimasr.files import to_json, write_atomic
-        from slimasr.report.data_tables import data_tables
-        from slimasr.report.terminal import print_table
+        from slimasr.report.tables.data import data_tables
+        from slimasr.report.tables.terminal import print_table
 
     one_thread()
     facts = inspect_paths(data, read_options(options or ()), set_names, num_jobs if audio else 0, progress)

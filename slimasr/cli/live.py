@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from slimasr.data.tokenizer import Tokenizer
-    from slimasr.decoding.stream import StreamResult
+    from slimasr.data.tokens.tokenizer import Tokenizer
+    from slimasr.decoding.streaming.stream import StreamResult
 
 Format = Literal["text", "json"]
 

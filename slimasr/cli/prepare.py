@@ -62,7 +62,7 @@ def run(
     with quick_imports():
         from slimasr.config.load import load_config
         from slimasr.data.files import DataFolder, left_out_notes
-        from slimasr.data.manifests import get_corpus, idle_rules, prepare, text_notes
+        from slimasr.data.manifests.stage import get_corpus, idle_rules, prepare, text_notes
         from slimasr.data.own.find import describe_sources
         from slimasr.data.sets import further_sets
 
@@ -93,8 +93,8 @@ main = partial(entry, run)
 
 def _print_facts(facts: DataFacts, training: Sequence[str]) -> None:
     from slimasr.data.inspection.notes import character_lines, inspection_notes
-    from slimasr.report.data_tables import sets_table
-    from slimasr.report.terminal import print_table
+    from slimasr.report.tables.data import sets_table
+    from slimasr.report.tables.terminal import print_table
 
     print_table(sets_table(facts.sets))
     for line in character_lines(facts, training):

@@ -77,10 +77,10 @@ def run(
         from slimasr.experiment.subnets import profiled_subnets
         from slimasr.files import to_json
         from slimasr.measure.profile import profile, profile_latency, save_latency
-        from slimasr.report.latency import profiled_latency
-        from slimasr.report.storage import storage_table
-        from slimasr.report.tables import profile_table
-        from slimasr.report.terminal import print_table
+        from slimasr.report.tables.common import profile_table
+        from slimasr.report.tables.latency import profiled_latency
+        from slimasr.report.tables.storage import storage_table
+        from slimasr.report.tables.terminal import print_table
 
     experiment, resolved, model, space = _model(exp, config, vocab_size, overrides or [])
     sizes = _storage(experiment) if stored else {}

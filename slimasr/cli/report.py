@@ -60,8 +60,8 @@ def run(
         from slimasr.report.collect import collect
         from slimasr.report.findings import NO_CLAIMS
         from slimasr.report.results_md import render_results
-        from slimasr.report.tables import subnet_table
-        from slimasr.report.terminal import print_table
+        from slimasr.report.tables.common import subnet_table
+        from slimasr.report.tables.terminal import print_table
         from slimasr.report.write import write_report
 
     if out is None and json_path is None:

@@ -131,8 +131,8 @@ def run(
     within the limits is named. Run the same command again to resume an interrupted search.
     """
     with quick_imports():
-        from slimasr.report.tables import measurement_table
-        from slimasr.report.terminal import print_table
+        from slimasr.report.tables.common import measurement_table
+        from slimasr.report.tables.terminal import print_table
         from slimasr.search.search import Job
         from slimasr.search.stage import run_search
         from slimasr.supernet.front import Limits

@@ -17,10 +17,10 @@ from slimasr.cli.wanted import Wanted, standard_input
 from slimasr.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from slimasr.decoding.inputs import Recording
-    from slimasr.decoding.piece_search import InOrder
-    from slimasr.decoding.timed import Transcript
-    from slimasr.decoding.transcribe import Finished, Part, Recognised
+    from slimasr.decoding.searches.timed import Transcript
+    from slimasr.decoding.transcription.inputs import Recording
+    from slimasr.decoding.transcription.piece_search import InOrder
+    from slimasr.decoding.transcription.transcribe import Finished, Part, Recognised
     from slimasr.experiment import Experiment
     from slimasr.supernet.subnet import Subnet
 
@@ -46,9 +46,9 @@ class Output(NamedTuple):
 def transcribe_files(exp: Path, checkpoint: str, wanted: Wanted, inputs: Inputs, output: Output) -> None:
     """Print or write the transcripts of whole recordings."""
     with quick_imports():
-        from slimasr.decoding.inputs import find_recordings
-        from slimasr.decoding.transcribe import reading_of, total_seconds, transcribe_recordings
-        from slimasr.decoding.words import Unfinished
+        from slimasr.decoding.searches.word_search import Unfinished
+        from slimasr.decoding.transcription.inputs import find_recordings
+        from slimasr.decoding.transcription.transcribe import reading_of, total_seconds, transcribe_recordings
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import chosen_subnet
 
@@ -79,7 +79,7 @@ def transcribe_files(exp: Path, checkpoint: str, wanted: Wanted, inputs: Inputs,
 @contextmanager
 def _search(experiment: Experiment, checkpoint: str, subnet: Subnet, num_jobs: int) -> Iterator[InOrder[Part]]:
     """Yield what searches pieces, in this process or in others."""
-    from slimasr.decoding.piece_search import PieceSearch, SearchJob, in_processes, in_this_process
+    from slimasr.decoding.transcription.piece_search import PieceSearch, SearchJob, in_processes, in_this_process
 
     # Opened here too, so that an error of the search appears before any process is started.
     search = PieceSearch.of(experiment, subnet)
@@ -92,7 +92,7 @@ def _search(experiment: Experiment, checkpoint: str, subnet: Subnet, num_jobs: i
 
 def _files(recordings: Sequence[Recording], output: Output) -> list[Path] | None:
     """Return the file for each recording, None for stdout, and check that all of them have a place."""
-    from slimasr.decoding.outputs import check_on_one_stream, files_for
+    from slimasr.decoding.transcription.outputs import check_on_one_stream, files_for
 
     if output.out is not None:
         return files_for(recordings, output.form, output.out, output.overwrite)
@@ -104,7 +104,7 @@ def _files(recordings: Sequence[Recording], output: Output) -> list[Path] | None
 
 def _seconds(events: Iterable[Recognised | Finished], take: Callable[[Finished], None]) -> Iterator[None]:
     """Hand on what is finished, and yield once for every second that has been recognised."""
-    from slimasr.decoding.transcribe import Recognised
+    from slimasr.decoding.transcription.transcribe import Recognised
 
     recognised = 0.0
     shown = 0
@@ -149,7 +149,7 @@ class _Results:
             typer.echo(f"error: {one_line(event.result)}", err=True)
 
     def _write(self, recording: Recording, transcript: Transcript, place: int) -> None:
-        from slimasr.decoding.outputs import written
+        from slimasr.decoding.transcription.outputs import written
         from slimasr.files import write_atomic
 
         alone = self.files is not None or len(self.recordings) == 1

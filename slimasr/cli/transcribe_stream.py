@@ -15,7 +15,7 @@ from slimasr.cli.wanted import STDIN, Wanted, standard_input
 from slimasr.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from slimasr.decoding.sources import AudioSource
+    from slimasr.decoding.streaming.sources import AudioSource
 
 
 class Inputs(NamedTuple):
@@ -37,8 +37,8 @@ class Output(NamedTuple):
 def stream(exp: Path, checkpoint: str, wanted: Wanted, inputs: Inputs, output: Output) -> None:
     """Print the texts of streams while they grow."""
     with quick_imports():
-        from slimasr.decoding.live import StreamTimes, recognize_source
-        from slimasr.decoding.stream import StreamRecognizer
+        from slimasr.decoding.streaming.live import StreamTimes, recognize_source
+        from slimasr.decoding.streaming.stream import StreamRecognizer
         from slimasr.experiment import Experiment
         from slimasr.experiment.subnets import chosen_subnet
 
@@ -76,8 +76,8 @@ def _source(
     path: Path | None, inputs: Inputs, sampling_rate: int, stopped: Callable[[], bool]
 ) -> Iterator[AudioSource]:
     """Open a file, standard input or the microphone."""
-    from slimasr.decoding.microphone import MicrophoneSource
-    from slimasr.decoding.sources import PacedSource, PipeSource, file_source
+    from slimasr.decoding.streaming.microphone import MicrophoneSource
+    from slimasr.decoding.streaming.sources import PacedSource, PipeSource, file_source
 
     if path is None:
         yield MicrophoneSource(inputs.microphone or "", sampling_rate)

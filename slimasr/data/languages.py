@@ -9,7 +9,7 @@ from pathlib import Path
 from lhotse.cut import Cut
 
 from slimasr.data.files import DataFolder, iterate_cuts
-from slimasr.data.manifest_record import STAGE_1
+from slimasr.data.identity.manifest_record import STAGE_1
 from slimasr.errors import UserError
 
 

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from slimasr.config.search import DecodingConfig, DecodingKind
-from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.batches.batch import Batch
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition, utterances_by
-from slimasr.decoding.words import Unfinished, word_search
+from slimasr.decoding.searches.word_search import Unfinished
+from slimasr.decoding.searches.words import word_search
 from slimasr.models.base import SpeechModel
 from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
 
 if TYPE_CHECKING:
-    from slimasr.decoding.graph import SearchGraph
+    from slimasr.decoding.searches.graph import SearchGraph
 
 
 def decode_batches(

@@ -15,12 +15,12 @@ from lhotse.audio.mixer import AudioMixer
 from lhotse.cut import Cut
 
 from slimasr.config.augmentation import Codec
-from slimasr.data.audio import load_samples
+from slimasr.data.audio.recordings import load_samples
 from slimasr.data.augmentation.augment import generator_of
 from slimasr.data.augmentation.rooms import random_response, reverberation
 from slimasr.data.augmentation.telephone import over_telephone
 from slimasr.data.files import DataFolder
-from slimasr.data.identity import digest_of
+from slimasr.data.identity.digests import digest_of
 from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 from slimasr.results.perturbed import Perturbation, perturbed_name

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.label_searches import label_search
-from slimasr.decoding.searchable import Searchable
-from slimasr.decoding.words import DecodedLabels, WordSearch
+from slimasr.data.batches.batch import Batch
+from slimasr.data.tokens.tokenizer import Tokenizer
+from slimasr.decoding.searches.label_searches import label_search
+from slimasr.decoding.searches.searchable import Searchable
+from slimasr.decoding.searches.word_search import WordSearch
+from slimasr.decoding.searches.words import DecodedLabels
 from slimasr.encoders.base import EncoderOutput
 from slimasr.models.base import SpeechModel
 from slimasr.scoring import Utterance

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slimasr.data.files import DataFolder, read_cuts
-from slimasr.data.listing import unusable_character
+from slimasr.data.manifests.listing import unusable_character
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from slimasr.locking import file_lock

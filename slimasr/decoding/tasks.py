@@ -8,8 +8,8 @@ from pathlib import Path
 
 from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
+from slimasr.data.identity.manifest_record import STAGE_1
 from slimasr.data.languages import read_languages
-from slimasr.data.manifest_record import STAGE_1
 from slimasr.errors import UserError
 from slimasr.supernet.subnet import Subnet
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from itertools import product
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.batches.batch import Batch
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.decoding.decode import decode_by
-from slimasr.decoding.graph import SearchGraph
 from slimasr.decoding.recognize import Recognition
-from slimasr.decoding.words import word_search
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.words import word_search
 from slimasr.errors import UserError
 from slimasr.models.base import SpeechModel
 from slimasr.results.graph import TriedEntry

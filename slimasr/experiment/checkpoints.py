@@ -12,7 +12,7 @@ import torch
 
 from slimasr.config.encoder_section import EncoderSection
 from slimasr.config.schema import Config
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.models.base import SpeechModel
 from slimasr.models.build import pathway_spec

@@ -26,7 +26,8 @@ from typing import Any
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
-from slimasr.data.tokenizer import Tokenizer, load_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import (
     check_structure_of,

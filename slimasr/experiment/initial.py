@@ -14,7 +14,7 @@ from slimasr.config.load import first_different_key, load_config
 from slimasr.config.model import ModelConfig
 from slimasr.config.schema import Config
 from slimasr.config.sizes import first_different_size
-from slimasr.data.tokenizer import load_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import check_tokenizer_of, fingerprint, load_checkpoint, load_weights, renamed
 from slimasr.experiment.folder import Experiment, needed

@@ -13,7 +13,7 @@ import torch
 from slimasr.config.load import save_config
 from slimasr.config.loss import needs_states
 from slimasr.config.schema import Config
-from slimasr.data.states import STATES_FILE
+from slimasr.data.timelines.states import STATES_FILE
 from slimasr.files import copy_folder, write_atomic, write_json_atomic, writing
 from slimasr.results.entry import merged
 from slimasr.results.schema import Results

@@ -10,10 +10,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from slimasr.data.frames import FRAME_SHIFT
-from slimasr.data.shards import make_extractor
-from slimasr.data.tokenizer import TOKENS_FILE, VOCAB_FILE
-from slimasr.decoding.graphs import noted_graph
+from slimasr.data.features.frames import FRAME_SHIFT
+from slimasr.data.features.shards import make_extractor
+from slimasr.data.tokens.subwords import VOCAB_FILE
+from slimasr.data.tokens.tokenizer import TOKENS_FILE
+from slimasr.decoding.searches.graphs import noted_graph
 from slimasr.experiment import Experiment
 from slimasr.experiment.architecture import architecture_digest
 from slimasr.experiment.record import revision

@@ -132,7 +132,7 @@ def context_decoder(model: Transducer, context: int = DEFAULT_CONTEXT) -> Contex
 
 @dataclass(frozen=True)
 class HistoryPredictor:
-    """A decoder for the searches (`slimasr.decoding.searchable.SearchablePredictor`), in torch or in another runtime.
+    """A decoder for the searches (`SearchablePredictor`), in torch or in another runtime.
 
     Its state is the history, and its output is projected already.
 

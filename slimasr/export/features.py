@@ -6,7 +6,7 @@ DFT) is one linear map. So all frames together are one convolution, whose stride
     samples (1, S) float, in [-1, 1]   -> features (1, T, M) float
 
 S is any number of samples, also 0, and T the number of frames that the rest of the package computes for audio of this
-length (`slimasr.data.frames.extract_frames`).
+length (`slimasr.data.features.frames.extract_frames`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from lhotse import Fbank, FbankConfig
 
-from slimasr.data.frames import has_frame
+from slimasr.data.features.frames import has_frame
 from slimasr.export.packages import needed
 from slimasr.export.trace import IR_VERSION, OPSET
 

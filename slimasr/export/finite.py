@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.batches.batch import Batch
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.decoding.decode import decode_by
 from slimasr.decoding.recognize import Recognition
-from slimasr.decoding.searchable import SearchableTransducer
-from slimasr.decoding.words import word_search
+from slimasr.decoding.searches.searchable import SearchableTransducer
+from slimasr.decoding.searches.words import word_search
 from slimasr.export.context import ContextDecoder, HistoryPredictor, context_decoder
 from slimasr.models.transducer import Transducer
 from slimasr.scoring import Utterance, score
@@ -39,7 +39,7 @@ class FiniteTransducer:
 
 @dataclass(frozen=True)
 class _ProjectedJoiner:
-    """See `slimasr.decoding.searchable.SearchableJoiner`."""
+    """See `slimasr.decoding.searches.searchable.SearchableJoiner`."""
 
     model: Transducer
 

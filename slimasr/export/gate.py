@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from slimasr.data.batch import Batch
-from slimasr.data.data_identity import checked_identity
-from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.batches.batch import Batch
+from slimasr.data.batches.evaluation_notes import evaluation_notes
 from slimasr.data.files import DataFolder, check_sets
+from slimasr.data.identity.experiment import checked_identity
 from slimasr.data.memory.dataloading import eval_batches
-from slimasr.decoding.graph import SearchGraph
-from slimasr.decoding.graphs import graph_in
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.graphs import graph_in
 from slimasr.decoding.tasks import Languages, Task, is_multilingual, languages_of_sets, tasks_of
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment

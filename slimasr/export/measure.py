@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.decoding.decode import describe
-from slimasr.decoding.graph import SearchGraph
+from slimasr.decoding.searches.graph import SearchGraph
 from slimasr.experiment import Experiment
 from slimasr.export.manifest import Manifest, SizeNote
 from slimasr.export.packages import needed

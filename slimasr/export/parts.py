@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from slimasr.config.search import GraphDecodingConfig
-from slimasr.data.frames import SILENCE
-from slimasr.decoding.graph import label_prior, label_scores
+from slimasr.data.features.frames import SILENCE
+from slimasr.decoding.searches.graph import label_prior, label_scores
 from slimasr.export.context import context_decoder
 from slimasr.export.packages import needed
 from slimasr.models.base import SpeechModel

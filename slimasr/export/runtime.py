@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
-from slimasr.data.frames import SILENCE
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.graph import SearchGraph
+from slimasr.data.batches.batch import Batch
+from slimasr.data.features.frames import SILENCE
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.words import word_search
 from slimasr.decoding.tune import with_scales
-from slimasr.decoding.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.context import HistoryPredictor
@@ -174,7 +174,7 @@ def decode_onnx(
 
 
 class _OnnxJoiner:
-    """See `slimasr.decoding.searchable.SearchableJoiner`."""
+    """See `slimasr.decoding.searches.searchable.SearchableJoiner`."""
 
     def __init__(self, session: Session) -> None:
         self.session = session

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slimasr.data.alignments import Alignments
-from slimasr.data.frames import FRAME_SHIFT
-from slimasr.decoding.stream import StreamRecognizer
-from slimasr.decoding.stream_sets import StreamedUtterance
+from slimasr.data.features.frames import FRAME_SHIFT
+from slimasr.data.timelines.folder import Alignments
+from slimasr.decoding.streaming.sets import StreamedUtterance
+from slimasr.decoding.streaming.stream import StreamRecognizer
 from slimasr.measure.latency import TimedUtterance, TimedWord, available_times, emission_delays, emitted_words
 from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.results.schema import Results, SubnetEntry

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.frames import FRAME_SHIFT
-from slimasr.decoding.growing_text import Detokenizer
-from slimasr.decoding.live import StreamTimes, recognize_source
-from slimasr.decoding.sources import SamplesSource
-from slimasr.decoding.stream import StreamRecognizer, StreamResult
+from slimasr.data.features.frames import FRAME_SHIFT
+from slimasr.decoding.streaming.growing_text import Detokenizer
+from slimasr.decoding.streaming.live import StreamTimes, recognize_source
+from slimasr.decoding.streaming.sources import SamplesSource
+from slimasr.decoding.streaming.stream import StreamRecognizer, StreamResult
 from slimasr.encoders.base import Encoder
 from slimasr.models.base import SpeechModel
 from slimasr.results.latency import DelayEntry, LatencyEntry

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from slimasr.config.loss import LossConfig, standalone_loss
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.graph import SearchGraph
+from slimasr.data.batches.batch import Batch
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition
-from slimasr.decoding.words import word_search
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.models.base import FRAMES_PER_SECOND, SpeechModel
@@ -176,7 +176,7 @@ def wer_entry(quality: Quality, checkpoint: str, decoding: str, data: str | None
         quality: what was measured on the set.
         checkpoint: name of the checkpoint that was measured.
         decoding: the search in words (`slimasr.decoding.decode.describe`).
-        data: fingerprint of the set (`slimasr.data.identity.Identity`), None if it is not known.
+        data: fingerprint of the set (`slimasr.data.identity.digests.Identity`), None if it is not known.
     """
     return with_languages(quality.wer.wer_entry().measured(checkpoint, decoding, data), quality.languages)
 

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from slimasr.config.model import ModelConfig, TransducerConfig, read_model
 from slimasr.config.search import DecodingConfig
-from slimasr.decoding.label_search import search_whole
-from slimasr.decoding.label_searches import label_input, label_search
+from slimasr.decoding.searches.label_search import search_whole
+from slimasr.decoding.searches.label_searches import label_input, label_search
 from slimasr.errors import UserError
 from slimasr.files import to_json, writing
 from slimasr.models.base import FRAMES_PER_SECOND, SpeechModel

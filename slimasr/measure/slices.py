@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from slimasr.data.data_identity import checked_identity
-from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.batches.evaluation_notes import evaluation_notes
+from slimasr.data.identity.experiment import checked_identity
 from slimasr.data.memory.dataloading import eval_batches
 from slimasr.decoding.decode import describe
-from slimasr.decoding.graphs import graph_in
+from slimasr.decoding.searches.graphs import graph_in
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_weights

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.figures import StepReport, loss_figures
 from slimasr.methods.forks import ForkedEncoder, Route
 from slimasr.methods.phases import ParameterGroup, Phase

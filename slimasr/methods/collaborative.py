@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from slimasr.config.method import CollaborativeConfig
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import loss_weights
 from slimasr.supernet.space import SearchSpace

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.sharing import Backward, SharedTensors
 from slimasr.models.base import SpeechModel

@@ -17,7 +17,7 @@ from torch import Tensor
 from slimasr.config.learners import budget_value
 from slimasr.config.method import MaskLearningConfig
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.errors import UserError
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.learners import GroupCosts, Learner, Place, TrueCosts, build_learner

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from slimasr.config.method import MultiExitConfig
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import loss_weights
 from slimasr.supernet.space import SearchSpace

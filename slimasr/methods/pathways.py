@@ -16,7 +16,7 @@ from torch import Tensor
 
 from slimasr.config.pathways import PathwaysConfig
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.errors import UserError
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.mask_origins import Origin, changes_since, read_origins, source_of

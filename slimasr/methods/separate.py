@@ -5,7 +5,7 @@ from __future__ import annotations
 from slimasr.config.method import SeparateConfig
 from slimasr.config.schema import Config
 from slimasr.config.space import WidthSpaceConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.errors import UserError
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.models.build import shrink_model_config

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.encoders.base import Known
 from slimasr.objective.objective import Objective
 from slimasr.objective.teaching import row_index

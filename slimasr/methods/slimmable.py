@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from slimasr.config.method import SlimmableConfig
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import loss_weights
 from slimasr.supernet.space import SearchSpace

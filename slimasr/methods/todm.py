@@ -13,7 +13,7 @@ from dataclasses import replace
 from slimasr.config.loss import DistillationConfig
 from slimasr.config.method import TodmConfig
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.phases import Phase
 from slimasr.objective.objective import loss_weights

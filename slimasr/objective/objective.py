@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from slimasr.config.loss import LossConfig
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.losses.ctc import ctc_loss
 from slimasr.losses.frame_targets import IGNORED, frame_divergence, frame_loss, frame_posteriors

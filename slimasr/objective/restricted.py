@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from slimasr.config.loss import LossConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.losses import transducer
 from slimasr.losses.transducer.restricted import EmissionWindows
 from slimasr.objective.scores import Lattice, boundary, score_full

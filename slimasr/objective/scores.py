@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from slimasr.config.loss import LossConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.losses import transducer
 from slimasr.models.transducer import Transducer

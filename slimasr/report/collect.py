@@ -12,15 +12,15 @@ from slimasr.config.load import load_config, parse_config
 from slimasr.config.schema import Config
 from slimasr.errors import UserError
 from slimasr.experiment.folder import needed
-from slimasr.report.comparison import compare_all
-from slimasr.report.mask_overlaps import compare_masks
-from slimasr.report.pairs import Pair, separate_pairs
+from slimasr.report.comparison.compare import compare_all
+from slimasr.report.comparison.mask_overlaps import compare_masks
+from slimasr.report.comparison.pairs import Pair, separate_pairs
+from slimasr.report.comparison.ranking import rank_correlation
+from slimasr.report.comparison.rates import comparison_of
+from slimasr.report.comparison.utterances import References, with_errors
 from slimasr.report.papers import Paper
-from slimasr.report.ranking import rank_correlation
-from slimasr.report.rates import comparison_of
 from slimasr.report.records import Study, read_study
 from slimasr.report.roles import Described, roles_of
-from slimasr.report.utterances import References, with_errors
 from slimasr.results.learnt import LearntSubnets
 from slimasr.results.report import (
     CandidateLists,

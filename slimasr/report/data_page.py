@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 
 from slimasr.data.inspection.facts import DataFacts, Histogram, SetFacts
-from slimasr.report.data_tables import data_tables
 from slimasr.report.page import grid_html, table_html, whole_page
-from slimasr.report.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series
+from slimasr.report.pictures.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series
+from slimasr.report.tables.data import data_tables
 
 LINES = ("solid", "dash", "dot")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from slimasr.report.picture import Picture
-from slimasr.report.table import Table
+from slimasr.report.pictures.picture import Picture
+from slimasr.report.tables.table import Table
 
 
 class Verdict(Enum):

@@ -7,10 +7,10 @@ from html import escape
 
 import plotly.offline
 
-from slimasr.report.draw_html import heat_maps_html, plotly_figure, strips_html
 from slimasr.report.findings import Finding
-from slimasr.report.picture import Chart, Drawing, HeatMaps, Picture
-from slimasr.report.table import Table
+from slimasr.report.pictures.draw_html import heat_maps_html, plotly_figure, strips_html
+from slimasr.report.pictures.picture import Chart, Drawing, HeatMaps, Picture
+from slimasr.report.tables.table import Table
 
 _STYLE = """
 :root { color-scheme: light; }

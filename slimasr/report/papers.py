@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from slimasr.config.schema import Config
-from slimasr.report.pairs import Pair
+from slimasr.report.comparison.pairs import Pair
 from slimasr.report.records import Run
 from slimasr.report.roles import Described, Name
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slimasr.energy import EnergyReading
 from slimasr.report.architecture import Architecture, architecture_of
-from slimasr.report.rates import Comparison, Rate, comparison_of, language_wer, per_of, wer_of
+from slimasr.report.comparison.rates import Comparison, Rate, comparison_of, language_wer, per_of, wer_of
 from slimasr.results.decoded import STREAMING
 from slimasr.results.deployed import DeployedModel
 from slimasr.results.device import LatencyDeviceEntry

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from slimasr.report import tables
-from slimasr.report.deployed import deployed_table
 from slimasr.report.findings import NO_CLAIMS, Claims, Finding
-from slimasr.report.latency import latency_table
-from slimasr.report.mask_tables import mask_tables
 from slimasr.report.records import Study
-from slimasr.report.robustness import robustness_table
-from slimasr.report.run_tables import run_table, time_table
-from slimasr.report.table import Table
+from slimasr.report.tables import common
+from slimasr.report.tables.deployed import deployed_table
+from slimasr.report.tables.latency import latency_table
+from slimasr.report.tables.masks import mask_tables
+from slimasr.report.tables.robustness import robustness_table
+from slimasr.report.tables.runs import run_table, time_table
+from slimasr.report.tables.table import Table
 
 
 def render_results(study: Study, source: str, claims: Claims = NO_CLAIMS) -> str:
@@ -34,12 +34,12 @@ def render_results(study: Study, source: str, claims: Claims = NO_CLAIMS) -> str
 def all_tables(study: Study, claims: Claims = NO_CLAIMS) -> list[Table]:
     """The tables of a report, in order; some may be empty."""
     return [
-        tables.subnet_table(study),
-        tables.separate_table(study),
+        common.subnet_table(study),
+        common.separate_table(study),
         *claims.tables,
         *mask_tables(study),
-        tables.search_table(study),
-        tables.slice_table(study),
+        common.search_table(study),
+        common.slice_table(study),
         latency_table(study),
         deployed_table(study),
         robustness_table(study),

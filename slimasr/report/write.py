@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from slimasr.files import write_atomic
-from slimasr.report import tables
-from slimasr.report.describe import result_pictures, training_pictures
-from slimasr.report.draw_png import write_png
-from slimasr.report.drawings import architecture_drawings
 from slimasr.report.findings import NO_CLAIMS, Claims
-from slimasr.report.mask_pictures import mask_pictures
 from slimasr.report.page import render_page
-from slimasr.report.picture import Drawing, HeatMaps, Picture
+from slimasr.report.pictures.describe import result_pictures, training_pictures
+from slimasr.report.pictures.draw_png import write_png
+from slimasr.report.pictures.drawings import architecture_drawings
+from slimasr.report.pictures.masks import mask_pictures
+from slimasr.report.pictures.picture import Drawing, HeatMaps, Picture
+from slimasr.report.pictures.remaining import remaining_maps
+from slimasr.report.pictures.states import state_pictures
 from slimasr.report.records import Run, Study
-from slimasr.report.remaining import remaining_maps
 from slimasr.report.results_md import all_tables
-from slimasr.report.states import state_pictures
+from slimasr.report.tables.common import set_names
 
 
 def write_report(study: Study, out: Path, claims: Claims = NO_CLAIMS) -> list[Path]:
@@ -48,7 +48,7 @@ def write_report(study: Study, out: Path, claims: Claims = NO_CLAIMS) -> list[Pa
 def shown_set(study: Study) -> str:
     """The set that plots show: the last one scored for every run, dev if there is no other."""
     # Names are in order with dev first, so that the last one is a test set if there is any.
-    names = tables.set_names(study)
+    names = set_names(study)
     common = [name for name in names if all(_is_scored(run, name) for run in study.runs)]
     return (common or names or ["dev"])[-1]
 

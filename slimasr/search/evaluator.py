@@ -13,13 +13,13 @@ from torch import Tensor
 
 from slimasr.config.schema import Config
 from slimasr.config.search import SearchConfig
-from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.graph import SearchGraph
+from slimasr.data.batches.batch import Batch
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition
-from slimasr.decoding.searchable import Searchable
-from slimasr.decoding.tabulated import tabulated
-from slimasr.decoding.words import word_search
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.searchable import Searchable
+from slimasr.decoding.searches.tabulated import tabulated
+from slimasr.decoding.searches.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.int8 import fake_quantized

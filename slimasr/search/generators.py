@@ -1,50 +1,21 @@
-"""Candidate generators: which subnet to measure next, given everything measured so far.
-
-A generator keeps nothing that the study does not hold, and it draws from seeds that depend only on the configuration
-and on the study. So a search that was killed resumes as if nothing had happened, and all workers, however many there
-are, follow the same plan.
-"""
+"""The generators of candidates that a recipe can name (``search.kind``), except NSGA-II (`slimasr.search.nsga2`)."""
 
 from __future__ import annotations
 
 import random
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from slimasr.config.search import EvolutionSearchConfig, SearchConfig
 from slimasr.errors import UserError
 from slimasr.search.feasible import DRAWS, Feasible
+from slimasr.search.generator import Generator, Proposal
 from slimasr.search.history import CostBuckets, History
 from slimasr.supernet.subnet import Subnet
 
 MOST_EXHAUSTIVE = 100_000
 """The most subnets that a space may have for an exhaustive search."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A subnet to measure next; ``generation`` and ``marks`` are those of `Candidate`."""
-
-    subnet: Subnet
-    generation: int | None = None
-    marks: Mapping[str, Any] | None = None
-
-
-class Generator(ABC):
-    """Proposes subnets of one space that the study does not know yet."""
-
-    buckets: CostBuckets | None = None
-    """Ranges of cost whose best subnets matter as much as the Pareto front; None if the front alone matters."""
-
-    @abstractmethod
-    def total(self) -> int:
-        """Return an upper bound on the number of subnets that the study holds when the search is over."""
-
-    @abstractmethod
-    def propose(self, history: History) -> Proposal | None:
-        """Propose the next subnet; None while others must finish their claims first, and when the search is over."""
 
 
 class Planned(Generator):

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from slimasr.config.search import Nsga2SearchConfig
 from slimasr.search.feasible import DRAWS, Feasible
-from slimasr.search.generators import Generator, Proposal
+from slimasr.search.generator import Generator, Proposal
 from slimasr.search.history import Candidate, History
 from slimasr.supernet.space import Gene, SearchSpace
 from slimasr.supernet.subnet import Subnet

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.encoders.base import MAX, Encoder, EncoderOutput, Known
 from slimasr.models.base import SpeechModel
 from slimasr.supernet.subnet import Ranges, Subnet, refuse_pathway

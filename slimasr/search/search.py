@@ -9,12 +9,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from slimasr.config.schema import Config
-from slimasr.data.data_identity import checked_identity, unverified_sets
-from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.batches.evaluation_notes import evaluation_notes
+from slimasr.data.identity.experiment import checked_identity, unverified_sets
 from slimasr.data.memory.dataloading import eval_batches
 from slimasr.decoding.decode import default_device, describe
-from slimasr.decoding.graph import SearchGraph
-from slimasr.decoding.graphs import graph_in
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.graphs import graph_in
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import Conditions
@@ -25,7 +25,8 @@ from slimasr.results.search import Candidates, FoundEntry, StoppedEntry
 from slimasr.search.database import Database, default_url
 from slimasr.search.evaluator import Evaluator
 from slimasr.search.feasible import Feasible
-from slimasr.search.generators import Generator, Proposal, build_generator
+from slimasr.search.generator import Generator, Proposal
+from slimasr.search.generators import build_generator
 from slimasr.search.history import Candidate, History, error_threshold, rivals_of
 from slimasr.search.latency.device import LATENCY, DeviceLatency, LatencyOptions, device_latency
 from slimasr.search.prefix import layer_keys

@@ -29,7 +29,7 @@ from slimasr.errors import UserError
 from slimasr.locking.liveness import has_ended, is_here, process_identity
 from slimasr.search.claims import CLAIMS, Claims, Row
 from slimasr.search.database import AWAY, Database
-from slimasr.search.generators import Proposal
+from slimasr.search.generator import Proposal
 from slimasr.search.history import Candidate, History
 from slimasr.search.trials import as_candidate, as_trial, attributes_of
 from slimasr.supernet.front import Limits

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.elastic.norm import calibration, completion, fully_estimated, running_stats
 from slimasr.experiment.checkpoints import renamed
 from slimasr.methods.base import Method, Pass, StepContext

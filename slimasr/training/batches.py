@@ -11,21 +11,21 @@ from typing import Protocol
 
 from slimasr.config.schema import Config
 from slimasr.config.training import TrainingConfig
-from slimasr.data.alignments import check_aligned_sets
-from slimasr.data.batch import Batch
-from slimasr.data.data_identity import DataIdentity, checked_identity
-from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.batches.batch import Batch
+from slimasr.data.batches.evaluation_notes import evaluation_notes
+from slimasr.data.batches.filters import write_bad_utterances
 from slimasr.data.files import DataFolder, describe_left_out
-from slimasr.data.filters import write_bad_utterances
-from slimasr.data.identity import Identity
+from slimasr.data.identity.digests import Identity
+from slimasr.data.identity.experiment import DataIdentity, checked_identity
+from slimasr.data.identity.provenance import set_identity
 from slimasr.data.memory.dataloading import BatchSource, eval_batches
 from slimasr.data.memory.sampling import EpochPart, RankInfo
-from slimasr.data.provenance import set_identity
 from slimasr.data.shar.left_out import LeftOut
 from slimasr.data.shar.opening import open_reading
 from slimasr.data.shar.place import Place
 from slimasr.data.shar.source import ShardSource
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.timelines.folder import check_aligned_sets
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.encoders.base import Encoder
 from slimasr.errors import UserError
 from slimasr.training.checkpoint import RunState, list_checkpoints
@@ -106,7 +106,7 @@ class TrainingData:
         tokenizer: converts labels to words.
         left_out: one line about training utterances that cannot be used; None if all can.
         notes: notes on the dev set for the user.
-        fingerprint: digest of the data (`slimasr.data.data_identity.DataIdentity`).
+        fingerprint: digest of the data (`slimasr.data.identity.experiment.DataIdentity`).
         stream: the batches of ``train`` as a stream; None = its epochs are passes over all utterances.
         longest_seconds: length of the longest training utterance at the lowest speed; None = not known.
     """

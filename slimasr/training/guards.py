@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.errors import UserError
 from slimasr.models.base import FRAMES_PER_SECOND
 from slimasr.training.checkpoint import RunState

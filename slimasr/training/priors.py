@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective
 from slimasr.supernet.subnet import Subnet

@@ -9,15 +9,15 @@ from typing import Any
 from slimasr.config.load import first_difference, load_config, save_config
 from slimasr.config.loss import needs_states
 from slimasr.config.schema import Config
-from slimasr.data.data_identity import DataIdentity, data_identity
 from slimasr.data.files import DataFolder
+from slimasr.data.identity.experiment import DataIdentity, data_identity
+from slimasr.data.identity.provenance import check_features, stored_speeds
 from slimasr.data.languages import check_trained_languages, check_validated_languages
-from slimasr.data.provenance import check_features, stored_speeds
 from slimasr.data.sets import noise_sets, streamed_sets
 from slimasr.data.shar.record import read_shards
-from slimasr.data.states import STATES_FILE, read_states
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.data.tokenizer_record import check_tokenizer
+from slimasr.data.timelines.states import STATES_FILE, read_states
+from slimasr.data.tokens.record import check_tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.folder import DATA_FILE
 from slimasr.experiment.initial import InitialWeights

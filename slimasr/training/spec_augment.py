@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from slimasr.config.training import SpecAugmentConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 
 
 def spec_augment(batch: Batch, config: SpecAugmentConfig, fill: Tensor, generator: torch.Generator) -> Batch:

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from slimasr.config.schema import Config
-from slimasr.data.data_identity import DataIdentity
-from slimasr.data.features import read_stats
+from slimasr.data.features.stage import read_stats
 from slimasr.data.files import DataFolder
+from slimasr.data.identity.experiment import DataIdentity
 from slimasr.data.sets import lang_of
-from slimasr.data.tokenizer import Tokenizer, load_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.elastic.norm import frozen_stats
 from slimasr.errors import UserError
 from slimasr.experiment.folder import DATA_FILE

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.training import TrainingConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.elastic.norm import norm_parameters
 from slimasr.methods.base import Method, StepContext
 from slimasr.methods.figures import StepReport, scalar_figures

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
-from slimasr.data.data_identity import unverified_sets
-from slimasr.data.tokenizer import load_tokenizer
+from slimasr.data.batches.batch import Batch
+from slimasr.data.identity.experiment import unverified_sets
+from slimasr.data.tokens.load import load_tokenizer
 from slimasr.energy import EnergyMeter, measure_energy
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import check_structure_of, check_tokenizer_of, load_weights, structure_in_words

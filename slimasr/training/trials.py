@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle, islice
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import StepContext
 from slimasr.models.base import FRAMES_PER_SECOND
 from slimasr.training.guards import explained_out_of_memory, untouched

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.batches.batch import Batch
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.decoding.recognize import Recognition, phoneme_recognition
-from slimasr.decoding.words import WordSearch, word_search
+from slimasr.decoding.searches.word_search import WordSearch
+from slimasr.decoding.searches.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import Objective, scored_part

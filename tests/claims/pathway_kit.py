@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from slimasr.report.rates import Rate
+from slimasr.report.comparison.rates import Rate
 from slimasr.report.records import Run, SubnetRecord
 from slimasr.results.masks import Adaptations, LevelEntry, MasksEntry, MaskSource, PairOverlap
 

@@ -19,11 +19,11 @@ from slimasr.claims.todm import role as role_of_paper_2
 from slimasr.config.load import save_config
 from slimasr.config.schema import Config
 from slimasr.report.collect import collect
+from slimasr.report.comparison.rates import Comparison, Rate
 from slimasr.report.findings import Verdict
-from slimasr.report.rates import Comparison, Rate
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.report.roles import separate_words
-from slimasr.report.table import ABSENT
+from slimasr.report.tables.table import ABSENT
 from slimasr.supernet.build import build_space
 from slimasr.supernet.subnet import Subnet
 from tests.report.made_up import measured

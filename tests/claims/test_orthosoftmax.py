@@ -13,8 +13,8 @@ from slimasr.claims.orthosoftmax import judge, role, tables
 from slimasr.claims.orthosoftmax.models import mask_families, model_of
 from slimasr.claims.orthosoftmax.pairs import MEDIUM, family_pairs
 from slimasr.claims.todm import role as role_of_paper_2
+from slimasr.report.comparison.rates import Comparison, Rate
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.rates import Comparison, Rate
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.results.learnt import LearntEntry
 from slimasr.results.report import CurvePoint

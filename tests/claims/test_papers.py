@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from slimasr.claims import PAPERS, claims_of
-from slimasr.report.rates import Rate
+from slimasr.report.comparison.rates import Rate
 from slimasr.report.records import Run, Study, SubnetRecord
 
 

@@ -12,8 +12,8 @@ from slimasr.claims.pathways import judge
 from slimasr.claims.pathways.models import pathway_families
 from slimasr.claims.pathways.pairs import family_pairs
 from slimasr.claims.pathways.systems import find, joint_languages, mean_wer, systems_in
+from slimasr.report.comparison.rates import Comparison
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.rates import Comparison
 from slimasr.report.records import Run, Study
 from slimasr.results.masks import Overlap
 from slimasr.results.report import MaskComparison, MaskName

@@ -15,8 +15,8 @@ from slimasr.claims.slimmable import (
     judge,
     slicing_collapses,
 )
+from slimasr.report.comparison.rates import Comparison, Rate
 from slimasr.report.findings import Verdict
-from slimasr.report.rates import Comparison, Rate
 from slimasr.report.records import CurvePoint, Run, Study, SubnetRecord
 
 IDS = ("w1", "w0.5")

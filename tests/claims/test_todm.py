@@ -15,9 +15,9 @@ from slimasr.claims.todm.pairs import todm_pairs
 from slimasr.claims.todm.shapes import layer_trend
 from slimasr.claims.todm.teaching import late_wers
 from slimasr.claims.verdicts import one_of
+from slimasr.report.comparison.pairs import not_larger
+from slimasr.report.comparison.rates import Comparison, Rate
 from slimasr.report.findings import Verdict
-from slimasr.report.pairs import not_larger
-from slimasr.report.rates import Comparison, Rate
 from slimasr.report.records import CurvePoint, Run, Study, SubnetRecord
 from slimasr.results.search import Summary
 

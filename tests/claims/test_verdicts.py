@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import norm
 
 from slimasr.claims.verdicts import all_of, better, equal, judge_each, not_worse, one_of
+from slimasr.report.comparison.rates import Comparison
 from slimasr.report.findings import Verdict
-from slimasr.report.rates import Comparison
 
 HELD, NOT_HELD, OPEN, UNTESTED = Verdict.HELD, Verdict.NOT_HELD, Verdict.NOT_RESOLVED, Verdict.NOT_TESTED
 

@@ -20,13 +20,13 @@ from slimasr.cli.common import command_app
 from slimasr.cli.extract import run as extract
 from slimasr.cli.train import run as train
 from slimasr.config.schema import Config
-from slimasr.data.alignments import read_alignments
+from slimasr.data.features.shards import make_extractor
 from slimasr.data.files import DataFolder
 from slimasr.data.memory.training_cuts import read_cuts_at
-from slimasr.data.shards import make_extractor
-from slimasr.data.states import check_states, read_states
-from slimasr.data.timeline import units_of
-from slimasr.decoding import align, alignment_sources
+from slimasr.data.timelines.folder import read_alignments
+from slimasr.data.timelines.states import check_states, read_states
+from slimasr.data.timelines.timeline import units_of
+from slimasr.decoding.alignment import align, sources
 from slimasr.experiment import Experiment
 from slimasr.losses.ctc_alignment import ctc_best_path
 from slimasr.supernet.subnet import Subnet
@@ -121,7 +121,7 @@ def emitted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     """Fills with the emissions of every utterance that the transducer aligns."""
     last: list[list[int]] = []
     found: dict[str, list[int]] = {}
-    spans_of, batches_of = align.spans_of_emissions, alignment_sources.align_batches
+    spans_of, batches_of = align.spans_of_emissions, sources.align_batches
 
     def spans(emissions: list[int], factor: int, frames: int) -> list[tuple[int, int]]:
         last.append(emissions)
@@ -134,7 +134,7 @@ def emitted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
             yield name, aligned
 
     monkeypatch.setattr(align, "spans_of_emissions", spans)
-    monkeypatch.setattr(alignment_sources, "align_batches", batches)
+    monkeypatch.setattr(sources, "align_batches", batches)
     return found
 
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 import slimasr
 from slimasr.cli import align, decode, export, extract, profile, score, search, transcribe
 from slimasr.cli.common import command_app
-from slimasr.data.alignments import read_alignments
 from slimasr.data.files import DataFolder
 from slimasr.data.memory.training_cuts import read_feature_cuts
+from slimasr.data.timelines.folder import read_alignments
 from slimasr.experiment import Experiment
 from slimasr.losses.ctc_alignment import ctc_best_path
 from slimasr.supernet.subnet import Subnet

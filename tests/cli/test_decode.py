@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from slimasr.cli.common import command_app
 from slimasr.cli.decode import run
-from slimasr.data.data_identity import checked_identity
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
+from slimasr.data.identity.experiment import checked_identity
 from slimasr.data.memory.dataloading import eval_batches
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.searches.greedy import greedy_search
 from slimasr.decoding.sets import read_speakers
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
@@ -90,7 +90,7 @@ def test_other_corpora_are_not_imported(made: tuple[Path, Path], exp: Path) -> N
         "from slimasr.cli.decode import run\n"
         "command_app(run)(sys.argv[1:], standalone_mode=False)\n"
         "others = {f'slimasr.data.corpora.{name}' for name in ('digits', 'fsdd', 'librispeech')}\n"
-        "loaded = sys.modules.keys() & (others | {'slimasr.data.digit_speech', 'scipy.signal'})\n"
+        "loaded = sys.modules.keys() & (others | {'slimasr.data.synthesis.digit_speech', 'scipy.signal'})\n"
         "assert not loaded, loaded\n"
     )
     command = [sys.executable, "-c", program, str(exp), "--data", str(made[1]), "--subnet", "0.5", "--set-name", "test"]

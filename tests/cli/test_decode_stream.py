@@ -12,13 +12,13 @@ from typer.testing import CliRunner, Result
 
 from slimasr.cli.common import command_app
 from slimasr.cli.decode import run
-from slimasr.data.alignments import Origin, alignment_file, read_alignments, write_alignments, write_facts
-from slimasr.data.batch import Batch
-from slimasr.data.data_identity import checked_identity
+from slimasr.data.batches.batch import Batch
+from slimasr.data.identity.experiment import checked_identity
 from slimasr.data.memory.dataloading import eval_batches
-from slimasr.data.timeline import from_spans
-from slimasr.decoding.stream import StreamRecognizer, StreamResult
-from slimasr.decoding.stream_sets import decode_streams
+from slimasr.data.timelines.folder import Origin, alignment_file, read_alignments, write_alignments, write_facts
+from slimasr.data.timelines.timeline import from_spans
+from slimasr.decoding.streaming.sets import decode_streams
+from slimasr.decoding.streaming.stream import StreamRecognizer, StreamResult
 from slimasr.experiment import Experiment
 from slimasr.measure.emission import DecodedBy, set_delays
 from slimasr.measure.latency import available_times, emitted_words

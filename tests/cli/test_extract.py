@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from slimasr.cli.common import command_app
 from slimasr.cli.extract import run
 from slimasr.config.load import load_config
-from slimasr.decoding.transcribe import reading_of
+from slimasr.decoding.transcription.transcribe import reading_of
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import fingerprint
 from slimasr.results.schema import Results

@@ -24,8 +24,8 @@ from slimasr.config.load import parse_config, save_config
 from slimasr.data.files import DataFolder
 from slimasr.data.graphs.arpa import read_arpa
 from slimasr.data.graphs.graph import load_graph
-from slimasr.data.manifests import prepare
-from slimasr.data.tokenizer import load_tokenizer
+from slimasr.data.manifests.stage import prepare
+from slimasr.data.tokens.load import load_tokenizer
 from slimasr.errors import UserError
 from tests.data.corpus import make_an4, quiet, set_text
 

@@ -16,12 +16,12 @@ from slimasr.cli import align, decode, extract, score, search, transcribe
 from slimasr.cli.common import command_app
 from slimasr.config.load import load_config, save_config
 from slimasr.config.search import GraphDecodingConfig
-from slimasr.data.alignments import read_alignments
 from slimasr.data.files import DataFolder
 from slimasr.data.graphs.graph import load_graph
 from slimasr.data.graphs.stage import make_graph
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.decoding.graph import SearchGraph, best_words, label_scores
+from slimasr.data.timelines.folder import read_alignments
+from slimasr.decoding.searches.graph import SearchGraph, best_words, label_scores
 from slimasr.experiment import Experiment
 from slimasr.scoring.icefall import read_recogs
 from slimasr.supernet.subnet import Subnet

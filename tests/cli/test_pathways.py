@@ -20,11 +20,11 @@ from slimasr.cli.common import command_app
 from slimasr.config.load import save_config
 from slimasr.config.method import SlimmableConfig
 from slimasr.config.schema import Config
-from slimasr.data.alignments import Alignments, read_alignments
-from slimasr.data.evaluation_batches import eval_batches
+from slimasr.data.batches.evaluation import eval_batches
+from slimasr.data.timelines.folder import Alignments, read_alignments
 from slimasr.decoding.decode import decode_batches
-from slimasr.decoding.stream import StreamRecognizer
-from slimasr.decoding.stream_sets import decode_streams
+from slimasr.decoding.streaming.sets import decode_streams
+from slimasr.decoding.streaming.stream import StreamRecognizer
 from slimasr.elastic.blocks import select
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment

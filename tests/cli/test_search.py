@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from slimasr.cli.common import command_app
 from slimasr.cli.search import run
-from slimasr.data.features import compute_features
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
 from tests.results.kit import results_json
 from tests.search.untrained import LAYERS, copy_of, make_config, make_data, make_experiment

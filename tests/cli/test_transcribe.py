@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from slimasr.cli.common import command_app
 from slimasr.cli.transcribe import run
-from slimasr.decoding.audio import read_pieces
-from slimasr.decoding.greedy import greedy_search
-from slimasr.decoding.transcribe import transcribe, transcribe_each
+from slimasr.decoding.searches.greedy import greedy_search
+from slimasr.decoding.transcription.audio import read_pieces
+from slimasr.decoding.transcription.transcribe import transcribe, transcribe_each
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from tests.decoding.made_up import RATE, config, noise, write_data, write_experiment

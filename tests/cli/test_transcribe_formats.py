@@ -16,11 +16,11 @@ import slimasr
 from slimasr.cli.common import command_app
 from slimasr.cli.transcribe import run
 from slimasr.cli.transcribe_files import _seconds
-from slimasr.data.ctm import read_ctm
-from slimasr.decoding.inputs import Recording
-from slimasr.decoding.outputs import json_fields
-from slimasr.decoding.timed import Transcript
-from slimasr.decoding.transcribe import Finished, Recognised, total_seconds
+from slimasr.data.timelines.ctm import read_ctm
+from slimasr.decoding.searches.timed import Transcript
+from slimasr.decoding.transcription.inputs import Recording
+from slimasr.decoding.transcription.outputs import json_fields
+from slimasr.decoding.transcription.transcribe import Finished, Recognised, total_seconds
 from slimasr.experiment import Experiment
 from tests.decoding.made_up import RATE, noise
 from tests.decoding.streaming import EMFORMER, whole, write_streaming

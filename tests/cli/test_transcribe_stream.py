@@ -24,9 +24,9 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.cli.live import show
 from slimasr.cli.transcribe import run
-from slimasr.data.audio_file import AudioError
-from slimasr.data.wav_stream import read_samples, read_wav_header
-from slimasr.decoding.stream import StreamResult
+from slimasr.data.audio.file import AudioError
+from slimasr.data.audio.wav_stream import read_samples, read_wav_header
+from slimasr.decoding.streaming.stream import StreamResult
 from slimasr.experiment import Experiment
 from tests.decoding.made_up import RATE, config, noise, write_data, write_experiment
 from tests.decoding.streaming import EMFORMER, whole, write_streaming
@@ -221,7 +221,7 @@ def test_realtime_takes_the_time_of_the_audio(
     slept: list[float] = []
     # Time does not pass while computing here, so that the sum of all pauses is the length of the audio.
     monkeypatch.setattr(
-        "slimasr.decoding.sources.time", SimpleNamespace(perf_counter=lambda: sum(slept), sleep=slept.append)
+        "slimasr.decoding.streaming.sources.time", SimpleNamespace(perf_counter=lambda: sum(slept), sleep=slept.append)
     )
     soundfile.write(tmp_path / "a.wav", STORED, RATE)
     result = call(exp, "--realtime", tmp_path / "a.wav")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from tests.data.corpus import config, make_an4, run_stages
 
 

@@ -13,10 +13,11 @@ from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.corpora import an4
 from slimasr.data.corpora.base import ListedUtterance, Options
-from slimasr.data.features import compute_features
-from slimasr.data.manifests import prepare
+from slimasr.data.features.stage import compute_features
+from slimasr.data.manifests.stage import prepare
 from slimasr.data.sets import further_sets
-from slimasr.data.tokenizer import Tokenizer, train_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from tests.data.corpus import config, quiet
 
 LANGUAGES = {"g": "fr", "h": "fr", "i": "fr", "j": "it"}

@@ -14,8 +14,8 @@ from lhotse.shar import SharWriter
 
 from slimasr.config.schema import Config
 from slimasr.data.files import BadUtterance
+from slimasr.data.manifests.normalise import read_rules
 from slimasr.data.memory.sampling import RankInfo
-from slimasr.data.normalise import read_rules
 from slimasr.data.shar.buckets import DurationBuckets
 from slimasr.data.shar.files import ShardFiles, read_listed
 from slimasr.data.shar.found import _shards_of

@@ -12,7 +12,12 @@ import torch
 
 from slimasr.config.loss import AuxiliaryConfig
 from slimasr.config.schema import Config
-from slimasr.data.alignments import (
+from slimasr.data.features.frames import feature_frames
+from slimasr.data.files import DataFolder
+from slimasr.data.memory.dataloading import eval_batches
+from slimasr.data.memory.sampling import speed_of
+from slimasr.data.memory.training_cuts import read_feature_cuts
+from slimasr.data.timelines.folder import (
     Origin,
     alignment_file,
     check_aligned_sets,
@@ -20,14 +25,9 @@ from slimasr.data.alignments import (
     write_alignments,
     write_facts,
 )
-from slimasr.data.files import DataFolder
-from slimasr.data.frames import feature_frames
-from slimasr.data.memory.dataloading import eval_batches
-from slimasr.data.memory.sampling import speed_of
-from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.states import build_states, digests_of_alignments, write_states
-from slimasr.data.timeline import Timeline, units_of, without_times
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.timelines.states import build_states, digests_of_alignments, write_states
+from slimasr.data.timelines.timeline import Timeline, units_of, without_times
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from tests.data.corpus import batch_source, config, encoder_frames
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slimasr.data.archive import unpack
+from slimasr.data.corpora.archive import unpack
 from slimasr.errors import UserError
 
 

@@ -10,7 +10,7 @@ import soundfile
 from lhotse import MonoCut
 from lhotse.audio.backend import audio_backend
 
-from slimasr.data.audio import AudioError, load_samples, read_recording
+from slimasr.data.audio.recordings import AudioError, load_samples, read_recording
 from tests.data.corpus import write_audio
 
 

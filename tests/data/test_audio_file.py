@@ -11,9 +11,9 @@ import pytest
 import soundfile
 from lhotse import CutSet, MonoCut
 
-from slimasr.data.audio import AudioError, load_samples, read_recording
-from slimasr.data.audio_file import MAX_PEAK, open_audio
-from slimasr.decoding.audio import read_pieces
+from slimasr.data.audio.file import MAX_PEAK, open_audio
+from slimasr.data.audio.recordings import AudioError, load_samples, read_recording
+from slimasr.decoding.transcription.audio import read_pieces
 from slimasr.errors import UserError
 from tests.data.spoilt import (
     ALL,

@@ -11,17 +11,17 @@ import soundfile
 import torch
 
 from slimasr.config.schema import Config
-from slimasr.data.audio import load_samples
+from slimasr.data.audio.recordings import load_samples
 from slimasr.data.augmentation.augment import Augmentation, amplified, read_augmentation
 from slimasr.data.augmentation.folders import cut_of_file, list_folders
 from slimasr.data.augmentation.rooms import random_response, reverberation
 from slimasr.data.augmentation.telephone import over_telephone
+from slimasr.data.features.frames import SILENCE, extract_frames
+from slimasr.data.features.shards import make_extractor
 from slimasr.data.files import DataFolder
-from slimasr.data.frames import SILENCE, extract_frames
 from slimasr.data.memory.dataloading import BatchSource
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.shards import make_extractor
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from tests.data.corpus import batch_source, config, run_stages
 

@@ -11,12 +11,12 @@ import soundfile
 from lhotse import CutSet, Recording
 
 from slimasr.config.schema import Config
-from slimasr.data.audio import AudioError, load_samples
-from slimasr.data.features import compute_features
+from slimasr.data.audio.recordings import AudioError, load_samples
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.dataloading import BatchSource
-from slimasr.data.tokenizer import train_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, batch_source, config, make_an4, quiet
 from tests.data.spoilt import RATE, flac_without_length, speech, wav_with_size

@@ -11,9 +11,10 @@ from slimasr.cli.bpe import run as bpe
 from slimasr.cli.common import command_app
 from slimasr.config.data import TokenizerConfig
 from slimasr.config.load import save_config
-from slimasr.data.coverage import alphabet, coverage_notes, measure_coverage
-from slimasr.data.manifests import prepare
-from slimasr.data.tokenizer import MODEL_FILE, load_tokenizer, train_model
+from slimasr.data.manifests.stage import prepare
+from slimasr.data.tokens.coverage import alphabet, coverage_notes, measure_coverage
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.subwords import MODEL_FILE, train_model
 from slimasr.files import write_atomic
 from tests.data.corpus import config, quiet, set_text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slimasr.data.ctm import Reference, check_known, read_ctm, timeline_of
+from slimasr.data.timelines.ctm import Reference, check_known, read_ctm, timeline_of
 from slimasr.errors import UserError
 
 WORDS = """;; Kaldi

@@ -14,15 +14,17 @@ import torch
 from lhotse.utils import LOG_EPSILON
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
-from slimasr.data.features import compute_features
+from slimasr.data.batches.batch import Batch
+from slimasr.data.features.shards import make_extractor
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.dataloading import BatchSource, eval_batches
 from slimasr.data.memory.sampling import EpochPart, speed_of
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.shards import make_extractor
-from slimasr.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, batch_source, config, make_an4, quiet, run_stages, set_text
 

@@ -14,9 +14,9 @@ from slimasr.config.corpora import DigitsOptions
 from slimasr.data.corpora import CORPORA, ListedUtterance
 from slimasr.data.corpora.digits import SPOKEN, TIMBRES, generate, plan_recordings
 from slimasr.data.corpora.made import RECEIPT
-from slimasr.data.digit_languages import DIGIT_LANGUAGES
-from slimasr.data.espeak import Espeak, Voice
 from slimasr.data.files import DataFolder, read_cuts
+from slimasr.data.synthesis.digit_languages import DIGIT_LANGUAGES
+from slimasr.data.synthesis.espeak import Espeak, Voice
 from slimasr.errors import UserError
 from tests.data.corpus import config, quiet, run_stages
 

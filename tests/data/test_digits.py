@@ -19,8 +19,8 @@ from slimasr.data.corpora.digits import (
     plan_recordings,
 )
 from slimasr.data.corpora.fsdd import WORDS
-from slimasr.data.digit_speech import SAMPLING_RATE, impulse_response, make_audio
-from slimasr.data.espeak import Espeak
+from slimasr.data.synthesis.digit_speech import SAMPLING_RATE, impulse_response, make_audio
+from slimasr.data.synthesis.espeak import Espeak
 from slimasr.errors import UserError
 from tests.data.corpus import quiet
 

@@ -10,8 +10,8 @@ import torch
 
 from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig, VggFrontendConfig
 from slimasr.config.schema import Config
-from slimasr.data.evaluation_batches import eval_batches
-from slimasr.data.evaluation_notes import evaluation_notes
+from slimasr.data.batches.evaluation import eval_batches
+from slimasr.data.batches.evaluation_notes import evaluation_notes
 from slimasr.encoders.frontend import build_frontend
 from slimasr.losses.transducer import rnnt_loss
 from tests.data.corpus import config, encoder_frames, make_an4, run_stages, set_text

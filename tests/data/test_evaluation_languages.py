@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from slimasr.data.batch import Batch
-from slimasr.data.evaluation_batches import eval_batches
+from slimasr.data.batches.batch import Batch
+from slimasr.data.batches.evaluation import eval_batches
 from slimasr.data.languages import check_trained_languages, check_validated_languages
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from slimasr.errors import UserError
 from tests.data.corpus import config, in_languages, quiet, run_stages
 

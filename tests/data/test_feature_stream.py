@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from slimasr.data.feature_stream import FeatureStream
-from slimasr.data.frames import extract_frames
-from slimasr.data.resampling import StreamResampler
-from slimasr.data.shards import make_extractor
+from slimasr.data.audio.resampling import StreamResampler
+from slimasr.data.features.frames import extract_frames
+from slimasr.data.features.shards import make_extractor
+from slimasr.data.features.stream import FeatureStream
 from slimasr.errors import UserError
 
 

@@ -16,13 +16,13 @@ import pytest
 import soundfile
 from lhotse import CutSet
 
-from slimasr.data.features import compute_features, read_stats
+from slimasr.data.features.shards import make_extractor, make_shards
+from slimasr.data.features.stage import compute_features, read_stats
 from slimasr.data.files import DataFolder
-from slimasr.data.identity import digest_of
-from slimasr.data.manifests import prepare
+from slimasr.data.identity.digests import digest_of
+from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.shards import make_extractor, make_shards
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, config, quiet
 
@@ -122,7 +122,7 @@ def test_other_settings_than_the_features_were_made_with_are_named(prepared: Pre
 
 
 def test_two_processes_give_what_one_gives(an4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slimasr.data.shards.SHARD_CUTS", 20)
+    monkeypatch.setattr("slimasr.data.features.shards.SHARD_CUTS", 20)
     recipe = config()
     digests = []
     for jobs in (1, 2):
@@ -150,7 +150,7 @@ def _run_in_a_process(data_dir: Path, die_after: int) -> int | None:
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(an4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slimasr.data.shards.SHARD_CUTS", 10)
+    monkeypatch.setattr("slimasr.data.features.shards.SHARD_CUTS", 10)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for data_dir in (whole, killed):
         prepare(config().data, data_dir, an4, False, quiet)

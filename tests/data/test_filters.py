@@ -13,11 +13,11 @@ import torch
 from slimasr.config.loss import LossConfig
 from slimasr.config.model import CtcConfig
 from slimasr.config.schema import Config
+from slimasr.data.batches.filters import unusable, write_bad_utterances
+from slimasr.data.features.frames import feature_frames
+from slimasr.data.features.shards import make_extractor
 from slimasr.data.files import BadUtterance
-from slimasr.data.filters import unusable, write_bad_utterances
-from slimasr.data.frames import feature_frames
-from slimasr.data.shards import make_extractor
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from tests.data.corpus import config, encoder_frames
 
 TOKENS = range(3, 9)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from slimasr.config.data import DataConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.data.memory.samples import Sample
 from slimasr.data.memory.sampling import EpochPart, RankInfo, count_batches, plan_epoch, speed_of, untrained
 from slimasr.data.memory.turns import Turns
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from tests.data.corpus import batch_source, config, make_an4
 from tests.data.languages import recipe, speak_languages, stages
 

@@ -10,8 +10,8 @@ import pytest
 from lhotse import MonoCut, SupervisionSegment
 from lhotse.utils import fastcopy
 
-from slimasr.data.audio import read_recording
-from slimasr.data.identity import AudioStamp, Identity, check_audio_unchanged, identify
+from slimasr.data.audio.recordings import read_recording
+from slimasr.data.identity.digests import AudioStamp, Identity, check_audio_unchanged, identify
 from slimasr.errors import UserError
 from tests.data.corpus import write_audio
 

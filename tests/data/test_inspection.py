@@ -34,7 +34,7 @@ from slimasr.data.inspection.facts import (
 from slimasr.data.inspection.repeats import Repeats, Shared
 from slimasr.data.inspection.sounds import measure, sound_of
 from slimasr.data.inspection.suspects import FAR, Suspect
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from tests.data.corpus import audio_path, config, quiet, set_text, write_audio
 
 RATE = 16000

@@ -8,7 +8,7 @@ import pytest
 
 from slimasr.data.corpora import CORPORA
 from slimasr.data.files import DataFolder, check_sets, read_cuts
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from slimasr.errors import UserError
 from tests.data.corpus import config, quiet, run_stages
 

@@ -10,11 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from slimasr.config.load import describe_validation, parse_config
-from slimasr.data.filters import unusable
+from slimasr.data.batches.filters import unusable
 from slimasr.data.graphs.dictionary import mark_word_ends, read_dictionary, spell
-from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
-from slimasr.data.timeline import units_of
-from slimasr.data.tokenizer import load_tokenizer
+from slimasr.data.graphs.lexicon import Lexicon
+from slimasr.data.timelines.timeline import units_of
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.phonemes import PhonemeTokenizer
 from slimasr.errors import UserError
 
 TEXT = """;;; a comment

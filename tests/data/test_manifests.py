@@ -10,9 +10,9 @@ import pytest
 from lhotse import CutSet
 
 from slimasr.config.schema import Config
-from slimasr.data.audio import load_samples
+from slimasr.data.audio.recordings import load_samples
 from slimasr.data.files import DataFolder
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, config, make_an4, quiet, set_text, write_audio
 

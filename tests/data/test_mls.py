@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lhotse.recipes import prepare_mls
 
-from slimasr.data.audio import read_recording
+from slimasr.data.audio.recordings import read_recording
 from slimasr.data.corpora import CORPORA, ListedUtterance
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.errors import UserError

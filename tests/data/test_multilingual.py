@@ -13,16 +13,18 @@ import pytest
 import torch
 
 from slimasr.config.data import TokenizerConfig
-from slimasr.data.balance import balance
-from slimasr.data.batch import Batch
-from slimasr.data.features import compute_features, read_stats
+from slimasr.data.batches.batch import Batch
+from slimasr.data.features.stage import compute_features, read_stats
 from slimasr.data.files import DataFolder
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.dataloading import BatchSource
 from slimasr.data.memory.sampling import EpochPart, speed_of
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.tokenizer import SentencePieceTokenizer, Tokenizer, train_model, train_tokenizer
-from slimasr.data.tokenizer_record import check_tokenizer
+from slimasr.data.tokens.balance import balance
+from slimasr.data.tokens.record import check_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
+from slimasr.data.tokens.subwords import SentencePieceTokenizer, train_model
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from tests.data.corpus import batch_source, make_an4, quiet

@@ -12,9 +12,9 @@ import pytest
 from slimasr.config.data_text import TextConfig
 from slimasr.data.corpora.base import ListedUtterance
 from slimasr.data.files import DataFolder, read_cuts
-from slimasr.data.manifest_record import check_corpus
-from slimasr.data.manifests import idle_rules, prepare, text_notes
-from slimasr.data.normalise import Rules, normalise_utterances, normalised, read_rules
+from slimasr.data.identity.manifest_record import check_corpus
+from slimasr.data.manifests.normalise import Rules, normalise_utterances, normalised, read_rules
+from slimasr.data.manifests.stage import idle_rules, prepare, text_notes
 from slimasr.errors import UserError
 from tests.data.corpus import config, quiet, set_text
 

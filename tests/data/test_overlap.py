@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from lhotse import MonoCut, Recording
 
-from slimasr.data.manifests import prepare
-from slimasr.data.overlap import shared_utterances
+from slimasr.data.manifests.overlap import shared_utterances
+from slimasr.data.manifests.stage import prepare
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, config, quiet
 from tests.data.own import RATE, write_wav

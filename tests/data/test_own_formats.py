@@ -17,16 +17,16 @@ from slimasr.config.corpora import OwnOptions
 from slimasr.config.data import DataConfig
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
-from slimasr.data.audio import load_samples
+from slimasr.data.audio.recordings import load_samples
 from slimasr.data.corpora import CORPORA, ListedUtterance, corpus_of
+from slimasr.data.features.frames import extract_frames
+from slimasr.data.features.shards import at_speed, make_extractor
 from slimasr.data.files import DataFolder, read_cuts
-from slimasr.data.frames import extract_frames
-from slimasr.data.identity import identify
-from slimasr.data.manifest_record import check_corpus
-from slimasr.data.manifests import build_cuts, prepare
+from slimasr.data.identity.digests import identify
+from slimasr.data.identity.manifest_record import check_corpus
+from slimasr.data.manifests.stage import build_cuts, prepare
 from slimasr.data.own.find import detect
 from slimasr.data.own.read import make_audio, read_source
-from slimasr.data.shards import at_speed, make_extractor
 from slimasr.errors import UserError
 from slimasr.progress import silent
 from tests.data.own import (

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from slimasr.config.schema import Config
-from slimasr.data.data_identity import DataIdentity, checked_identity, data_identity, unverified_sets
-from slimasr.data.features import compute_features, read_stats
+from slimasr.data.features.stage import compute_features, read_stats
 from slimasr.data.files import DataFolder
-from slimasr.data.manifests import prepare
+from slimasr.data.identity.experiment import DataIdentity, checked_identity, data_identity, unverified_sets
+from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.dataloading import eval_batches
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.errors import UserError
 from slimasr.training.record import check_data, check_resumed_data
 from tests.data.corpus import audio_path, config, make_an4, quiet, set_text, write_audio

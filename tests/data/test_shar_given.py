@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from slimasr.config.schema import Config
-from slimasr.data.features import compute_features, read_stats
+from slimasr.data.features.stage import compute_features, read_stats
 from slimasr.data.files import DataFolder, read_cuts
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.sampling import RankInfo
 from slimasr.data.shar.opening import open_reading
 from slimasr.data.shar.source import ShardSource
-from slimasr.data.tokenizer import train_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.errors import UserError
 from slimasr.progress import silent
 from tests.data.made_shards import write_shards

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.data.memory.sampling import RankInfo
 from slimasr.data.shar.files import ShardFiles
 from slimasr.data.shar.place import Place

@@ -11,14 +11,14 @@ import soundfile
 import torch
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
-from slimasr.data.evaluation_batches import eval_batches
-from slimasr.data.evaluation_notes import evaluation_notes
-from slimasr.data.features import compute_features
+from slimasr.data.batches.batch import Batch
+from slimasr.data.batches.evaluation import eval_batches
+from slimasr.data.batches.evaluation_notes import evaluation_notes
+from slimasr.data.features.frames import SILENCE, extract_frames, feature_frames, pad_with_silence
+from slimasr.data.features.shards import make_extractor
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, read_bad
-from slimasr.data.frames import SILENCE, extract_frames, feature_frames, pad_with_silence
-from slimasr.data.manifests import prepare
-from slimasr.data.shards import make_extractor
+from slimasr.data.manifests.stage import prepare
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, batch_source, config, make_an4, quiet, run_stages
 

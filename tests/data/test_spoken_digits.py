@@ -16,9 +16,9 @@ from scipy.signal import resample
 
 from slimasr.data.corpora import CORPORA, ListedUtterance, find_corpus
 from slimasr.data.corpora.spoken_digits import SETS
-from slimasr.data.digit_languages import DIGIT_LANGUAGES
 from slimasr.data.files import DataFolder, read_cuts
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
+from slimasr.data.synthesis.digit_languages import DIGIT_LANGUAGES
 from slimasr.errors import UserError
 from tests.data.corpus import config, quiet, run_stages
 

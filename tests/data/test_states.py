@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slimasr.data.alignments import Origin, alignment_file, write_alignments, write_facts
-from slimasr.data.states import (
+from slimasr.data.timelines.folder import Origin, alignment_file, write_alignments, write_facts
+from slimasr.data.timelines.states import (
     NO_STATE,
     SILENCE,
     State,
@@ -21,7 +21,7 @@ from slimasr.data.states import (
     states_of,
     write_states,
 )
-from slimasr.data.timeline import Timeline, units_of
+from slimasr.data.timelines.timeline import Timeline, units_of
 from slimasr.errors import UserError
 
 WORDS = ("ONE", "NINE", "NO", "A", "TEN")

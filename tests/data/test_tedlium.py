@@ -12,14 +12,14 @@ import soundfile
 from lhotse.audio.backend import set_current_audio_backend
 from lhotse.recipes import prepare_tedlium2
 
-from slimasr.data.audio import load_samples
+from slimasr.data.audio.recordings import load_samples
 from slimasr.data.corpora import CORPORA
 from slimasr.data.corpora.tedlium2 import normalise
-from slimasr.data.features import compute_features
+from slimasr.data.features.shards import make_extractor
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, read_bad, read_cuts
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.shards import make_extractor
 from slimasr.errors import UserError
 from tests.data.corpus import config, quiet
 from tests.data.tedlium import Spoken, make_tedlium, spoken_utterances

@@ -14,8 +14,8 @@ from slimasr.cli.prepare import run as prepare_command
 from slimasr.config.load import load_config
 from slimasr.data.corpora import CORPORA, ListedUtterance
 from slimasr.data.files import DataFolder
-from slimasr.data.listing import check_names, text_problem
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.listing import check_names, text_problem
+from slimasr.data.manifests.stage import prepare
 from slimasr.errors import UserError
 from tests.data.corpus import audio_path, config, quiet, set_text, write_audio
 

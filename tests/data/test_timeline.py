@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from slimasr.config.model import ConvFrontendConfig, FrontendConfig, StackFrontendConfig, VggFrontendConfig
-from slimasr.data.timeline import (
+from slimasr.data.timelines.timeline import (
     Timeline,
     from_spans,
     spans_of_emissions,

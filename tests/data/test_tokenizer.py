@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from slimasr.config.data import TokenizerConfig
-from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer, size_note, train_model
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.stage import size_note
+from slimasr.data.tokens.subwords import MODEL_FILE, train_model
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 

@@ -16,6 +16,7 @@ from lhotse.cut import Cut
 from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 
 from slimasr.config.data import TokenizerConfig
+from slimasr.data.features.shards import at_speed
 from slimasr.data.files import DataFolder
 from slimasr.data.memory.buckets import limits_between
 from slimasr.data.memory.dataloading import BatchSource
@@ -24,8 +25,8 @@ from slimasr.data.memory.sampling import speed_of, speeds_of
 from slimasr.data.memory.stored_cuts import BLOCK_LINES, Lines
 from slimasr.data.memory.training_cuts import TrainingCuts, read_feature_cuts, read_training_cuts
 from slimasr.data.memory.words import WordEncoder
-from slimasr.data.shards import at_speed
-from slimasr.data.tokenizer import SentencePieceTokenizer, Tokenizer, train_model
+from slimasr.data.tokens.subwords import SentencePieceTokenizer, train_model
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.files import write_atomic
 from tests.data.corpus import batch_source, config, encoder_frames

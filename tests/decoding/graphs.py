@@ -16,8 +16,9 @@ from torch import Tensor
 
 from slimasr.config.model import CtcConfig
 from slimasr.data.graphs.hlg import build_hlg, word_table
-from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
-from slimasr.decoding.graph import SearchGraph
+from slimasr.data.graphs.lexicon import Lexicon
+from slimasr.data.tokens.phonemes import PhonemeTokenizer
+from slimasr.decoding.searches.graph import SearchGraph
 from slimasr.supernet.subnet import Subnet
 
 WORDS = ("A", "B", "C")

@@ -12,10 +12,11 @@ import torch
 from slimasr.config.load import parse_config, save_config
 from slimasr.config.schema import Config
 from slimasr.data.corpora import ListedUtterance
-from slimasr.data.features import compute_features, read_stats
+from slimasr.data.features.stage import compute_features, read_stats
 from slimasr.data.files import DataFolder, write_cuts
-from slimasr.data.manifests import build_cuts
-from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
+from slimasr.data.manifests.stage import build_cuts
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.experiment.checkpoints import structure_in_words
 from slimasr.models.build import build_model, pathway_spec
 from slimasr.models.ctc import CtcModel

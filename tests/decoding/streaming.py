@@ -11,11 +11,11 @@ from scipy.signal import resample_poly
 
 from slimasr.config.schema import Config
 from slimasr.config.search import DecodingConfig
-from slimasr.data.frames import extract_frames, pad_with_silence
-from slimasr.data.shards import make_extractor
-from slimasr.decoding.label_search import search_whole
-from slimasr.decoding.label_searches import label_search
-from slimasr.decoding.stream import StreamResult
+from slimasr.data.features.frames import extract_frames, pad_with_silence
+from slimasr.data.features.shards import make_extractor
+from slimasr.decoding.searches.label_search import search_whole
+from slimasr.decoding.searches.label_searches import label_search
+from slimasr.decoding.streaming.stream import StreamResult
 from slimasr.experiment import Experiment
 from slimasr.supernet.subnet import Subnet
 from tests.decoding.made_up import RATE, config, write_data, write_experiment

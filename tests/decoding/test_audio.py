@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from slimasr.decoding.audio import read_pieces
-from slimasr.decoding.cutting import quietest_cut
+from slimasr.decoding.transcription.audio import read_pieces
+from slimasr.decoding.transcription.cutting import quietest_cut
 from slimasr.errors import UserError
 
 RATE = 16000
@@ -72,7 +72,7 @@ def test_a_file_of_whole_windows_ends_with_speech(tmp_path: Path) -> None:
 
 
 def test_very_short_audio_is_given_as_it_is(tmp_path: Path) -> None:
-    """Silence is added to features, by the front end's needs (`slimasr.data.frames`)."""
+    """Silence is added to features, by the front end's needs (`slimasr.data.features.frames`)."""
     soundfile.write(tmp_path / "a.wav", np.full(3, 0.5), RATE)
     (samples,) = read_pieces(tmp_path / "a.wav", RATE, 30.0)
     assert samples.tolist() == [0.5] * 3

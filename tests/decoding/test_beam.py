@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from slimasr.decoding.beam import modified_beam_search
-from slimasr.decoding.greedy import greedy_search
-from slimasr.decoding.label_search import UNK_ID
+from slimasr.decoding.searches.beam import modified_beam_search
+from slimasr.decoding.searches.greedy import greedy_search
+from slimasr.decoding.searches.label_search import UNK_ID
 from slimasr.models.transducer import Transducer
 
 Scores = dict[tuple[int, ...], float]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from slimasr.decoding.ctc_greedy import CtcGreedySearch
-from slimasr.decoding.label_search import UNK_ID, Hypothesis, search_whole
+from slimasr.decoding.searches.ctc_greedy import CtcGreedySearch
+from slimasr.decoding.searches.label_search import UNK_ID, Hypothesis, search_whole
 from tests.decoding.test_pausing import in_pieces, random_cuts
 
 LENS = torch.tensor([40, 0, 1, 33, 40])

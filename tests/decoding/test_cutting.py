@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slimasr.data.audio_file import open_audio
-from slimasr.decoding.cutting import Excerpt, best_cut, cut_at_pauses, pauses
-from slimasr.decoding.label_search import Hypothesis
-from slimasr.decoding.timed import BestPath, Transcript, WordSpan, transcript_of
+from slimasr.data.audio.file import open_audio
+from slimasr.decoding.searches.label_search import Hypothesis
+from slimasr.decoding.searches.timed import BestPath, Transcript, WordSpan, transcript_of
+from slimasr.decoding.transcription.cutting import Excerpt, best_cut, cut_at_pauses, pauses
 
 RATE = 16000
 

@@ -11,10 +11,11 @@ import torch
 from slimasr.config.search import DecodingConfig, GraphDecodingConfig
 from slimasr.data.graphs.graph import Graph
 from slimasr.data.graphs.hlg import ctc_topology
-from slimasr.decoding.ctc_greedy import CtcGreedySearch
-from slimasr.decoding.graph import GraphSearch, SearchGraph
-from slimasr.decoding.label_search import search_whole
-from slimasr.decoding.words import Unfinished, word_search
+from slimasr.decoding.searches.ctc_greedy import CtcGreedySearch
+from slimasr.decoding.searches.graph import GraphSearch, SearchGraph
+from slimasr.decoding.searches.label_search import search_whole
+from slimasr.decoding.searches.word_search import Unfinished
+from slimasr.decoding.searches.words import word_search
 from slimasr.errors import UserError
 from tests.decoding.graphs import Language, Scores
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from slimasr.decoding.greedy import greedy_search
-from slimasr.decoding.label_search import UNK_ID
-from slimasr.decoding.tabulated import Tabulated, tabulated
+from slimasr.decoding.searches.greedy import greedy_search
+from slimasr.decoding.searches.label_search import UNK_ID
+from slimasr.decoding.searches.tabulated import Tabulated, tabulated
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
 
@@ -85,5 +85,5 @@ def test_only_short_histories_are_tabulated(
     stateless, lstm = make_transducer("stateless"), make_transducer("lstm")
     assert isinstance(tabulated(stateless), Tabulated)
     assert tabulated(lstm) is lstm
-    monkeypatch.setattr("slimasr.decoding.tabulated.MOST_ROWS", (stateless.vocab_size + 1) ** 2 - 1)
+    monkeypatch.setattr("slimasr.decoding.searches.tabulated.MOST_ROWS", (stateless.vocab_size + 1) ** 2 - 1)
     assert tabulated(stateless) is stateless

@@ -17,20 +17,20 @@ from typer.testing import CliRunner
 from slimasr.cli.common import command_app
 from slimasr.cli.decode import run
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
+from slimasr.data.batches.evaluation import eval_batches
+from slimasr.data.batches.evaluation_notes import evaluation_notes
 from slimasr.data.corpora import ListedUtterance
-from slimasr.data.evaluation_batches import eval_batches
-from slimasr.data.evaluation_notes import evaluation_notes
-from slimasr.data.features import compute_features
+from slimasr.data.features.pieces import cut_at_pauses, rounded_as_stored
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, write_cuts
-from slimasr.data.manifests import build_cuts
+from slimasr.data.manifests.stage import build_cuts
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.pieces import cut_at_pauses, rounded_as_stored
-from slimasr.decoding.align import align_batches
+from slimasr.decoding.alignment.align import align_batches
 from slimasr.decoding.decode import decode_batches, override
-from slimasr.decoding.greedy import greedy_search
 from slimasr.decoding.recognize import Recognition, encoder_of
-from slimasr.decoding.words import word_search
+from slimasr.decoding.searches.greedy import greedy_search
+from slimasr.decoding.searches.words import word_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.experiment import Experiment
 from slimasr.measure.quality import measure_quality

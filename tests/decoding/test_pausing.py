@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from slimasr.decoding.beam import _FIRST_DIGEST, BeamSearch, _digest
-from slimasr.decoding.greedy import GreedySearch
-from slimasr.decoding.label_search import UNK_ID, Hypothesis, LabelSearch, search_whole
-from slimasr.decoding.links import Chain, Link, labels, settle
+from slimasr.decoding.searches.beam import _FIRST_DIGEST, BeamSearch, _digest
+from slimasr.decoding.searches.greedy import GreedySearch
+from slimasr.decoding.searches.label_search import UNK_ID, Hypothesis, LabelSearch, search_whole
+from slimasr.decoding.searches.links import Chain, Link, labels, settle
 from slimasr.models.transducer import Transducer
 
 SILENT = (0, UNK_ID)
@@ -158,7 +158,7 @@ def test_the_work_of_a_frame_does_not_grow_with_the_text(
             super().__init__(before, token, frame)
 
     # The links of new tokens are made by the beam search itself, the copies in this module.
-    monkeypatch.setattr("slimasr.decoding.links.Link", Counted)
+    monkeypatch.setattr("slimasr.decoding.searches.links.Link", Counted)
     model = make_transducer(predictor)
     torch.manual_seed(5)
     search = BeamSearch(model, 4)

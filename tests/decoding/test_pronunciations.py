@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from slimasr.data.batch import Batch
-from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
-from slimasr.decoding.align import align_batches
-from slimasr.decoding.pronunciations import Labels, align_pronunciations, pronounced_path
+from slimasr.data.batches.batch import Batch
+from slimasr.data.graphs.lexicon import Lexicon
+from slimasr.data.tokens.phonemes import PhonemeTokenizer
+from slimasr.decoding.alignment.align import align_batches
+from slimasr.decoding.alignment.pronunciations import Labels, align_pronunciations, pronounced_path
 from slimasr.models.build import build_model
 from tests.tiny import CTC_MODEL, randomize
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from slimasr.data.timeline import Timeline, from_spans, units_of, without_times
-from slimasr.decoding.frame_classifier import ClassifierOptions, Frames, train_classifier
-from slimasr.decoding.realign import Inventory, Utterance, judge, realign
+from slimasr.data.timelines.timeline import Timeline, from_spans, units_of, without_times
+from slimasr.decoding.alignment.frame_classifier import ClassifierOptions, Frames, train_classifier
+from slimasr.decoding.alignment.realign import Inventory, Utterance, judge, realign
 from slimasr.errors import UserError
 
 OPTIONS = ClassifierOptions(offsets=(0,), hidden_dim=32, epochs=4, share=1.0, batch_frames=64)

@@ -9,13 +9,13 @@ import soundfile
 import torch
 
 from slimasr.config.schema import Config
+from slimasr.data.batches.evaluation import eval_batches
 from slimasr.data.corpora import ListedUtterance
-from slimasr.data.evaluation_batches import eval_batches
-from slimasr.data.features import compute_features
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, write_cuts
-from slimasr.data.manifests import build_cuts
+from slimasr.data.manifests.stage import build_cuts
 from slimasr.decoding.decode import decode_batches, override
-from slimasr.decoding.transcribe import transcribe
+from slimasr.decoding.transcription.transcribe import transcribe
 from slimasr.experiment import Experiment
 from slimasr.measure.quality import measure_quality
 from slimasr.scoring import score

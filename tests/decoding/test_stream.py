@@ -12,9 +12,9 @@ import soundfile
 import torch
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.growing_text import GrowingText
-from slimasr.decoding.stream import Stream, StreamRecognizer, StreamResult, accept
+from slimasr.data.tokens.tokenizer import Tokenizer
+from slimasr.decoding.streaming.growing_text import GrowingText
+from slimasr.decoding.streaming.stream import Stream, StreamRecognizer, StreamResult, accept
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.recognizer import Recognizer

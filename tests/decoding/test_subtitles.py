@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from slimasr.decoding.subtitles import to_srt, to_vtt
-from slimasr.decoding.timed import Transcript, Word
+from slimasr.decoding.searches.timed import Transcript, Word
+from slimasr.decoding.transcription.subtitles import to_srt, to_vtt
 
 Shown = tuple[float, float, list[str]]
 TIME = r"(\d{2,}):([0-5]\d):([0-5]\d)[%s](\d{3})"

@@ -14,12 +14,21 @@ import torch
 
 from slimasr.config.data import TokenizerConfig
 from slimasr.config.search import DecodingConfig, GraphDecodingConfig
-from slimasr.data.tokenizer import SentencePieceTokenizer, train_model
-from slimasr.decoding.align import arc_log_probs
-from slimasr.decoding.graph import GraphSearch
-from slimasr.decoding.label_search import Hypothesis
-from slimasr.decoding.timed import BestPath, Transcript, Word, WordSpan, pronounced_words, spelt_words, transcript_of
-from slimasr.decoding.words import DecodedLabels, Unfinished, word_search
+from slimasr.data.tokens.subwords import SentencePieceTokenizer, train_model
+from slimasr.decoding.alignment.align import arc_log_probs
+from slimasr.decoding.searches.graph import GraphSearch
+from slimasr.decoding.searches.label_search import Hypothesis
+from slimasr.decoding.searches.timed import (
+    BestPath,
+    Transcript,
+    Word,
+    WordSpan,
+    pronounced_words,
+    spelt_words,
+    transcript_of,
+)
+from slimasr.decoding.searches.word_search import Unfinished
+from slimasr.decoding.searches.words import DecodedLabels, word_search
 from slimasr.models.transducer import Transducer
 from tests.decoding.graphs import Language, Scores
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from slimasr.config.load import save_config
-from slimasr.data.tokenizer import load_tokenizer, train_model
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.subwords import train_model
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_weights

@@ -12,7 +12,8 @@ import torch
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.config.sizes import first_different_size
-from slimasr.data.tokenizer import SentencePieceTokenizer, Tokenizer
+from slimasr.data.tokens.subwords import SentencePieceTokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.extract import extract_experiment
@@ -179,7 +180,7 @@ def test_a_smaller_recipe_begins_as_the_part_of_the_experiment_that_has_its_size
 def other_tokenizer() -> Tokenizer:
     import sentencepiece
 
-    from slimasr.data.tokenizer import train_model
+    from slimasr.data.tokens.subwords import train_model
 
     processor = sentencepiece.SentencePieceProcessor()
     characters = SUPERNET.tokenizer.model_copy(update={"kind": "char"})

@@ -11,7 +11,7 @@ import pytest
 from slimasr.config.load import load_config
 from slimasr.config.loss import LossConfig
 from slimasr.config.schema import Config
-from slimasr.data.states import SILENCE, State, States, read_states, write_states
+from slimasr.data.timelines.states import SILENCE, State, States, read_states, write_states
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.extract import extract_experiment

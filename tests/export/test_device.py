@@ -17,11 +17,11 @@ import sentencepiece
 import soundfile
 import torch
 
-from slimasr.data.frames import extract_frames
-from slimasr.data.shards import make_extractor
-from slimasr.decoding.ctc_greedy import CtcGreedySearch
-from slimasr.decoding.greedy import GreedySearch
-from slimasr.decoding.label_search import Hypothesis, search_whole
+from slimasr.data.features.frames import extract_frames
+from slimasr.data.features.shards import make_extractor
+from slimasr.decoding.searches.ctc_greedy import CtcGreedySearch
+from slimasr.decoding.searches.greedy import GreedySearch
+from slimasr.decoding.searches.label_search import Hypothesis, search_whole
 from slimasr.export import device
 from slimasr.export.device import BundleError, Recognizer, open_bundle, read_wav
 from tests.export.conftest import Says

@@ -13,8 +13,8 @@ import soundfile
 import torch
 from lhotse import Fbank, FbankConfig
 
-from slimasr.data.frames import SILENCE, extract_frames
-from slimasr.data.shards import make_extractor
+from slimasr.data.features.frames import SILENCE, extract_frames
+from slimasr.data.features.shards import make_extractor
 from slimasr.export.features import features_model
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")

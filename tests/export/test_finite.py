@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.batches.batch import Batch
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.export.finite import ContextRow, compare_contexts
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer

@@ -13,9 +13,9 @@ from kaldialign import edit_distance
 from torch import Tensor
 
 from slimasr.config.search import DecodingConfig
-from slimasr.decoding.label_search import search_whole
-from slimasr.decoding.label_searches import label_input, label_search
-from slimasr.decoding.searchable import Searchable
+from slimasr.decoding.searches.label_search import search_whole
+from slimasr.decoding.searches.label_searches import label_input, label_search
+from slimasr.decoding.searches.searchable import Searchable
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.parity import check_part

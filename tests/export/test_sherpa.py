@@ -14,17 +14,18 @@ import soundfile
 import torch
 
 from slimasr.config.search import DecodingConfig, GraphDecodingConfig
-from slimasr.data.batch import single
+from slimasr.data.batches.batch import single
 from slimasr.data.corpora import CORPORA
-from slimasr.data.frames import extract_frames
+from slimasr.data.features.frames import extract_frames
+from slimasr.data.features.shards import make_extractor
 from slimasr.data.graphs.dictionary import mark_word_ends, read_dictionary
 from slimasr.data.graphs.hlg import build_hlg, word_table
-from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.lexicon import Lexicon
 from slimasr.data.graphs.ngrams import train_arpa
-from slimasr.data.shards import make_extractor
-from slimasr.decoding.graph import SearchGraph
+from slimasr.data.tokens.phonemes import PhonemeTokenizer
 from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition
-from slimasr.decoding.words import word_search
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.words import word_search
 from slimasr.export.writer import BundleOptions, encoder_file, write_graphs
 from slimasr.models.build import build_model
 from slimasr.supernet.subnet import Subnet

@@ -19,10 +19,10 @@ from slimasr.config.encoders import EmformerConfig, MhSsmConfig
 from slimasr.config.model import ConvFrontendConfig, StackFrontendConfig, TransducerConfig
 from slimasr.config.search import DecodingConfig
 from slimasr.data.corpora import CORPORA
-from slimasr.data.frames import extract_frames
-from slimasr.data.shards import make_extractor
-from slimasr.decoding.label_search import search_whole
-from slimasr.decoding.label_searches import label_search
+from slimasr.data.features.frames import extract_frames
+from slimasr.data.features.shards import make_extractor
+from slimasr.decoding.searches.label_search import search_whole
+from slimasr.decoding.searches.label_searches import label_search
 from slimasr.errors import UserError
 from slimasr.export.parts import decoder_part, joiner_part
 from slimasr.export.streaming import Stream, online_encoder, stream_of, streaming_part

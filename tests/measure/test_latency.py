@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from slimasr.cli.common import command_app
 from slimasr.cli.profile import run
-from slimasr.decoding.stream import StreamRecognizer
+from slimasr.decoding.streaming.stream import StreamRecognizer
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.measure.latency import (

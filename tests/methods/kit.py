@@ -12,7 +12,7 @@ from torch import Tensor
 from slimasr.config.loss import LossConfig
 from slimasr.config.model import ModelConfig
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method, StepContext
 from slimasr.methods.figures import StepReport
 from slimasr.models.base import SpeechModel

@@ -9,7 +9,7 @@ from typing import Any
 
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.data.memory.sampling import EpochPart
 from slimasr.methods import build_method
 from slimasr.methods.mask_learning import MaskLearning

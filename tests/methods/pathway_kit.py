@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import StepContext
 from slimasr.methods.pathways import PathwayTraining
 from slimasr.models.mask_files import SavedMasks, level_file

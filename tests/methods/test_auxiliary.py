@@ -9,7 +9,7 @@ from torch import Tensor
 
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.config.method import TodmConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method
 from slimasr.methods.separate import Separate
 from slimasr.methods.slimmable import Slimmable

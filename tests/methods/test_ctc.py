@@ -14,7 +14,7 @@ from torch import Tensor
 from slimasr.config.encoder_section import TreeConfig
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.config.method import MultiExitConfig, TodmConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
 from slimasr.methods.collaborative import Collaborative

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from slimasr.config.loss import LossConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.forks import ForkedEncoder, Route, cuts_of
 from slimasr.objective.objective import Objective

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.losses.frame_targets import IGNORED
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.models.transducer import Transducer

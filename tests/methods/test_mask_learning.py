@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.base import StepContext

@@ -9,7 +9,7 @@ import torch
 
 from slimasr.config.loss import AuxiliaryConfig, LossConfig
 from slimasr.config.method import MethodConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods import METHODS, build_method
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.objective.objective import loss_weights

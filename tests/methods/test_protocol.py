@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.phases import ParameterGroup
 from slimasr.objective.objective import Objective

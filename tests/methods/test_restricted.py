@@ -13,7 +13,7 @@ from torch import Tensor
 
 from slimasr.config.loss import AuxiliaryConfig, DistillationConfig, LossConfig, standalone_loss
 from slimasr.config.method import TodmConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.losses import transducer
 from slimasr.measure.quality import loss_objective
 from slimasr.methods.base import Method

@@ -7,7 +7,7 @@ import torch
 
 from slimasr.config.encoders import MhSsmConfig
 from slimasr.config.model import TransducerConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.elastic.multi_head_ssm import MultiHeadSsm
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.supernet.space import WidthSpace

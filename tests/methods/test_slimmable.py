@@ -7,7 +7,7 @@ import torch
 
 from slimasr.config.loss import LossConfig
 from slimasr.config.model import LstmPredictorConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.elastic.norm import norm_parameters
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.separate import Separate

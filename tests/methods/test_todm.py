@@ -12,7 +12,7 @@ from torch import Tensor
 from slimasr.config.loss import DistillationConfig, LossConfig
 from slimasr.config.method import PhaseConfig, TodmConfig
 from slimasr.config.training import AdamWConfig, ForceAnnealScheduleConfig, ScaledAdamConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import StepContext
 from slimasr.methods.todm import Todm, split
 from slimasr.models.transducer import Transducer

@@ -11,8 +11,8 @@ from slimasr.config.encoders import MhSsmConfig
 from slimasr.config.load import parse_config
 from slimasr.config.loss import LossConfig
 from slimasr.config.model import JoinerConfig, LstmPredictorConfig, StackFrontendConfig, TransducerConfig
-from slimasr.decoding.beam import modified_beam_search
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.searches.beam import modified_beam_search
+from slimasr.decoding.searches.greedy import greedy_search
 from slimasr.models.build import build_model, shrink_model_config
 from slimasr.models.joiner import GatedProjection
 from slimasr.models.transducer import Transducer

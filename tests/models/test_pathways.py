@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.model import ModelConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.elastic.blocks import expand
 from slimasr.errors import UserError
 from slimasr.methods.base import Pass, StepContext

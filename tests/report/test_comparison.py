@@ -10,7 +10,7 @@ import pytest
 
 from slimasr.errors import UserError
 from slimasr.report.collect import collect
-from slimasr.report.rates import difference_in_words
+from slimasr.report.comparison.rates import difference_in_words
 from slimasr.report.results_md import render_results
 from slimasr.scoring import compare, icefall, score
 from slimasr.scoring.icefall import read_recogs

@@ -6,7 +6,7 @@ import numpy as np
 
 from slimasr.data.inspection.facts import DataFacts, inspect_sets
 from slimasr.report.data_page import data_page
-from slimasr.report.data_tables import data_tables
+from slimasr.report.tables.data import data_tables
 from tests.data.test_inspection import cut, speech
 from tests.report.page import Page
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slimasr.report.deployed import deployed_table
 from slimasr.report.results_md import all_tables
+from slimasr.report.tables.deployed import deployed_table
 from slimasr.results.deployed import DeployedModel, DeployedRate
 from tests.claims.test_slimmable import run, study, subnet
 

@@ -9,7 +9,7 @@ import pytest
 
 from slimasr.energy import EnergyReading
 from slimasr.errors import UserError
-from slimasr.report.deployment import DeploymentEnergy, energy_of_deployments
+from slimasr.report.pictures.deployment import DeploymentEnergy, energy_of_deployments
 
 READING = EnergyReading(2.0, 7200.0, 3600.0, 3600.0, "processor")
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slimasr.report.describe import result_pictures
-from slimasr.report.picture import Picture
+from slimasr.report.pictures.describe import result_pictures
+from slimasr.report.pictures.picture import Picture
 from slimasr.report.records import Study
-from slimasr.report.table import ABSENT
-from slimasr.report.tables import measurement_table, subnet_table
+from slimasr.report.tables.common import measurement_table, subnet_table
+from slimasr.report.tables.table import ABSENT
 from slimasr.results.report import Report
 from slimasr.supernet.front import Measurement
 from slimasr.supernet.subnet import Subnet

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from slimasr.report.latency import latency_table
 from slimasr.report.records import current_latency
 from slimasr.report.results_md import all_tables
+from slimasr.report.tables.latency import latency_table
 from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.results.schema import SubnetEntry, WerEntry
 from slimasr.supernet.subnet import Subnet

@@ -13,14 +13,14 @@ import pytest
 
 from slimasr.claims import PAPERS, claims_of
 from slimasr.report.collect import collect
-from slimasr.report.draw_html import heat_maps_html
-from slimasr.report.draw_png import heat_maps_figure
-from slimasr.report.drawings import architecture_drawings
+from slimasr.report.comparison.pairs import matches
 from slimasr.report.findings import Verdict
-from slimasr.report.pairs import matches
-from slimasr.report.remaining import remaining_maps
+from slimasr.report.pictures.draw_html import heat_maps_html
+from slimasr.report.pictures.draw_png import heat_maps_figure
+from slimasr.report.pictures.drawings import architecture_drawings
+from slimasr.report.pictures.remaining import remaining_maps
+from slimasr.report.pictures.states import state_pictures
 from slimasr.report.results_md import render_results
-from slimasr.report.states import state_pictures
 from slimasr.report.write import write_report
 from slimasr.supernet.subnet import Subnet
 from tests.report.made_up import study_of

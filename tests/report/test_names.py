@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from slimasr.report.draw_png import chart_figure
-from slimasr.report.picture import Axis, Chart, Panel, Picture, Point, Series
+from slimasr.report.pictures.draw_png import chart_figure
+from slimasr.report.pictures.picture import Axis, Chart, Panel, Picture, Point, Series
 
 CROWDED = [
     # Side by side, as depths with nearly equal real-time factors are.

@@ -15,11 +15,11 @@ from slimasr.claims import PAPERS, claims_of
 from slimasr.errors import UserError
 from slimasr.models.mask_files import FINAL
 from slimasr.report.collect import collect
+from slimasr.report.comparison.languages import languages_of, on_tests
+from slimasr.report.comparison.pairs import Pair, Part, separate_pairs
+from slimasr.report.comparison.pooled import compare_parts
 from slimasr.report.findings import Verdict
-from slimasr.report.languages import languages_of, on_tests
-from slimasr.report.mask_pictures import mask_pictures
-from slimasr.report.pairs import Pair, Part, separate_pairs
-from slimasr.report.pooled import compare_parts
+from slimasr.report.pictures.masks import mask_pictures
 from slimasr.report.records import Study, read_study
 from slimasr.report.results_md import render_results
 from slimasr.report.write import write_report

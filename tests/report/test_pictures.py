@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from slimasr.report.describe import result_pictures, training_pictures
-from slimasr.report.draw_html import plotly_figure, strips_html
-from slimasr.report.draw_png import chart_figure, strips_figure
-from slimasr.report.drawings import architecture_drawings
-from slimasr.report.picture import Axis, Chart, Panel, Picture, Point, Series
+from slimasr.report.pictures.describe import result_pictures, training_pictures
+from slimasr.report.pictures.draw_html import plotly_figure, strips_html
+from slimasr.report.pictures.draw_png import chart_figure, strips_figure
+from slimasr.report.pictures.drawings import architecture_drawings
+from slimasr.report.pictures.picture import Axis, Chart, Panel, Picture, Point, Series
 from slimasr.report.write import shown_set, write_report
 from tests.report.made_up import study_of
 from tests.report.page import Page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slimasr.report.ranking import rank_correlation
+from slimasr.report.comparison.ranking import rank_correlation
 from slimasr.results.schema import SubnetEntry
 from tests.results.kit import scored
 

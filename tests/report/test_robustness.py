@@ -11,7 +11,7 @@ from slimasr.claims import PAPERS, claims_of
 from slimasr.errors import UserError
 from slimasr.report.collect import collect
 from slimasr.report.results_md import all_tables
-from slimasr.report.robustness import robustness_table
+from slimasr.report.tables.robustness import robustness_table
 from slimasr.report.write import shown_set
 from slimasr.results.perturbed import Perturbation, is_perturbed, perturbed_name, read_perturbation, split_name
 from tests.report.made_up import decode, hypotheses, scored, write_experiment

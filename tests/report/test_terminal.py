@@ -6,9 +6,9 @@ import io
 
 from rich.console import Console
 
-from slimasr.report.table import ABSENT, ON_FRONT, Table
-from slimasr.report.tables import measurement_table
-from slimasr.report.terminal import plain_table, print_table
+from slimasr.report.tables.common import measurement_table
+from slimasr.report.tables.table import ABSENT, ON_FRONT, Table
+from slimasr.report.tables.terminal import plain_table, print_table
 from slimasr.supernet.front import Measurement, find_front
 from slimasr.supernet.subnet import Subnet
 

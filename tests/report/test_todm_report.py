@@ -15,10 +15,10 @@ from scipy.stats import spearmanr
 
 from slimasr.claims import PAPERS, claims_of
 from slimasr.report.collect import collect
-from slimasr.report.describe import result_pictures
-from slimasr.report.draw_html import strips_html
-from slimasr.report.drawings import MOST_STRIPS, architecture_drawings
-from slimasr.report.picture import Chart
+from slimasr.report.pictures.describe import result_pictures
+from slimasr.report.pictures.draw_html import strips_html
+from slimasr.report.pictures.drawings import MOST_STRIPS, architecture_drawings
+from slimasr.report.pictures.picture import Chart
 from slimasr.report.records import Study
 from slimasr.report.results_md import render_results
 from slimasr.report.write import write_report

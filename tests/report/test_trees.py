@@ -10,7 +10,7 @@ import pytest
 
 from slimasr.report.architecture import Layer, architecture_of, depth
 from slimasr.report.collect import collect
-from slimasr.report.pairs import matches
+from slimasr.report.comparison.pairs import matches
 from slimasr.report.records import Run, SubnetRecord
 from slimasr.supernet.subnet import Subnet
 from tests.report.made_up import study_of, write_experiment

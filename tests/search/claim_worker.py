@@ -12,7 +12,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from slimasr.search.database import Database
-from slimasr.search.generators import Proposal
+from slimasr.search.generator import Proposal
 from slimasr.search.study import Outcome, Study
 from slimasr.supernet.front import Limits
 from tests.search.kit import SPACE, count

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from slimasr.search.feasible import Feasible
-from slimasr.search.generators import Generator, Proposal
+from slimasr.search.generator import Generator, Proposal
 from slimasr.search.history import Candidate, History
 from slimasr.search.study import Outcome, Study
 from slimasr.supernet.front import Limits

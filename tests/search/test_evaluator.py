@@ -13,11 +13,11 @@ import torch
 
 from slimasr.config.schema import Config
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.data.memory.dataloading import eval_batches
-from slimasr.decoding.beam import modified_beam_search
 from slimasr.decoding.decode import describe
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.searches.beam import modified_beam_search
+from slimasr.decoding.searches.greedy import greedy_search
 from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment

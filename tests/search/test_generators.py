@@ -11,7 +11,8 @@ import pytest
 from slimasr.config.search import EvolutionSearchConfig, ExhaustiveSearchConfig, Nsga2SearchConfig, RandomSearchConfig
 from slimasr.errors import UserError
 from slimasr.search.feasible import Feasible
-from slimasr.search.generators import Evolution, Generator, Proposal, build_generator, next_in_gaps
+from slimasr.search.generator import Generator, Proposal
+from slimasr.search.generators import Evolution, build_generator, next_in_gaps
 from slimasr.search.history import Candidate, History, error_threshold, rivals_of
 from slimasr.search.nsga2 import GENERATION, Nsga2
 from slimasr.search.prefix import layer_keys

@@ -14,7 +14,7 @@ from slimasr.cli.common import command_app
 from slimasr.cli.search import run
 from slimasr.data.memory.dataloading import eval_batches
 from slimasr.decoding.decode import describe
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.searches.greedy import greedy_search
 from slimasr.experiment import Experiment
 from slimasr.experiment.archive import Conditions, read_archive, read_candidates
 from slimasr.losses import transducer

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from slimasr.data.features import compute_features
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment

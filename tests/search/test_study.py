@@ -25,7 +25,7 @@ from slimasr.errors import UserError
 from slimasr.locking.liveness import has_ended, process_identity
 from slimasr.search.claims import CLAIMS
 from slimasr.search.database import Database, default_url
-from slimasr.search.generators import Proposal
+from slimasr.search.generator import Proposal
 from slimasr.search.nsga2 import distributions
 from slimasr.search.study import MOST_DEATHS, Outcome, Study
 from slimasr.supernet.front import Limits

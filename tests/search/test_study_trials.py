@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from slimasr.errors import UserError
 from slimasr.search.database import Database
-from slimasr.search.generators import Proposal
+from slimasr.search.generator import Proposal
 from slimasr.search.history import Candidate
 from slimasr.search.nsga2 import distributions
 from slimasr.search.study import Study

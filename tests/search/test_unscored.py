@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from slimasr.data.batch import Batch
-from slimasr.data.evaluation_batches import eval_batches
+from slimasr.data.batches.batch import Batch
+from slimasr.data.batches.evaluation import eval_batches
 from slimasr.experiment import Experiment
 from slimasr.measure.quality import measure_quality
 from slimasr.search.evaluator import Evaluator

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.errors import UserError
 from slimasr.search.search import Job, Search
 from slimasr.search.workers import _end, run_workers

@@ -13,9 +13,10 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
-from slimasr.data.features import compute_features
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, write_cuts
-from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.experiment.checkpoints import structure_in_words
 from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model, pathway_spec

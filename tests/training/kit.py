@@ -13,10 +13,11 @@ import torch
 from slimasr.config.data import DataConfig
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.data.memory.samples import Sample
 from slimasr.data.memory.sampling import EpochPart, RankInfo, count_batches, plan_epoch, untrained
-from slimasr.data.tokenizer import SentencePieceTokenizer, Tokenizer, train_model
+from slimasr.data.tokens.subwords import SentencePieceTokenizer, train_model
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.methods import build_method
 from slimasr.methods.base import Method
 from slimasr.models.build import build_model, head_names, pathway_spec

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.elastic.norm import ElasticBatchNorm, RunningStats, calibration
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods import METHODS, resolve_config

@@ -10,10 +10,11 @@ import pytest
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
-from slimasr.data.data_identity import checked_identity
-from slimasr.data.features import compute_features
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
-from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
+from slimasr.data.identity.experiment import checked_identity
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_checkpoint

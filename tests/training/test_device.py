@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from slimasr.config.load import load_config
 from slimasr.config.training import SpecAugmentConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.encoders.base import EncoderOutput
 from slimasr.methods import build_method, resolve_config
 from slimasr.methods.base import StepContext

@@ -15,10 +15,11 @@ from slimasr.cli import train as cli_train
 from slimasr.cli.common import command_app
 from slimasr.config.load import parse_config, save_config
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
-from slimasr.data.features import compute_features
+from slimasr.data.batches.batch import Batch
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder
-from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.experiment.initial import InitialWeights, initial_weights

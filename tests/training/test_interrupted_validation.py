@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from slimasr.config.load import load_config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.slimmable import Slimmable

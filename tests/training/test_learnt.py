@@ -11,7 +11,7 @@ import torch
 
 from slimasr.config.method import TodmConfig
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.experiment.folder import space_of

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.base import StepContext
 from slimasr.methods.figures import StepReport

@@ -14,9 +14,10 @@ from kaldialign import edit_distance
 
 from slimasr.config.loss import LossConfig
 from slimasr.config.model import CtcConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.data.graphs.dictionary import mark_word_ends, spell
-from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.lexicon import Lexicon
+from slimasr.data.tokens.phonemes import PhonemeTokenizer
 from slimasr.methods import build_method
 from slimasr.methods.base import StepContext
 from slimasr.models.build import build_model, head_names

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 from slimasr.cli import train as cli_train
 from slimasr.cli.common import command_app
 from slimasr.config.load import load_config, parse_config, save_config
-from slimasr.data.features import compute_features
-from slimasr.data.manifests import prepare
-from slimasr.data.tokenizer import train_tokenizer
+from slimasr.data.features.stage import compute_features
+from slimasr.data.manifests.stage import prepare
+from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import load_checkpoint

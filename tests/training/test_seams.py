@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.figures import StepReport, loss_figures

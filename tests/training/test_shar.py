@@ -14,14 +14,15 @@ from pydantic import ValidationError
 
 from slimasr.config.load import load_config, parse_config, save_config
 from slimasr.config.schema import Config
-from slimasr.data.features import compute_features, read_stats
+from slimasr.data.features.stage import compute_features, read_stats
 from slimasr.data.files import DataFolder, read_cuts
-from slimasr.data.manifests import prepare
+from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.dataloading import BatchSource
 from slimasr.data.memory.sampling import RankInfo
 from slimasr.data.shar.opening import open_reading
 from slimasr.data.shar.source import ShardSource
-from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.progress import silent

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slimasr.config.training import SpecAugmentConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.training.spec_augment import spec_augment
 
 BINS = 12

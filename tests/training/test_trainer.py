@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.elastic.norm import norm_parameters
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint

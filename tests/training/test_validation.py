@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.slimmable import Slimmable
 from slimasr.objective.objective import Objective

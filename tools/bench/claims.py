@@ -25,7 +25,7 @@ import optuna
 from common import report
 
 from slimasr.search.database import Database, default_url
-from slimasr.search.generators import Proposal
+from slimasr.search.generator import Proposal
 from slimasr.search.nsga2 import distributions
 from slimasr.search.study import Outcome, Study
 from slimasr.supernet.front import Limits

@@ -22,7 +22,7 @@ from steps import make_step, noise_batch
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 
 PRESET = Path(__file__).resolve().parents[2] / "egs" / "librispeech" / "conf" / "collaborative.yaml"
 HALVED = (

@@ -24,7 +24,7 @@ from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
 from slimasr.data.memory.dataloading import BatchSource
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.tokenizer import load_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
 
 T = TypeVar("T")
 

@@ -30,14 +30,14 @@ from untrained import let_emit, letter_tokenizer
 
 from slimasr.config.load import load_config
 from slimasr.config.search import DecodingConfig
-from slimasr.data.audio_file import open_audio
-from slimasr.data.batch import Batch
+from slimasr.data.audio.file import open_audio
+from slimasr.data.batches.batch import Batch
 from slimasr.data.corpora import CORPORA, find_corpus
-from slimasr.data.frames import extract_frames
-from slimasr.data.shards import make_extractor
-from slimasr.data.tokenizer import TOKENS_FILE, Tokenizer
+from slimasr.data.features.frames import extract_frames
+from slimasr.data.features.shards import make_extractor
+from slimasr.data.tokens.tokenizer import TOKENS_FILE, Tokenizer
 from slimasr.decoding.recognize import Recognition, encoder_of
-from slimasr.decoding.words import word_search
+from slimasr.decoding.searches.words import word_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.subnets import find_subnet

@@ -12,9 +12,9 @@ import torch
 from common import median_seconds, report
 from lhotse import MonoCut
 
-from slimasr.data.audio import read_recording
+from slimasr.data.audio.recordings import read_recording
+from slimasr.data.features.shards import Shard, compute_shard
 from slimasr.data.files import write_cuts
-from slimasr.data.shards import Shard, compute_shard
 
 SAMPLING_RATE = 16000
 NUM_FILES = 60

@@ -33,7 +33,7 @@ from torch.profiler import ProfilerActivity, profile
 from slimasr.config.load import load_config
 from slimasr.data.files import DataFolder
 from slimasr.data.memory.dataloading import BatchSource
-from slimasr.data.tokenizer import load_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
 from slimasr.losses import transducer
 from slimasr.methods import resolve_config
 from slimasr.models.build import build_model

@@ -15,7 +15,7 @@ from steps import noise_batch
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.training.distributed import World
 
 EGS = Path(__file__).resolve().parents[2] / "egs"

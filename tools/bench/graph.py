@@ -34,12 +34,14 @@ from slimasr.data.corpora import CORPORA, find_corpus
 from slimasr.data.graphs.dictionary import mark_word_ends, read_dictionary
 from slimasr.data.graphs.graph import Graph, load_graph
 from slimasr.data.graphs.hlg import build_hlg, word_table
-from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.lexicon import Lexicon
 from slimasr.data.graphs.ngrams import train_arpa
-from slimasr.data.tokenizer import TOKENS_FILE, Tokenizer
-from slimasr.decoding.graph import SearchGraph
+from slimasr.data.tokens.phonemes import PhonemeTokenizer
+from slimasr.data.tokens.tokenizer import TOKENS_FILE, Tokenizer
 from slimasr.decoding.recognize import Recognition, encoder_of, phoneme_recognition
-from slimasr.decoding.words import WordSearch, word_search
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.word_search import WordSearch
+from slimasr.decoding.searches.words import word_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.subnets import find_subnet

@@ -16,7 +16,7 @@ from torch import Tensor
 from untrained import let_emit
 
 from slimasr.config.load import load_config
-from slimasr.decoding.greedy import greedy_search
+from slimasr.decoding.searches.greedy import greedy_search
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer
 

@@ -22,10 +22,10 @@ from lhotse import LilcomChunkyWriter
 
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
-from slimasr.data.frames import extract_frames
-from slimasr.data.identity import AudioStamp, Identity, manifest_digest
-from slimasr.data.shards import make_extractor
-from slimasr.data.tokenizer import MODEL_FILE, train_model
+from slimasr.data.features.frames import extract_frames
+from slimasr.data.features.shards import make_extractor
+from slimasr.data.identity.digests import AudioStamp, Identity, manifest_digest
+from slimasr.data.tokens.subwords import MODEL_FILE, train_model
 from slimasr.files import write_json_atomic
 
 SAMPLING_RATE = 16000

@@ -23,7 +23,7 @@ from steps import noise_batch
 
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, Pass, StepContext
 from slimasr.methods.mask_learning import MaskLearning

@@ -23,7 +23,7 @@ from steps import TOTAL_STEPS, noise_batch
 
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.elastic.blocks import select
 from slimasr.methods import build_method
 from slimasr.methods.base import StepContext

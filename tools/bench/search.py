@@ -31,10 +31,11 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 from slimasr.config.load import load_config
 from slimasr.config.schema import Config
 from slimasr.config.search import Nsga2SearchConfig
-from slimasr.data.features import compute_features
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, write_cuts
-from slimasr.data.tokenizer import load_tokenizer, train_tokenizer
-from slimasr.decoding.greedy import greedy_search
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.stage import train_tokenizer
+from slimasr.decoding.searches.greedy import greedy_search
 from slimasr.experiment.record import write_record
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer

@@ -34,7 +34,7 @@ from lhotse.shar import SharWriter
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
-from slimasr.data.identity import Identity
+from slimasr.data.identity.digests import Identity
 from slimasr.data.memory.sampling import RankInfo
 from slimasr.data.shar.files import ShardFiles
 from slimasr.data.shar.opening import open_reading

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.methods import build_method, resolve_config
 from slimasr.methods.base import StepContext
 from slimasr.models.base import FRAMES_PER_SECOND

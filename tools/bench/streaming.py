@@ -32,7 +32,7 @@ from slimasr.config.encoders import EmformerConfig
 from slimasr.config.load import load_config
 from slimasr.config.model import StackFrontendConfig
 from slimasr.config.search import DecodingConfig
-from slimasr.decoding.stream import Stream, StreamRecognizer, accept
+from slimasr.decoding.streaming.stream import Stream, StreamRecognizer, accept
 from slimasr.encoders.emformer import Emformer
 from slimasr.models.build import build_model
 from slimasr.models.transducer import Transducer

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from slimasr.config.data import TokenizerConfig
-from slimasr.data.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer, train_model
-from slimasr.decoding.greedy import greedy_search
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.subwords import MODEL_FILE, train_model
+from slimasr.data.tokens.tokenizer import Tokenizer
+from slimasr.decoding.searches.greedy import greedy_search
 from slimasr.models.transducer import Transducer
 
 # With the mark of a word and the three special tokens, as many tokens as the presets of AN4 have.

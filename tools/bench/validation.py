@@ -27,8 +27,8 @@ from untrained import let_emit, letter_tokenizer
 from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.config.search import DecodingConfig
-from slimasr.data.batch import Batch
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.batches.batch import Batch
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.elastic.blocks import select
 from slimasr.methods import build_method
 from slimasr.methods.base import Method, StepContext

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from slimasr.claims.asked import families_with
 from slimasr.config.schema import Config
 from slimasr.report.architecture import depth
-from slimasr.report.families import Family
+from slimasr.report.comparison.families import Family
 from slimasr.report.records import Run, Study, SubnetRecord
 from slimasr.report.roles import SEPARATE, Described, Name
 

@@ -21,8 +21,8 @@ from slimasr.claims.collaborative.models import (
     plain_models,
 )
 from slimasr.claims.verdicts import Rule, better, equal, not_worse
-from slimasr.report.families import Family
-from slimasr.report.pairs import System
+from slimasr.report.comparison.families import Family
+from slimasr.report.comparison.pairs import System
 from slimasr.report.records import Run
 
 FOUR, THREE, TWO = 4, 3, 2

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from slimasr.claims.collaborative.models import applies, by_depth, collaborative_families, is_collaborative
 from slimasr.report.architecture import depth
-from slimasr.report.families import Family
+from slimasr.report.comparison.families import Family
 from slimasr.report.records import Run, Study
-from slimasr.report.table import ABSENT, Table
-from slimasr.report.tables import set_names, wer_of
+from slimasr.report.tables.common import set_names, wer_of
+from slimasr.report.tables.table import ABSENT, Table
 
 
 def tables(study: Study) -> list[Table]:

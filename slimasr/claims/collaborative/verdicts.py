@@ -9,8 +9,8 @@ from slimasr.claims.collaborative.models import FULL, UNSHARED, collaborative_fa
 from slimasr.claims.collaborative.pairs import THREE, branches, family_pairs, weighted
 from slimasr.claims.times import TIMES_RULE, judge_times
 from slimasr.claims.verdicts import Evidence, better, one_of
+from slimasr.report.comparison.rates import Comparison
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.rates import Comparison
 from slimasr.report.records import Study
 
 READING = (

@@ -9,10 +9,10 @@ from itertools import pairwise
 from slimasr.claims.asked import prefix_of
 from slimasr.claims.orthosoftmax.models import is_mask_learning, mask_families, model_of, orthosoftmax_runs
 from slimasr.claims.verdicts import Evidence
-from slimasr.report.families import line_name
+from slimasr.report.comparison.families import line_name
 from slimasr.report.findings import Finding, Verdict
 from slimasr.report.records import Run, Study, SubnetRecord
-from slimasr.report.table import ABSENT, Table
+from slimasr.report.tables.table import ABSENT, Table
 
 UNDECIDED = 0.05
 """Masks are k-hot if at most this fraction of k gates is neither 0 nor 1: between 0.1 and 0.9."""

@@ -10,7 +10,7 @@ from slimasr.claims.asked import families_with
 from slimasr.config.learners import LearnerConfig
 from slimasr.config.method import MaskLearningConfig
 from slimasr.config.schema import Config
-from slimasr.report.families import Family
+from slimasr.report.comparison.families import Family
 from slimasr.report.records import Run, Study
 from slimasr.report.roles import Described, Name, in_words, separate_words
 

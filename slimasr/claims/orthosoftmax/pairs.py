@@ -25,8 +25,8 @@ from slimasr.claims.orthosoftmax.models import (
 )
 from slimasr.claims.verdicts import Rule, better, not_worse
 from slimasr.report.architecture import depth
-from slimasr.report.families import Family
-from slimasr.report.pairs import System, matches
+from slimasr.report.comparison.families import Family
+from slimasr.report.comparison.pairs import System, matches
 from slimasr.report.records import Run, SubnetRecord
 
 SCALE, ORTHOGONALITY = "subnet_scale", "orthogonality"

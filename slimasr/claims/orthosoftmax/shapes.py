@@ -10,8 +10,8 @@ from slimasr.claims.orthosoftmax.models import MACS, PARAMS, mask_families, mode
 from slimasr.claims.verdicts import Evidence
 from slimasr.report.architecture import FEED_FORWARD, kind_of
 from slimasr.report.findings import Finding, Verdict
+from slimasr.report.pictures.remaining import Shares, remaining_shares
 from slimasr.report.records import Run, Study, SubnetRecord
-from slimasr.report.remaining import Shares, remaining_shares
 
 CONV, HEADS = "conv", "heads"
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from slimasr.claims.orthosoftmax.masks import mask_table
 from slimasr.claims.orthosoftmax.models import MAIN, applies, found, is_mask_learning, is_ours, mask_families
 from slimasr.report.architecture import depth
-from slimasr.report.families import Family
-from slimasr.report.pairs import matches
+from slimasr.report.comparison.families import Family
+from slimasr.report.comparison.pairs import matches
 from slimasr.report.records import Run, Study, SubnetRecord
-from slimasr.report.table import ABSENT, Table
-from slimasr.report.tables import cost_cells, set_names, wer_of
+from slimasr.report.tables.common import cost_cells, set_names, wer_of
+from slimasr.report.tables.table import ABSENT, Table
 from slimasr.supernet.cost import COST_UNITS
 
 _COSTS = ("params", "macs")

@@ -11,9 +11,9 @@ from slimasr.claims.orthosoftmax.pairs import MEDIUM, family_pairs
 from slimasr.claims.orthosoftmax.shapes import what_is_kept
 from slimasr.claims.verdicts import Evidence, better
 from slimasr.report.architecture import depth
-from slimasr.report.families import Family
+from slimasr.report.comparison.families import Family
+from slimasr.report.comparison.pairs import matches
 from slimasr.report.findings import Finding, Verdict
-from slimasr.report.pairs import matches
 from slimasr.report.records import Run, Study
 
 READING = (

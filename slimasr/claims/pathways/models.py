@@ -15,8 +15,8 @@ from slimasr.claims.asked import families_with
 from slimasr.config.pathways import PathwaysConfig
 from slimasr.config.schema import Config
 from slimasr.config.space import PathwaySpaceConfig
-from slimasr.report.families import Family
-from slimasr.report.languages import languages_of
+from slimasr.report.comparison.families import Family
+from slimasr.report.comparison.languages import languages_of
 from slimasr.report.records import Run, Study
 from slimasr.report.roles import Described, Name, in_words
 from slimasr.results.masks import MasksEntry, MaskSource

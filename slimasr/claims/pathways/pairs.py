@@ -24,7 +24,7 @@ from slimasr.claims.pathways.models import (
 )
 from slimasr.claims.pathways.systems import System, find, joint_languages, languages_of, parts_of, systems_in
 from slimasr.claims.verdicts import Rule, better, not_worse
-from slimasr.report.families import Family
+from slimasr.report.comparison.families import Family
 from slimasr.report.records import Run
 
 MARGIN = 3.0

@@ -8,7 +8,7 @@ from itertools import cycle
 from slimasr.claims.pathways.costs import stored, trained
 from slimasr.claims.pathways.models import DYNAMIC, FIXED_PATHWAYS, pathway_families
 from slimasr.claims.pathways.systems import System, joint_languages, languages_of, mean_wer, systems_in
-from slimasr.report.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series, numbered
+from slimasr.report.pictures.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series, numbered
 from slimasr.report.records import Study
 from slimasr.supernet.cost import COST_UNITS
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slimasr.claims.pathways.models import Model, is_ours, model_of
-from slimasr.report.languages import on_tests, pooled_rate
-from slimasr.report.pairs import Part
-from slimasr.report.pairs import System as Subsystem
+from slimasr.report.comparison.languages import on_tests, pooled_rate
+from slimasr.report.comparison.pairs import Part
+from slimasr.report.comparison.pairs import System as Subsystem
 from slimasr.report.records import Run, Study
 
 

@@ -24,10 +24,10 @@ from slimasr.claims.pathways.systems import (
     systems_in,
     wer_in,
 )
-from slimasr.report.families import Family
-from slimasr.report.languages import on_tests
+from slimasr.report.comparison.families import Family
+from slimasr.report.comparison.languages import on_tests
 from slimasr.report.records import Study
-from slimasr.report.table import ABSENT, Table
+from slimasr.report.tables.table import ABSENT, Table
 from slimasr.supernet.cost import COST_UNITS
 
 _NOTE = (

@@ -9,8 +9,8 @@ from slimasr.claims.pathways.masks import masks_overlap, unions
 from slimasr.claims.pathways.models import pathway_families
 from slimasr.claims.pathways.pairs import MARGIN, family_pairs
 from slimasr.claims.pathways.systems import mean_wer, systems_in
+from slimasr.report.comparison.rates import Comparison
 from slimasr.report.findings import Finding
-from slimasr.report.rates import Comparison
 from slimasr.report.records import Study
 
 READING = (

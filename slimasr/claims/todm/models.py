@@ -9,7 +9,7 @@ from slimasr.claims.asked import families_with
 from slimasr.config.loss import DistillationConfig
 from slimasr.config.method import TodmConfig
 from slimasr.config.schema import Config
-from slimasr.report.families import Family
+from slimasr.report.comparison.families import Family
 from slimasr.report.records import Run, Study
 from slimasr.report.roles import Described, Name, differing_traits, in_words, separate_words
 

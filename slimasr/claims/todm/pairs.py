@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from slimasr.claims.asked import Asked
 from slimasr.claims.todm.models import FROM_THE_START, OVER, main_todm, of_model, todm_families
 from slimasr.claims.verdicts import Rule, better, equal, not_worse
-from slimasr.report.pairs import System, is_end, matches, not_larger
+from slimasr.report.comparison.pairs import System, is_end, matches, not_larger
 from slimasr.report.records import Run, SubnetRecord
 
 MEDIUM_FRACTION = 1 / 3

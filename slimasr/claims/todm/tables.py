@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from slimasr.claims.todm.models import applies, is_shown, meaning
-from slimasr.report.families import line_name
+from slimasr.report.comparison.families import line_name
 from slimasr.report.records import Run, Study, SubnetRecord
-from slimasr.report.table import ABSENT, Table
-from slimasr.report.tables import set_names, wer_cell
+from slimasr.report.tables.common import set_names, wer_cell
+from slimasr.report.tables.table import ABSENT, Table
 from slimasr.supernet.cost import COST_UNITS
 
 _HALF = 0.5

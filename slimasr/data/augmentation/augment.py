@@ -22,12 +22,12 @@ from lhotse.utils import fastcopy
 
 from slimasr.config.data import DataConfig
 from slimasr.config.schema import Config
-from slimasr.data.audio import AudioError, audio_path, load_samples
+from slimasr.data.audio.recordings import AudioError, audio_path, load_samples
 from slimasr.data.augmentation.rooms import random_response, reverberation
 from slimasr.data.augmentation.telephone import over_telephone
+from slimasr.data.features.frames import SILENCE
 from slimasr.data.files import NOISE_SET, ROOMS_SET, DataFolder, read_cuts
-from slimasr.data.frames import SILENCE
-from slimasr.data.manifest_record import STAGE_1, check_source
+from slimasr.data.identity.manifest_record import STAGE_1, check_source
 from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.errors import UserError
 

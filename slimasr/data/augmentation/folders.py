@@ -10,10 +10,10 @@ from lhotse import MonoCut
 from lhotse.cut import Cut
 
 from slimasr.config.data import DataConfig
-from slimasr.data.audio import AudioError, read_recording
+from slimasr.data.audio.recordings import AudioError, read_recording
 from slimasr.data.files import NOISE_SET, ROOMS_SET, DataFolder, write_cuts
-from slimasr.data.identity import AudioStamp
-from slimasr.data.manifest_record import write_manifest_record
+from slimasr.data.identity.digests import AudioStamp
+from slimasr.data.identity.manifest_record import write_manifest_record
 from slimasr.errors import UserError
 
 PIECE_SECONDS = 10.0

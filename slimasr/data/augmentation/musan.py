@@ -10,9 +10,9 @@ from lhotse.cut import Cut
 from slimasr.config.data import DataConfig
 from slimasr.data.augmentation.folders import cut_of_file, in_pieces
 from slimasr.data.corpora import CORPORA_VARIABLE
-from slimasr.data.download import download_archives, wait_for_downloads
+from slimasr.data.corpora.download import download_archives, wait_for_downloads
 from slimasr.data.files import MUSAN_SET, DataFolder, write_cuts
-from slimasr.data.manifest_record import write_manifest_record
+from slimasr.data.identity.manifest_record import write_manifest_record
 from slimasr.errors import UserError
 
 ADDRESS = "https://www.openslr.org/resources/17/musan.tar.gz"

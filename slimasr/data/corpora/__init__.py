@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slimasr.config.data import DataConfig
 from slimasr.data.corpora.base import Corpus, ListedUtterance, Options, Progress
-from slimasr.data.download import download_archives, wait_for_downloads
+from slimasr.data.corpora.download import download_archives, wait_for_downloads
 from slimasr.errors import UserError
 
 __all__ = [

@@ -17,10 +17,10 @@ import soundfile
 from scipy.signal import resample_poly
 
 from slimasr.config.corpora import SpokenDigitsOptions
-from slimasr.data.audio_file import AudioError, open_audio
+from slimasr.data.audio.file import AudioError, open_audio
 from slimasr.data.corpora.base import ListedUtterance, Progress
 from slimasr.data.corpora.made import AUDIO, make_once, read_list, write_list
-from slimasr.data.identity import digest_of
+from slimasr.data.identity.digests import digest_of
 from slimasr.errors import UserError
 from slimasr.files import writing
 from slimasr.locking import Lock

@@ -28,9 +28,9 @@ from slimasr.data.corpora.base import (
     refuse_contradictions,
 )
 from slimasr.data.corpora.made import AUDIO, RECEIPT, make_once, read_list, write_list
-from slimasr.data.digit_languages import DIGIT_LANGUAGES, ENGLISH
-from slimasr.data.digit_speech import Recording, record_all
-from slimasr.data.espeak import Voice
+from slimasr.data.synthesis.digit_languages import DIGIT_LANGUAGES, ENGLISH
+from slimasr.data.synthesis.digit_speech import Recording, record_all
+from slimasr.data.synthesis.espeak import Voice
 from slimasr.errors import UserError
 from slimasr.locking import Lock
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slimasr.config.corpora import FsddOptions
 from slimasr.data.corpora.base import Corpus, ListedUtterance, Options, only_sets, parse_options
-from slimasr.data.digit_languages import DIGIT_LANGUAGES, ENGLISH
+from slimasr.data.synthesis.digit_languages import DIGIT_LANGUAGES, ENGLISH
 from slimasr.errors import UserError
 
 WORDS = DIGIT_LANGUAGES[ENGLISH].words

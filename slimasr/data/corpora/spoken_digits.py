@@ -26,7 +26,7 @@ from slimasr.data.corpora.base import (
     refuse_contradictions,
 )
 from slimasr.data.corpora.digit_strings import list_strings, make_strings
-from slimasr.data.digit_languages import DIGIT_LANGUAGES, ENGLISH
+from slimasr.data.synthesis.digit_languages import DIGIT_LANGUAGES, ENGLISH
 from slimasr.errors import UserError
 
 ARABIC = "ar"

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from slimasr.data.graphs.lexicon import Lexicon
-from slimasr.data.identity import DIGITS, file_digest
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.identity.digests import DIGITS, file_digest
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.files import read_json, understanding, write_json_atomic
 from slimasr.textfiles import read_lines

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from slimasr.config.data import PIECES, SPELLING
 from slimasr.config.schema import Config
-from slimasr.data.corpus_files import named_path
+from slimasr.data.corpora.named_files import named_path
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.graphs.arpa import vocabulary
 from slimasr.data.graphs.dictionary import mark_word_ends, read_dictionary, spell
 from slimasr.data.graphs.lexicon import Lexicon
 from slimasr.data.sets import tokenizer_sets
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 
 

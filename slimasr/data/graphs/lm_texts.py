@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slimasr.config.schema import Config
-from slimasr.data.corpus_files import named_paths
+from slimasr.data.corpora.named_files import named_paths
 from slimasr.data.files import DataFolder
 from slimasr.data.graphs.arpa import SENTENCE_END, SENTENCE_START, open_text
 from slimasr.data.graphs.lexicon_source import train_texts

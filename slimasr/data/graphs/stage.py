@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slimasr.config.schema import Config
-from slimasr.data.corpus_files import named_path
+from slimasr.data.corpora.named_files import named_path
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.graphs.arpa import count_ngrams, perplexity, restrict_arpa, vocabulary
 from slimasr.data.graphs.graph import (
@@ -21,16 +21,18 @@ from slimasr.data.graphs.graph import (
     words_text,
 )
 from slimasr.data.graphs.hlg import build_hlg, import_graph_library, word_table
-from slimasr.data.graphs.lexicon import Lexicon, PhonemeTokenizer
+from slimasr.data.graphs.lexicon import Lexicon
 from slimasr.data.graphs.lexicon_source import piece_lexicon
 from slimasr.data.graphs.lm_texts import language_model_texts, text_files
 from slimasr.data.graphs.ngrams import prune_arpa, train_arpa
-from slimasr.data.identity import digest_of, file_digest
-from slimasr.data.manifest_record import STAGE_1, manifest_identity
-from slimasr.data.manifests import set_names
+from slimasr.data.identity.digests import digest_of, file_digest
+from slimasr.data.identity.manifest_record import STAGE_1, manifest_identity
+from slimasr.data.manifests.stage import set_names
 from slimasr.data.sets import graph_folder, lang_of
-from slimasr.data.tokenizer import Tokenizer, load_tokenizer
-from slimasr.data.tokenizer_record import check_tokenizer
+from slimasr.data.tokens.load import load_tokenizer
+from slimasr.data.tokens.phonemes import PhonemeTokenizer
+from slimasr.data.tokens.record import check_tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.files import replacing, write_atomic
 from slimasr.locking import Lock, folder_lock, refuse_while_locked

@@ -11,8 +11,8 @@ from typing import Any
 
 from lhotse.cut import Cut
 
-from slimasr.data.audio import AudioError, audio_path
-from slimasr.data.identity import AudioStamp
+from slimasr.data.audio.recordings import AudioError, audio_path
+from slimasr.data.identity.digests import AudioStamp
 from slimasr.data.inspection.sounds import Sound
 
 AudioFigures = Sound | AudioError | None

@@ -17,7 +17,7 @@ from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder, iterate_cuts
 from slimasr.data.inspection.facts import DataFacts, inspect_sets
 from slimasr.data.inspection.gathering import AudioFigures
 from slimasr.data.inspection.sounds import measure_sounds
-from slimasr.data.manifests import build_cuts
+from slimasr.data.manifests.stage import build_cuts
 from slimasr.data.own.read import default_label, make_audio, read_source
 from slimasr.errors import UserError
 from slimasr.progress import Progress

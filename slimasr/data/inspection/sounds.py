@@ -18,8 +18,8 @@ from lhotse import Recording
 from lhotse.cut import Cut
 from lhotse.utils import compute_num_samples
 
-from slimasr.data.audio import AudioError, load_samples
-from slimasr.data.audio_file import open_audio
+from slimasr.data.audio.file import open_audio
+from slimasr.data.audio.recordings import AudioError, load_samples
 from slimasr.progress import Progress
 
 BLOCK_SAMPLES = 1 << 20

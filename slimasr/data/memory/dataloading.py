@@ -13,12 +13,11 @@ from lhotse import CutSet
 from slimasr.config.sampling import sampling_power
 from slimasr.config.schema import Config
 from slimasr.data.augmentation.augment import read_augmentation
-from slimasr.data.batch import Batch
-from slimasr.data.batch_alignments import BatchLabels, LabelSource, open_labels
-from slimasr.data.collate import Collator, NoiseMixer, load_batches
-from slimasr.data.evaluation_batches import eval_batches
+from slimasr.data.batches.batch import Batch
+from slimasr.data.batches.collate import Collator, NoiseMixer, load_batches
+from slimasr.data.batches.evaluation import eval_batches
+from slimasr.data.batches.filters import EncoderFrames
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder
-from slimasr.data.filters import EncoderFrames
 from slimasr.data.memory.samples import Samples, group_samples
 from slimasr.data.memory.sampling import (
     EpochPart,
@@ -30,7 +29,8 @@ from slimasr.data.memory.sampling import (
 )
 from slimasr.data.memory.training_cuts import TrainingCuts, read_feature_cuts, read_training_cuts
 from slimasr.data.memory.turns import Turns
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.timelines.batch import BatchLabels, LabelSource, open_labels
+from slimasr.data.tokens.tokenizer import Tokenizer
 
 __all__ = ["BatchSource", "eval_batches"]
 

@@ -15,14 +15,14 @@ from lhotse import SupervisionSegment
 from lhotse.serialization import decode_json_line
 
 from slimasr.config.schema import Config
+from slimasr.data.batches.filters import EncoderFrames, unusable
 from slimasr.data.files import BadUtterance, DataFolder, check_bad_share, iterate_lines, read_bad
-from slimasr.data.filters import EncoderFrames, unusable
-from slimasr.data.identity import AudioStamp, AudioWatch, ContentDigest, Identity
-from slimasr.data.manifest_record import STAGE_2, manifest_identity
+from slimasr.data.identity.digests import AudioStamp, AudioWatch, ContentDigest, Identity
+from slimasr.data.identity.manifest_record import STAGE_2, manifest_identity
+from slimasr.data.identity.provenance import check_content, check_features, check_origin, stored_speeds
 from slimasr.data.memory.stored_cuts import Lines, StoredCuts
 from slimasr.data.memory.words import WordEncoder
-from slimasr.data.provenance import check_content, check_features, check_origin, stored_speeds
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.files import understanding
 

@@ -15,7 +15,7 @@ import numpy as np
 from lhotse.cut import Cut
 from lhotse.serialization import decode_json_line, deserialize_item
 
-from slimasr.data.shards import at_speed
+from slimasr.data.features.shards import at_speed
 from slimasr.files import understanding
 
 BLOCK_LINES = 32

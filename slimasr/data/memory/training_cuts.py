@@ -11,15 +11,15 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
+from slimasr.data.batches.filters import EncoderFrames
+from slimasr.data.features.shards import at_speed
 from slimasr.data.files import BadUtterance, DataFolder, read_cuts
-from slimasr.data.filters import EncoderFrames
+from slimasr.data.identity.provenance import stored_speed
 from slimasr.data.memory.read_records import read_records
 from slimasr.data.memory.samples import Labels, Samples
 from slimasr.data.memory.sampling import speeds_of
 from slimasr.data.memory.stored_cuts import LazyCuts, StoredCuts, cut_of
-from slimasr.data.provenance import stored_speed
-from slimasr.data.shards import at_speed
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import chain
 
-from slimasr.data.tokenizer import SPECIAL, SentencePieceTokenizer, Tokenizer
+from slimasr.data.tokens.subwords import SentencePieceTokenizer
+from slimasr.data.tokens.tokenizer import SPECIAL, Tokenizer
 
 SPACE_SIGN = "\u2581"
 """SentencePiece's sign of a space, with which the first piece of a word begins."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from slimasr.config.corpora import OwnOptions
 from slimasr.data.corpora.base import ListedUtterance
-from slimasr.data.listing import BEYOND_SECONDS
+from slimasr.data.manifests.listing import BEYOND_SECONDS
 from slimasr.data.own.reading import IdMaker, Reading, find_audio
 from slimasr.errors import UserError
 

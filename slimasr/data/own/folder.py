@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from slimasr.data.audio_file import CONVERTED, READ
+from slimasr.data.audio.file import CONVERTED, READ
 from slimasr.data.corpora.base import ListedUtterance
 from slimasr.data.own.reading import IdMaker, Reading
 from slimasr.errors import UserError

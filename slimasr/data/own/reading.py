@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slimasr.config.corpora import OwnOptions
-from slimasr.data.listing import unusable_character
+from slimasr.data.manifests.listing import unusable_character
 from slimasr.errors import UserError
 
 ROOT_KEY = "data.options.audio_root"

@@ -8,7 +8,7 @@ from lhotse import Fbank
 from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
-from slimasr.data.frames import FRAME_SHIFT
+from slimasr.data.features.frames import FRAME_SHIFT
 from slimasr.data.shar.files import ShardFiles
 from slimasr.errors import UserError
 

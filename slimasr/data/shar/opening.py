@@ -8,18 +8,18 @@ from lhotse import CutSet
 
 from slimasr.config.schema import Config
 from slimasr.data.augmentation.augment import AugmentationSource, read_augmentation
-from slimasr.data.collate import Collator, NoiseMixer
+from slimasr.data.batches.collate import Collator, NoiseMixer
+from slimasr.data.batches.filters import EncoderFrames
 from slimasr.data.files import MUSAN_SET, DataFolder
-from slimasr.data.filters import EncoderFrames
+from slimasr.data.manifests.normalise import read_rules
 from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.normalise import read_rules
 from slimasr.data.shar.buckets import DurationBuckets
 from slimasr.data.shar.files import read_listed
 from slimasr.data.shar.order import make_pools
 from slimasr.data.shar.reader import Reading
 from slimasr.data.shar.record import read_shards
 from slimasr.data.shar.sample import sample_cuts
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 
 DURATION_SAMPLE = 5000

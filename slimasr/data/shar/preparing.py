@@ -14,10 +14,10 @@ from lhotse.utils import fastcopy
 
 from slimasr.config.data import DataConfig
 from slimasr.data.files import BadUtterance, DataFolder, write_bad, write_cuts
-from slimasr.data.identity import digest_of, identify
-from slimasr.data.listing import text_problem
-from slimasr.data.manifest_record import write_manifest_record
-from slimasr.data.normalise import Counts, Rules, normalised, read_rules
+from slimasr.data.identity.digests import digest_of, identify
+from slimasr.data.identity.manifest_record import write_manifest_record
+from slimasr.data.manifests.listing import text_problem
+from slimasr.data.manifests.normalise import Counts, Rules, normalised, read_rules
 from slimasr.data.shar.files import ShardFiles, read_listed
 from slimasr.data.shar.found import given_shards
 from slimasr.data.shar.record import sizes

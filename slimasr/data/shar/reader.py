@@ -11,19 +11,19 @@ from lhotse.cut import Cut
 from torch.utils.data import IterableDataset
 
 from slimasr.config.schema import Config
-from slimasr.data.batch import Batch
-from slimasr.data.collate import Collator
+from slimasr.data.batches.batch import Batch
+from slimasr.data.batches.collate import Collator
+from slimasr.data.batches.filters import EncoderFrames, unusable
+from slimasr.data.features.shards import at_speed
 from slimasr.data.files import BadUtterance
-from slimasr.data.filters import EncoderFrames, unusable
+from slimasr.data.manifests.normalise import Rules, normalised
 from slimasr.data.memory.sampling import speed_of
-from slimasr.data.normalise import Rules, normalised
 from slimasr.data.shar.buckets import SPEED, DurationBuckets, sample_batches, speed_of_cut
 from slimasr.data.shar.checks import check_cut
 from slimasr.data.shar.files import read_listed, read_shard
 from slimasr.data.shar.order import Piece, Pool, next_block, pieces_of
 from slimasr.data.shar.place import Place
-from slimasr.data.shards import at_speed
-from slimasr.data.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
-from slimasr.data.identity import Identity
-from slimasr.data.manifest_record import DAMAGED, STAGE_2, check_corpus, read_record
-from slimasr.data.provenance import check_made_from
+from slimasr.data.identity.digests import Identity
+from slimasr.data.identity.manifest_record import DAMAGED, STAGE_2, check_corpus, read_record
+from slimasr.data.identity.provenance import check_made_from
 from slimasr.data.shar.files import ShardFiles, is_path
 from slimasr.errors import UserError
 from slimasr.files import understanding, write_json_atomic

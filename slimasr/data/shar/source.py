@@ -11,7 +11,7 @@ import torch
 from lhotse.cut import Cut
 from torch.utils.data import DataLoader
 
-from slimasr.data.batch import Batch
+from slimasr.data.batches.batch import Batch
 from slimasr.data.files import BadUtterance
 from slimasr.data.memory.sampling import EpochPart, RankInfo, pack
 from slimasr.data.shar.deal import Turn, consumed, deal

@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 
 from slimasr.config.schema import Config
-from slimasr.data.audio import AudioError, load_samples
+from slimasr.data.audio.recordings import AudioError, load_samples
+from slimasr.data.features.frames import extract_frames
+from slimasr.data.features.shards import ShardResult, make_extractor, read_result
 from slimasr.data.files import BadUtterance, DataFolder
-from slimasr.data.frames import extract_frames
-from slimasr.data.manifest_record import manifest_identity
+from slimasr.data.identity.manifest_record import manifest_identity
 from slimasr.data.sets import streamed_sets
 from slimasr.data.shar.checks import check_cut
 from slimasr.data.shar.files import ShardFiles, read_shard
@@ -20,7 +21,6 @@ from slimasr.data.shar.found import given_shards, is_given
 from slimasr.data.shar.record import write_shar_record
 from slimasr.data.shar.sample import sample_cuts
 from slimasr.data.shar.writing import SharShard, make_shar_shards, remove_stale
-from slimasr.data.shards import ShardResult, make_extractor, read_result
 
 STATISTICS_SAMPLE = 5000
 """Number of utterances of a set of given shards over which feature statistics are computed."""

@@ -20,10 +20,18 @@ from lhotse.shar import ArrayTarWriter, AudioTarWriter
 from lhotse.utils import fastcopy
 
 from slimasr.config.schema import Config
+from slimasr.data.features.shards import (
+    Shard,
+    at_speed,
+    compute_shard,
+    extract_usable,
+    make_extractor,
+    read_result,
+    write_shard,
+)
 from slimasr.data.files import BadUtterance, DataFolder, iterate_cuts, read_cuts, write_cuts
-from slimasr.data.identity import audio_identity, digest_of
+from slimasr.data.identity.digests import audio_identity, digest_of
 from slimasr.data.shar.files import FIELDS, Content, ShardFiles
-from slimasr.data.shards import Shard, at_speed, compute_shard, extract_usable, make_extractor, read_result, write_shard
 from slimasr.files import replacing
 
 STAGE_1 = "stage 1 (slimasr-prepare)"

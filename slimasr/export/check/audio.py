@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from slimasr.data.audio import AudioError, load_samples
+from slimasr.data.audio.recordings import AudioError, load_samples
+from slimasr.data.features.frames import has_frame
 from slimasr.data.files import DataFolder, read_cuts
-from slimasr.data.frames import has_frame
+from slimasr.data.identity.manifest_record import STAGE_1
 from slimasr.data.languages import language_of
-from slimasr.data.manifest_record import STAGE_1
-from slimasr.decoding.audio import read_pieces
+from slimasr.decoding.transcription.audio import read_pieces
 from slimasr.errors import UserError
 
 SYNTHETIC_SECONDS = (0.01, 0.06, 0.3, 1.0, 2.5, 4.0, 8.0)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 
-from slimasr.decoding.graph import SearchGraph
-from slimasr.decoding.graphs import noted_graph
+from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.graphs import noted_graph
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.record import describe_hardware

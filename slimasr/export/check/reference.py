@@ -10,9 +10,9 @@ import torch
 from lhotse import Fbank
 from torch import Tensor
 
-from slimasr.data.frames import extract_frames, pad_with_silence
-from slimasr.data.shards import make_extractor
-from slimasr.decoding.graph import SearchGraph
+from slimasr.data.features.frames import extract_frames, pad_with_silence
+from slimasr.data.features.shards import make_extractor
+from slimasr.decoding.searches.graph import SearchGraph
 from slimasr.experiment import Experiment
 from slimasr.export.check.audio import Heard
 from slimasr.export.check.runtime import Method

@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from slimasr.config.search import GraphDecodingConfig
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.beam import BeamSearch
-from slimasr.decoding.ctc_greedy import CtcGreedySearch
-from slimasr.decoding.graph import SearchGraph, best_words, label_prior, label_scores
-from slimasr.decoding.greedy import GreedySearch
-from slimasr.decoding.label_search import LabelSearch, search_whole
-from slimasr.decoding.searchable import SearchableTransducer
+from slimasr.data.tokens.tokenizer import Tokenizer
+from slimasr.decoding.searches.beam import BeamSearch
+from slimasr.decoding.searches.ctc_greedy import CtcGreedySearch
+from slimasr.decoding.searches.graph import SearchGraph, best_words, label_prior, label_scores
+from slimasr.decoding.searches.greedy import GreedySearch
+from slimasr.decoding.searches.label_search import LabelSearch, search_whole
+from slimasr.decoding.searches.searchable import SearchableTransducer
 from slimasr.export.check.runtime import Method
 from slimasr.export.context import context_decoder
 from slimasr.export.finite import FiniteTransducer

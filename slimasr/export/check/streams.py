@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.frames import extract_frames
-from slimasr.data.tokenizer import Tokenizer
-from slimasr.decoding.stream import StreamRecognizer
+from slimasr.data.features.frames import extract_frames
+from slimasr.data.tokens.tokenizer import Tokenizer
+from slimasr.decoding.streaming.stream import StreamRecognizer
 from slimasr.experiment import Experiment
 from slimasr.export.check.audio import Heard
 from slimasr.export.check.runtime import Method

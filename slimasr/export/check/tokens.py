@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from slimasr.data.tokenizer import SPECIAL, Tokenizer
+from slimasr.data.tokens.tokenizer import SPECIAL, Tokenizer
 from slimasr.export.check.runtime import Said
 
 WORD_BEGIN = "\u2581"

@@ -13,9 +13,9 @@ import soundfile
 import torch
 from onnx import ModelProto
 
-from slimasr.data.features import compute_features
+from slimasr.data.features.stage import compute_features
 from slimasr.data.files import DataFolder, read_cuts, write_cuts
-from slimasr.decoding.greedy import start_predictor
+from slimasr.decoding.searches.greedy import start_predictor
 from slimasr.experiment import Experiment
 from slimasr.export.bundle import BundleOptions, write_bundle
 from slimasr.export.check.audio import hum, set_audio, synthetic_audio

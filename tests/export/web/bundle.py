@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, linear
 
-from slimasr.data.shards import make_extractor
+from slimasr.data.features.shards import make_extractor
 from slimasr.export.features import features_model
 
 RATE, BINS, HIDDEN, JOINT, VOCAB_SIZE = 16000, 20, 32, 24, 30

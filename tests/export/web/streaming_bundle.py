@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import linear
 
-from slimasr.data.shards import make_extractor
+from slimasr.data.features.shards import make_extractor
 from tests.export.web.bundle import (
     BINS,
     HIDDEN,

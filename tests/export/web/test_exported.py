@@ -12,9 +12,9 @@ import torch
 from kaldialign import edit_distance
 
 from slimasr.config.search import DecodingConfig
-from slimasr.data.shards import make_extractor
-from slimasr.decoding.label_search import search_whole
-from slimasr.decoding.label_searches import label_input, label_search
+from slimasr.data.features.shards import make_extractor
+from slimasr.decoding.searches.label_search import search_whole
+from slimasr.decoding.searches.label_searches import label_input, label_search
 from slimasr.experiment import Experiment
 from slimasr.export.device import Recognizer, open_bundle, verify
 from slimasr.export.export import export_bundle

@@ -1,0 +1,1 @@
+"""Batches of utterances, and which utterances get into them."""

@@ -1,0 +1,1 @@
+"""Stage 2 and the features of audio that arrives in pieces."""

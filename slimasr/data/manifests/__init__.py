@@ -1,0 +1,1 @@
+"""Stage 1: checked manifests of the utterances that a corpus lists."""

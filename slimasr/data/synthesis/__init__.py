@@ -1,0 +1,1 @@
+"""Synthesised speech: digits in several languages, spoken by espeak-ng in simulated rooms."""

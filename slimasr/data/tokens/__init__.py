@@ -1,0 +1,1 @@
+"""Stage 3: tokenizers of subwords, characters and phonemes."""

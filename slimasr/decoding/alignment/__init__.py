@@ -1,0 +1,1 @@
+"""Alignment: when each token of a reference is spoken."""

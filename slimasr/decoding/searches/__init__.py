@@ -1,0 +1,1 @@
+"""Searches: from encoder output to labels and words."""

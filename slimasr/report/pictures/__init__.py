@@ -1,0 +1,1 @@
+"""What pictures show, and drawing them as HTML and PNG."""

@@ -1,0 +1,1 @@
+"""Tables of reports, and drawing them on a terminal."""
