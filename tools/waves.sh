@@ -54,6 +54,16 @@ run() {
 # preset NAME OPTION...: runs a preset as it is, or with other options.
 preset() { run "$1" --config "conf/$1.yaml" "${@:2}"; }
 
+# for_each PRESET [KEY]: runs a preset of one language for each of the languages in the array `languages`, which the script
+# sets; KEY names the language besides the data.
+for_each() {
+  local language
+  for language in "${languages[@]}"; do
+    run "$1_$language" --config "conf/$1.yaml" --set "data.train=[train-$language]" --set "data.dev=dev-$language" \
+      --set "data.test=[test-$language]" ${2:+--set "$2=[$language]"}
+  done
+}
+
 # wait_for_runs: waits for all runs so far, and ends the script if one has failed.
 wait_for_runs() {
   local pid failed=0

@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+languages=(en fr nl it)
 last=8
 . ./path.sh
 # shellcheck source-path=SCRIPTDIR source=../../tools/waves.sh
@@ -15,15 +16,6 @@ waves_options "$@"
 report() {
   slimasr-report "$@" --title "Digits in four languages, paper 5" --out report.html \
     --json results.json --results-md RESULTS.md --claims
-}
-
-# for_each PRESET [KEY]: runs a preset of one language for each of them; KEY names the language besides the data.
-for_each() {
-  local language
-  for language in en fr nl it; do
-    run "$1_$language" --config "conf/$1.yaml" --set "data.train=[train-$language]" --set "data.dev=dev-$language" \
-      --set "data.test=[test-$language]" ${2:+--set "$2=[$language]"}
-  done
 }
 
 # Stages 1 and 2 also make the dev sets of one and of two languages. All others start from the dense model, and those with

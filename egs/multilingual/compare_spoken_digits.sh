@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+languages=(en ar)
 last=2
 . ./path.sh
 # shellcheck source-path=SCRIPTDIR source=../../tools/waves.sh
@@ -18,22 +19,13 @@ report() {
     --json results_spoken_digits.json --results-md RESULTS_spoken_digits.md --claims
 }
 
-# for_each PRESET: runs a preset of one language for each of them.
-for_each() {
-  local language
-  for language in en ar; do
-    run "$1_$language" --config "conf/$1.yaml" --set "data.train=[train-$language]" --set "data.dev=dev-$language" \
-      --set "data.test=[test-$language]" --set "space.languages=[$language]"
-  done
-}
-
 # Stages 1 and 2 also make the dev sets of one language. All others start from the dense model.
 ./run.sh --stop-stage 3 "${options[@]}" --set "data.test=[test-en,test-ar,dev-en,dev-ar]"
 ./run.sh --stage 4 --stop-stage 4 "${options[@]}"
 
 preset spoken_digits
-for_each spoken_digits_lth
-for_each spoken_digits_lth_adaptive
+for_each spoken_digits_lth space.languages
+for_each spoken_digits_lth_adaptive space.languages
 end_of_wave 1
 preset spoken_digits_pathways_lth70
 preset spoken_digits_dynamic_lth50

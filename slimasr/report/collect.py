@@ -68,8 +68,8 @@ def collect(experiments: Sequence[Path], recipe: str, root: Path, papers: Sequen
         papers: modules that name the models of papers, and that say what to compare besides separate models.
 
     Raises:
-        UserError: a folder was not trained or searched, a file is damaged, two folders have the same name or stand for
-            the same model and seed, or a set differs between experiments.
+        UserError: a path is missing, a folder was not trained or searched, a file is damaged, two folders have the
+            same name or stand for the same model and seed, or a set differs between experiments.
     """
     gathered = _gather(experiments, root)
     configs = {name: parse_config(dict(run.config or {})) for name, run in gathered.runs.items()}
@@ -114,6 +114,9 @@ def _gather(experiments: Sequence[Path], root: Path) -> _Gathered:
     """Read all experiments. Raises as `collect`."""
     runs: dict[str, ReportedRun] = {}
     references = References({}, {})
+    for path in experiments:
+        if not path.exists():
+            raise UserError(f"{path} is missing: name experiment folders, or files of slimasr-report --json")
     # Files come first, so that a folder replaces an experiment of its name whatever the order of the arguments is.
     files = {path: read_mergeable(path) for path in experiments if path.is_file()}
     for path, file in files.items():

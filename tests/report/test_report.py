@@ -107,6 +107,12 @@ def test_missing_pieces_name_the_stage(tmp_path: Path, missing: str, stage: str)
         collect([folder], "made up", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["exp/nothing", "nothing.json"])
+def test_a_missing_path_is_named_as_it_was_given(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=rf"{name} is missing: name experiment folders"):
+        collect([write_experiment(tmp_path / "one", {1.0: 0.1}), tmp_path / name], "made up", tmp_path)
+
+
 def test_names_must_differ(tmp_path: Path) -> None:
     folders = [write_experiment(tmp_path / side / "one", {1.0: 0.1}) for side in "ab"]
     with pytest.raises(UserError, match="rename"):
