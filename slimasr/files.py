@@ -11,8 +11,9 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from slimasr.errors import UserError
 
@@ -117,6 +118,42 @@ def copy_folder(source: Path, target: Path) -> None:
                 shutil.copyfile(path, temporary)
 
 
+def entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        _refuse_unreadable(error)
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the paths below a folder that match a pattern such as ``*/*.wav``, sorted; none if the folder is missing.
+
+    ``Path.glob`` leaves out what is in folders that it cannot read, so that a part of a corpus would go unnoticed.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    *parts, name = pattern.split("/")
+    folders = [folder]
+    for part in parts:
+        folders = [path for found in folders for path in _named(found, part)]
+    return sorted(path for found in folders for path in _named(found, name))
+
+
+def walk(folder: Path, *, follow_links: bool = False) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk``, but a folder that cannot be read is an error, where ``os.walk`` leaves out what is in it.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    return os.walk(folder, onerror=_refuse_unreadable, followlinks=follow_links)
+
+
 def read_json(path: Path, advice: str, kind: type[T] = dict) -> T:  # type: ignore[assignment]
     """Read a JSON file.
 
@@ -154,6 +191,15 @@ def understanding(path: Path, advice: str) -> Iterator[None]:
         raise UserError(f"{path}: damaged, {error} is missing; {advice}") from error
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise UserError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); {advice}") from error
+
+
+def _named(folder: Path, pattern: str) -> list[Path]:
+    """Return what a folder holds under names that match a pattern; nothing if it is no folder."""
+    return [path for path in entries(folder) if fnmatchcase(path.name, pattern)] if folder.is_dir() else []
+
+
+def _refuse_unreadable(error: OSError) -> NoReturn:
+    raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or remove it") from None
 
 
 def _sync(path: Path) -> None:

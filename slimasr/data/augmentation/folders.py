@@ -15,6 +15,7 @@ from slimasr.data.files import NOISE_SET, ROOMS_SET, DataFolder, write_cuts
 from slimasr.data.identity.digests import AudioStamp
 from slimasr.data.identity.manifest_record import write_manifest_record
 from slimasr.errors import UserError
+from slimasr.files import walk
 
 PIECE_SECONDS = 10.0
 """Long recordings of noise are cut into pieces, so that features are read in small parts."""
@@ -85,7 +86,8 @@ def _cuts_of(named: str, key: str, config: DataConfig) -> list[Cut]:
     root = Path(named)
     if not root.is_dir():
         raise UserError(f"{key}: {root} is no folder; name one with audio files")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    below = (Path(folder, name) for folder, _, names in walk(root) for name in names)
+    files = sorted(path for path in below if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise UserError(f"{key}: {root} holds no audio file (such as .wav or .flac)")
     return [cut_of_file(path, path.relative_to(root).as_posix(), config.sampling_rate) for path in files]

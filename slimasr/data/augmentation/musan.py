@@ -14,6 +14,7 @@ from slimasr.data.corpora.download import download_archives, wait_for_downloads
 from slimasr.data.files import MUSAN_SET, DataFolder, write_cuts
 from slimasr.data.identity.manifest_record import write_manifest_record
 from slimasr.errors import UserError
+from slimasr.files import walk
 
 ADDRESS = "https://www.openslr.org/resources/17/musan.tar.gz"
 
@@ -24,7 +25,8 @@ def prepare_musan_cuts(
     """Write ``manifests/cuts_musan.jsonl.gz``, all of MUSAN in pieces of 10 s, and return the number of pieces."""
     source = _find(corpus_dir, own_dir, download)
     pieces: list[Cut] = []
-    for path in sorted(source.glob("*/**/*.wav")):
+    below = (Path(folder, name) for folder, _, names in walk(source) for name in names)
+    for path in sorted(path for path in below if path.suffix == ".wav" and path.parent != source):
         pieces.extend(in_pieces(cut_of_file(path, path.stem, config.sampling_rate)))
     write_cuts(folder.raw_cuts(MUSAN_SET), pieces)
     write_manifest_record(folder, MUSAN_SET, None, pieces)

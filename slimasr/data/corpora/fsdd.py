@@ -14,6 +14,7 @@ from slimasr.config.corpora import FsddOptions
 from slimasr.data.corpora.base import Corpus, ListedUtterance, Options, only_sets, parse_options
 from slimasr.data.synthesis.digit_languages import DIGIT_LANGUAGES, ENGLISH
 from slimasr.errors import UserError
+from slimasr.files import matching
 
 WORDS = DIGIT_LANGUAGES[ENGLISH].words
 TEST_INDICES = range(0, 5)
@@ -25,7 +26,7 @@ def list_utterances(corpus_dir: Path, sets: Sequence[str], options: Options) -> 
     """List the sets ``test`` (index 0 to 4), ``dev`` (5 to 9) and ``train`` (the rest); all speakers are in each."""
     parse_options(FsddOptions, options, "fsdd")
     utterances: dict[str, list[ListedUtterance]] = {"train": [], "dev": [], "test": []}
-    for path in sorted((corpus_dir / "recordings").glob("*.wav")):
+    for path in matching(corpus_dir / "recordings", "*.wav"):
         match = NAME.match(path.stem)
         if match is None:
             raise UserError(f"{path}: not named DIGIT_SPEAKER_INDEX.wav")

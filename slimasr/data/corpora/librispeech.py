@@ -18,6 +18,7 @@ from slimasr.data.corpora.base import (
     read_transcripts,
 )
 from slimasr.errors import UserError
+from slimasr.files import matching
 from slimasr.textfiles import Line
 
 FULL_PARTS = (
@@ -49,7 +50,7 @@ def _keep(utterances: list[ListedUtterance], shortest: int) -> list[ListedUttera
 def _read_part(corpus_dir: Path, part: str) -> list[ListedUtterance]:
     _check_known(part)
     utterances = [
-        utterance for path in sorted((corpus_dir / part).glob("*/*/*.trans.txt")) for utterance in _read_chapter(path)
+        utterance for path in matching(corpus_dir / part, "*/*/*.trans.txt") for utterance in _read_chapter(path)
     ]
     if not utterances:
         raise UserError(f"{corpus_dir / part}: no transcripts; the part {part} is missing")

@@ -24,6 +24,7 @@ from slimasr.data.corpora.base import (
     read_transcripts,
 )
 from slimasr.errors import UserError
+from slimasr.files import matching
 from slimasr.textfiles import Line
 
 LANGUAGES = {
@@ -110,7 +111,7 @@ def _parse_line(line: Line) -> tuple[str, str]:
 def _limited(folder: Path, part: str, utterances: Mapping[str, ListedUtterance]) -> list[ListedUtterance]:
     """The utterances of a subset for limited supervision."""
     below = folder / "train" / "limited_supervision"
-    lists = sorted(below.glob(LIMITED[part]))
+    lists = matching(below, LIMITED[part])
     if not lists:
         raise UserError(f"{below / LIMITED[part]} is missing: the corpus has no set {part} of {folder.name}")
     # Lists that overlap name an utterance once.

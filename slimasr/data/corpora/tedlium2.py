@@ -32,6 +32,7 @@ from slimasr.data.corpora.base import (
     refuse_contradictions,
 )
 from slimasr.errors import UserError
+from slimasr.files import matching
 from slimasr.textfiles import Line
 
 SETS = ("train", "dev", "test")
@@ -106,10 +107,10 @@ def _times(line: Line, start: str, end: str) -> tuple[float, float]:
 
 def _read_set(corpus_dir: Path, name: str) -> list[ListedUtterance]:
     stm, sph = corpus_dir / name / "stm", corpus_dir / name / "sph"
-    talks = {path.stem for path in stm.glob("*.stm")}
+    talks = {path.stem for path in matching(stm, "*.stm")}
     if not talks:
         raise UserError(f"{stm}: no transcripts; the set {name} is missing")
-    alone = talks ^ {path.stem for path in sph.glob("*.sph")}
+    alone = talks ^ {path.stem for path in matching(sph, "*.sph")}
     if alone:
         raise UserError(f"{corpus_dir / name}: talk {min(alone)} lacks its .sph or its .stm file")
     listed = {key: segment for talk in sorted(talks) for key, segment in read_stm(stm / f"{talk}.stm").items()}

@@ -16,6 +16,7 @@ from slimasr.data.own.folder import AUDIO, TRANSCRIPT_LISTS, has_transcript, wal
 from slimasr.data.own.lines import first_line
 from slimasr.data.shar.found import without_given
 from slimasr.errors import UserError
+from slimasr.files import entries
 
 FORMATS = {
     "kaldi": "Kaldi data directory",
@@ -181,7 +182,7 @@ def _detect_file(path: Path) -> Format:
 
 def _formats_in(folder: Path) -> Iterator[Format]:
     """The formats of which a folder itself, without those in it, holds files."""
-    for file in sorted(folder.iterdir()):
+    for file in entries(folder):
         if file.name.startswith(".") or not file.is_file():
             continue
         if file.name == "wav.scp":

@@ -14,6 +14,8 @@ from slimasr.data.audio.file import CONVERTED, READ
 from slimasr.data.corpora.base import ListedUtterance
 from slimasr.data.own.reading import IdMaker, Reading
 from slimasr.errors import UserError
+from slimasr.files import matching
+from slimasr.files import walk as walk_folders
 from slimasr.textfiles import read_lines, read_text
 
 AUDIO = (*READ, *CONVERTED)
@@ -47,9 +49,13 @@ def read(path: Path, reading: Reading) -> Iterator[ListedUtterance]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder and the folders in it, sorted, without hidden ones."""
+    """Yield the files in a folder and the folders in it, sorted, without hidden ones.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
     seen: set[str] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in walk_folders(folder, follow_links=True):
         # Links may lead back to a folder above.
         real = os.path.realpath(root)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
@@ -99,7 +105,7 @@ def _is_listed(audio: Path, listed: dict[Path, set[str]]) -> bool:
         return False
     folder = audio.parent
     if folder not in listed:
-        lists = folder.glob(f"[!.]*{TRANSCRIPT_LISTS}")
+        lists = matching(folder, f"[!.]*{TRANSCRIPT_LISTS}")
         listed[folder] = {line.text.split()[0] for path in lists for line in read_lines(path) if line.text.strip()}
     return audio.stem in listed[folder]
 
