@@ -13,7 +13,8 @@ class InitConfig(Section):
     """Start from a trained model: its weights, and its feature statistics and tokenizer unless the run has its own."""
 
     # `from` is a Python keyword: only YAML calls the key so.
-    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+    # YAML reads a bare width as a number, which is as good as a string.
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True, coerce_numbers_to_str=True)
 
     from_: Location = Field(alias="from")
     """Folder of a trained experiment or of an extracted model, whose ``final.pt`` is taken, or a checkpoint, whose path

@@ -30,6 +30,7 @@ KEY = "training.init.from"
 STATISTICS = ("feature_mean", "feature_std")
 """Tensors of a model that hold the statistics of features."""
 WITHOUT_TOKENIZER = "is in no experiment folder with a tokenizer; set training.init.tokenizer to own"
+ADVICE = "give the recipe the sizes and space.widths of that model, or set training.init.weights to matching"
 OTHER_UNITS = "it depends on the vocabulary, which is another one"
 OWN_STATISTICS = "the run has its own (training.init.stats)"
 
@@ -91,7 +92,10 @@ class InitialWeights:
                     "set training.init.tokenizer to keep, or training.init.weights to matching to begin with random "
                     "weights where they depend on the vocabulary"
                 )
-            self.load_into(model)
+            try:
+                self.load_into(model)
+            except UserError as error:
+                raise UserError(f"{KEY}: {error}; {ADVICE}") from None
             return Taken(whole=list(self.weights))
         outputs = Outputs(config.loss, head_names(config))
         excluded = dict.fromkeys(STATISTICS, OWN_STATISTICS) if self.own_stats else {}
@@ -227,7 +231,8 @@ def _from_file(init: InitConfig, path: Path) -> InitialWeights:
     if init.subnet is not None:
         raise UserError(f"training.init.subnet: {path} is in no experiment folder, so {init.subnet} is not known")
     if not path.is_file():
-        raise UserError(f"{KEY}: {path} is missing; name an experiment folder or a checkpoint")
+        what = "is no file" if path.exists() else "is missing"
+        raise UserError(f"{KEY}: {path} {what}; name an experiment folder or a checkpoint")
     saved = load_checkpoint(path)
     weights = _weights(saved)
     source = Source(weights) if init.weights == "matching" else None
