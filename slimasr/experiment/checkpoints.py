@@ -6,7 +6,9 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -28,14 +30,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged, or a weight in it is not finite.
     """
+    # Opening a pipe waits for a writer that may never come.
+    if path.exists() and not path.is_file():
+        reason = "Is a directory" if path.is_dir() else "is no regular file"
+        raise UserError(f"{path}: cannot be read ({reason}); name a checkpoint")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:
         # A damaged archive raises one of many types, depending on where it is truncated.
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: damaged checkpoint ({reason[:120]})") from None
+        raise UserError(f"{path}: damaged checkpoint ({_damage(path, error)}); use another checkpoint") from None
     if not isinstance(saved, dict) or "model" not in saved:
         raise UserError(f"{path}: is not a checkpoint of slimasr-train")
     try:
@@ -101,6 +106,8 @@ def check_weights(weights: object, path: Path) -> None:
     if not isinstance(weights, Mapping):
         raise UserError(f"{path}: is not a checkpoint of slimasr-train (its model is no mapping of weights)")
     for name, weight in weights.items():
+        if not isinstance(name, str):
+            raise UserError(f"{path}: is not a checkpoint of slimasr-train (a weight is named {name!r})")
         # Sparse and meta tensors load, but cannot be copied into a model.
         if not isinstance(weight, torch.Tensor) or weight.layout != torch.strided or weight.is_meta:
             raise UserError(f"{path}: damaged checkpoint ({name} is not a dense tensor)")
@@ -161,6 +168,16 @@ def fingerprint(path: Path) -> str:
         raise UserError(f"{path} is missing: run stage 4 (slimasr-train) first") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _damage(path: Path, error: Exception) -> str:
+    """Return why torch could not read a file; its own words are of little use where it takes the file for another."""
+    if not is_zipfile(path):
+        return "it is incomplete, or was not written by slimasr-train"
+    # Torch explains at length how to run the code in such a file, which is no way for files of unknown origin.
+    if isinstance(error, UnpicklingError):
+        return "it holds more than tensors and plain values, as files of other programs do"
+    return next(iter(str(error).splitlines()), type(error).__name__)[:120]
 
 
 def _same_kind(first: torch.dtype, second: torch.dtype) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from slimasr.data.tokens.subwords import SentencePieceTokenizer
 from slimasr.data.tokens.tokenizer import Tokenizer
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
+from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.experiment.extract import extract_experiment
 from slimasr.experiment.initial import InitialWeights, initial_weights, read_unchanged
 from slimasr.experiment.record import write_record
@@ -246,6 +248,38 @@ def test_what_cannot_be_a_start_is_named(supernet: Path, tmp_path: Path) -> None
         UserError, match=r"no weight of .*final\.pt fits this model \(model\.encoder\.kind: 'conformer'"
     ):
         start.take_into(build_model(config.model, config.loss, 30, (0.5, 1.0)), config, "another")
+
+
+def test_files_of_other_programs_are_refused_with_what_they_are(supernet: Path, tmp_path: Path) -> None:
+    complete = (supernet / "final.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(complete[: len(complete) // 2])
+    (tmp_path / "empty.pt").touch()
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
+    torch.save({"model": {0: torch.ones(1)}}, tmp_path / "numbered.pt")
+    (tmp_path / "folder.pt").mkdir()
+    os.mkfifo(tmp_path / "pipe.pt")
+    messages = {
+        "half.pt": r"damaged checkpoint \(it is incomplete, or was not written by slimasr-train\); use another",
+        "empty.pt": r"damaged checkpoint \(it is incomplete",
+        "pickled.pt": r"damaged checkpoint \(it holds more than tensors and plain values",
+        "numbered.pt": r"is not a checkpoint of slimasr-train \(a weight is named 0\)",
+        "folder.pt": r"is no file; name an experiment folder or a checkpoint",
+        "pipe.pt": r"is no file; name an experiment folder or a checkpoint",
+    }
+    for name, message in messages.items():
+        with pytest.raises(UserError, match=rf"{name}:? {message}"):
+            initial_weights(begins(SUPERNET, tmp_path / name, tokenizer="own"))
+    for name in ("folder.pt", "pipe.pt"):
+        with pytest.raises(UserError, match=rf"{name}: cannot be read \(.+\); name a checkpoint"):
+            load_checkpoint(tmp_path / name)
+
+
+def test_all_weights_of_other_widths_are_refused_with_what_to_change(supernet: Path) -> None:
+    one = changed(SUPERNET, space={"widths": [1.0]}, method={"kind": "separate"})
+    for recipe, init in ((one, {}), (SUPERNET, {"subnet": 1.0})):
+        with pytest.raises(UserError, match=r"^training\.init\.from: .*; give the recipe the sizes and space\.widths"):
+            started(begins(recipe, supernet, **init))
+        started(begins(recipe, supernet, weights="matching", **init))
 
 
 def shared_model() -> dict[str, Any]:
