@@ -101,3 +101,15 @@ def test_patterns_match_as_those_of_pathlib(tmp_path: Path) -> None:
     for pattern in ("*.wav", "*/*.wav", "*/*/*.wav", "a/*/*", "a/x.wav", "gone/*", "[!.]*/*/[!.]*.wav"):
         assert matching(tmp_path, pattern) == sorted(tmp_path.glob(pattern))
     assert matching(tmp_path / "gone", "*") == []
+
+
+def test_a_transcript_that_is_no_file_is_named(tmp_path: Path) -> None:
+    for name in "abcd":
+        write_wav(tmp_path / f"{name}.wav")
+    write_lines(tmp_path / "a.txt", ["uno"])
+    (tmp_path / "b.txt").symlink_to("gone.txt")
+    os.mkfifo(tmp_path / "c.lab")
+    found = {item.id[-1]: item.source for item in read_source(tmp_path, OwnOptions(format="folder"), tmp_path / "made")}
+    assert found["b"].endswith("b.wav (b.txt beside it is no file; replace it by one)")
+    assert found["c"].endswith("c.wav (c.lab beside it is no file; replace it by one)")
+    assert found["d"].endswith("d.wav (without d.txt or d.lab beside it)")

@@ -77,7 +77,7 @@ def _of_file(audio: Path, ids: IdMaker) -> ListedUtterance:
     if twin is not None:
         raise UserError(f"{audio}: {twin} has the same name and therefore the same transcript; keep one of them")
     folders = audio.parent.relative_to(ids.folder).parts
-    missing = f"{audio} (without {audio.stem}.txt or {audio.stem}.lab beside it)"
+    missing = f"{audio} ({_why_without(audio)})"
     return ListedUtterance(
         id=ids.make(audio),
         audio=audio,
@@ -87,6 +87,15 @@ def _of_file(audio: Path, ids: IdMaker) -> ListedUtterance:
         language="",
         source=str(texts[0]) if texts else missing,
     )
+
+
+def _why_without(audio: Path) -> str:
+    """Return why audio has no transcript; a broken link, a folder or a pipe may have the name of one."""
+    beside = [audio.with_suffix(ending) for ending in TRANSCRIPTS]
+    broken = next((path.name for path in beside if os.path.lexists(path)), None)
+    if broken is not None:
+        return f"{broken} beside it is no file; replace it by one"
+    return f"without {audio.stem}.txt or {audio.stem}.lab beside it"
 
 
 def _names(folder: Path, stem: str) -> list[str]:
