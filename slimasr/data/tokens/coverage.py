@@ -12,15 +12,13 @@ from pathlib import Path
 from slimasr.data.character_names import named
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.tokens.phonemes import PhonemeTokenizer
-from slimasr.data.tokens.tokenizer import Tokenizer
+from slimasr.data.tokens.tokenizer import SPECIAL, Tokenizer
 
 NUM_EXAMPLES = 5
 WORTH_NAMING = 0.5
 """A normalisation is proposed if it covers at least this fraction of the uncovered words."""
 # SentencePiece's mark of a space, which starts the tokens that begin a word.
 _SPACE = "\u2581"
-# Blank, sentence mark and unknown token (`slimasr.data.tokens.tokenizer`).
-_NUM_SPECIAL = 3
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,8 @@ def coverage_notes(data_dir: Path, set_names: Iterable[str], tokenizer: Tokenize
 
 
 def alphabet(tokens: Iterable[str]) -> frozenset[str]:
-    """All characters that tokens can decode to; the first three tokens are special and have no text."""
-    pieces = list(tokens)[_NUM_SPECIAL:]
+    """All characters that tokens can decode to; the special tokens come first and have no text."""
+    pieces = list(tokens)[len(SPECIAL) :]
     return frozenset("".join(pieces)) - {_SPACE}
 
 
