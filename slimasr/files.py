@@ -18,6 +18,8 @@ from typing import Any, NoReturn, TypeVar
 from slimasr.errors import UserError
 
 T = TypeVar("T")
+TEMPORARY = f".{'[0-9a-f]' * 12}.partial_*"
+"""Pattern of the names of files that are being written."""
 
 
 def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
@@ -58,6 +60,17 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of `replacing` in a folder, which processes that were killed could not remove.
+
+    Only a process that keeps other writers out of the folder may call this.
+    """
+    for path in folder.glob(TEMPORARY):
+        # Another machine may have removed it, and a file that stays does no harm.
+        with suppress(OSError):
+            path.unlink()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import shutil
 import uuid
@@ -12,6 +13,7 @@ from pathlib import Path
 from slimasr.errors import UserError
 from slimasr.export.manifest import MANIFEST, FileNote, read_manifest
 from slimasr.files import writing
+from slimasr.locking import folder_lock
 
 MEASURED = ("check.json",)
 """Files that are written into a bundle after it was made, which its manifest does not list."""
@@ -22,20 +24,25 @@ def new_folder(out: Path) -> Iterator[Path]:
     """Yield an empty folder; when the block ends without an error, it becomes ``out``.
 
     A crash or a full disk leaves whatever was at ``out`` before; killed between the two renames at the end, both lie
-    beside it, under names that begin with a dot.
+    beside it, under names that begin with a dot. The next bundle at this place removes what a killed process has left.
 
     Raises:
-        UserError: ``out`` exists and is no bundle, holds files of others, is the working folder, or cannot be written.
+        UserError: ``out`` exists and is no bundle, holds files of others, is the working folder, or cannot be written;
+            another process writes to it.
     """
     _check_replaceable(out)
     # What a link leads to is replaced, not the link.
     place = out.resolve()
     temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}.partial")
+    lock = place.with_name(f".{place.name}.lock")
     try:
-        with writing(out, "; what was there before is kept"):
-            temporary.mkdir(parents=True)
-            yield temporary
-            _put(temporary, place)
+        with folder_lock(lock, "slimasr-export", advice="wait until it has ended, or choose another folder for --out"):
+            _remove_left(place, "partial")
+            with writing(out, "; what was there before is kept"):
+                temporary.mkdir(parents=True)
+                yield temporary
+                _put(temporary, place)
+            _remove_left(place, "old")
     except UserError as error:
         # The user knows the folder by the name that was given.
         raise UserError(str(error).replace(str(temporary), str(out))) from error
@@ -68,6 +75,12 @@ def _check_replaceable(out: Path) -> None:
                 f"{path}: is no file of the bundle in this folder, and would be lost; move it, or name another folder "
                 "with --out"
             )
+
+
+def _remove_left(place: Path, kind: str) -> None:
+    """Remove the folders of one kind that processes which were killed have left beside a bundle."""
+    for path in place.parent.glob(f".{glob.escape(place.name)}.{'[0-9a-f]' * 12}.{kind}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _put(temporary: Path, out: Path) -> None:

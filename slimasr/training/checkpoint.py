@@ -20,7 +20,7 @@ from slimasr.data.shar.place import Place
 from slimasr.energy import EnergyReading
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
-from slimasr.files import write_atomic
+from slimasr.files import remove_unfinished, write_atomic
 from slimasr.methods.figures import StepReport
 
 NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
@@ -182,6 +182,10 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> dict[str, 
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the newest ``keep`` checkpoints; ``best.pt`` is not one of them and stays."""
+    """Remove all but the newest ``keep`` checkpoints, and what is left of checkpoints whose writing was killed.
+
+    ``best.pt`` is not one of them and stays.
+    """
+    remove_unfinished(folder)
     for path in list_checkpoints(folder)[:-keep]:
         path.unlink(missing_ok=True)

@@ -158,6 +158,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(an4: Path, tmp_path: Path, monke
     for die_after in (3, 4):
         assert _run_in_a_process(killed, die_after) == -signal.SIGKILL
     assert not (killed / "features" / "stats.json").exists()
+    (killed / "features" / ".0123456789ab.partial_cuts_train.jsonl.gz").write_bytes(b"half")
     finished = {path: path.stat().st_mtime_ns for path in killed.rglob("*.lca")}
     assert len(finished) == 7
     assert _run_in_a_process(killed, die_after=1000) == 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,13 @@ def fail_in(out: Path) -> None:
         raise UserError(f"{folder}/weights.bin: cannot be written (No space left on device)")
 
 
+def die_in(out: Path) -> None:
+    """Begin a bundle, and end as ``kill -9`` does."""
+    with new_folder(out) as folder:
+        (folder / "half").write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_bundle_is_replaced_and_what_was_measured_on_it_goes(tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     put_bundle(out, "old")
@@ -67,6 +77,32 @@ def test_a_link_stays_and_the_folder_behind_it_is_replaced(tmp_path: Path) -> No
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "disk" / "bundle" / "tokens.txt").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+
+
+def test_what_a_killed_export_leaves_goes_with_the_next_one(tmp_path: Path) -> None:
+    out = tmp_path / "bundle[1]"
+    put_bundle(out, "old")
+    process = multiprocessing.get_context("fork").Process(target=die_in, args=(out,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and len(list(tmp_path.glob(".*.partial"))) == 1
+    assert (out / "tokens.txt").read_text() == "old"
+    (tmp_path / ".bundle[1].0123456789ab.old").mkdir()
+    (tmp_path / ".bundle1.0123456789ab.old").mkdir()
+    put_bundle(out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".bundle1.0123456789ab.old", "bundle[1]"]
+    assert (out / "tokens.txt").read_text() == "new"
+
+
+def test_two_exports_to_one_folder(tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    with new_folder(out) as folder:
+        with pytest.raises(UserError, match=r"in use by slimasr-export .*or choose another folder for --out"):
+            put_bundle(out)
+        assert folder.is_dir() and not out.exists()
+        (folder / MANIFEST).write_text("first")
+    assert (out / MANIFEST).read_text() == "first"
+    assert list(tmp_path.iterdir()) == [out]
 
 
 @pytest.mark.parametrize("out", [".", ".."])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 from slimasr.errors import UserError
 from slimasr.experiment.checkpoints import load_checkpoint
+from slimasr.files import replacing
 from slimasr.training.checkpoint import (
     RunState,
     list_checkpoints,
@@ -34,6 +37,24 @@ def test_order_is_that_of_the_run(tmp_path: Path) -> None:
     assert list_checkpoints(tmp_path) == made
     prune_checkpoints(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "epoch-009.pt", "epoch-010.pt"]
+
+
+def write_and_die(path: Path) -> None:
+    """Begin a file, and end as ``kill -9`` does."""
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_checkpoint_whose_writing_was_killed_is_none_and_goes_with_the_next(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=write_and_die, args=(tmp_path / "epoch-001.pt",))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 1
+    assert list_checkpoints(tmp_path) == []
+    kept = [save(tmp_path, 1), save(tmp_path, 2)]
+    prune_checkpoints(tmp_path, keep=2)
+    assert sorted(tmp_path.iterdir()) == kept
 
 
 @pytest.mark.parametrize("left", [0, 1, 100, 0.5, -1])

@@ -47,7 +47,7 @@ from slimasr.data.shar.record import record_path
 from slimasr.data.shar.stage import make_streams, record_streams
 from slimasr.data.shar.writing import compute_any
 from slimasr.errors import UserError
-from slimasr.files import read_json, understanding, write_json_atomic
+from slimasr.files import read_json, remove_unfinished, understanding, write_json_atomic
 from slimasr.locking import Lock, folder_lock, refuse_while_locked
 
 # Lower bound on the standard deviation of a bin, so that a constant bin (band-limited audio) is not amplified.
@@ -117,6 +117,7 @@ def _write_features(config: Config, data_dir: Path, num_jobs: int, progress: Pro
     counted = [result for set_name in statistics_sets(config) for result in results[set_name]]
     write_json_atomic(stats_file(config, folder), _statistics(config, folder, counted))
     _remove_stale([*shards_of.values(), *streams.written.values()])
+    remove_unfinished(folder.features)
     return counts
 
 
