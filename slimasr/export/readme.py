@@ -111,6 +111,8 @@ def _python(manifest: Manifest) -> str:
     return f"""
 ## sherpa-onnx in Python
 
+It needs `python -m pip install numpy sherpa-onnx`.
+
 ```python
 import wave
 
@@ -173,7 +175,8 @@ def _command_line(manifest: Manifest) -> str:
     rows = [f"--{name}={value}" for name, value in options.items()]
     program = "sherpa-onnx" if manifest["streaming"] else "sherpa-onnx-offline"
     call = " \\\n    ".join([program, *rows, "a.wav"])
-    return f"## sherpa-onnx on the command line\n\n```sh\n{call}\n```"
+    install = "The programs are in the releases of sherpa-onnx, and come with `python -m pip install sherpa-onnx-bin`."
+    return f"## sherpa-onnx on the command line\n\n{install}\n\n```sh\n{call}\n```"
 
 
 def _hotwords(manifest: Manifest) -> str:
