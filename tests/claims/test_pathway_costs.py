@@ -121,7 +121,7 @@ def test_pictures_have_a_point_for_every_system_of_the_languages() -> None:
     runs = everything()
     four, two = pictures(study_of(runs))
     assert [picture.name for picture in (four, two)] == ["pathways", "pathways-2"]
-    assert [chart.x.label for chart in two.charts] == ["stored, packed (MB)", "all training steps", MINUTES]
+    assert [chart.x.label for chart in two.charts] == ["stored bytes, packed (MB)", "all training steps", MINUTES]
     points = [{series.name: series.points[0] for series in chart.panels[0].series} for chart in two.charts]
     # Of the models for one language, those of the two; those of all four languages at once are no match.
     each_one = {"LTH-70 adaptive", "IMP-70 adaptive", "LTH-70", "IMP-70", "unpruned"}

@@ -282,6 +282,7 @@ def write_joint(root: Path, languages: Sequence[str], lth: Masks, lap: Mapping[s
             dict.fromkeys(languages, 0.09),
             masks=moved,
             sources=given(languages, "lth", 0.5, 160),
+            levels=[{"sparsity": 0.7, "step": 80}],
             since_start=start,
             adaptations=changes(languages, 0.1, 0.04, 0.03, 0.01),
         ),
@@ -303,5 +304,6 @@ def write_joint(root: Path, languages: Sequence[str], lth: Masks, lap: Mapping[s
         )
         slow = recipe(languages, {**at_50, "adapt_interval": 500}, **uniform)
         facts = {"sources": given(languages, "lth", 0.5, 160), "adaptations": changes(languages, 0.2)}
+        facts["levels"] = [{"sparsity": 0.7, "step": 80}]
         found.append(write(root / "dynamic_n500", slow, dict.fromkeys(languages, 0.12), masks=moved, **facts))
     return found

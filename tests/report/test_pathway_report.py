@@ -200,7 +200,7 @@ def test_files_keep_everything(made: Made, tmp_path: Path) -> None:
 def test_tables_show_what_was_recorded(made: Made) -> None:
     text = render_results(made.study, "results.json", made.claims)
     masks = made.data["experiments"]["dynamic_2"]["masks"]
-    assert f"| dynamic_2 | fr+it | 70 | {masks['union']:.3f} | {masks['union_all']:.3f} | 80 (20 %), 160 (50 %)" in text
+    assert f"| dynamic_2 | fr+it | 70 | {masks['union']:.3f} | {masks['union_all']:.3f} | 80 (70 %) |" in text
     (overlap,) = masks["overlaps"]
     shares = f"{100 * overlap['entries']:.1f} | {100 * overlap['kept']:.1f}"
     assert f"| dynamic_2: fr | dynamic_2: it | {shares} |" in text
@@ -223,8 +223,12 @@ def test_charts_have_every_run_under_one_name(made: Made) -> None:
     assert drawn == [(line["step"], pytest.approx(line["dev"]["all/it/wer"], abs=1e-4)) for line in log]
     styles = [{name: (s.color, s.line) for name, s in by_language[language].items()} for language in TWO]
     assert styles[0] == styles[1] and len(set(styles[0].values())) == len(styles[0])
-    (steps,) = sparsity.charts[0].panels[0].series
-    assert [point.y for point in steps.points][:4] == pytest.approx([20, 50, 70, 70]) and "more" in steps.name
+    drawn = [(s.name, [(p.x, pytest.approx(p.y)) for p in s.points]) for s in sparsity.charts[0].panels[0].series]
+    assert drawn == [
+        ("LTH-70, en and 6 more", [(0, 0), (80, 0), (80, 20), (160, 20), (160, 50), (240, 50), (240, 70), (1000, 70)]),
+        ("ASR Pathways LTH-70, fr+it and 2 more", [(0, 70), (1000, 70)]),
+        ("Dynamic LTH-50, fr+it and 2 more", [(0, 50), (80, 50), (80, 70), (1000, 70)]),
+    ]
     lines = {s.name: [point.y for point in s.points] for s in adaptations.charts[0].panels[0].series}
     assert lines["Dynamic LTH-50, fr+it: it"] == pytest.approx([10, 4, 3, 1])
     assert lines["LTH-70 adaptive, en"] == pytest.approx([10, 5, 2])
@@ -239,7 +243,7 @@ def test_the_page_and_its_pictures(made: Made, tmp_path: Path) -> None:
     assert all(matplotlib.image.imread(path).std() > 0.01 for path in pictures)
     page = Page(written[0].read_text(encoding="utf-8"))
     titles = [figure["layout"]["xaxis"]["title"]["text"] for figure in page.figures]
-    assert titles == ["stored, packed (MB)", "all training steps", "all minutes of training (min)", *["step"] * 4]
+    assert titles == ["stored bytes, packed (MB)", "all training steps", "all minutes of training (min)", *["step"] * 4]
     assert page.fetched == []
 
 

@@ -31,10 +31,12 @@ def _minutes(study: Study, system: System) -> float | None:
 
 
 _COSTS: Mapping[str, tuple[Axis, Cost]] = {
-    "stored": (Axis("stored, packed", "MB"), _stored),
+    "stored": (Axis("stored bytes, packed", "MB"), _stored),
     "steps": (Axis("all training steps"), _steps),
     "minutes": (Axis("all minutes of training", "min"), _minutes),
 }
+
+_MEAN = Axis("mean WER over languages", "%", from_zero=True)
 
 _NOTES = {
     "stored": "All languages together: kept values, one bit per block and pathway, and what is not prunable.",
@@ -63,8 +65,8 @@ def _charts(study: Study, systems: Sequence[System], languages: Sequence[str]) -
     for name, (x, cost) in _COSTS.items():
         series = tuple(_series(study, shown, languages, cost))
         if series:
-            y = Axis(f"WER, mean of {', '.join(languages)}", "%", from_zero=True)
-            charts.append(Chart(f"{y.title} against {x.title}", _NOTES[name], x, y, (Panel("", series),)))
+            title = f"{'+'.join(languages)}: mean WER against {x.title}"
+            charts.append(Chart(title, _NOTES[name], x, _MEAN, (Panel("", series),)))
     return charts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -28,6 +29,9 @@ from slimasr.report.pictures.picture import (
 DPI = 160
 MOST_INSIDE = 4
 """Legends with more entries are placed next to the plot."""
+
+TITLE_WIDTH = 46
+"""Most characters of a line of a title above one of several charts, which would run into that of the next one."""
 
 MOST_MAPS = 6
 """Most heat maps side by side."""
@@ -76,7 +80,7 @@ def chart_figure(picture: Picture) -> Figure:
     for number, (chart, panel) in enumerate(cells):
         axes = grid.flat[number]
         _style(axes, chart)
-        axes.set_title(panel.title if one_chart else chart.title, fontsize=9.5, loc="left")
+        axes.set_title(fill(panel.title if one_chart else chart.title, TITLE_WIDTH), fontsize=9.5, loc="left")
         # With shared scales, only the panels at the bottom and at the left have labels. The lowest panel of a column
         # may be in the row above the last, where matplotlib would hide its numbers.
         if not one_chart or number + columns >= len(cells):

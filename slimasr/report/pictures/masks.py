@@ -9,6 +9,7 @@ from slimasr.report.comparison.families import Family, families, line_name
 from slimasr.report.comparison.languages import languages_of
 from slimasr.report.pictures.picture import COLORS, Axis, Chart, Panel, Picture, Point, Series, numbered
 from slimasr.report.records import Run, Study
+from slimasr.results.masks import MasksEntry
 from slimasr.supernet.subnet import ANY_LANGUAGE
 
 LINES = ("solid", "dash", "dot")
@@ -78,23 +79,32 @@ def _wers(run: Run, language: str) -> Iterator[Point]:
 
 
 def _sparsity_charts(family: Family) -> tuple[Chart, ...]:
-    """Sparsity at the end of every epoch; all pathways of a run have the same, so that the first one is drawn."""
+    """The sparsity of every run, which is that of all its pathways."""
     # Runs that prune at the same steps have one line.
     names: dict[tuple[Point, ...], list[str]] = {}
     for run in family.masked:
-        key = next((f"{name}/sparsity" for name in _pathways(run)), "")
-        points = tuple(Point(point.step, 100 * point.method[key]) for point in run.curve if key in point.method)
-        if points:
-            names.setdefault(points, []).append(line_name(run, family.runs))
+        if run.masks is not None:
+            names.setdefault(_stairs(run.masks, run.steps), []).append(line_name(run, family.runs))
     lines = {}
     for points, same in names.items():
         others = f" and {len(same) - 1} more" if len(same) > 1 else ""
         lines[f"{same[0]}{others}"] = points
     if not lines:
         return ()
-    note = "Share of the prunable weights that a pathway leaves out, at the end of every epoch."
+    note = "Share of the prunable weights that a pathway leaves out."
     y = Axis("sparsity", "%", from_zero=True)
     return (Chart("Sparsity over the training", note, STEPS, y, _panels(lines, _styles(lines))),)
+
+
+def _stairs(masks: MasksEntry, steps: int) -> tuple[Point, ...]:
+    """Return the corners of the line of the sparsity, in percent, from the masks at the start to the last step."""
+    sparsity = next((source.level for source in masks.sources.values()), 0.0)
+    corners = [Point(0, 100 * sparsity)]
+    for pruning in masks.levels:
+        corners.append(Point(pruning.step, 100 * sparsity))
+        sparsity = pruning.sparsity
+        corners.append(Point(pruning.step, 100 * sparsity))
+    return (*corners, Point(steps, 100 * sparsity))
 
 
 def _change_charts(family: Family) -> tuple[Chart, ...]:
