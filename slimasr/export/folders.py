@@ -36,7 +36,9 @@ def new_folder(out: Path) -> Iterator[Path]:
     temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}.partial")
     lock = place.with_name(f".{place.name}.lock")
     try:
-        with folder_lock(lock, "slimasr-export", advice="wait until it has ended, or choose another folder for --out"):
+        # The lock lies beside the bundle, so that the message names the folder above, and the advice the bundle.
+        advice = f"wait until it has written {out}, or choose another folder for --out"
+        with folder_lock(lock, "slimasr-export", advice=advice):
             _remove_left(place, "partial")
             with writing(out, "; what was there before is kept"):
                 temporary.mkdir(parents=True)

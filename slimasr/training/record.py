@@ -27,7 +27,7 @@ from slimasr.methods import resolve_config
 from slimasr.results.schema import Results
 from slimasr.supernet.build import build_space
 from slimasr.supernet.subnet import ANY_LANGUAGE
-from slimasr.training.checkpoint import RunState, list_checkpoints
+from slimasr.training.checkpoint import RunState
 from slimasr.training.distributed import World
 
 DAMAGED = "restore it, or choose another --exp"
@@ -80,7 +80,8 @@ def begin_record(exp: Path, config: Config, lang: Path, facts: Results, world: W
     """
     stored = exp / "config.yaml"
     # A complete run may have had its checkpoints removed, but it has its final weights.
-    resumed = stored.exists() and ((exp / "final.pt").exists() or bool(list_checkpoints(exp / "checkpoints")))
+    # Names that begin with a dot are those of files whose writing was killed.
+    resumed = stored.exists() and ((exp / "final.pt").exists() or any((exp / "checkpoints").glob("[!.]*.pt")))
     if resumed:
         before = load_config(stored)
         difference = first_difference(with_changeable_keys(before, config), config)
