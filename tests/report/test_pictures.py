@@ -13,10 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
+from slimasr.claims import claims_of
 from slimasr.report.pictures.describe import result_pictures, training_pictures
 from slimasr.report.pictures.draw_html import plotly_figure, strips_html
 from slimasr.report.pictures.draw_png import chart_figure, strips_figure
 from slimasr.report.pictures.drawings import architecture_drawings
+from slimasr.report.pictures.masks import mask_pictures
 from slimasr.report.pictures.picture import Axis, Chart, Panel, Picture, Point, Series
 from slimasr.report.write import shown_set, write_report
 from tests.report.made_up import study_of
@@ -37,6 +39,7 @@ FILES = {
     "digits/results_mh_ssm.json": {*BY_COST, "training"},
     "digits/results_todm.json": {*BY_COST, *SEARCHED, "energy", "training"},
     "librispeech/results.json": {*BY_COST, "training"},
+    "multilingual/results.json": {"pathways", "languages", "sparsity", "adaptations"},
 }
 """Committed results -> the pictures that they make."""
 
@@ -56,7 +59,8 @@ class Drawn:
             run["main"] = run.get("model") == "F"
         study = study_of(self.data)
         self.set_name = shown_set(study)
-        self.pictures = [*result_pictures(study, self.set_name), *training_pictures(study)]
+        claims, results = claims_of(study).pictures, result_pictures(study, self.set_name)
+        self.pictures = [*claims, *results, *mask_pictures(study), *training_pictures(study)]
         self.drawings = architecture_drawings(study, self.set_name)
         self.pages = {p.name: [plotly_json(chart) for chart in p.charts] for p in self.pictures}
         self.files = {p.name: chart_figure(p) for p in self.pictures}
@@ -130,7 +134,7 @@ def test_both_renderings_show_every_series_of_the_description_once(drawn: Drawn)
 
 
 def test_both_renderings_show_the_measured_costs_and_wers(drawn: Drawn) -> None:
-    for cost, divisor in COSTS.items():
+    for cost, divisor in COSTS.items() if drawn.wanted >= BY_COST else ():
         measured = [
             (subnet["costs"][cost] / divisor, subnet["wer"][drawn.set_name])
             for run in drawn.shown
@@ -203,21 +207,30 @@ def test_a_ctc_models_main_loss_is_drawn_as_a_transducers_is() -> None:
     assert training_pictures(study_of(data)) == expected
 
 
-def shown_curves(run: Data) -> tuple[str, ...]:
-    """Ends of the names of the figures that are drawn: error rates, and the loss for which the model is trained."""
-    is_transducer = any(key.endswith("/transducer") for key in run["curve"][-1]["dev"])
-    return ("/wer", "/per", "/transducer") if is_transducer else ("/wer", "/per", "/ctc")
+def shown_curves(run: Data) -> list[str]:
+    """The names of the figures that are drawn: error rates, and the loss for which the model is trained."""
+    names = list(run["curve"][-1]["dev"])
+    is_transducer = any(name.endswith("/transducer") for name in names)
+    return [name for name in names if name.endswith(("/wer", "/per", "/transducer" if is_transducer else "/ctc"))]
+
+
+def language_curves(run: Data) -> list[str]:
+    """The names of the WERs on one language each; a mean over languages is not drawn."""
+    names = [name for name in run["curve"][-1]["dev"] if name.endswith("/wer")]
+    return names if len(names) == 1 else [name for name in names if name not in ("w1/wer", "all/wer")]
 
 
 def test_both_renderings_show_the_training(drawn: Drawn) -> None:
+    # Models with pathways are drawn by language. Their runs have epochs of different lengths, so that x is the step.
+    by_language = "languages" in drawn.wanted
+    picture, x = ("languages", "step") if by_language else ("training", "epoch")
     logged = {
-        tuple((point["epoch"], value) for point in run["curve"] for name, value in point["dev"].items() if name == key)
+        tuple((point[x], point["dev"][name]) for point in run["curve"] if name in point["dev"])
         for run in drawn.data["experiments"].values()
-        for key in run["curve"][-1]["dev"]
-        if key.endswith(shown_curves(run))
+        for name in (language_curves(run) if by_language else shown_curves(run))
     }
-    in_file = [tuple(curve(one)) for axes in panels_of(drawn.files["training"]) for one in drawn_series(axes)]
-    on_page = [tuple(one) for figure in drawn.pages["training"] for one in traces(figure)]
+    in_file = [tuple(curve(one)) for axes in panels_of(drawn.files[picture]) for one in drawn_series(axes)]
+    on_page = [tuple(one) for figure in drawn.pages[picture] for one in traces(figure)]
     assert in_file == on_page
     assert len(set(in_file)) == len(in_file)
     assert set(in_file) == logged
@@ -236,7 +249,8 @@ def test_axes_have_the_same_titles_in_both_renderings(drawn: Drawn) -> None:
 def test_every_point_says_its_name_or_its_series(drawn: Drawn) -> None:
     for trace in (t for pages in drawn.pages.values() for figure in pages for t in figure["data"]):
         if "customdata" in trace["hovertemplate"]:
-            assert all(text.startswith("<b>") and "WER" in text and "million" in text for text in trace["customdata"])
+            assert all(text.startswith("<b>") and "WER" in text for text in trace["customdata"])
+            assert "pathways" in drawn.wanted or all("million" in text for text in trace["customdata"])
         else:
             name = trace["text"][0] if any(trace["text"]) else trace["name"]
             assert name
