@@ -236,6 +236,10 @@ class Method(nn.Module, ABC):
         """Return the method's own trainable parameters; default none."""
         return []
 
+    def inputs(self) -> dict[str, str]:
+        """Return name -> digest of what the method has read of other experiments; a run that resumes needs the same."""
+        return {}
+
     def batch_key(self) -> str | None:
         """Return the supervision field (``language``, ``speaker``) that a batch's cuts must share; None = mixed."""
         return None

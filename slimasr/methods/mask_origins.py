@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +31,15 @@ class Origin:
     saved: SavedMasks
     masks: Masks
 
+    @property
+    def digest(self) -> str:
+        """Short digest of the mask and of what results.json says of its origin."""
+        digest = hashlib.sha256(json.dumps(source_of(self), sort_keys=True).encode())
+        for name in sorted(self.masks):
+            digest.update(name.encode())
+            digest.update(self.masks[name].cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
 
 def read_origins(config: PathwaysConfig, model: SpeechModel) -> dict[str, Origin]:
     """Read the masks with which the pathways of a model begin, by name; empty if all of them begin with all weights.
@@ -39,7 +50,7 @@ def read_origins(config: PathwaysConfig, model: SpeechModel) -> dict[str, Origin
     pathways = pathways_of(model)
     found = {}
     for name, place in config.places(list(pathways.names)).items():
-        saved = read_level(place.exp, place.level)
+        saved = read_level(place.exp, place.level, f"method.masks_from, {name}")
         masks = saved.masks_of(name, pathways, f"method.masks_from: {place.exp}")
         found[name] = Origin(place.exp.resolve().name, saved, masks)
     return found

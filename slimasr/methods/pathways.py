@@ -107,6 +107,9 @@ class PathwayTraining(Method):
         set_zero(model, unused(pathways_of(model)))
         return method
 
+    def inputs(self) -> dict[str, str]:
+        return {f"the mask of {name} (method.masks_from)": origin.digest for name, origin in self.origins.items()}
+
     # Passes of a step
 
     def batch_key(self) -> str | None:

@@ -102,8 +102,13 @@ def read_masks(path: Path) -> SavedMasks:
         raise UserError(f"{path}: damaged file of masks ({reason[:120]})") from None
 
 
-def read_level(exp: Path, level: float) -> SavedMasks:
+def read_level(exp: Path, level: float, place: str) -> SavedMasks:
     """Read the masks that an experiment had at a sparsity.
+
+    Args:
+        exp: the experiment folder.
+        level: the sparsity.
+        place: what names the masks, for messages.
 
     Raises:
         UserError: the experiment has none, or they are damaged.
@@ -111,6 +116,8 @@ def read_level(exp: Path, level: float) -> SavedMasks:
     path = exp / level_file(level)
     if path.is_file():
         return read_masks(path)
+    if not exp.is_dir():
+        raise UserError(f"{place}: there is no experiment folder {exp}; train it first, or name another one")
     others = sorted(file.stem.removeprefix("level-") for file in (exp / FOLDER).glob("level-*.pt"))
     known = f"it has masks of {', '.join(others)}" if others else "it has no masks of any sparsity"
-    raise UserError(f"{exp}: has no masks of sparsity {level:g}; {known}")
+    raise UserError(f"{place}: {exp} has no masks of sparsity {level:g}; {known}")

@@ -33,6 +33,8 @@ from slimasr.training.distributed import World
 DAMAGED = "restore it, or choose another --exp"
 START = "init"
 """Key of ``data.json`` with the digest of the weights of ``training.init``."""
+INPUTS = "inputs"
+"""Key of ``data.json`` with the digests of what the method has read of other experiments."""
 
 
 def resolved(config: Config) -> tuple[Config, str | None]:
@@ -210,6 +212,26 @@ def check_resumed_data(exp: Path, now: DataIdentity, tokenizer: Tokenizer, *, ac
     accepted = [*record.get("accepted", ()), {"changes": changes, "before": record["data"]}]
     write_json_atomic(path, {**record, "data": now.to_dict(), "accepted": accepted})
     return [f"the data have changed since this run began, as accepted: {', '.join(changes)}"]
+
+
+def check_inputs(exp: Path, inputs: Mapping[str, str]) -> None:
+    """Compare what a method has read of other experiments (`Method.inputs`) with the record, or record it.
+
+    Raises:
+        UserError: something has changed since the run began.
+    """
+    path = exp / DATA_FILE
+    record: dict[str, Any] = read_json(path, DAMAGED)
+    # Earlier versions recorded nothing. From here on, it is known.
+    known = record.get(INPUTS, inputs)
+    for name, digest in inputs.items():
+        if known.get(name) != digest:
+            raise UserError(
+                f"{exp}: {name} has changed since this run began; restore it, or choose another --exp to begin with "
+                "the present one"
+            )
+    if inputs and INPUTS not in record:
+        write_json_atomic(path, {**record, INPUTS: dict(inputs)})
 
 
 def epoch_entry(config: Config, state: RunState, world: World) -> dict[str, Any]:

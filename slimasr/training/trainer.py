@@ -43,7 +43,7 @@ from slimasr.training.guards import explained_out_of_memory, note_nonfinite
 from slimasr.training.learnt import record_subnets, saved_subnets
 from slimasr.training.logs import RunLog
 from slimasr.training.plan import Course, passes_multiple
-from slimasr.training.record import begin_record, check_data, epoch_entry, final_facts, resolved
+from slimasr.training.record import begin_record, check_data, check_inputs, epoch_entry, final_facts, resolved
 from slimasr.training.seeding import derive_seed, seed_all
 from slimasr.training.start import Reader, begun_model, initial_reader, lang_folder, read_start, record_inputs
 from slimasr.training.step import Stepper, StepResult
@@ -101,6 +101,8 @@ def train(
         seed_all(derive_seed(config.seed, "weights"))
         model = begun_model(config, data_dir, exp, tokenizer, start, log)
         method = build_method(config, build_space(config), model)
+        if world.is_main:
+            check_inputs(exp, method.inputs())
         data = open_data(config, data_dir, exp, tokenizer, model.encoder, method.batch_key(), world, identity)
         for note in filter(None, (data.left_out, *data.notes, compilation_note(config.training))):
             log.say(f"note: {note}")

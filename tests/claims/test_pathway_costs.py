@@ -69,9 +69,14 @@ def test_models_for_one_language_are_stored_one_by_one_and_dense_ones_without_ma
     assert size is not None and size.float_bytes == pytest.approx(4 * (4 * (24_000 + 20_000) + 1250))
     whole = stored(systems_in([dense()])[0])
     assert whole is not None and whole.float_bytes == 400_000 and whole.int8_bytes is None
-    full = [replace(item, masks=masks(item.masks.sparsity, 1.0, 0.0)) for item in each("unpruned") if item.masks]
+    full = []
+    for language, item in zip(LANGUAGES, each("unpruned"), strict=True):
+        # Of a pathway that keeps everything, int8_bytes are those of all weights and of its mask of 10,000 bits.
+        subnet = record(language, {language: [1]}, costs={"int8_bytes": 100_000 + 1250.0})
+        full.append(replace(item, subnets=(subnet,), masks=masks([language], 1.0, 0.0)))
     without_masks = stored(systems_in(full)[0])
     assert without_masks is not None and without_masks.float_bytes == 4 * 400_000
+    assert without_masks.int8_bytes == pytest.approx(4 * 100_000)
 
 
 def test_training_includes_the_runs_that_found_the_masks_until_they_had() -> None:
@@ -130,6 +135,16 @@ def test_pictures_have_a_point_for_every_system_of_the_languages() -> None:
     assert [found.keys() for found in points] == [wanted] * 3
     assert (points[1]["LTH-70"].x, points[2]["LTH-70"].x, points[2]["LTH-70"].y) == (2000, 20.0, 25.0)
     assert "dense" in {series.name for series in four.charts[0].panels[0].series}
+
+
+def test_all_languages_have_pictures_where_models_with_pathways_have_some_of_them() -> None:
+    # Runs begin in another order than that of the languages.
+    runs = [*reversed(each("LTH-70")), dense(), joint("Dynamic LTH-50", TWO)]
+    four, two = pictures(study_of(runs))
+    assert [picture.charts[0].title.partition(":")[0] for picture in (four, two)] == [FOUR, "+".join(TWO)]
+    assert {series.name for series in four.charts[0].panels[0].series} == {"LTH-70", "dense"}
+    *_, costs = tables(study_of(runs))
+    assert [row[1] for row in costs.rows] == [FOUR, FOUR, "+".join(TWO)]
 
 
 def test_ablations_and_models_without_a_size_are_left_out_of_pictures() -> None:

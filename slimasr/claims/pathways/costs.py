@@ -45,11 +45,12 @@ def _stored(run: Run) -> Stored | None:
     bits = len(masks.sparsity) * masks.blocks / 8 if is_pruned(masks) else 0.0
     left_out = (1 - masks.union) * masks.prunable
     whole = FLOAT * (masks.params - left_out) + bits
-    # Of a pathway's bytes, those of its kept weights and of its mask are known, and the rest is common to all.
+    # Of a pathway's bytes, those of its kept weights and of its mask are known, and the rest is common to all. The mask
+    # of a pathway that keeps everything is counted, too, but not stored.
     record = next((item for item in run.subnets if item.pathway in masks.sparsity), None)
     if record is None or "int8_bytes" not in record.costs:
         return Stored(whole, None)
-    own = (1 - masks.sparsity[record.pathway]) * masks.prunable + (masks.blocks / 8 if bits else 0.0)
+    own = (1 - masks.sparsity[record.pathway]) * masks.prunable + masks.blocks / 8
     rest = record.costs["int8_bytes"] - own
     return Stored(whole, rest + masks.union * masks.prunable + bits)
 

@@ -46,11 +46,13 @@ _NOTES = {
 
 
 def pictures(study: Study) -> list[Picture]:
-    """Describe three charts for every set of languages on which models with several pathways were trained."""
+    """Describe three charts for all languages, and for every other set of them that one model has pathways for."""
     found: list[Picture] = []
     for family in pathway_families(study.runs):
         systems = systems_in(family.runs)
-        for languages in joint_languages(systems) or [languages_of(systems)]:
+        every = languages_of(systems)
+        others = [languages for languages in joint_languages(systems) if set(languages) != set(every)]
+        for languages in (every, *others):
             trained = [part for part in (system.trained_on(languages) for system in systems) if part is not None]
             charts = _charts(study, trained, languages)
             if charts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slimasr.claims.pathways.models import Model, is_ours, model_of
 from slimasr.report.comparison.languages import on_tests, pooled_rate
@@ -66,7 +66,10 @@ class System:
 
 
 def systems_in(runs: Sequence[Run]) -> list[System]:
-    """Return the systems of some runs: models for one language that differ by it alone are one system."""
+    """Return the systems of some runs: models for one language that differ by it alone are one system.
+
+    All have their languages in one order, see `languages_of`.
+    """
     grouped: dict[tuple[str, str, tuple[str, ...]], dict[str, Run]] = {}
     for run in filter(is_ours, runs):
         model = model_of(run)
@@ -76,7 +79,14 @@ def systems_in(runs: Sequence[Run]) -> list[System]:
             # Seeds of a run have its role, so that the first one stands for all.
             if any(on_tests(record, language) for record in run.subnets):
                 served.setdefault(language, run)
-    return [_system(*key, served) for key, served in grouped.items() if served]
+    systems = [_system(*key, served) for key, served in grouped.items() if served]
+    return [_ordered(system, languages_of(systems)) for system in systems]
+
+
+def _ordered(system: System, languages: Sequence[str]) -> System:
+    """Return a system with its languages in the order of the given ones."""
+    runs = {language: system.runs[language] for language in languages if language in system.runs}
+    return System(system.name, replace(system.model, languages=tuple(runs)), runs)
 
 
 def _system(base: str, rest: str, several: tuple[str, ...], runs: Mapping[str, Run]) -> System:
@@ -85,8 +95,8 @@ def _system(base: str, rest: str, several: tuple[str, ...], runs: Mapping[str, R
 
 
 def languages_of(systems: Sequence[System]) -> tuple[str, ...]:
-    """Return all languages, in the order of the system that has most of them."""
-    ordered = sorted(systems, key=lambda system: -len(system.languages))
+    """Return all languages, in the order of the system that has most of them, if possible a single model."""
+    ordered = sorted(systems, key=lambda system: (-len(system.languages), not system.is_joint))
     return tuple(dict.fromkeys(language for system in ordered for language in system.languages))
 
 
