@@ -13,6 +13,9 @@ from slimasr.report.findings import Verdict
 from slimasr.report.pictures.picture import Picture
 from slimasr.report.records import Run, Study
 
+UNFAIR = ", but the epochs or the averaged parts of the runs differ"
+"""What a line of evidence about unequal trainings ends with."""
+
 
 @dataclass(frozen=True)
 class Asked(Pair):
@@ -74,7 +77,7 @@ def line_of(study: Study, found: Found) -> str:
     """Write out a comparison: the family, what is compared, over which sets, and the figures."""
     asked = found.asked
     difference = difference_in_words(found.comparison, asked.a[0], asked.b[0])
-    unfair = "" if is_fair(study, asked) else ", but the epochs differ"
+    unfair = "" if is_fair(study, asked) else UNFAIR
     return f"{prefix_of(found.family)}{asked.what}, {' + '.join(found.comparison.sets)}: {difference}{unfair}"
 
 
@@ -84,7 +87,7 @@ def evidence_of(
     judged: Callable[[Comparison], Comparison] | None = None,
     line: Callable[[Study, Found], str] = line_of,
 ) -> Evidence:
-    """Judge the comparisons of one claim by their own rules, a line each; those of unequal epochs are not resolved.
+    """Judge the comparisons of one claim by their own rules, a line each; those of unequal trainings are not resolved.
 
     Args:
         found: the comparisons.
@@ -105,8 +108,9 @@ def evidence_of(
 
 
 def is_fair(study: Study, asked: Asked) -> bool:
-    """Return whether all seeds of both systems were trained for one number of epochs."""
+    """Return whether all seeds of both systems were trained for one number of epochs, and averaged over one part."""
     whole = (asked.a[0], asked.b[0])
     roles = {system[0] for part in asked.parts for system in (part.a, part.b)} or whole
-    epochs = {run.epochs for role in roles for run in study.with_role(role)}
-    return len(epochs) == 1
+    runs = [run for role in roles for run in study.with_role(role)]
+    windows = {run.average_start for run in runs if run.average_start is not None}
+    return len({run.epochs for run in runs}) == 1 and len(windows) <= 1

@@ -80,7 +80,8 @@ class PathwaysConfig(MethodSection):
 
     adapt_interval: Positive = 100
     """Optimiser steps of a language between two adaptations of its mask, at the same sparsity; steps of other languages
-    do not count, and languages take turns; a number as large as the run = never."""
+    do not count, and the first adaptations of the languages are evenly spread over the interval; a number as large as
+    the run = never."""
 
     adapt_until: PositiveFraction = 0.8
     """Fraction of the run after which masks stay as they are and averaging may begin, with fixed masks as well, so that

@@ -118,6 +118,7 @@ class Run:
         masks: what the masks of pathways have become, None if there are none.
         latency_device: the device whose latency is among the costs, None if there is none.
         start: name of the experiment from whose weights the training began; empty if they were random.
+        average_start: fraction of the run after which its weights were averaged; None = not known.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Run:
     masks: MasksEntry | None = None
     latency_device: LatencyDeviceEntry | None = None
     start: str = ""
+    average_start: float | None = None
 
     def serving(self, language: str) -> SubnetRecord | None:
         """Return the subnet that is meant for a language: its own pathway, else the first one for all languages."""
@@ -278,6 +280,7 @@ def _run(name: str, entry: ReportedRun) -> Run:
         masks=entry.masks,
         latency_device=entry.latency_device,
         start=_start(entry),
+        average_start=((entry.config or {}).get("training") or {}).get("average_start"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slimasr.claims.asked import Found, evidence_of, found_for, is_fair, prefix_of
+from slimasr.claims.asked import UNFAIR, Found, evidence_of, found_for, is_fair, prefix_of
 from slimasr.claims.pathways.masks import masks_overlap, unions
 from slimasr.claims.pathways.models import pathway_families
 from slimasr.claims.pathways.pairs import MARGIN, family_pairs
@@ -76,7 +76,7 @@ def _line(study: Study, found: Found) -> str:
         f"{prefix_of(found.family)}{asked.what}: {comparison.wer_a:.2f} against {comparison.wer_b:.2f} %, difference "
         f"{comparison} points, {share.delta:+.1f} % [{share.low:+.1f}, {share.high:+.1f}]{_means(study, found)}"
     )
-    return text if is_fair(study, asked) else f"{text}, but the epochs differ"
+    return text if is_fair(study, asked) else f"{text}{UNFAIR}"
 
 
 def _means(study: Study, found: Found) -> str:

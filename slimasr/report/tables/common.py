@@ -52,7 +52,10 @@ def subnet_table(study: Study) -> Table:
     if "architecture" in titles:
         notes += _architecture_notes(shown_modules(study))
     if any(record.pathway for run in study.runs for record in run.subnets):
-        notes.append("A pathway's WER on a set of several languages is that on the utterances in its own.")
+        notes.append(
+            "A pathway's WER on a set of several languages is that on the utterances in its own. Its parameters, bytes "
+            "and MACs are those that it keeps, its RTF and memory those of the dense model with zeros."
+        )
     if per_sets(study):
         notes.append("PER: phoneme errors of the same models without lexicon and language model.")
     if _int8_sets(study):
