@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from slimasr.results.decoded import STREAMING
 from tests.recipes.conftest import EGS, command
 
 LANGUAGES = ("fr", "nl")
@@ -23,50 +24,63 @@ TINY = (
     "tokenizer.vocab_size=30",
     "tokenizer.sets=[train-fr, train-nl]",
     "features.sets=[train-fr, train-nl]",
-    "frontend.channels=4",
     "encoder.d_model=16",
     "encoder.num_layers=1",
     "encoder.num_heads=2",
-    "encoder.head_dim=8",
     "encoder.ffn_dim=16",
-    "encoder.kernel_size=3",
     "predictor.dim=8",
     "predictor.embedding_dim=8",
     "joiner.dim=16",
     "training.num_epochs=2",
     "search.rtf_seconds=1",
 )
+CONFORMER = ("frontend.channels=4", "encoder.head_dim=8", "encoder.kernel_size=3")
 BOTH = ("data.train=[train-fr, train-nl]", "data.dev=dev-fr+dev-nl", "data.test=[test-fr, test-nl]")
 MASKS = ("method.prune_interval=0.2", "method.adapt_interval=2")
 
 
-@pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="espeakng-loader (extra demo) is absent")
-def test_from_a_dense_model_to_pathways(tmp_path: Path) -> None:
-    data = ("--data", tmp_path / "data")
+pytestmark = pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="espeakng-loader (extra demo) is absent")
 
-    def recipe(preset: str, *settings: str) -> list[str | Path]:
-        tiny = [f"--set={setting}" for setting in (*TINY, *settings)]
-        return ["--config", EGS / "multilingual" / "conf" / f"{preset}.yaml", *data, *tiny]
 
-    def train(preset: str, exp: str, *settings: str) -> Path:
-        command("train", *recipe(preset, *settings), "--exp", tmp_path / exp)
-        return tmp_path / exp
+class Place:
+    """A folder with ``data/``, in which experiments are trained."""
 
-    # Dev sets of single languages are made besides.
-    sets = recipe("dense", *BOTH, "data.test=[test-fr, test-nl, dev-fr, dev-nl]")
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.data = ("--data", root / "data")
+
+    def recipe(self, preset: str, *settings: str) -> list[str | Path]:
+        sizes = () if "streaming" in preset else CONFORMER
+        tiny = [f"--set={setting}" for setting in (*TINY, *sizes, *settings)]
+        return ["--config", EGS / "multilingual" / "conf" / f"{preset}.yaml", *self.data, *tiny]
+
+    def train(self, preset: str, exp: str, *settings: str) -> Path:
+        command("train", *self.recipe(preset, *settings), "--exp", self.root / exp)
+        return self.root / exp
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The data of both languages; the dev sets of single languages are made besides."""
+    made = Place(tmp_path_factory.mktemp("multilingual"))
+    sets = made.recipe("dense", *BOTH, "data.test=[test-fr, test-nl, dev-fr, dev-nl]")
     command("prepare", *sets)
     command("features", *sets, "--num-jobs", "1")
     command("bpe", *sets)
-    start = (f"training.init.from={train('dense', 'dense', *BOTH)}", *MASKS)
+    return made
+
+
+def test_from_a_dense_model_to_pathways(place: Place) -> None:
+    start = (f"training.init.from={place.train('dense', 'dense', *BOTH)}", *MASKS)
     found = {}
     for language in LANGUAGES:
         own = (f"data.train=[train-{language}]", f"data.dev=dev-{language}", f"data.test=[test-{language}]")
-        found[language] = train("lth", f"lth_{language}", *own, f"space.languages=[{language}]", *start)
+        found[language] = place.train("lth", f"lth_{language}", *own, f"space.languages=[{language}]", *start)
     for preset, level in (("pathways_two_lth70", 0.7), ("dynamic_two_lth50", 0.5)):
         masks = json.dumps({language: f"{exp}@{level}" for language, exp in found.items()})
-        exp = train(preset, preset, *start, f"method.masks_from={masks}")
-        command("search", exp, *data)
-        command("decode", exp, *data)
+        exp = place.train(preset, preset, *start, f"method.masks_from={masks}")
+        command("search", exp, *place.data)
+        command("decode", exp, *place.data)
         command("score", exp)
         subnets = json.loads((exp / "results.json").read_text())["subnets"]
         for language in LANGUAGES:
@@ -76,3 +90,19 @@ def test_from_a_dense_model_to_pathways(tmp_path: Path) -> None:
             assert all(entry["words"] >= 4 for entry in wer.values())
     command("report", exp, "--out", exp / "report.html")
     assert (exp / "report-sparsity.png").exists()
+
+
+def test_pathways_of_the_streaming_encoder(place: Place) -> None:
+    """Trained, pruned, and recognised as whole utterances and chunk by chunk."""
+    start = f"training.init.from={place.train('streaming', 'streaming', *BOTH)}"
+    exp = place.train("dynamic_two_streaming", "dynamic_two_streaming", start, *MASKS)
+    facts = json.loads((exp / "results.json").read_text())
+    assert facts["masks"]["sparsity"] == pytest.approx(dict.fromkeys(LANGUAGES, 0.7), abs=0.02)
+    texts = []
+    for way in ((), ("--stream",)):
+        command("decode", exp, *place.data, *way)
+        command("score", exp)
+        texts.append([(exp / "decode" / name / f"test-{name}" / "recogs").read_text() for name in LANGUAGES])
+    assert texts[0] == texts[1]
+    wers = json.loads((exp / "results.json").read_text())["subnets"]
+    assert all(wers[name]["wer"][f"test-{name}"]["decoding"].endswith(STREAMING) for name in LANGUAGES)
