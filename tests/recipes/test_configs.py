@@ -176,3 +176,18 @@ def test_librispeech_presets_share_a_data_folder_only_if_they_share_the_data() -
         sets.setdefault(data, set()).add((config.storage, *config.train))
     assert len(sets) == 4
     assert all(len(kinds) == 1 for kinds in sets.values()), sets
+
+
+@pytest.mark.parametrize("name", ["small", "medium", "large"])
+def test_presets_have_the_sizes_that_their_readers_are_told(name: str) -> None:
+    path = EGS / "own" / "conf" / f"{name}.yaml"
+    config = load_config(path)
+    model = built(config)
+    sizes = [model.count(subnet).params / 1e6 for subnet in build_space(config)][::-1]
+    row = re.search(rf"^\| `conf/{name}\.yaml` \|.*$", (EGS / "own" / "README.md").read_text(), re.MULTILINE)
+    assert row is not None
+    *_, parameters, tokens = (cell.strip() for cell in row[0].strip("|").split("|"))
+    told = parameters.removesuffix(" M").split(", ")
+    assert told == [f"{size:.{len(text.partition('.')[2])}f}" for size, text in zip(sizes, told, strict=True)]
+    assert int(tokens) == config.tokenizer.vocab_size
+    assert f" {told[-1]} M parameters at width 1" in path.read_text()
