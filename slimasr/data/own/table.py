@@ -46,7 +46,9 @@ def read(path: Path, reading: Reading) -> Iterator[ListedUtterance]:
 
 def _check_header(names: list[str], where: str) -> None:
     if len(names) < 2:
-        raise UserError(f"{where}: expected the names of the columns, with commas, semicolons or tabs between them")
+        raise UserError(
+            f"{where}: expected the names of the columns, with commas, semicolons, bars or tabs between them"
+        )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{where}: two columns are named {twice!r}; rename one of them")
