@@ -5,7 +5,7 @@ Every figure comes from a fresh process.
 
     shar.py                     both of the following
     shar.py deliver             utterances per second with 0, 1 and 2 loader workers
-    shar.py memory [PNG]        memory and time to the first batch with 10 k, 100 k and 1 M utterances, also as a plot
+    shar.py memory [PNG]        memory and time to the first batch with 12 k, 100 k and 1 M utterances, also as a plot
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ from slimasr.data.shar.source import ShardSource
 
 SHARDS = 4
 SHARD_CUTS = 1000
+UTTERANCES = (12_000, 100_000, 1_000_000)
+"""Sizes of the sets whose memory is measured: multiples of the utterances on disk, which are 4,000."""
+
 MEL_BINS = 80
 WARM_UP = 30
 BATCHES = 80
@@ -226,7 +229,7 @@ def compare_memory(picture: str | None) -> None:
         folder = root / "shar"
         folder.mkdir()
         shards = write_shards(folder)
-        for utterances in (12_000, 100_000, 1_000_000):
+        for utterances in UTTERANCES:
             record_set(root, shards, utterances)
             for workers in (0, 2):
                 found = in_child("memory", str(root), str(workers))
