@@ -45,7 +45,9 @@ JsonOption = Annotated[
 ]
 HtmlOption = Annotated[
     Path | None,
-    typer.Option("--html", metavar="FILE", help="Also write one self-contained HTML page, with histograms."),
+    typer.Option(
+        "--html", metavar="FILE", help="Also write one self-contained HTML page, with plots of the histograms."
+    ),
 ]
 
 
@@ -77,7 +79,7 @@ def run(
     if as_json:
         typer.echo(to_json(asdict(facts), indent=2))
     else:
-        for number, table in enumerate(data_tables(facts)):
+        for number, table in enumerate(data_tables(facts, histograms=True)):
             # An empty line between two tables.
             if number:
                 typer.echo()

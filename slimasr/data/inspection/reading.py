@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ from lhotse.cut import Cut
 
 from slimasr.config.corpora import OwnOptions
 from slimasr.config.data import DataConfig
-from slimasr.data.corpora.base import OptionValue, parse_options, refuse_contradictions
+from slimasr.data.corpora.base import ListedUtterance, OptionValue, parse_options
 from slimasr.data.files import MUSAN_SET, BadUtterance, DataFolder, iterate_cuts, read_bad, sets_in
 from slimasr.data.inspection.facts import DataFacts, inspect_sets
 from slimasr.data.inspection.gathering import AudioFigures
 from slimasr.data.inspection.sounds import measure_sounds
 from slimasr.data.manifests.stage import build_cuts
+from slimasr.data.own.find import is_shar
 from slimasr.data.own.read import default_label, make_audio, read_source
+from slimasr.data.shar.found import is_given
 from slimasr.errors import UserError
 from slimasr.progress import Progress
 
@@ -102,15 +105,36 @@ def _other_data(path: Path, options: OwnOptions, made: Path, progress: Progress)
     if not path.exists():
         raise UserError(f"{path}: no such folder or file; name a data folder of {STAGE}, or data that corpus own reads")
     name = default_label(path)
-    make_audio(path, options, made, progress)
-    listed = list(read_source(path, options, made))
-    refuse_contradictions({name: listed})
     # Another sampling rate is a fact about the data here, and no error.
     config = DataConfig.model_validate(
         {"corpus": "own", "sources": {name: str(path)}, "train": [name], "resample": True}
     )
-    cuts, bad = build_cuts(progress(listed, len(listed), f"headers of {name}"), config)
+    if path.is_file() and is_given(config.model_copy(update={"storage": "shar"}), name) and not is_shar(path):
+        raise UserError(
+            f"{path}: is a list of shards, which {STAGE} reads; inspect its data folder, or name a Shar folder instead"
+        )
+    make_audio(path, options, made, progress)
+    listed = list(read_source(path, options, made))
+    cuts: list[Cut] = []
+    bad: list[BadUtterance] = []
+    for group in _without_repeats(progress(listed, len(listed), f"headers of {name}")):
+        found, left_out = build_cuts(group, config)
+        cuts += found
+        bad += left_out
     return {name: _Found(cuts, bad)}
+
+
+def _without_repeats(listed: Iterable[ListedUtterance]) -> list[list[ListedUtterance]]:
+    """The utterances in groups in which each id occurs once: stage 1 refuses repeated ids, which are shown here."""
+    groups: list[list[ListedUtterance]] = []
+    seen: Counter[str] = Counter()
+    for utterance in listed:
+        place = seen[utterance.id]
+        seen[utterance.id] += 1
+        if place == len(groups):
+            groups.append([])
+        groups[place].append(utterance)
+    return groups
 
 
 def _choose(found: Mapping[str, _Found], names: Sequence[str] | None, paths: Sequence[Path]) -> dict[str, _Found]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -10,16 +11,29 @@ from slimasr.data.inspection.facts import DataFacts, Histogram, Part, SetFacts
 from slimasr.report.tables.table import ABSENT, Table
 
 MOST_CHARACTERS = 60
+MOST_INTERVALS = 10
 MOST_VALUES = 4
 """A cell names at most this many values."""
 
 UNKNOWN = "unknown"
 
 
-def data_tables(facts: DataFacts) -> list[Table]:
-    """Return all tables that have rows."""
-    tables = [sets_table(facts.sets), spread_table(facts.sets), suspects_table(facts.sets), repeats_table(facts)]
-    tables += [left_out_table(facts.sets), characters_table(facts.sets)]
+def data_tables(facts: DataFacts, *, histograms: bool = False) -> list[Table]:
+    """Return all tables that have rows.
+
+    Args:
+        histograms: also those of histograms, which a page draws instead.
+    """
+    sets = facts.sets
+    tables = [sets_table(sets), spread_table(sets)]
+    if histograms:
+        tables.append(
+            histogram_table("Lengths of utterances", "seconds", [(each.name, each.durations) for each in sets])
+        )
+        tables.append(
+            histogram_table("Text of utterances", "characters per second", [(each.name, each.pace) for each in sets])
+        )
+    tables += [suspects_table(sets), repeats_table(facts), left_out_table(sets), characters_table(sets)]
     return [table for table in tables if table.rows]
 
 
@@ -43,6 +57,28 @@ def spread_table(sets: Sequence[SetFacts]) -> Table:
         rows.append((each.name, *spread, f"{each.vocabulary:,}", f"{len(each.characters):,}"))
     note = "Seconds of an utterance and characters per second, smallest to largest; characters without white space."
     return Table("Lengths and text", columns, tuple(rows), note, place="top")
+
+
+def histogram_table(title: str, values: str, sets: Sequence[tuple[str, Histogram]]) -> Table:
+    """Make the table of a histogram, with a column for each set.
+
+    Args:
+        title: its heading.
+        values: what is counted, with its unit.
+        sets: name and histogram of each set; all have the same bins, and not the same number of them.
+    """
+    reach = max((len(histogram.counts) for _, histogram in sets), default=0)
+    # Neighbouring bins are one row, so that the table is short.
+    together = max(1, math.ceil(reach / MOST_INTERVALS))
+    rows = []
+    for first in range(0, reach, together):
+        numbers = [sum(histogram.counts[first : first + together]) for _, histogram in sets]
+        start, end = (number * sets[0][1].width for number in (first, first + together))
+        rows.append((f"{start:g} to {end:g}", *(f"{number:,}" for number in numbers)))
+    if any(histogram.above for _, histogram in sets):
+        rows.append(("above", *(f"{histogram.above:,}" for _, histogram in sets)))
+    note = "Utterances in each interval; above: the largest values of each set, at most about one in a hundred."
+    return Table(title, (values, *(name for name, _ in sets)), tuple(rows), note, place="top")
 
 
 def suspects_table(sets: Sequence[SetFacts]) -> Table:
