@@ -10,9 +10,10 @@ from slimasr.results.deployed import CheckFile, DeployedModel, DeployedRate
 
 _NOTE = (
     "WER: greedy search, one utterance at a time. Identical: utterances whose tokens are those of the search in torch, "
-    "in every search and batch; changed: tokens of greedy search that differ from it. MB: all files that the runtime "
-    "opens, among them that of the weights, which all sizes of a bundle share. RTF and load time with 1 and with all "
-    "{threads} threads; memory of the whole process with 1 thread. {runtime}, {hardware}."
+    "in every search and batch; changed: tokens of greedy search that differ from it. Where a graph is searched, words "
+    "are compared and counted in place of tokens. MB: all files that the runtime opens, among them that of the "
+    "weights, which all sizes of a bundle share. RTF and load time with 1 and with all {threads} threads; memory of "
+    "the whole process with 1 thread. {runtime}, {hardware}."
 )
 
 
