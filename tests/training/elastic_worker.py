@@ -7,6 +7,7 @@ It trains as the command does and stops after ``STEPS`` steps (0: not at all). I
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -45,6 +46,15 @@ def main(config: Path, data: Path, exp: Path, steps: int) -> None:
 
     Stepper.step = noted  # type: ignore[method-assign]
     train(load_config(config), data, exp, progress=until)
+
+
+def main_of_rank(rank: int, size: int, port: int, config: Path, data: Path, exp: Path) -> None:
+    """Run the share of one process that ``torchrun`` did not start, and do not stop."""
+    # The workers of its loader are forked as well.
+    multiprocessing.set_start_method("fork", force=True)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
+    main(config, data, exp, 0)
 
 
 if __name__ == "__main__":
