@@ -9,9 +9,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from slimasr.config.search import DecodingConfig
+from slimasr.data.audio.recordings import audio_path
+from slimasr.data.files import DataFolder, write_cuts
+from slimasr.decoding.transcription.transcribe import transcribe
+from slimasr.experiment import Experiment
+from tests.decoding.made_up import config, write_data, write_experiment
 
 BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench"
 
@@ -130,3 +137,38 @@ def test_latency_of_unseen_subnets(bench: None, capsys: pytest.CaptureFixture[st
     assert int(unseen["profiled"]) > 6
     assert 0.0 < unseen["mean"] <= unseen["largest"] and 0.0 < unseen["fastest_ms"] < unseen["slowest_ms"]
     assert 0.0 < profiled["mean"] <= profiled["largest"] < 1.0
+
+
+def test_joined_utterances(bench: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    joined = module("joined")
+    data = write_data(tmp_path, config())
+    exp = write_experiment(tmp_path, config(), data)
+    # What the model hears in an utterance alone is right, so that every error comes from joining.
+    cuts = joined.read_sets(data, ["test"])
+    for cut, text in zip(cuts, transcribe(Experiment.open(exp), map(audio_path, cuts)), strict=True):
+        cut.supervisions[0].text = text
+    write_cuts(DataFolder(data).raw_cuts("test"), cuts)
+    capsys.readouterr()
+    joined.main([str(exp), str(data), "--minutes", "0.001"])
+    joined.main([str(exp), str(data), "--minutes", "0.04", "--window-seconds", "30", "--window-seconds", "1"])
+    single, *pairs = lines(capsys)
+    assert (single["recordings"], single["joined"], single["alone"], single["target"]) == (4, 0.0, 0.0, 0.5)
+    assert single["words"] == sum(len(cut.supervisions[0].text.split()) for cut in cuts) > 0
+    for line, seconds in zip(pairs, (30.0, 1.0), strict=True):
+        assert (line["recordings"], line["alone"], line["window_seconds"]) == (2, 0.0, seconds)
+        assert line["points"] == line["joined"] > 0.0
+
+
+def test_joined_recordings_hold_every_utterance_once(bench: None, tmp_path: Path) -> None:
+    joined = module("joined")
+    cuts = joined.read_sets(write_data(tmp_path, config()), ["dev", "test"])
+    groups = joined.grouped(cuts, minutes=0.05, seed=0)
+    assert sorted(cut.id for group in groups for cut in group) == sorted(cut.id for cut in cuts)
+    assert len(groups) > 1 and groups == joined.grouped(cuts, 0.05, 0) != joined.grouped(cuts, 0.05, 1)
+    (tmp_path / "audio").mkdir(exist_ok=True)
+    for (alone, recording), group in zip(joined.write_audio(groups, tmp_path), groups, strict=True):
+        assert recording.words == tuple(word for cut in group for word in cut.supervisions[0].text.split())
+        parts = [soundfile.read(item.path)[0] for item in alone]
+        np.testing.assert_array_equal(soundfile.read(recording.path)[0], np.concatenate(parts))
+    with pytest.raises(SystemExit, match="error: .*run stage 4"):
+        joined.main([str(tmp_path), str(tmp_path / "data")])
