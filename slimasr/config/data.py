@@ -203,9 +203,6 @@ class DataConfig(Section):
         for name in self.sources:
             if "+" in name:
                 raise ValueError(f"sources: {name}: names with + join sets that have sources of their own")
-        # The presets of egs/own have none yet; stage 1 asks for them.
-        if not self.sources:
-            return
         # dev and test may be split off from what remains.
         known = ", ".join(self.sources) or "none"
         for part in dict.fromkeys(part for name in self.train for part in name.split("+")):

@@ -259,7 +259,11 @@ AUDIO: dict[str, tuple[Spoil, str]] = {
     "stereo": (stereo, r"two\.wav: has 2 channels, needs to be mono: .*data\.options\.channel .*jsonl:1$"),
     "channel": (
         lambda d: (stereo(d), d.options.update(channel=2)),
-        r"two\.wav: has no channel 2, only 2, counted from 0",
+        r"two\.wav: has channels 0 to 1, and no channel 2; listed in .*jsonl:1$",
+    ),
+    "mono": (
+        lambda d: (d.json(), d.options.update(channel=1)),
+        r"ann-1\.wav: is mono, and has no channel 1, as channels count from 0; listed in .*jsonl:1$",
     ),
     "rates": (mixed_rates, r"slow\.wav: sampling rate 8000 differs .* set data\.resample to true .*csv:3$"),
 }

@@ -91,9 +91,16 @@ def channel_problem(utterance: ListedUtterance, num_channels: int) -> str | None
             f"has {num_channels} channels, needs to be mono: convert it, or for corpus own, choose one by "
             "data.options.channel (0, 1, ... or average)"
         )
-    if utterance.channel >= num_channels:
-        return f"has no channel {utterance.channel}, only {num_channels}, counted from 0"
-    return None
+    return missing_channel(utterance.channel, num_channels)
+
+
+def missing_channel(channel: int, num_channels: int) -> str | None:
+    """Say that audio with so many channels has none of this number, from 0 on; None = it has."""
+    if channel < num_channels:
+        return None
+    if num_channels == 1:
+        return f"is mono, and has no channel {channel}, as channels count from 0"
+    return f"has channels 0 to {num_channels - 1}, and no channel {channel}"
 
 
 def _usable(character: str) -> bool:
