@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import random
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lhotse import Features, MonoCut, SupervisionSegment
+import soundfile
+from lhotse import Features, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.features.io import MemoryRawWriter
 from lhotse.shar import SharWriter
 
@@ -51,17 +54,48 @@ def made_cut(
     return MonoCut(name, 0.0, frames / 100, 0, supervisions=[supervision], features=features)
 
 
-def write_shards(folder: Path, sizes: Sequence[int], prefix: str = "u", **options: Any) -> Path:
-    """A Shar folder with shards of these sizes and the utterances u0, u1 and so on."""
-    rng = random.Random(0)
-    number = 0
+def heard_cut(path: Path, rng: random.Random, *, channels: int = 1, rate: int = 16000) -> MonoCut | MultiCut:
+    """An utterance as `made_cut` makes them, with a file of audio; its second channel has half the level."""
+    frames = rng.randrange(60, 120)
+    noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(frames * rate // 100)
+    soundfile.write(path, np.stack([0.1 * noise / (1 + channel) for channel in range(channels)], axis=1), rate)
+    cut = Recording.from_file(path, recording_id=path.stem).to_cut()
+    cut.supervisions = [SupervisionSegment(path.stem, path.stem, 0.0, cut.duration, text=rng.choice(SENTENCES))]
+    return cut
+
+
+def write_shards(
+    folder: Path, sizes: Sequence[int], prefix: str = "u", *, audio: bool = False, first: int = 0, **options: Any
+) -> Path:
+    """A Shar folder with shards of these sizes and the utterances u0, u1 and so on, as features or as audio."""
+    rng = random.Random(first)
+    number = first
     folder.mkdir(parents=True)
+    fields = {"recording": "flac"} if audio else {"features": "lilcom"}
+    files = folder.with_name(f"{folder.name}-audio")
+    files.mkdir(exist_ok=True)
     for index, size in enumerate(sizes):
-        with SharWriter(folder, fields={"features": "lilcom"}, shard_size=size, shard_offset=index) as writer:
+        with SharWriter(folder, fields=fields, shard_size=size, shard_offset=index) as writer:
             for _ in range(size):
-                writer.write(made_cut(f"{prefix}{number}", rng, **options))
+                name = f"{prefix}{number}"
+                made = heard_cut(files / f"{name}.wav", rng, **options) if audio else made_cut(name, rng, **options)
+                writer.write(made)
                 number += 1
     return folder
+
+
+def spoil_utterances(archive: Path, names: Sequence[str]) -> None:
+    """Damage the features or the audio of some utterances; the archive stays as it is otherwise."""
+    with tarfile.open(archive) as before:
+        members = [(member, before.extractfile(member).read()) for member in before.getmembers()]  # type: ignore[union-attr]
+    with tarfile.open(archive, "w") as after:
+        for member, content in members:
+            stem, _, ending = member.name.rpartition(".")
+            if stem in names and ending != "json":
+                middle = len(content) // 2
+                content = content[:middle] + bytes(255 - value for value in content[middle:])
+            member.size = len(content)
+            after.addfile(member, io.BytesIO(content))
 
 
 def shards_in(folder: Path, config: Config) -> list[ShardFiles]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from lhotse import CutSet, Recording
+from lhotse import AudioSource, CutSet, Recording
+from lhotse.audio.backend import get_current_audio_backend
+from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
 from slimasr.data.audio.recordings import AudioError, load_samples
@@ -127,3 +131,36 @@ def test_lhotse_reads_audio_as_before_after_an_error(tmp_path: Path) -> None:
         load_samples(cut)
     soundfile.write(path, np.zeros(1600), 16000)
     assert Recording.from_file(path).num_samples == 1600
+
+
+def in_memory(content: bytes) -> Cut:
+    """A second of audio as it comes from a shard."""
+    return Recording("r", [AudioSource("memory", [0], content)], RATE, RATE, 1.0).to_cut()
+
+
+def test_damaged_audio_in_memory_is_named_as_the_caller_says(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", speech(RATE), RATE)
+    soundfile.write(tmp_path / "loud.wav", speech(RATE, peak=21_000), RATE, subtype="FLOAT")
+    # lhotse fills up what lacks half a second.
+    soundfile.write(tmp_path / "short.wav", speech(RATE // 4), RATE)
+    whole, loud, short = ((tmp_path / name).read_bytes() for name in ("a.flac", "loud.wav", "short.wav"))
+    assert load_samples(in_memory(whole)).shape == (1, RATE)
+    for content, reason in (
+        (whole[:4000] + bytes(4000) + whole[8000:], "cannot be decoded: damaged "),
+        (b"no audio", "cannot be decoded: damaged "),
+        (loud, "reaches 21000 where full scale is 1 "),
+        (short, "is not as long as its manifest says; restore the shard"),
+    ):
+        for name in ("", "x.tar"):
+            with pytest.raises(AudioError, match=re.escape(f"{name or 'r'}: {reason}")) as raised:
+                load_samples(in_memory(content), name)
+            assert "\n" not in str(raised.value)
+
+
+def test_threads_leave_lhotse_as_it_was(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", speech(RATE), RATE)
+    cut = in_memory((tmp_path / "a.flac").read_bytes())
+    before = get_current_audio_backend()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(load_samples, [cut] * 200))
+    assert get_current_audio_backend() is before

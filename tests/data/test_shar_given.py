@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import wave
 from array import array
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from slimasr.config.schema import Config
 from slimasr.data.features.stage import compute_features, read_stats
@@ -21,6 +23,7 @@ from slimasr.data.tokens.stage import train_tokenizer
 from slimasr.errors import UserError
 from slimasr.progress import silent
 from tests.data.made_shards import write_shards
+from tests.data.own import write_wav
 from tests.training.kit import tiny_config
 
 
@@ -144,3 +147,36 @@ def test_given_shards_that_cannot_be_used_are_one_clear_line(
     with pytest.raises(UserError, match=message) as raised:
         stages(config_of(tmp_path, source, **{"resample": True, **data}), tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def means_of(root: Path, channel: str | int | None, **options: Any) -> float:
+    """The mean of the features, after all stages and a batch of the stream."""
+    chosen = {} if channel is None else {"channel": channel}
+    config = config_of(root, str(root / "shards"), shar={"content": "audio"}, options=chosen, **options)
+    stages(config, root)
+    reading = open_reading(config, DataFolder(root / "data"), train_tokenizer(config, root / "data"), lambda n: n)
+    stream = ShardSource(reading, RankInfo(), [50], lambda value: [value], lambda seen, bad: None)
+    batch = next(stream.batches_at(None))
+    inside = torch.cat([batch.x[row, :length] for row, length in enumerate(batch.x_lens.tolist())])
+    mean = float(read_stats(config, root / "data")[0].mean())
+    # Noise of one level: a batch has about the mean of all.
+    assert float(inside.mean()) == pytest.approx(mean, abs=0.2)
+    return mean
+
+
+def test_one_channel_of_given_shards_is_read_or_the_average(tmp_path: Path) -> None:
+    dev_set(tmp_path / "dev")
+    # The second channel has half the level.
+    write_shards(tmp_path / "shards", [6], audio=True, channels=2)
+    with pytest.raises(UserError, match=r"000000\.tar: u\d has 2 channels, needs to be mono: choose one by data\.opti"):
+        means_of(tmp_path, None)
+    first = means_of(tmp_path, "0")
+    levels = {"1": 0.5, "average": 0.75}
+    # The dev set is mono: the number of a channel holds for all sets.
+    with pytest.raises(UserError, match=r"dev: dev-noise: .*noise\.wav: is mono, and has no channel 1"):
+        means_of(tmp_path, "1")
+    write_wav(tmp_path / "dev" / "noise.wav", channels=3)
+    for channel, level in levels.items():
+        assert means_of(tmp_path, channel) == pytest.approx(first + 2 * math.log(level), abs=0.01)
+    with pytest.raises(UserError, match=r"000000\.tar: u\d has channels 0 to 1, and no channel 2; correct data\.opt"):
+        means_of(tmp_path, 2)

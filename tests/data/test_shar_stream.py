@@ -87,12 +87,12 @@ def test_a_stream_goes_on_at_every_place_with_the_same_batches(folder: Path, num
 class Processes:
     """Sources of several processes, run by threads that gather values as the processes of a training do."""
 
-    def __init__(self, config: Config, sets: dict[str, list[ShardFiles]], size: int) -> None:
+    def __init__(self, config: Config, sets: dict[str, list[ShardFiles]], size: int, **options: Any) -> None:
         self.size = size
         self.barrier = threading.Barrier(size, timeout=60)
         self.values: list[Any] = [None] * size
         self.sources = [
-            source_of(config, sets, process=RankInfo(rank, size), gather=partial(self.gather, rank))
+            source_of(config, sets, process=RankInfo(rank, size), gather=partial(self.gather, rank), **options)
             for rank in range(size)
         ]
 

@@ -110,7 +110,7 @@ class AudioFile:
         except soundfile.LibsndfileError as error:
             raise AudioError(
                 f"{self.path}: cannot be decoded after {self._num_read} samples: damaged or truncated "
-                f"({_reason(error)})"
+                f"({reason_of(error)})"
             ) from error
         self._num_read += block.shape[1]
         if block.shape[1] < num_samples:
@@ -164,7 +164,7 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
         try:
             sound = _open_sound(content, splice)
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path}: is not a readable audio file ({_reason(error)}){_conversion(path)}") from error
+            raise AudioError(f"{path}: is not a readable audio file ({reason_of(error)}){_conversion(path)}") from error
         with sound:
             if sound.frames <= 0:
                 raise AudioError(f"{path}: holds no samples")
@@ -292,5 +292,6 @@ def check_range(block: np.ndarray, path: Path | str) -> None:
         raise AudioError(f"{path}: reaches {peak:.6g} where full scale is 1 (float samples out of range); {advice}")
 
 
-def _reason(error: soundfile.LibsndfileError) -> str:
+def reason_of(error: soundfile.LibsndfileError) -> str:
+    """What libsndfile says about a file that it cannot read."""
     return str(error.error_string).rstrip(".")

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import BinaryIO
 
 import numpy as np
+import soundfile
 from lhotse import AudioSource, Recording
 from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.audio.backend import AudioBackend, LibsndfileBackend, get_current_audio_backend, set_current_audio_backend
 from lhotse.cut import Cut
 from lhotse.utils import compute_num_samples
 
-from slimasr.data.audio.file import AudioError, open_audio
+from slimasr.data.audio.file import AudioError, check_range, open_audio, reason_of
 
 __all__ = ["AudioError", "audio_path", "load_samples", "read_recording"]
+
+# lhotse has one backend for all threads, which would otherwise restore each other's.
+_BACKEND = RLock()
 
 
 class CheckedBackend(AudioBackend):
@@ -24,6 +29,10 @@ class CheckedBackend(AudioBackend):
 
     It reads all formats of libsndfile; lhotse's default backend would call an external program for NIST SPHERE.
     """
+
+    def __init__(self, name: str) -> None:
+        """Create the backend; ``name`` stands for audio in memory in messages."""
+        self._name = name
 
     def read_audio(
         self,
@@ -35,12 +44,10 @@ class CheckedBackend(AudioBackend):
         """(num_channels, T) float32 samples and their rate; ``offset`` and ``duration`` in seconds.
 
         Raises:
-            AudioError: see `open_audio` and `AudioFile.read`.
+            AudioError: see `open_audio` and `AudioFile.read`; audio in memory cannot be decoded or is out of range.
         """
         if not isinstance(path_or_fd, str | Path):
-            # Audio in memory comes from shards, which hold FLAC; a damaged one is an error of libsndfile.
-            samples, rate = LibsndfileBackend().read_audio(path_or_fd, offset, duration)
-            return samples, int(rate)
+            return self._read_memory(path_or_fd, offset, duration)
         with open_audio(Path(path_or_fd)) as file:
             # lhotse's own rounding of seconds to samples, so that the lengths agree with its manifests.
             if offset > 0:
@@ -50,6 +57,16 @@ class CheckedBackend(AudioBackend):
             else:
                 samples = file.read(compute_num_samples(duration, file.sampling_rate))
             return samples, file.sampling_rate
+
+    def _read_memory(self, content: BinaryIO, offset: float, duration: float | None) -> tuple[np.ndarray, int]:
+        """Read audio that comes from a shard."""
+        try:
+            samples, rate = LibsndfileBackend().read_audio(content, offset, duration)
+        # Not left to lhotse, which makes another error of it, whose message cannot be printed.
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"{self._name}: cannot be decoded: damaged ({reason_of(error)})") from error
+        check_range(samples, self._name)
+        return samples, int(rate)
 
 
 def read_recording(path: Path, recording_id: str, *, mono: bool = True) -> Recording:
@@ -77,23 +94,28 @@ def read_recording(path: Path, recording_id: str, *, mono: bool = True) -> Recor
         )
 
 
-def load_samples(cut: Cut) -> np.ndarray:
+def load_samples(cut: Cut, name: str = "") -> np.ndarray:
     """Decode a cut's audio: (1, num_samples) float32; full scale is [-1, 1].
 
     A cut with several channels (lhotse's ``MultiCut``) stands for their average.
+
+    Args:
+        name: of audio in memory, for messages; default: the id of the cut.
 
     Raises:
         AudioError: the file is missing, corrupt, truncated or of another length than its recording, or it holds
             values that are not finite or far outside [-1, 1].
     """
-    source = audio_path(cut)
+    in_memory = _in_memory(cut)
+    source = name if in_memory and name else audio_path(cut)
     try:
-        with _checked():
+        with _checked(source):
             samples: np.ndarray = cut.load_audio()
     except AudioError as error:
         raise _original(error) from None
     except (AudioLoadingError, DurationMismatchError) as error:
-        raise AudioError(f"{source}: is not as long as when stage 1 read it; run stage 1 again") from error
+        then = "its manifest says; restore the shard" if in_memory else "when stage 1 read it; run stage 1 again"
+        raise AudioError(f"{source}: is not as long as {then}") from error
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else type(error).__name__
@@ -105,17 +127,18 @@ def load_samples(cut: Cut) -> np.ndarray:
 
 
 @contextmanager
-def _checked() -> Iterator[None]:
-    """Make lhotse read audio by `CheckedBackend` inside the block.
+def _checked(name: str) -> Iterator[None]:
+    """Make lhotse read audio by `CheckedBackend` inside the block; ``name`` is that of audio in memory.
 
     lhotse's own context manager does not restore the backend after an error.
     """
-    previous = get_current_audio_backend()
-    set_current_audio_backend(CheckedBackend())
-    try:
-        yield
-    finally:
-        set_current_audio_backend(previous)
+    with _BACKEND:
+        previous = get_current_audio_backend()
+        set_current_audio_backend(CheckedBackend(name))
+        try:
+            yield
+        finally:
+            set_current_audio_backend(previous)
 
 
 def _original(error: AudioError) -> AudioError:
@@ -129,6 +152,11 @@ def audio_path(cut: Cut) -> str:
     """The file from which a cut is read, for messages."""
     # Mixed and padding cuts have no recording.
     recording = getattr(cut, "recording", None)
-    if recording is None or not recording.sources or recording.sources[0].type == "memory":
+    if recording is None or not recording.sources or _in_memory(cut):
         return cut.id
     return str(recording.sources[0].source)
+
+
+def _in_memory(cut: Cut) -> bool:
+    recording = getattr(cut, "recording", None)
+    return recording is not None and bool(recording.sources) and recording.sources[0].type == "memory"

@@ -11,6 +11,9 @@ from slimasr.errors import UserError
 BEYOND_SECONDS = 0.1
 """A segment may end this much behind its recording, because lists round times; it is cut there."""
 
+CHANNEL_ADVICE = "choose one by data.options.channel (0, 1, ... or average)"
+"""What to do about audio with several channels."""
+
 # SentencePiece writes a space as U+2581 and skips sentences with U+2585; neither comes back from token ids.
 RESERVED = "\u2581\u2585"
 # White space of any kind (Z.), control characters (Cc), and surrogates from undecodable file names (Cs).
@@ -87,10 +90,7 @@ def channel_problem(utterance: ListedUtterance, num_channels: int) -> str | None
     if utterance.channel is None:
         if num_channels == 1 or utterance.average_channels:
             return None
-        return (
-            f"has {num_channels} channels, needs to be mono: convert it, or for corpus own, choose one by "
-            "data.options.channel (0, 1, ... or average)"
-        )
+        return f"has {num_channels} channels, needs to be mono: convert it, or for corpus own, {CHANNEL_ADVICE}"
     return missing_channel(utterance.channel, num_channels)
 
 

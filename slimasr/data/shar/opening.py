@@ -58,7 +58,7 @@ def open_reading(config: Config, folder: DataFolder, tokenizer: Tokenizer, encod
     pools = make_pools(sets, config.data.set_weights)
     every = [shard for pool in pools for shard in pool.shards]
     low, high = config.data.min_cut_seconds, config.data.max_cut_seconds
-    sampled = (cut.duration for cut in sample_cuts(every, DURATION_SAMPLE, read_listed))
+    sampled = (cut.duration for _, cut in sample_cuts(every, DURATION_SAMPLE, read_listed))
     usual = [seconds for seconds in sampled if low <= seconds <= high]
     if not usual:
         raise UserError(

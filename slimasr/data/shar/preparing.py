@@ -57,7 +57,7 @@ def _sample(shards: Sequence[ShardFiles], rules: Rules) -> tuple[list[Cut], list
     cuts: list[Cut] = []
     bad: list[BadUtterance] = []
     counts = Counts()
-    for cut in sample_cuts(shards, TRANSCRIPT_SAMPLE, read_listed):
+    for _, cut in sample_cuts(shards, TRANSCRIPT_SAMPLE, read_listed):
         changed = normalised((cut.supervisions[0].text or "") if len(cut.supervisions) == 1 else "", rules)
         counts.add(changed.counts)
         text = changed.text

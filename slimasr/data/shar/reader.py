@@ -11,6 +11,7 @@ from lhotse.cut import Cut
 from torch.utils.data import IterableDataset
 
 from slimasr.config.schema import Config
+from slimasr.data.audio.recordings import AudioError
 from slimasr.data.batches.batch import Batch
 from slimasr.data.batches.collate import Collator
 from slimasr.data.batches.filters import EncoderFrames, unusable
@@ -19,7 +20,7 @@ from slimasr.data.files import BadUtterance
 from slimasr.data.manifests.normalise import Rules, normalised
 from slimasr.data.memory.sampling import speed_of
 from slimasr.data.shar.buckets import SPEED, DurationBuckets, sample_batches, speed_of_cut
-from slimasr.data.shar.checks import check_cut
+from slimasr.data.shar.checks import checked_cut, decode
 from slimasr.data.shar.files import read_listed, read_shard
 from slimasr.data.shar.order import Piece, Pool, next_block, pieces_of
 from slimasr.data.shar.place import Place
@@ -36,7 +37,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A batch that was trained on before and is therefore not made."""
+    """A batch that was trained on before and is therefore not made, or of which no utterance can be decoded."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Failed:
 
     message: str
 
+
+SHARD = "train_shard"
+"""Key of ``cut.custom`` with the archive that holds a cut's features or audio."""
 
 Item = Opened | Batch | Skipped | Closed | Failed
 
@@ -124,11 +128,11 @@ class Usable:
             if reason is not None:
                 self.bad.append(BadUtterance(cut.id, reason))
                 continue
-            if self.with_data:
-                check_cut(cut, self.reading.config, piece.shard)
+            # The manifest alone has no features or audio to check.
+            ready = checked_cut(cut, self.reading.config, piece.shard) if self.with_data else cut
             speed = speed_of(cut.id, self.reading.speeds, self.reading.seed, piece.round)
-            cut.custom = {SPEED: speed}
-            yield cut
+            ready.custom = {SPEED: speed, SHARD: piece.shard.data}
+            yield ready
 
 
 class ShardReader(IterableDataset[Item]):
@@ -170,11 +174,62 @@ class ShardReader(IterableDataset[Item]):
     def _block(self, place: Place, skip: int) -> Iterator[Item]:
         sources = self._sources(place, with_data=True)
         collator = self._reading.collator(sum(place.starts), self._number)
+        damaged: list[BadUtterance] = []
         for number, cuts in enumerate(self._batches(place, sources)):
             # A skipped batch is drawn, but its features are neither decoded nor computed.
-            yield Skipped() if number < skip else collator[number, self.ready(cuts)]
+            if number < skip:
+                yield Skipped()
+                continue
+            batch, lost = self.batch(collator, (number, cuts))
+            if batch is None and self._announce:
+                # All processes need as many batches as they have announced.
+                batch, _ = self.batch(collator, (number, [self._first_whole(place, lost[0])]))
+            damaged += lost
+            yield Skipped() if batch is None else batch
         bad = [item for source in sources for item in source.bad]
-        yield Closed(sum(source.seen for source in sources), tuple(bad))
+        yield Closed(sum(source.seen for source in sources), (*bad, *damaged))
+
+    def batch(
+        self, collator: Collator, drawn: tuple[int, Iterable[Cut]], speed: float | None = None
+    ) -> tuple[Batch | None, list[BadUtterance]]:
+        """Make a batch of the utterances that can be decoded, None if none can be, and list the others.
+
+        Args:
+            collator: of the block.
+            drawn: number of the batch in the block, and its utterances.
+            speed: see `ready`.
+
+        Raises:
+            UserError: something else than the utterances is damaged.
+        """
+        number, cuts = drawn
+        try:
+            return collator[number, self.ready(cuts, speed)], []
+        except UserError:
+            # Only now are utterances decoded one by one, as this takes the time twice.
+            found = [(cut, self._damage(cut)) for cut in cuts]
+            lost = [BadUtterance(cut.id, damage) for cut, damage in found if damage is not None]
+            if not lost:
+                raise
+            kept = [cut for cut, damage in found if damage is None]
+            return collator[number, self.ready(kept, speed)] if kept else None, lost
+
+    def _damage(self, cut: Cut) -> str | None:
+        """Why a drawn utterance cannot be decoded, or None."""
+        try:
+            decode(next(iter(self.ready([cut]))), self._reading.config.data.shar.content, cut.custom[SHARD])
+        except AudioError as error:
+            return str(error)
+        return None
+
+    def _first_whole(self, place: Place, lost: BadUtterance) -> Cut:
+        """The first utterance of this reader's part of a block that can be decoded."""
+        whole = next((cut for cut in self.usable(place) if self._damage(cut) is None), None)
+        if whole is None:
+            raise UserError(
+                f"data.train: no utterance of a block of shards can be decoded, as {lost.id}: {lost.reason}"
+            )
+        return whole
 
     def usable(self, place: Place) -> Iterator[Cut]:
         """The usable utterances of this reader's part of a block, with their data, shard after shard."""

@@ -14,8 +14,10 @@ FEWEST_SHARDS = 20
 """A sample comes from at least this many shards, if there are so many."""
 
 
-def sample_cuts(shards: Sequence[ShardFiles], size: int, read: Callable[[ShardFiles], Iterator[Cut]]) -> Iterator[Cut]:
-    """Yield at most this many utterances: the first ones of shards that are drawn at random.
+def sample_cuts(
+    shards: Sequence[ShardFiles], size: int, read: Callable[[ShardFiles], Iterator[Cut]]
+) -> Iterator[tuple[ShardFiles, Cut]]:
+    """Yield at most this many utterances, each after its shard: the first ones of shards that are drawn at random.
 
     Shards are read from their beginning, so that no more than the sample is read of any of them. The sample does not
     depend on the seed of a recipe, because several recipes share statistics and tokenizer.
@@ -32,6 +34,6 @@ def sample_cuts(shards: Sequence[ShardFiles], size: int, read: Callable[[ShardFi
     for shard in order:
         for cut in islice(read(shard), min(share, left)):
             left -= 1
-            yield cut
+            yield shard, cut
         if not left:
             return

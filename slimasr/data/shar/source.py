@@ -147,7 +147,7 @@ class ShardSource:
             if number <= place.batch:
                 continue
             assert isinstance(current, Batch), "a reader makes as many batches as it has announced"
-            batch = current if turn.rows is None else current.select(turn.rows)
+            batch = current if turn.rows is None else current.select(_rows_left(turn.rows, len(current)))
             yield replace(batch, place=last if number == len(turns) else replace(place, batch=number))
         return [_expected(reader, Closed) for reader in items]
 
@@ -155,15 +155,22 @@ class ShardSource:
 def _own_block(items: Iterator[Item], place: Place) -> Generator[Batch, None, list[Closed]]:
     """Yield the batches of a block that has a single reader."""
     _expected(items, Opened)
+    is_empty = place.batch == 0
     for number in count(1):
         item = _next(items)
         if isinstance(item, Closed):
-            if number == 1:
+            if is_empty:
                 raise UserError("data.train: the shards hold no usable utterance; see bad_utterances.jsonl")
             return [item]
         if isinstance(item, Batch):
+            is_empty = False
             yield replace(item, place=replace(place, batch=number))
     raise AssertionError("count() has no end")
+
+
+def _rows_left(rows: Sequence[int], size: int) -> list[int]:
+    """The rows of a part of a batch that has only so many left; utterances that cannot be decoded are not in it."""
+    return [row for row in rows if row < size] or [size - 1]
 
 
 def _next(items: Iterator[Item]) -> Item:
@@ -195,7 +202,10 @@ def largest_batches(reading: Reading, place: Place) -> list[Batch]:
     largest = {lengths.index(max(lengths)), sizes.index(max(sizes))}
     collator = reading.collator(0, 0)
     speed = min(reading.speeds)
-    return [collator[number, reader.ready([item.cut for item in packed[number]], speed)] for number in sorted(largest)]
+    chosen = [(number, [item.cut for item in packed[number]]) for number in sorted(largest)]
+    # Those that cannot be decoded are counted when the run comes to them.
+    made = [reader.batch(collator, drawn, speed)[0] for drawn in chosen]
+    return [batch for batch in made if batch is not None]
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from lhotse import Fbank
+from lhotse.cut import Cut
 
 from slimasr.config.schema import Config
-from slimasr.data.audio.recordings import AudioError, load_samples
+from slimasr.data.audio.recordings import AudioError
 from slimasr.data.features.frames import extract_frames
 from slimasr.data.features.shards import ShardResult, make_extractor, read_result
 from slimasr.data.files import BadUtterance, DataFolder
 from slimasr.data.identity.manifest_record import manifest_identity
 from slimasr.data.sets import streamed_sets
-from slimasr.data.shar.checks import check_cut
+from slimasr.data.shar.checks import checked_cut, decode
 from slimasr.data.shar.files import ShardFiles, read_shard
 from slimasr.data.shar.found import given_shards, is_given
 from slimasr.data.shar.record import write_shar_record
@@ -90,20 +92,27 @@ def sampled_result(config: Config, shards: list[ShardFiles]) -> ShardResult:
     total, total_square = np.zeros(bins), np.zeros(bins)
     num_frames = 0
     bad: list[BadUtterance] = []
-    for cut in sample_cuts(shards, STATISTICS_SAMPLE, partial(read_shard, content=content)):
-        check_cut(cut, config, shards[0])
-        if content == "features":
-            features = cut.load_features()
-        else:
-            at_rate = cut.resample(config.data.sampling_rate)
-            try:
-                features = extract_frames(extractor, load_samples(at_rate), at_rate.sampling_rate, cut.duration)
-            except AudioError as error:
-                bad.append(BadUtterance(cut.id, str(error)))
-                continue
+    for shard, cut in sample_cuts(shards, STATISTICS_SAMPLE, partial(read_shard, content=content)):
+        try:
+            features = _features(checked_cut(cut, config, shard), config, shard, extractor)
+        except AudioError as error:
+            bad.append(BadUtterance(cut.id, str(error)))
+            continue
         # float64, because sums of many frames exceed the precision of float32.
         total += features.sum(axis=0, dtype=np.float64)
         total_square += np.square(features, dtype=np.float64).sum(axis=0)
         num_frames += len(features)
     count = sum(shard.num_cuts for shard in shards)
     return ShardResult(count, num_frames, total.tolist(), total_square.tolist(), bad)
+
+
+def _features(cut: Cut, config: Config, shard: ShardFiles, extractor: Fbank) -> np.ndarray:
+    """The (T, F) features of an utterance, which are decoded or computed from its audio.
+
+    Raises:
+        AudioError: it is damaged.
+    """
+    if config.data.shar.content == "features":
+        return decode(cut, "features", shard.data)
+    at_rate = cut.resample(config.data.sampling_rate)
+    return extract_frames(extractor, decode(at_rate, "audio", shard.data), at_rate.sampling_rate, cut.duration)
