@@ -11,12 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from slimasr.cli.common import command_app
+from slimasr.cli.inspect import run as inspect_command
+from slimasr.cli.prepare import run as prepare_command
+from slimasr.config.load import save_config
 from slimasr.config.schema import Config
 from slimasr.data.features.stage import compute_features, read_stats
 from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.sampling import RankInfo
+from slimasr.data.shar import preparing
 from slimasr.data.shar.opening import open_reading
 from slimasr.data.shar.source import ShardSource
 from slimasr.data.tokens.stage import train_tokenizer
@@ -180,3 +186,22 @@ def test_one_channel_of_given_shards_is_read_or_the_average(tmp_path: Path) -> N
         assert means_of(tmp_path, channel) == pytest.approx(first + 2 * math.log(level), abs=0.01)
     with pytest.raises(UserError, match=r"000000\.tar: u\d has channels 0 to 1, and no channel 2; correct data\.opt"):
         means_of(tmp_path, 2)
+
+
+def test_given_shards_are_inspected_like_other_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "TRANSCRIPT_SAMPLE", 5)
+    dev_set(tmp_path / "dev")
+    config = config_of(tmp_path, str(write_shards(tmp_path / "shards", [5, 4])))
+    save_config(config, tmp_path / "config.yaml")
+    arguments = ["--config", str(tmp_path / "config.yaml"), "--data", str(tmp_path / "data")]
+    result = CliRunner().invoke(command_app(prepare_command), arguments)
+    assert result.exit_code == 0, result.stderr
+    rows = [line.split()[:2] for line in result.stdout.splitlines()[2:4]]
+    assert rows == [["train", "5"], ["dev", "1"]]
+    assert "train: 2 characters: " in result.stdout
+    assert "that no training set has" not in result.stderr
+    assert "note: train: the figures are those of a sample of 5 of 9 utterances" in result.stderr
+    result = CliRunner().invoke(command_app(inspect_command), [str(tmp_path / "data"), "--json"])
+    train, dev = json.loads(result.stdout)["sets"]
+    assert (train["utterances"], train["suspicious"], train["audio_read"]) == (5, 0, False)
+    assert (dev["utterances"], dev["suspicious"], dev["audio_read"]) == (1, 0, True)

@@ -64,14 +64,16 @@ class Sound:
 
 def measure_sounds(
     cuts: Iterable[Cut], num_threads: int, progress: Progress, total: int | None = None, label: str = ""
-) -> Iterator[tuple[Cut, Sound | AudioError]]:
+) -> Iterator[tuple[Cut, Sound | AudioError | None]]:
     """Read the audio of cuts in threads, and yield each cut, in order, with its figures or the reason why it has none.
+
+    Of cuts without audio, such as those of a sample of shards, there is nothing to read, and nothing is wrong.
 
     Args:
         total: number of cuts, for the progress that is shown.
     """
     with ThreadPoolExecutor(num_threads) as pool:
-        waiting: deque[tuple[Cut, Future[Sound | AudioError]]] = deque()
+        waiting: deque[tuple[Cut, Future[Sound | AudioError | None]]] = deque()
         for cut in progress(cuts, total, label):
             waiting.append((cut, pool.submit(_sound_or_error, cut)))
             # Few cuts wait at a time, so that memory does not grow with the set.
@@ -125,9 +127,9 @@ def measure(blocks: Iterable[np.ndarray], rate: int, encoding: str = "") -> Soun
     return Sound(int.from_bytes(digest.digest(), "big"), max(level, _FLOOR_DB), share, encoding)
 
 
-def _sound_or_error(cut: Cut) -> Sound | AudioError:
+def _sound_or_error(cut: Cut) -> Sound | AudioError | None:
     try:
-        return sound_of(cut)
+        return sound_of(cut) if cut.has_recording else None
     except AudioError as error:
         return error
 

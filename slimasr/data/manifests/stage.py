@@ -27,7 +27,7 @@ from slimasr.data.manifests.listing import channel_problem, check_names, segment
 from slimasr.data.manifests.normalise import Counts, normalise_utterances, read_rules
 from slimasr.data.manifests.overlap import check_overlap
 from slimasr.data.shar.found import without_given
-from slimasr.data.shar.preparing import prepare_given
+from slimasr.data.shar.preparing import GivenSet, prepare_given
 from slimasr.errors import UserError
 from slimasr.locking import folder_lock
 from slimasr.progress import Notes, unread
@@ -126,9 +126,17 @@ def prepare(
         for item in folders:
             item.write(folder)
     if inspected is not None:
-        without_audio = {name: ((cut, None) for cut in made.cuts) for name, made in prepared.items()}
-        inspected(inspect_sets(without_audio, {name: made.bad for name, made in prepared.items()}))
-    return sampled | {name: len(made.cuts) for name, made in prepared.items()}
+        found = {name: sampled.get(name) or prepared[name] for name in [*set_names(config), *further]}
+        inspected(_facts(found))
+        notes([note for name, made in sampled.items() if (note := made.note(name)) is not None])
+    counts = {name: made.utterances for name, made in sampled.items()}
+    return counts | {name: len(made.cuts) for name, made in prepared.items()}
+
+
+def _facts(sets: Mapping[str, _PreparedSet | GivenSet]) -> DataFacts:
+    """The facts about sets, without reading their audio."""
+    without_audio = {name: ((cut, None) for cut in made.cuts) for name, made in sets.items()}
+    return inspect_sets(without_audio, {name: made.bad for name, made in sets.items()})
 
 
 def text_notes(data_dir: Path, names: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ for everything that needs transcripts: the tokenizer, the table of characters an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 from lhotse.cut import Cut
 from lhotse.utils import fastcopy
@@ -28,11 +28,30 @@ TRANSCRIPT_SAMPLE = 100_000
 """Number of utterances of a set of given shards in its manifest."""
 
 
-def prepare_given(config: DataConfig, folder: DataFolder, set_name: str) -> int:
-    """Write the sample of a set, the utterances of it that have no transcript, and the record of both.
+@dataclass(frozen=True)
+class GivenSet:
+    """A set of given shards.
 
-    Returns:
-        The number of utterances of the set.
+    Attributes:
+        utterances: number of all its utterances.
+        cuts: those of the sample that have a transcript.
+        bad: the others of the sample.
+    """
+
+    utterances: int
+    cuts: list[Cut]
+    bad: list[BadUtterance]
+
+    def note(self, set_name: str) -> str | None:
+        """Say that figures are those of a sample, if there are more utterances."""
+        sampled = len(self.cuts) + len(self.bad)
+        if sampled == self.utterances:
+            return None
+        return f"{set_name}: the figures are those of a sample of {sampled:,} of {self.utterances:,} utterances"
+
+
+def prepare_given(config: DataConfig, folder: DataFolder, set_name: str) -> GivenSet:
+    """Write the sample of a set, the utterances of it that have no transcript, and the record of both.
 
     Raises:
         UserError: a shard is missing or damaged, or no utterance of the sample has a transcript.
@@ -49,7 +68,7 @@ def prepare_given(config: DataConfig, folder: DataFolder, set_name: str) -> int:
     identity = replace(identify(cuts), audio=files)
     write_manifest_record(folder, set_name, config, cuts, counts, identity=identity, utterances=total)
     write_bad(folder.raw_bad(set_name), bad)
-    return total
+    return GivenSet(total, cuts, bad)
 
 
 def _sample(shards: Sequence[ShardFiles], rules: Rules) -> tuple[list[Cut], list[BadUtterance], Counts]:
