@@ -21,7 +21,7 @@ from slimasr.data.manifests.normalise import read_rules
 from slimasr.data.memory.sampling import RankInfo
 from slimasr.data.shar.buckets import DurationBuckets
 from slimasr.data.shar.files import ShardFiles, read_listed
-from slimasr.data.shar.found import _shards_of
+from slimasr.data.shar.found import shards_of
 from slimasr.data.shar.opening import BlockCollators
 from slimasr.data.shar.order import make_pools
 from slimasr.data.shar.reader import Reading
@@ -101,7 +101,7 @@ def spoil_utterances(archive: Path, names: Sequence[str]) -> None:
 def shards_in(folder: Path, config: Config) -> list[ShardFiles]:
     """The shards of a folder, with their numbers of utterances."""
     return [
-        ShardFiles(shard.cuts, shard.data, len(list(read_listed(shard)))) for shard in _shards_of(folder, config.data)
+        ShardFiles(shard.cuts, shard.data, len(list(read_listed(shard)))) for _, shard in shards_of(folder, config.data)
     ]
 
 

@@ -128,7 +128,7 @@ def test_given_shards_stay_where_they_are_and_are_listed_again_under_other_ids(t
         (
             {"cuts": "x", "recording": "y"},
             {},
-            r"list\.jsonl: the shard x has no features; data\.shar\.content is features",
+            r"list\.jsonl:1: the shard x has no features; data\.shar\.content is features",
         ),
         ({"cuts": "s3://bucket/cuts.gz", "features": "s3://bucket/f.tar"}, {}, r"s3://bucket/cuts\.gz: .*smart_open"),
         (

@@ -19,6 +19,7 @@ from slimasr.data.files import DataFolder, read_cuts
 from slimasr.data.manifests.stage import prepare
 from slimasr.data.memory.dataloading import BatchSource
 from slimasr.data.memory.sampling import RankInfo
+from slimasr.data.own.find import detect
 from slimasr.data.shar.opening import open_reading
 from slimasr.data.shar.source import ShardSource
 from slimasr.data.tokens.load import load_tokenizer
@@ -86,6 +87,7 @@ def test_a_killed_training_ends_like_one_that_was_not(recipe: Path, tmp_path: Pa
 def test_shards_hold_the_set_in_lhotses_format_and_in_random_order(recipe: Path) -> None:
     data = recipe / "data"
     shards = CutSet.from_shar(in_dir=data / "features" / "shar" / "train")
+    assert detect(data / "features" / "shar" / "train").name == "shar"
     cuts = {cut.id: cut for cut in shards}
     listed = [cut.id for cut in read_cuts(DataFolder(data).raw_cuts("train"), "")]
     assert sorted(cuts) == sorted(listed)

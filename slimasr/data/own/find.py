@@ -14,6 +14,7 @@ from slimasr.data.corpora.base import own_sets, parse_options
 from slimasr.data.own.columns import KNOWN
 from slimasr.data.own.folder import AUDIO, TRANSCRIPT_LISTS, has_transcript, walk
 from slimasr.data.own.lines import first_line
+from slimasr.data.shar.files import shard_name
 from slimasr.data.shar.found import without_given
 from slimasr.errors import UserError
 from slimasr.files import entries
@@ -144,27 +145,13 @@ def lhotse_kind(path: Path) -> str | None:
     return next((kind for kind, keys in _LHOTSE_KEYS.items() if keys <= record.keys()), None)
 
 
-def is_shar(path: Path) -> bool:
-    """Whether a file is the manifest of a Shar shard, such as ``cuts.000000.jsonl.gz``.
-
-    A Shar folder of a single shard may have names without numbers.
-    """
-    name, _, rest = path.name.partition(".")
-    number, _, ending = rest.partition(".")
-    if name != "cuts":
-        return False
-    return (number.isdecimal() and ending.startswith("jsonl")) or (
-        rest.startswith("jsonl") and path.with_name("recording.tar").is_file()
-    )
-
-
 def _check_exists(path: Path) -> None:
     if not path.exists():
         raise UserError(f"{path}: no such folder or file; correct data.sources")
 
 
 def _detect_file(path: Path) -> Format:
-    if is_shar(path):
+    if shard_name(path) is not None:
         return Format(path, "shar", "a shard by its name")
     if path.name.endswith(JSON_LINES):
         kind = lhotse_kind(path)
@@ -187,14 +174,14 @@ def _formats_in(folder: Path) -> Iterator[Format]:
             continue
         if file.name == "wav.scp":
             yield Format(folder, "kaldi", "holds wav.scp")
-        elif is_shar(file):
+        elif shard_name(file) is not None:
             yield Format(folder, "shar", f"holds {file.name}")
         elif file.name.endswith(JSON_LINES):
             kind = lhotse_kind(file)
             # Other files of JSON describe something else.
             if kind is not None:
                 yield Format(folder, "lhotse", f"{file.name} holds {kind}")
-            elif _names_audio(file):
+            elif names_audio(file):
                 yield Format(folder, "jsonl", f"holds {file.name}")
         elif file.name.endswith(TABLES):
             yield Format(folder, "csv", f"holds {file.name}")
@@ -207,10 +194,15 @@ def _folder(folder: Path, file: Path) -> Format:
     return Format(folder, "folder", f"holds {file.relative_to(folder)}{beside}")
 
 
-def _names_audio(path: Path) -> bool:
-    """Whether the first line of a file is a JSON object with the path of audio, unlike files of settings."""
+def names_audio(path: Path, column: str = "") -> bool:
+    """Whether the first line of a file is a JSON object with the path of audio, unlike files of settings.
+
+    Args:
+        column: the key of the path; empty = one that is commonly named so.
+    """
     record = _first_record(path)
-    return isinstance(record, dict) and any(key.lower() in KNOWN["audio"] for key in record)
+    known = (column,) if column else KNOWN["audio"]
+    return isinstance(record, dict) and any(key in known or key.lower() in known for key in record)
 
 
 def _first_record(path: Path) -> Any:

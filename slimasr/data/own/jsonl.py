@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slimasr.data.corpora.base import ListedUtterance
 from slimasr.data.own.columns import Record, choose_columns, utterance_of
-from slimasr.data.own.find import JSON_LINES
+from slimasr.data.own.find import JSON_LINES, names_audio
 from slimasr.data.own.lines import read_lines
 from slimasr.data.own.one_file import one_file
 from slimasr.data.own.reading import IdMaker, Reading
@@ -23,7 +24,7 @@ def read(path: Path, reading: Reading) -> Iterator[ListedUtterance]:
     Raises:
         UserError: a line is not a JSON object, or lacks a key.
     """
-    file = one_file(path, JSON_LINES)
+    file = one_file(path, JSON_LINES, partial(names_audio, column=reading.options.audio_column))
     ids = IdMaker(reading.label, Path.absolute(file).parent)
     keys: list[str] = []
     columns: dict[str, str] = {}

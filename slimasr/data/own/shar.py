@@ -18,6 +18,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,19 @@ from lhotse.utils import fastcopy
 
 from slimasr.data.corpora.base import ListedUtterance
 from slimasr.data.files import write_cuts
-from slimasr.data.own.find import is_shar
 from slimasr.data.own.lhotse_manifests import read_cuts
 from slimasr.data.own.lines import read_lines
 from slimasr.data.own.reading import Reading, safe_name
+from slimasr.data.shar.files import archive_of, shard_name
 from slimasr.errors import UserError
-from slimasr.files import read_json, write_atomic, write_json_atomic, writing
+from slimasr.files import matching, read_json, write_atomic, write_json_atomic, writing
 from slimasr.progress import Progress
 
 SHAR = "shar"
 """Where below `Reading.made` the audio of Shar folders is kept."""
+
+UNNAMED = "jsonl"
+"""The folder of the audio of a shard whose files have no number, ``cuts.jsonl.gz`` and ``recording.tar``."""
 
 _DIGITS = 8
 # What lhotse raises for archives and manifests that are damaged.
@@ -118,23 +122,25 @@ def find_shards(path: Path, made: Path) -> list[SharShard]:
         UserError: there are none, or one has no audio.
     """
     folder = path if path.is_dir() else path.parent
-    found = sorted(file for file in (path.iterdir() if path.is_dir() else [path]) if is_shar(file))
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [(file, name) for file in files if (name := shard_name(file)) is not None]
     if not found:
         raise UserError(f"{path}: holds no shards of lhotse Shar, such as cuts.000000.jsonl.gz")
     digest = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:_DIGITS]
     target = made / SHAR / f"{safe_name(Path.absolute(folder).name)}-{digest}"
-    return [_shard(file, target) for file in found]
+    return [_shard(file, name, target) for file, name in found]
 
 
-def _shard(cuts: Path, target: Path) -> SharShard:
-    number = cuts.name.split(".")[1]
-    name = f"recording.{number}" if number.isdecimal() else "recording"
-    recordings = sorted(cuts.parent.glob(f"{name}.*"))
+def _shard(cuts: Path, name: str, target: Path) -> SharShard:
+    archive = archive_of(cuts, name, "recording")
+    # A shard may also have a manifest of recordings.
+    recordings = [archive] if archive.is_file() else matching(cuts.parent, f"{escape(archive.stem)}.*")
     if not recordings:
         raise UserError(
-            f"{cuts}: there is no {name}.tar beside it, and features of lhotse are not used; write Shar with recordings"
+            f"{cuts}: there is no {archive.name} beside it, and features of lhotse are not used; write Shar with "
+            "recordings"
         )
-    return SharShard(cuts, recordings[0], Path.absolute(target / number))
+    return SharShard(cuts, recordings[0], Path.absolute(target / (name or UNNAMED)))
 
 
 def _extract(shard: SharShard) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,6 +24,9 @@ FIELDS: dict[Content, str] = {"features": "features", "audio": "recording"}
 """The field of a cut, and so the beginning of the file name, that holds what a shard is read for."""
 
 PIPE = "pipe:"
+_MANIFEST = re.compile(r"cuts(\.(?P<name>.+))?\.jsonl(\.\w+)?")
+# Stage 2 adds a digest to the number.
+_NUMBER = re.compile(r"\d+(-\w+)?")
 # What damaged, truncated or foreign files raise in lhotse, tarfile and gzip; `OSError` includes `BadGzipFile`.
 _DAMAGE = (
     OSError,
@@ -66,6 +69,25 @@ class ShardFiles:
     def below(self, root: Path) -> ShardFiles:
         """The same shard with relative paths taken as those below a folder."""
         return replace(self, cuts=_below(root, self.cuts), data=_below(root, self.data))
+
+
+def shard_name(manifest: Path) -> str | None:
+    """The name of the shard of which a file is the manifest: ``000000`` for ``cuts.000000.jsonl.gz``; None = of none.
+
+    A name without a number, or none at all (``cuts.jsonl.gz``), is that of a shard if an archive is beside the file, as
+    lhotse's manifests of whole sets have such names, too.
+    """
+    match = _MANIFEST.fullmatch(manifest.name)
+    if match is None:
+        return None
+    name = match["name"] or ""
+    has_archive = any(archive_of(manifest, name, field).is_file() for field in FIELDS.values())
+    return name if _NUMBER.fullmatch(name) or has_archive else None
+
+
+def archive_of(manifest: Path, name: str, field: str) -> Path:
+    """The archive of a field of a shard with this name: ``features.000000.tar`` beside ``cuts.000000.jsonl.gz``."""
+    return manifest.with_name(f"{field}.{name}.tar" if name else f"{field}.tar")
 
 
 def is_path(name: str) -> bool:
@@ -163,25 +185,3 @@ def _explained(name: str) -> Iterator[None]:
                 f"{name}: cannot be read ({reason}); URLs need the package smart_open and access to the place"
             ) from error
         raise UserError(f"{name}: damaged or truncated shard ({reason}); copy or write it again") from error
-
-
-def shard_list(path: Path) -> list[dict[str, Any]]:
-    """Read a list of shards: one JSON object per line with the names of its files.
-
-    Raises:
-        UserError: a line is no such object.
-    """
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: is no JSON object ({error})") from None
-        if not isinstance(content, dict) or "cuts" not in content:
-            raise UserError(
-                f'{path}, line {number}: names no shard; needs for example {{"cuts": ..., "features": ...}}'
-            )
-        found.append(content)
-    return found
