@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,11 +202,21 @@ def test_folders_of_audio_and_transcripts_in_any_format(ending: str, tmp_path: P
     utterances = listed(source, tmp_path)
     assert [(item.id, item.text, item.speaker) for item in utterances] == [
         ("my_data-ann-a_1", "uno due", "ann"),
-        ("my_data-bob_smith-a_1", "uno due", "bob smith"),
+        ("my_data-bob_smith-a_1", "uno due", "bob_smith"),
     ]
-    cuts, bad = build_cuts([replace(item, speaker="") for item in utterances], DataConfig(corpus="own", resample=True))
+    cuts, bad = build_cuts(utterances, DataConfig(corpus="own", resample=True))
     assert not bad and len(cuts) == 2
     assert abs(load_samples(cuts[0]).shape[1] - RATE // 2) < 0.1 * RATE
+
+
+@pytest.mark.parametrize("kind", ["kaldi", "lhotse cuts", "nemo", "common voice"])
+def test_speakers_may_have_names_of_several_words(kind: str, tmp_path: Path) -> None:
+    spoken = [Spoken("a-1", "uno", "Bob Smith"), Spoken("a-2", "due", "Anna\u00a0Maria")]
+    write_audio(tmp_path / "audio", spoken)
+    path = WRITERS[kind](tmp_path / "train", tmp_path / "audio", spoken)  # type: ignore[call-arg]
+    cuts, bad = build_cuts(listed(path, tmp_path / "made"), DataConfig(corpus="own", sources={"train": str(path)}))
+    assert not bad
+    assert [cut.supervisions[0].speaker for cut in cuts] == ["Bob_Smith", "Anna_Maria"]
 
 
 def test_librispeech_s_lists_of_a_folder(tmp_path: Path) -> None:

@@ -69,7 +69,11 @@ def default_label(path: Path) -> str:
 
 
 def _completed(utterance: ListedUtterance, options: OwnOptions) -> ListedUtterance:
-    """The utterance with what options say about all of them."""
+    """The utterance with what options say about all of them, and a speaker whose name all later files can hold."""
+    # Folders and people have names of several words.
+    speaker = safe_name(utterance.speaker)
+    if speaker != utterance.speaker:
+        utterance = replace(utterance, speaker=speaker)
     if not utterance.language:
         utterance = replace(utterance, language=options.language)
     # The list's own channel counts unless options name one.
