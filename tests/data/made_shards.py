@@ -16,6 +16,7 @@ from lhotse.features.io import MemoryRawWriter
 from lhotse.shar import SharWriter
 
 from slimasr.config.schema import Config
+from slimasr.data.augmentation.augment import AugmentationSource
 from slimasr.data.files import BadUtterance
 from slimasr.data.manifests.normalise import read_rules
 from slimasr.data.memory.sampling import RankInfo
@@ -125,7 +126,8 @@ def source_of(
     tokenizer = tiny_tokenizer()
     pools = make_pools(sets, config.data.set_weights)
     buckets = DurationBuckets.of(durations, config.data)
-    collators = BlockCollators(config, tokenizer)
+    augmentation = None if config.data.gain is None else AugmentationSource(config.data)
+    collators = BlockCollators(config, tokenizer, augmentation=augmentation)
     rules = read_rules(config.data.text)
     reading = Reading(config, tokenizer, lambda frames: frames // 4, pools, buckets, rules, config.seed, collators)
     return ShardSource(reading, process, [10], gather, on_block)

@@ -173,6 +173,49 @@ def test_sets_with_weights_are_drawn_in_proportion(tmp_path: Path) -> None:
     assert seen["a"] / seen["b"] == pytest.approx(3.0, rel=0.1)
 
 
+def levels_of(steps: list[list[Batch]]) -> dict[str, list[float]]:
+    """Utterance -> its first values, which tell its level, in the order of the steps."""
+    found: dict[str, list[float]] = {}
+    for batches in zip(*steps, strict=True):
+        for batch in batches:
+            for row, name in enumerate(batch.ids):
+                found.setdefault(name, []).append(round(float(batch.x[row, 0, 0]), 4))
+    return found
+
+
+@pytest.mark.parametrize("content", ["features", "audio"])
+def test_changes_depend_on_the_pass_and_not_on_who_reads(content: str, tmp_path: Path) -> None:
+    # Enough shards for several blocks on one process.
+    folder = write_shards(tmp_path / "train", [2] * 9, audio=content == "audio")
+    changes: dict[str, Any] = {"gain": {"range_db": [-30.0, 6.0], "probability": 1.0}, "shar": {"content": content}}
+    if content == "audio":
+        changes |= {"reverb": {"probability": 1.0}, "speeds": [0.9, 1.0, 1.1]}
+    alone = of_one_process(folder, **changes)
+    expected = levels_of([list(islice(alone.batches_at(None), 30))])
+    assert len(expected) == 18
+    assert all(len(levels) >= 2 and len(set(levels)) == len(levels) for levels in expected.values())
+    found = [levels_of([list(islice(of_one_process(folder, **changes, num_workers=2).batches_at(None), 30))])]
+    config = recipe(**changes)
+    found.append(levels_of(Processes(config, {"train": shards_in(folder, config)}, 3).run(None, 12)))
+    for levels in found:
+        assert len(levels) == 18
+        for name, own in levels.items():
+            assert own[:2] == expected[name][:2]
+
+
+def test_an_utterance_that_recurs_in_a_block_gets_another_level(tmp_path: Path) -> None:
+    config = recipe(train=["a", "b"], set_weights={"a": 9.0, "b": 1.0}, gain={"probability": 1.0})
+    sets = {
+        "a": shards_in(write_shards(tmp_path / "a", [2], "a"), config),
+        "b": shards_in(write_shards(tmp_path / "b", [2] * 3, "b"), config),
+    }
+    batches = list(islice(source_of(config, sets).batches_at(None), 40))
+    first_block = [batch for batch in batches if batch.place and batch.place.starts == (0, 0)]
+    levels = levels_of([first_block])
+    assert len(levels["a0"]) >= 3
+    assert len({*levels["a0"]}) == len(levels["a0"])
+
+
 def test_unusable_utterances_are_left_out_and_counted_as_they_come(tmp_path: Path) -> None:
     from slimasr.data.shar.left_out import LeftOut
 

@@ -1,8 +1,8 @@
 """Changes of utterances on their way into a batch: reverberation, noise, level, telephone, in this order.
 
 `Collator` asks an object with the methods of `Changes` to change every utterance. In training this is an
-`Augmentation`, whose draws depend on the seed, the epoch and the id of the utterance alone: they are the same whatever
-process loads the batch, with any number of processes, and after a resume.
+`Augmentation`, whose draws depend on the seed, the epoch (or the pass over shards) and the id of the utterance alone:
+they are the same whatever process loads the batch, with any number of processes, and after a resume.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ from slimasr.errors import UserError
 STORED_STEP = 2.0**-5
 """The steps in which lhotse stores features, so that stored silence is this far above `SILENCE` at most."""
 
+DRAWN_AS = "drawn_as"
+"""Key of ``cut.custom`` with the text by which the draws of an utterance differ from all others, where its id is not
+enough because it recurs."""
+
 SHORTEST_NOISY_SECONDS = 0.15
 """lhotse ends noise up to 0.1 s before the utterance, so shorter ones get none."""
 
@@ -45,19 +49,29 @@ class Changes(Protocol):
         """Return a cut with reverberation and noise added; id, length and supervisions stay."""
 
     def samples(self, name: str, samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-        """Return the changed audio of an utterance, (1, num_samples) float32 as the original."""
+        """Return the changed audio of an utterance (`drawn_as`), (1, num_samples) float32 as the original."""
 
     def features(self, name: str, features: np.ndarray) -> np.ndarray:
         """Return the changed features of an utterance whose audio is not read, (T, F) float32 as the original."""
 
 
+def drawn_as(cut: Cut) -> str:
+    """Return the text by which an utterance is known to random draws: its id, unless `DRAWN_AS` says another one."""
+    return str((cut.custom or {}).get(DRAWN_AS, cut.id))
+
+
+def drawn_in_pass(utterance: str, number: int) -> str:
+    """Return the `DRAWN_AS` of an utterance in the pass over the data with this number."""
+    return f"{number}/{utterance}"
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of the training utterances of one epoch.
+    """Random changes of the training utterances of one epoch, or of a run on shards.
 
     Attributes:
         config: what is changed, and by how much.
-        seed: text from which everything is drawn, together with the id of an utterance.
+        seed: text from which everything is drawn, together with that of an utterance (`drawn_as`).
         noise: the pieces of ``data.noise``.
         rooms: the impulse responses of ``data.reverb.folder``.
     """
@@ -97,7 +111,7 @@ class Augmentation:
 
     def _in_room(self, cut: Cut) -> Cut:
         reverb = self.config.reverb
-        rng = self._rng("reverb", cut.id)
+        rng = self._rng("reverb", drawn_as(cut))
         if reverb is None or rng.random() >= reverb.probability:
             return cut
         if self.rooms:
@@ -108,7 +122,7 @@ class Augmentation:
 
     def _with_noise(self, cut: Cut) -> Cut:
         noise = self.config.noise
-        rng = self._rng("noise", cut.id)
+        rng = self._rng("noise", drawn_as(cut))
         if noise is None or rng.random() >= noise.probability or cut.duration < SHORTEST_NOISY_SECONDS:
             return cut
         # lhotse would shuffle all pieces for every utterance, so the piece is drawn here. It recurs if it is short.
@@ -133,8 +147,12 @@ class AugmentationSource:
     rooms: Sequence[Cut] = ()
 
     def of(self, seed: int, epoch: int) -> Augmentation:
-        """Return the changes of an epoch (or of another pass over the data) of a run with this seed."""
+        """Return the changes of an epoch of a run with this seed."""
         return Augmentation(self.config, f"{seed}/{epoch}", self.noise, self.rooms)
+
+    def of_passes(self, seed: int) -> Augmentation:
+        """Return the changes of a run with this seed whose utterances say themselves in which pass they are drawn."""
+        return Augmentation(self.config, str(seed), self.noise, self.rooms)
 
 
 def read_augmentation(config: Config, folder: DataFolder) -> AugmentationSource | None:

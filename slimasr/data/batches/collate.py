@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from slimasr.config.augmentation import MusanConfig
 from slimasr.config.schema import Config
 from slimasr.data.audio.recordings import AudioError, load_samples
-from slimasr.data.augmentation.augment import Changes
+from slimasr.data.augmentation.augment import Changes, drawn_as
 from slimasr.data.batches.batch import Batch
 from slimasr.data.features.frames import extract_frames, has_frame, no_frames, pad_with_silence
 from slimasr.data.features.shards import make_extractor
@@ -84,13 +84,16 @@ class Collator(Dataset[Batch]):
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         number, clean = item
+        # Before mixing, which keeps the order of cuts, but not what is written on them.
+        names = [drawn_as(cut) for cut in clean]
         if self._changes is not None:
             clean = CutSet.from_items([self._changes.cut(cut) for cut in clean])
         # Noise is mixed into cuts, before features are read or computed.
         cuts = list(clean if self._mixer is None else self._mixer(number, clean))
         texts = tuple(cut.supervisions[0].text for cut in cuts)
-        features = (pad_with_silence(self._features(cut), self.config.model.frontend.min_frames) for cut in cuts)
-        x, x_lens = _pad([torch.from_numpy(rows) for rows in features], LOG_EPSILON)
+        found = (self._features(cut, name) for cut, name in zip(cuts, names, strict=True))
+        padded = (pad_with_silence(features, self.config.model.frontend.min_frames) for features in found)
+        x, x_lens = _pad([torch.from_numpy(rows) for rows in padded], LOG_EPSILON)
         y, y_lens = _pad([torch.tensor(self._tokenizer.encode(text), dtype=torch.int64) for text in texts], 0)
         key = None if self._keys is None else self._keys[number]
         # `NoiseMixer` keeps ids and lengths, so alignments of the clean audio remain valid.
@@ -105,14 +108,14 @@ class Collator(Dataset[Batch]):
         """Whether features are computed from audio."""
         return self._extractor is not None
 
-    def _features(self, cut: Cut) -> np.ndarray:
-        """(T, F) float32; T = 0 for audio shorter than one frame."""
+    def _features(self, cut: Cut, name: str) -> np.ndarray:
+        """(T, F) float32; T = 0 for audio shorter than one frame. ``name`` is the cut's `drawn_as`."""
         if not has_frame(cut.duration):
             return no_frames(self._num_mel_bins)
         try:
             # Dev and test sets have stored features although those of shards of audio are computed.
             is_stored = self._extractor is None or (cut.has_features and not self._from_audio)
-            features = self._stored(cut) if is_stored else self._computed(cut)
+            features = self._stored(cut, name) if is_stored else self._computed(cut, name)
         except AudioError as error:
             raise UserError(f"{cut.id}: {error}") from error
         except (OSError, ValueError, AssertionError) as error:
@@ -128,15 +131,15 @@ class Collator(Dataset[Batch]):
             )
         return features
 
-    def _stored(self, cut: Cut) -> np.ndarray:
+    def _stored(self, cut: Cut, name: str) -> np.ndarray:
         features: np.ndarray = cut.load_features()
-        return features if self._changes is None else self._changes.features(cut.id, features)
+        return features if self._changes is None else self._changes.features(name, features)
 
-    def _computed(self, cut: Cut) -> np.ndarray:
+    def _computed(self, cut: Cut, name: str) -> np.ndarray:
         assert self._extractor is not None
         samples = load_samples(cut)
         if self._changes is not None:
-            samples = self._changes.samples(cut.id, samples, cut.sampling_rate)
+            samples = self._changes.samples(name, samples, cut.sampling_rate)
         return extract_frames(self._extractor, samples, cut.sampling_rate, cut.duration)
 
 

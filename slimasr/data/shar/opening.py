@@ -28,7 +28,7 @@ DURATION_SAMPLE = 5000
 
 @dataclass(frozen=True)
 class BlockCollators:
-    """Makes the `Collator` of a block for a reader, with random numbers of its own."""
+    """Makes the `Collator` of a block for a reader, with random numbers of its own for what is drawn per batch."""
 
     config: Config
     tokenizer: Tokenizer
@@ -41,8 +41,8 @@ class BlockCollators:
         mixer = None
         if self.noise is not None and self.config.data.musan is not None:
             mixer = NoiseMixer(self.noise, self.config.data.musan, f"{seed}/block {block}/{reader}")
-        # An utterance is at most once in a block, so a block takes the place of an epoch.
-        changes = None if self.augmentation is None else self.augmentation.of(seed, block)
+        # Unlike batches, utterances are changed in the same way whatever blocks a pass is divided into.
+        changes = None if self.augmentation is None else self.augmentation.of_passes(seed)
         return Collator(self.config, self.tokenizer, mixer, changes=changes)
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 
 from slimasr.config.schema import Config
 from slimasr.data.audio.recordings import AudioError
+from slimasr.data.augmentation.augment import DRAWN_AS, drawn_in_pass
 from slimasr.data.batches.batch import Batch
 from slimasr.data.batches.collate import Collator
 from slimasr.data.batches.filters import EncoderFrames, unusable
@@ -131,7 +132,8 @@ class Usable:
             # The manifest alone has no features or audio to check.
             ready = checked_cut(cut, self.reading.config, piece.shard) if self.with_data else cut
             speed = speed_of(cut.id, self.reading.speeds, self.reading.seed, piece.round)
-            ready.custom = {SPEED: speed, SHARD: piece.shard.data}
+            again = drawn_in_pass(cut.id, piece.round)
+            ready.custom = {SPEED: speed, SHARD: piece.shard.data, DRAWN_AS: again}
             yield ready
 
 
