@@ -110,6 +110,14 @@ LISTS: dict[str, tuple[Spoil, str]] = {
         lambda s: s.write(GOOD, {**OTHER, "features": f"pipe:touch {s.root}/ran"}),
         r":2: the shard pipe:touch .* is a command; set data\.shar\.allow_pipes to true",
     ),
+    "empty": (
+        lambda s: (s.write({"cuts": "pipe:true", "features": "pipe:true"}), s.data.update(shar={"allow_pipes": True})),
+        r"pipe:true: lists no utterance; restore the shard, or leave it out",
+    ),
+    "address": (
+        lambda s: s.write({"cuts": "s3://bucket/cuts.gz", "features": "s3://bucket/f.tar"}),
+        r"s3://bucket/cuts\.gz: cannot be read \(.*smart_open",
+    ),
     "missing": (
         lambda s: s.write({**GOOD, "features": "a/x.tar"}),
         r"a/x\.tar: is missing, which .*list\.jsonl:1 lists; restore it",
@@ -128,7 +136,7 @@ def test_a_bad_list_of_shards_is_named_with_its_line(case: str, shards: Shards) 
     spoil, message = LISTS[case]
     spoil(shards)
     error = error_of(shards.run(prepare.run))
-    assert re.search(message if case == "missing" else rf"list\.jsonl{message}", error), error
+    assert re.search(rf"list\.jsonl{message}" if message.startswith(":") else message, error), error
     assert not (shards.root / "ran").exists()
 
 

@@ -111,50 +111,6 @@ def test_given_shards_stay_where_they_are_and_are_listed_again_under_other_ids(t
         open_reading(config, DataFolder(data), tokenizer, lambda frames: frames)
 
 
-@pytest.mark.parametrize(
-    ("entry", "data", "message"),
-    [
-        (
-            {"cuts": "pipe:cat x", "features": "pipe:cat y"},
-            {},
-            r"the shard pipe:cat x is a command; set data\.shar\.al",
-        ),
-        (
-            {"cuts": "pipe:true", "features": "pipe:true"},
-            {"shar": {"allow_pipes": True}},
-            r"pipe:true: lists no utterance; restore the shard, or leave it out",
-        ),
-        ({"cuts": "shards/cuts.9.jsonl.gz", "features": "y"}, {}, r"cuts\.9\.jsonl\.gz: is missing, which .* lists"),
-        (
-            {"cuts": "x", "recording": "y"},
-            {},
-            r"list\.jsonl:1: the shard x has no features; data\.shar\.content is features",
-        ),
-        ({"cuts": "s3://bucket/cuts.gz", "features": "s3://bucket/f.tar"}, {}, r"s3://bucket/cuts\.gz: .*smart_open"),
-        (
-            None,
-            {"shar": {"content": "audio"}},
-            r"recording\.000000\.tar: is missing beside cuts\.000000\.jsonl\.gz; data",
-        ),
-        (
-            None,
-            {"sampling_rate": 8000},
-            r"the features of u\d have the sampling rate 16000, the configuration needs 8000",
-        ),
-        (None, {"test": ["other"]}, r"data\.sources: other has no source, and no utterances are split off from shards"),
-    ],
-)
-def test_given_shards_that_cannot_be_used_are_one_clear_line(
-    tmp_path: Path, entry: dict[str, Any] | None, data: dict[str, Any], message: str
-) -> None:
-    folder = write_shards(tmp_path / "shards", [5])
-    dev_set(tmp_path / "dev")
-    source = str(folder) if entry is None else listing(tmp_path / "list.jsonl", entry)
-    with pytest.raises(UserError, match=message) as raised:
-        stages(config_of(tmp_path, source, **{"resample": True, **data}), tmp_path)
-    assert "\n" not in str(raised.value)
-
-
 def means_of(root: Path, channel: str | int | None, **options: Any) -> float:
     """The mean of the features, after all stages and a batch of the stream."""
     chosen = {} if channel is None else {"channel": channel}

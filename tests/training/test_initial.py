@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -193,12 +194,17 @@ def test_a_method_reads_the_start_again_and_a_lost_one_is_named(
         ("training", {"init": {"from": "nowhere"}}, r"nowhere/config\.yaml is missing: run stage 4"),
     ],
 )
-def test_what_does_not_fit_is_named(trained: Path, section: str, changes: dict[str, Any], message: str) -> None:
-    tree = sampled(trained / "dense").model_dump(mode="json")
+def test_what_does_not_fit_is_named_by_the_command(
+    folder: Path, section: str, changes: dict[str, Any], message: str
+) -> None:
+    tree = sampled(folder / "dense").model_dump(mode="json")
     method = {"kind": "slimmable"} if section == "space" else tree["method"]
     config = parse_config({**tree, "method": method, section: {**tree[section], **changes}})
-    with pytest.raises(UserError, match=message):
-        new_model(config, trained / "data", load_tokenizer(trained / "dense" / "lang"), initial_weights(config))
+    status, output = run(config, folder)
+    assert status == 1
+    assert re.search(message, output), output
+    (error,) = (line for line in output.splitlines() if line.startswith("error: "))
+    assert "unforeseen" not in error
 
 
 def test_dropout_and_sets_may_differ(trained: Path) -> None:
