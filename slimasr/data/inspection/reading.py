@@ -19,9 +19,8 @@ from slimasr.data.inspection.facts import DataFacts, inspect_sets
 from slimasr.data.inspection.gathering import AudioFigures
 from slimasr.data.inspection.sounds import measure_sounds
 from slimasr.data.manifests.stage import build_cuts
-from slimasr.data.own.find import is_shar
 from slimasr.data.own.read import default_label, make_audio, read_source
-from slimasr.data.shar.found import is_given
+from slimasr.data.shar.lists import is_list
 from slimasr.errors import UserError
 from slimasr.progress import Progress
 
@@ -109,7 +108,7 @@ def _other_data(path: Path, options: OwnOptions, made: Path, progress: Progress)
     config = DataConfig.model_validate(
         {"corpus": "own", "sources": {name: str(path)}, "train": [name], "resample": True}
     )
-    if path.is_file() and is_given(config.model_copy(update={"storage": "shar"}), name) and not is_shar(path):
+    if path.is_file() and is_list(path):
         raise UserError(
             f"{path}: is a list of shards, which {STAGE} reads; inspect its data folder, or name a Shar folder instead"
         )
