@@ -168,7 +168,6 @@ def _context_of(decoder: Path) -> int:
 def _size(experiment: Experiment, subnet: Subnet, folder: Path, options: BundleOptions) -> SizeNote:
     """Describe one size; its WER is what is known of it in float."""
     cost = experiment.model.count(subnet)
-    known = {name: entry.wer for name, entry in float_rates(experiment, subnet.id).items()}
     floats = None if options.standalone else WEIGHTS
     integers = None if options.standalone else WEIGHTS_INT8
     note = _streaming(experiment.model, subnet, options)
@@ -190,7 +189,9 @@ def _size(experiment: Experiment, subnet: Subnet, folder: Path, options: BundleO
         macs=cost.macs,
         decoder=decoder,
         joiner=joiner,
-        float=_variant(folder, encoder_file(subnet), floats, search, states).model_copy(update={"wer": known}),
+        float=_variant(folder, encoder_file(subnet), floats, search, states).model_copy(
+            update={"wer": float_rates(experiment, subnet)}
+        ),
         int8=int8,
     )
 

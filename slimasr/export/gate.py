@@ -81,16 +81,23 @@ class GateTrials:
         """Check that the WER of each size in float is known on dev, with which int8 is compared unless it is forced.
 
         Raises:
-            UserError: that of a size is not.
+            UserError: that of a size is not, or the set has no utterance in the language of a pathway.
         """
         if self.gate.force:
             return
         dev = self.gate.sets[0]
         for subnet in subnets:
-            if dev not in float_rates(experiment, subnet.id):
+            if not any(map(subnet.serves, self.languages[dev].values())):
+                raise UserError(
+                    f"{subnet.id}: {dev} has no utterance in its language, so what int8 loses is not known; --force "
+                    "writes it"
+                )
+            if dev not in float_rates(experiment, subnet):
+                # A pathway gets the utterances of other languages as well if both subnet and set are named.
+                named = f" --set-name {dev}" if subnet.serves("") else ""
                 raise UserError(
                     f"{subnet.id}: its WER on {dev} in float is not known, so that of int8 cannot be compared; run "
-                    f"slimasr-decode {experiment.dir} --subnet {subnet.id} --set-name {dev} and slimasr-score first"
+                    f"slimasr-decode {experiment.dir} --subnet {subnet.id}{named} and slimasr-score first"
                 )
 
     def of(self, experiment: Experiment, size: SizeNote) -> Int8Trial:
@@ -146,12 +153,12 @@ def _judged(experiment: Experiment, size: SizeNote, wer: dict[str, float], gate:
     """Return the note of the int8 files with their error rates, or None if they lose too much."""
     assert size.int8 is not None
     dev = gate.sets[0]
-    known = float_rates(experiment, size.id).get(dev)
-    if known is None:
-        say(f"{size.id}: what int8 loses is not known, as its WER on {dev} in float is not; --force writes it")
-        return size.int8.model_copy(update={"wer": wer, "forced": True})
+    known = float_rates(experiment, size.subnet).get(dev)
     # A pathway may have no utterance in this set.
-    loss = wer.get(dev, known.wer) - known.wer
+    if known is None or dev not in wer:
+        say(f"{size.id}: what int8 loses on {dev} is not known; it is written because of --force")
+        return size.int8.model_copy(update={"wer": wer, "forced": True})
+    loss = wer[dev] - known
     if loss <= gate.margin:
         return size.int8.model_copy(update={"wer": wer})
     if gate.force:

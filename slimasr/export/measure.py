@@ -17,6 +17,7 @@ from slimasr.results.schema import Int8Entry, Results, SubnetEntry, WerEntry
 from slimasr.results.store import read_results, update_results
 from slimasr.scoring import score
 from slimasr.scoring.languages import score_languages, with_languages
+from slimasr.supernet.subnet import Subnet
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,27 @@ def measure_int8(
         yield name, entry
 
 
-def float_rates(experiment: Experiment, subnet: str) -> dict[str, WerEntry]:
-    """Return what is known of a size in float: set name -> WER of the checkpoint that is exported.
+def float_rates(experiment: Experiment, subnet: Subnet) -> dict[str, float]:
+    """Return what is known of a size in float: set name -> WER in percent of the checkpoint that is exported.
 
     Args:
         experiment: the experiment of the supernet.
-        subnet: id of the size.
+        subnet: the size; what counts of a pathway is the WER on its own language.
     """
-    entry = read_results(experiment.dir).subnets.get(subnet)
+    entry = read_results(experiment.dir).subnets.get(subnet.id)
     known = {} if entry is None else entry.wer
     # Files of older versions do not name the checkpoint.
-    return {name: wer for name, wer in known.items() if wer.checkpoint in (None, experiment.checkpoint)}
+    found = {name: _own(wer, subnet) for name, wer in known.items() if wer.checkpoint in (None, experiment.checkpoint)}
+    return {name: rate for name, rate in found.items() if rate is not None}
+
+
+def _own(entry: WerEntry, subnet: Subnet) -> float | None:
+    """Return the WER on the language of a pathway, of any other subnet on all utterances; None = it is not known."""
+    # Files of older versions have no languages.
+    if subnet.serves("") or not entry.languages:
+        return entry.wer
+    own = entry.languages.get(subnet.pathway)
+    return None if own is None else own.wer
 
 
 def _recorded(exp: Path, size: SizeNote) -> Mapping[str, WerEntry]:

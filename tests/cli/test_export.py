@@ -121,14 +121,12 @@ def test_int8_needs_the_wer_in_float(place: Path, tmp_path: Path) -> None:
 def test_the_wer_of_another_checkpoint_is_not_that_of_the_bundle(place: Path, tmp_path: Path) -> None:
     write_wer(place / "exp", 5.0, "best")
     try:
-        assert float_rates(Experiment.open(place / "exp"), "w0.5") == {}
+        assert float_rates(Experiment.open(place / "exp"), Subnet(0.5)) == {}
         result = export(place, "--out", str(tmp_path / "bundle"), "--int8")
         assert result.exit_code == 1 and "w0.5: its WER on dev in float is not known" in result.output
     finally:
         write_wer(place / "exp", 100.0)
-    assert {name: rate.wer for name, rate in float_rates(Experiment.open(place / "exp"), "w0.5").items()} == {
-        "dev": 100.0
-    }
+    assert float_rates(Experiment.open(place / "exp"), Subnet(0.5)) == {"dev": 100.0}
 
 
 def test_int8_is_measured_again_where_the_text_may_be_another() -> None:

@@ -29,6 +29,10 @@ from slimasr.elastic.blocks import select
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.checkpoints import structure_in_words
+from slimasr.export.export import scheme_of
+from slimasr.export.gate import Gate, GateTrials, pass_gate
+from slimasr.export.manifest import read_manifest
+from slimasr.export.writer import BundleOptions
 from slimasr.measure.quality import measure_quality
 from slimasr.models.base import SpeechModel
 from slimasr.models.pathways import prunable_matrices
@@ -304,16 +308,51 @@ def test_profile_of_one_pathway(exp: Path) -> None:
 
 
 def test_int8_of_a_pathway(made: Path, exp: Path, tmp_path: Path) -> None:
+    """What counts is its own language, also where float was measured on all."""
     pytest.importorskip("onnxruntime")
-    # The gate compares with the WER in float.
-    done(decode.run, exp, "--data", made / "data", "--subnet", "fr")
+    done(decode.run, exp, "--data", made / "data", "--subnet", "fr", "--set-name", "dev")
     done(score.run, exp)
+    assert list(read_results(exp).subnets["fr"].wer["dev"].languages) == ["fr", "nl"]
+    note_wer(exp, {"fr": 60.0, "nl": 20.0}, 40.0)
     sets = ("--data", made / "data", "--set-name", "test")
     done(export.run, exp, *sets, "--subnet", "fr", "--int8", "--force", "--out", tmp_path / "bundle")
     int8 = read_results(exp).subnets["fr"].int8
     assert int8 is not None
     assert {name: entry.sentences for name, entry in int8.wer.items()} == {"dev": 2, "test": 2}
     assert list(int8.wer["test"].languages) == ["fr"]
+    manifest = read_manifest(tmp_path / "bundle")
+    assert manifest.sizes[0].float.wer == {"dev": 60.0}
+    # The gate measures nothing again.
+    for own, every, is_kept in ((int8.wer["dev"].wer, 0.0, True), (int8.wer["dev"].wer - 1.0, 1000.0, False)):
+        note_wer(exp, {"fr": own}, every)
+        experiment = Experiment.open(exp)
+        trials = GateTrials.find(experiment, Gate(made / "data", ["dev"]), print)
+        scheme = scheme_of(BundleOptions(int8=True), manifest)
+        passed = pass_gate(experiment, tmp_path / "bundle", manifest, scheme, trials, print)
+        assert (passed.sizes[0].int8 is not None) == is_kept
+
+
+def note_wer(exp: Path, languages: dict[str, float], wer: float) -> None:
+    """Change what results.json says of the pathway fr on dev."""
+    content = json.loads((exp / "results.json").read_text())
+    entry = content["subnets"]["fr"]["wer"]["dev"]
+    part = entry["languages"]["fr"]
+    entry |= {"wer": wer, "languages": {name: {**part, "wer": rate} for name, rate in languages.items()}}
+    (exp / "results.json").write_text(json.dumps(content))
+
+
+def test_int8_of_a_pathway_needs_its_wer_in_its_language(made: Path, exp: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    done(decode.run, exp, "--data", made / "data", "--subnet", "fr", "--set-name", "dev")
+    done(score.run, exp)
+    note_wer(exp, {"nl": 5.0}, 5.0)
+    words = (export.run, exp, "--subnet", "fr", "--int8", "--out", tmp_path / "bundle", "--data")
+    line = refused(*words, made / "data")
+    assert "fr: its WER on dev in float is not known" in line
+    assert f"slimasr-decode {exp} --subnet fr and slimasr-score first" in line
+    dutch = made_up.write_data(tmp_path, pathways(), languages=("nl",))
+    line = refused(*words, dutch)
+    assert "fr: dev has no utterance in its language, so what int8 loses is not known; --force writes it" in line
 
 
 def test_sets_and_pathways_that_are_not_named_are_left_out(exp: Path, tmp_path: Path) -> None:
