@@ -19,6 +19,7 @@ from slimasr.scoring import Utterance
 from slimasr.supernet.subnet import Subnet
 
 if TYPE_CHECKING:
+    from slimasr.data.graphs.graph import Graph
     from slimasr.decoding.searches.graph import SearchGraph
 
 
@@ -106,7 +107,7 @@ def decode_units(
     return Decoding(of.get("words"), of.get("phonemes"), tuple(unfinished.notes()))
 
 
-def describe(config: DecodingConfig, graph: SearchGraph | None = None) -> str:
+def describe(config: DecodingConfig, graph: SearchGraph | Graph | None = None) -> str:
     """Describe the search in words, for ``results.json``; ``graph`` is that of ``kind: graph``."""
     # Results are compared by these words: changing them would make all earlier results count as another decoding.
     if config.kind == "greedy":

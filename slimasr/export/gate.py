@@ -18,7 +18,7 @@ from slimasr.decoding.tasks import Languages, Task, is_multilingual, languages_o
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.export.manifest import Manifest, SizeNote, VariantNote
-from slimasr.export.measure import Int8Trial, float_rates, measure_int8
+from slimasr.export.measure import Int8Trial, float_rates, measure_int8, search_of
 from slimasr.supernet.subnet import Subnet
 
 Say = Callable[[str], None]
@@ -92,13 +92,19 @@ class GateTrials:
                     f"{subnet.id}: {dev} has no utterance in its language, so what int8 loses is not known; --force "
                     "writes it"
                 )
-            if dev not in float_rates(experiment, subnet):
+            if self.float_rate(experiment, subnet) is None:
                 # A pathway gets the utterances of other languages as well if both subnet and set are named.
                 named = f" --set-name {dev}" if subnet.serves("") else ""
                 raise UserError(
-                    f"{subnet.id}: its WER on {dev} in float is not known, so that of int8 cannot be compared; run "
-                    f"slimasr-decode {experiment.dir} --subnet {subnet.id}{named} and slimasr-score first"
+                    f"{subnet.id}: its WER on {dev} in float is not known for these weights, this set and this search "
+                    f"({search_of(experiment)}), so that of int8 cannot be compared; run slimasr-decode "
+                    f"{experiment.dir} --data {self.gate.data} --subnet {subnet.id}{named} and slimasr-score "
+                    f"{experiment.dir} first"
                 )
+
+    def float_rate(self, experiment: Experiment, subnet: Subnet) -> float | None:
+        """Return the WER of a size on dev in float, None if it is not known under the conditions of int8."""
+        return float_rates(experiment, subnet, self.fingerprints).get(self.gate.sets[0])
 
     def of(self, experiment: Experiment, size: SizeNote) -> Int8Trial:
         """Return the sets on which a size is measured: a pathway on the utterances of its language."""
@@ -141,7 +147,7 @@ def pass_gate(
         for name, entry in measure_int8(experiment, folder, manifest, size, scheme, trials.of(experiment, size)):
             say(f"{size.id} {name}: WER {entry.wer:.2f} % in int8")
             wer[name] = entry.wer
-        variant = _judged(experiment, size, wer, trials.gate, say)
+        variant = _judged(size, wer, trials.float_rate(experiment, size.subnet), trials.gate, say)
         assert size.int8 is not None
         if variant is None:
             (folder / size.int8.encoder).unlink()
@@ -149,11 +155,10 @@ def pass_gate(
     return manifest.model_copy(update={"sizes": sizes})
 
 
-def _judged(experiment: Experiment, size: SizeNote, wer: dict[str, float], gate: Gate, say: Say) -> VariantNote | None:
-    """Return the note of the int8 files with their error rates, or None if they lose too much."""
+def _judged(size: SizeNote, wer: dict[str, float], known: float | None, gate: Gate, say: Say) -> VariantNote | None:
+    """Return the note of the int8 files with their error rates, or None if they lose too much against that in float."""
     assert size.int8 is not None
     dev = gate.sets[0]
-    known = float_rates(experiment, size.subnet).get(dev)
     # A pathway may have no utterance in this set.
     if known is None or dev not in wer:
         say(f"{size.id}: what int8 loses on {dev} is not known; it is written because of --force")

@@ -9,10 +9,12 @@ from pathlib import Path
 from slimasr.data.batches.batch import Batch
 from slimasr.decoding.decode import describe
 from slimasr.decoding.searches.graph import SearchGraph
+from slimasr.decoding.searches.graphs import noted_graph
 from slimasr.experiment import Experiment
 from slimasr.export.manifest import Manifest, SizeNote
 from slimasr.export.packages import needed
 from slimasr.export.runtime import decode_onnx, open_size
+from slimasr.results.decoded import STREAMING
 from slimasr.results.schema import Int8Entry, Results, SubnetEntry, WerEntry
 from slimasr.results.store import read_results, update_results
 from slimasr.scoring import score
@@ -86,18 +88,46 @@ def measure_int8(
         yield name, entry
 
 
-def float_rates(experiment: Experiment, subnet: Subnet) -> dict[str, float]:
-    """Return what is known of a size in float: set name -> WER in percent of the checkpoint that is exported.
+def float_rates(experiment: Experiment, subnet: Subnet, data: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Return what is known of a size in float: set name -> WER in percent.
+
+    It counts if the checkpoint that is exported was measured by the search that the configuration names, whole or chunk
+    by chunk.
 
     Args:
         experiment: the experiment of the supernet.
         subnet: the size; what counts of a pathway is the WER on its own language.
+        data: set name -> fingerprint of sets that had to be the same when they were measured; None = any will do.
+
+    Raises:
+        UserError: the search needs a graph that is not there.
     """
     entry = read_results(experiment.dir).subnets.get(subnet.id)
-    known = {} if entry is None else entry.wer
-    # Files of older versions do not name the checkpoint.
-    found = {name: _own(wer, subnet) for name, wer in known.items() if wer.checkpoint in (None, experiment.checkpoint)}
-    return {name: rate for name, rate in found.items() if rate is not None}
+    if entry is None or not entry.wer:
+        return {}
+    search, prints = search_of(experiment), data or {}
+    rates = {}
+    for name, wer in entry.wer.items():
+        # Files of older versions lack all three.
+        made_alike = (
+            wer.checkpoint in (None, experiment.checkpoint)
+            and wer.decoding.removesuffix(STREAMING) in ("", search)
+            and wer.data in (None, prints.get(name, wer.data))
+        )
+        own = _own(wer, subnet)
+        if made_alike and own is not None:
+            rates[name] = own
+    return rates
+
+
+def search_of(experiment: Experiment) -> str:
+    """Describe the search for the words that the configuration names.
+
+    Raises:
+        UserError: it needs a graph that is not there.
+    """
+    decoding = experiment.config.decoding
+    return describe(decoding, noted_graph(experiment) if decoding.kind == "graph" else None)
 
 
 def _own(entry: WerEntry, subnet: Subnet) -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from slimasr.cli import decode, score
 from slimasr.cli.common import command_app
 from slimasr.cli.export import run
 from slimasr.experiment import Experiment
@@ -19,12 +20,13 @@ from slimasr.export.gate import Gate, GateTrials, pass_gate
 from slimasr.export.manifest import Manifest, StreamingNote, read_manifest
 from slimasr.export.measure import float_rates
 from slimasr.export.writer import BundleOptions
+from slimasr.results.decoded import STREAMING
 from slimasr.results.schema import Results, SubnetEntry, WerEntry
 from slimasr.results.search import FoundEntry, Front
-from slimasr.results.store import update_results
+from slimasr.results.store import read_results, update_results
 from slimasr.supernet.subnet import Subnet
 from tests.results.kit import results_json
-from tests.search.untrained import make_data, make_experiment
+from tests.search.untrained import copy_of, make_data, make_experiment
 
 with_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -43,9 +45,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def write_wer(exp: Path, wer: float, checkpoint: str = "final") -> None:
+def write_wer(exp: Path, wer: float, checkpoint: str = "final", decoding: str = "", data: str | None = None) -> None:
     rate = {"wer": wer, "errors": 1, "words": 10, "ins": 0, "del": 1, "sub": 0, "ser": 50.0, "sentences": 2}
-    entry = WerEntry.model_validate({**rate, "ci95": None, "checkpoint": checkpoint})
+    measured = {"checkpoint": checkpoint, "decoding": decoding, "data": data}
+    entry = WerEntry.model_validate({**rate, "ci95": None, **measured})
     update_results(exp, Results(subnets={"w0.5": SubnetEntry(subnet=Subnet(0.5), wer={"dev": entry})}))
 
 
@@ -127,6 +130,40 @@ def test_the_wer_of_another_checkpoint_is_not_that_of_the_bundle(place: Path, tm
     finally:
         write_wer(place / "exp", 100.0)
     assert float_rates(Experiment.open(place / "exp"), Subnet(0.5)) == {"dev": 100.0}
+
+
+@with_onnx
+@pytest.mark.parametrize("changed", [{"decoding": "modified beam search, beam 4"}, {"data": "00" * 8}])
+def test_a_wer_of_another_search_or_of_other_data_is_no_measure_of_int8(
+    place: Path, tmp_path: Path, changed: dict[str, str]
+) -> None:
+    write_wer(place / "exp", 5.0, **changed)
+    try:
+        # The manifest has no data to compare with.
+        assert float_rates(Experiment.open(place / "exp"), Subnet(0.5)) == ({} if "decoding" in changed else {"dev": 5})
+        result = export(place, "--out", str(tmp_path / "bundle"), "--int8")
+        assert result.exit_code == 1
+        assert "w0.5: its WER on dev in float is not known for these weights, this set and this search" in result.output
+        decode = f"slimasr-decode {place / 'exp'} --data {place / 'data'} --subnet w0.5 --set-name dev"
+        assert f"(greedy, at most 1 per frame), so that of int8 cannot be compared; run {decode} and" in result.output
+    finally:
+        write_wer(place / "exp", 100.0)
+
+
+def test_what_is_decoded_and_scored_is_known(place: Path, tmp_path: Path) -> None:
+    exp = copy_of(place / "exp", tmp_path / "exp")
+    words = [str(exp), "--data", str(place / "data"), "--subnet", "w0.5", "--set-name", "dev"]
+    for command, given in ((decode.run, words), (score.run, [str(exp)])):
+        result = CliRunner().invoke(command_app(command), given)
+        assert result.exit_code == 0, result.output
+    experiment = Experiment.open(exp)
+    trials = GateTrials.find(experiment, Gate(place / "data", ["dev"]), print)
+    entry = read_results(exp).subnets["w0.5"].wer["dev"]
+    assert entry.decoding and entry.data
+    assert trials.float_rate(experiment, Subnet(0.5)) == entry.wer
+    # Chunk by chunk, the same is found.
+    write_wer(exp, 7.0, decoding=entry.decoding + STREAMING, data=entry.data)
+    assert trials.float_rate(experiment, Subnet(0.5)) == 7.0
 
 
 def test_int8_is_measured_again_where_the_text_may_be_another() -> None:

@@ -23,6 +23,7 @@ from slimasr.data.memory.training_cuts import read_feature_cuts
 from slimasr.data.timelines.folder import read_alignments
 from slimasr.decoding.searches.graph import SearchGraph, best_words, label_scores
 from slimasr.experiment import Experiment
+from slimasr.export.measure import float_rates
 from slimasr.scoring.icefall import read_recogs
 from slimasr.supernet.subnet import Subnet
 from tests.decoding.made_up import TEXTS, config, write_data, write_experiment
@@ -185,6 +186,8 @@ def test_phonemes_are_scored_beside_words(place: Path) -> None:
     assert (entry["per"]["dev"]["errors"], entry["per"]["dev"]["phonemes"]) == (wrong, number)
     assert entry["wer"]["dev"]["decoding"].startswith("graph ") and entry["per"]["dev"]["decoding"] == "greedy"
     assert f"%PER {100 * wrong / number:.2f} [ {wrong} / {number}," in output
+    # An export of this experiment knows it, too.
+    assert float_rates(Experiment.open(place / "exp"), Subnet()) == {"dev": entry["wer"]["dev"]["wer"]}
     assert (folder / "per").read_text().splitlines()[0] in output
     assert (folder / "per_utt_phone").is_file() and "#PHONE" in (folder / "per_spk_phone").read_text()
 
