@@ -171,6 +171,8 @@ class Recognizer:
         int8_bits: int = 8,
         standalone: bool = False,
         context: int = 16,
+        streaming: bool = False,
+        chunk_frames: int | None = None,
     ) -> None:
         """Write a bundle of subnets for devices to the folder ``out``, as ``slimasr-export`` does.
 
@@ -179,18 +181,31 @@ class Recognizer:
         Args:
             subnets: the sizes.
             out: a new or empty folder, or a bundle, which is replaced.
-            int8: write each size in int8, too; its WER is not measured here, as ``slimasr-export --int8`` does.
+            int8: write each size in int8, too; its WER is not measured here, as ``slimasr-export --int8`` does, and the
+                manifest says so.
             int8_bits: bits of the int8 weights, 7 or 8.
             standalone: put the weights of each size into its own file.
             context: labels that the decoder of an LSTM predictor sees.
+            streaming: write encoders that take speech chunk by chunk.
+            chunk_frames: feature frames of 10 ms in a chunk of streams; None = 32, or the segment of an Emformer.
 
         Raises:
-            UserError: there is no such subnet, the extra ``export`` is not installed, or ``out`` is another folder.
+            UserError: there is no such subnet, the extra ``export`` is not installed, ``out`` is another folder, or the
+                encoder does not take such chunks.
         """
         # Imported here, because most users of this interface export nothing.
         from slimasr.export.export import export_bundle
         from slimasr.export.writer import BundleOptions
 
         chosen = [self._chosen(subnet) for subnet in subnets]
-        options = BundleOptions(int8=int8, int8_bits=int8_bits, standalone=standalone, context=context)
+        options = BundleOptions(
+            int8=int8,
+            int8_bits=int8_bits,
+            standalone=standalone,
+            context=context,
+            streaming=streaming,
+            chunk_frames=chunk_frames,
+            # Nobody measures what int8 loses.
+            forced=True,
+        )
         export_bundle(self.experiment, chosen, Path(out), options)
