@@ -95,7 +95,8 @@ class VariantNote(Note):
     """Name of a set -> word error rate in percent, as far as it has been measured."""
 
     forced: Flag = False
-    """Whether the int8 files were written although their WER on dev is too far above that in float."""
+    """Whether the int8 files were written without passing the limit of the export: their WER on dev is too far above
+    that in float, or was not compared with it."""
 
     states: list[list[int]] | None = None
     """Shapes of the states of one stream; null unless the bundle streams."""

@@ -12,7 +12,7 @@ const VERSION = 1;
  * @property {string | null} weights file of external data; null if the encoder's file holds its weights
  * @property {number} bytes of all files that the runtime opens
  * @property {Record<string, number> | null} wer in percent, by set
- * @property {boolean} forced whether int8 was written although its WER is above the limit of the export
+ * @property {boolean} forced whether int8 was written without passing the limit of the export
  * @property {number[][] | null} [states] shapes of a streaming encoder's states, if they are the size's own
  *
  * @typedef {object} Size  A subnet of the supernet.

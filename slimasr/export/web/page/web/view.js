@@ -121,7 +121,7 @@ export function showSizes(manifest, chosen, onPick) {
       label.append(make("span", `${thousands(size.params)} parameters`));
       if (entry) label.append(make("span", megabytes(entry.bytes)), make("span", `WER: ${werText(entry.wer)}`));
       else label.append(make("span", `not in ${chosen.precision}`));
-      if (entry?.forced) label.append(make("span", "int8 loses more than the export allows"));
+      if (entry?.forced) label.append(make("span", "int8 was written without passing the limit of the export"));
       return label;
     }),
   );
