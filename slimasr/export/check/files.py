@@ -10,6 +10,7 @@ from slimasr.errors import UserError
 from slimasr.export.check.bundle import CheckedBundle
 from slimasr.export.check.header import Header, read_header
 from slimasr.export.manifest import MANIFEST, Manifest
+from slimasr.export.packages import needed
 from slimasr.export.trace import IR_VERSION, OPSET
 
 COPY = "copy the files of the bundle again, or export it again (slimasr-export)"
@@ -22,7 +23,12 @@ def bundle_problems(bundle: CheckedBundle) -> list[str]:
 
     A file that is damaged in several ways has the line that says most: what is wrong with its content comes before
     the checksum.
+
+    Raises:
+        UserError: the extra ``export`` is not installed.
     """
+    # Once here, not as a problem of every file.
+    needed("onnx")
     manifest = bundle.manifest
     absent = _absent_keys(manifest)
     if absent:
@@ -42,10 +48,10 @@ def bundle_problems(bundle: CheckedBundle) -> list[str]:
 
 def _absent_keys(manifest: Manifest) -> list[str]:
     """Name what no bundle of this kind lacks, but the layout allows to be empty."""
-    needed: dict[str, object] = {"sizes": manifest.sizes}
+    keys: dict[str, object] = {"sizes": manifest.sizes}
     if manifest.kind == "transducer":
-        needed |= {"decoder": manifest.decoder, "joiner": manifest.joiner, "context_size": manifest.context_size}
-    return [name for name, value in needed.items() if not value]
+        keys |= {"decoder": manifest.decoder, "joiner": manifest.joiner, "context_size": manifest.context_size}
+    return [name for name, value in keys.items() if not value]
 
 
 def _parts(manifest: Manifest) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +136,9 @@ def test_missing_programs_and_packages_are_named(place: Place, monkeypatch: pyte
     result = check(place)
     assert result.exit_code == 1
     assert "sherpa-onnx is not installed: pip install 'slimasr[export]'" in result.stderr
+    # It would read every file.
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert check(place).stderr == "error: onnx is not installed: pip install 'slimasr[export]'\n"
 
 
 def test_streams_in_torch_hear_what_the_runtime_computes(place: Place) -> None:
