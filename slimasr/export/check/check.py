@@ -59,11 +59,13 @@ class Checked:
         variant: the size and its precision.
         model: its figures; None if sherpa-onnx does not run it.
         failures: one line for each reason why it is not accepted.
+        differs: whether it says other words than torch in float, so that its figures are those of another model.
     """
 
     variant: Variant
     model: DeployedModel | None
     failures: tuple[str, ...] = ()
+    differs: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,15 +167,31 @@ def _check(bundle: CheckedBundle, variant: Variant, own: _Own, terms: Terms, run
     theirs = as_ours(ran, own.reading)
     rates = _rates(bundle, own, theirs)
     model = _measured(variant, ran, sum(heard.seconds(bundle.sample_rate) for heard in audio), rates, runtime)
-    if isinstance(own.reference, Reference) and terms.emulate:
-        emulated = {
-            name: _rates(bundle, own, recognize_emulated(name, variant.encoder, own.reference, audio))
-            for name in terms.emulate
-        }
-        model = model.model_copy(update={"emulated": emulated})
+    emulated, failures = _emulated(bundle, variant, own, terms)
+    model = model.model_copy(update={"emulated": emulated}) if emulated else model
     if variant.precision == "int8":
-        return Checked(variant, model)
-    return Checked(variant, model, _described(variant, differences(audio, own.ours, theirs), own))
+        return Checked(variant, model, failures)
+    described = _described(variant, differences(audio, own.ours, theirs), own)
+    return Checked(variant, model, (*described, *failures), differs=bool(described))
+
+
+def _emulated(
+    bundle: CheckedBundle, variant: Variant, own: _Own, terms: Terms
+) -> tuple[dict[str, dict[str, DeployedRate]], tuple[str, ...]]:
+    """Return the figures of each set on each emulated processor, and why there are none on others."""
+    found: dict[str, dict[str, DeployedRate]] = {}
+    failures: list[str] = []
+    reference = own.reference
+    if not isinstance(reference, Reference):
+        return found, ()
+    for name in terms.emulate:
+        try:
+            theirs = recognize_emulated(name, variant.encoder, reference, own.audio)
+        except UserError as error:
+            failures.append(str(error))
+        else:
+            found[name] = _rates(bundle, own, theirs)
+    return found, tuple(failures)
 
 
 def _rates(bundle: CheckedBundle, own: _Own, theirs: Sequence[Theirs]) -> dict[str, DeployedRate]:

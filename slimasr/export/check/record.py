@@ -45,8 +45,7 @@ def save(bundle: CheckedBundle, experiment: Experiment, found: Sequence[Checked]
         experiment=experiment.config.name, weights=bundle.manifest.model.weights, sizes=_sizes(bundle, found)
     )
     record.write(bundle.folder)
-    # In int8, a failure is one of the error rate, which is measured all the same.
-    sound = [checked for checked in found if checked.variant.precision == "int8" or not checked.failures]
+    sound = [checked for checked in found if not checked.differs]
     rates: dict[tuple[str, Precision], Mapping[str, float]] = {
         (checked.variant.size.id, checked.variant.precision): {
             name: rate.wer for name, rate in checked.model.sets.items() if rate.wer is not None

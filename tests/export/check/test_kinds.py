@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -34,6 +35,7 @@ from tests.export import test_device, tiny_bundle
 from tests.export.check.conftest import Place
 from tests.export.check.test_files import change_manifest, check
 from tests.export.models import SSM
+from tests.results.kit import results_json
 from tests.search.untrained import make_experiment
 from tests.tiny import encoder_config
 
@@ -117,6 +119,25 @@ def test_encoders_on_an_emulated_processor(place: Place) -> None:
     native = recognize(bundle.client(variant), audio, [Run()])
     assert as_ours(native, TokenReading.of(experiment.tokenizer))[0].found == emulated[0].found
     assert any(found.ids for found in emulated[0].found)
+
+
+def test_an_emulator_that_fails_loses_no_other_figures(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "qemu-x86_64"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho out of memory >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    words = ("--data", str(place.data), "--set-name", "test", "--max-int8-loss", "1000")
+    result = check(place, *words, "--emulate", "haswell")
+    assert result.exit_code == 1
+    assert f"encoder.w0.5.onnx: ended with status 3 at test-0 in {program} -cpu Haswell" in result.stderr
+    assert "(last line: out of memory)" in result.stderr
+    assert "not accepted: w0.5 float, w0.5 int8" in result.stderr
+    models = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]
+    assert models.keys() == {"float", "int8"} and "emulated" not in models["float"]
+    assert results_json(place.exp)["subnets"]["w0.5"]["deployed"] == models
 
 
 def test_missing_programs_and_packages_are_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
