@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from slimasr.supernet.front import Limits
     from slimasr.supernet.subnet import Subnet
 
+MAX_INT8_LOSS = 0.5
+
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder of the bundle; a bundle is replaced.")
 ]
@@ -120,7 +122,7 @@ def run(
     int8_joiner: JoinerOption = False,
     data: DataOption = Path("data"),
     set_names: Annotated[list[str] | None, set_name_option("dev")] = None,
-    max_int8_loss: LossOption = 0.5,
+    max_int8_loss: LossOption = MAX_INT8_LOSS,
     force: ForceOption = False,
     standalone: StandaloneOption = False,
     context: ContextOption = 16,
@@ -142,8 +144,11 @@ def run(
         from slimasr.export.writer import BundleOptions
         from slimasr.supernet.front import Limits
 
-    _refuse_idle("--int8", {"--int8-joiner": int8_joiner and not int8, "--int8-bits": int8_bits != 8 and not int8})
-    _refuse_idle("--streaming", {"--chunk-frames": chunk_frames is not None and not streaming})
+    if not int8:
+        idle = {"--int8-bits": int8_bits != 8, "--int8-joiner": int8_joiner, "--set-name": bool(set_names)}
+        _refuse_idle("--int8", {**idle, "--max-int8-loss": max_int8_loss != MAX_INT8_LOSS, "--force": force})
+    if not streaming:
+        _refuse_idle("--streaming", {"--chunk-frames": chunk_frames is not None})
     limits = Limits.from_options(max_params, max_int8_mb, max_macs, max_rtf, max_latency_ms)
     experiment = opened(Experiment.open(exp))
     chosen = _chosen(experiment, subnets, limits)

@@ -185,6 +185,9 @@ def test_int8_is_measured_again_where_the_text_may_be_another() -> None:
     [
         (["--int8-joiner"], "--int8-joiner: has no effect without --int8"),
         (["--int8-bits", "7"], "--int8-bits: has no effect without --int8"),
+        (["--set-name", "test"], "--set-name: has no effect without --int8"),
+        (["--max-int8-loss", "2"], "--max-int8-loss: has no effect without --int8"),
+        (["--force"], "--force: has no effect without --int8"),
         (["--chunk-frames", "16"], "--chunk-frames: has no effect without --streaming"),
     ],
 )
