@@ -40,12 +40,11 @@ class Bundle(NamedTuple):
 
     def size(self, name: str | None = None) -> dict[str, Any]:
         """Return the entry of a size; None = the largest one, unless it is for one of several languages."""
-        sizes: dict[str, dict[str, Any]] = {size["id"]: size for size in self.manifest["sizes"]}
+        ids: dict[str, dict[str, Any]] = {size["id"]: size for size in self.manifest["sizes"]}
         one_language = self.manifest["sizes"][0]["language"] and len(self.manifest["languages"]) > 1
-        if name not in (sizes if one_language else (None, *sizes)):
-            wanted = name or "for all languages"
-            raise BundleError(f"{self.folder} has no size {wanted}: name one of {', '.join(sizes)}")
-        return sizes[name or next(iter(sizes))]
+        if name not in (ids if one_language else (None, *ids)):
+            raise BundleError(f"{self.folder} has no size {name or 'for all languages'}: name one of {', '.join(ids)}")
+        return ids[name or next(iter(ids))]
 
     def runs(self) -> list[tuple[dict[str, Any], bool]]:
         """Return the entries of all sizes, and whether in int8, as far as they were exported."""
@@ -106,8 +105,7 @@ class Session:
     def __init__(self, path: Path, threads: int = 1) -> None:
         library: Any = importlib.import_module("onnxruntime")
         self.path, options = path, library.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # Errors are raised, and need no log.
+        options.intra_op_num_threads, options.log_severity_level = threads, 4  # Errors are raised, and need no log.
         try:
             self.session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -115,9 +113,8 @@ class Session:
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
-        feeds = {value.name: array for value, array in zip(self.session.get_inputs(), arrays)}
         try:
-            return list(self.session.run(None, feeds))
+            return list(self.session.run(None, {i.name: a for i, a in zip(self.session.get_inputs(), arrays)}))
         except Exception as error:
             raise BundleError(f"{self.path} does not run ({error!r}): is it in the place of another file?") from None
 
@@ -136,9 +133,8 @@ class Recognizer:
     def __init__(self, bundle: Bundle, size: str | None = None, int8: bool = False, threads: int = 1) -> None:
         self.bundle, self.manifest, self.threads = bundle, bundle.manifest, threads
         self.rate, self.streaming = self.manifest["audio"]["sample_rate"], self.manifest["streaming"]
-        self.sessions: dict[str, Session] = {}
+        self.sessions, self.pieces = dict[str, Session](), bundle.pieces()
         self.switch(size, int8)
-        self.pieces = bundle.pieces()
 
     def switch(self, size: str | None = None, int8: bool = False) -> None:
         """Go on with another size: its encoder is opened, and files that are open already stay so."""
@@ -168,8 +164,7 @@ class Recognizer:
             yield out[0, : int(lens[0])]
             return
         window, states = online["window_frames"], [np.zeros(s, np.float32) for s in self.shapes or online["states"]]
-        # As sherpa-onnx, which waits until there are more frames than it feeds.
-        for first in range(0, len(features) - window, online["chunk_frames"]):
+        for first in range(0, len(features) - window, online["chunk_frames"]):  # As sherpa-onnx, which waits for more.
             processed = [np.array([first], np.int64)] if online["carrier"] == "conformer" else []
             out, *states = encoder(x[:, first : first + window], *states, *processed)
             yield out[0]
@@ -218,10 +213,8 @@ def read_wav(path: Path, rate: int) -> np.ndarray:
     except (OSError, EOFError, wave.Error) as error:
         remedy = f"record it again, or ffmpeg -i FILE -ar {rate} -c:a pcm_s16le NEW.wav"
         raise BundleError(f"{path} is no WAV file of integers at {rate} Hz ({error!r}): {remedy}") from None
-    # Narrow integers become the upper bytes of wide ones; those of one byte have no sign.
-    wide = np.zeros((length * channels, 4), np.uint8)
-    wide[:, 4 - width :] = content.reshape(-1, width)
-    wide[:, 3] ^= 128 if width == 1 else 0
+    wide = np.pad(content.reshape(-1, width), ((0, 0), (4 - width, 0)))  # Narrow integers become the upper bytes.
+    wide[:, 3] ^= 128 if width == 1 else 0  # Those of one byte have no sign.
     return (wide.view("<i4")[:, 0] / 2.0**31).reshape(-1, channels).mean(axis=1)
 
 
@@ -312,6 +305,8 @@ def choose(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
         problem = "lacks these threads and sizes" if same else "is that of another bundle"
         raise BundleError(f"{args.profile or bundle.folder} {problem}: run.py profile --json FILE writes a profile")
     limits = {column: getattr(args, name) or 1e-9 for name, column in LIMITS.items() if getattr(args, name) is not None}
+    if args.set not in (sets := {name for row in rows for name in row["wer"]} or {args.set}):
+        raise BundleError(f"{bundle.folder}: no size has a WER on {args.set}: name one of {', '.join(sorted(sets))}")
     best, missed = best_row([row for row in rows if args.set in row["wer"]] or rows, limits, args.set)
     print_table([best])
     files = bundle.files(bundle.size(best["size"]), best["precision"] == "int8")
@@ -366,21 +361,25 @@ def main() -> int:
     parser = argparse.ArgumentParser("run.py", description=__doc__)
     add = parser.add_argument
     add("command", choices=verbs, help=" ".join(f"{name}: {verb.__doc__}" for name, verb in verbs.items()))
-    add("wav", nargs="*", help="recordings; profile and choose measure on noise without any")
     add("--bundle", type=Path, default=Path(__file__).parent, help="folder of the bundle (default: that of run.py)")
-    add("--size", help="transcribe: id of the size (default: the largest one, unless sizes are for languages)")
-    add("--int8", action="store_true", help="transcribe: in int8; choose: among sizes in int8, too")
-    add("--stream", action="store_true", help="transcribe: print the text as it grows")
-    add("--threads", type=lambda text: [int(part) for part in text.split(",")], default=[1], help="such as 1, or 1,2")
-    add("--repeats", type=int, default=5, help="profile, choose: how many times each recording is timed")
     add("--json", type=Path, metavar="FILE", help="write the results to this file")
-    add("--profile", type=Path, help="choose: read the measurements from this file")
-    add("--set", default="dev", help="choose: the set whose WER counts")
-    for name, column in LIMITS.items():
-        add("--" + name.replace("_", "-"), type=float, help=f"choose: the highest {column}")
+    options = [  # The help of each begins with the commands that use it.
+        add("wav", nargs="*", help="transcribe/profile/choose: recordings; without any, noise is measured"),
+        add("--size", help="transcribe: id of the size (default: the largest one, unless sizes are for languages)"),
+        add("--int8", action="store_true", help="transcribe/choose: in int8; choose compares sizes in float, too"),
+        add("--stream", action="store_true", help="transcribe: print the text as it grows"),
+        add("--threads", type=lambda t: [*map(int, t.split(","))], default=[1], help="transcribe/profile/choose: 1,2"),
+        add("--repeats", type=int, default=5, help="profile/choose: how many times each recording is timed"),
+        add("--profile", type=Path, help="choose: read the measurements from this file"),
+        add("--set", default="dev", help="choose: the set whose WER counts"),
+        *(add(f"--{k.replace('_', '-')}", type=float, help=f"choose: highest {v}") for k, v in LIMITS.items()),
+    ]
     args = parser.parse_intermixed_args()
-    if min(args.repeats, *args.threads) < 1 or (args.command == "transcribe" and not args.wav):
-        parser.error("transcribe needs recordings, and --threads and --repeats numbers above 0")
+    for one in options:
+        if args.command not in f"measure {one.help}".split(":")[0] and vars(args)[one.dest] not in (one.default, []):
+            parser.error(f"{args.command} does not use {(one.option_strings or ['recordings'])[0]}: leave it out")
+    if min(args.repeats, *args.threads) < 1 or (args.profile if args.wav else args.command == "transcribe"):
+        parser.error("transcribe needs recordings, --profile none, and --threads and --repeats numbers above 0")
     try:
         status, results = verbs[args.command](open_bundle(args.bundle), args)
         if args.json:
@@ -390,8 +389,8 @@ def main() -> int:
         remedy = f": python -m pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
         print(f"run.py: {error}{remedy}", file=sys.stderr)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        altered = args.profile or args.bundle / "manifest.json"
-        print(f"run.py: {altered} was altered ({error!r}): copy or write it again", file=sys.stderr)
+        path = args.profile or args.bundle / "manifest.json"
+        print(f"run.py: {path} was altered ({error!r}): copy or write it again", file=sys.stderr)
     return 1
 
 

@@ -202,6 +202,15 @@ def test_altered_keys_of_the_manifest_are_one_line(own: Path, says: Says, change
         (["transcribe"], "transcribe needs recordings"),
         (["profile", "--repeats", "0"], "--threads and --repeats numbers above 0"),
         (["profile", "--threads", "1,0"], "--threads and --repeats numbers above 0"),
+        (["verify", "a.wav"], "verify does not use recordings: leave it out"),
+        (["verify", "--threads", "2"], "verify does not use --threads: leave it out"),
+        (["profile", "--size", "nosuch"], "profile does not use --size"),
+        (["profile", "--int8"], "profile does not use --int8"),
+        (["profile", "--max-rtf", "0.1"], "profile does not use --max-rtf"),
+        (["choose", "--stream"], "choose does not use --stream"),
+        (["choose", "a.wav", "--profile", "phone.json"], "--profile none"),
+        (["transcribe", "a.wav", "--set", "test"], "transcribe does not use --set"),
+        (["transcribe", "a.wav", "--repeats", "9"], "transcribe does not use --repeats"),
     ],
 )
 def test_words_that_would_do_nothing_are_refused(bundle: Path, says: Says, words: list[str], message: str) -> None:
@@ -299,6 +308,17 @@ def test_the_profile_of_another_bundle_is_refused(own: Path, says: Says, tmp_pat
     write_profile(path)
     status, text = says("choose", "--bundle", own, "--profile", path, "--threads", "2")
     assert status == 1 and "phone.json lacks these threads and sizes" in text
+
+
+def test_a_set_on_which_no_size_was_measured_is_refused(own: Path, says: Says, tmp_path: Path) -> None:
+    path = write_profile(tmp_path / "phone.json")
+    words = ("choose", "--bundle", own, "--profile", path, "--set", "tset")
+    status, text = says(*words)
+    assert status == 1 and text == f"run.py: {own}: no size has a WER on tset: name one of dev\n"
+    # Where no WER is known, the most parameters count.
+    sizes = [{**size, "float": {**size["float"], "wer": {}}} for size in open_bundle(own).manifest["sizes"]]
+    change_manifest(own, sizes=sizes)
+    assert says(*words)[0] == 0
 
 
 def test_the_bytes_of_a_choice_are_those_of_the_bundle(own: Path, says: Says, tmp_path: Path) -> None:
