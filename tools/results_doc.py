@@ -22,7 +22,7 @@ from slimasr.results.graph import GraphFile, TriedEntry, TunedEntry
 from slimasr.results.latency import DelayEntry, LatencyEntry
 from slimasr.results.learnt import LearntEntry, LearntSubnets
 from slimasr.results.masks import Adaptations, LevelEntry, MasksEntry, MaskSource, Overlap, PairOverlap
-from slimasr.results.profile import DeviceProfile, MachineEntry, ProfiledAudio, ProfiledModel, ProfileRow
+from slimasr.results.profile import DeviceProfile, FedEntry, MachineEntry, ProfiledAudio, ProfiledModel, ProfileRow
 from slimasr.results.report import (
     CandidateLists,
     ComparisonEntry,
@@ -97,6 +97,7 @@ HEADINGS: Mapping[type[Entry], str] = {
     MaskName: "Side of a comparison of masks",
     DeviceProfile: "Profile of a device",
     ProfiledModel: "Profiled model",
+    FedEntry: "Feeding of streams",
     MachineEntry: "Machine",
     ProfiledAudio: "Audio of a profile",
     ProfileRow: "Profiled subnet",

@@ -201,6 +201,7 @@ def _latency_options(profile: Path | None, precision: str | None, threads: int |
 
 
 def _print_plan(job: Job) -> None:
+    from slimasr.search.latency.device import profile_of
     from slimasr.search.latency.plan import export_command, planned_subnets
 
     experiment = opened(job.experiment())
@@ -208,7 +209,8 @@ def _print_plan(job: Job) -> None:
     if not subnets:
         typer.echo(f"{job.latency.profile if job.latency else job.exp}: every choice of the search space is covered")
         return
-    typer.echo(export_command(job.exp, experiment.space, subnets))
+    streaming = None if job.latency is None else profile_of(job.latency.profile, experiment).streaming
+    typer.echo(export_command(job.exp, experiment.space, subnets, streaming))
 
 
 def _slices(job: Job, widths: list[float]) -> None:

@@ -229,8 +229,7 @@ def measure(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     """Measure one size in this process, as profile does for each; prints a row of a profile, and ``seconds``."""
     entry, rate, kind = bundle.size(args.size), bundle.manifest["audio"]["sample_rate"], PRECISIONS[args.int8]
     utterances = [read_wav(Path(p), rate) for p in args.wav] or [np.random.default_rng(0).normal(0, 0.05, 10 * rate)]
-    importlib.import_module("onnxruntime")
-    before, start = peak_memory(), time.perf_counter()
+    _, before, start = importlib.import_module("onnxruntime"), peak_memory(), time.perf_counter()
     recognizer = Recognizer(bundle, args.size, args.int8, args.threads[0])
     load, seconds = time.perf_counter() - start, np.array([len(samples) / rate for samples in utterances])
     marks = np.zeros((4, args.repeats + 1, len(utterances)))
@@ -267,7 +266,7 @@ def profile(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     machine.update(python=platform.python_version(), onnxruntime=importlib.import_module("onnxruntime").__version__)
     print(", ".join(machine.values()))
     print_table([figures(bundle, row) for row in rows])
-    head = {"format": "slimasr-profile", "version": VERSION, "model": bundle.manifest["model"]}
+    head = {"format": "slimasr-profile", "version": VERSION, **{k: bundle.manifest[k] for k in ("model", "streaming")}}
     return 0, {**head, "machine": machine, "audio": heard, "rows": rows}
 
 
@@ -298,11 +297,13 @@ def best_row(rows: Sequence[Row], limits: dict[str, float], set_name: str) -> tu
 def choose(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     """Print the files of the best size within limits, as options of sherpa-onnx; the profile is read or measured."""
     found = read_json(args.profile, "slimasr-profile", ["model", "rows"]) if args.profile else profile(bundle, args)[1]
-    same = found["model"]["architecture"] == bundle.manifest["model"]["architecture"]
+    model, online = bundle.manifest["model"], bundle.manifest["streaming"]
+    fed = [how and (how["carrier"], how["chunk_frames"]) for how in (online, found.get("streaming", online))]
+    same = found["model"]["architecture"] == model["architecture"] and fed[0] == fed[1]
     known = [(s["id"], PRECISIONS[int8], args.threads[0]) for s, int8 in bundle.runs() if same and int8 <= args.int8]
     rows = [figures(bundle, r) for r in found["rows"] if (r["size"], r["precision"], r["threads"]) in known]
     if not rows:
-        problem = "lacks these threads and sizes" if same else "is that of another bundle"
+        problem = "lacks these threads and sizes" if same else "is that of another bundle, or of one fed otherwise"
         raise BundleError(f"{args.profile or bundle.folder} {problem}: run.py profile --json FILE writes a profile")
     limits = {column: getattr(args, name) or 1e-9 for name, column in LIMITS.items() if getattr(args, name) is not None}
     if args.set not in (sets := {name for row in rows for name in row["wer"]} or {args.set}):

@@ -18,6 +18,10 @@ class LatencyDeviceEntry(MachineEntry):
     seconds: tuple[Number, ...] = ()
     """Length in seconds of each utterance of the profile's audio."""
 
+    chunk_frames: Whole | None = None
+    """Feature frames of the chunks that the encoder was fed; null = whole utterances. Entries of older versions lack
+    it."""
+
     subnets: Whole
     """Number of subnets in the profile from which latencies are predicted."""
 
@@ -38,7 +42,8 @@ class LatencyDeviceEntry(MachineEntry):
         """The device and how it was measured, in words: ``phone (float, 1 thread, 10 s of audio)``."""
         name = self.name or self.processor or "an unnamed device"
         audio = f", {sum(self.seconds) / len(self.seconds):.3g} s of audio" if self.seconds else ""
-        return f"{name} ({self.precision}, {threads_in_words(self.threads)}{audio})"
+        chunks = f" in chunks of {self.chunk_frames} frames" if self.chunk_frames else ""
+        return f"{name} ({self.precision}, {threads_in_words(self.threads)}{audio}{chunks})"
 
     @property
     def error(self) -> str:

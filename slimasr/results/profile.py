@@ -74,6 +74,16 @@ class ProfileRow(Entry):
     """Median time of the encoder for an utterance of the audio in milliseconds; null where it was not measured."""
 
 
+class FedEntry(Entry):
+    """How encoders are fed that take speech chunk by chunk."""
+
+    carrier: str
+    """The kind of model that the runtime takes them for."""
+
+    chunk_frames: Whole
+    """Feature frames of a chunk."""
+
+
 class DeviceProfile(File):
     """A profile of a device."""
 
@@ -85,6 +95,9 @@ class DeviceProfile(File):
 
     model: ProfiledModel
     """The model whose subnets were profiled."""
+
+    streaming: FedEntry | None = None
+    """How the encoders were fed; null = with whole utterances. Profiles of older versions lack it."""
 
     machine: MachineEntry = MachineEntry()
     """The device."""

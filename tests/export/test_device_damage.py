@@ -24,6 +24,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from tests.export.tiny_bundle import (  # noqa: E402
+    CHUNK,
     PROGRAM,
     RATE,
     TOKENS,
@@ -292,11 +293,12 @@ def test_a_wrong_recording_is_named_with_a_remedy(tmp_path: Path, name: str) -> 
     assert message in str(error.value) and "a.wav" in str(error.value) and "ffmpeg -i FILE -ar 8000" in str(error.value)
 
 
-def write_profile(path: Path, text: str = "", architecture: str = "cd" * 32) -> Path:
-    """A profile of one size of the bundle; ``text`` takes the place of its RTF."""
+def write_profile(path: Path, text: str = "", architecture: str = "cd" * 32, **changes: object) -> Path:
+    """A profile of one size of the bundle, as older versions wrote it; ``text`` takes the place of its RTF."""
     row = {"size": "w1", "precision": "float", "threads": 1, "bytes": 5, "peak_mb": None, "encoder_ms": 1.0}
     row |= {"load_ms": 1.0, "encoder_ms_per_second": 1.0, "rtf": 0.1, "rtf_p90": 0.1}
     profile = {"format": "slimasr-profile", "version": 1, "model": {"architecture": architecture}, "rows": [row]}
+    profile |= changes
     path.write_text(json.dumps(profile).replace('"rtf": 0.1', f'"rtf": {text or 0.1}'), encoding="utf-8")
     return path
 
@@ -308,6 +310,22 @@ def test_the_profile_of_another_bundle_is_refused(own: Path, says: Says, tmp_pat
     write_profile(path)
     status, text = says("choose", "--bundle", own, "--profile", path, "--threads", "2")
     assert status == 1 and "phone.json lacks these threads and sizes" in text
+
+
+@pytest.mark.parametrize(("carrier", "ours"), [(None, None), ("lstm", CHUNK)])
+def test_the_profile_of_a_bundle_that_is_fed_otherwise_is_refused(
+    says: Says, tmp_path: Path, carrier: str | None, ours: int | None
+) -> None:
+    own = make_bundle(tmp_path / "own", carrier=carrier)
+    path = write_profile(tmp_path / "phone.json")
+    words = ("choose", "--bundle", own, "--profile", path)
+    assert says(*words)[0] == 0
+    for chunk in (None, CHUNK, 2 * CHUNK):
+        # The states are those of another size.
+        write_profile(path, streaming=chunk and {"carrier": "lstm", "chunk_frames": chunk, "states": []})
+        status, text = says(*words)
+        assert status == (0 if chunk == ours else 1)
+        assert ("phone.json is that of another bundle, or of one fed otherwise" in text) == (chunk != ours)
 
 
 def test_a_set_on_which_no_size_was_measured_is_refused(own: Path, says: Says, tmp_path: Path) -> None:

@@ -176,6 +176,23 @@ def test_the_plan_is_a_command_that_can_be_pasted(fresh: Path, opened: Experimen
     assert words[5] == "max"
 
 
+def test_times_of_streams_are_those_of_their_chunks(
+    fresh: Path, opened: Experiment, asked: list[Subnet], tmp_path: Path
+) -> None:
+    fed = {"carrier": "lstm", "chunk_frames": 16, "states": [[1, 1, 8]]}
+    rows = [row(subnet, true_time(subnet)) for subnet in asked]
+    whole = write_profile(tmp_path / "whole.json", opened, rows, streaming=None)
+    assert device_latency(LatencyOptions(whole), opened).device.conditions == "phone (float, 1 thread, 10 s of audio)"
+    path = write_profile(tmp_path / "phone.json", opened, rows, streaming=fed)
+    device = device_latency(LatencyOptions(path), opened).device
+    assert device.conditions == "phone (float, 1 thread, 10 s of audio in chunks of 16 frames)"
+    # What is missing has to be fed in the same way.
+    write_profile(path, opened, rows[:3], streaming=fed)
+    result = call(search_command.run, fresh, "--latency-plan", "--latency", path)
+    words = shlex.split(result.output.replace("\\\n", " "))
+    assert words[4:8] == ["--streaming", "--chunk-frames", "16", "--subnet"]
+
+
 def test_the_plan_leaves_out_what_is_profiled(
     fresh: Path, opened: Experiment, asked: list[Subnet], phone: Path, tmp_path: Path
 ) -> None:

@@ -165,6 +165,7 @@ def _fitted(
         precision=rows[0].precision,
         threads=rows[0].threads,
         seconds=profile.audio.seconds,
+        chunk_frames=None if profile.streaming is None else profile.streaming.chunk_frames,
         subnets=len({item.name for item in measured}),
         left_out=len(errors),
         mean_error=sum(errors) / len(errors) if errors else None,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
+from slimasr.results.profile import FedEntry
 from slimasr.search.latency.cover import to_profile
 from slimasr.search.latency.device import LatencyOptions, chosen_rows, profile_of, terms_of_experiment
 from slimasr.supernet.space import SearchSpace
@@ -32,9 +33,18 @@ def planned_subnets(experiment: Experiment, options: LatencyOptions | None) -> l
     return to_profile(terms_of_experiment(experiment), profiled)
 
 
-def export_command(exp: Path, space: SearchSpace, subnets: Sequence[Subnet]) -> str:
-    """Return the command that exports these subnets, in several lines for a shell."""
+def export_command(exp: Path, space: SearchSpace, subnets: Sequence[Subnet], streaming: FedEntry | None = None) -> str:
+    """Return the command that exports these subnets, in several lines for a shell.
+
+    Args:
+        exp: folder of the experiment.
+        space: the space of the subnets.
+        subnets: the subnets.
+        streaming: how the encoders of the profile that there is already are fed; None = with whole utterances.
+    """
     lines = [f"slimasr-export {shlex.quote(str(exp))} --out {shlex.quote(f'{exp.name}-latency')}"]
+    # Times of whole utterances and of chunks do not belong together.
+    lines += [f"--streaming --chunk-frames {streaming.chunk_frames}"] if streaming else []
     lines += [f"--subnet {shlex.quote(name_of(space, subnet))}" for subnet in subnets]
     return " \\\n    ".join(lines)
 

@@ -116,6 +116,7 @@ def check_profile(profile: dict[str, Any], seconds: float) -> None:
     """It has the layout that run.py writes and slimasr-search reads."""
     assert (profile["format"], profile["version"]) == ("slimasr-profile", 1)
     assert profile["model"] == {"name": "made-up", "weights": "0" * 64, "architecture": "1" * 64}
+    assert profile["streaming"] is None
     assert profile["machine"].keys() == {"name", "processor", "system", "python", "onnxruntime"}
     assert profile["audio"]["seconds"] == pytest.approx([seconds])
     assert [(row["size"], row["precision"]) for row in profile["rows"]] == SIZES

@@ -160,6 +160,7 @@ export function profile(manifest, rows, audio, runtime) {
     format: "slimasr-profile",
     version: 1,
     model: manifest.model,
+    streaming: manifest.streaming,
     machine: {
       name: `browser on ${platform}`,
       processor: `${hardwareConcurrency} cores`,
