@@ -123,10 +123,13 @@ def _rewrite(state: _Graph, product: _Product, levels: int) -> None:
     weights = _viewed(state, product, name)
     row_scales = f"{name}.scales"
     state.constants[row_scales] = _scales_of_rows(state, product, scales)
+    # onnxruntime makes sums exact (session.x64quantprecision) only if the weights have a zero, and one of their own.
+    weights_zero = f"{name}.weights_zero"
+    state.constants[weights_zero] = np.zeros((), np.int8)
     bias = product.node.input[2] if len(product.node.input) > 2 else ""
     total = f"{name}.product" if bias else name
     state.nodes += [
-        make("MatMulInteger", [x, weights, zero], [f"{name}.sums"]),
+        make("MatMulInteger", [x, weights, zero, weights_zero], [f"{name}.sums"]),
         make("Cast", [f"{name}.sums"], [f"{name}.floats"], to=needed("onnx").TensorProto.FLOAT),
         make("Mul", [scale, row_scales], [f"{name}.scale"]),
         make("Mul", [f"{name}.floats", f"{name}.scale"], [total]),

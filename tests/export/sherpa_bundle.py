@@ -1,7 +1,7 @@
 """Recognises recordings with a size of a bundle in sherpa-onnx, in a process of its own, which sherpa-onnx may end.
 
-Arguments: a JSON object with the keys ``folder``, ``encoder`` (file) and ``wavs``. Prints the token strings of each
-recording, and the manifest tells the rest.
+Arguments: a JSON object with the keys ``folder``, ``encoder`` (file) and ``wavs``, and perhaps ``provider``. Prints the
+token strings of each recording, and the manifest tells the rest.
 """
 
 import json
@@ -16,6 +16,7 @@ given = json.loads(sys.argv[1])
 folder = Path(given["folder"])
 manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
 audio = {"sample_rate": manifest["audio"]["sample_rate"], "feature_dim": manifest["audio"]["num_mel_bins"]}
+audio["provider"] = given.get("provider", "cpu")
 files = {role: str(folder / manifest[role]) for role in ("decoder", "joiner", "tokens") if manifest[role]}
 encoder = str(folder / given["encoder"])
 if manifest["streaming"]:
