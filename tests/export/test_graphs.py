@@ -120,6 +120,19 @@ def test_utterances_of_every_length_have_all_their_frames(written: Written) -> N
         torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_a_minute_of_audio_is_encoded_as_in_torch(written: Written) -> None:
+    """The last subnet of each kind; files are written after a comparison of a few seconds alone."""
+    subnet = written.subnets[-1]
+    alone = written.model.extract(subnet)
+    x, x_lens = log_mel((6000,), seed=5)
+    with torch.no_grad():
+        encoded = alone(x, x_lens)
+        expected = alone.project_encoder(encoded.out)
+    out, out_lens = written.session(subnet).run(x, x_lens)
+    assert torch.equal(out_lens, encoded.lens) and int(out_lens) >= 1490
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["greedy", "modified_beam"])
 def test_searches_find_the_same(written: Written, kind: str) -> None:
     config = DecodingConfig(kind=kind)  # type: ignore[arg-type]

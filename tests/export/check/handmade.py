@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from slimasr.data.files import DataFolder, read_cuts, write_cuts
 from slimasr.decoding.searches.greedy import start_predictor
 from slimasr.experiment import Experiment
 from slimasr.export.bundle import BundleOptions, write_bundle
-from slimasr.export.check.audio import hum, set_audio, synthetic_audio
+from slimasr.export.check.audio import Heard, hum, set_audio, synthetic_audio
 from slimasr.export.check.reference import Reference
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.subnet import Subnet
@@ -29,13 +29,19 @@ SIZES = (Subnet(0.5),)
 
 
 def talkative_experiment(folder: Path, data: Path) -> Path:
-    """An experiment whose model, though it is untrained, finds other tokens from frame to frame."""
+    """An untrained experiment with a talkative model."""
     exp = make_experiment(folder, data, [0.5, 1.0], encoder=encoder_config(num_layers=1))
+    make_talkative(exp, SIZES)
+    return exp
+
+
+def make_talkative(exp: Path, subnets: Sequence[Subnet], audio: Sequence[Heard] = ()) -> None:
+    """Change a transducer so that it finds other tokens from frame to frame of some audio (none named = synthetic)."""
     experiment = Experiment.open(exp)
     model = experiment.model
     assert isinstance(model, Transducer)
-    audio = synthetic_audio(16000)
-    references = [Reference.of(experiment, subnet, 2) for subnet in SIZES]
+    audio = audio or synthetic_audio(16000)
+    references = [Reference.of(experiment, subnet, 2) for subnet in subnets]
     features = torch.from_numpy(np.concatenate([references[0].features(heard) for heard in audio]))
     model.set_feature_stats(features.mean(0), features.std(0))
     am = torch.cat([reference.scores(heard)[0] for reference in references for heard in audio])
@@ -54,7 +60,6 @@ def talkative_experiment(folder: Path, data: Path) -> Path:
     saved = torch.load(exp / "final.pt", weights_only=True)
     saved["model"] |= {name: value for name, value in model.state_dict().items() if name in saved["model"]}
     torch.save(saved, exp / "final.pt")
-    return exp
 
 
 def said_by(exp: Path, data: Path) -> None:

@@ -1,0 +1,91 @@
+"""Encoders of streams through the commands: exported, checked in sherpa-onnx, and run by the program of the bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from slimasr.cli import check, export
+from slimasr.cli.common import command_app
+from slimasr.experiment import Experiment
+from slimasr.export.check.audio import file_audio, synthetic_audio
+from slimasr.export.check.streams import StreamReference
+from slimasr.export.manifest import read_manifest
+from slimasr.supernet.subnet import Subnet
+from tests.decoding.made_up import RATE, config, write_data, write_experiment
+from tests.decoding.streaming import MH_SSM, write_streaming
+
+HALF = Subnet(0.5)
+CONTEXT = 4
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``exp/``, a supernet of state-space layers with an LSTM predictor, and ``bundle/`` of its narrow subnet."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="the extra export is not installed")
+    from tests.export.check.handmade import make_talkative
+
+    root = tmp_path_factory.mktemp("streaming")
+    exp = write_streaming(root, {**MH_SSM, "encoder": {**MH_SSM["encoder"], "num_layers": 1}})  # type: ignore[dict-item]
+    make_talkative(exp, [HALF])
+    words = [str(exp), "--out", str(root / "bundle"), "--subnet", "0.5", "--streaming", "--context", str(CONTEXT)]
+    result = CliRunner().invoke(command_app(export.run), words)
+    assert result.exit_code == 0, result.output
+    return root
+
+
+def test_sherpa_onnx_says_what_our_stream_says(place: Path) -> None:
+    if importlib.util.find_spec("sherpa_onnx") is None:
+        pytest.skip("sherpa-onnx is not installed")
+    result = CliRunner().invoke(command_app(check.run), [str(place / "bundle"), "--exp", str(place / "exp")])
+    assert result.exit_code == 0, result.output
+    record = json.loads((place / "bundle" / "check.json").read_text(encoding="utf-8"))
+    found = record["sizes"][HALF.id]["models"]["float, stream"]["sets"]["synthetic"]
+    assert found["identical"] == found["utterances"] == len(synthetic_audio(RATE))
+    assert found["changed_tokens"] == 0 and found["tokens"] > 50
+
+
+def test_the_program_of_the_bundle_says_what_our_stream_says(place: Path, tmp_path: Path) -> None:
+    bundle = place / "bundle"
+    note = read_manifest(bundle).streaming
+    assert note is not None and note.carrier == "lstm"
+    files = [tmp_path / f"{number}.wav" for number in range(2)]
+    for file, heard in zip(files, synthetic_audio(RATE)[-2:], strict=True):
+        soundfile.write(file, heard.samples, RATE, subtype="PCM_16")
+    command = [sys.executable, str(bundle / "run.py"), "transcribe", "--stream", *map(str, files)]
+    done = subprocess.run([*command, "--json", str(tmp_path / "found.json")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    experiment = Experiment.open(place / "exp")
+    reference = StreamReference.of(experiment, HALF, note, CONTEXT, 1)
+    expected = reference.recognize(file_audio(files, RATE))["greedy_search"]
+    assert [" ".join(one["text"].split()) for one in found] == [one.text for one in expected]
+    assert all(len(one.ids) > 10 for one in expected)
+
+
+def test_an_encoder_of_whole_utterances_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    recipe = config()
+    exp = write_experiment(tmp_path, recipe, write_data(tmp_path, recipe))
+    words = [str(exp), "--out", str(tmp_path / "bundle"), "--subnet", "max", "--streaming"]
+    result = CliRunner().invoke(command_app(export.run), words)
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+    assert "needs whole utterances; to stream, train kind mh_ssm" in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"audio", "data", "exp"}
+
+
+def test_a_decoder_that_sees_no_label_is_refused(tmp_path: Path) -> None:
+    words = [str(tmp_path / "exp"), "--out", str(tmp_path / "bundle"), "--context", "0"]
+    result = CliRunner().invoke(command_app(export.run), words)
+    assert result.exit_code == 2
+    # Behind the hint how to call the command.
+    line = result.stderr.splitlines()[-1]
+    assert line == "Error: Invalid value for '--context': Input should be greater than or equal to 1"
