@@ -17,10 +17,12 @@ from slimasr.cli.common import command_app
 from slimasr.experiment import Experiment
 from slimasr.export.check.audio import file_audio, synthetic_audio
 from slimasr.export.check.streams import StreamReference
+from slimasr.export.device import Recognizer, open_bundle, read_wav
 from slimasr.export.manifest import read_manifest
 from slimasr.supernet.subnet import Subnet
 from tests.decoding.made_up import RATE, config, write_data, write_experiment
 from tests.decoding.streaming import MH_SSM, write_streaming
+from tests.export.old_runtime import transcribed
 
 HALF = Subnet(0.5)
 CONTEXT = 4
@@ -69,6 +71,15 @@ def test_the_program_of_the_bundle_says_what_our_stream_says(place: Path, tmp_pa
     expected = reference.recognize(file_audio(files, RATE))["greedy_search"]
     assert [" ".join(one["text"].split()) for one in found] == [one.text for one in expected]
     assert all(len(one.ids) > 10 for one in expected)
+
+
+def test_a_stream_in_an_old_runtime_says_the_same(place: Path, tmp_path: Path) -> None:
+    wav = tmp_path / "a.wav"
+    soundfile.write(wav, synthetic_audio(RATE)[-1].samples, RATE, subtype="PCM_16")
+    (found,) = transcribed(place / "bundle", wav, "--stream")
+    present = Recognizer(open_bundle(place / "bundle")).transcribe(read_wav(wav, RATE))
+    assert (found["text"], tuple(found["frames"])) == (present.text, present.frames)
+    assert len(present.tokens) > 50
 
 
 def test_an_encoder_of_whole_utterances_is_refused(tmp_path: Path) -> None:
