@@ -12,7 +12,7 @@ from slimasr.config.search import GraphDecodingConfig
 from slimasr.elastic.blocks import Block
 from slimasr.export.context import DEFAULT_CONTEXT
 from slimasr.export.masked import Blocks, masked, masks_in
-from slimasr.export.parity import check_part
+from slimasr.export.parity import check_part, check_rounded
 from slimasr.export.parts import Part, decoder_part, encoder_part, joiner_part
 from slimasr.export.quantize import quantized
 from slimasr.export.streaming import streaming_part
@@ -167,6 +167,7 @@ class GraphWriter:
             proto = traced(part)
             if name == JOINER and self.options.int8_joiner:
                 self.add(JOINER_INT8, part.described(quantized(proto, self.options.int8_bits)))
+                check_rounded(part, self.folder / JOINER_INT8)
             for subnet in subnets:
                 masks = self._masks(part, subnet)
                 if masks:
@@ -204,3 +205,5 @@ class GraphWriter:
         for subnet in subnets:
             alone = self._encoder_part(self.model.extract(subnet), Subnet())
             check_part(alone, self.folder / encoder_file(subnet))
+            if self.options.int8:
+                check_rounded(alone, self.folder / encoder_file(subnet, int8=True))

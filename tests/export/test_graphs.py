@@ -20,10 +20,11 @@ from slimasr.encoders.base import EncoderOutput
 from slimasr.errors import UserError
 from slimasr.export.parity import check_part
 from slimasr.export.parts import Part, encoder_part
+from slimasr.export.quantize import quantized
 from slimasr.export.runtime import OnnxModel
 from slimasr.export.session import Session
 from slimasr.export.trace import IR_VERSION, OPSET, deployable
-from slimasr.export.writer import BundleOptions, encoder_file, write_graphs
+from slimasr.export.writer import BundleOptions, GraphWriter, encoder_file, write_graphs
 from slimasr.models.ctc import CtcModel
 from slimasr.models.transducer import Transducer
 from slimasr.supernet.pathways import PathwaySpec
@@ -244,6 +245,39 @@ def test_altered_weights_are_noticed(written: Written, tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(content)
     with pytest.raises(UserError, match="computes something else than the model"):
         check_part(part, tmp_path / encoder_file(subnet))
+
+
+def test_damaged_integers_are_noticed(written: Written, tmp_path: Path) -> None:
+    for path in written.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    options = BundleOptions(int8=True, context=CONTEXT)
+    writer = GraphWriter(tmp_path, deployable(written.model), options, None, None, None)
+    writer.finish(written.subnets)
+    content = bytearray((tmp_path / "weights.int8.bin").read_bytes())
+    proto = onnx.load(tmp_path / encoder_file(written.subnets[0], int8=True), load_external_data=False)
+    for tensor in proto.graph.initializer:
+        if tensor.name.endswith(".int8"):
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            integers = np.frombuffer(content, np.int8, int(place["length"]), int(place["offset"]))
+            integers[:] = np.random.default_rng(0).permutation(integers)
+    (tmp_path / "weights.int8.bin").write_bytes(content)
+    with pytest.raises(UserError, match=r"int8.onnx: computes something else than the model in float \(differs by"):
+        writer.finish(written.subnets)
+
+
+def test_a_joiner_of_wrong_integers_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model("conformer")
+    writer = GraphWriter(tmp_path, model, BundleOptions(int8=True, int8_joiner=True), None, None, None)
+
+    def wrong(proto: onnx.ModelProto, bits: int) -> onnx.ModelProto:
+        made = quantized(proto, bits)
+        (scales,) = (tensor for tensor in made.graph.initializer if tensor.name.endswith(".scales"))
+        scales.CopyFrom(onnx.numpy_helper.from_array(np.full(tuple(scales.dims), np.nan, np.float32), scales.name))
+        return made
+
+    monkeypatch.setattr("slimasr.export.writer.quantized", wrong)
+    with pytest.raises(UserError, match=r"joiner.int8.onnx: computes something else .* \(differs by nan of its output"):
+        writer.add_search(model, [Subnet()])
 
 
 class Twice(torch.nn.Module):
