@@ -12,7 +12,7 @@ from slimasr.export import device
 from slimasr.export.bundle import write_bundle
 from slimasr.export.context import DEFAULT_CONTEXT
 from slimasr.export.folders import file_notes, new_folder
-from slimasr.export.gate import GateTrials, Say, pass_gate
+from slimasr.export.gate import GateTrials, Say, note_known, pass_gate
 from slimasr.export.manifest import Manifest, write_manifest
 from slimasr.export.packages import needed
 from slimasr.export.readme import bundle_readme
@@ -45,7 +45,8 @@ def export_bundle(
         subnets: the sizes.
         out: the folder, which is new, empty, or a bundle, which is replaced.
         options: what is written.
-        trials: the sets on which int8 files are measured; None = they are not.
+        trials: the sets on which int8 files are measured; None = they are not, and the manifest has what earlier
+            exports measured.
         web: the ``dist`` folder of npm's onnxruntime-web, which adds a web page; None = no page.
         say: prints a line for the user.
 
@@ -63,9 +64,8 @@ def export_bundle(
         trials.check_known(experiment, subnets)
     with new_folder(out) as folder:
         manifest = write_bundle(experiment, subnets, folder, options)
-        if options.int8 and trials is not None:
-            manifest = pass_gate(experiment, folder, manifest, scheme_of(options, manifest), trials, say)
-            manifest = _without_idle(folder, manifest)
+        if options.int8:
+            manifest = _with_int8_rates(experiment, folder, manifest, scheme_of(options, manifest), trials, say)
         shutil.copyfile(device.__file__, folder / RUN)
         if web is not None:
             add_web(folder, web)
@@ -75,6 +75,15 @@ def export_bundle(
         manifest = manifest.model_copy(update={"files": file_notes(folder)})
         write_manifest(folder, manifest)
     return manifest
+
+
+def _with_int8_rates(
+    experiment: Experiment, folder: Path, manifest: Manifest, scheme: str, trials: GateTrials | None, say: Say
+) -> Manifest:
+    """Measure int8 files and leave out those that lose too much, or note what is known of them without trials."""
+    if trials is None:
+        return note_known(experiment, manifest, scheme)
+    return _without_idle(folder, pass_gate(experiment, folder, manifest, scheme, trials, say))
 
 
 def _without_idle(folder: Path, manifest: Manifest) -> Manifest:

@@ -18,7 +18,7 @@ from slimasr.decoding.tasks import Languages, Task, is_multilingual, languages_o
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.export.manifest import Manifest, SizeNote, VariantNote
-from slimasr.export.measure import Int8Trial, float_rates, measure_int8, search_of
+from slimasr.export.measure import Int8Trial, float_rates, int8_rates, measure_int8, search_of
 from slimasr.supernet.subnet import Subnet
 
 Say = Callable[[str], None]
@@ -152,6 +152,22 @@ def pass_gate(
         if variant is None:
             (folder / size.int8.encoder).unlink()
         sizes.append(size.model_copy(update={"int8": variant}))
+    return manifest.model_copy(update={"sizes": sizes})
+
+
+def note_known(experiment: Experiment, manifest: Manifest, scheme: str) -> Manifest:
+    """Note the error rates of int8 files that are not measured now, but were in an earlier export.
+
+    Args:
+        experiment: the experiment of the supernet.
+        manifest: the manifest of a bundle with int8 files.
+        scheme: how weights were rounded, in words.
+    """
+    sizes = []
+    for size in manifest.sizes:
+        assert size.int8 is not None
+        wer = int8_rates(experiment, size.subnet, scheme)
+        sizes.append(size.model_copy(update={"int8": size.int8.model_copy(update={"wer": wer})}))
     return manifest.model_copy(update={"sizes": sizes})
 
 

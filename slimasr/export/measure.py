@@ -62,8 +62,8 @@ def measure_int8(
     """
     decoding = describe(experiment.config.decoding, trial.graph)
     weights = experiment.weights_digest
-    runtime = f"onnxruntime {needed('onnxruntime').__version__}, {scheme}"
-    found = _recorded(experiment.dir, size)
+    runtime = _runtime(scheme)
+    found = _recorded(experiment.dir, size.subnet)
     assert size.int8 is not None
     model = None
     for name, batches in trial.sets.items():
@@ -120,6 +120,32 @@ def float_rates(experiment: Experiment, subnet: Subnet, data: Mapping[str, str] 
     return rates
 
 
+def int8_rates(experiment: Experiment, subnet: Subnet, scheme: str) -> dict[str, float]:
+    """Return what is known of a size in int8: set name -> WER in percent.
+
+    It counts if earlier files of the same weights were measured by the search that the configuration names, in the
+    runtime that is installed.
+
+    Args:
+        experiment: the experiment of the supernet.
+        subnet: the size; what counts of a pathway is the WER on its own language.
+        scheme: how the weights were rounded, in words.
+
+    Raises:
+        UserError: the extra ``export`` is not installed, or the search needs a graph that is not there.
+    """
+    conditions = (experiment.weights_digest, search_of(experiment), _runtime(scheme))
+    known = _recorded(experiment.dir, subnet)
+    made_with = {name: (wer.weights, wer.decoding, wer.runtime) for name, wer in known.items()}
+    found = {name: _own(wer, subnet) for name, wer in known.items() if made_with[name] == conditions}
+    return {name: rate for name, rate in found.items() if rate is not None}
+
+
+def _runtime(scheme: str) -> str:
+    """Describe what int8 files run in, and how their weights were rounded."""
+    return f"onnxruntime {needed('onnxruntime').__version__}, {scheme}"
+
+
 def search_of(experiment: Experiment) -> str:
     """Describe the search for the words that the configuration names.
 
@@ -139,7 +165,7 @@ def _own(entry: WerEntry, subnet: Subnet) -> float | None:
     return None if own is None else own.wer
 
 
-def _recorded(exp: Path, size: SizeNote) -> Mapping[str, WerEntry]:
+def _recorded(exp: Path, subnet: Subnet) -> Mapping[str, WerEntry]:
     """Read the WER entries in int8 from results.json, by set name."""
-    entry = read_results(exp).subnets.get(size.id)
+    entry = read_results(exp).subnets.get(subnet.id)
     return {} if entry is None or entry.int8 is None else entry.int8.wer
