@@ -349,7 +349,7 @@ def test_int8_of_a_pathway_needs_its_wer_in_its_language(made: Path, exp: Path, 
     words = (export.run, exp, "--subnet", "fr", "--int8", "--out", tmp_path / "bundle", "--data")
     line = refused(*words, made / "data")
     assert "fr: its WER on dev in float is not known" in line
-    assert f"slimasr-decode {exp} --subnet fr and slimasr-score first" in line
+    assert f"slimasr-decode {exp} --data {made / 'data'} --subnet fr and slimasr-score {exp} first" in line
     dutch = made_up.write_data(tmp_path, pathways(), languages=("nl",))
     line = refused(*words, dutch)
     assert "fr: dev has no utterance in its language, so what int8 loses is not known; --force writes it" in line

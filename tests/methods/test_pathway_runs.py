@@ -178,7 +178,7 @@ def test_a_killed_run_goes_on_exactly_where_it_stopped(whole: Run, tmp_path: Pat
     assert_equal(*ends)
     assert_equal(*(load_checkpoint(exp / "final.pt") for exp in (whole.exp, tmp_path)))
     for level in (0.3, 0.6):
-        assert_equal(*(read_level(exp, level).to_dict() for exp in (whole.exp, tmp_path)))
+        assert_equal(*(read_level(exp, level, "").to_dict() for exp in (whole.exp, tmp_path)))
 
 
 def test_what_a_run_leaves_behind(whole: Run) -> None:
@@ -194,7 +194,7 @@ def test_what_a_run_leaves_behind(whole: Run) -> None:
     assert_equal(saved.to_dict(), read_masks(whole.exp / "masks" / "level-0.6.pt").to_dict())
     for matrix in whole.weights:
         assert torch.equal(saved.masks[matrix], whole.pathways.masks(matrix))
-    assert read_level(whole.exp, 0.3).step == 2
+    assert read_level(whole.exp, 0.3, "").step == 2
     facts = read_results(whole.exp).to_dict()["masks"]
     assert facts["levels"] == [{"sparsity": 0.3, "step": 2}, {"sparsity": 0.6, "step": 3}]
     rows = {name: torch.cat([mask.flatten() for mask in masks[name].values()]) for name in TWO}
@@ -284,7 +284,8 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     start = made_up_masks(tmp_path / "fr", recipe())
     for place, languages, changes, message in (
         (f"{start}@0.7", ("fr",), {}, "has no masks of sparsity 0.7; it has masks of 0.5"),
-        (f"{tmp_path / 'none'}@0.7", ("fr",), {}, "it has no masks of any sparsity"),
+        (f"{tmp_path / 'none'}@0.7", ("fr",), {}, "method.masks_from, fr: there is no experiment folder"),
+        (f"{tmp_path}@0.7", ("fr",), {}, "it has no masks of any sparsity"),
         (f"{start}@0.5", TWO, {}, "has no mask of nl, only of fr"),
         (f"{start}@0.5", ("fr",), {"block": (4, 1)}, "masks of 8 x 1 blocks do not fit space.block, 4 x 1"),
         (f"{start}@0.5", ("fr",), {"dim": 16}, r"predictor.lstm.weight_ih_l0 has 48 x 8 weights, not 64 x 8"),
