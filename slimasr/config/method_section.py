@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from slimasr.config.section import Section
@@ -34,6 +35,17 @@ class MethodSection(Section):
     def switch_share(self) -> float | None:
         """Fraction of the run after which the method has chosen its subnets; None = it chooses none."""
         return None
+
+    def check_start(self, start: Config, exp: Path) -> None:
+        """Refuse the weights of another experiment with which the method cannot begin; default: it begins with any.
+
+        Args:
+            start: the configuration of that experiment.
+            exp: its folder.
+
+        Raises:
+            ValueError: the message says what is wrong and what to do.
+        """
 
     def check(self, config: Config) -> None:
         """Refuse settings that would silently have no effect."""

@@ -138,6 +138,19 @@ class PathwaysConfig(MethodSection):
         """Fraction of the run after which masks stay as they are."""
         return max(self.adapt_until, self.prune_interval * len(self.levels_left))
 
+    def check_start(self, start: Config, exp: Path) -> None:
+        """Refuse masks that keep weights which the start has pruned: those of another experiment than the start."""
+        found = start.method
+        if not isinstance(found, PathwaysConfig) or not (found.levels_left or found.start_level):
+            return
+        for name, place in self.places([""]).items():
+            if place.exp.resolve() != exp.resolve():
+                whose = f"the mask of {name}" if name else "the mask"
+                raise ValueError(
+                    f"{exp} has pruned weights, and {whose} comes from {place.exp} (method.masks_from), which keeps "
+                    f"others; begin with the dense model, or with masks of {exp}"
+                )
+
     def check(self, config: Config) -> None:
         super().check(config)
         space = config.space

@@ -12,7 +12,6 @@ import torch
 from slimasr.config.initial import InitConfig
 from slimasr.config.load import first_different_key, load_config
 from slimasr.config.model import ModelConfig
-from slimasr.config.pathways import PathwaysConfig
 from slimasr.config.schema import Config
 from slimasr.config.sizes import first_different_size
 from slimasr.data.tokens.load import load_tokenizer
@@ -161,7 +160,10 @@ def initial_weights(config: Config, asked: Config | None = None) -> InitialWeigh
     stored = load_config(needed(origin.exp / "config.yaml", f", or name a trained experiment ({KEY})"))
     needed(origin.path, f" to its end; {KEY} names this experiment")
     _check_products(init, stored, config)
-    _check_masks(origin.exp, stored, config)
+    try:
+        config.method.check_start(stored, origin.exp)
+    except ValueError as error:
+        raise UserError(f"{KEY}: {error}") from None
     found = _source(init, origin, stored, config, asked)
     if init.weights == "all" and found.source.config is not None:
         _refuse(init, first_different_size(found.source.config, config.model), "training.init.weights to matching")
@@ -301,22 +303,6 @@ def _check_products(init: InitConfig, stored: Config, config: Config) -> None:
         _refuse(init, first_different_key(theirs, ours), advice)
     if init.tokenizer == "keep":
         _refuse(init, first_different_key(_units(stored), _units(config)), "training.init.tokenizer to own")
-
-
-def _check_masks(exp: Path, stored: Config, config: Config) -> None:
-    """Refuse masks that keep weights which the start has pruned: those of another experiment than the start itself."""
-    start, method = stored.method, config.method
-    if not isinstance(start, PathwaysConfig) or not isinstance(method, PathwaysConfig):
-        return
-    if not start.levels_left and not start.start_level:
-        return
-    for name, place in method.places([""]).items():
-        if place.exp.resolve() != exp.resolve():
-            whose = f"the mask of {name}" if name else "the mask"
-            raise UserError(
-                f"{KEY}: {exp} has pruned weights, and {whose} comes from {place.exp} (method.masks_from), which keeps "
-                f"others; begin with the dense model, or with masks of {exp}"
-            )
 
 
 def _refuse(init: InitConfig, difference: str | None, keys: str) -> None:

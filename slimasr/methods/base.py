@@ -79,9 +79,8 @@ class StepContext:
         key: what all utterances of the step share (`Method.batch_key`); None = nothing, or there is no step.
         keep: writes tensors and plain values into a file of the experiment folder, which is named by its path there.
             The same step after a restart replaces the file.
-        initial: reads the weights of ``training.init`` again, on the CPU, by their names in the model; masks (Boolean
-            buffers) are not among them. It raises `UserError` if they are gone or have changed. None = training began
-            with random weights.
+        initial: reads the weights of ``training.init`` again, on the CPU, by their names in the model, without masks;
+            it raises `UserError` if they are gone or have changed. None = training began with random weights.
     """
 
     step: int

@@ -179,7 +179,7 @@ def test_librispeech_presets_share_a_data_folder_only_if_they_share_the_data() -
 
 
 @pytest.mark.parametrize("name", ["small", "medium", "large"])
-def test_presets_have_the_sizes_that_their_readers_are_told(name: str) -> None:
+def test_presets_state_the_sizes_of_their_models(name: str) -> None:
     path = EGS / "own" / "conf" / f"{name}.yaml"
     config = load_config(path)
     model = built(config)
@@ -187,7 +187,7 @@ def test_presets_have_the_sizes_that_their_readers_are_told(name: str) -> None:
     row = re.search(rf"^\| `conf/{name}\.yaml` \|.*$", (EGS / "own" / "README.md").read_text(), re.MULTILINE)
     assert row is not None
     *_, parameters, tokens = (cell.strip() for cell in row[0].strip("|").split("|"))
-    told = parameters.removesuffix(" M").split(", ")
-    assert told == [f"{size:.{len(text.partition('.')[2])}f}" for size, text in zip(sizes, told, strict=True)]
+    stated = parameters.removesuffix(" M").split(", ")
+    assert stated == [f"{size:.{len(text.partition('.')[2])}f}" for size, text in zip(sizes, stated, strict=True)]
     assert int(tokens) == config.tokenizer.vocab_size
-    assert f" {told[-1]} M parameters at width 1" in path.read_text()
+    assert f" {stated[-1]} M parameters at width 1" in path.read_text()

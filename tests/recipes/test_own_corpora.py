@@ -167,8 +167,8 @@ def test_librispeech_as_a_kaldi_directory_and_as_a_table(corpus: Callable[[str],
         assert facts["by"] == "speaker"
         assert facts["sizes"] == json.loads((tmp_path / "kaldi" / "manifests" / "split.json").read_text())["sizes"]
     cuts = [cut for name in ("train", "dev", "test") for cut in cuts_of(tmp_path / "table", name)]
-    told = {item.id: (plain(item.text), item.speaker) for item in utterances}
-    assert {cut.id: (cut.supervisions[0].text, cut.supervisions[0].speaker) for cut in cuts} == told
+    expected = {item.id: (plain(item.text), item.speaker) for item in utterances}
+    assert {cut.id: (cut.supervisions[0].text, cut.supervisions[0].speaker) for cut in cuts} == expected
     # Both forms give the same data, and so the same features and units.
     for name in ("train", "dev", "test"):
         records = [(tmp_path / form / "manifests" / f"identity_{name}.json").read_text() for form in forms]

@@ -11,6 +11,7 @@ import sys
 import time
 import wave
 from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,7 @@ TRAIN = [sys.executable, "-c", "from slimasr.cli.train import main; main()"]
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``config.yaml`` and ``data/``, made by stages 1 to 3 from tones."""
     folder = tmp_path_factory.mktemp("recipe")
-    for index in range(5, 14):
-        for digit in range(3):
-            write_tone(folder / "fsdd" / "recordings" / f"{digit}_tone_{index}.wav", 300 + 200 * digit, seed=index)
+    write_tones(folder, range(5, 14), 3)
     config = tiny_config(
         data={"corpus": "fsdd", "test": ["dev"], "sampling_rate": 8000, "speeds": [0.9, 1.0], "batch_seconds": 2.0},
         tokenizer={"kind": "char", "vocab_size": 20},
@@ -57,6 +56,13 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compute_features(config, data, num_jobs=1, progress=silent)
     train_tokenizer(config, data)
     return folder
+
+
+def write_tones(folder: Path, indices: Iterable[int], digits: int) -> None:
+    """Write recordings of a corpus fsdd, a tone of its own for each digit; indices below 5 would be the test set."""
+    for index in indices:
+        for digit in range(digits):
+            write_tone(folder / "fsdd" / "recordings" / f"{digit}_tone_{index}.wav", 300 + 200 * digit, seed=index)
 
 
 def write_tone(path: Path, hertz: float, seed: int) -> None:

@@ -30,7 +30,7 @@ from slimasr.progress import silent
 from slimasr.training.checkpoint import list_checkpoints
 from slimasr.training.trainer import train
 from tests.training.kit import assert_equal, tiny_config
-from tests.training.test_resume import kill_training, log_lines, write_tone
+from tests.training.test_resume import kill_training, log_lines, write_tones
 
 LENGTH = {"num_epochs": None, "num_steps": 6, "epoch_steps": 4, "checkpoint_minutes": 1e-9, "num_threads": 1}
 
@@ -46,9 +46,7 @@ def config_of(**data: Any) -> Config:
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a corpus of tones."""
     folder = tmp_path_factory.mktemp("shar")
-    for index in range(5, 14):
-        for digit in range(3):
-            write_tone(folder / "fsdd" / "recordings" / f"{digit}_tone_{index}.wav", 300 + 200 * digit, seed=index)
+    write_tones(folder, range(5, 14), 3)
     return folder
 
 

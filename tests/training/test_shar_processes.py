@@ -18,7 +18,7 @@ from slimasr.data.files import DataFolder, read_cuts
 from slimasr.experiment.checkpoints import load_checkpoint
 from slimasr.training.checkpoint import list_checkpoints
 from tests.training.elastic_worker import main_of_rank
-from tests.training.test_resume import write_tone
+from tests.training.test_resume import write_tones
 from tests.training.test_shar import config_of, stages
 
 PROCESSES = 2
@@ -32,9 +32,7 @@ FORKS.set_forkserver_preload(["tests.training.elastic_worker", "torch._dynamo"])
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``config.yaml`` and ``data/``, whose training set is five shards of features."""
     folder = tmp_path_factory.mktemp("shar")
-    for index in range(9, 15):
-        for digit in range(4):
-            write_tone(folder / "fsdd" / "recordings" / f"{digit}_tone_{index}.wav", 300 + 200 * digit, seed=index)
+    write_tones(folder, range(9, 15), 4)
     config = config_of(num_workers=1, shar={"shard_cuts": 4})
     training = config.training.model_copy(update={"num_steps": STEPS, "epoch_steps": STEPS})
     config = config.model_copy(update={"training": training})
