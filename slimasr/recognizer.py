@@ -205,7 +205,7 @@ class Recognizer:
             context=context,
             streaming=streaming,
             chunk_frames=chunk_frames,
-            # Nobody measures what int8 loses.
+            # What int8 loses is not measured here.
             forced=True,
         )
         export_bundle(self.experiment, chosen, Path(out), options)

@@ -97,7 +97,7 @@ HEADINGS: Mapping[type[Entry], str] = {
     MaskName: "Side of a comparison of masks",
     DeviceProfile: "Profile of a device",
     ProfiledModel: "Profiled model",
-    FedEntry: "Feeding of streams",
+    FedEntry: "How streams are fed",
     MachineEntry: "Machine",
     ProfiledAudio: "Audio of a profile",
     ProfileRow: "Profiled subnet",

@@ -13,7 +13,7 @@ from slimasr.report.findings import Verdict
 from slimasr.report.pictures.picture import Picture
 from slimasr.report.records import Run, Study
 
-UNFAIR = ", but the epochs or the averaged parts of the runs differ"
+UNFAIR = ", but the epochs or the averaging windows differ"
 """What a line of evidence about unequal trainings ends with."""
 
 
@@ -108,7 +108,7 @@ def evidence_of(
 
 
 def is_fair(study: Study, asked: Asked) -> bool:
-    """Return whether all seeds of both systems were trained for one number of epochs, and averaged over one part."""
+    """Return whether all seeds of both systems have the same number of epochs and the same averaging window."""
     whole = (asked.a[0], asked.b[0])
     roles = {system[0] for part in asked.parts for system in (part.a, part.b)} or whole
     runs = [run for role in roles for run in study.with_role(role)]

@@ -148,7 +148,7 @@ class PathwaysConfig(MethodSection):
                 whose = f"the mask of {name}" if name else "the mask"
                 raise ValueError(
                     f"{exp} has pruned weights, and {whose} comes from {place.exp} (method.masks_from), which keeps "
-                    f"others; begin with the dense model, or with masks of {exp}"
+                    f"other weights; begin with the dense model, or with masks of {exp}"
                 )
 
     def check(self, config: Config) -> None:

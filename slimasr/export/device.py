@@ -164,7 +164,7 @@ class Recognizer:
             yield out[0, : int(lens[0])]
             return
         window, states = online["window_frames"], [np.zeros(s, np.float32) for s in self.shapes or online["states"]]
-        for first in range(0, len(features) - window, online["chunk_frames"]):  # As sherpa-onnx, which waits for more.
+        for first in range(0, len(features) - window, online["chunk_frames"]):  # As sherpa-onnx: one frame more.
             processed = [np.array([first], np.int64)] if online["carrier"] == "conformer" else []
             out, *states = encoder(x[:, first : first + window], *states, *processed)
             yield out[0]

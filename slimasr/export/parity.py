@@ -24,7 +24,7 @@ TOLERANCE = 1e-3
 
 ROUNDED_TOLERANCE = 0.3
 """Largest root mean square of what an int8 file differs by, relative to that of its output. In trained models rounding
-costs 0.01 to 0.03; integers that are shuffled, negated or gone make it 0.4 to 1.4."""
+costs 0.01 to 0.03; shuffled, negated or zeroed integers cost 0.4 to 1.4."""
 
 Pair = tuple[Tensor, Tensor, Tensor | None]
 """An output of the module, the same of the file, and the frames of each utterance; None = all are part of it."""

@@ -123,7 +123,7 @@ def _rewrite(state: _Graph, product: _Product, levels: int) -> None:
     weights = _viewed(state, product, name)
     row_scales = f"{name}.scales"
     state.constants[row_scales] = _scales_of_rows(state, product, scales)
-    # onnxruntime makes sums exact (session.x64quantprecision) only if the weights have a zero, and one of their own.
+    # With session.x64quantprecision=1, onnxruntime computes exact sums only if the weights have a zero of their own.
     weights_zero = f"{name}.weights_zero"
     state.constants[weights_zero] = np.zeros((), np.int8)
     bias = product.node.input[2] if len(product.node.input) > 2 else ""

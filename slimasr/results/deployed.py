@@ -18,7 +18,7 @@ class DeployedRate(Entry):
     """Utterances whose tokens are those of the search in torch, in every search and batch that was tried."""
 
     tokens: Whole
-    """Tokens that greedy search in torch finds in the set; of a search in a graph, words, here and below."""
+    """Tokens that greedy search in torch finds in the set; words where a graph is searched, here and below."""
 
     changed_tokens: Whole
     """Insertions, deletions and substitutions between these tokens and those of the runtime's greedy search, one

@@ -75,7 +75,7 @@ class ProfileRow(Entry):
 
 
 class FedEntry(Entry):
-    """How encoders are fed that take speech chunk by chunk."""
+    """This says how encoders that take speech chunk by chunk are fed."""
 
     carrier: str
     """The kind of model that the runtime takes them for."""

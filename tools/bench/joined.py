@@ -34,7 +34,7 @@ from slimasr.supernet.subnet import Subnet
 
 STAGE = "stage 1 (slimasr-prepare)"
 AT_MOST_POINTS = 0.5
-"""Joined utterances may cost as many percentage points of the word error rate."""
+"""How many percentage points of word error rate joining may cost."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from slimasr.data.audio.file import AudioError, check_range, open_audio, reason_
 
 __all__ = ["AudioError", "audio_path", "load_samples", "read_recording"]
 
-# lhotse has one backend for all threads, which would otherwise restore each other's.
+# lhotse's audio backend is global: threads that set and restore it at the same time could leave the wrong one.
 _BACKEND = RLock()
 
 
@@ -62,7 +62,7 @@ class CheckedBackend(AudioBackend):
         """Read audio that comes from a shard."""
         try:
             samples, rate = LibsndfileBackend().read_audio(content, offset, duration)
-        # Not left to lhotse, which makes another error of it, whose message cannot be printed.
+        # lhotse would wrap this error in one whose message cannot be printed.
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{self._name}: cannot be decoded: damaged ({reason_of(error)})") from error
         check_range(samples, self._name)

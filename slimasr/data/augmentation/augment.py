@@ -35,8 +35,7 @@ STORED_STEP = 2.0**-5
 """The steps in which lhotse stores features, so that stored silence is this far above `SILENCE` at most."""
 
 DRAWN_AS = "drawn_as"
-"""Key of ``cut.custom`` with the text by which the draws of an utterance differ from all others, where its id is not
-enough because it recurs."""
+"""Key of ``cut.custom`` with the text that stands for an utterance in random draws, where the same id recurs."""
 
 SHORTEST_NOISY_SECONDS = 0.15
 """lhotse ends noise up to 0.1 s before the utterance, so shorter ones get none."""
@@ -56,7 +55,7 @@ class Changes(Protocol):
 
 
 def drawn_as(cut: Cut) -> str:
-    """Return the text by which an utterance is known to random draws: its id, unless `DRAWN_AS` says another one."""
+    """Return the text that stands for an utterance in random draws: its id, unless `DRAWN_AS` names another one."""
     return str((cut.custom or {}).get(DRAWN_AS, cut.id))
 
 
@@ -151,7 +150,7 @@ class AugmentationSource:
         return Augmentation(self.config, f"{seed}/{epoch}", self.noise, self.rooms)
 
     def of_passes(self, seed: int) -> Augmentation:
-        """Return the changes of a run with this seed whose utterances say themselves in which pass they are drawn."""
+        """Return the changes of a run with this seed, whose utterances name their pass (`DRAWN_AS`)."""
         return Augmentation(self.config, str(seed), self.noise, self.rooms)
 
 

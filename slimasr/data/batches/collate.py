@@ -84,7 +84,7 @@ class Collator(Dataset[Batch]):
 
     def __getitem__(self, item: tuple[int, CutSet]) -> Batch:
         number, clean = item
-        # Before mixing, which keeps the order of cuts, but not what is written on them.
+        # Mixing in noise keeps the order of the cuts and drops ``cut.custom``, so this comes first.
         names = [drawn_as(cut) for cut in clean]
         if self._changes is not None:
             clean = CutSet.from_items([self._changes.cut(cut) for cut in clean])

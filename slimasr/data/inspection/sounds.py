@@ -67,7 +67,7 @@ def measure_sounds(
 ) -> Iterator[tuple[Cut, Sound | AudioError | None]]:
     """Read the audio of cuts in threads, and yield each cut, in order, with its figures or the reason why it has none.
 
-    Of cuts without audio, such as those of a sample of shards, there is nothing to read, and nothing is wrong.
+    Cuts without audio, such as a sample of shards, have neither figures nor an error.
 
     Args:
         total: number of cuts, for the progress that is shown.

@@ -95,7 +95,7 @@ def channel_problem(utterance: ListedUtterance, num_channels: int) -> str | None
 
 
 def missing_channel(channel: int, num_channels: int) -> str | None:
-    """Say that audio with so many channels has none of this number, from 0 on; None = it has."""
+    """Return what is wrong if audio with this many channels lacks a channel, counted from 0; None = it has it."""
     if channel < num_channels:
         return None
     if num_channels == 1:

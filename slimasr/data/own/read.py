@@ -69,8 +69,8 @@ def default_label(path: Path) -> str:
 
 
 def _completed(utterance: ListedUtterance, options: OwnOptions) -> ListedUtterance:
-    """The utterance with what options say about all of them, and a speaker whose name all later files can hold."""
-    # Folders and people have names of several words.
+    """The utterance with what options say about all of them, and a speaker name without spaces and slashes."""
+    # Names of folders and people may hold spaces.
     speaker = safe_name(utterance.speaker)
     if speaker != utterance.speaker:
         utterance = replace(utterance, speaker=speaker)

@@ -1,4 +1,4 @@
-"""Whether the features or the audio of shards are what the configuration trains on, and decoding them."""
+"""Checks that the features or the audio of shards are what the configuration trains on, and decodes them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def checked_cut(cut: Cut, config: Config, shard: ShardFiles) -> Cut:
             f"{shard.data}: {cut.id} has the sampling rate {cut.sampling_rate}, data.sampling_rate is {rate}; set "
             "data.resample to true to allow it"
         )
-    # Stage 2 writes one channel, and other corpora have other options.
+    # Shards that stage 2 has written hold one channel, and their corpora may not have this option.
     return _with_channel(cut, str(config.data.options.get("channel", "")), shard) if shard.is_given else cut
 
 
@@ -58,7 +58,7 @@ def decode(cut: Cut, content: Content, name: str) -> np.ndarray:
 
 
 def _with_channel(cut: Cut, wanted: str, shard: ShardFiles) -> Cut:
-    """The utterance with the channel that is wanted, or the average of all; its own one if none is named."""
+    """The utterance with the channel that is wanted, or the average of all; without a choice, its own channel."""
     channels = cut.recording.channel_ids
     if not wanted:
         if isinstance(cut, MonoCut) or len(channels) == 1:

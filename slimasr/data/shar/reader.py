@@ -38,7 +38,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A batch that was trained on before and is therefore not made, or of which no utterance can be decoded."""
+    """A batch that is not made, because it was trained on before or none of its utterances can be decoded."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class ShardReader(IterableDataset[Item]):
         try:
             return collator[number, self.ready(cuts, speed)], []
         except UserError:
-            # Only now are utterances decoded one by one, as this takes the time twice.
+            # Utterances are decoded one by one only after an error, because this decodes them a second time.
             found = [(cut, self._damage(cut)) for cut in cuts]
             lost = [BadUtterance(cut.id, damage) for cut, damage in found if damage is not None]
             if not lost:

@@ -65,7 +65,7 @@ def histogram_table(title: str, values: str, sets: Sequence[tuple[str, Histogram
     Args:
         title: its heading.
         values: what is counted, with its unit.
-        sets: name and histogram of each set; all have the same bins, and not the same number of them.
+        sets: name and histogram of each set; all have bins of the same width, but not equally many.
     """
     reach = max((len(histogram.counts) for _, histogram in sets), default=0)
     # Neighbouring bins are one row, so that the table is short.
