@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slimasr.data.features.frames import FRAME_SHIFT
 from slimasr.data.features.shards import make_extractor
+from slimasr.data.graphs.graph import Graph
 from slimasr.data.tokens.subwords import VOCAB_FILE
 from slimasr.data.tokens.tokenizer import TOKENS_FILE
 from slimasr.decoding.searches.graphs import noted_graph
@@ -59,20 +60,23 @@ def write_bundle(experiment: Experiment, subnets: Sequence[Subnet], folder: Path
         The manifest, which is in the folder, too.
 
     Raises:
-        UserError: the extra ``export`` is not installed, a file cannot be written, or a file that was written does not
-            compute what the model computes.
+        UserError: the extra ``export`` is not installed, the search needs a graph that is not there, a file cannot be
+            written, or a file that was written does not compute what the model computes.
     """
     decoding = experiment.config.decoding
-    scales = decoding.graph if decoding.kind == "graph" else None
-    write_graphs(experiment.model, folder, subnets, options, scales)
+    searches_graph = decoding.kind == "graph"
+    # Before the models are traced, which takes minutes.
+    graph = noted_graph(experiment) if searches_graph else None
+    write_graphs(experiment.model, folder, subnets, options, decoding.graph if searches_graph else None)
     rate = experiment.config.data.sampling_rate
     features = features_model(make_extractor(experiment.model.config.num_mel_bins, rate).config)
     write_atomic(folder / FEATURES, features.SerializeToString())
     write_tokens(experiment, folder)
-    graph = _copy_graph(experiment, folder)
+    if graph is not None:
+        _copy_graph(graph, folder)
     manifest = _manifest(experiment, subnets, folder, options)
     if graph is not None:
-        manifest = manifest.model_copy(update={"graph": graph, "words": WORDS})
+        manifest = manifest.model_copy(update={"graph": GRAPH, "words": WORDS})
     write_manifest(folder, manifest)
     return manifest
 
@@ -92,15 +96,11 @@ def write_tokens(experiment: Experiment, folder: Path) -> None:
         shutil.copyfile(vocab, folder / VOCAB_FILE)
 
 
-def _copy_graph(experiment: Experiment, folder: Path) -> str | None:
-    """Copy the graph in which the experiment searches for words; return the name of its file, None if it has none."""
-    if experiment.config.decoding.kind != "graph":
-        return None
-    graph = noted_graph(experiment)
+def _copy_graph(graph: Graph, folder: Path) -> None:
+    """Copy the graph in which the experiment searches for words, and write its words."""
     shutil.copyfile(graph.path, folder / GRAPH)
     # Output symbol 0 is epsilon.
     write_atomic(folder / WORDS, "".join(f"{word} {number}\n" for number, word in enumerate(graph.words)))
-    return GRAPH
 
 
 def _manifest(experiment: Experiment, subnets: Sequence[Subnet], folder: Path, options: BundleOptions) -> Manifest:

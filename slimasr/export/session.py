@@ -1,4 +1,4 @@
-"""An ONNX file in onnxruntime, with tensors as inputs and outputs."""
+"""An ONNX file in onnxruntime, opened as on a device, with tensors as inputs and outputs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from slimasr.errors import UserError
+from slimasr.export import device
 from slimasr.export.packages import needed
 
 
@@ -25,15 +27,24 @@ class Session:
             threads: number of threads that compute.
 
         Raises:
-            UserError: the extra ``export`` is not installed.
+            UserError: the extra ``export`` is not installed, or the file does not open.
         """
-        runtime = needed("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.inputs = [entry.name for entry in self._session.get_inputs()]
+        needed("onnxruntime")
+        try:
+            self._session = device.Session(path, threads)
+        except device.BundleError as error:
+            raise UserError(str(error)) from None
+        self.inputs = [entry.name for entry in self._session.session.get_inputs()]
 
     def run(self, *inputs: Tensor) -> list[Tensor]:
-        """Run the file on inputs in the order in which it was exported."""
-        feeds = {name: value.contiguous().numpy() for name, value in zip(self.inputs, inputs, strict=True)}
-        return [torch.from_numpy(value) for value in self._session.run(None, feeds)]
+        """Run the file on inputs in the order in which it was exported.
+
+        Raises:
+            UserError: the file does not run, or takes other inputs.
+        """
+        assert len(inputs) == len(self.inputs)
+        try:
+            outputs = self._session(*(value.contiguous().numpy() for value in inputs))
+        except device.BundleError as error:
+            raise UserError(str(error)) from None
+        return [torch.from_numpy(value) for value in outputs]

@@ -12,7 +12,7 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from slimasr.cli import align, decode, extract, score, search, transcribe
+from slimasr.cli import align, decode, export, extract, score, search, transcribe
 from slimasr.cli.common import command_app
 from slimasr.config.load import load_config, save_config
 from slimasr.config.search import GraphDecodingConfig
@@ -214,6 +214,16 @@ def test_other_commands_search_the_graph(place: Path) -> None:
     assert call(transcribe, place / "alone", made / "audio" / "dev2.wav").output.strip() == " ".join(expected["dev2"])
     # Streams have no graph, and phonemes are no words.
     assert "cannot be streamed" in call(transcribe, place / "exp", "--stream", "-", status=1).stderr
+
+
+def test_export_asks_for_the_graph_before_it_traces_models(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript")
+    (place / "exp" / "graph.json").unlink(missing_ok=True)
+    traced: list[object] = []
+    monkeypatch.setattr("slimasr.export.bundle.write_graphs", lambda *given: traced.append(given))
+    refused = call(export, place / "exp", "--subnet", "max", "--out", place / "bundle", status=1).stderr
+    assert "no search graph is known; run slimasr-decode once" in refused
+    assert not traced and not (place / "bundle").exists()
 
 
 def test_alignments_take_pronunciations(place: Path) -> None:
