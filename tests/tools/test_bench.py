@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -157,6 +158,17 @@ def test_joined_utterances(bench: None, tmp_path: Path, capsys: pytest.CaptureFi
     for line, seconds in zip(pairs, (30.0, 1.0), strict=True):
         assert (line["recordings"], line["alone"], line["window_seconds"]) == (2, 0.0, seconds)
         assert line["points"] == line["joined"] > 0.0
+
+
+def test_memory_beside_that_of_an_earlier_revision(
+    bench: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = module("data")
+    if subprocess.run(["git", "cat-file", "-e", data.BEFORE], cwd=data.ROOT, capture_output=True).returncode:
+        pytest.skip("the history of the repository is not at hand")
+    data.growth(tmp_path, [200], data.BEFORE, None)
+    (figures,) = lines(capsys)
+    assert figures["before"] > 0.0 and figures["after"] > 0.0
 
 
 def test_joined_recordings_hold_every_utterance_once(bench: None, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from common import report, report_figures
-from made_up_data import make_data, recipe
+from made_up_data import make_data
+from made_up_recipe import recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = Path(__file__).with_name("data_side.py")
@@ -41,7 +42,9 @@ def side(data: Path, code: Path, *arguments: str) -> dict[str, Any]:
     """Run one side with the slimasr package in the folder ``code``, and return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SIDE), str(data), *arguments]
-    child = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+    child = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if child.returncode:
+        raise SystemExit(f"{SIDE.name} of {code} ended with status {child.returncode}:\n{child.stderr}")
     result: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     assert Path(result.pop("code")).parent == code, "another slimasr was imported"
     return result

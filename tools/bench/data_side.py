@@ -1,32 +1,45 @@
 """One side of `data.py`: times and memory of the training data of whichever slimasr is installed or on PYTHONPATH.
 
-It uses only what older revisions have too, and prints one object of JSON.
+It uses only what older revisions have too, perhaps in other modules, and prints one object of JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from common import resident_bytes
 from lhotse.dataset import DynamicBucketingSampler, K2SpeechRecognitionDataset
-from made_up_data import SET, recipe
+from made_up_recipe import SET, recipe
 from torch.utils.data import DataLoader
 
 import slimasr
 from slimasr.config.schema import Config
 from slimasr.data.files import DataFolder
-from slimasr.data.memory.dataloading import BatchSource
-from slimasr.data.memory.training_cuts import read_feature_cuts
-from slimasr.data.tokens.load import load_tokenizer
 
 T = TypeVar("T")
+
+
+def moved(name: str, *modules: str) -> Any:
+    """Return what has this name in the first of some modules of ``slimasr.data`` that exists."""
+    for module in modules:
+        try:
+            return getattr(importlib.import_module(f"slimasr.data.{module}"), name)
+        except ModuleNotFoundError:
+            continue
+    raise SystemExit(f"no module has {name}: {', '.join(modules)}")
+
+
+BatchSource = moved("BatchSource", "memory.dataloading", "dataloading")
+read_feature_cuts = moved("read_feature_cuts", "memory.training_cuts", "training_cuts")
+load_tokenizer = moved("load_tokenizer", "tokens.load", "tokenizer")
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import soundfile
 from lhotse import LilcomChunkyWriter
+from made_up_recipe import SET
 
-from slimasr.config.load import parse_config
 from slimasr.config.schema import Config
 from slimasr.data.features.frames import extract_frames
 from slimasr.data.features.shards import make_extractor
@@ -32,7 +32,6 @@ SAMPLING_RATE = 16000
 NUM_RECORDINGS = 200
 NUM_SPEAKERS = 2000
 VOCABULARY = 2000
-SET = "train"
 # The records of the stages are compared with each other, not with the utterances.
 IDENTITY = Identity(*(digit * 16 for digit in "1234"))
 
@@ -51,20 +50,6 @@ class Recorded:
     def duration(self) -> float:
         """In seconds."""
         return self.num_samples / SAMPLING_RATE
-
-
-def recipe(**data: Any) -> Config:
-    """The recipe of the made-up data; the sizes of batches are those of LibriSpeech's recipe for 960 hours."""
-    section = {
-        "corpus": "librispeech",
-        "batch_seconds": 300,
-        "num_buckets": 30,
-        "train": [SET],
-        "test": [],
-        "dev": "dev",
-        **data,
-    }
-    return parse_config({"name": "made-up", "data": section, "tokenizer": {"vocab_size": 500}})
 
 
 def make_data(root: Path, count: int, config: Config) -> None:
