@@ -37,8 +37,18 @@ def test_models_stand_with_their_figures() -> None:
     assert one["test WER %"] == "28.94" and one["test WER % haswell"] == "–" and two["test WER % haswell"] == "30.04"
     assert one["test identical"] == "128 of 130" and one["test changed"] == "3 of 2500"
     assert (one["RTF"], one["load ms"], one["load all ms"], one["peak MB"]) == ("0.0019", "61", "75", "58")
+    assert "dev WER %" not in table.columns
     assert "sherpa-onnx 2.0.1, 2 x a processor" in table.note
     assert table in all_tables(study([run(subnets=subnets)]))
+
+
+def test_dev_sets_come_first() -> None:
+    rate = DeployedRate(utterances=1, identical=1, tokens=9, changed_tokens=0, wer=9.0, torch_wer=9.0)
+    one = DeployedModel(bytes=1, runtime="a runtime", sets={"test": rate}, hardware="a processor")
+    both = one.model_copy(update={"sets": {"test": rate, "dev": rate}})
+    subnets = (replace(subnet("w1", 9.0), deployed={"float": one, "int8": both}),)
+    columns = deployed_table(study([run(subnets=subnets)])).columns
+    assert columns.index("dev WER %") < columns.index("test WER %")
 
 
 def test_without_models_there_is_no_table() -> None:

@@ -352,7 +352,12 @@ def set_names(study: Study) -> list[str]:
     for run in study.runs:
         for record in run.subnets:
             names |= dict.fromkeys(record.wer)
-    # Sorting is stable: False comes before True, and the sets keep their order otherwise.
+    return dev_first(names)
+
+
+def dev_first(names: Iterable[str]) -> list[str]:
+    """Put names of dev sets before all others; names keep their order otherwise."""
+    # Sorting is stable, and False comes before True.
     return sorted(names, key=lambda name: not name.startswith("dev"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slimasr.report.records import Study
+from slimasr.report.tables.common import dev_first
 from slimasr.report.tables.table import ABSENT, Table
 from slimasr.results.deployed import CheckFile, DeployedModel, DeployedRate
 
@@ -46,7 +47,7 @@ def deployed_rows(
         columns: headings of the columns that name a model.
         models: names, precision and figures of each.
     """
-    names = list(dict.fromkeys(name for *_, model in models for name in model.sets))
+    names = dev_first(dict.fromkeys(name for *_, model in models for name in model.sets))
     emulated = list(dict.fromkeys(name for *_, model in models for name in model.emulated))
     headings = ("WER %", *(f"WER % {name}" for name in emulated), "identical", "changed")
     of_sets = [f"{name} {heading}" for name in names for heading in headings]
