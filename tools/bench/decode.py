@@ -1,8 +1,9 @@
-"""Words per second of our decoding against sherpa-onnx, from samples to texts, both on one thread and in batches.
+"""Our decoding against sherpa-onnx, from samples to texts, both on one thread.
 
-Both run the same model on AN4's test set: ours in torch, sherpa-onnx on the files of our ONNX export. The predictor is
-exported a second time, in the form that sherpa-onnx expects: its input is the last labels, not a state. The model must
-therefore have a stateless predictor. The encoder may be of any kind, because whole utterances are recognised.
+Both run the same model on AN4's test set: ours in torch, sherpa-onnx on the files of our ONNX export. First, both have
+batches, in words per second; then ours has one utterance after the other, and sherpa-onnx whatever is fastest of float
+and int8, alone and in batches. The model must have a stateless predictor. The encoder may be of any kind, because whole
+utterances are recognised.
 
     decode.py                      AN4's preset with random weights that emit as often as trained ones
     decode.py EXP [SUBNET]         a trained model
@@ -55,6 +56,9 @@ REPEATS = 5
 NOISE_UTTERANCES = 130
 KINDS = {"greedy": "greedy_search", "modified_beam": "modified_beam_search"}
 """Searches: their names here and in sherpa-onnx."""
+THEIR_BATCHES = (1, 16)
+FASTEST_AT_MOST = 0.8
+"""Share of the time in torch, utterance by utterance, that sherpa-onnx may take at its fastest."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ def our_texts(model: Transducer, tokenizer: Tokenizer, kind: Any, batches: Seque
 
 
 def export(model: Transducer, tokenizer: Tokenizer, folder: Path) -> dict[str, str]:
-    """Write the files that sherpa-onnx reads, and return its arguments."""
-    write_graphs(model, folder, [Subnet()], BundleOptions(standalone=True))
+    """Write the files that sherpa-onnx reads, in int8, too, and return its arguments."""
+    write_graphs(model, folder, [Subnet()], BundleOptions(int8=True, standalone=True))
     tokens = folder / TOKENS_FILE
     tokens.write_text("".join(f"{piece} {number}\n" for number, piece in enumerate(tokenizer.tokens)))
     return {
@@ -152,13 +156,14 @@ def timed(call: Callable[[], list[str]]) -> tuple[float, list[str]]:
     return time.process_time() - start, texts
 
 
-def measure(title: str, model: Transducer, tokenizer: Tokenizer, recordings: list[Recording], folder: Path) -> None:
-    """Time both searches on both sides, one after the other, and print the results."""
+def measure(
+    title: str, model: Transducer, tokenizer: Tokenizer, recordings: list[Recording], arguments: dict[str, str]
+) -> None:
+    """Time both searches on both sides in batches, one after the other, and print the results."""
     # Utterances of similar length share a batch on both sides, as in our decoding of sets.
     ordered = sorted(recordings, key=lambda recording: len(recording.samples))
     batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
     words = sum(recording.words for recording in recordings)
-    arguments = export(model, tokenizer, folder)
     for kind, their_name in KINDS.items():
         recognizer = needed("sherpa_onnx").OfflineRecognizer.from_transducer(
             **arguments, num_threads=1, feature_dim=model.config.num_mel_bins, decoding_method=their_name
@@ -183,6 +188,37 @@ def measure(title: str, model: Transducer, tokenizer: Tokenizer, recordings: lis
             rtf=statistics.median(seconds["ours"][1:]) / audio,
             equal_texts=same,
         )
+
+
+def compare_alone(
+    title: str, model: Transducer, tokenizer: Tokenizer, recordings: list[Recording], arguments: dict[str, str]
+) -> None:
+    """Time greedy search utterance by utterance in torch, and the ways of sherpa-onnx; print the fastest of them."""
+    encoders = {"float": arguments["encoder"], "int8": arguments["encoder"].replace(".onnx", ".int8.onnx")}
+    ways: dict[str, Callable[[], list[str]]] = {
+        "torch": partial(our_texts, model, tokenizer, "greedy", [[recording] for recording in recordings])
+    }
+    for precision, encoder in encoders.items():
+        recognizer = needed("sherpa_onnx").OfflineRecognizer.from_transducer(
+            **{**arguments, "encoder": encoder}, num_threads=1, feature_dim=model.config.num_mel_bins
+        )
+        for size in THEIR_BATCHES:
+            batches = [recordings[start : start + size] for start in range(0, len(recordings), size)]
+            ways[f"{precision}, {size} at a time"] = partial(their_texts, recognizer, batches)
+    # All ways in turn, so that other work disturbs them alike; the first round warms up.
+    rounds = [{name: timed(way)[0] for name, way in ways.items()} for _ in range(REPEATS + 1)]
+    audio = sum(len(recording.samples) for recording in recordings) / SAMPLING_RATE
+    rtf = {name: min(seconds[name] for seconds in rounds[1:]) / audio for name in ways}
+    ours = rtf.pop("torch")
+    fastest = min(rtf, key=rtf.__getitem__)
+    report(
+        f"{title}, RTF of sherpa-onnx ({fastest}) against torch, utterance by utterance",
+        rtf[fastest],
+        ours,
+        rtf[fastest] / ours,
+        FASTEST_AT_MOST,
+        **rtf,
+    )
 
 
 def main() -> None:
@@ -211,7 +247,10 @@ def main() -> None:
             model = extracted
         if model.config.predictor.kind != "stateless":
             raise SystemExit("decode: sherpa-onnx needs a model with predictor.kind stateless")
-        measure(f"decoding of {title}", model.extract(Subnet()).eval(), tokenizer, recordings, folder)
+        model = model.extract(Subnet()).eval()
+        arguments_of_files = export(model, tokenizer, folder)
+        for compare in (measure, compare_alone):
+            compare(f"decoding of {title}", model, tokenizer, recordings, arguments_of_files)
 
 
 if __name__ == "__main__":
