@@ -6,6 +6,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+NO_PROOFS = ("results_finetune_*.json", "results_robustness.json")
+"""Results that compare starts or levels of sound, not the methods of a paper: no claim is judged by them."""
+
+
+def results_files() -> list[Path]:
+    """Return the files of results of all recipes, except those of models on devices."""
+    return sorted(ROOT.glob("egs/*/results*.json"))
+
+
+def judges_claims(path: Path) -> bool:
+    """Return whether the claims of papers are judged by a file of results."""
+    return not any(path.match(pattern) for pattern in NO_PROOFS)
 
 
 def results_page(path: Path) -> Path:

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pages import ROOT, results_page
+from pages import ROOT, judges_claims, results_files, results_page
 
 from slimasr.claims import claims_of
+from slimasr.report.findings import NO_CLAIMS
 from slimasr.report.records import read_study
 from slimasr.report.results_md import render_results
 from slimasr.results.report import Report
@@ -20,9 +21,10 @@ from slimasr.results.report import Report
 
 def rendered() -> Iterator[tuple[Path, str]]:
     """Yield every page with the text that it should have: results with the papers' claims, then models on devices."""
-    for path in sorted(ROOT.glob("egs/*/results*.json")):
+    for path in results_files():
         study = read_study(Report.load(path))
-        yield results_page(path), render_results(study, path.name, claims_of(study))
+        claims = claims_of(study) if judges_claims(path) else NO_CLAIMS
+        yield results_page(path), render_results(study, path.name, claims)
     # They are of several papers, without the baselines that claims need.
     for path in sorted(ROOT.glob("egs/*/deployed.json")):
         yield path.with_name("RESULTS_deploy.md"), render_results(read_study(Report.load(path)), path.name)

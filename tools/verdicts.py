@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the verdicts on the papers' claims into docs/papers.md, between its two ``verdicts`` marks.
 
-They are those of all egs/*/results*.json. With ``--check`` nothing is written; exit status 1 means that the page is out
-of date.
+They are those of all egs/*/results*.json that are made for a paper. With ``--check`` nothing is written; exit status 1
+means that the page is out of date.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from pages import ROOT, results_page, write_or_check
+from pages import ROOT, judges_claims, results_files, results_page, write_or_check
 
 from slimasr.claims import claims_of
 from slimasr.report.findings import Verdict
@@ -26,7 +26,7 @@ MARKS = re.compile(r"(?<=<!-- verdicts -->\n).*?(?=<!-- /verdicts -->)", re.DOTA
 def verdict_table() -> Table:
     """Make one row per claim, with the pages of the results by which it is held, not held, or not resolved."""
     by_claim: dict[str, dict[Verdict, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for path in sorted(ROOT.glob("egs/*/results*.json")):
+    for path in filter(judges_claims, results_files()):
         study = read_study(Report.load(path))
         page = results_page(path).relative_to(ROOT)
         for finding in claims_of(study).findings:

@@ -32,6 +32,7 @@ FILES = {
     "an4/results.json": {*BY_COST, "training"},
     "an4/results_collaborative.json": {*BY_COST, "architectures", "training"},
     "an4/results_orthosoftmax.json": {*BY_COST, "architectures", "training"},
+    "an4/results_robustness.json": {*BY_COST, "training"},
     "an4/results_todm.json": {*BY_COST, *SEARCHED, "models", "training"},
     "an4/results_todm_conformer.json": {*BY_COST, *SEARCHED, "models", "training"},
     "digits/results.json": {*BY_COST, "training"},
@@ -41,6 +42,7 @@ FILES = {
     "librispeech/results.json": {*BY_COST, "training"},
     "multilingual/results_spoken_digits.json": {"pathways", "languages", "sparsity", "adaptations"},
     "multilingual/results.json": {"pathways", "pathways-2", "languages", "sparsity", "adaptations"},
+    "own/results_finetune_an4.json": {*BY_COST, "training"},
 }
 """Committed results -> the pictures that they make."""
 
