@@ -38,6 +38,7 @@ FILES = {
     "digits/results.json": {*BY_COST, "training"},
     "digits/results_fsdd.json": {*BY_COST, "training"},
     "digits/results_mh_ssm.json": {*BY_COST, "training"},
+    "digits/results_robustness.json": {*BY_COST, "training"},
     "digits/results_todm.json": {*BY_COST, *SEARCHED, "energy", "training"},
     "librispeech/results.json": {*BY_COST, "training"},
     "multilingual/results_spoken_digits.json": {"pathways", "languages", "sparsity", "adaptations"},
