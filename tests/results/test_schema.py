@@ -13,6 +13,7 @@ import pytest
 
 from slimasr.claims import claims_of
 from slimasr.errors import UserError
+from slimasr.report.findings import NO_CLAIMS
 from slimasr.report.records import read_study
 from slimasr.report.results_md import render_results
 from slimasr.results.decoded import Decoded
@@ -30,6 +31,8 @@ from tests.results.kit import results_json, scored
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = sorted((ROOT / "egs").glob("*/results*.json"))
+WITHOUT_CLAIMS = {"results_finetune_an4", "results_finetune_fsdd", "results_robustness"}
+"""They compare starts and levels, which no paper makes a claim about."""
 KINDS = (Results, Front, Candidates, Summary, Decoded, Report)
 
 
@@ -60,7 +63,8 @@ def test_committed_reports_are_read_whole_and_render_as_committed(path: Path, tm
     assert list(undeclared(report)) == []
     page = path.with_name(path.name.replace("results", "RESULTS")).with_suffix(".md")
     study = read_study(report)
-    text = render_results(study, path.name, claims_of(study))
+    claims = NO_CLAIMS if path.stem in WITHOUT_CLAIMS else claims_of(study)
+    text = render_results(study, path.name, claims)
     assert text == page.read_text(encoding="utf-8"), "tools/results_md.py writes the committed pages again"
 
     report.save(tmp_path / "again.json")
