@@ -194,7 +194,8 @@ def compare_alone(
     title: str, model: Transducer, tokenizer: Tokenizer, recordings: list[Recording], arguments: dict[str, str]
 ) -> None:
     """Time greedy search utterance by utterance in torch, and the ways of sherpa-onnx; print the fastest of them."""
-    encoders = {"float": arguments["encoder"], "int8": arguments["encoder"].replace(".onnx", ".int8.onnx")}
+    encoder_int8 = Path(arguments["encoder"]).with_name(encoder_file(Subnet(), int8=True))
+    encoders = {"float": arguments["encoder"], "int8": str(encoder_int8)}
     ways: dict[str, Callable[[], list[str]]] = {
         "torch": partial(our_texts, model, tokenizer, "greedy", [[recording] for recording in recordings])
     }
@@ -248,9 +249,9 @@ def main() -> None:
         if model.config.predictor.kind != "stateless":
             raise SystemExit("decode: sherpa-onnx needs a model with predictor.kind stateless")
         model = model.extract(Subnet()).eval()
-        arguments_of_files = export(model, tokenizer, folder)
+        exported = export(model, tokenizer, folder)
         for compare in (measure, compare_alone):
-            compare(f"decoding of {title}", model, tokenizer, recordings, arguments_of_files)
+            compare(f"decoding of {title}", model, tokenizer, recordings, exported)
 
 
 if __name__ == "__main__":
