@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """``run.py`` of a bundle: recognises speech with the models in its folder, measures all sizes, and chooses one.
 
 It needs Python 3.9 or newer, numpy, and onnxruntime 1.15 or newer; in slimasr it is the module `slimasr.export.device`.
@@ -279,8 +278,9 @@ def figures(bundle: Bundle, row: Row) -> Row:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print results of `figures`."""
-    texts = [[f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in COLUMNS] for row in rows]
+    """Print results of `figures`; WER is a mapping from sets, which loses its brackets and quotes."""
+    shown = [[f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in COLUMNS] for row in rows]
+    texts = [[*cells, wer.strip("{}").replace("'", "")] for *cells, wer in shown]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *texts)]
     print("\n".join("  ".join(map(str.rjust, line, widths)) for line in [COLUMNS, *texts]))
 

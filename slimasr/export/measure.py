@@ -15,6 +15,7 @@ from slimasr.export.manifest import Manifest, SizeNote
 from slimasr.export.packages import needed
 from slimasr.export.runtime import decode_onnx, open_size
 from slimasr.results.decoded import STREAMING
+from slimasr.results.perturbed import is_perturbed
 from slimasr.results.schema import Int8Entry, Results, SubnetEntry, WerEntry
 from slimasr.results.store import read_results, update_results
 from slimasr.scoring import score
@@ -92,7 +93,7 @@ def float_rates(experiment: Experiment, subnet: Subnet, data: Mapping[str, str] 
     """Return what is known of a size in float: set name -> WER in percent.
 
     It counts if the checkpoint that is exported was measured by the search that the configuration names, whole or chunk
-    by chunk.
+    by chunk. Perturbed sets are left out, as nothing is chosen by them.
 
     Args:
         experiment: the experiment of the supernet.
@@ -115,7 +116,7 @@ def float_rates(experiment: Experiment, subnet: Subnet, data: Mapping[str, str] 
             and wer.data in (None, prints.get(name, wer.data))
         )
         own = _own(wer, subnet)
-        if made_alike and own is not None:
+        if made_alike and own is not None and not is_perturbed(name):
             rates[name] = own
     return rates
 

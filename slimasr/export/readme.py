@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -243,6 +244,8 @@ def _program(manifest: Manifest) -> str:
     stream = f"\npython run.py transcribe --size {size} --stream a.wav" if manifest["streaming"] else ""
     int8 = "\npython run.py choose --int8 --max-rtf 0.05       # measures first, and may choose int8"
     int8 = int8 if any(size["int8"] for size in manifest["sizes"]) else ""
+    # A limit that every size keeps in float, so that the example finds one.
+    most = math.ceil(max(size["float"]["bytes"] for size in manifest["sizes"]) / 1e6)
     return f"""
 ## run.py
 
@@ -251,7 +254,7 @@ It needs Python 3.9, numpy and onnxruntime 1.15 or newer, and nothing else; `--h
 ```sh
 python run.py transcribe --size {size} a.wav{stream}
 python run.py profile --json phone.json a.wav    # load time, speed, memory and bytes of every size on this machine
-python run.py choose --profile phone.json --max-rtf 0.05 --max-memory-mb 40 --max-mb 4{int8}
+python run.py choose --profile phone.json --max-rtf 0.05 --max-memory-mb 40 --max-mb {most}{int8}
 python run.py verify                             # are all files as they were written, and do all sizes run?
 ```
 

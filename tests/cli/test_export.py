@@ -49,7 +49,9 @@ def write_wer(exp: Path, wer: float, checkpoint: str = "final", decoding: str = 
     rate = {"wer": wer, "errors": 1, "words": 10, "ins": 0, "del": 1, "sub": 0, "ser": 50.0, "sentences": 2}
     measured = {"checkpoint": checkpoint, "decoding": decoding, "data": data}
     entry = WerEntry.model_validate({**rate, "ci95": None, **measured})
-    update_results(exp, Results(subnets={"w0.5": SubnetEntry(subnet=Subnet(0.5), wer={"dev": entry})}))
+    update_results(
+        exp, Results(subnets={"w0.5": SubnetEntry(subnet=Subnet(0.5), wer={"dev": entry, "dev@gain=-20": entry})})
+    )
 
 
 def export(place: Path, *options: str) -> Result:

@@ -56,6 +56,7 @@ def test_it_names_sizes_bytes_and_error_rates(tmp_path: Path) -> None:
     for row in ("| w1 | 1,000 | 2 | 0.00 | 0.00 | 10.0 | 10.0 |", "| w0.5 | 500 | 1 | 0.00 | 0.00 | 20.0 | 20.0 |"):
         assert row in text
     assert "SessionConfig.session.x64quantprecision=1" in text and "--int8-bits 7" in text
+    assert "--max-mb 1\n" in text  # of some 2 kB, so that the example finds a size
     assert "sherpa-onnx-offline" in text and "--encoder=encoder.w1.onnx" in text
     sizes = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["sizes"]
     change_manifest(folder, sizes=[{**size, "int8": None} for size in sizes])
