@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from slimasr.experiment import Experiment
     from slimasr.export.check.audio import AudioSet
     from slimasr.export.check.bundle import CheckedBundle
+    from slimasr.export.check.emulate import Emulator
 
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="DIR", show_default=False, help="Folder that slimasr-export has written.")
@@ -68,7 +69,22 @@ EmulateOption = Annotated[
     typer.Option(
         "--emulate",
         metavar="PROCESSOR",
-        help="Run the encoders on an emulated processor, too: haswell, which has AVX2 and no VNNI; needs qemu-x86_64.",
+        help=(
+            "Run the encoders on an emulated processor, too: haswell (AVX2 without VNNI), cortex-a76 or cortex-a53 "
+            "(ARM with and without products of int8); needs qemu. May be given several times."
+        ),
+    ),
+]
+SysrootOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--sysroot",
+        metavar="DIR",
+        show_default=False,
+        help=(
+            "Folder with a system of the emulated processor's architecture, with Python, numpy and onnxruntime, where "
+            "that is not the architecture of this machine; tools/arm_sysroot.sh makes one."
+        ),
     ),
 ]
 
@@ -82,6 +98,7 @@ def run(
     max_loss: LossOption = 0.5,
     paths: PathsOption = 4,
     emulate: EmulateOption = None,
+    sysroot: SysrootOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Compare a bundle in sherpa-onnx with the search in torch.
@@ -100,7 +117,7 @@ def run(
         from slimasr.report.tables.terminal import print_table
 
     one_thread()
-    terms = Terms(paths, max_loss, emulate=_processors(emulate or ()))
+    terms = Terms(paths, max_loss, emulate=_emulators(emulate or (), sysroot))
     opened_bundle = CheckedBundle.open(bundle)
     if emulate and opened_bundle.kind == "streaming":
         raise UserError("--emulate: runs encoders of whole utterances alone, and this bundle streams; leave it out")
@@ -128,15 +145,16 @@ def run(
 main = partial(entry, run)
 
 
-def _processors(names: Sequence[str]) -> tuple[str, ...]:
-    """Check the values of --emulate, before anything is run."""
-    from slimasr.export.check.emulate import PROCESSORS, emulator
+def _emulators(names: Sequence[str], sysroot: Path | None) -> tuple[Emulator, ...]:
+    """Find the emulators of --emulate, before anything is run."""
+    from slimasr.export.check.emulate import Emulator, is_foreign
 
-    for name in names:
-        if name not in PROCESSORS:
-            raise UserError(f"--emulate {name}: choose one of {', '.join(PROCESSORS)}")
-        emulator(name)
-    return tuple(names)
+    found = tuple(Emulator.find(name, sysroot) for name in dict.fromkeys(names))
+    if sysroot is not None and not any(is_foreign(name) for name in names):
+        raise UserError(
+            "--sysroot: no processor of --emulate is of another architecture than this machine; leave it out"
+        )
+    return found
 
 
 def _refuse(problems: Sequence[str]) -> None:

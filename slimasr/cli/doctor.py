@@ -42,7 +42,8 @@ EXTRAS = {
     "dev": (("pytest", "pytest"), ("ruff", "ruff"), ("mypy", "mypy")),
 }
 PROGRAMS = (
-    ("qemu-x86_64", "optional, for slimasr-check --emulate: install Debian's package qemu-user"),
+    ("qemu-x86_64", "optional, for slimasr-check --emulate haswell: install Debian's package qemu-user"),
+    ("qemu-aarch64", "optional, for slimasr-check --emulate cortex-a76: install Debian's package qemu-user"),
     ("chromium", "optional, for the tests of web pages: install Debian's package chromium"),
 )
 """Programs that are found on the path, and how to get them."""

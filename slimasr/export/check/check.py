@@ -16,7 +16,7 @@ from slimasr.experiment.record import describe_hardware
 from slimasr.export.check.audio import AudioSet, Heard
 from slimasr.export.check.bundle import CheckedBundle, Variant
 from slimasr.export.check.compare import Difference, Theirs, as_ours, differences, rate_of
-from slimasr.export.check.emulate import recognize_emulated
+from slimasr.export.check.emulate import Emulator, recognize_emulated
 from slimasr.export.check.encoders import largest_difference
 from slimasr.export.check.files import EXPORT
 from slimasr.export.check.reference import Reference
@@ -48,7 +48,7 @@ class Terms:
     paths: int = 4
     most_loss: float = 0.5
     threads: int = os.cpu_count() or 1
-    emulate: tuple[str, ...] = ()
+    emulate: tuple[Emulator, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,13 +184,13 @@ def _emulated(
     reference = own.reference
     if not isinstance(reference, Reference):
         return found, ()
-    for name in terms.emulate:
+    for emulator in terms.emulate:
         try:
-            theirs = recognize_emulated(name, variant.encoder, reference, own.audio)
+            theirs = recognize_emulated(emulator, variant.encoder, reference, own.audio)
         except UserError as error:
             failures.append(str(error))
         else:
-            found[name] = _rates(bundle, own, theirs)
+            found[emulator.name] = _rates(bundle, own, theirs)
     return found, tuple(failures)
 
 

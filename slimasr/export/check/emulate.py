@@ -8,6 +8,7 @@ utterance, and its output is searched here.
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from slimasr.export.check.compare import Theirs
 from slimasr.export.check.reference import Reference
 from slimasr.export.check.runtime import Run, last_words, status
 
-WORKER = "slimasr.export.check.encoder_worker"
+WORKER = Path(__file__).with_name("encoder_worker.py")
 
 
 @dataclass(frozen=True)
@@ -34,49 +35,93 @@ class Processor:
     """A processor that qemu emulates.
 
     Attributes:
-        program: the emulator.
+        machine: its architecture, as `platform.machine` names it.
         cpu: qemu's name of the processor.
-        package: Debian's package of the emulator.
     """
 
-    program: str
+    machine: str
     cpu: str
-    package: str
 
 
 PROCESSORS: Mapping[str, Processor] = {
     # AVX2 without VNNI, as of laptops from 2013 on
-    "haswell": Processor("qemu-x86_64", "Haswell", "qemu-user"),
+    "haswell": Processor("x86_64", "Haswell"),
+    # 64-bit ARM with scalar products of int8, as of phones from 2018 on
+    "cortex-a76": Processor("aarch64", "cortex-a76"),
+    # 64-bit ARM without them, as of older phones and of small boards
+    "cortex-a53": Processor("aarch64", "cortex-a53"),
 }
 
 
-def emulator(name: str) -> list[str]:
-    """Return the command behind which a program runs on a processor.
+@dataclass(frozen=True)
+class Emulator:
+    """Python on an emulated processor.
 
-    Raises:
-        UserError: the emulator is not installed.
+    Attributes:
+        name: of the processor, one of `PROCESSORS`.
+        python: the command that starts Python, with numpy and onnxruntime, on the processor.
     """
-    processor = PROCESSORS[name]
-    found = shutil.which(processor.program)
-    if found is None:
-        raise UserError(
-            f"--emulate {name}: {processor.program} is not installed: install Debian's package {processor.package}, or "
-            "leave the option out"
-        )
-    return [found, "-cpu", processor.cpu]
+
+    name: str
+    python: tuple[str, ...]
+
+    @classmethod
+    def find(cls, name: str, sysroot: Path | None = None) -> Emulator:
+        """Return the emulator of a processor.
+
+        Args:
+            name: of the processor.
+            sysroot: folder with the system of a device that has the processor, whose Python is ``usr/bin/python3``. A
+                processor of this machine's architecture runs the Python that runs this, and uses no such folder.
+
+        Raises:
+            UserError: the processor is unknown, the emulator is not installed, or there is no Python for the processor.
+        """
+        if name not in PROCESSORS:
+            raise UserError(f"--emulate {name}: choose one of {', '.join(PROCESSORS)}")
+        processor = PROCESSORS[name]
+        program = f"qemu-{processor.machine}"
+        found = shutil.which(program)
+        if found is None:
+            raise UserError(
+                f"--emulate {name}: {program} is not installed: install Debian's package qemu-user, or leave the "
+                "option out"
+            )
+        if not is_foreign(name):
+            return cls(name, (found, "-cpu", processor.cpu, sys.executable))
+        if sysroot is None:
+            raise UserError(
+                f"--emulate {name}: its architecture, {processor.machine}, is not that of this machine: name a folder "
+                "with a system of that architecture by --sysroot DIR; tools/arm_sysroot.sh makes one for ARM"
+            )
+        # Isolated, as packages of this machine that environment variables name are of another architecture.
+        python = str(sysroot.resolve() / "usr" / "bin" / "python3")
+        command = (found, "-L", str(sysroot.resolve()), "-cpu", processor.cpu, python, "-I")
+        tried = subprocess.run([*command, "-c", "import numpy, onnxruntime"], capture_output=True, text=True)
+        if tried.returncode != 0:
+            raise UserError(
+                f"--sysroot {sysroot}: usr/bin/python3 does not load numpy and onnxruntime on {name} "
+                f"({status(tried.returncode)}, last line: {last_words(tried.stderr)})"
+            )
+        return cls(name, command)
 
 
-def recognize_emulated(name: str, encoder: Path, reference: Reference, audio: Sequence[Heard]) -> list[Theirs]:
+def is_foreign(name: str) -> bool:
+    """Return whether the Python that runs this does not run on a processor."""
+    return PROCESSORS[name].machine != platform.machine()
+
+
+def recognize_emulated(emulator: Emulator, encoder: Path, reference: Reference, audio: Sequence[Heard]) -> list[Theirs]:
     """Recognise utterances one by one, with the encoder on an emulated processor and the searches here.
 
     Raises:
-        UserError: the emulator is not installed, or the encoder does not run in it.
+        UserError: the encoder does not run in the emulator.
     """
-    found = reference.search(_encoded(emulator(name), encoder, reference, audio))
+    found = reference.search(_encoded(emulator.python, encoder, reference, audio))
     return [Theirs(Run(method), tuple(of_method)) for method, of_method in found.items()]
 
 
-def _encoded(command: Sequence[str], encoder: Path, reference: Reference, audio: Sequence[Heard]) -> list[Tensor]:
+def _encoded(python: Sequence[str], encoder: Path, reference: Reference, audio: Sequence[Heard]) -> list[Tensor]:
     """Return the (1, T', C) output of an encoder for each utterance."""
     features = [reference.features(heard) for heard in audio]
     with TemporaryDirectory(prefix="slimasr-") as temporary:
@@ -90,7 +135,7 @@ def _encoded(command: Sequence[str], encoder: Path, reference: Reference, audio:
             "out": str(out),
         }
         done = subprocess.run(
-            [*command, sys.executable, "-m", WORKER],
+            [*python, str(WORKER)],
             input=json.dumps(job),
             capture_output=True,
             text=True,
@@ -100,7 +145,7 @@ def _encoded(command: Sequence[str], encoder: Path, reference: Reference, audio:
         if done.returncode != 0 or len(shapes) != len(audio):
             at = audio[len(shapes)].name if len(shapes) < len(audio) else "the end"
             raise UserError(
-                f"{encoder}: ended with {status(done.returncode)} at {at} in {' '.join(command)} (last line: "
+                f"{encoder}: ended with {status(done.returncode)} at {at} in {' '.join(python)} (last line: "
                 f"{last_words(done.stderr)})"
             )
         values = np.fromfile(out, np.float32)

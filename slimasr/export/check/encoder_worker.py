@@ -2,10 +2,10 @@
 
 ::
 
-    python -m slimasr.export.check.encoder_worker < job.json
+    python slimasr/export/check/encoder_worker.py < job.json
 
 It needs numpy and onnxruntime alone, and is run by `slimasr.export.check.emulate` on an emulated processor, where
-everything else would take long.
+everything else would take long or is not installed.
 
 Standard input has one JSON object, the job::
 

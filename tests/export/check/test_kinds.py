@@ -1,10 +1,8 @@
-"""Models of every kind in sherpa-onnx, and encoders on an emulated processor."""
+"""Models of every kind in sherpa-onnx."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +17,9 @@ from slimasr.experiment.checkpoints import fingerprint
 from slimasr.export.check.audio import AudioSet, Heard, synthetic_audio
 from slimasr.export.check.bundle import CheckedBundle
 from slimasr.export.check.check import Terms, check_bundle
-from slimasr.export.check.compare import as_ours, differences
-from slimasr.export.check.emulate import recognize_emulated
 from slimasr.export.check.reference import Reference
 from slimasr.export.check.runtime import Run, recognize
 from slimasr.export.check.streams import StreamReference, computed_frames
-from slimasr.export.check.tokens import TokenReading
 from slimasr.export.device import open_bundle
 from slimasr.export.manifest import StreamingNote
 from slimasr.export.parts import decoder_part
@@ -35,7 +30,6 @@ from tests.export import test_device, tiny_bundle
 from tests.export.check.conftest import Place
 from tests.export.check.test_files import change_manifest, check
 from tests.export.models import SSM
-from tests.results.kit import results_json
 from tests.search.untrained import make_experiment
 from tests.tiny import encoder_config
 
@@ -105,49 +99,7 @@ def test_an_lstm_predictor_with_the_context_of_the_bundle(place: Place) -> None:
     assert whole["greedy_search"] != short["greedy_search"]
 
 
-def test_encoders_on_an_emulated_processor(place: Place) -> None:
-    if shutil.which("qemu-x86_64") is None:
-        pytest.skip("qemu-x86_64 is not installed")
-    bundle = CheckedBundle.open(place.bundle)
-    experiment = Experiment.open(place.exp)
-    reference = Reference.of(experiment, Subnet(0.5), 2)
-    audio = synthetic_audio(16000)[:4]
-    variant = next(bundle.variants())
-    emulated = recognize_emulated("haswell", variant.encoder, reference, audio)
-    assert [str(one.run.method) for one in emulated] == ["greedy_search", "modified_beam_search"]
-    assert differences(audio, reference.recognize(audio), emulated) == []
-    native = recognize(bundle.client(variant), audio, [Run()])
-    assert as_ours(native, TokenReading.of(experiment.tokenizer))[0].found == emulated[0].found
-    assert any(found.ids for found in emulated[0].found)
-
-
-def test_an_emulator_that_fails_loses_no_other_figures(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "bin" / "qemu-x86_64"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho out of memory >&2\nexit 3\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    words = ("--data", str(place.data), "--set-name", "test", "--max-int8-loss", "1000")
-    result = check(place, *words, "--emulate", "haswell")
-    assert result.exit_code == 1
-    assert f"encoder.w0.5.onnx: ended with status 3 at test-0 in {program} -cpu Haswell" in result.stderr
-    assert "(last line: out of memory)" in result.stderr
-    assert "not accepted: w0.5 float, w0.5 int8" in result.stderr
-    models = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]
-    assert models.keys() == {"float", "int8"} and "emulated" not in models["float"]
-    assert results_json(place.exp)["subnets"]["w0.5"]["deployed"] == models
-
-
-def test_missing_programs_and_packages_are_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = check(place, "--emulate", "z80")
-    assert (result.exit_code, result.stderr) == (1, "error: --emulate z80: choose one of haswell\n")
-    monkeypatch.setenv("PATH", "")
-    result = check(place, "--emulate", "haswell")
-    assert result.exit_code == 1
-    assert "qemu-x86_64 is not installed: install Debian's package qemu-user" in result.stderr
-
+def test_missing_packages_are_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> str:
         from importlib.metadata import PackageNotFoundError
 
@@ -193,14 +145,3 @@ def test_a_pathway_is_tried_on_utterances_in_its_language(place: Place) -> None:
     assert [one.model.sets["both"].utterances for one in tried if one.model is not None] == [2, 2]
     other = AudioSet("other", (spoken[0],))
     assert not list(check_bundle(bundle, Experiment.open(place.exp), [other], Terms()))
-
-
-def test_streams_are_not_emulated(place: Place) -> None:
-    if shutil.which("qemu-x86_64") is None:
-        pytest.skip("qemu-x86_64 is not installed")
-    fed = {"carrier": "lstm", "chunk_frames": 32, "window_frames": 35, "tail_seconds": 0.4, "states": []}
-    change_manifest(place.bundle, streaming=fed)
-    result = check(place, "--emulate", "haswell")
-    assert (result.exit_code, "this bundle streams; leave it out" in result.stderr) == (1, True)
-    # Its files are those of whole utterances.
-    assert "encoder.w0.5.onnx: its metadata say model_type=conformer, needs to be lstm" in check(place).stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import soundfile
 from slimasr.errors import UserError
 from slimasr.export.check.audio import synthetic_audio
 from slimasr.export.check.bundle import CheckedBundle
-from slimasr.export.check.emulate import emulator
+from slimasr.export.check.emulate import Emulator
 from slimasr.export.check.runtime import Client, Run, Said, recognize
 from tests.export.check.conftest import Place
 
@@ -61,7 +60,7 @@ def test_sums_are_exact_on_a_processor_that_saturates(place: Place, provider: st
     client = client_of(place)
     given = {"folder": str(place.bundle), "encoder": client.files["encoder"].name, "wavs": [str(wav) for wav in wavs]}
     script = str(Path(__file__).parents[1] / "sherpa_bundle.py")
-    command = [*emulator("haswell"), sys.executable, script, json.dumps({**given, "provider": provider})]
+    command = [*Emulator.find("haswell").python, script, json.dumps({**given, "provider": provider})]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = [tuple(tokens) for tokens in json.loads(done.stdout.splitlines()[-1])]
