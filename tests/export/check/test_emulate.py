@@ -77,9 +77,9 @@ def test_an_emulator_that_fails_loses_no_other_figures(
     words = ("--data", str(place.data), "--set-name", "test", "--max-int8-loss", "1000")
     result = check(place, *words, "--emulate", "haswell")
     assert result.exit_code == 1
-    assert f"encoder.w0.5.onnx: ended with status 3 at test-0 in {program} -cpu Haswell" in result.stderr
+    assert f"encoder.w0.5.int8.onnx: ended with status 3 at test-0 in {program} -cpu Haswell" in result.stderr
     assert "(last line: out of memory)" in result.stderr
-    assert "not accepted: w0.5 float, w0.5 int8" in result.stderr
+    assert "not accepted: w0.5 int8;" in result.stderr
     models = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]
     assert models.keys() == {"float", "int8"} and "emulated" not in models["float"]
     assert results_json(place.exp)["subnets"]["w0.5"]["deployed"] == models
