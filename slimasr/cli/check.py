@@ -45,7 +45,7 @@ DataOptional = Annotated[
         "--data",
         metavar="DIR",
         show_default=False,
-        help="Folder of manifests, which stage 1 writes. Without it, --wav or synthetic audio is recognised.",
+        help="Folder of data, which stages 1 and 2 write. Without it, --wav or synthetic audio is recognised.",
     ),
 ]
 WavOption = Annotated[

@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -94,7 +95,7 @@ def read_json(path: Path, kind: str, keys: Iterable[str]) -> dict[str, Any]:
         if found["format"] != kind or not all(found[key] for key in keys):
             raise ValueError(f"it is no {kind}")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise BundleError(f"{path} cannot be used ({error!r}): name another, or copy or write it again") from None
+        raise BundleError(f"{path} cannot be used ({error!r:.200}): name another, or copy or write it again") from None
     return found
 
 
@@ -278,17 +279,15 @@ def figures(bundle: Bundle, row: Row) -> Row:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print results of `figures`; WER is a mapping from sets, which loses its brackets and quotes."""
-    shown = [[f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in COLUMNS] for row in rows]
-    texts = [[*cells, wer.strip("{}").replace("'", "")] for *cells, wer in shown]
+    """Print results of `figures`; WER is a mapping from sets, which loses its brackets."""
+    texts = [[f"{v:.4g}" if isinstance(v, float) else str(v).strip("{}") for v in map(r.get, COLUMNS)] for r in rows]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *texts)]
     print("\n".join("  ".join(map(str.rjust, line, widths)) for line in [COLUMNS, *texts]))
 
 
 def best_row(rows: Sequence[Row], limits: dict[str, float], set_name: str) -> tuple[Row, list[str]]:
-    """Return the result of `figures` of lowest WER, or else of most parameters, within limits, and those it misses."""
-    # What is not known keeps no limit. If no row keeps all limits, the least excess counts.
-    excess = [[np.inf if row[key] is None else row[key] / limits[key] for key in limits] for row in rows]
+    """Return the row of lowest WER, or else of most parameters, within limits or of least excess, and its misses."""
+    excess = [[np.inf if r[k] is None else r[k] / limits[k] for k in limits] for r in rows]  # None: not known
     quality = [(row["wer"].get(set_name, np.inf), -row["params"], row["bytes"]) for row in rows]
     best = rows[min(range(len(rows)), key=lambda place: (max([1.0, *excess[place]]), *quality[place]))]
     return best, [key for key, most in limits.items() if best[key] is None or not best[key] <= most]
@@ -312,7 +311,7 @@ def choose(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     print_table([best])
     files = bundle.files(bundle.size(best["size"]), best["precision"] == "int8")
     names = {"encoder": "encoder" if "joiner" in files else "zipformer-ctc-model"}
-    print(" ".join(f"--{names.get(r, r)}={path}" for r, path in files.items() if r not in ("weights", "features")))
+    print(shlex.join(f"--{names.get(r, r)}={path}" for r, path in files.items() if r not in ("weights", "features")))
     for column in missed:
         print(f"run.py: no size keeps all limits; {column} of the nearest is {best[column]}, above {limits[column]}")
     return (1 if missed else 0), {**best, "missed": missed, "files": {role: str(path) for role, path in files.items()}}
@@ -341,8 +340,7 @@ def verify(folder: Path) -> list[str]:
 
 def check(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     """Print what is wrong with the files."""
-    problems = verify(bundle.folder)
-    print("\n".join(problems) or f"{bundle.folder}: all files are as they were written, and all sizes run")
+    print("\n".join(problems := verify(bundle.folder)) or f"{bundle.folder}: all files are as written, all sizes run")
     return min(1, len(problems)), problems
 
 
@@ -362,7 +360,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("run.py", description=__doc__)
     add = parser.add_argument
     add("command", choices=verbs, help=" ".join(f"{name}: {verb.__doc__}" for name, verb in verbs.items()))
-    add("--bundle", type=Path, default=Path(__file__).parent, help="folder of the bundle (default: that of run.py)")
+    add("--bundle", type=Path, default=Path(__file__).resolve().parent, help="the bundle (default: that of run.py)")
     add("--json", type=Path, metavar="FILE", help="write the results to this file")
     options = [  # The help of each begins with the commands that use it.
         add("wav", nargs="*", help="transcribe/profile/choose: recordings; without any, noise is measured"),
@@ -381,6 +379,8 @@ def main() -> int:
             parser.error(f"{args.command} does not use {(one.option_strings or ['recordings'])[0]}: leave it out")
     if min(args.repeats, *args.threads) < 1 or (args.profile if args.wav else args.command == "transcribe"):
         parser.error("transcribe needs recordings, --profile none, and --threads and --repeats numbers above 0")
+    if args.json and (args.json.suffix != ".json" or args.json.stem == "manifest" or not args.json.parent.is_dir()):
+        parser.error(f"--json {args.json}: name a file NAME.json, not a manifest, in a folder that exists")
     try:
         status, results = verbs[args.command](open_bundle(args.bundle), args)
         if args.json:
@@ -390,8 +390,8 @@ def main() -> int:
         remedy = f": python -m pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
         print(f"run.py: {error}{remedy}", file=sys.stderr)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        path = args.profile or args.bundle / "manifest.json"
-        print(f"run.py: {path} was altered ({error!r}): copy or write it again", file=sys.stderr)
+        read = " or ".join(map(str, filter(None, (args.profile, args.bundle / "manifest.json"))))
+        print(f"run.py: {read} was altered ({error!r}): copy or write it again", file=sys.stderr)
     return 1
 
 

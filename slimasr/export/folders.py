@@ -69,10 +69,10 @@ def _check_replaceable(out: Path) -> None:
     except UserError:
         raise UserError(f"{out}: exists and is not a bundle of slimasr; name another folder with --out") from None
     known = {MANIFEST, *MEASURED, *manifest.files}
-    # Python leaves a folder of its own beside run.py.
-    found = (path for path in sorted(out.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
-    for path in found:
-        if path.relative_to(out).as_posix() not in known:
+    for path in sorted(out.rglob("*")):
+        # Python leaves a folder of its own beside run.py.
+        compiled = path.parent == out / "__pycache__" and path.suffix == ".pyc"
+        if (path.is_file() or path.is_symlink()) and not compiled and path.relative_to(out).as_posix() not in known:
             raise UserError(
                 f"{path}: is no file of the bundle in this folder, and would be lost; move it, or name another folder "
                 "with --out"

@@ -254,12 +254,13 @@ It needs Python 3.9, numpy and onnxruntime 1.15 or newer, and nothing else; `--h
 ```sh
 python run.py transcribe --size {size} a.wav{stream}
 python run.py profile --json phone.json a.wav    # load time, speed, memory and bytes of every size on this machine
-python run.py choose --profile phone.json --max-rtf 0.05 --max-memory-mb 40 --max-mb {most}{int8}
+python run.py choose --profile phone.json --max-rtf 0.05 --max-mb {most}{int8}
 python run.py verify                             # are all files as they were written, and do all sizes run?
 ```
 
 RTF is seconds of computing per second of audio; memory is what the models add to that of Python and its libraries.
 `choose` compares the sizes whose WER on dev was measured; `--set` names another set, such as that of one language.
+`--max-memory-mb` and `--max-latency-ms` are further limits.
 """
 
 

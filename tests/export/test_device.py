@@ -299,7 +299,7 @@ def test_the_program_measures_all_sizes_and_chooses_one(bundle: Path, says: Says
     found = json.loads(measured.read_text(encoding="utf-8"))
     assert found["audio"] == {"source": str(path), "seconds": [2.0]}
     assert found["streaming"] is None
-    assert done.stdout.splitlines()[2].endswith(" dev: 10.0") and "{" not in done.stdout
+    assert done.stdout.splitlines()[2].endswith("  'dev': 10.0") and "{" not in done.stdout
     assert [(row["size"], row["precision"], row["threads"]) for row in found["rows"]] == [
         (size, precision, 1) for size in ("w1", "w0.5") for precision in ("float", "int8")
     ]

@@ -68,6 +68,10 @@ def test_files_of_others_in_a_bundle_are_not_lost(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"bundle/phone.json: is no file of the bundle in this folder"):
         put_bundle(out)
     assert (out / "phone.json").is_file() and (out / "tokens.txt").read_text() == "old"
+    (out / "phone.json").unlink()
+    (out / "recordings").symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"bundle/recordings: is no file of the bundle in this folder"):
+        put_bundle(out)
 
 
 def test_a_link_stays_and_the_folder_behind_it_is_replaced(tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ class Emulator:
                 f"--emulate {name}: its architecture, {processor.machine}, is not that of this machine: name a folder "
                 "with a system of that architecture by --sysroot DIR; tools/arm_sysroot.sh makes one for ARM"
             )
+        if not (sysroot / "usr" / "bin" / "python3").exists():
+            raise UserError(
+                f"--sysroot {sysroot}: it has no usr/bin/python3: name a folder with a system of {processor.machine}; "
+                "tools/arm_sysroot.sh makes one for ARM"
+            )
         # Isolated, as packages of this machine that environment variables name are of another architecture.
         python = str(sysroot.resolve() / "usr" / "bin" / "python3")
         command = (found, "-L", str(sysroot.resolve()), "-cpu", processor.cpu, python, "-I")

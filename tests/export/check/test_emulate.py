@@ -105,7 +105,13 @@ def test_another_architecture_needs_a_system_of_it(place: Place, monkeypatch: py
     assert "its architecture, aarch64, is not that of this machine: name a folder" in result.stderr
     result = check(place, "--emulate", "cortex-a76", "--sysroot", str(place.data))
     assert result.exit_code == 1
-    assert f"--sysroot {place.data}: usr/bin/python3 does not load numpy and onnxruntime on cortex-a76" in result.stderr
+    assert f"--sysroot {place.data}: it has no usr/bin/python3: name a folder with a system of aarch64" in result.stderr
+    python = place.exp.parent / "root" / "usr" / "bin" / "python3"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    result = check(place, "--emulate", "cortex-a76", "--sysroot", str(python.parents[2]))
+    assert result.exit_code == 1
+    assert "root: usr/bin/python3 does not load numpy and onnxruntime on cortex-a76" in result.stderr
     result = check(place, "--sysroot", str(place.data))
     assert result.exit_code == 1
     assert "--sysroot: no processor of --emulate is of another architecture than this machine" in result.stderr
