@@ -103,13 +103,15 @@ def name_of(architecture: Architecture, modules: Sequence[str] = ()) -> str:
     Args:
         architecture: the layers.
         modules: modules to name besides the feed-forward ones, with the mean of their units over the layers that run,
-            or with the number of layers that have them if all of these are equal.
+            or with the number of layers that have them if all of these are equal. Those that this kind of encoder does
+            not have are left out.
     """
     layers = depth(architecture)
     plural = "" if layers == 1 else "s"
     parts = [f"{layers} layer{plural}", f"FFN {mean_ffn(architecture):.0f}"]
     for module in modules:
-        if kind_of(module) != FEED_FORWARD:
+        known = any(module in layer for layer in running(architecture))
+        if known and kind_of(module) != FEED_FORWARD:
             parts.append(f"{module} {_size_in_words([layer.get(module, 0) for layer in running(architecture)])}")
     return ", ".join(parts)
 

@@ -43,6 +43,10 @@ def test_all_layers_of_one_size_have_no_number_of_layers() -> None:
     assert name_of(architecture_of(Subnet(), FULL), ("conv", "heads")) == "3 layers, FFN 8, conv 6.0, heads 4.0"
 
 
+def test_modules_that_an_encoder_does_not_have_are_not_named() -> None:
+    assert name_of(architecture_of(Subnet(), FULL), ("ssm", "heads")) == "3 layers, FFN 8, heads 4.0"
+
+
 def test_shapes_of_older_versions_are_compared_by_their_feed_forward_modules() -> None:
     older = architecture_of(SUBNET, [{"ffn1": 8, "ffn2": 8}] * 3)
     assert is_same(SHAPE, older) and not is_same(SHAPE, architecture_of(Subnet(), FULL))

@@ -57,6 +57,8 @@ def deployed_rows(
     if models:
         last = models[-1][-1]
         note = _NOTE.format(threads=last.threads, runtime=last.runtime, hardware=last.hardware)
+    if emulated:
+        note += f" {', '.join(emulated)}: the encoder on this processor, which qemu emulates."
     return Table(title, (*columns, "precision", "MB", *of_sets, *rest), rows, note)
 
 
