@@ -368,7 +368,7 @@ def main() -> int:
         add("--int8", action="store_true", help="transcribe/choose: in int8; choose compares sizes in float, too"),
         add("--stream", action="store_true", help="transcribe: print the text as it grows"),
         add("--threads", type=lambda t: [*map(int, t.split(","))], default=[1], help="transcribe/profile/choose: 1,2"),
-        add("--repeats", type=int, default=5, help="profile/choose: how many times each recording is timed"),
+        add("--repeats", type=int, default=30, help="profile/choose: how many times each recording is timed"),
         add("--profile", type=Path, help="choose: read the measurements from this file"),
         add("--set", default="dev", help="choose: the set whose WER counts"),
         *(add(f"--{k.replace('_', '-')}", type=float, help=f"choose: highest {v}") for k, v in LIMITS.items()),
