@@ -70,9 +70,9 @@ EmulateOption = Annotated[
         "--emulate",
         metavar="PROCESSOR",
         help=(
-            "Run the int8 encoders, or those in float of sizes without int8, on an emulated processor, too: haswell "
-            "(AVX2 without VNNI), cortex-a76 or cortex-a53 (ARM with and without products of int8); needs qemu. May be "
-            "given several times."
+            "Also run the encoders on an emulated processor: haswell (AVX2 without VNNI), cortex-a76 or cortex-a53 "
+            "(ARM with and without products of int8). A size that has int8 files is run in int8 only. This needs qemu. "
+            "The option may be given several times."
         ),
     ),
 ]

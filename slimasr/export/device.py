@@ -286,7 +286,7 @@ def print_table(rows: Sequence[Row]) -> None:
 
 
 def best_row(rows: Sequence[Row], limits: dict[str, float], set_name: str) -> tuple[Row, list[str]]:
-    """Return the row of lowest WER, or else of most parameters, within limits or of least excess, and its misses."""
+    """Return the row of lowest WER (or most parameters) within limits, or else of least excess; and what it misses."""
     excess = [[np.inf if r[k] is None else r[k] / limits[k] for k in limits] for r in rows]  # None: not known
     quality = [(row["wer"].get(set_name, np.inf), -row["params"], row["bytes"]) for row in rows]
     best = rows[min(range(len(rows)), key=lambda place: (max([1.0, *excess[place]]), *quality[place]))]

@@ -112,7 +112,7 @@ class Emulator:
 
 
 def is_foreign(name: str) -> bool:
-    """Return whether the Python that runs this does not run on a processor."""
+    """Return whether a processor is of another architecture than this machine."""
     return PROCESSORS[name].machine != platform.machine()
 
 
