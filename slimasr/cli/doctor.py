@@ -34,7 +34,7 @@ REQUIRED = (
 # Extra of pyproject.toml -> its packages, as (name for pip, module to import).
 EXTRAS = {
     "demo": (("espeakng-loader", "espeakng_loader"),),
-    "export": (("onnx", "onnx"), ("onnxruntime", "onnxruntime"), ("sherpa-onnx", "sherpa_onnx")),
+    "export": tuple((name, name.replace("-", "_")) for name in ("onnx", "onnxscript", "onnxruntime", "sherpa-onnx")),
     "postgresql": (("psycopg", "psycopg"),),
     "energy": (("codecarbon", "codecarbon"),),
     "microphone": (("sounddevice", "sounddevice"),),
@@ -42,11 +42,14 @@ EXTRAS = {
     "dev": (("pytest", "pytest"), ("ruff", "ruff"), ("mypy", "mypy")),
 }
 PROGRAMS = (
-    ("qemu-x86_64", "optional, for slimasr-check --emulate haswell: install Debian's package qemu-user"),
-    ("qemu-aarch64", "optional, for slimasr-check --emulate cortex-a76: install Debian's package qemu-user"),
-    ("chromium", "optional, for the tests of web pages: install Debian's package chromium"),
+    (("qemu-x86_64",), "optional, for slimasr-check --emulate haswell: install Debian's package qemu-user"),
+    (("qemu-aarch64",), "optional, for slimasr-check --emulate cortex-a76: install Debian's package qemu-user"),
+    (
+        ("chromium", "chromium-browser", "google-chrome"),
+        "optional, for the tests of web pages: install Debian's package chromium",
+    ),
 )
-"""Programs that are found on the path, and how to get them."""
+"""Programs that are found on the path, each by the names that it may have, and how to get them."""
 
 
 RecipeOption = Annotated[
@@ -160,9 +163,10 @@ def _extra(extra: str, name: str, module: str) -> Check:
     return Check(name, found)
 
 
-def _program(name: str, advice: str) -> Check:
-    found = shutil.which(name)
-    return Check(name, found) if found else Check(name, "not installed", advice)
+def _program(names: Sequence[str], advice: str) -> Check:
+    """Look for a program, which the first of its names stands for."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    return Check(names[0], found) if found else Check(names[0], "not installed", advice)
 
 
 def _first_line(error: Exception) -> str:

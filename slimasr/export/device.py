@@ -16,11 +16,13 @@ import time
 import wave
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
-from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+try:
+    import numpy as np
+except ModuleNotFoundError as error:
+    sys.exit(f"run.py: {error}: python -m pip install numpy")
 
 Row = dict[str, Any]
 VERSION, PRECISIONS = 1, ("float", "int8")
@@ -64,11 +66,15 @@ class Bundle(NamedTuple):
 
     def problem(self, name: str, whole: bool = False) -> str:
         """Compare a file's number of bytes and, if ``whole``, its sha256 with the manifest; "" = they are equal."""
-        path, recorded = self.folder / name, self.manifest["files"].get(name, {})
-        same = path.is_file() and path.stat().st_size == recorded.get("bytes")
-        if same and not (whole and sha256(path.read_bytes()).hexdigest() != recorded["sha256"]):
-            return ""
-        how = f"is another file, of {path.stat().st_size} bytes" if path.is_file() else "is missing"
+        path, recorded, how = self.folder / name, self.manifest["files"].get(name, {}), "is missing"
+        if path.is_file():
+            size, known = path.stat().st_size, recorded.get("bytes")
+            digest = sha256(path.read_bytes()).hexdigest() if whole else recorded.get("sha256")
+            if (size, digest) == (known, recorded.get("sha256")):
+                return ""
+            how = "was altered" if size == known else f"has {size} bytes instead of {known}"
+            twins = [other for other, note in self.manifest["files"].items() if note["sha256"] == digest and whole]
+            how = f"has the content of {twins[0]}" if twins else how
         return f"{path} {how}: copy the bundle again, as it was written"
 
     def pieces(self) -> list[str]:
@@ -190,7 +196,7 @@ class Recognizer:
 
     def transcribe(self, samples: np.ndarray, show: Callable[[str], object] | None = None) -> Result:
         """Recognise (S,) samples in [-1, 1] at the bundle's rate; see `search`."""
-        return self.search(chain.from_iterable(self.chunks(self.features(samples))), show)
+        return self.search((frame for chunk in self.chunks(self.features(samples)) for frame in chunk), show)
 
     def text(self, tokens: Iterable[int]) -> str:
         """Join tokens: pieces of SentencePiece spell words, ``<0xE4>`` is a byte of them; phonemes get spaces."""
@@ -251,7 +257,7 @@ def measure(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
 def profile(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     """Measure all sizes on this machine, each in a process of its own; docs/bundle.md has the layout."""
     rows = []
-    for (size, int8), count in product(bundle.runs(), args.threads):
+    for (size, int8), count in [(run, count) for run in bundle.runs() for count in args.threads]:
         options = [f"--size={size['id']}", f"--threads={count}", f"--bundle={bundle.folder}", *["--int8"] * int8]
         command = [sys.executable, __file__, "measure", *args.wav, *options, f"--repeats={args.repeats}"]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -317,11 +323,10 @@ def choose(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
     return (1 if missed else 0), {**best, "missed": missed, "files": {role: str(path) for role, path in files.items()}}
 
 
-def verify(folder: Path) -> list[str]:
-    """Check all files of a bundle, run every size on silence, and return a line for each problem, with its remedy."""
+def verify(bundle: Bundle, args: argparse.Namespace | None = None) -> tuple[int, list[str]]:
+    """Check all files, run every size on silence, and print a line for each problem, with its remedy."""
+    problems = [text for text in (bundle.problem(name, True) for name in bundle.manifest["files"]) if text]
     try:
-        bundle = open_bundle(folder)
-        problems = [text for text in (bundle.problem(name, True) for name in bundle.manifest["files"]) if text]
         for size, int8 in [] if problems else bundle.runs():  # What opens damaged files may end without a message.
             manifest, recognizer = bundle.manifest, Recognizer(bundle, size["id"], int8)
             encoded, sessions = recognizer.encode(recognizer.features(np.zeros(recognizer.rate))), recognizer.sessions
@@ -334,13 +339,8 @@ def verify(folder: Path) -> list[str]:
                 if found != value:
                     raise BundleError(f"{sessions[role].path}: {key} is {found} instead of {value}: export it again")
     except BundleError as error:
-        return [str(error)]
-    return problems
-
-
-def check(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
-    """Print what is wrong with the files."""
-    print("\n".join(problems := verify(bundle.folder)) or f"{bundle.folder}: all files are as written, all sizes run")
+        problems.append(str(error))
+    print("\n".join(problems) or f"{bundle.folder}: all files are as written, all sizes run")
     return min(1, len(problems)), problems
 
 
@@ -356,7 +356,7 @@ def transcribe(bundle: Bundle, args: argparse.Namespace) -> tuple[int, Any]:
 
 def main() -> int:
     """Run a command and return its exit status."""
-    verbs = {"transcribe": transcribe, "profile": profile, "choose": choose, "verify": check, "measure": measure}
+    verbs = {"transcribe": transcribe, "profile": profile, "choose": choose, "verify": verify, "measure": measure}
     parser = argparse.ArgumentParser("run.py", description=__doc__)
     add = parser.add_argument
     add("command", choices=verbs, help=" ".join(f"{name}: {verb.__doc__}" for name, verb in verbs.items()))

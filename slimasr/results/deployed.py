@@ -97,8 +97,8 @@ class CheckedSize(Entry):
     """Language of its pathway; null if it serves any."""
 
     models: Mapping[str, DeployedModel] = {}
-    """Its models by precision, `float` and `int8`, or `float, stream` and `int8, stream` if they take speech chunk by
-    chunk."""
+    """Its models by precision, `float` and `int8`; if they take speech chunk by chunk, the length of a chunk follows,
+    as in `float, chunks of 320 ms`."""
 
 
 class CheckFile(File):

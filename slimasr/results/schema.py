@@ -238,8 +238,8 @@ class SubnetEntry(Entry):
     """The int8 model; absent unless `slimasr-export --int8` has made it."""
 
     deployed: Mapping[str, DeployedModel] = {}
-    """The subnet in a device's runtime by precision, `float` and `int8`, or `float, stream` and `int8, stream` if it
-    takes speech chunk by chunk; absent unless `slimasr-check` has run it."""
+    """The subnet in a device's runtime by precision, `float` and `int8`; if it takes speech chunk by chunk, the
+    length of a chunk follows, as in `float, chunks of 320 ms`. Absent unless `slimasr-check` has run it."""
 
 
 class EnergyEntry(Entry):

@@ -214,11 +214,17 @@ def test_int8_that_nobody_measured_is_forced(place: Path, tmp_path: Path, monkey
     assert [options.forced for options in given] == [True]
 
 
-def test_missing_package_names_the_extra(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_names_the_extra(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        # As if the others were installed, wherever this runs
+        monkeypatch.setitem(sys.modules, name, None if name == package else sys)
     result = export(place, "--subnet", "max", "--out", str(tmp_path / "bundle"))
     assert result.exit_code == 1
-    assert "onnxruntime is not installed: pip install 'slimasr[export]'" in result.output
+    assert f"error: {package} is not installed: pip install 'slimasr[export]'" in result.output
+    assert list(tmp_path.iterdir()) == []
 
 
 @with_onnx

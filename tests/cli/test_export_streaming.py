@@ -50,7 +50,7 @@ def test_sherpa_onnx_says_what_our_stream_says(place: Path) -> None:
     result = CliRunner().invoke(command_app(check.run), [str(place / "bundle"), "--exp", str(place / "exp")])
     assert result.exit_code == 0, result.output
     record = json.loads((place / "bundle" / "check.json").read_text(encoding="utf-8"))
-    found = record["sizes"][HALF.id]["models"]["float, stream"]["sets"]["synthetic"]
+    found = record["sizes"][HALF.id]["models"]["float, chunks of 320 ms"]["sets"]["synthetic"]
     assert found["identical"] == found["utterances"] == len(synthetic_audio(RATE))
     assert found["changed_tokens"] == 0 and found["tokens"] > 50
 

@@ -28,7 +28,8 @@ def bundle_problems(bundle: CheckedBundle) -> list[str]:
         UserError: the extra ``export`` is not installed.
     """
     # Once here, not as a problem of every file.
-    needed("onnx")
+    for package in ("onnx", "onnxruntime"):
+        needed(package)
     manifest = bundle.manifest
     absent = _absent_keys(manifest)
     if absent:

@@ -13,9 +13,6 @@ from slimasr.results.entry import merged
 from slimasr.results.schema import Results, SubnetEntry
 from slimasr.results.store import change_results
 
-STREAM = ", stream"
-"""What follows the precision of models that take speech chunk by chunk."""
-
 
 def check_weights(bundle: CheckedBundle, experiment: Experiment) -> None:
     """Check that a bundle was made from the weights of an experiment.
@@ -60,8 +57,8 @@ def save(bundle: CheckedBundle, experiment: Experiment, found: Sequence[Checked]
 
 
 def _sizes(bundle: CheckedBundle, found: Sequence[Checked]) -> dict[str, CheckedSize]:
-    """Put the models of each size together, by their precision; those that take speech chunk by chunk stand apart."""
-    mark = "" if bundle.manifest.streaming is None else STREAM
+    """Put the models of each size together, by their precision and the length of the chunks that streams take."""
+    mark = _chunk_mark(bundle)
     sizes: dict[str, CheckedSize] = {}
     for checked in found:
         size, model = checked.variant.size, checked.model
@@ -71,6 +68,15 @@ def _sizes(bundle: CheckedBundle, found: Sequence[Checked]) -> dict[str, Checked
         models = {**({} if before is None else before.models), checked.variant.precision + mark: model}
         sizes[size.id] = CheckedSize(subnet=size.subnet, language=size.language, models=models)
     return sizes
+
+
+def _chunk_mark(bundle: CheckedBundle) -> str:
+    """Return what follows the precision of models that take speech chunk by chunk, such as ", chunks of 320 ms"."""
+    streaming = bundle.manifest.streaming
+    if streaming is None:
+        return ""
+    seconds = streaming.chunk_frames * bundle.manifest.audio.frame_shift
+    return f", chunks of {1000 * seconds:g} ms"
 
 
 def _noted(results: Results, sizes: Mapping[str, CheckedSize]) -> Results:

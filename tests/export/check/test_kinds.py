@@ -109,9 +109,10 @@ def test_missing_packages_are_named(place: Place, monkeypatch: pytest.MonkeyPatc
     result = check(place)
     assert result.exit_code == 1
     assert "sherpa-onnx is not installed: pip install 'slimasr[export]'" in result.stderr
-    # It would read every file.
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    assert check(place).stderr == "error: onnx is not installed: pip install 'slimasr[export]'\n"
+    # They would read every file.
+    for package in ("onnxruntime", "onnx"):
+        monkeypatch.setitem(sys.modules, package, None)
+        assert check(place).stderr == f"error: {package} is not installed: pip install 'slimasr[export]'\n"
 
 
 def test_streams_in_torch_hear_what_the_runtime_computes(place: Place) -> None:
