@@ -66,6 +66,8 @@ def test_a_bundle_of_the_front(place: Path, tmp_path: Path) -> None:
     names = {path.name for path in out.iterdir()}
     assert {"encoder.w0.5.onnx", "encoder.w0.5.int8.onnx", "decoder.onnx", "joiner.onnx", "features.onnx"} <= names
     assert {"weights.bin", "weights.int8.bin", "tokens.txt", "bpe.vocab", "run.py", "README.md"} <= names
+    assert {path.suffix for path in out.iterdir()} == {".bin", ".json", ".md", ".onnx", ".py", ".txt", ".vocab"}
+    assert {path.name for path in out.glob("*.bin")} == {"weights.bin", "weights.int8.bin"}
     manifest = read_manifest(out)
     assert manifest.files.keys() == names - {"manifest.json"}
     (size,) = manifest.sizes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,21 +56,22 @@ class Exported:
         return {int(entry["offset"]): int(entry["length"]) for entry in found if entry}
 
 
-def exported(root: Path, data: Path, *subnets: str) -> Exported:
+def exported(root: Path, data: Path, *subnets: str, name: str = "bundle", options: Sequence[str] = ()) -> Exported:
     """Export subnets of ``exp/``."""
-    named = [word for subnet in subnets for word in ("--subnet", subnet)]
-    result = CliRunner().invoke(command_app(export.run), [str(root / "exp"), "--out", str(root / "bundle"), *named])
+    words = [word for subnet in subnets for word in ("--subnet", subnet)]
+    words += [str(root / "exp"), "--out", str(root / name), *options]
+    result = CliRunner().invoke(command_app(export.run), words)
     assert result.exit_code == 0, result.output
-    return Exported(root / "exp", data, root / "bundle")
+    return Exported(root / "exp", data, root / name)
 
 
-def checked(place: Exported) -> dict[str, dict[str, int]]:
-    """Check a bundle on the test set; return the figures of each size in float."""
+def checked(place: Exported, kind: str = "float") -> dict[str, dict[str, int]]:
+    """Check a bundle on the test set; return the figures of each size."""
     words = [str(place.bundle), "--exp", str(place.exp), "--data", str(place.data), "--set-name", "test"]
     result = CliRunner().invoke(command_app(check.run), words)
     assert result.exit_code == 0, result.output
     sizes = json.loads((place.bundle / "check.json").read_text(encoding="utf-8"))["sizes"]
-    return {name: size["models"]["float"]["sets"]["test"] for name, size in sizes.items()}
+    return {name: size["models"][kind]["sets"]["test"] for name, size in sizes.items()}
 
 
 def test_phonemes_in_a_graph(tmp_path: Path) -> None:
@@ -95,6 +97,19 @@ def test_phonemes_in_a_graph(tmp_path: Path) -> None:
     assert rate["identical"] == rate["utterances"] == 4 and rate["tokens"] >= 4
 
 
+def test_ctc_without_a_graph(tmp_path: Path) -> None:
+    recipe = config(model=CTC, loss={})
+    data = write_data(tmp_path, recipe)
+    write_experiment(tmp_path, recipe, data)
+    place = exported(tmp_path, data, "max", "0.5")
+    manifest = place.manifest
+    assert (manifest.kind, manifest.graph, manifest.decoder, manifest.joiner) == ("ctc", None, None, None)
+    rates = checked(place)
+    assert list(rates) == ["w1", "w0.5"]
+    assert all(rate["identical"] == rate["utterances"] == 4 for rate in rates.values())
+    assert rates["w1"]["tokens"] >= 4 and rates["w0.5"]["tokens"] > 30
+
+
 def test_branches_of_a_tree_store_what_they_share_once(tmp_path: Path) -> None:
     recipe = test_branches.recipe()
     data = write_data(tmp_path, recipe)
@@ -108,9 +123,11 @@ def test_branches_of_a_tree_store_what_they_share_once(tmp_path: Path) -> None:
     assert sum(first[offset] for offset in both) >= 4 * matrices
     assert first.keys() - both and second.keys() - both
     is_once(place, first | second)
-    rates = checked(place)
-    assert list(rates) == ["w1", test_branches.BRANCH.id]
-    assert all(rate["identical"] == rate["utterances"] == 4 and rate["tokens"] > 10 for rate in rates.values())
+    stream = exported(tmp_path, data, "max", "l2", name="stream", options=["--streaming"])
+    assert stream.manifest.streaming is not None and stream.manifest.streaming.carrier == "conformer"
+    for rates in (checked(place), checked(stream, "float, chunks of 160 ms")):
+        assert list(rates) == ["w1", test_branches.BRANCH.id]
+        assert all(rate["identical"] == rate["utterances"] == 4 and rate["tokens"] > 10 for rate in rates.values())
 
 
 def test_pathways_are_sizes_of_their_languages(tmp_path: Path) -> None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import soundfile
+from kaldialign import edit_distance
 from typer.testing import CliRunner
 
 from slimasr.cli import check, export
 from slimasr.cli.common import command_app
+from slimasr.data.files import DataFolder, read_cuts
 from slimasr.experiment import Experiment
 from slimasr.export.check.audio import file_audio, synthetic_audio
 from slimasr.export.check.streams import StreamReference
 from slimasr.export.device import Recognizer, open_bundle, read_wav
 from slimasr.export.manifest import read_manifest
 from slimasr.supernet.subnet import Subnet
+from tests.cli.test_export import write_wer
 from tests.decoding.made_up import RATE, config, write_data, write_experiment
 from tests.decoding.streaming import MH_SSM, write_streaming
 from tests.export.old_runtime import transcribed
@@ -80,6 +84,40 @@ def test_a_stream_in_an_old_runtime_says_the_same(place: Path, tmp_path: Path) -
     present = Recognizer(open_bundle(place / "bundle")).transcribe(read_wav(wav, RATE))
     assert (found["text"], tuple(found["frames"])) == (present.text, present.frames)
     assert len(present.tokens) > 50
+
+
+def test_int8_of_a_stream_is_measured_chunk_by_chunk(place: Path, tmp_path: Path) -> None:
+    exp = Path(shutil.copytree(place / "exp", tmp_path / "exp"))
+    words = [
+        str(exp),
+        "--subnet",
+        "0.5",
+        "--streaming",
+        "--context",
+        str(CONTEXT),
+        "--int8",
+        "--data",
+        str(place / "data"),
+    ]
+    write_wer(exp, 1000.0)
+    result = CliRunner().invoke(command_app(export.run), [*words, "--out", str(tmp_path / "a")])
+    assert result.exit_code == 0, result.output
+    int8 = read_manifest(tmp_path / "a").sizes[0].int8
+    assert int8 is not None and int8.wer is not None
+    recognizer = Recognizer(open_bundle(tmp_path / "a"), int8=True)
+    errors = total = 0
+    for cut in read_cuts(DataFolder(place / "data").raw_cuts("dev"), ""):
+        said = cut.supervisions[0].text.split()
+        found = recognizer.transcribe(read_wav(Path(cut.recording.sources[0].source), RATE)).text.split()
+        errors += edit_distance(said, found)["total"]
+        total += len(said)
+    # The export reads stored features, which are rounded.
+    assert int8.wer["dev"] == pytest.approx(100 * errors / total, rel=0.05) and errors > 0
+    write_wer(exp, 0.0)
+    result = CliRunner().invoke(command_app(export.run), [*words, "--out", str(tmp_path / "b")])
+    assert result.exit_code == 0, result.output
+    assert "its int8 file is left out (--force writes it)" in result.output
+    assert read_manifest(tmp_path / "b").sizes[0].int8 is None and not list((tmp_path / "b").glob("*int8*"))
 
 
 def test_an_encoder_of_whole_utterances_is_refused(tmp_path: Path) -> None:
