@@ -2,8 +2,8 @@
 
 Both run the same model on AN4's test set: ours in torch, sherpa-onnx on the files of our ONNX export. First, both have
 batches, in words per second; then ours has one utterance after the other, and sherpa-onnx whatever is fastest of float
-and int8, alone and in batches. The model must have a stateless predictor. The encoder may be of any kind, because whole
-utterances are recognised.
+and int8, alone and in batches. The program of the bundle, run.py, recognises the same utterances in onnxruntime. The
+model must have a stateless predictor. The encoder may be of any kind, because whole utterances are recognised.
 
     decode.py                      AN4's preset with random weights that emit as often as trained ones
     decode.py EXP [SUBNET]         a trained model
@@ -27,9 +27,8 @@ import numpy as np
 import torch
 from common import report
 from torch.nn.utils.rnn import pad_sequence
-from untrained import let_emit, letter_tokenizer
+from untrained import let_emit, write_experiment
 
-from slimasr.config.load import load_config
 from slimasr.config.search import DecodingConfig
 from slimasr.data.audio.file import open_audio
 from slimasr.data.batches.batch import Batch
@@ -42,9 +41,11 @@ from slimasr.decoding.searches.words import word_search
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.experiment.subnets import find_subnet
+from slimasr.export.device import Recognizer, open_bundle
+from slimasr.export.export import export_bundle
 from slimasr.export.packages import needed
-from slimasr.export.writer import DECODER, JOINER, BundleOptions, encoder_file, write_graphs
-from slimasr.models.build import build_model
+from slimasr.export.writer import DECODER, JOINER, BundleOptions, encoder_file
+from slimasr.models.base import SpeechModel
 from slimasr.models.transducer import Transducer
 from slimasr.progress import silent
 from slimasr.supernet.subnet import Subnet
@@ -85,20 +86,15 @@ def read_set(corpus_dir: Path | None) -> tuple[str, list[Recording]]:
     return "AN4 test", recordings
 
 
-def untrained_model(folder: Path, recordings: Sequence[Recording]) -> tuple[Transducer, Tokenizer]:
-    """Build AN4's preset with random weights that emit."""
-    config = load_config(PRESET)
-    tokenizer = letter_tokenizer(folder / "lang")
-    torch.manual_seed(0)
-    model = build_model(config.model, None, tokenizer.vocab_size, (1.0,)).eval()
+@torch.no_grad()
+def let_model_emit(recordings: Sequence[Recording], model: SpeechModel) -> None:
+    """Let a model with random weights emit tokens as often as a trained one."""
     assert isinstance(model, Transducer)
     batch = to_batch(recordings[:8], model.config.num_mel_bins)
-    with torch.no_grad():
-        # Features are normalised by the statistics of the model, which training would set.
-        model.set_feature_stats(batch.x.mean(dim=(0, 1)), batch.x.std(dim=(0, 1)))
-        encoded = model.encode(batch.x, batch.x_lens)
-        let_emit(model, model.project_encoder(encoded.out), encoded.lens)
-    return model, tokenizer
+    # Features are normalised by the statistics of the model, which training would set.
+    model.set_feature_stats(batch.x.mean(dim=(0, 1)), batch.x.std(dim=(0, 1)))
+    encoded = model.encode(batch.x, batch.x_lens)
+    let_emit(model, model.project_encoder(encoded.out), encoded.lens)
 
 
 def to_batch(recordings: Sequence[Recording], num_mel_bins: int) -> Batch:
@@ -122,17 +118,11 @@ def our_texts(model: Transducer, tokenizer: Tokenizer, kind: Any, batches: Seque
     ]
 
 
-def export(model: Transducer, tokenizer: Tokenizer, folder: Path) -> dict[str, str]:
-    """Write the files that sherpa-onnx reads, in int8, too, and return its arguments."""
-    write_graphs(model, folder, [Subnet()], BundleOptions(int8=True, standalone=True))
-    tokens = folder / TOKENS_FILE
-    tokens.write_text("".join(f"{piece} {number}\n" for number, piece in enumerate(tokenizer.tokens)))
-    return {
-        "encoder": str(folder / encoder_file(Subnet())),
-        "decoder": str(folder / DECODER),
-        "joiner": str(folder / JOINER),
-        "tokens": str(tokens),
-    }
+def export(experiment: Experiment, subnet: Subnet, folder: Path) -> dict[str, str]:
+    """Write a bundle in float and int8, and return the arguments of sherpa-onnx for it."""
+    export_bundle(experiment, [subnet], folder, BundleOptions(int8=True, standalone=True, forced=True))
+    names = {"encoder": encoder_file(subnet), "decoder": DECODER, "joiner": JOINER, "tokens": TOKENS_FILE}
+    return {role: str(folder / name) for role, name in names.items()}
 
 
 def their_texts(recognizer: Any, batches: Sequence[Sequence[Recording]]) -> list[str]:
@@ -147,6 +137,11 @@ def their_texts(recognizer: Any, batches: Sequence[Sequence[Recording]]) -> list
         recognizer.decode_streams(streams)
         texts += [stream.result.text.strip() for stream in streams]
     return texts
+
+
+def texts_of_program(recognizer: Recognizer, recordings: Sequence[Recording]) -> list[str]:
+    """Recognise all utterances with run.py of the bundle."""
+    return [recognizer.transcribe(recording.samples).text for recording in recordings]
 
 
 def timed(call: Callable[[], list[str]]) -> tuple[float, list[str]]:
@@ -193,13 +188,16 @@ def measure(
 def compare_alone(
     title: str, model: Transducer, tokenizer: Tokenizer, recordings: list[Recording], arguments: dict[str, str]
 ) -> None:
-    """Time greedy search utterance by utterance in torch, and the ways of sherpa-onnx; print the fastest of them."""
-    encoder_int8 = Path(arguments["encoder"]).with_name(encoder_file(Subnet(), int8=True))
-    encoders = {"float": arguments["encoder"], "int8": str(encoder_int8)}
+    """Time greedy search utterance by utterance in torch and in run.py, and the ways of sherpa-onnx; print both."""
+    bundle = open_bundle(Path(arguments["encoder"]).parent)
+    (size,) = bundle.manifest["sizes"]
+    encoders = {precision: str(bundle.folder / size[precision]["encoder"]) for precision in ("float", "int8")}
     ways: dict[str, Callable[[], list[str]]] = {
         "torch": partial(our_texts, model, tokenizer, "greedy", [[recording] for recording in recordings])
     }
     for precision, encoder in encoders.items():
+        program = Recognizer(bundle, int8=precision == "int8")
+        ways[f"run.py in {precision}"] = partial(texts_of_program, program, recordings)
         recognizer = needed("sherpa_onnx").OfflineRecognizer.from_transducer(
             **{**arguments, "encoder": encoder}, num_threads=1, feature_dim=model.config.num_mel_bins
         )
@@ -210,8 +208,8 @@ def compare_alone(
     rounds = [{name: timed(way)[0] for name, way in ways.items()} for _ in range(REPEATS + 1)]
     audio = sum(len(recording.samples) for recording in recordings) / SAMPLING_RATE
     rtf = {name: min(seconds[name] for seconds in rounds[1:]) / audio for name in ways}
-    ours = rtf.pop("torch")
-    fastest = min(rtf, key=rtf.__getitem__)
+    ours = rtf["torch"]
+    fastest = min((name for name in rtf if name.endswith("at a time")), key=rtf.__getitem__)
     report(
         f"{title}, RTF of sherpa-onnx ({fastest}) against torch, utterance by utterance",
         rtf[fastest],
@@ -220,6 +218,10 @@ def compare_alone(
         FASTEST_AT_MOST,
         **rtf,
     )
+    for precision in encoders:
+        program_rtf, other = rtf[f"run.py in {precision}"], rtf[f"{precision}, 1 at a time"]
+        name = f"{title}, RTF of run.py against sherpa-onnx in {precision}, utterance by utterance"
+        report(name, program_rtf, other, program_rtf / other, None)
 
 
 def main() -> None:
@@ -238,20 +240,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if arguments.exp is None:
-            model, tokenizer = untrained_model(folder, recordings)
+            experiment = write_experiment(folder / "exp", PRESET, partial(let_model_emit, recordings))
         else:
             experiment = Experiment.open(arguments.exp)
-            extracted = experiment.model.extract(find_subnet(experiment, arguments.subnet)).eval()
-            tokenizer = experiment.tokenizer
-            if not isinstance(extracted, Transducer):
-                raise SystemExit("decode: the model of the experiment is no transducer")
-            model = extracted
-        if model.config.predictor.kind != "stateless":
-            raise SystemExit("decode: sherpa-onnx needs a model with predictor.kind stateless")
-        model = model.extract(Subnet()).eval()
-        exported = export(model, tokenizer, folder)
+        subnet = find_subnet(experiment, arguments.subnet)
+        model = experiment.model.extract(subnet).eval()
+        if not isinstance(model, Transducer) or model.config.predictor.kind != "stateless":
+            raise SystemExit("decode: needs a transducer with predictor.kind stateless")
+        exported = export(experiment, subnet, folder / "bundle")
         for compare in (measure, compare_alone):
-            compare(f"decoding of {title}", model, tokenizer, recordings, exported)
+            compare(f"decoding of {title}", model, experiment.tokenizer, recordings, exported)
 
 
 if __name__ == "__main__":

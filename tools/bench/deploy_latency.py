@@ -24,21 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 from common import report_figures
-from untrained import letter_tokenizer
+from untrained import write_experiment
 
-from slimasr.config.load import load_config
 from slimasr.experiment import Experiment
-from slimasr.experiment.checkpoints import structure_in_words
-from slimasr.experiment.record import write_record
 from slimasr.export.packages import needed
 from slimasr.measure.runtime import noise_features
-from slimasr.models.build import build_model, head_names
-from slimasr.models.packed import weights_of
-from slimasr.results.schema import Results
 from slimasr.search.latency.cover import to_profile
 from slimasr.search.latency.device import terms_of_experiment
 from slimasr.search.latency.fit import Measured, fit, leave_one_out, predict
-from slimasr.supernet.build import build_space
 from slimasr.supernet.subnet import Subnet
 
 PRESET = Path(__file__).resolve().parents[2] / "egs/an4/conf/todm_conformer.yaml"
@@ -49,18 +42,6 @@ TRIAL = 0.01
 
 Times = Mapping[Subnet, float]
 """Milliseconds of each subnet's encoder for the utterance."""
-
-
-def write_experiment(folder: Path, preset: Path) -> Experiment:
-    """Write an experiment with random weights, as training leaves it, and open it."""
-    config = load_config(preset)
-    tokenizer = letter_tokenizer(folder.parent / "lang")
-    write_record(folder, config, folder.parent / "lang", Results())
-    torch.manual_seed(0)
-    model = build_model(config.model, None, tokenizer.vocab_size, build_space(config).widths, head_names(config))
-    made_for = {"tokenizer": tokenizer.fingerprint, "training_heads": False, **structure_in_words(model)}
-    torch.save({**weights_of(model), **made_for}, folder / "final.pt")
-    return Experiment.open(folder)
 
 
 def unseen_subnets(experiment: Experiment, known: Sequence[Subnet], number: int) -> list[Subnet]:

@@ -19,6 +19,7 @@ import torch
 from common import report, report_figures
 
 from slimasr.config.load import load_config
+from slimasr.config.schema import Config
 from slimasr.export.parts import encoder_part
 from slimasr.export.trace import traced
 from slimasr.measure.runtime import noise_features
@@ -35,9 +36,8 @@ KINDS = ("fft", "blocked", "real")
 Call = Callable[[torch.Tensor], object]
 
 
-def models() -> dict[str, SpeechModel]:
-    """Build the preset's model with each form of the convolution, with equal weights."""
-    config = load_config(PRESET)
+def models(config: Config) -> dict[str, SpeechModel]:
+    """Build a recipe's model with each form of the convolution, with equal weights."""
     built = {}
     for kind in KINDS:
         torch.manual_seed(0)
@@ -94,13 +94,9 @@ def smallest_seconds(calls: dict[str, Callable[[], object]], turns: int) -> dict
     return found
 
 
-def main() -> None:
-    """Measure both lengths."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=20)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    built = models()
+def compare(config: Config, turns: int, short: float = SHORT, long: float = LONG) -> None:
+    """Report the times of the forms on utterances of two lengths in seconds."""
+    built = models(config)
     sides: dict[str, Call] = {"fft": in_torch(built["fft"])}
     for kind in ("blocked", "real"):
         sides[kind], figures = in_onnxruntime(built[kind])
@@ -108,20 +104,29 @@ def main() -> None:
             f"MH-SSM encoder in onnxruntime, {kind}: the file, seconds to load, megabytes resident", **figures
         )
     times = {}
-    for seconds in (SHORT, LONG):
+    for seconds in (short, long):
         x = noise_features(built["fft"], seconds)
         want = sides["fft"](x)
         for kind in ("blocked", "real"):
             torch.testing.assert_close(sides[kind](x)[0], want[0], atol=1e-3, rtol=1e-3)  # type: ignore[index]
-        times[seconds] = smallest_seconds({kind: partial(side, x) for kind, side in sides.items()}, options.turns)
+        times[seconds] = smallest_seconds({kind: partial(side, x) for kind, side in sides.items()}, turns)
         ours, other = times[seconds]["blocked"], times[seconds]["fft"]
-        target = AGAINST_FFT if seconds == SHORT else None
+        target = AGAINST_FFT if seconds == short else None
         name = f"MH-SSM encoder, {seconds:g} s of speech, blocks in onnxruntime against FFT in torch, seconds"
         report(name, ours, other, ours / other, target, direct_sums=times[seconds]["real"])
-    ours, other = (times[seconds]["blocked"] for seconds in (LONG, SHORT))
-    direct = times[LONG]["real"] / times[SHORT]["real"]
-    name = f"MH-SSM encoder in blocks, {LONG:g} s against {SHORT:g} s of speech, seconds"
+    ours, other = (times[seconds]["blocked"] for seconds in (long, short))
+    direct = times[long]["real"] / times[short]["real"]
+    name = f"MH-SSM encoder in blocks, {long:g} s against {short:g} s of speech, seconds"
     report(name, ours, other, ours / other, AGAINST_SHORT, direct_sums_ratio=direct)
+
+
+def main() -> None:
+    """Measure the preset's encoder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=20)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    compare(load_config(PRESET), options.turns)
 
 
 if __name__ == "__main__":
