@@ -32,6 +32,16 @@ def test_every_stage(recipe: Run, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == f"wrote {exp / 'report.html'}"
     front = json.loads((exp / "search" / "front.json").read_text())["front"]
     assert 1 <= len(front) <= 4
+    assert not (exp / "bundle").exists()
+    if [name for name in ("onnx", "onnxscript", "sherpa_onnx") if find_spec(name) is None]:
+        return
+    words = ("--stage", 9, "--stop-stage", 10, "--subnet", "0.5", "--data", tmp_path / "data", "--exp", exp)
+    done = recipe("digits", *words, *FEW, *TINY_MODEL)
+    assert done.returncode == 0, done.stderr
+    (models,) = (size["models"] for size in json.loads((exp / "bundle" / "check.json").read_text())["sizes"].values())
+    assert {name: rate["identical"] for name, rate in models["float"]["sets"].items()} == {"dev": 4, "test": 4}
+    deployed = json.loads((exp / "results.json").read_text())["subnets"]["w0.5"]["deployed"]
+    assert deployed["float"]["sets"].keys() == {"dev", "test"}
 
 
 TINY_TODM = (
