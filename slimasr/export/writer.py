@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from slimasr.config.search import GraphDecodingConfig
 from slimasr.elastic.blocks import Block
@@ -92,7 +94,7 @@ def write_graphs(
     options = options or BundleOptions()
     ready = deployable(model)
     floats, integers = (None if options.standalone else WeightsFile(name) for name in (WEIGHTS, WEIGHTS_INT8))
-    writer = GraphWriter(folder, ready, options, scales, floats, integers)
+    writer = GraphWriter(folder, ready, options, scales, floats, integers, subnets)
     for subnet in subnets:
         writer.add_encoder(subnet)
     if isinstance(ready, Transducer):
@@ -111,6 +113,7 @@ class GraphWriter:
         scales: of the scores in a search graph; None = the files have plain log-probabilities.
         floats: the weights of all float32 encoders; None = each file has its own.
         integers: those of all int8 encoders.
+        sharing: the sizes that have their weights in these files.
     """
 
     folder: Path
@@ -119,6 +122,7 @@ class GraphWriter:
     scales: GraphDecodingConfig | None
     floats: WeightsFile | None
     integers: WeightsFile | None
+    sharing: Sequence[Subnet] = ()
     _dense: dict[Subnet, tuple[Part, ModelProto]] = field(default_factory=dict)
 
     def add(self, name: str, proto: ModelProto, weights: WeightsFile | None = None) -> None:
@@ -158,7 +162,7 @@ class GraphWriter:
         """Return a copy of a graph with the description of its part, and with the masks of a pathway."""
         # Weights that are cut out have zeros already.
         masks = {} if self.options.standalone else self._masks(part, subnet)
-        return part.described(masked(proto, masks, self._block))
+        return part.described(masked(proto, masks, self._block, self._unions(part, masks)))
 
     def add_search(self, model: Transducer, subnets: Sequence[Subnet]) -> None:
         """Write decoder and joiner, and those of pathways that prune them."""
@@ -188,6 +192,16 @@ class GraphWriter:
         if not subnet.pathway or pathways is None:
             return {}
         return masks_in(part.module, self.model, pathways, subnet.pathway)
+
+    def _unions(self, part: Part, masks: Mapping[str, Blocks]) -> dict[str, Blocks]:
+        """Return the blocks of masked matrices that some size needs which has its weights in the same file."""
+        unions = dict(masks)
+        for subnet in self.sharing:
+            others = self._masks(part, subnet)
+            for name, union in unions.items():
+                # A size without a mask of a matrix needs all of it.
+                unions[name] = union | others[name] if name in others else np.ones_like(union)
+        return unions
 
     @property
     def _block(self) -> Block:
