@@ -16,7 +16,7 @@ from tests.export.conftest import Says
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from tests.export.test_device_damage import write_profile
+from tests.export.test_device_words import write_profile
 from tests.export.tiny_bundle import PROGRAM, change_manifest, write_wav
 
 
