@@ -52,6 +52,9 @@ class DeployedModel(Entry):
     bytes: Whole
     """Size in bytes of all files that the runtime opens."""
 
+    encoder: str | None = None
+    """Digest of the encoder's file."""
+
     runtime: str
     """Name and version of the runtime."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from slimasr.errors import UserError
 from slimasr.experiment import Experiment
 from slimasr.export.check.bundle import CheckedBundle, Precision, note_rates
 from slimasr.export.check.check import Checked
-from slimasr.results.deployed import CheckedSize, CheckFile, DeployedModel
-from slimasr.results.entry import merged
+from slimasr.results.deployed import CheckedSize, CheckFile, DeployedModel, DeployedRate
 from slimasr.results.schema import Results, SubnetEntry
 from slimasr.results.store import change_results
 
@@ -64,8 +63,12 @@ def _sizes(bundle: CheckedBundle, found: Sequence[Checked]) -> dict[str, Checked
         size, model = checked.variant.size, checked.model
         if model is None:
             continue
+        encoder = bundle.manifest.files[checked.variant.note.encoder].sha256
         before = sizes.get(size.id)
-        models = {**({} if before is None else before.models), checked.variant.precision + mark: model}
+        models = {
+            **({} if before is None else before.models),
+            checked.variant.precision + mark: model.model_copy(update={"encoder": encoder}),
+        }
         sizes[size.id] = CheckedSize(subnet=size.subnet, language=size.language, models=models)
     return sizes
 
@@ -80,25 +83,43 @@ def _chunk_mark(bundle: CheckedBundle) -> str:
 
 
 def _noted(results: Results, sizes: Mapping[str, CheckedSize]) -> Results:
-    """Return results.json with the models of a bundle; sets of earlier checks of the same weights stay."""
-    entries: dict[str, SubnetEntry] = {}
+    """Return results.json with the models of a bundle; other models and sets of the same weights stay."""
+    subnets = dict(results.subnets)
     for name, size in sizes.items():
-        known = results.subnets.get(name)
-        before = {} if known is None else known.deployed
+        known = subnets.get(name, SubnetEntry(subnet=size.subnet))
         models = {
-            precision: _joined(before.get(precision), model)
+            precision: _joined(known.deployed.get(precision), model)
             for precision, model in size.models.items()
             # Time and memory on a few files say little.
             if any(rate.data is not None for rate in model.sets.values())
         }
         if models:
-            entries[name] = SubnetEntry(subnet=size.subnet, deployed=models)
-    return merged(results, Results(subnets=entries)) if entries else results
+            weights = {rate.weights for model in models.values() for rate in model.sets.values()}
+            others = {precision: model for precision, model in known.deployed.items() if _is_of(model, weights)}
+            subnets[name] = known.model_copy(update={"deployed": {**others, **models}})
+    return results if subnets == results.subnets else results.model_copy(update={"subnets": subnets})
+
+
+def _is_of(model: DeployedModel, weights: Set[str | None]) -> bool:
+    """Return whether a model was checked with some weights."""
+    return any(rate.weights in weights for rate in model.sets.values())
 
 
 def _joined(before: DeployedModel | None, model: DeployedModel) -> DeployedModel:
-    """Return the figures of a model with those of other sets of an earlier check; sets need a fingerprint."""
-    known = {name: rate for name, rate in model.sets.items() if rate.data is not None}
+    """Return the figures of a model with those of other sets of an earlier check; sets need a fingerprint.
+
+    Figures of emulated processors, which take long, stay as long as the encoder's file is the same.
+    """
     weights = {rate.weights for rate in model.sets.values()}
-    earlier = {} if before is None else {name: rate for name, rate in before.sets.items() if rate.weights in weights}
-    return model.model_copy(update={"sets": {**earlier, **known}})
+
+    def of_weights(sets: Mapping[str, DeployedRate]) -> dict[str, DeployedRate]:
+        return {name: rate for name, rate in sets.items() if rate.weights in weights}
+
+    known = {name: rate for name, rate in model.sets.items() if rate.data is not None}
+    sets = {**({} if before is None else of_weights(before.sets)), **known}
+    emulated = dict(model.emulated)
+    if before is not None and before.encoder == model.encoder:
+        for processor, rates in before.emulated.items():
+            emulated[processor] = {**of_weights(rates), **emulated.get(processor, {})}
+    # What is absent stays absent in the file.
+    return model.model_copy(update={"sets": sets, **({"emulated": emulated} if emulated else {})})

@@ -88,6 +88,23 @@ def test_int8_that_loses_too_much_is_refused(place: Place) -> None:
     assert again.exit_code == 0, again.output
 
 
+def test_figures_of_other_weights_are_dropped(place: Place) -> None:
+    words = ("--data", str(place.data), "--max-int8-loss", "1000")
+    assert check(place, *words).exit_code == 0
+    path = place.exp / "results.json"
+    results = results_json(place.exp)
+    deployed = results["subnets"]["w0.5"]["deployed"]
+    assert deployed["float"]["sets"].keys() == {"dev", "test"}
+    # As an earlier training left them
+    old = {name: {**rate, "weights": "0" * 16} for name, rate in deployed["float"]["sets"].items()}
+    deployed["float"]["sets"]["dev"] = old["dev"]
+    deployed["float, chunks of 320 ms"] = {**deployed["float"], "sets": old}
+    path.write_text(json.dumps(results))
+    assert check(place, *words, "--set-name", "test").exit_code == 0
+    noted = results_json(place.exp)["subnets"]["w0.5"]["deployed"]
+    assert {name: set(model["sets"]) for name, model in noted.items()} == {"float": {"test"}, "int8": {"dev", "test"}}
+
+
 def test_files_of_other_rates_and_channels(place: Place, tmp_path: Path) -> None:
     (sound,) = [heard.samples for heard in synthetic_audio(16000) if heard.name == "synthetic 2.5 s"]
     path = tmp_path / "a.wav"

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from slimasr.export.check.runtime import Run, recognize
 from slimasr.export.check.tokens import TokenReading
 from slimasr.supernet.subnet import Subnet
 from tests.export.check.conftest import Place
+from tests.export.check.handmade import rewrite, sign
 from tests.export.check.test_files import change_manifest, check
 from tests.results.kit import results_json
 
@@ -83,6 +85,31 @@ def test_an_emulator_that_fails_loses_no_other_figures(
     models = json.loads((place.bundle / "check.json").read_text())["sizes"]["w0.5"]["models"]
     assert models.keys() == {"float", "int8"} and "emulated" not in models["float"]
     assert results_json(place.exp)["subnets"]["w0.5"]["deployed"] == models
+
+
+def test_figures_of_an_emulated_processor_stay_while_the_encoder_does(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "qemu-x86_64"
+    program.parent.mkdir()
+    # Not that processor, but this one
+    program.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    words = ("--data", str(place.data), "--set-name", "test", "--max-int8-loss", "1000")
+
+    def noted() -> Any:
+        return results_json(place.exp)["subnets"]["w0.5"]["deployed"]["int8"]
+
+    assert check(place, *words, "--emulate", "haswell").exit_code == 0
+    first = noted()
+    assert first["emulated"]["haswell"]["test"]["utterances"] == 3
+    assert check(place, *words).exit_code == 0
+    assert noted()["emulated"] == first["emulated"]
+    rewrite(place.bundle / "encoder.w0.5.int8.onnx", lambda model: setattr(model, "doc_string", "another file"))
+    sign(place.bundle)
+    assert check(place, *words).exit_code == 0
+    assert "emulated" not in noted() and noted()["encoder"] != first["encoder"]
 
 
 def test_unknown_processors_and_missing_programs_are_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
