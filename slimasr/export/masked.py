@@ -57,8 +57,8 @@ def masked(
         proto: a result of `slimasr.export.trace.traced` or of `slimasr.export.quantize.quantized`.
         masks: a result of `masks_in`.
         block: outputs and inputs of a block.
-        unions: the blocks of each matrix that any of the graphs needs which share their weights with this one; None =
-            those of ``masks``.
+        unions: of each matrix, the blocks that at least one graph with the same file of weights keeps; None = those of
+            ``masks``.
     """
     onnx = needed("onnx")
     copied = onnx.ModelProto()
@@ -90,7 +90,7 @@ def masked(
 
 
 def _packed_bytes(weights: np.ndarray, union: Blocks, block: Block) -> int:
-    """Return the bytes of a matrix as the blocks that some graph needs, and the mask of these blocks."""
+    """Return the bytes that a packed matrix takes: its blocks, one block of zeros, and the mask of these blocks."""
     entries = (int(union.sum()) + 1) * block[0] * block[1]
     return entries * weights.itemsize + union.size
 

@@ -194,7 +194,7 @@ class GraphWriter:
         return masks_in(part.module, self.model, pathways, subnet.pathway)
 
     def _unions(self, part: Part, masks: Mapping[str, Blocks]) -> dict[str, Blocks]:
-        """Return the blocks of masked matrices that some size needs which has its weights in the same file."""
+        """Return the blocks of masked matrices that at least one size of the same file of weights keeps."""
         unions = dict(masks)
         for subnet in self.sharing:
             others = self._masks(part, subnet)

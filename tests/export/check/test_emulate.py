@@ -68,14 +68,20 @@ def test_int8_says_the_same_on_arm_with_and_without_products_of_int8(place: Plac
     assert any(found.ids for found in new[0].found)
 
 
+def in_place_of_qemu(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """Put a shell script in the place of qemu-x86_64; return its path."""
+    program = folder / "bin" / "qemu-x86_64"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    return program
+
+
 def test_an_emulator_that_fails_loses_no_other_figures(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "bin" / "qemu-x86_64"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho out of memory >&2\nexit 3\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    program = in_place_of_qemu(tmp_path, monkeypatch, "echo out of memory >&2\nexit 3")
     words = ("--data", str(place.data), "--set-name", "test", "--max-int8-loss", "1000")
     result = check(place, *words, "--emulate", "haswell")
     assert result.exit_code == 1
@@ -90,12 +96,8 @@ def test_an_emulator_that_fails_loses_no_other_figures(
 def test_figures_of_an_emulated_processor_stay_while_the_encoder_does(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "bin" / "qemu-x86_64"
-    program.parent.mkdir()
     # Not that processor, but this one
-    program.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    in_place_of_qemu(tmp_path, monkeypatch, 'shift 2\nexec "$@"')
     words = ("--data", str(place.data), "--set-name", "test", "--max-int8-loss", "1000")
 
     def noted() -> Any:
